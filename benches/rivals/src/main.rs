@@ -1,0 +1,2 @@
+//! ringmain beside the channels people use today.
+fn main() {}

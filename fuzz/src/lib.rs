@@ -1,0 +1,1 @@
+//! Models and oracles behind the fuzz targets.

@@ -1,0 +1,1 @@
+//! Models of ringmain's concurrent structures.
