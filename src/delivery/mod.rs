@@ -1,1 +1,26 @@
-//! (being laid)
+//! One event meets one subscription: the handler's side of the trip, its mailbox, its counts.
+//!
+//! ```text
+//!   worker ──► subscription ──► filter ──► inline handler          runs on the worker, reads the lane in place
+//!                                     └──► mailbox ──► consumer    a copy in a cell, pulled when the consumer likes
+//! ```
+//!
+//! Each subscription belongs to one worker, which is the only one to write its counters and to call its handler.
+
+#![forbid(unsafe_code)]
+
+mod handler;
+mod ledger;
+mod mailbox;
+mod observer;
+mod subscription;
+
+pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
+pub use ledger::{Dropped, Ledger, SubscriptionLedger};
+pub use mailbox::{Delivery, Iter, Mailbox, Overflow, RecvError, TryRecvError};
+pub use observer::{Notice, Observer};
+pub use subscription::{SubscriptionId, SubscriptionRecord};
+
+pub(crate) use handler::{Custom, Dispatch, Typed, Untyped};
+pub(crate) use mailbox::{Farewell, MailboxShared};
+pub(crate) use subscription::{Sink, State, SubscriptionState};

@@ -1,1 +1,38 @@
-//! (being laid)
+//! What travels: topics, ids, sources, the frame of an event and the views that read it in place.
+//!
+//! ```text
+//!   slot   │ stamp 8 │ header 56 │ extension 0.. │ payload │      short events travel whole
+//!   slot   │ stamp 8 │ header 56 │ block 8 │                    longer ones leave extension and payload in a block
+//!   block  │ extension 0.. │ payload │
+//! ```
+//!
+//! The stamp belongs to the ring. Header and payload start on 16-byte boundaries, so an archived value is read where
+//! it lies.
+
+mod codec;
+mod directory;
+mod extension;
+mod frame;
+mod id;
+mod meta;
+mod payload;
+mod priority;
+mod source;
+mod topic;
+
+pub use codec::{DecodeError, Event};
+pub use extension::{Aggregate, EnvelopeError};
+pub use frame::{Encoding, FrameError};
+pub use id::{EventId, ParseEventIdError};
+pub use meta::Meta;
+pub use payload::Payload;
+pub use priority::{ParsePriorityError, Priority};
+pub use source::EventSource;
+pub use topic::{Topic, TopicError};
+
+pub(crate) use codec::{Encode, read_archived};
+pub(crate) use directory::{Directory, TypeConflict};
+pub(crate) use extension::{ExtensionBuffer, Tag};
+pub(crate) use frame::{FLAG_LOCAL, FLAG_STAMPED, HEADER_BYTES, Header};
+pub(crate) use id::IdSource;
+pub(crate) use topic::check_name;

@@ -1,1 +1,29 @@
-//! (being laid)
+//! Where events wait: lanes of fixed slots, blocks for what does not fit a slot, cells in front of a pull subscriber.
+//!
+//! This floor moves bytes and knows no event. All memory is reserved when a structure is made; afterwards nothing is
+//! allocated and no lock is taken.
+//!
+//! ```text
+//!   publishers ──claim──► lane 0 ▓▓▓▓░░░░░░   one broadcast ring a priority; every worker
+//!                         lane 1 ▓▓░░░░░░░░   reads every slot with a cursor of its own,
+//!                         lane 2 ▓▓▓▓▓▓▓░░░   and a slot is reused when the slowest
+//!                         lane 3 ░░░░░░░░░░   active worker has passed it
+//! ```
+
+mod broadcast;
+mod cells;
+mod claim;
+mod gate;
+mod order;
+mod pool;
+mod slot;
+mod wants;
+
+pub(crate) use broadcast::{LANES, Lanes, LanesLayout, Reader, Slot};
+pub(crate) use cells::{Cells, Feeder, Taken};
+pub(crate) use claim::{Claimant, Frame, LaneFull, Rest};
+pub(crate) use gate::Gate;
+pub(crate) use order::DrainOrder;
+pub(crate) use pool::{Block, Pool, PoolClass};
+pub(crate) use slot::{HEAD_BYTES, STAMP_BYTES};
+pub(crate) use wants::{WORKERS_MAX, Wants};

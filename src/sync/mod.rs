@@ -1,1 +1,19 @@
-//! (being laid)
+//! The only door to atomics and to waiting: everything above builds its concurrency from these few parts.
+//!
+//! | part | who waits for whom |
+//! |---|---|
+//! | [`primitive`] | std's atomics, or loom's under `--cfg ringmain_loom`: the only switch |
+//! | [`barrier`] | a store-load fence that costs the hot side nothing where the kernel has `membarrier` |
+//! | [`parker`] | workers sleep, publishers wake just those concerned |
+//! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
+//! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
+//! | [`snapshot`] | the control plane hands a worker its next routing table |
+//! | [`owned`] | a value that only one worker may touch, checked by a token |
+
+pub(crate) mod barrier;
+pub(crate) mod bell;
+pub(crate) mod owned;
+pub(crate) mod parker;
+pub(crate) mod primitive;
+pub(crate) mod snapshot;
+pub(crate) mod waker;

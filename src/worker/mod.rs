@@ -1,1 +1,21 @@
-//! (being laid)
+//! The threads that pull: one duty cycle, an idle strategy, timers, a core to stay on.
+//!
+//! A worker is [`Worker::turn`]; the thread around it is a shell. The same turn is driven by threads in production and
+//! by the seeded scheduler of [`testing`](crate::testing).
+
+#![forbid(unsafe_code)]
+
+mod affinity;
+mod duty;
+mod engine;
+mod idle;
+mod pool;
+mod timer;
+
+pub use engine::StampPolicy;
+pub use idle::IdleStrategy;
+
+pub(crate) use duty::{Turn, Worker};
+pub(crate) use engine::{Engine, EngineParts, Phase, WorkerTable};
+pub(crate) use pool::{WorkerThreads, on_worker_thread};
+pub(crate) use timer::{Schedule, Scheduled};

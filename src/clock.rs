@@ -1,0 +1,99 @@
+//! The only door to time: monotonic nanoseconds for waits and latencies, wall-clock time for display.
+//!
+//! Every instant inside ringmain is a `u64` of nanoseconds since the clock was made; 0 means "none". A step of the
+//! wall clock changes what is displayed and nothing else.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sync::primitive::{AtomicU64, Ordering};
+
+/// A source of time. Cheap to clone; clones agree.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    source: Source,
+    /// Unix nanoseconds at instant 0.
+    origin: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// The processor's time-stamp counter, calibrated once a process; the system clock where it is not invariant.
+    Counter { clock: quanta::Clock, start: u64 },
+    /// Moved by hand, in tests.
+    Manual(Arc<AtomicU64>),
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+impl Clock {
+    pub(crate) fn system() -> Self {
+        let clock = quanta::Clock::new();
+        let start = clock.raw();
+        Self { source: Source::Counter { clock, start }, origin: Arc::new(AtomicU64::new(unix_now())) }
+    }
+
+    /// A clock that stands still at 1 ns until it is advanced; instant 0 is 2026-01-01T00:00:00Z.
+    pub(crate) fn manual() -> Self {
+        const NEW_YEAR_2026: u64 = 1_767_225_600_000_000_000;
+        Self {
+            source: Source::Manual(Arc::new(AtomicU64::new(1))),
+            origin: Arc::new(AtomicU64::new(NEW_YEAR_2026)),
+        }
+    }
+
+    /// Nanoseconds since the clock was made, never 0. Monotonic on one thread, and across threads as far as the
+    /// processor's counters agree. About 9 ns.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match &self.source {
+            Source::Counter { clock, start } => clock.delta_as_nanos(*start, clock.raw()) + 1,
+            // Relaxed: a test advances it on the thread that reads it, or does not care which of two instants it sees.
+            Source::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Moves a manual clock; a no-op for the system's.
+    pub(crate) fn advance(&self, by: Duration) {
+        if let Source::Manual(now) = &self.source {
+            // Relaxed: see `now`.
+            now.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the wall clock of a manual clock to `unix_ns` at this instant, as an administrator would step it.
+    pub(crate) fn step_wall(&self, unix_ns: u64) {
+        if matches!(self.source, Source::Manual(_)) {
+            // Relaxed: display only.
+            self.origin.store(unix_ns.saturating_sub(self.now()), Ordering::Relaxed);
+        }
+    }
+
+    /// Follows the system's wall clock again after it was slewed or stepped. Workers call it now and then.
+    pub(crate) fn follow_wall(&self) {
+        if matches!(self.source, Source::Counter { .. }) {
+            // Relaxed: display only.
+            self.origin.store(unix_now().saturating_sub(self.now()), Ordering::Relaxed);
+        }
+    }
+
+    /// Unix nanoseconds of an instant, as the wall clock stands now.
+    #[inline]
+    pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
+        // Relaxed: display only.
+        self.origin.load(Ordering::Relaxed).saturating_add(instant)
+    }
+
+    /// The instant of a Unix time; at least 1, so that it is never "none".
+    pub(crate) fn instant_of(&self, unix_ns: u64) -> u64 {
+        // Relaxed: display only.
+        unix_ns.saturating_sub(self.origin.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// Wall-clock time of an instant.
+    pub(crate) fn system_time(&self, instant: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.unix_ns(instant))
+    }
+}

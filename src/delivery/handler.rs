@@ -1,0 +1,196 @@
+//! Handlers: closures and the [`Handler`] trait, the outcomes they return, and the context they may ask.
+
+use std::any::TypeId;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::event::{DecodeError, Event, Meta, Payload, Topic, read_archived};
+use crate::routing::Pattern;
+
+use super::SubscriptionId;
+
+/// What became of one event at one subscription.
+///
+/// Handlers return anything that turns into it: `()` is an acknowledgement, an `Err` a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Handled.
+    Ack,
+    /// Not handled; the text says why. Under best-effort delivery it is counted and observed, not retried.
+    Failed(String),
+}
+
+impl From<()> for Outcome {
+    #[inline(always)]
+    fn from((): ()) -> Self {
+        Outcome::Ack
+    }
+}
+
+impl<T: Into<Outcome>, E: fmt::Display> From<Result<T, E>> for Outcome {
+    #[inline(always)]
+    fn from(result: Result<T, E>) -> Self {
+        match result {
+            Ok(value) => value.into(),
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Names a handler: the name of its type unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HandlerId(String);
+
+impl HandlerId {
+    /// A handler id of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HandlerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What a handler may ask about the call it is in.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) expires_in: Option<Duration>,
+    pub(crate) attempt: u8,
+    pub(crate) cancelled: bool,
+}
+
+impl Context {
+    /// The subscription the event came by.
+    pub fn subscription(&self) -> SubscriptionId {
+        self.subscription
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u8 {
+        self.attempt
+    }
+
+    /// Time left until the event's deadline, as it was when the call began.
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
+    /// Whether the bus was shutting down when the call began: finish what must be finished, start nothing long.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled
+    }
+}
+
+/// What a subscription asks for, and so what its handler gets to see.
+///
+/// Implemented by [`Topic<E>`] (handlers see `&E::Archived`) and [`Pattern`] (handlers see a [`Payload`]).
+pub trait Interest: Send + 'static {
+    /// The event as a handler sees it.
+    type View<'a>;
+
+    /// Reads the event in place.
+    #[doc(hidden)]
+    fn view<'a>(meta: &Meta<'a>, known_as: Option<TypeId>) -> Result<Self::View<'a>, DecodeError>;
+}
+
+impl<E: Event> Interest for Topic<E> {
+    type View<'a> = &'a E::Archived;
+
+    #[inline(always)]
+    fn view<'a>(meta: &Meta<'a>, known_as: Option<TypeId>) -> Result<&'a E::Archived, DecodeError> {
+        read_archived::<E>(meta.header(), meta.payload().bytes(), known_as)
+    }
+}
+
+impl Interest for Pattern {
+    type View<'a> = Payload<'a>;
+
+    #[inline(always)]
+    fn view<'a>(meta: &Meta<'a>, _known_as: Option<TypeId>) -> Result<Payload<'a>, DecodeError> {
+        Ok(meta.payload())
+    }
+}
+
+/// A handler with an id and a context. Closures need not implement it.
+///
+/// ```
+/// use ringmain::{Bus, Context, Handler, Meta, Outcome, Pattern, Payload};
+///
+/// struct Audit;
+/// impl Handler<Pattern> for Audit {
+///     fn handle(&mut self, payload: Payload<'_>, meta: &Meta<'_>, _context: &Context) -> Outcome {
+///         println!("{} {} bytes", meta.topic(), payload.bytes().len());
+///         Outcome::Ack
+///     }
+/// }
+///
+/// let bus = Bus::builder().build()?;
+/// let audit = bus.subscribe("**").handler(Audit)?;
+/// assert!(audit.record().handler_id.as_str().ends_with("Audit"));
+/// bus.shutdown()?;
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+pub trait Handler<I: Interest>: Send + 'static {
+    /// Handles one event. Runs on the subscription's worker (or its own thread): one call at a time, in order.
+    fn handle(&mut self, event: I::View<'_>, meta: &Meta<'_>, context: &Context) -> Outcome;
+
+    /// Names this handler in records and metrics.
+    fn id(&self) -> HandlerId {
+        HandlerId::new(std::any::type_name::<Self>())
+    }
+}
+
+/// A handler whose event type is erased: what a worker calls.
+pub(crate) trait Dispatch: Send {
+    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context) -> Result<Outcome, DecodeError>;
+}
+
+/// A closure over a typed topic.
+pub(crate) struct Typed<E, F> {
+    pub(crate) closure: F,
+    pub(crate) known_as: Option<TypeId>,
+    pub(crate) event: PhantomData<fn(E)>,
+}
+
+impl<E: Event, R: Into<Outcome>, F: FnMut(&E::Archived, &Meta<'_>) -> R + Send> Dispatch for Typed<E, F> {
+    #[inline]
+    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context) -> Result<Outcome, DecodeError> {
+        let event = Topic::<E>::view(meta, self.known_as)?;
+        Ok((self.closure)(event, meta).into())
+    }
+}
+
+/// A closure over a pattern.
+pub(crate) struct Untyped<F>(pub(crate) F);
+
+impl<R: Into<Outcome>, F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send> Dispatch for Untyped<F> {
+    #[inline]
+    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context) -> Result<Outcome, DecodeError> {
+        Ok((self.0)(meta.payload(), meta).into())
+    }
+}
+
+/// A `Handler` with the type it reads.
+pub(crate) struct Custom<I, H> {
+    pub(crate) handler: H,
+    pub(crate) known_as: Option<TypeId>,
+    pub(crate) interest: PhantomData<fn(I)>,
+}
+
+impl<I: Interest, H: Handler<I>> Dispatch for Custom<I, H> {
+    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context) -> Result<Outcome, DecodeError> {
+        let event = I::view(meta, self.known_as)?;
+        Ok(self.handler.handle(event, meta, context))
+    }
+}

@@ -1,0 +1,105 @@
+//! The books: every event that was accepted is in exactly one place, and each place counts for itself.
+
+use std::ops::AddAssign;
+
+/// Events of one subscription that were given up, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// The mailbox was full, and its policy drops.
+    pub overflow: u64,
+    /// The deadline had passed before the handler ran.
+    pub expired: u64,
+    /// The subscription was paused, and it has no mailbox to hold events.
+    pub paused: u64,
+    /// The consumer was gone.
+    pub closed: u64,
+}
+
+impl Dropped {
+    /// All reasons together.
+    pub fn total(&self) -> u64 {
+        self.overflow + self.expired + self.paused + self.closed
+    }
+}
+
+/// Where the events of one subscription are. Each figure is counted on its own; none is a remainder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionLedger {
+    /// Events that its pattern and filters wanted.
+    pub matched: u64,
+    /// Events that its pattern wanted and a source or predicate refused. Not part of `matched`.
+    pub filtered: u64,
+    /// In the mailbox.
+    pub queued: u64,
+    /// In a consumer's hands.
+    pub in_flight: u64,
+    /// Handled.
+    pub delivered: u64,
+    /// The handler returned an error or panicked, or could not read the payload.
+    pub failed: u64,
+    /// Given up.
+    pub dropped: Dropped,
+}
+
+impl SubscriptionLedger {
+    /// Whether `matched = queued + in flight + delivered + failed + dropped`. Exact when nothing moves.
+    pub fn is_balanced(&self) -> bool {
+        self.matched == self.queued + self.in_flight + self.delivered + self.failed + self.dropped.total()
+    }
+}
+
+impl AddAssign for SubscriptionLedger {
+    fn add_assign(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.filtered += other.filtered;
+        self.queued += other.queued;
+        self.in_flight += other.in_flight;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.dropped.overflow += other.dropped.overflow;
+        self.dropped.expired += other.dropped.expired;
+        self.dropped.paused += other.dropped.paused;
+        self.dropped.closed += other.dropped.closed;
+    }
+}
+
+/// The books of a bus.
+///
+/// ```text
+/// accepted = scheduled + unmatched + routed
+/// routed   = what each lane claimed = what each worker passed + what it still has to pass
+/// matched  = queued + in flight + delivered + failed + dropped         (each subscription)
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ledger {
+    /// Publishes that returned an id.
+    pub accepted: u64,
+    /// Waiting for their not-before time.
+    pub scheduled: u64,
+    /// No subscription's pattern and priorities wanted them: they took no slot.
+    pub unmatched: u64,
+    /// Put into a lane.
+    pub routed: u64,
+    /// Sequences claimed in all lanes, counted by the lanes.
+    pub claimed: u64,
+    /// Routed events that the slowest worker has not passed yet.
+    pub in_lanes: u64,
+    /// All subscriptions together, those that ended included.
+    pub subscriptions: SubscriptionLedger,
+    /// Subscriptions whose own books do not balance.
+    pub unbalanced: u64,
+}
+
+impl Ledger {
+    /// Whether nothing is lost. Exact when nothing moves: after [`flush`](crate::Bus::flush) with publishers quiet, or
+    /// after shutdown.
+    pub fn is_balanced(&self) -> bool {
+        self.accepted == self.scheduled + self.unmatched + self.routed
+            && self.routed == self.claimed
+            && self.subscriptions.is_balanced()
+            && self.unbalanced == 0
+    }
+}

@@ -1,0 +1,517 @@
+//! A subscriber's own queue: filled by its worker, pulled by its consumer on any thread or async runtime.
+
+use std::any::TypeId;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+
+use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, Meta, Payload};
+use crate::metrics::{Counter, HistogramCells, SharedCounter};
+use crate::ring::{Cells, DrainOrder, Gate, LANES, Taken};
+use crate::routing::Pattern;
+use crate::sync::bell::Bell;
+use crate::sync::parker::Parker;
+use crate::sync::primitive::{AtomicBool, Ordering, thread};
+use crate::sync::waker::of_this_thread;
+
+use super::handler::Interest;
+use super::{Outcome, SubscriptionId, SubscriptionLedger};
+
+/// What happens when an event meets a full mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The worker stops reading that lane until there is room: nothing is lost, and publishers feel it when the lane
+    /// fills. The default.
+    #[default]
+    Block,
+    /// The event is dropped and counted.
+    DropNewest,
+    /// The oldest queued event that is no more urgent is dropped and counted; when there is none, the new one.
+    DropOldest,
+}
+
+/// What worker and consumer of a mailbox share.
+#[derive(Debug)]
+pub(crate) struct MailboxShared {
+    cells: Arc<Cells>,
+    overflow: Overflow,
+    consumer: Bell,
+    /// The worker waits for a free cell. Set by it, cleared by whoever frees one.
+    starved: AtomicBool,
+    worker: usize,
+    parker: Arc<Parker>,
+    gate: Arc<Gate>,
+    closed: AtomicBool,
+    paused: AtomicBool,
+    in_flight: SharedCounter,
+    settled: SharedCounter,
+    delivered: SharedCounter,
+    failed: SharedCounter,
+    discarded: Counter,
+    /// Publish to hand-over, a lane. Written by the consumer.
+    latency: [HistogramCells; LANES],
+    directory: Arc<Directory>,
+}
+
+impl MailboxShared {
+    #[allow(clippy::too_many_arguments, reason = "made in one place, by the subscription builder")]
+    pub(crate) fn new(
+        cells: Arc<Cells>,
+        overflow: Overflow,
+        consumer: Bell,
+        worker: usize,
+        parker: Arc<Parker>,
+        gate: Arc<Gate>,
+        directory: Arc<Directory>,
+    ) -> Self {
+        Self {
+            cells,
+            overflow,
+            consumer,
+            starved: AtomicBool::new(false),
+            worker,
+            parker,
+            gate,
+            closed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            in_flight: SharedCounter::default(),
+            settled: SharedCounter::default(),
+            delivered: SharedCounter::default(),
+            failed: SharedCounter::default(),
+            discarded: Counter::default(),
+            latency: std::array::from_fn(|_| HistogramCells::new()),
+            directory,
+        }
+    }
+
+    pub(crate) fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    pub(crate) fn latency(&self, lane: usize) -> &HistogramCells {
+        &self.latency[lane]
+    }
+
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.cells.reserved_bytes()
+    }
+
+    /// Queued or in a consumer's hands.
+    pub(crate) fn is_settled(&self) -> bool {
+        let queued: u64 = (0..LANES).map(|lane| self.cells.queued(lane)).sum();
+        // Settled before in flight: an event taken and settled in between must not stand for one still in somebody's hands.
+        let settled = self.settled.get();
+        queued == 0 && self.in_flight.get() == settled
+    }
+
+    /// Worker: says that it cannot go on for want of a cell; it must look once more before it sleeps.
+    pub(crate) fn starve(&self) {
+        // Relaxed: the barrier in `Parker::prepare` orders it before the last look.
+        self.starved.store(true, Ordering::Relaxed);
+    }
+
+    /// A cell or block became free.
+    fn made_room(&self) {
+        // The gate's barrier also orders the cell's return before the look at `starved`.
+        self.gate.open();
+        // Relaxed: ordered by the barrier above; the swap decides who wakes.
+        if self.starved.load(Ordering::Relaxed) && self.starved.swap(false, Ordering::Relaxed) {
+            self.parker.wake(1 << self.worker);
+        }
+    }
+
+    /// Worker: tells the consumer that something was queued.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        self.consumer.ring();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // SYNC(mailbox.close): Acquire. Pairs with `close`.
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// No more events will come; what is queued can still be taken.
+    pub(crate) fn close(&self) {
+        // SYNC(mailbox.close): Release. Pairs with `is_closed`; what was queued before is seen by who sees this.
+        self.closed.store(true, Ordering::Release);
+        self.consumer.ring();
+        self.made_room();
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        // Relaxed: takes effect at some event soon; the bell orders it for a waiting consumer.
+        self.paused.store(paused, Ordering::Relaxed);
+        if !paused {
+            self.consumer.ring();
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        // Relaxed: see `set_paused`.
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Throws away what is queued, once worker and consumer are gone. Returns how many.
+    pub(crate) fn discard(&self) -> u64 {
+        let mut count = 0;
+        for lane in 0..LANES {
+            while self.cells.take(lane).is_some() {
+                count += 1;
+            }
+        }
+        self.discarded.add(count);
+        if count > 0 {
+            self.made_room();
+        }
+        count
+    }
+
+    pub(crate) fn ledger(&self) -> SubscriptionLedger {
+        // Settled first: an event that settles in between shows as in flight, not as missing.
+        let settled = self.settled.get();
+        SubscriptionLedger {
+            queued: (0..LANES).map(|lane| self.cells.queued(lane)).sum(),
+            in_flight: self.in_flight.get().saturating_sub(settled),
+            delivered: self.delivered.get(),
+            failed: self.failed.get(),
+            dropped: super::Dropped { closed: self.discarded.get(), ..super::Dropped::default() },
+            ..SubscriptionLedger::default()
+        }
+    }
+}
+
+/// Nothing to take at the moment, or ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// Nothing is queued, or the subscription is paused.
+    Empty,
+    /// The subscription has ended and everything queued was taken.
+    Closed,
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the mailbox is empty",
+            Self::Closed => "the subscription has ended and its mailbox is empty",
+        })
+    }
+}
+
+impl std::error::Error for TryRecvError {}
+
+/// No event came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecvError {
+    /// Not within the time given.
+    TimedOut {
+        /// That time.
+        after: Duration,
+    },
+    /// The subscription has ended and everything queued was taken.
+    Closed,
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after } => write!(f, "no event within {after:?}"),
+            Self::Closed => f.write_str("the subscription has ended and its mailbox is empty"),
+        }
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+/// How a mailbox ends its subscription when it is dropped.
+pub(crate) type Farewell = Box<dyn FnOnce(bool) + Send>;
+
+/// The consumer's end of a subscription with a mailbox. Dropped, it unsubscribes.
+///
+/// More urgent events come first, events of one priority in order. It is also a
+/// [`Stream`](https://docs.rs/futures-core) of deliveries, on any async runtime.
+pub struct Mailbox<I: Interest> {
+    id: SubscriptionId,
+    shared: Arc<MailboxShared>,
+    order: DrainOrder,
+    known_as: Option<TypeId>,
+    farewell: Option<Farewell>,
+    interest: PhantomData<fn(I)>,
+}
+
+impl<I: Interest> Mailbox<I> {
+    pub(crate) fn new(
+        id: SubscriptionId,
+        shared: Arc<MailboxShared>,
+        order: DrainOrder,
+        known_as: Option<TypeId>,
+        farewell: Farewell,
+    ) -> Self {
+        Self { id, shared, order, known_as, farewell: Some(farewell), interest: PhantomData }
+    }
+
+    /// The subscription's id.
+    pub fn id(&self) -> SubscriptionId {
+        self.id
+    }
+
+    /// Events waiting.
+    pub fn len(&self) -> usize {
+        (0..LANES).map(|lane| self.shared.cells.queued(lane) as usize).sum()
+    }
+
+    /// Whether no event waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the next event, if there is one.
+    ///
+    /// # Errors
+    /// `Empty` when nothing is queued or the subscription is paused; `Closed` when nothing will come any more.
+    ///
+    /// # Cost
+    /// Lock-free, no allocation.
+    pub fn try_recv(&mut self) -> Result<Delivery<I>, TryRecvError> {
+        let closed = self.shared.is_closed();
+        if self.shared.is_paused() && !closed {
+            return Err(TryRecvError::Empty);
+        }
+        let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(self.shared.cells.queued(lane) > 0) << lane);
+        let taken = self.order.next(ready).and_then(|lane| {
+            self.shared.in_flight.add(1);
+            let taken = self.shared.cells.take(lane);
+            if taken.is_none() {
+                self.shared.settled.add(1);
+            }
+            taken
+        });
+        match taken {
+            Some(taken) => Ok(self.hand_over(taken)),
+            None if ready == 0 && closed => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    fn hand_over(&mut self, taken: Taken) -> Delivery<I> {
+        let lane = taken.lane();
+        let delivery = Delivery {
+            taken: Some(taken),
+            shared: Arc::clone(&self.shared),
+            known_as: self.known_as,
+            interest: PhantomData,
+        };
+        let header = delivery.header();
+        if header.has(FLAG_STAMPED) {
+            let waited = self.shared.directory.clock.now().saturating_sub(header.time);
+            self.shared.latency[lane].record(waited);
+        }
+        delivery
+    }
+
+    /// Waits for the next event, as long as it takes.
+    ///
+    /// # Errors
+    /// `Closed` when nothing will come any more.
+    pub fn recv(&mut self) -> Result<Delivery<I>, RecvError> {
+        self.recv_until(None)
+    }
+
+    /// Waits for the next event, at most `limit`.
+    ///
+    /// # Errors
+    /// `TimedOut` or `Closed`.
+    pub fn recv_deadline(&mut self, limit: Duration) -> Result<Delivery<I>, RecvError> {
+        self.recv_until(Some(limit))
+    }
+
+    fn recv_until(&mut self, limit: Option<Duration>) -> Result<Delivery<I>, RecvError> {
+        match self.try_recv() {
+            Ok(delivery) => return Ok(delivery),
+            Err(TryRecvError::Closed) => return Err(RecvError::Closed),
+            Err(TryRecvError::Empty) => {}
+        }
+        let clock = self.shared.directory.clock.clone();
+        let begun = clock.now();
+        let waker = of_this_thread();
+        loop {
+            self.shared.consumer.wait(&waker);
+            match self.try_recv() {
+                Ok(delivery) => return Ok(delivery),
+                Err(TryRecvError::Closed) => return Err(RecvError::Closed),
+                Err(TryRecvError::Empty) => {}
+            }
+            match limit {
+                None => thread::park(),
+                Some(after) => {
+                    let waited = Duration::from_nanos(clock.now().saturating_sub(begun));
+                    match after.checked_sub(waited).filter(|left| !left.is_zero()) {
+                        None => return Err(RecvError::TimedOut { after }),
+                        Some(left) => thread::park_timeout(left),
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_recv(&mut self, context: &mut task::Context<'_>) -> Poll<Option<Delivery<I>>> {
+        for registered in [false, true] {
+            match self.try_recv() {
+                Ok(delivery) => return Poll::Ready(Some(delivery)),
+                Err(TryRecvError::Closed) => return Poll::Ready(None),
+                Err(TryRecvError::Empty) if !registered => self.shared.consumer.wait(context.waker()),
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Waits for the next event without blocking the thread, on any async runtime. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Closed` when nothing will come any more.
+    pub async fn recv_async(&mut self) -> Result<Delivery<I>, RecvError> {
+        poll_fn(|context| self.poll_recv(context)).await.ok_or(RecvError::Closed)
+    }
+
+    /// Blocks for each next event, until the subscription ends.
+    pub fn iter(&mut self) -> Iter<'_, I> {
+        Iter { mailbox: self }
+    }
+}
+
+impl<I: Interest> Stream for Mailbox<I> {
+    type Item = Delivery<I>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Delivery<I>>> {
+        self.get_mut().poll_recv(context)
+    }
+}
+
+impl<'m, I: Interest> IntoIterator for &'m mut Mailbox<I> {
+    type Item = Delivery<I>;
+    type IntoIter = Iter<'m, I>;
+
+    fn into_iter(self) -> Iter<'m, I> {
+        self.iter()
+    }
+}
+
+impl<I: Interest> Drop for Mailbox<I> {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(farewell) = self.farewell.take() {
+            farewell(std::thread::panicking());
+        }
+    }
+}
+
+impl<I: Interest> fmt::Debug for Mailbox<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("id", &self.id).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Blocking iterator over a mailbox.
+#[derive(Debug)]
+pub struct Iter<'m, I: Interest> {
+    mailbox: &'m mut Mailbox<I>,
+}
+
+impl<I: Interest> Iterator for Iter<'_, I> {
+    type Item = Delivery<I>;
+
+    fn next(&mut self) -> Option<Delivery<I>> {
+        self.mailbox.recv().ok()
+    }
+}
+
+/// An event in a consumer's hands. It may move between threads; dropped, it counts as delivered.
+pub struct Delivery<I: Interest> {
+    /// Present until the drop.
+    taken: Option<Taken>,
+    shared: Arc<MailboxShared>,
+    known_as: Option<TypeId>,
+    interest: PhantomData<fn(I)>,
+}
+
+impl<I: Interest> Delivery<I> {
+    fn taken(&self) -> &Taken {
+        self.taken.as_ref().expect("a delivery holds its cell until it is dropped")
+    }
+
+    fn header(&self) -> &Header {
+        Header::read(self.taken().parts().0).expect("cells are aligned and hold a header")
+    }
+
+    /// Everything about the event but its payload.
+    pub fn meta(&self) -> Meta<'_> {
+        let (_, rest) = self.taken().parts();
+        let header = self.header();
+        Meta::new(header, rest, self.taken().sequence(), &self.shared.directory)
+            .expect("a worker queues only frames that it could read")
+    }
+
+    /// The event, read in place.
+    ///
+    /// # Errors
+    /// For typed topics, when the payload is in another encoding or, coming from outside, is not valid.
+    pub fn event(&self) -> Result<I::View<'_>, DecodeError> {
+        I::view(&self.meta(), self.known_as)
+    }
+
+    /// Settles the delivery as failed, for this reason.
+    pub fn fail(self, reason: impl Into<String>) {
+        self.settle(&Outcome::Failed(reason.into()));
+    }
+
+    /// Settles the delivery by what its handler returned.
+    pub(crate) fn settle(mut self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Ack => &self.shared.delivered,
+            Outcome::Failed(_) => &self.shared.failed,
+        };
+        counter.add(1);
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        if let Some(taken) = self.taken.take() {
+            drop(taken);
+            self.shared.settled.add(1);
+            self.shared.made_room();
+        }
+    }
+}
+
+impl Delivery<Pattern> {
+    /// The payload as it is.
+    pub fn payload(&self) -> Payload<'_> {
+        self.meta().payload()
+    }
+}
+
+impl<I: Interest> Drop for Delivery<I> {
+    fn drop(&mut self) {
+        if self.taken.is_some() {
+            let counter =
+                if std::thread::panicking() { &self.shared.failed } else { &self.shared.delivered };
+            counter.add(1);
+            self.finish();
+        }
+    }
+}
+
+impl<I: Interest> fmt::Debug for Delivery<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("meta", &self.meta()).finish_non_exhaustive()
+    }
+}

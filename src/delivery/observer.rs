@@ -1,0 +1,109 @@
+//! What the core has to say: it has no logger, so whoever wants to know observes.
+
+use std::time::Duration;
+
+use crate::event::{DecodeError, EventId, Priority};
+
+use super::SubscriptionId;
+
+/// Hears of what goes wrong or changes. Called on the thread where it happens, workers among them: be short.
+///
+/// ```
+/// use ringmain::{Bus, Notice};
+/// let bus = Bus::builder()
+///     .observer(|notice: &Notice<'_>| eprintln!("{notice:?}"))
+///     .build()?;
+/// # bus.shutdown()?;
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+pub trait Observer: Send + Sync {
+    /// Something happened. A panic in here is swallowed.
+    fn notice(&self, notice: &Notice<'_>);
+}
+
+impl<F: Fn(&Notice<'_>) + Send + Sync> Observer for F {
+    fn notice(&self, notice: &Notice<'_>) {
+        self(notice);
+    }
+}
+
+/// One thing worth knowing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// A handler took longer than the slow threshold.
+    SlowHandler {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// Its pattern.
+        pattern: &'a str,
+        /// The event it handled.
+        event: EventId,
+        /// How long it took.
+        elapsed: Duration,
+        /// Events behind this one in its lane.
+        lag: u64,
+    },
+    /// A handler returned an error.
+    HandlerFailed {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event it refused.
+        event: EventId,
+        /// What it said.
+        error: &'a str,
+    },
+    /// A handler or predicate panicked. The panic was contained.
+    HandlerPanicked {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event it was handling.
+        event: EventId,
+    },
+    /// A payload could not be read as the subscription's type; the event was skipped.
+    Undecodable {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+        /// Why.
+        error: DecodeError,
+    },
+    /// A mailbox was full, and an event was dropped by its policy. Said at the first of a row of drops.
+    MailboxOverflow {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+    },
+    /// A consumer went away, and its subscription with it.
+    ConsumerGone {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// Because it panicked.
+        panicked: bool,
+    },
+    /// A worker asked for a core and did not get it; it runs unpinned.
+    Unpinned {
+        /// Which.
+        worker: usize,
+    },
+    /// Somebody claimed a slot over a second ago and has not filled it: its thread is stopped between two
+    /// instructions. The lane waits; other lanes go on.
+    StalledPublisher {
+        /// The lane that waits.
+        priority: Priority,
+        /// The sequence it waits for.
+        sequence: u64,
+    },
+}

@@ -1,0 +1,215 @@
+//! One subscription: who wants what, since when, and how it went.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::event::{Directory, EventId};
+use crate::metrics::Counter;
+use crate::ring::LANES;
+use crate::routing::{CompiledFilter, Pattern};
+use crate::sync::owned::OwnedCell;
+use crate::sync::primitive::{AtomicU8, AtomicU64, Ordering};
+
+use super::{Dispatch, Dropped, HandlerId, MailboxShared, SubscriptionLedger};
+
+/// Names a subscription: a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionId(pub(crate) EventId);
+
+impl fmt::Display for SubscriptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A subscription as it stands. A copy: it does not change any more.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SubscriptionRecord {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// Its name: the subscriber's, or its pattern.
+    pub name: String,
+    /// What it subscribed to.
+    pub pattern: String,
+    /// Who handles.
+    pub handler_id: HandlerId,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// When it last handled an event.
+    pub last_delivered: Option<SystemTime>,
+    /// Handled so far.
+    pub delivery_count: u64,
+    /// Failed so far.
+    pub error_count: u64,
+    /// Stopped for now.
+    pub is_paused: bool,
+    /// The worker it belongs to.
+    pub worker: usize,
+    /// Filters besides the pattern, as text.
+    pub filters: String,
+    /// All counts.
+    pub ledger: SubscriptionLedger,
+}
+
+/// Where the events go.
+pub(crate) enum Sink {
+    Inline(OwnedCell<Box<dyn Dispatch>>),
+    Mailbox(Arc<MailboxShared>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Active = 0,
+    Paused = 1,
+    /// Unsubscribed; what still comes is dropped.
+    Closed = 2,
+}
+
+/// Counts that the subscription's worker writes.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounts {
+    pub(crate) matched: Counter,
+    pub(crate) filtered: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) overflow: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) paused: Counter,
+    pub(crate) closed: Counter,
+}
+
+/// The state of a subscription, shared by the control plane and its worker.
+pub(crate) struct SubscriptionState {
+    pub(crate) id: SubscriptionId,
+    pub(crate) name: String,
+    pub(crate) pattern: Pattern,
+    pub(crate) filter: CompiledFilter,
+    pub(crate) handler_id: HandlerId,
+    pub(crate) created: u64,
+    pub(crate) worker: usize,
+    /// Events before these sequences were published before the subscription was made.
+    pub(crate) starts: [u64; LANES],
+    pub(crate) sink: Sink,
+    pub(crate) counts: WorkerCounts,
+    /// Instant of the last delivery; 0 = none yet.
+    pub(crate) last_delivered: AtomicU64,
+    state: AtomicU8,
+}
+
+impl SubscriptionState {
+    #[allow(clippy::too_many_arguments, reason = "made in one place, by the subscription builder")]
+    pub(crate) fn new(
+        id: SubscriptionId,
+        name: String,
+        pattern: Pattern,
+        filter: CompiledFilter,
+        handler_id: HandlerId,
+        created: u64,
+        worker: usize,
+        starts: [u64; LANES],
+        sink: Sink,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            pattern,
+            filter,
+            handler_id,
+            created,
+            worker,
+            starts,
+            sink,
+            counts: WorkerCounts::default(),
+            last_delivered: AtomicU64::new(0),
+            state: AtomicU8::new(State::Active as u8),
+        }
+    }
+
+    /// Whether this subscription can want events of this type at all.
+    pub(crate) fn wants_type(&self, name: &str) -> bool {
+        self.pattern.matches(name) && self.filter.passes_type(name)
+    }
+
+    /// Whether an event of `lane` at `sequence` was published after the subscription was made.
+    #[inline(always)]
+    pub(crate) fn has_started(&self, lane: usize, sequence: u64) -> bool {
+        (sequence.wrapping_sub(self.starts[lane]) as i64) >= 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(&self) -> State {
+        // Relaxed: a pause takes effect at some event soon; unsubscribing is ordered by the table's generation.
+        match self.state.load(Ordering::Relaxed) {
+            0 => State::Active,
+            1 => State::Paused,
+            _ => State::Closed,
+        }
+    }
+
+    /// Moves between active and paused; closed stays closed. Control plane, under its lock.
+    pub(crate) fn set_state(&self, state: State) {
+        if self.state() != State::Closed {
+            // Relaxed: see `state`.
+            self.state.store(state as u8, Ordering::Relaxed);
+        }
+        if let Sink::Mailbox(mailbox) = &self.sink {
+            mailbox.set_paused(state == State::Paused);
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> SubscriptionLedger {
+        let counts = &self.counts;
+        let mut ledger = SubscriptionLedger {
+            matched: counts.matched.get(),
+            filtered: counts.filtered.get(),
+            delivered: counts.delivered.get(),
+            failed: counts.failed.get(),
+            dropped: Dropped {
+                overflow: counts.overflow.get(),
+                expired: counts.expired.get(),
+                paused: counts.paused.get(),
+                closed: counts.closed.get(),
+            },
+            ..SubscriptionLedger::default()
+        };
+        if let Sink::Mailbox(mailbox) = &self.sink {
+            ledger += mailbox.ledger();
+        }
+        ledger
+    }
+
+    pub(crate) fn record(&self, directory: &Directory) -> SubscriptionRecord {
+        let ledger = self.ledger();
+        // Relaxed: a figure.
+        let last = self.last_delivered.load(Ordering::Relaxed);
+        SubscriptionRecord {
+            id: self.id,
+            name: self.name.clone(),
+            pattern: self.pattern.as_str().to_owned(),
+            handler_id: self.handler_id.clone(),
+            created_at: directory.clock.system_time(self.created),
+            last_delivered: (last != 0).then(|| directory.clock.system_time(last)),
+            delivery_count: ledger.delivered,
+            error_count: ledger.failed,
+            is_paused: self.state() == State::Paused,
+            worker: self.worker,
+            filters: format!("{:?}", self.filter),
+            ledger,
+        }
+    }
+}
+
+impl fmt::Debug for SubscriptionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("pattern", &self.pattern.as_str())
+            .field("worker", &self.worker)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

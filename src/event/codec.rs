@@ -1,0 +1,183 @@
+//! Rust values to payload bytes and back, by rkyv: encoded once, read in place ever after.
+
+use std::any::TypeId;
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use rkyv::api::{access_with_context, serialize_using};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::{Failure, Strategy};
+use rkyv::ser::allocator::{Arena, ArenaHandle};
+use rkyv::ser::sharing::Unshare;
+use rkyv::ser::{Positional, Serializer, Writer};
+use rkyv::validation::Validator;
+use rkyv::validation::archive::ArchiveValidator;
+use rkyv::validation::shared::SharedValidator;
+use rkyv::{Archive, Serialize};
+
+use super::{Encoding, FLAG_LOCAL, Header};
+
+/// The deepest nesting that bytes from outside may have.
+const DEPTH_MAX: usize = 64;
+/// Where payloads start, and so the strictest alignment an archived value may ask for.
+pub(crate) const PAYLOAD_ALIGN: usize = 16;
+
+/// A value that can be the payload of a [`Topic`](crate::Topic): anything with rkyv's derives.
+///
+/// ```
+/// #[derive(rkyv::Archive, rkyv::Serialize)]
+/// struct OrderPlaced { id: u64, cents: u64 }
+/// # fn is_event<E: ringmain::Event>() {}
+/// # is_event::<OrderPlaced>();
+/// ```
+///
+/// The trait is implemented for every such type and cannot be implemented by hand. Archived types with shared
+/// pointers (`Rc`, `Arc`) are written out once a pointer; cycles are not supported.
+pub trait Event:
+    Archive<Archived: Sync + for<'a> CheckBytes<Check<'a>>> + for<'a> Serialize<Encoder<'a>> + 'static
+{
+}
+
+impl<E> Event for E
+where
+    E: Archive + for<'a> Serialize<Encoder<'a>> + 'static,
+    E::Archived: Sync + for<'a> CheckBytes<Check<'a>>,
+{
+}
+
+/// What rkyv serialises with. Named in bounds only.
+#[doc(hidden)]
+pub type Encoder<'a> = Strategy<Serializer<Destination<'a>, ArenaHandle<'a>, Unshare>, Failure>;
+
+/// What rkyv validates with. Named in bounds only.
+#[doc(hidden)]
+pub type Check<'a> = Strategy<Validator<ArchiveValidator<'a>, SharedValidator>, Failure>;
+
+/// Bytes of fixed length to encode into. Past their end it only counts, so that the length needed is known.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Destination<'a> {
+    bytes: &'a mut [u8],
+    written: usize,
+}
+
+impl Positional for Destination<'_> {
+    #[inline]
+    fn pos(&self) -> usize {
+        self.written
+    }
+}
+
+impl<E> Writer<E> for Destination<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
+        let end = self.written + bytes.len();
+        if let Some(place) = self.bytes.get_mut(self.written..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.written = end;
+        Ok(())
+    }
+}
+
+/// Why a payload was not encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EncodeFault {
+    /// The destination is too short.
+    Needs(usize),
+    /// The value's own `Serialize` refused.
+    Refused,
+}
+
+/// Something that can be written as a payload.
+pub(crate) trait Encode {
+    fn encoding(&self) -> Encoding;
+
+    /// Flags that the frame gets.
+    fn flags(&self) -> u8;
+
+    /// Writes the payload to the front of `out` (aligned to 16) and returns its length.
+    fn encode(&self, out: &mut [u8], arena: &mut Arena) -> Result<usize, EncodeFault>;
+}
+
+impl<E: Event> Encode for &E {
+    fn encoding(&self) -> Encoding {
+        Encoding::Rkyv
+    }
+
+    fn flags(&self) -> u8 {
+        FLAG_LOCAL
+    }
+
+    #[inline]
+    fn encode(&self, out: &mut [u8], arena: &mut Arena) -> Result<usize, EncodeFault> {
+        const { assert!(align_of::<E::Archived>() <= PAYLOAD_ALIGN, "payloads are aligned to 16 bytes") };
+        let room = out.len();
+        let destination = Destination { bytes: out, written: 0 };
+        let mut serializer = Serializer::new(destination, arena.acquire(), Unshare);
+        serialize_using::<_, Failure>(*self, &mut serializer).map_err(|Failure| EncodeFault::Refused)?;
+        let written = serializer.into_writer().written;
+        if written <= room { Ok(written) } else { Err(EncodeFault::Needs(written)) }
+    }
+}
+
+/// Why a payload could not be read as the type its subscription asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The payload is in another encoding than rkyv.
+    Encoding {
+        /// Its encoding, or `None` when its tag is unknown.
+        found: Option<Encoding>,
+    },
+    /// The bytes are no valid archive of the type: truncated, misaligned, nested deeper than 64, or another type's.
+    Invalid {
+        /// Length of the payload.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Encoding { found: Some(found) } => write!(
+                f,
+                "the payload is {found:?}, this subscription reads rkyv; subscribe to the topic's name to read it as it is"
+            ),
+            Self::Encoding { found: None } => f.write_str("the payload's encoding is unknown to this version"),
+            Self::Invalid { bytes } => {
+                write!(f, "the payload of {bytes} bytes is no valid archive of the topic's type")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads a payload in place. Bytes that this process encoded are trusted, others are validated.
+#[inline(always)]
+pub(crate) fn read_archived<'a, E: Event>(
+    header: &Header,
+    payload: &'a [u8],
+    known_as: Option<TypeId>,
+) -> Result<&'a E::Archived, DecodeError> {
+    if header.encoding != Encoding::Rkyv as u8 {
+        return Err(DecodeError::Encoding { found: Encoding::from_tag(header.encoding) });
+    }
+    if header.has(FLAG_LOCAL) && known_as == Some(TypeId::of::<E>()) {
+        // SAFETY: FLAG_LOCAL is only set when this process encoded a value of the Rust type that the bus registered
+        // for the event's type id, and `known_as` says that this type is E. Payloads start 16-aligned, and
+        // `Encode for &E` refuses to compile for stricter types.
+        return Ok(unsafe { rkyv::access_unchecked::<E::Archived>(payload) });
+    }
+    validate::<E>(payload)
+}
+
+/// Checks bytes from outside: bounds, alignment, every value, depth.
+#[cold]
+pub(crate) fn validate<E: Event>(payload: &[u8]) -> Result<&E::Archived, DecodeError> {
+    let depth = const { NonZeroUsize::new(DEPTH_MAX) };
+    let mut context = Validator::new(ArchiveValidator::with_max_depth(payload, depth), SharedValidator::new());
+    access_with_context::<E::Archived, _, Failure>(payload, &mut context)
+        .map_err(|Failure| DecodeError::Invalid { bytes: payload.len() })
+}

@@ -1,0 +1,146 @@
+//! The names of a bus: type and source ids in frames, texts at the edges.
+//!
+//! Ids are handed out once and never change, so readers look texts up without a lock.
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ahash::AHashMap;
+
+use crate::clock::Clock;
+
+const CHUNK: usize = 256;
+
+/// An append-only list of texts with ids from 1. Id 0 is "not listed": its text travels in the frame.
+#[derive(Debug)]
+struct Names {
+    ids: Mutex<AHashMap<Arc<str>, u32>>,
+    chunks: Box<[OnceLock<Box<[OnceLock<Arc<str>>]>>]>,
+    max: usize,
+}
+
+impl Names {
+    fn new(max: usize) -> Self {
+        let chunks = (0..(max + 1).div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        Self { ids: Mutex::default(), chunks, max }
+    }
+
+    fn find(&self, text: &str) -> Option<u32> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(text).copied()
+    }
+
+    /// The id of `text`; a new one where there is room, else 0.
+    fn intern(&self, text: &str) -> u32 {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&id) = ids.get(text) {
+            return id;
+        }
+        if ids.len() >= self.max {
+            return 0;
+        }
+        let id = ids.len() + 1;
+        let text: Arc<str> = text.into();
+        let chunk = self.chunks[id / CHUNK].get_or_init(|| (0..CHUNK).map(|_| OnceLock::new()).collect());
+        chunk[id % CHUNK].set(Arc::clone(&text)).expect("ids are handed out once, under the lock");
+        ids.insert(text, id as u32);
+        id as u32
+    }
+
+    #[inline]
+    fn get(&self, id: u32) -> Option<&str> {
+        let id = id as usize;
+        self.chunks.get(id / CHUNK)?.get()?.get(id % CHUNK)?.get().map(AsRef::as_ref)
+    }
+}
+
+/// A topic that two Rust types claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeConflict {
+    topic: &'static str,
+    known_as: &'static str,
+    asked_as: &'static str,
+}
+
+impl fmt::Display for TypeConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "topic {:?} carries {} on this bus and cannot also carry {}; use another topic name",
+            self.topic, self.known_as, self.asked_as
+        )
+    }
+}
+
+impl std::error::Error for TypeConflict {}
+
+/// The Rust type of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RustType {
+    pub(crate) id: TypeId,
+    pub(crate) name: &'static str,
+}
+
+impl RustType {
+    pub(crate) fn of<E: 'static>() -> Self {
+        Self { id: TypeId::of::<E>(), name: std::any::type_name::<E>() }
+    }
+}
+
+/// Types, sources and the clock of one bus: what turns the numbers of a frame into words.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    types: Names,
+    sources: Names,
+    rust_types: Mutex<AHashMap<u32, RustType>>,
+    pub(crate) clock: Clock,
+}
+
+impl Directory {
+    pub(crate) fn new(types_max: usize, sources_max: usize, clock: Clock) -> Self {
+        Self {
+            types: Names::new(types_max),
+            sources: Names::new(sources_max),
+            rust_types: Mutex::default(),
+            clock,
+        }
+    }
+
+    pub(crate) fn type_id(&self, name: &str) -> Option<u32> {
+        self.types.find(name)
+    }
+
+    /// The id of a checked topic name, or 0 when the bus knows `types_max` names already.
+    pub(crate) fn intern_type(&self, name: &str) -> u32 {
+        self.types.intern(name)
+    }
+
+    pub(crate) fn type_name(&self, id: u32) -> Option<&str> {
+        self.types.get(id)
+    }
+
+    pub(crate) fn intern_source(&self, text: &str) -> u32 {
+        self.sources.intern(text)
+    }
+
+    pub(crate) fn source_name(&self, id: u32) -> Option<&str> {
+        self.sources.get(id)
+    }
+
+    /// Ties the Rust type to the topic, or finds that it already carries another.
+    pub(crate) fn bind(&self, type_id: u32, topic: &'static str, rust: RustType) -> Result<(), TypeConflict> {
+        if type_id == 0 {
+            return Ok(());
+        }
+        let mut types = self.rust_types.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = types.entry(type_id).or_insert(rust);
+        if known.id == rust.id {
+            return Ok(());
+        }
+        Err(TypeConflict { topic, known_as: known.name, asked_as: rust.name })
+    }
+
+    pub(crate) fn types_known(&self) -> usize {
+        self.types.ids.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}

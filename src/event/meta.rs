@@ -1,0 +1,180 @@
+//! Everything about an event but its payload, read in place.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use super::extension::{Fields, Tag, read_aggregate, read_entry};
+use super::{Aggregate, Directory, Encoding, EventId, FrameError, Header, Payload, Priority};
+
+/// The metadata of an event in a handler's hands. Borrowed from the frame: reading a field costs what it says.
+#[derive(Clone, Copy)]
+pub struct Meta<'a> {
+    header: &'a Header,
+    extension: &'a [u8],
+    payload: &'a [u8],
+    sequence: u64,
+    directory: &'a Directory,
+}
+
+impl<'a> Meta<'a> {
+    /// Reads a frame: `body` starts with a header, `rest` is what lies behind it or in its block.
+    #[inline(always)]
+    pub(crate) fn new(
+        header: &'a Header,
+        rest: &'a [u8],
+        sequence: u64,
+        directory: &'a Directory,
+    ) -> Result<Self, FrameError> {
+        let (extension, payload) = header.split(rest)?;
+        Ok(Self { header, extension, payload, sequence, directory })
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &'a Header {
+        self.header
+    }
+
+    /// The event's place in its lane. It dies with the process; per priority it counts up.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The event's id.
+    pub fn id(&self) -> EventId {
+        self.header.event_id()
+    }
+
+    /// The id the event had outside, when that was no UUID.
+    pub fn original_id(&self) -> Option<&'a str> {
+        self.text(Tag::OriginalId)
+    }
+
+    /// The dotted name of the event's type.
+    pub fn topic(&self) -> &'a str {
+        self.directory.type_name(self.header.type_id).or_else(|| self.text(Tag::TypeName)).unwrap_or("")
+    }
+
+    /// Who published.
+    pub fn source(&self) -> &'a str {
+        self.directory.source_name(self.header.source_id).or_else(|| self.text(Tag::Source)).unwrap_or("")
+    }
+
+    /// The event's priority.
+    #[inline]
+    pub fn priority(&self) -> Priority {
+        Priority::of_lane(3 - (self.header.priority & 3) as usize)
+    }
+
+    /// When the event was created, in UTC.
+    pub fn timestamp(&self) -> SystemTime {
+        self.directory.clock.system_time(self.header.time)
+    }
+
+    /// When the event was created, in nanoseconds of Unix time.
+    pub fn unix_ns(&self) -> u64 {
+        self.directory.clock.unix_ns(self.header.time)
+    }
+
+    /// How long ago the event was created.
+    pub fn age(&self) -> Duration {
+        Duration::from_nanos(self.directory.clock.now().saturating_sub(self.header.time))
+    }
+
+    /// How the payload's bytes are to be read; `None` for a tag this version does not know.
+    pub fn encoding(&self) -> Option<Encoding> {
+        Encoding::from_tag(self.header.encoding)
+    }
+
+    /// The payload as it is. An unknown encoding shows as raw bytes.
+    pub fn payload(&self) -> Payload<'a> {
+        Payload::with_encoding(self.encoding().unwrap_or(Encoding::Bytes), self.payload)
+    }
+
+    /// The schema version as a number, 1 unless set.
+    pub fn schema_version(&self) -> u16 {
+        self.header.schema
+    }
+
+    /// The schema version as a text, when one was set.
+    pub fn schema_text(&self) -> Option<&'a str> {
+        self.text(Tag::SchemaText)
+    }
+
+    /// What this event belongs to.
+    pub fn correlation(&self) -> Option<EventId> {
+        self.event_id(Tag::Correlation)
+    }
+
+    /// The event that caused this one.
+    pub fn causation(&self) -> Option<EventId> {
+        self.event_id(Tag::Causation)
+    }
+
+    /// The aggregate that changed.
+    pub fn aggregate(&self) -> Option<Aggregate<'a>> {
+        self.field(Tag::Aggregate).and_then(read_aggregate)
+    }
+
+    /// Time left until nobody wants the event any more; `None` when it never expires.
+    pub fn expires_in(&self) -> Option<Duration> {
+        let deadline = self.header.deadline;
+        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(self.directory.clock.now())))
+    }
+
+    /// Which attempt at delivery this is, from 1.
+    pub fn attempt(&self) -> u8 {
+        self.header.attempt
+    }
+
+    /// Services the event is meant for; none means all.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> {
+        self.fields().all(Tag::Target).filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The W3C `traceparent` the event travels with.
+    pub fn trace_parent(&self) -> Option<&'a str> {
+        self.text(Tag::TraceParent)
+    }
+
+    /// Free entries, in the order they were set.
+    pub fn metadata(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.fields().all(Tag::Metadata).filter_map(read_entry)
+    }
+
+    /// The value of one entry.
+    pub fn get(&self, key: &str) -> Option<&'a str> {
+        self.metadata().find(|(found, _)| *found == key).map(|(_, value)| value)
+    }
+
+    pub(crate) fn not_before(&self) -> Option<u64> {
+        self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    fn fields(&self) -> Fields<'a> {
+        Fields::new(self.extension)
+    }
+
+    fn field(&self, tag: Tag) -> Option<&'a [u8]> {
+        if self.extension.is_empty() { None } else { self.fields().first(tag) }
+    }
+
+    fn text(&self, tag: Tag) -> Option<&'a str> {
+        self.field(tag).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    fn event_id(&self, tag: Tag) -> Option<EventId> {
+        self.field(tag)?.try_into().ok().map(EventId::from_bytes)
+    }
+}
+
+impl fmt::Debug for Meta<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta")
+            .field("id", &self.id())
+            .field("topic", &self.topic())
+            .field("source", &self.source())
+            .field("priority", &self.priority())
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! Topics: the name of an event type, with the Rust type of its payload.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Segments a name or pattern may have.
+pub(crate) const SEGMENTS_MAX: usize = 64;
+/// Bytes a topic name may have.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+
+/// A dotted name such as `orders.placed`, tied to the payload type `E`.
+///
+/// Segments are ASCII letters, digits, `_` and `-`; at most 64 segments and 255 bytes. In a `const` the name is
+/// checked by the compiler:
+///
+/// ```
+/// use ringmain::Topic;
+/// # #[derive(rkyv::Archive, rkyv::Serialize)] struct OrderPlaced { id: u64 }
+/// const ORDER_PLACED: Topic<OrderPlaced> = Topic::new("orders.placed");
+/// assert_eq!(ORDER_PLACED.name(), "orders.placed");
+/// ```
+///
+/// ```compile_fail
+/// # use ringmain::Topic;
+/// const WRONG: Topic<()> = Topic::new("orders..placed");
+/// ```
+pub struct Topic<E: ?Sized> {
+    name: &'static str,
+    payload: PhantomData<fn(&E)>,
+}
+
+impl<E: ?Sized> Topic<E> {
+    /// A topic. Use it in a `const`, so that a name that breaks the rules does not compile.
+    ///
+    /// # Panics
+    /// When the name breaks the rules and is not evaluated by the compiler.
+    pub const fn new(name: &'static str) -> Self {
+        match check_name(name) {
+            Ok(()) => Self { name, payload: PhantomData },
+            Err(TopicError::Empty) => panic!("a topic name needs at least one segment"),
+            Err(TopicError::TooLong { .. }) => panic!("a topic name has at most 255 bytes"),
+            Err(TopicError::TooManySegments { .. }) => panic!("a topic name has at most 64 segments"),
+            Err(TopicError::EmptySegment { .. }) => panic!("a topic name has no empty segments"),
+            Err(TopicError::Character { .. }) => {
+                panic!("segments of a topic name are ASCII letters, digits, `_` and `-`")
+            }
+        }
+    }
+
+    /// The dotted name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl<E: ?Sized> Clone for Topic<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: ?Sized> Copy for Topic<E> {}
+
+impl<E: ?Sized> fmt::Debug for Topic<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Topic").field(&self.name).finish()
+    }
+}
+
+/// A name that breaks the rules of topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// No name at all.
+    Empty,
+    /// Longer than 255 bytes.
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// More than 64 segments.
+    TooManySegments {
+        /// How many.
+        segments: usize,
+    },
+    /// Nothing between two dots, or before the first or after the last.
+    EmptySegment {
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+    /// A byte that is no ASCII letter, digit, `_` or `-`.
+    Character {
+        /// The byte.
+        byte: u8,
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+}
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the topic name is empty; name at least one segment, as in `orders.placed`"),
+            Self::TooLong { bytes } => write!(f, "the topic name has {bytes} bytes, the limit is {NAME_BYTES_MAX}"),
+            Self::TooManySegments { segments } => {
+                write!(f, "the topic name has {segments} segments, the limit is {SEGMENTS_MAX}")
+            }
+            Self::EmptySegment { at } => write!(f, "the topic name has an empty segment at byte {at}"),
+            Self::Character { byte, at } => write!(
+                f,
+                "the topic name has {:?} at byte {at}; segments are ASCII letters, digits, `_` and `-`",
+                char::from(*byte)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TopicError {}
+
+/// Checks a topic name against the rules.
+pub(crate) const fn check_name(name: &str) -> Result<(), TopicError> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if bytes.len() > NAME_BYTES_MAX {
+        return Err(TopicError::TooLong { bytes: bytes.len() });
+    }
+    let mut segments = 1;
+    let mut empty = true;
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'.' if empty => return Err(TopicError::EmptySegment { at }),
+            b'.' => {
+                segments += 1;
+                empty = true;
+            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => empty = false,
+            byte => return Err(TopicError::Character { byte, at }),
+        }
+        at += 1;
+    }
+    if empty {
+        return Err(TopicError::EmptySegment { at });
+    }
+    if segments > SEGMENTS_MAX {
+        return Err(TopicError::TooManySegments { segments });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_refused_with_the_place_of_the_fault() {
+        assert_eq!(check_name("orders.placed"), Ok(()));
+        assert_eq!(check_name("a-1_B.x"), Ok(()));
+        assert_eq!(check_name(""), Err(TopicError::Empty));
+        assert_eq!(check_name("a..b"), Err(TopicError::EmptySegment { at: 2 }));
+        assert_eq!(check_name(".a"), Err(TopicError::EmptySegment { at: 0 }));
+        assert_eq!(check_name("a."), Err(TopicError::EmptySegment { at: 2 }));
+        assert_eq!(check_name("a.*"), Err(TopicError::Character { byte: b'*', at: 2 }));
+        assert_eq!(check_name(&"a".repeat(256)), Err(TopicError::TooLong { bytes: 256 }));
+        assert_eq!(check_name(&["a"; 65].join(".")), Err(TopicError::TooManySegments { segments: 65 }));
+    }
+}

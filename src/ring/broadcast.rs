@@ -1,0 +1,307 @@
+//! The lanes: one bounded broadcast ring a priority, read whole by every active worker.
+//!
+//! ```text
+//!                 gate = slowest active cursor              claim = next free sequence
+//!                   │                                          │
+//!   ────────────────▼──────────────────────────────────────────▼──────────────►  sequences (u64, wrapping)
+//!     may be reused │ committed, read by some, not by all      │ free up to gate + limit
+//! ```
+//!
+//! Invariants:
+//! * `claim - gate <= limit + publishers_max <= slots` (the headroom of `claim.rs`), so a claimed slot is free.
+//! * A slot's stamp is its sequence + 1 once its body may be read, and something else before.
+//! * Only a worker moves its own cursors. A worker that was never activated has no say in the gate.
+
+use std::sync::Arc;
+
+use crossbeam::utils::CachePadded;
+
+use super::pool::{BlockHandle, Pool};
+use super::slot::{HEAD_BYTES, SlotMemory, block_word};
+use crate::sync::primitive::{AtomicU64, Ordering, fence};
+
+/// Lanes of a bus, by rank: 0 is read first.
+pub(crate) const LANES: usize = 4;
+
+/// Sizes of the lanes, checked by the builder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LanesLayout {
+    /// Slots of a lane: a power of two, at least `limit + publishers`.
+    pub(crate) slots: usize,
+    /// Bytes of a slot, stamp included.
+    pub(crate) slot_bytes: usize,
+    /// Slots in use at which a lane refuses.
+    pub(crate) limit: u64,
+    pub(crate) workers: usize,
+    /// The first sequence of every lane: 0, or close to a wrap in tests.
+    pub(crate) first: u64,
+}
+
+/// The state that publishers and workers share.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    memory: SlotMemory,
+    pool: Arc<Pool>,
+    slots: usize,
+    limit: u64,
+    /// Next sequence to claim, a lane. Written by publishers.
+    claims: [CachePadded<AtomicU64>; LANES],
+    /// Next sequence to read, a worker and lane. Written by that worker, after it has read.
+    cursors: Box<[CachePadded<[AtomicU64; LANES]>]>,
+    /// One bit a worker whose cursors gate the lanes. Bits are only ever set.
+    active: CachePadded<AtomicU64>,
+}
+
+impl Lanes {
+    pub(crate) fn new(layout: LanesLayout, pool: Arc<Pool>) -> Self {
+        assert!(layout.slots.is_power_of_two() && layout.limit <= layout.slots as u64, "the builder rounds up");
+        let memory = SlotMemory::new(LANES * layout.slots, layout.slot_bytes);
+        if layout.first != 0 {
+            for lane in 0..LANES {
+                for nth in 0..layout.slots as u64 {
+                    let sequence = layout.first.wrapping_add(nth);
+                    let slot = lane * layout.slots + (sequence as usize & (layout.slots - 1));
+                    // Relaxed: the lanes are not shared yet. The stamp of the lap before is never taken for this one.
+                    memory.stamp(slot).store(sequence.wrapping_sub(layout.slots as u64), Ordering::Relaxed);
+                }
+            }
+        }
+        let at_first = || AtomicU64::new(layout.first);
+        Self {
+            memory,
+            pool,
+            slots: layout.slots,
+            limit: layout.limit,
+            claims: std::array::from_fn(|_| CachePadded::new(at_first())),
+            cursors: (0..layout.workers).map(|_| CachePadded::new(std::array::from_fn(|_| at_first()))).collect(),
+            active: CachePadded::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// Slots in use at which a lane refuses.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Bytes of a slot's body.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.memory.body_bytes()
+    }
+
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.memory.reserved_bytes()
+    }
+
+    pub(super) fn memory(&self) -> &SlotMemory {
+        &self.memory
+    }
+
+    #[inline(always)]
+    pub(super) fn slot(&self, lane: usize, sequence: u64) -> usize {
+        lane * self.slots + (sequence as usize & (self.slots - 1))
+    }
+
+    #[inline(always)]
+    pub(super) fn claim_word(&self, lane: usize) -> &AtomicU64 {
+        &self.claims[lane]
+    }
+
+    /// The sequence that the next event of `lane` will get. A moving figure unless publishers are quiet.
+    #[inline]
+    pub(crate) fn claimed(&self, lane: usize) -> u64 {
+        // SYNC(lanes.claimed): Acquire. Pairs with the publisher's Release when it leaves a publish (`bus` floor);
+        // alone it is a figure for depth and lag.
+        self.claims[lane].load(Ordering::Acquire)
+    }
+
+    /// Where `worker` stands in `lane`: all sequences before it have been read by it.
+    #[inline]
+    pub(crate) fn cursor(&self, worker: usize, lane: usize) -> u64 {
+        // SYNC(lanes.cursor): Acquire. Pairs with `Reader::release`; the worker's reads are over.
+        self.cursors[worker][lane].load(Ordering::Acquire)
+    }
+
+    /// Workers whose cursors gate, one bit each.
+    pub(crate) fn active(&self) -> u64 {
+        // SYNC(lanes.active): Acquire. Pairs with `Reader::activate`; the worker's first cursors come with its bit.
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// The slowest active worker of `lane` and its cursor, not beyond `claimed`, which the caller has read before.
+    /// `None` while no worker is active: then nothing may be claimed, for nobody would ever read it.
+    pub(super) fn gate(&self, lane: usize, claimed: u64) -> Option<(usize, u64)> {
+        // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Reader::activate`: a publisher that does not see
+        // the worker's bit has read `claimed` before the worker read it, so its gate is not beyond that worker.
+        fence(Ordering::SeqCst);
+        let mut active = self.active();
+        let mut slowest: Option<(usize, u64)> = None;
+        while active != 0 {
+            let worker = active.trailing_zeros() as usize;
+            active &= active - 1;
+            let cursor = self.cursor(worker, lane);
+            let ahead = (claimed.wrapping_sub(cursor) as i64) < 0;
+            let cursor = if ahead { claimed } else { cursor };
+            if slowest.is_none_or(|(_, least)| claimed.wrapping_sub(cursor) > claimed.wrapping_sub(least)) {
+                slowest = Some((worker, cursor));
+            }
+        }
+        slowest
+    }
+
+    /// Events claimed in `lane` and not yet passed by every active worker.
+    pub(crate) fn depth(&self, lane: usize) -> u64 {
+        let claimed = self.claimed(lane);
+        self.gate(lane, claimed).map_or(0, |(_, gate)| claimed.wrapping_sub(gate))
+    }
+}
+
+/// Whether `worker` is one of those a slot's block was shared with.
+fn counted(body: &[u8], worker: usize) -> bool {
+    let workers = body[HEAD_BYTES..].first_chunk().map_or(0, |workers| u64::from_ne_bytes(*workers));
+    workers & (1 << worker) != 0
+}
+
+/// One event in its slot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot<'a> {
+    pub(crate) head: &'a [u8; HEAD_BYTES],
+    pub(super) rest: SlotRest<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SlotRest<'a> {
+    /// Behind the head, to the end of the slot.
+    Inline(&'a [u8]),
+    Block(BlockHandle, &'a [u8]),
+    /// In a block that was not shared with this worker: the event was published before the worker had any target for
+    /// it, and is not its business.
+    Foreign,
+}
+
+impl<'a> Slot<'a> {
+    /// What follows the head, padding included. `None` when the event is not this worker's business.
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> Option<&'a [u8]> {
+        match self.rest {
+            SlotRest::Inline(rest) | SlotRest::Block(_, rest) => Some(rest),
+            SlotRest::Foreign => None,
+        }
+    }
+}
+
+/// A worker's end of the lanes.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    lanes: Arc<Lanes>,
+    worker: usize,
+    /// Next sequence to read, a lane; ahead of the shared cursor until `release`.
+    next: [u64; LANES],
+    active: bool,
+}
+
+impl Reader {
+    /// The reader of `worker`, not active yet. One a worker.
+    pub(crate) fn new(lanes: Arc<Lanes>, worker: usize) -> Self {
+        let next = std::array::from_fn(|lane| lanes.cursor(worker, lane));
+        Self { lanes, worker, next, active: false }
+    }
+
+    /// Lets this worker's cursors gate the lanes, from the present end of each on: what is claimed later is read.
+    pub(crate) fn activate(&mut self) {
+        if self.active {
+            return;
+        }
+        self.catch_up();
+        // SYNC(lanes.active): Release. Pairs with `Lanes::active`; who sees the bit sees cursors near the claim.
+        self.lanes.active.fetch_or(1 << self.worker, Ordering::Release);
+        // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Lanes::gate`: a publisher that missed the bit has
+        // a gate no further than the claims read now.
+        fence(Ordering::SeqCst);
+        self.catch_up();
+        self.active = true;
+    }
+
+    fn catch_up(&mut self) {
+        for lane in 0..LANES {
+            self.next[lane] = self.lanes.claimed(lane);
+        }
+        self.release();
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// The sequence that `peek` looks at.
+    #[inline(always)]
+    pub(crate) fn sequence(&self, lane: usize) -> u64 {
+        self.next[lane]
+    }
+
+    /// Whether the next event of `lane` is committed. One load.
+    #[inline(always)]
+    pub(crate) fn is_ready(&self, lane: usize) -> bool {
+        let sequence = self.next[lane];
+        let slot = self.lanes.slot(lane, sequence);
+        // SYNC(slot.commit): Acquire. Pairs with `Claimant::commit`; the body is visible with the stamp.
+        self.lanes.memory.stamp(slot).load(Ordering::Acquire) == sequence.wrapping_add(1)
+    }
+
+    /// The next event of `lane`, or `None` when it is not committed yet.
+    #[inline(always)]
+    pub(crate) fn peek(&self, lane: usize) -> Option<Slot<'_>> {
+        if !self.active || !self.is_ready(lane) {
+            return None;
+        }
+        let slot = self.lanes.slot(lane, self.next[lane]);
+        // SAFETY: the stamp says that the body is committed, and it is not reused before this worker's cursor passes
+        // it, which takes `&mut self` while the reference borrows `self`.
+        let body = unsafe { self.lanes.memory.body(slot) };
+        let rest = match BlockHandle::from_word(block_word(body)) {
+            None => SlotRest::Inline(&body[HEAD_BYTES..]),
+            Some(handle) if counted(body, self.worker) => {
+                // SAFETY: one of the block's counts is this worker's until it advances over the slot.
+                SlotRest::Block(handle, unsafe { self.lanes.pool.bytes(handle) })
+            }
+            Some(_) => SlotRest::Foreign,
+        };
+        Some(Slot { head: body.first_chunk().expect("a body is longer than a head"), rest })
+    }
+
+    /// Steps over the event that `peek` shows and gives its block back. Other threads learn of it with `release`.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, lane: usize) {
+        let slot = self.lanes.slot(lane, self.next[lane]);
+        // SAFETY: as in `peek`, whose caller has seen the stamp.
+        let body = unsafe { self.lanes.memory.body(slot) };
+        if let Some(handle) = BlockHandle::from_word(block_word(body)) {
+            if counted(body, self.worker) {
+                // SAFETY: the count is ours, and the references of `peek` have ended with its borrow.
+                unsafe { self.lanes.pool.release(handle) };
+            }
+        }
+        self.next[lane] = self.next[lane].wrapping_add(1);
+    }
+
+    /// Publishes the cursors: the slots passed may be reused. Returns whether any moved.
+    #[inline]
+    pub(crate) fn release(&mut self) -> bool {
+        let cursors = &self.lanes.cursors[self.worker];
+        let mut moved = false;
+        for (cursor, next) in cursors.iter().zip(self.next) {
+            // Relaxed: only this worker writes its cursors.
+            if cursor.load(Ordering::Relaxed) != next {
+                // SYNC(lanes.cursor): Release. Pairs with `Lanes::cursor`; our reads come before any reuse.
+                cursor.store(next, Ordering::Release);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Events of `lane` claimed and not yet read by this worker.
+    pub(crate) fn lag(&self, lane: usize) -> u64 {
+        let lag = self.lanes.claimed(lane).wrapping_sub(self.next[lane]);
+        if (lag as i64) < 0 { 0 } else { lag }
+    }
+}

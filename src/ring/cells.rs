@@ -1,0 +1,260 @@
+//! Cells in front of a pull subscriber: a worker fills them, one consumer takes them in turn, anyone frees them.
+//!
+//! ```text
+//!   worker ──pop──► free stack ◄──push── whoever settles a delivery
+//!      │ fill cell n                          ▲
+//!      └─push n──► index ring, one a lane ──take n──► consumer (or the worker itself, to drop the oldest)
+//! ```
+//!
+//! One worker pushes; it and the one consumer take. A cell belongs to whoever took its number, until it is freed.
+
+use std::sync::Arc;
+
+use crossbeam::utils::CachePadded;
+
+use super::broadcast::{LANES, Slot, SlotRest};
+use super::pool::{BlockHandle, Pool};
+use super::slot::{HEAD_BYTES, STAMP_BYTES, SlotMemory, block_word};
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct IndexRing {
+    entries: Box<[AtomicU32]>,
+    /// Next to take. Moved by whoever takes.
+    head: CachePadded<AtomicU64>,
+    /// Next to fill. Moved by the worker.
+    tail: CachePadded<AtomicU64>,
+}
+
+/// The cells of one mailbox.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    memory: SlotMemory,
+    pool: Arc<Pool>,
+    queues: [IndexRing; LANES],
+    /// Top of the free stack. Anyone pushes; only the worker pops, so a block cannot leave and come back under it.
+    free: CachePadded<AtomicU32>,
+    below: Box<[AtomicU32]>,
+}
+
+impl IndexRing {
+    fn new(capacity: usize, first: u64) -> Self {
+        Self {
+            entries: (0..capacity).map(|_| AtomicU32::new(NONE)).collect(),
+            head: CachePadded::new(AtomicU64::new(first)),
+            tail: CachePadded::new(AtomicU64::new(first)),
+        }
+    }
+
+    fn entry(&self, at: u64) -> &AtomicU32 {
+        &self.entries[at as usize & (self.entries.len() - 1)]
+    }
+
+    /// Worker only. There is room: a ring has an entry for every cell.
+    fn push(&self, cell: u32) {
+        // Relaxed: only the worker writes the tail.
+        let tail = self.tail.load(Ordering::Relaxed);
+        // Relaxed: published by the tail below. A taker that reads an entry of an earlier lap fails its exchange.
+        self.entry(tail).store(cell, Ordering::Relaxed);
+        // SYNC(cells.queue): Release. Pairs with `take`; the cell's bytes and its number are visible with the tail.
+        self.tail.store(tail.wrapping_add(1), Ordering::Release);
+    }
+
+    fn take(&self) -> Option<u32> {
+        // SYNC(cells.head): Acquire. Pairs with the other taker's exchange.
+        let mut head = self.head.load(Ordering::Acquire);
+        loop {
+            // SYNC(cells.queue): Acquire. Pairs with `push`.
+            if self.tail.load(Ordering::Acquire) == head {
+                return None;
+            }
+            // Relaxed: the tail's Acquire made it visible; if another taker was first, the exchange fails.
+            let cell = self.entry(head).load(Ordering::Relaxed);
+            let next = head.wrapping_add(1);
+            // SYNC(cells.head): AcqRel. Our read of the entry comes before the worker fills it again a lap later.
+            match self.head.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(cell),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    fn len(&self) -> u64 {
+        // SYNC(cells.head): Acquire. Head first, so that the tail read after it is not behind.
+        let head = self.head.load(Ordering::Acquire);
+        // SYNC(cells.queue): Acquire. Pairs with `push`.
+        self.tail.load(Ordering::Acquire).wrapping_sub(head)
+    }
+}
+
+/// The worker's end of a mailbox. There is one: its methods take `&mut self`.
+#[derive(Debug)]
+pub(crate) struct Feeder {
+    cells: Arc<Cells>,
+}
+
+impl Cells {
+    /// `capacity` cells (a power of two) with room for a slot's body of `body_bytes`; positions start at `first`.
+    pub(crate) fn new(capacity: usize, body_bytes: usize, first: u64, pool: Arc<Pool>) -> (Feeder, Arc<Self>) {
+        assert!(capacity.is_power_of_two() && capacity < NONE as usize, "the builder rounds up and bounds");
+        let count = capacity as u32;
+        let cells = Arc::new(Self {
+            memory: SlotMemory::new(capacity, body_bytes + STAMP_BYTES),
+            pool,
+            queues: std::array::from_fn(|_| IndexRing::new(capacity, first)),
+            free: CachePadded::new(AtomicU32::new(0)),
+            below: (1..=count).map(|n| AtomicU32::new(if n == count { NONE } else { n })).collect(),
+        });
+        (Feeder { cells: Arc::clone(&cells) }, cells)
+    }
+
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.memory.reserved_bytes()
+    }
+
+    /// Takes the oldest cell of `lane`.
+    pub(crate) fn take(self: &Arc<Self>, lane: usize) -> Option<Taken> {
+        self.queues[lane].take().map(|cell| Taken { cells: Arc::clone(self), cell, lane })
+    }
+
+    /// Queued cells of `lane`.
+    #[inline]
+    pub(crate) fn queued(&self, lane: usize) -> u64 {
+        self.queues[lane].len()
+    }
+
+    fn free(&self, cell: u32) {
+        // Relaxed: the exchange decides.
+        let mut top = self.free.load(Ordering::Relaxed);
+        loop {
+            // Relaxed: published by the exchange below.
+            self.below[cell as usize].store(top, Ordering::Relaxed);
+            // SYNC(cells.free): Release. Pairs with `claim`; our reads of the cell come before its next filling.
+            match self.free.compare_exchange_weak(top, cell, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    /// Gives the block of a cell back, when it has one.
+    ///
+    /// # Safety
+    /// The caller owns the cell, with no reference into it left, and its body was written.
+    unsafe fn release_block(&self, cell: u32) {
+        // SAFETY: by contract nobody writes the cell.
+        let body = unsafe { self.memory.body(cell as usize) };
+        if let Some(handle) = BlockHandle::from_word(block_word(body)) {
+            // SAFETY: the cell holds a count of its block, and by contract nobody reads through it any more.
+            unsafe { self.pool.release(handle) };
+        }
+    }
+}
+
+impl Feeder {
+    /// Whether `push` would find a cell. True stays true until this feeder pushes.
+    pub(crate) fn has_room(&self) -> bool {
+        // SYNC(cells.free): Acquire. Pairs with `free`.
+        self.cells.free.load(Ordering::Acquire) != NONE
+    }
+
+    fn claim(&mut self) -> Option<u32> {
+        let cells = &self.cells;
+        // SYNC(cells.free): Acquire. Pairs with `free`; the last reader of the cell is done.
+        let mut top = cells.free.load(Ordering::Acquire);
+        loop {
+            if top == NONE {
+                return None;
+            }
+            // Relaxed: only this feeder pops, so `top` stays on the stack and its link stays as it is.
+            let below = cells.below[top as usize].load(Ordering::Relaxed);
+            // SYNC(cells.free): Acquire on success and failure. Pairs with `free`.
+            match cells.free.compare_exchange_weak(top, below, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Some(top),
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    /// Copies the event of `slot` into a free cell and queues it. `rest_bytes` of what follows the head are copied,
+    /// or its block gets one more holder. False when all cells are in use, or the event is not this worker's business.
+    pub(crate) fn push(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
+        let (word, tail) = match slot.rest {
+            SlotRest::Inline(rest) => match rest.get(..rest_bytes) {
+                Some(tail) => (0, tail),
+                None => return false,
+            },
+            SlotRest::Block(handle, _) => (handle.word(), &[][..]),
+            SlotRest::Foreign => return false,
+        };
+        let Some(cell) = self.claim() else { return false };
+        if let Some(handle) = BlockHandle::from_word(word) {
+            self.cells.pool.retain(handle);
+        }
+        // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and the tail is part of one.
+        unsafe { self.cells.memory.write(cell as usize, slot.head, word, tail) };
+        // Relaxed: published with the bytes by the queue.
+        self.cells.memory.stamp(cell as usize).store(sequence, Ordering::Relaxed);
+        self.cells.queues[lane].push(cell);
+        true
+    }
+
+    /// Frees the oldest queued cell of `lane` without anyone having seen it. False when none is queued.
+    pub(crate) fn drop_oldest(&mut self, lane: usize) -> bool {
+        self.cells.take(lane).is_some()
+    }
+}
+
+/// A cell in its taker's hands. Dropped, it is free again.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    cells: Arc<Cells>,
+    cell: u32,
+    lane: usize,
+}
+
+impl Taken {
+    pub(crate) fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// The sequence of the event.
+    pub(crate) fn sequence(&self) -> u64 {
+        // Relaxed: made visible by the queue that the cell was taken from.
+        self.cells.memory.stamp(self.cell as usize).load(Ordering::Relaxed)
+    }
+
+    /// The head of the event and what follows it, padding included.
+    #[inline]
+    pub(crate) fn parts(&self) -> (&[u8; HEAD_BYTES], &[u8]) {
+        // SAFETY: a taken cell is written again only after it was freed, which takes `self`.
+        let body = unsafe { self.cells.memory.body(self.cell as usize) };
+        let (head, rest) = body.split_first_chunk().expect("a body is longer than a head");
+        match BlockHandle::from_word(block_word(body)) {
+            None => (head, rest),
+            // SAFETY: the cell holds a count of its block until it is freed.
+            Some(handle) => (head, unsafe { self.cells.pool.bytes(handle) }),
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // SAFETY: the cell is ours, and no borrow of `parts` outlives `self`.
+        unsafe { self.cells.release_block(self.cell) };
+        self.cells.free(self.cell);
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        for lane in 0..LANES {
+            while let Some(cell) = self.queues[lane].take() {
+                // SAFETY: the last owner is dropping: nobody else uses the cell, and a queued cell was written.
+                unsafe { self.release_block(cell) };
+            }
+        }
+    }
+}

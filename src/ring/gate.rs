@@ -1,0 +1,64 @@
+//! Publishers that wait at a full lane, and the workers that let them on.
+
+use std::task::Waker;
+
+use crossbeam::utils::CachePadded;
+
+use crate::sync::barrier::Barrier;
+use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::waker::WakerCell;
+
+/// A waiting place for each of up to 64 publishers.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// One bit a publisher that waits. Set by it, cleared by whoever wakes it.
+    waiting: CachePadded<AtomicU64>,
+    wakers: Box<[WakerCell]>,
+    barrier: Barrier,
+}
+
+impl Gate {
+    pub(crate) fn new(publishers: usize, barrier: Barrier) -> Self {
+        assert!(publishers <= 64, "one bit a publisher");
+        Self {
+            waiting: CachePadded::new(AtomicU64::new(0)),
+            wakers: (0..publishers).map(|_| WakerCell::new()).collect(),
+            barrier,
+        }
+    }
+
+    /// Leaves `waker`; the publisher must then try once more before it waits.
+    pub(crate) fn wait(&self, publisher: usize, waker: &Waker) {
+        self.wakers[publisher].register(waker);
+        // SYNC(gate.waiting): Release. Pairs with `open_all`; the waker is there when the bit is seen.
+        self.waiting.fetch_or(1 << publisher, Ordering::Release);
+        self.barrier.heavy();
+    }
+
+    /// The publisher waits no more.
+    pub(crate) fn leave(&self, publisher: usize) {
+        // Relaxed: a wake-up that comes all the same is a spurious one.
+        self.waiting.fetch_and(!(1 << publisher), Ordering::Relaxed);
+    }
+
+    /// Wakes all who wait. The caller has made room (moved a cursor, freed a block) before. One load when nobody does.
+    #[inline]
+    pub(crate) fn open(&self) {
+        self.barrier.light();
+        // Relaxed: the barrier orders it after the caller's store; the bits are taken below.
+        if self.waiting.load(Ordering::Relaxed) != 0 {
+            self.open_all();
+        }
+    }
+
+    #[cold]
+    pub(crate) fn open_all(&self) {
+        // SYNC(gate.waiting): Acquire. Pairs with `wait`.
+        let mut waiting = self.waiting.swap(0, Ordering::Acquire);
+        while waiting != 0 {
+            let publisher = waiting.trailing_zeros() as usize;
+            waiting &= waiting - 1;
+            self.wakers[publisher].wake();
+        }
+    }
+}

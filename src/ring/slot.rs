@@ -1,0 +1,153 @@
+//! One preallocated block of memory, cut into equal slots of a stamp and a body.
+//!
+//! The stamp is an atomic word; the body is plain bytes behind it. References are only ever made to a body, never
+//! over a stamp, so a reader's `&[u8]` and a writer's store to the stamp do not overlap.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use crate::sync::primitive::AtomicU64;
+#[cfg(ringmain_loom)]
+use crate::sync::primitive::UnsafeCell;
+
+/// Bytes of a slot's stamp.
+pub(crate) const STAMP_BYTES: usize = 8;
+
+/// Bytes at the start of a body whose meaning floor 5 knows, but for the last four: the ring's own block word.
+pub(crate) const HEAD_BYTES: usize = 56;
+/// Where the block word is: 0, or 1 + the handle of the block that holds the rest of the body.
+const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
+
+/// Slots start on page boundaries, so that a slot of 64 n bytes never straddles a cache line it need not.
+const ALIGN: usize = 4096;
+
+/// `count` slots of `stride` bytes each.
+#[derive(Debug)]
+pub(crate) struct SlotMemory {
+    base: NonNull<u8>,
+    layout: Layout,
+    stride: usize,
+    /// Under loom the stamps live here, and each body has a cell whose accesses loom tracks.
+    #[cfg(ringmain_loom)]
+    shadow: Vec<(AtomicU64, UnsafeCell<()>)>,
+}
+
+// SAFETY: the memory is owned; all access goes through methods whose callers hold a claim or a cursor on the slot.
+unsafe impl Send for SlotMemory {}
+// SAFETY: as above: stamps are atomics, and the contracts of `write` and `body` exclude overlapping access.
+unsafe impl Sync for SlotMemory {}
+
+impl SlotMemory {
+    /// Reserves zeroed memory; pages are touched on first use.
+    ///
+    /// # Panics
+    /// When `count * stride` overflows: the builder checks its sizes first.
+    pub(crate) fn new(count: usize, stride: usize) -> Self {
+        let stride = stride.next_multiple_of(64);
+        let bytes = count.checked_mul(stride).expect("the builder bounds slots and slot size");
+        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).expect("the builder bounds slots and slot size");
+        // SAFETY: the layout's size is at least ALIGN, so not zero.
+        let base = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
+        Self {
+            base,
+            layout,
+            stride,
+            #[cfg(ringmain_loom)]
+            shadow: (0..count).map(|_| (AtomicU64::new(0), UnsafeCell::new(()))).collect(),
+        }
+    }
+
+    /// Bytes of one body.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.stride - STAMP_BYTES
+    }
+
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.layout.size()
+    }
+
+    #[inline(always)]
+    fn at(&self, slot: usize, offset: usize) -> *mut u8 {
+        let byte = slot * self.stride + offset;
+        debug_assert!(byte <= self.layout.size(), "slot {slot} is inside the block");
+        // SAFETY: callers pass a slot below `count` and an offset within the stride, so the byte is in the allocation.
+        unsafe { self.base.as_ptr().add(byte) }
+    }
+
+    /// The stamp of `slot`, which is below `count`.
+    #[inline(always)]
+    pub(crate) fn stamp(&self, slot: usize) -> &AtomicU64 {
+        #[cfg(ringmain_loom)]
+        return &self.shadow[slot].0;
+        #[cfg(not(ringmain_loom))]
+        // SAFETY: the word is inside the allocation, aligned to 64, zeroed at birth, and only ever used as this atomic.
+        return unsafe { &*self.at(slot, 0).cast::<AtomicU64>() };
+    }
+
+    /// Copies `tail` and then `head` into the body of `slot`, with `block_word` in the last four bytes of the head:
+    /// the line with the stamp is written last, and changes hands once.
+    ///
+    /// # Safety
+    /// The caller owns `slot`: nobody reads or writes its body until the caller hands it on through the stamp or
+    /// another Release store. Head and tail together fit the body.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, slot: usize, head: &[u8; HEAD_BYTES], block_word: u32, tail: &[u8]) {
+        debug_assert!(HEAD_BYTES + tail.len() <= self.body_bytes(), "the caller has checked the length");
+        let copy = || {
+            let rest = self.at(slot, STAMP_BYTES + HEAD_BYTES);
+            // SAFETY: the destination is ours by contract and long enough; `tail` cannot overlap it.
+            unsafe { rest.copy_from_nonoverlapping(tail.as_ptr(), tail.len()) };
+            let body = self.at(slot, STAMP_BYTES);
+            // SAFETY: as above.
+            unsafe { body.copy_from_nonoverlapping(head.as_ptr(), BLOCK_WORD_AT) };
+            let word = self.at(slot, STAMP_BYTES + BLOCK_WORD_AT).cast::<u32>();
+            // SAFETY: as above; 60 bytes into a 64-byte aligned slot is aligned to four.
+            unsafe { word.write(block_word) };
+        };
+        #[cfg(ringmain_loom)]
+        self.shadow[slot].1.with_mut(|_| copy());
+        #[cfg(not(ringmain_loom))]
+        copy();
+    }
+
+    /// The whole body of `slot`. Bytes that were never written are zero.
+    ///
+    /// # Safety
+    /// Nobody writes the body while the reference lives.
+    #[inline(always)]
+    pub(crate) unsafe fn body(&self, slot: usize) -> &[u8] {
+        // loom cannot follow a borrow; it checks that no write is concurrent with its beginning.
+        #[cfg(ringmain_loom)]
+        self.shadow[slot].1.with(|_| ());
+        let body = self.at(slot, STAMP_BYTES);
+        // SAFETY: inside the allocation, initialised (zeroed at birth), and not written meanwhile by contract.
+        unsafe { std::slice::from_raw_parts(body, self.body_bytes()) }
+    }
+
+    /// The whole body of `slot`, to fill in place.
+    ///
+    /// # Safety
+    /// The caller owns `slot` as for [`write`](Self::write), for as long as the reference lives.
+    #[allow(clippy::mut_from_ref, reason = "ownership of the slot is the caller's claim, not a borrow of the block")]
+    pub(crate) unsafe fn body_mut(&self, slot: usize) -> &mut [u8] {
+        #[cfg(ringmain_loom)]
+        self.shadow[slot].1.with_mut(|_| ());
+        let body = self.at(slot, STAMP_BYTES);
+        // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.
+        unsafe { std::slice::from_raw_parts_mut(body, self.body_bytes()) }
+    }
+}
+
+/// The block word of a body.
+#[inline(always)]
+pub(crate) fn block_word(body: &[u8]) -> u32 {
+    body[BLOCK_WORD_AT..HEAD_BYTES].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word))
+}
+
+impl Drop for SlotMemory {
+    fn drop(&mut self) {
+        // SAFETY: made by alloc_zeroed with this layout, and `&mut self` is the last access.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
+}

@@ -1,0 +1,49 @@
+//! Who wants a type: one word a type, read by every publish, written when subscriptions change.
+//!
+//! Publishers never look into a routing table. They read one word: a bit for each worker and lane that has a target
+//! for the type. No bit, no slot: the event is counted and goes nowhere. The bits also say whom to wake.
+
+use crate::sync::primitive::{AtomicU64, Ordering};
+
+/// Workers that fit beside four lanes in a word.
+pub(crate) const WORKERS_MAX: usize = 16;
+
+/// The words of all type ids, 0 included.
+#[derive(Debug)]
+pub(crate) struct Wants {
+    words: Box<[AtomicU64]>,
+}
+
+impl Wants {
+    pub(crate) fn new(types: usize) -> Self {
+        Self { words: (0..=types).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Workers with a target for `type_id` in `lane`, one bit each.
+    #[inline(always)]
+    pub(crate) fn workers(&self, type_id: u32, lane: usize) -> u64 {
+        let word = self.words.get(type_id as usize);
+        // SYNC(wants): Acquire. Pairs with `set`: a worker whose bit is seen has activated its cursors before, so what
+        // is claimed from now on will be read by it.
+        word.map_or(0, |word| (word.load(Ordering::Acquire) >> (lane * WORKERS_MAX)) & 0xffff)
+    }
+
+    /// Sets or clears the bits of `worker`, as `lanes` (a bit each) says. Control plane, under its lock, after the worker has
+    /// acknowledged the table with its new targets.
+    pub(crate) fn set(&self, type_id: u32, worker: usize, lanes: u8) {
+        let mut bits = 0;
+        let mut all = 0;
+        for lane in 0..super::LANES {
+            let bit = 1_u64 << (lane * WORKERS_MAX + worker);
+            all |= bit;
+            if lanes & (1 << lane) != 0 {
+                bits |= bit;
+            }
+        }
+        let word = &self.words[type_id as usize];
+        // Relaxed: only the control plane writes, under its lock.
+        let old = word.load(Ordering::Relaxed);
+        // SYNC(wants): Release. Pairs with `workers`.
+        word.store((old & !all) | bits, Ordering::Release);
+    }
+}

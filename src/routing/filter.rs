@@ -1,0 +1,173 @@
+//! What a subscription wants beyond its pattern: types, categories, sources, priorities, a predicate.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::event::{Directory, Meta, Priority};
+
+type Predicate = Arc<dyn Fn(&Meta<'_>) -> bool + Send + Sync>;
+
+/// Conditions that must all hold. An empty list holds for everything.
+///
+/// ```
+/// use ringmain::{Filter, Priority};
+/// let urgent_files = Filter::all()
+///     .categories(["filesystem"])
+///     .sources(["filesystem:watcher-1"])
+///     .priority_min(Priority::High)
+///     .matching(|meta| meta.get("tenant") == Some("acme"));
+/// # let _ = urgent_files;
+/// ```
+///
+/// Types, categories and priorities are resolved when the routing table is compiled and cost nothing per event;
+/// sources cost a comparison of numbers; a predicate is called for each event that passed the rest.
+#[derive(Clone, Default)]
+pub struct Filter {
+    types: Vec<String>,
+    categories: Vec<String>,
+    sources: Vec<String>,
+    /// Bits of lanes that do not pass.
+    lanes_refused: u8,
+    predicates: Vec<Predicate>,
+}
+
+impl Filter {
+    /// Everything passes.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only these event types, by exact name.
+    pub fn types<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.types.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Only types whose first segment is one of these, such as `filesystem`.
+    pub fn categories<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.categories.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Only events from these sources, by exact text.
+    pub fn sources<T: Into<String>>(mut self, sources: impl IntoIterator<Item = T>) -> Self {
+        self.sources.extend(sources.into_iter().map(Into::into));
+        self
+    }
+
+    /// Only this priority and more urgent ones.
+    pub fn priority_min(self, least: Priority) -> Self {
+        self.priorities(Priority::ALL.into_iter().filter(|&priority| priority >= least))
+    }
+
+    /// Only these priorities.
+    pub fn priorities(mut self, wanted: impl IntoIterator<Item = Priority>) -> Self {
+        let wanted = wanted.into_iter().fold(0, |lanes, priority| lanes | 1 << priority.lane());
+        self.lanes_refused |= !wanted & 0b1111;
+        self
+    }
+
+    /// Only events for which `predicate` is true. It runs on a worker: keep it short. A panic counts as false.
+    pub fn matching(mut self, predicate: impl Fn(&Meta<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.predicates.push(Arc::new(predicate));
+        self
+    }
+
+    /// The lanes that pass, one bit each.
+    pub(crate) fn lanes(&self) -> u8 {
+        !self.lanes_refused & 0b1111
+    }
+
+    /// Whether a type of this name can pass.
+    pub(crate) fn passes_type(&self, name: &str) -> bool {
+        let category = name.split('.').next().unwrap_or(name);
+        (self.types.is_empty() || self.types.iter().any(|wanted| wanted == name))
+            && (self.categories.is_empty() || self.categories.iter().any(|wanted| wanted == category))
+    }
+
+    pub(crate) fn sources_wanted(&self) -> &[String] {
+        &self.sources
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filter")
+            .field("types", &self.types)
+            .field("categories", &self.categories)
+            .field("sources", &self.sources)
+            .field("lanes", &format_args!("{:04b}", self.lanes()))
+            .field("predicates", &self.predicates.len())
+            .finish()
+    }
+}
+
+/// Why an event does not pass, in the order of checking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Type,
+    Priority,
+    Source,
+    Predicate,
+    PredicatePanicked,
+}
+
+/// All filters of one subscription, with sources as numbers.
+#[derive(Debug)]
+pub(crate) struct CompiledFilter {
+    filters: Box<[(Filter, Box<[u32]>)]>,
+    lanes: u8,
+    /// Something is left to check for each event.
+    dynamic: bool,
+}
+
+impl CompiledFilter {
+    /// Resolves sources to ids; a source that the directory has no room for is compared by its text.
+    pub(crate) fn new(filters: Vec<Filter>, directory: &Directory) -> Self {
+        let lanes = filters.iter().fold(0b1111, |lanes, filter| lanes & filter.lanes());
+        let dynamic = filters.iter().any(|filter| !filter.sources.is_empty() || !filter.predicates.is_empty());
+        let resolve = |filter: Filter| {
+            let ids = filter.sources.iter().map(|source| directory.intern_source(source)).collect();
+            (filter, ids)
+        };
+        Self { filters: filters.into_iter().map(resolve).collect(), lanes, dynamic }
+    }
+
+    pub(crate) fn lanes(&self) -> u8 {
+        self.lanes
+    }
+
+    pub(crate) fn passes_type(&self, name: &str) -> bool {
+        self.filters.iter().all(|(filter, _)| filter.passes_type(name))
+    }
+
+    /// Whether `refusal` has to be asked for each event.
+    #[inline(always)]
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.dynamic
+    }
+
+    /// The first condition on source or content that the event breaks.
+    pub(crate) fn refusal(&self, meta: &Meta<'_>) -> Option<Refusal> {
+        for (filter, ids) in &self.filters {
+            if !ids.is_empty() {
+                let id = meta.header().source_id;
+                let wanted = match id {
+                    0 => filter.sources_wanted().iter().any(|source| source == meta.source()),
+                    _ => ids.contains(&id),
+                };
+                if !wanted {
+                    return Some(Refusal::Source);
+                }
+            }
+            for predicate in &filter.predicates {
+                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| predicate(meta))) {
+                    Ok(true) => {}
+                    Ok(false) => return Some(Refusal::Predicate),
+                    Err(_) => return Some(Refusal::PredicatePanicked),
+                }
+            }
+        }
+        None
+    }
+}

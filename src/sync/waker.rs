@@ -1,0 +1,97 @@
+//! One waiter, any number of wakers, no lock: how a mailbox consumer or a publisher at a full lane waits.
+//!
+//! A thread and an async task wait the same way, because both are a [`Waker`]: [`of_this_thread`] unparks the thread.
+//!
+//! The state word has two bits. The waiter holds `REGISTERING` while it stores its waker; a waker holds `WAKING`
+//! while it takes it out. Whoever finds the other's bit leaves the work to the other: a wake-up that meets a
+//! registration makes the registering side wake at once.
+
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread};
+
+const IDLE: u32 = 0;
+const REGISTERING: u32 = 1;
+const WAKING: u32 = 2;
+
+/// Where one waiter leaves its waker.
+#[derive(Debug)]
+pub(crate) struct WakerCell {
+    state: AtomicU32,
+    waker: UnsafeCell<Option<Waker>>,
+}
+
+// SAFETY: the waker is touched only by the thread that holds REGISTERING or WAKING, and `Waker` is Send and Sync.
+unsafe impl Sync for WakerCell {}
+
+impl WakerCell {
+    pub(crate) fn new() -> Self {
+        Self { state: AtomicU32::new(IDLE), waker: UnsafeCell::new(None) }
+    }
+
+    /// Leaves `waker` to be woken by the next [`wake`](Self::wake). The caller must then look once more for what it
+    /// waits for, after a barrier that the waking side shares. One registration at a time.
+    pub(crate) fn register(&self, waker: &Waker) {
+        // SYNC(waker.hand): Acquire. Pairs with the Release in `wake`; the cell is empty or holds our own old waker.
+        let claimed =
+            self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
+        if claimed.is_err() {
+            // A wake-up is under way: it may have missed us, so it counts for us.
+            waker.wake_by_ref();
+            return;
+        }
+        self.waker.with_mut(|slot| {
+            // SAFETY: REGISTERING is ours, so nobody else touches the cell.
+            let slot = unsafe { &mut *slot };
+            if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+                *slot = Some(waker.clone());
+            }
+        });
+        // SYNC(waker.hand): AcqRel. Release shows the waker to `wake`; Acquire sees what a waker did before it came.
+        let met = self.state.compare_exchange(REGISTERING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+        if met.is_err() {
+            let waker = self.waker.with_mut(|slot| {
+                // SAFETY: the state is REGISTERING | WAKING: the waking side saw our bit and left the cell to us.
+                unsafe { &mut *slot }.take()
+            });
+            // SYNC(waker.hand): Release. Pairs with the Acquire in `register` and `wake`; hands the cell back.
+            self.state.swap(IDLE, Ordering::AcqRel);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Wakes the registered waiter, if there is one. Lock-free; costs one read-modify-write when nobody waits.
+    pub(crate) fn wake(&self) {
+        // SYNC(waker.hand): AcqRel. Acquire sees the waker that `register` stored; Release shows what we did before.
+        if self.state.fetch_or(WAKING, Ordering::AcqRel) == IDLE {
+            let waker = self.waker.with_mut(|slot| {
+                // SAFETY: the state was IDLE and is WAKING now, so the cell is ours until we clear the bit.
+                unsafe { &mut *slot }.take()
+            });
+            // SYNC(waker.hand): Release. Pairs with the Acquire in `register`; hands the emptied cell back.
+            self.state.fetch_and(!WAKING, Ordering::Release);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A waker that unparks the calling thread. Allocates once a call: callers keep it for the length of a wait.
+pub(crate) fn of_this_thread() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}

@@ -1,0 +1,217 @@
+//! What the threads of one bus share. Made once by the builder; nothing in it is allocated later on the data plane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::utils::CachePadded;
+
+use crate::delivery::{Notice, Observer, SubscriptionState};
+use crate::event::Directory;
+use crate::metrics::{Counter, Recorder};
+use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
+use crate::routing::Table;
+use crate::sync::barrier::Barrier;
+use crate::sync::parker::Parker;
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::snapshot::Snapshot;
+
+use super::timer::Schedule;
+
+/// Which events get a fresh time stamp, and so count in the latency histograms. A stamp costs one clock read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StampPolicy {
+    /// Every event: the default.
+    #[default]
+    Every,
+    /// One in this many (at least 1), and every event that finds a sleeping worker. The others carry the time of the last stamp.
+    OneIn(u32),
+}
+
+/// The life of a bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Running = 0,
+    /// Publishers are refused; some may still be inside a publish.
+    Closing = 1,
+    /// No publisher is inside: the lanes get no more events. Workers leave when they have read everything.
+    Draining = 2,
+    /// Workers leave at once.
+    Halting = 3,
+    Stopped = 4,
+}
+
+/// A worker's routing table.
+pub(crate) type WorkerTable = Table<Arc<SubscriptionState>>;
+
+/// Counts of one publisher slot, written by the one publisher that holds it.
+#[derive(Debug, Default)]
+pub(crate) struct PublisherCounts {
+    pub(crate) accepted: Counter,
+    pub(crate) unmatched: Counter,
+    pub(crate) routed: Counter,
+    pub(crate) full: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) shed: Counter,
+    pub(crate) shutting_down: Counter,
+    pub(crate) invalid: Counter,
+    pub(crate) pool_exhausted: Counter,
+    pub(crate) schedule_full: Counter,
+}
+
+/// A publisher's place: whether it is inside a publish, and what it counted.
+#[derive(Debug, Default)]
+pub(crate) struct PublisherSlot {
+    /// 1 while its publisher is between the look at the phase and the commit.
+    busy: AtomicU32,
+    pub(crate) counts: PublisherCounts,
+}
+
+/// Everything the builder decided.
+#[derive(Debug)]
+pub(crate) struct EngineParts {
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) parker: Arc<Parker>,
+    pub(crate) wants: Wants,
+    pub(crate) schedule: Schedule,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) barrier: Barrier,
+    pub(crate) workers: usize,
+    /// Places for publishers; one more is kept for the timers.
+    pub(crate) publishers_max: usize,
+    pub(crate) batch_max: usize,
+    pub(crate) critical_burst_max: u32,
+    pub(crate) slow_handler: Duration,
+    pub(crate) stamps: StampPolicy,
+    pub(crate) exclusive: bool,
+}
+
+/// The shared state of one bus.
+pub(crate) struct Engine {
+    pub(crate) parts: EngineParts,
+    pub(crate) tables: Box<[Snapshot<WorkerTable>]>,
+    pub(crate) recorders: Box<[Recorder]>,
+    pub(crate) publishers: Box<[CachePadded<PublisherSlot>]>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+    phase: CachePadded<AtomicU32>,
+    /// Consumers that went away with their mailbox still subscribed.
+    pub(crate) consumers_gone: AtomicU64,
+}
+
+impl std::ops::Deref for Engine {
+    type Target = EngineParts;
+
+    fn deref(&self) -> &EngineParts {
+        &self.parts
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(
+        parts: EngineParts,
+        tables: Box<[Snapshot<WorkerTable>]>,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Self {
+        Self {
+            recorders: (0..parts.workers).map(|_| Recorder::new()).collect(),
+            publishers: (0..=parts.publishers_max).map(|_| CachePadded::default()).collect(),
+            phase: CachePadded::new(AtomicU32::new(Phase::Running as u32)),
+            consumers_gone: AtomicU64::new(0),
+            tables,
+            observers,
+            parts,
+        }
+    }
+
+    /// Tells all observers. A panic of theirs goes no further.
+    #[cold]
+    pub(crate) fn notice(&self, notice: &Notice<'_>) {
+        for observer in &self.observers {
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| observer.notice(notice)));
+            drop(told);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        // SYNC(engine.phase): Acquire. Pairs with `set_phase`.
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Closing,
+            2 => Phase::Draining,
+            3 => Phase::Halting,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Moves on; phases only ever rise. Returns whether this call raised it.
+    pub(crate) fn set_phase(&self, phase: Phase) -> bool {
+        // SYNC(engine.phase): AcqRel. Pairs with `phase`.
+        self.phase.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32
+    }
+
+    /// Publisher: steps in, unless the bus is closing. Must be followed by `leave`.
+    #[inline]
+    pub(crate) fn enter(&self, publisher: usize) -> bool {
+        let slot = &self.publishers[publisher];
+        // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
+        slot.busy.store(1, Ordering::Relaxed);
+        self.barrier.light();
+        if self.phase() == Phase::Running {
+            return true;
+        }
+        self.leave(publisher);
+        false
+    }
+
+    /// Publisher: steps out.
+    #[inline]
+    pub(crate) fn leave(&self, publisher: usize) {
+        // SYNC(engine.busy): Release. Pairs with `publishers_inside`; claims and counts come before.
+        self.publishers[publisher].busy.store(0, Ordering::Release);
+    }
+
+    /// Refuses publishers from now on. Returns whether this call began it.
+    pub(crate) fn close(&self) -> bool {
+        let first = self.set_phase(Phase::Closing);
+        self.barrier.heavy();
+        self.gate.open_all();
+        first
+    }
+
+    /// Whether a publisher is still between its look at the phase and its commit.
+    pub(crate) fn publishers_inside(&self) -> bool {
+        // SYNC(engine.busy): Acquire. Pairs with `leave`.
+        self.publishers.iter().any(|slot| slot.busy.load(Ordering::Acquire) != 0)
+    }
+
+    /// Wakes every worker that sleeps.
+    pub(crate) fn wake_all(&self) {
+        self.parker.wake(u64::MAX);
+    }
+
+    /// Whether `worker` has read everything claimed so far.
+    pub(crate) fn has_caught_up(&self, worker: usize, claimed: &[u64; LANES]) -> bool {
+        self.lanes.active() & (1 << worker) == 0
+            || (0..LANES).all(|lane| (self.lanes.cursor(worker, lane).wrapping_sub(claimed[lane]) as i64) >= 0)
+    }
+
+    /// The end of every lane at this moment.
+    pub(crate) fn claimed(&self) -> [u64; LANES] {
+        std::array::from_fn(|lane| self.lanes.claimed(lane))
+    }
+
+    /// The sum of a count over all publishers.
+    pub(crate) fn published(&self, count: impl Fn(&PublisherCounts) -> &Counter) -> u64 {
+        self.publishers.iter().map(|slot| count(&slot.counts).get()).sum()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("phase", &self.phase()).field("workers", &self.workers).finish_non_exhaustive()
+    }
+}

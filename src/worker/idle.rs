@@ -1,0 +1,121 @@
+//! What a worker does when there is nothing to do.
+
+use std::fmt;
+use std::hint::spin_loop;
+use std::str::FromStr;
+
+use crate::sync::primitive::thread;
+
+/// How a worker waits for work: the less it gives the processor away, the sooner it sees the next event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum IdleStrategy {
+    /// Looks again at once, for ever. Lowest latency; takes a whole core.
+    BusySpin,
+    /// Lets other threads run between looks. Takes a whole core when nobody else wants it.
+    Yield,
+    /// Spins, then yields, then sleeps in growing steps up to 1 ms. Publishers never pay for a wake-up.
+    Backoff,
+    /// Sleeps at once until a publisher wakes it, which costs that publisher some microseconds.
+    Park,
+    /// Spins briefly, yields briefly, then parks: the default.
+    #[default]
+    Adaptive,
+}
+
+impl IdleStrategy {
+    /// All strategies.
+    pub const ALL: [IdleStrategy; 5] =
+        [Self::BusySpin, Self::Yield, Self::Backoff, Self::Park, Self::Adaptive];
+
+    /// Its name on the command line, such as `busy-spin`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BusySpin => "busy-spin",
+            Self::Yield => "yield",
+            Self::Backoff => "backoff",
+            Self::Park => "park",
+            Self::Adaptive => "adaptive",
+        }
+    }
+}
+
+impl fmt::Display for IdleStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no idle strategy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseIdleStrategyError(String);
+
+impl fmt::Display for ParseIdleStrategyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no idle strategy; use busy-spin, yield, backoff, park or adaptive", self.0)
+    }
+}
+
+impl std::error::Error for ParseIdleStrategyError {}
+
+impl FromStr for IdleStrategy {
+    type Err = ParseIdleStrategyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|strategy| strategy.as_str() == text)
+            .ok_or_else(|| ParseIdleStrategyError(text.chars().take(40).collect()))
+    }
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Look again.
+    Again,
+    /// Sleep this long without being woken, then look again.
+    Nap(std::time::Duration),
+    /// Sleep until woken.
+    Park,
+}
+
+const SPINS: u32 = 200;
+const YIELDS: u32 = 20;
+const NAP_MAX_MICROS: u64 = 1_000;
+
+/// Counts idle looks in a row.
+#[derive(Debug)]
+pub(super) struct Idle {
+    strategy: IdleStrategy,
+    looks: u32,
+}
+
+impl Idle {
+    pub(super) fn new(strategy: IdleStrategy) -> Self {
+        Self { strategy, looks: 0 }
+    }
+
+    #[inline]
+    pub(super) fn worked(&mut self) {
+        self.looks = 0;
+    }
+
+    /// One more look found nothing.
+    pub(super) fn rest(&mut self) -> Rest {
+        self.looks = self.looks.saturating_add(1);
+        match self.strategy {
+            IdleStrategy::BusySpin => spin_loop(),
+            IdleStrategy::Yield => thread::yield_now(),
+            IdleStrategy::Park => return Rest::Park,
+            IdleStrategy::Backoff | IdleStrategy::Adaptive if self.looks <= SPINS => spin_loop(),
+            IdleStrategy::Backoff | IdleStrategy::Adaptive if self.looks <= SPINS + YIELDS => thread::yield_now(),
+            IdleStrategy::Adaptive => return Rest::Park,
+            IdleStrategy::Backoff => {
+                let step = (self.looks - SPINS - YIELDS).min(10);
+                return Rest::Nap(std::time::Duration::from_micros((1 << step).min(NAP_MAX_MICROS)));
+            }
+        }
+        Rest::Again
+    }
+}

@@ -1,0 +1,144 @@
+//! Events that are not due yet: taken in from publishers without a lock, held by worker 0 until their time.
+
+use std::cmp::Ordering as Order;
+use std::collections::BinaryHeap;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::event::Header;
+use crate::ring::Block;
+use crate::sync::primitive::{AtomicU64, Ordering};
+
+/// One event that waits.
+#[derive(Debug)]
+pub(crate) struct Scheduled {
+    /// When it is due (instant).
+    pub(crate) due: u64,
+    pub(crate) header: Header,
+    /// Extension and payload.
+    pub(crate) rest: Block,
+}
+
+/// The intake. Publishers reserve a place first, so that taking in never fails.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    intake: ArrayQueue<Scheduled>,
+    /// Places taken: in the intake or with worker 0.
+    waiting: AtomicU64,
+    max: u64,
+}
+
+impl Schedule {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { intake: ArrayQueue::new(max.max(1)), waiting: AtomicU64::new(0), max: max as u64 }
+    }
+
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Events that wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        // SYNC(schedule): Acquire. Pairs with `settled`; the books of an event that left are written before.
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Takes an event in, or gives it back when `max` wait already.
+    pub(crate) fn put(&self, event: Scheduled) -> Result<(), Scheduled> {
+        // Relaxed: a count; the queue carries the event.
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max {
+            // Relaxed: takes our own count back.
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(event);
+        }
+        self.intake.push(event)
+    }
+
+    fn take(&self) -> Option<Scheduled> {
+        self.intake.pop()
+    }
+
+    pub(crate) fn has_intake(&self) -> bool {
+        !self.intake.is_empty()
+    }
+
+    /// One event went its way and is booked elsewhere.
+    fn settled(&self) {
+        // SYNC(schedule): Release. Pairs with `waiting`.
+        self.waiting.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    event: Scheduled,
+    /// Keeps events of one instant in order of arrival.
+    arrival: u64,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// The heap's greatest is the one due first.
+    fn cmp(&self, other: &Self) -> Order {
+        (other.event.due, other.arrival).cmp(&(self.event.due, self.arrival))
+    }
+}
+
+/// Worker 0's heap. Its memory is reserved when it is made.
+#[derive(Debug)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Entry>,
+    arrivals: u64,
+}
+
+impl Timers {
+    pub(super) fn new(max: usize) -> Self {
+        Self { heap: BinaryHeap::with_capacity(max), arrivals: 0 }
+    }
+
+    /// Takes over what publishers have put in.
+    pub(super) fn collect(&mut self, schedule: &Schedule) {
+        while let Some(event) = schedule.take() {
+            self.arrivals += 1;
+            self.heap.push(Entry { event, arrival: self.arrivals });
+        }
+    }
+
+    /// When the next event is due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.heap.peek().map(|entry| entry.event.due)
+    }
+
+    /// Hands over every event due by `now`, in order, as long as `publish` takes it. Returns how many went.
+    pub(super) fn run(
+        &mut self,
+        now: u64,
+        schedule: &Schedule,
+        mut publish: impl FnMut(&mut Scheduled) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        while let Some(mut entry) = self.heap.peek_mut() {
+            // The key does not change, so the peek's sift on drop finds everything in place.
+            if entry.event.due > now || !publish(&mut entry.event) {
+                break;
+            }
+            std::collections::binary_heap::PeekMut::pop(entry);
+            schedule.settled();
+            count += 1;
+        }
+        count
+    }
+}
