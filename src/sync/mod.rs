@@ -1,1 +1,3 @@
-//! (being laid)
+//! The only doors to atomics.
+
+pub(crate) mod primitive;

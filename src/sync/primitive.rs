@@ -1,0 +1,3 @@
+//! The atomic types every floor uses.
+
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
