@@ -6,3 +6,5 @@ mod metrics;
 mod routing;
 mod ring;
 mod sync;
+
+pub use metrics::LatencySummary;
