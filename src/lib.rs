@@ -4,3 +4,5 @@ mod event;
 mod metrics;
 mod routing;
 mod sync;
+
+pub use routing::{Pattern, PatternError};
