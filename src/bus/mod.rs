@@ -1,1 +1,135 @@
-//! (being laid)
+//! The facade: what a user holds. It marries the floors below and adds no data path of its own.
+//!
+//! Set up with [`Bus::builder`], publish through a [`Publisher`], receive through subscriptions, end with
+//! [`Bus::shutdown`].
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod builder;
+mod config;
+mod control;
+mod explain;
+mod publisher;
+mod report;
+mod shutdown;
+mod subscribe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+pub use batch::Batch;
+pub use builder::{BuildError, BuildFault, BusBuilder};
+pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config};
+pub use explain::{Explanation, Verdict};
+pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
+pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
+pub use shutdown::{BusState, FlushError, ShutdownReport};
+pub use subscribe::{IntoInterest, Subscribe, SubscribeError, Subscription};
+
+pub(crate) use control::{Control, Driver, Shared};
+
+/// An event bus. Cheap to clone: clones are the same bus. When the last one is dropped, the bus shuts down.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Publishers that `Bus::publish` lends out for a call.
+    spare: ArrayQueue<Publisher>,
+}
+
+impl Bus {
+    /// Starts building a bus. Every setting has a default.
+    pub fn builder() -> BusBuilder {
+        BusBuilder::default()
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        let spare = ArrayQueue::new(shared.settings.publishers_max);
+        Self { inner: Arc::new(Inner { shared, spare }) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// A publisher of one's own, for one thread or task at a time.
+    ///
+    /// # Errors
+    /// When `publishers_max` are alive already, or the bus is shutting down.
+    pub fn publisher(&self) -> Result<Publisher, PublishError> {
+        Publisher::new(Arc::clone(self.shared()))
+    }
+
+    /// Publishes from any thread or task, by a publisher borrowed for the call. Follows the bus's
+    /// [`FullPolicy`]. A publisher of one's own is faster, and keeps the order of its events.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`]; [`PublishError::NoPublisher`] when all are taken.
+    pub fn publish<S: Subject<P>, P: crate::event::Encode + Copy>(
+        &self,
+        topic: S,
+        payload: P,
+    ) -> Result<crate::EventId, PublishError> {
+        let mut publisher = match self.inner.spare.pop() {
+            Some(publisher) => publisher,
+            None => self.publisher()?,
+        };
+        let published = publisher.publish(topic, payload);
+        // It always fits: the queue has a place for every publisher there can be.
+        drop(self.inner.spare.push(publisher));
+        published
+    }
+
+    /// Waits until everything accepted so far is settled: read by every worker, and gone through its mailboxes. At
+    /// most the default deadline (5 s). Events that are scheduled, or held by a paused subscription, are not waited for.
+    ///
+    /// # Errors
+    /// When it takes longer, or when called on a worker.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        self.flush_deadline(self.shared().settings.deadline)
+    }
+
+    /// As [`flush`](Self::flush), waiting at most `limit`.
+    ///
+    /// # Errors
+    /// When it takes longer, or when called on a worker.
+    pub fn flush_deadline(&self, limit: Duration) -> Result<(), FlushError> {
+        self.shared().flush(limit)
+    }
+
+    /// Refuses publishers, delivers what was accepted, and joins the workers; at most the default deadline (5 s).
+    /// Idempotent: later calls return the same report.
+    ///
+    /// # Errors
+    /// When called on a worker, which cannot wait for itself.
+    pub fn shutdown(&self) -> Result<ShutdownReport, FlushError> {
+        self.shutdown_deadline(self.shared().settings.deadline)
+    }
+
+    /// As [`shutdown`](Self::shutdown), with another deadline. What is not delivered by then is counted as left over.
+    ///
+    /// # Errors
+    /// When called on a worker, which cannot wait for itself.
+    pub fn shutdown_deadline(&self, limit: Duration) -> Result<ShutdownReport, FlushError> {
+        self.shared().shutdown(limit)
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        while self.spare.pop().is_some() {}
+        self.shared.abandon();
+    }
+}

@@ -63,14 +63,13 @@ impl fmt::Display for HandlerId {
 
 /// What a handler may ask about the call it is in.
 #[derive(Debug, Clone, Copy)]
-pub struct Context {
+pub struct Context<'a> {
     pub(crate) subscription: SubscriptionId,
-    pub(crate) expires_in: Option<Duration>,
-    pub(crate) attempt: u8,
+    pub(crate) meta: &'a Meta<'a>,
     pub(crate) cancelled: bool,
 }
 
-impl Context {
+impl Context<'_> {
     /// The subscription the event came by.
     pub fn subscription(&self) -> SubscriptionId {
         self.subscription
@@ -78,15 +77,16 @@ impl Context {
 
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u8 {
-        self.attempt
+        self.meta.attempt()
     }
 
-    /// Time left until the event's deadline, as it was when the call began.
+    /// Time left until the event's deadline.
     pub fn expires_in(&self) -> Option<Duration> {
-        self.expires_in
+        self.meta.expires_in()
     }
 
-    /// Whether the bus was shutting down when the call began: finish what must be finished, start nothing long.
+    /// Whether the bus was shutting down when the worker began its turn: finish what must be finished, start nothing
+    /// long.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled
     }
@@ -129,7 +129,7 @@ impl Interest for Pattern {
 ///
 /// struct Audit;
 /// impl Handler<Pattern> for Audit {
-///     fn handle(&mut self, payload: Payload<'_>, meta: &Meta<'_>, _context: &Context) -> Outcome {
+///     fn handle(&mut self, payload: Payload<'_>, meta: &Meta<'_>, _context: &Context<'_>) -> Outcome {
 ///         println!("{} {} bytes", meta.topic(), payload.bytes().len());
 ///         Outcome::Ack
 ///     }
@@ -143,7 +143,7 @@ impl Interest for Pattern {
 /// ```
 pub trait Handler<I: Interest>: Send + 'static {
     /// Handles one event. Runs on the subscription's worker (or its own thread): one call at a time, in order.
-    fn handle(&mut self, event: I::View<'_>, meta: &Meta<'_>, context: &Context) -> Outcome;
+    fn handle(&mut self, event: I::View<'_>, meta: &Meta<'_>, context: &Context<'_>) -> Outcome;
 
     /// Names this handler in records and metrics.
     fn id(&self) -> HandlerId {
@@ -153,7 +153,7 @@ pub trait Handler<I: Interest>: Send + 'static {
 
 /// A handler whose event type is erased: what a worker calls.
 pub(crate) trait Dispatch: Send {
-    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context) -> Result<Outcome, DecodeError>;
+    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context<'_>) -> Result<Outcome, DecodeError>;
 }
 
 /// A closure over a typed topic.
@@ -165,7 +165,7 @@ pub(crate) struct Typed<E, F> {
 
 impl<E: Event, R: Into<Outcome>, F: FnMut(&E::Archived, &Meta<'_>) -> R + Send> Dispatch for Typed<E, F> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context<'_>) -> Result<Outcome, DecodeError> {
         let event = Topic::<E>::view(meta, self.known_as)?;
         Ok((self.closure)(event, meta).into())
     }
@@ -176,7 +176,7 @@ pub(crate) struct Untyped<F>(pub(crate) F);
 
 impl<R: Into<Outcome>, F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send> Dispatch for Untyped<F> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context<'_>) -> Result<Outcome, DecodeError> {
         Ok((self.0)(meta.payload(), meta).into())
     }
 }
@@ -189,7 +189,7 @@ pub(crate) struct Custom<I, H> {
 }
 
 impl<I: Interest, H: Handler<I>> Dispatch for Custom<I, H> {
-    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context<'_>) -> Result<Outcome, DecodeError> {
         let event = I::view(meta, self.known_as)?;
         Ok(self.handler.handle(event, meta, context))
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::event::{Directory, EventId};
 use crate::metrics::Counter;
-use crate::ring::LANES;
+use crate::ring::{Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicU8, AtomicU64, Ordering};
@@ -55,8 +55,10 @@ pub struct SubscriptionRecord {
 
 /// Where the events go.
 pub(crate) enum Sink {
+    /// A handler on the worker.
     Inline(OwnedCell<Box<dyn Dispatch>>),
-    Mailbox(Arc<MailboxShared>),
+    /// A mailbox, and the worker's end of it.
+    Mailbox(Arc<MailboxShared>, OwnedCell<Feeder>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,7 @@ impl SubscriptionState {
             // Relaxed: see `state`.
             self.state.store(state as u8, Ordering::Relaxed);
         }
-        if let Sink::Mailbox(mailbox) = &self.sink {
+        if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }
     }
@@ -175,7 +177,7 @@ impl SubscriptionState {
             },
             ..SubscriptionLedger::default()
         };
-        if let Sink::Mailbox(mailbox) = &self.sink {
+        if let Sink::Mailbox(mailbox, _) = &self.sink {
             ledger += mailbox.ledger();
         }
         ledger

@@ -140,6 +140,11 @@ impl Directory {
         Err(TypeConflict { topic, known_as: known.name, asked_as: rust.name })
     }
 
+    /// Whether further names get id 0.
+    pub(crate) fn is_full(&self) -> bool {
+        self.types_known() >= self.types.max
+    }
+
     pub(crate) fn types_known(&self) -> usize {
         self.types.ids.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

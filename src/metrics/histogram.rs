@@ -44,6 +44,12 @@ pub(crate) struct HistogramCells {
     clamped: Counter,
 }
 
+impl std::fmt::Debug for HistogramCells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HistogramCells").field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
 impl HistogramCells {
     /// Reserves the cells (36,864 bytes) and asks the allocator for them at zero. Control plane only.
     ///

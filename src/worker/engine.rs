@@ -7,12 +7,12 @@ use crossbeam::utils::CachePadded;
 
 use crate::delivery::{Notice, Observer, SubscriptionState};
 use crate::event::Directory;
-use crate::metrics::{Counter, Recorder};
+use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::snapshot::Snapshot;
 
 use super::timer::Schedule;
@@ -29,7 +29,7 @@ pub enum StampPolicy {
 }
 
 /// The life of a bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Running = 0,
@@ -68,9 +68,18 @@ pub(crate) struct PublisherSlot {
     pub(crate) counts: PublisherCounts,
 }
 
-/// Everything the builder decided.
+/// The phase of a bus, in a word of its own.
 #[derive(Debug)]
-pub(crate) struct EngineParts {
+pub(crate) struct PhaseCell(CachePadded<AtomicU32>);
+
+impl Default for PhaseCell {
+    fn default() -> Self {
+        Self(CachePadded::new(AtomicU32::new(Phase::Running as u32)))
+    }
+}
+
+/// The shared state of one bus.
+pub(crate) struct Engine {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) gate: Arc<Gate>,
@@ -79,51 +88,24 @@ pub(crate) struct EngineParts {
     pub(crate) schedule: Schedule,
     pub(crate) directory: Arc<Directory>,
     pub(crate) barrier: Barrier,
-    pub(crate) workers: usize,
-    /// Places for publishers; one more is kept for the timers.
-    pub(crate) publishers_max: usize,
-    pub(crate) batch_max: usize,
-    pub(crate) critical_burst_max: u32,
-    pub(crate) slow_handler: Duration,
-    pub(crate) stamps: StampPolicy,
-    pub(crate) exclusive: bool,
-}
-
-/// The shared state of one bus.
-pub(crate) struct Engine {
-    pub(crate) parts: EngineParts,
     pub(crate) tables: Box<[Snapshot<WorkerTable>]>,
+    /// One a worker.
     pub(crate) recorders: Box<[Recorder]>,
+    /// One a publisher, and a last one for the timers.
     pub(crate) publishers: Box<[CachePadded<PublisherSlot>]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
-    phase: CachePadded<AtomicU32>,
+    pub(crate) phase: PhaseCell,
     /// Consumers that went away with their mailbox still subscribed.
-    pub(crate) consumers_gone: AtomicU64,
-}
-
-impl std::ops::Deref for Engine {
-    type Target = EngineParts;
-
-    fn deref(&self) -> &EngineParts {
-        &self.parts
-    }
+    pub(crate) consumers_gone: SharedCounter,
+    /// Events a worker handles in one turn.
+    pub(crate) turn_max: usize,
+    pub(crate) critical_burst_max: u32,
+    pub(crate) slow_handler: Duration,
 }
 
 impl Engine {
-    pub(crate) fn new(
-        parts: EngineParts,
-        tables: Box<[Snapshot<WorkerTable>]>,
-        observers: Vec<Arc<dyn Observer>>,
-    ) -> Self {
-        Self {
-            recorders: (0..parts.workers).map(|_| Recorder::new()).collect(),
-            publishers: (0..=parts.publishers_max).map(|_| CachePadded::default()).collect(),
-            phase: CachePadded::new(AtomicU32::new(Phase::Running as u32)),
-            consumers_gone: AtomicU64::new(0),
-            tables,
-            observers,
-            parts,
-        }
+    pub(crate) fn workers(&self) -> usize {
+        self.tables.len()
     }
 
     /// Tells all observers. A panic of theirs goes no further.
@@ -138,7 +120,7 @@ impl Engine {
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
         // SYNC(engine.phase): Acquire. Pairs with `set_phase`.
-        match self.phase.load(Ordering::Acquire) {
+        match self.phase.0.load(Ordering::Acquire) {
             0 => Phase::Running,
             1 => Phase::Closing,
             2 => Phase::Draining,
@@ -150,7 +132,7 @@ impl Engine {
     /// Moves on; phases only ever rise. Returns whether this call raised it.
     pub(crate) fn set_phase(&self, phase: Phase) -> bool {
         // SYNC(engine.phase): AcqRel. Pairs with `phase`.
-        self.phase.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32
+        self.phase.0.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32
     }
 
     /// Publisher: steps in, unless the bus is closing. Must be followed by `leave`.
@@ -212,6 +194,6 @@ impl Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("phase", &self.phase()).field("workers", &self.workers).finish_non_exhaustive()
+        f.debug_struct("Engine").field("phase", &self.phase()).field("workers", &self.workers()).finish_non_exhaustive()
     }
 }

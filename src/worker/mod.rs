@@ -16,6 +16,6 @@ pub use engine::StampPolicy;
 pub use idle::IdleStrategy;
 
 pub(crate) use duty::{Turn, Worker};
-pub(crate) use engine::{Engine, EngineParts, Phase, WorkerTable};
-pub(crate) use pool::{WorkerThreads, on_worker_thread};
+pub(crate) use engine::{Engine, Phase, PhaseCell, PublisherCounts, WorkerTable};
+pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};
 pub(crate) use timer::{Schedule, Scheduled};

@@ -1,0 +1,68 @@
+//! The bus as a struct of settings, for those who configure from data.
+
+use std::time::Duration;
+
+use super::{Bus, BuildError, BusBuilder, FullPolicy};
+
+/// Settings of a bus. `Default` is what [`Bus::builder`] starts from, and builds the same bus.
+///
+/// ```
+/// use ringmain::{EventBusConfig, create_event_bus_with_config};
+/// let bus = create_event_bus_with_config(EventBusConfig { max_queue_size: 20_000, ..EventBusConfig::default() })?;
+/// # bus.shutdown()?;
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventBusConfig {
+    /// Events of one priority that may wait before publishers are refused. Default 10,000.
+    pub max_queue_size: usize,
+    /// How long a publish waits at a full lane, and flush and shutdown for their work. Default 5 s.
+    pub delivery_timeout: Duration,
+    /// Attempts at a delivery that fails. Default 3. Takes effect with reliable delivery.
+    pub max_retry_attempts: u32,
+    /// Dead letters kept. Default 5,000. Takes effect with reliable delivery.
+    pub dead_letter_queue_size: usize,
+    /// How often metrics are sampled. Default 5 s. Takes effect with the node.
+    pub metrics_interval: Duration,
+    /// A handler that takes longer is reported. Default 50 ms.
+    pub slow_handler_threshold: Duration,
+}
+
+impl Default for EventBusConfig {
+    fn default() -> Self {
+        Self {
+            max_queue_size: 10_000,
+            delivery_timeout: Duration::from_secs(5),
+            max_retry_attempts: 3,
+            dead_letter_queue_size: 5_000,
+            metrics_interval: Duration::from_secs(5),
+            slow_handler_threshold: Duration::from_millis(50),
+        }
+    }
+}
+
+impl From<EventBusConfig> for BusBuilder {
+    fn from(config: EventBusConfig) -> Self {
+        Bus::builder()
+            .max_queue_size(config.max_queue_size)
+            .deadline(config.delivery_timeout)
+            .when_full(FullPolicy::wait(config.delivery_timeout))
+            .slow_handler_threshold(config.slow_handler_threshold)
+    }
+}
+
+/// A bus with all defaults.
+///
+/// # Errors
+/// As [`BusBuilder::build`].
+pub fn create_event_bus() -> Result<Bus, BuildError> {
+    create_event_bus_with_config(EventBusConfig::default())
+}
+
+/// A bus with these settings.
+///
+/// # Errors
+/// As [`BusBuilder::build`].
+pub fn create_event_bus_with_config(config: EventBusConfig) -> Result<Bus, BuildError> {
+    BusBuilder::from(config).build()
+}

@@ -1,0 +1,374 @@
+//! The control plane: subscriptions, routing tables and publisher places, under one lock that no event ever meets.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+use crate::delivery::{Sink, SubscriptionId, SubscriptionLedger, SubscriptionState};
+use crate::metrics::RateWindow;
+use crate::ring::LANES;
+use crate::routing::PatternTrie;
+use crate::sync::owned::OwnerId;
+use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
+
+use super::{FullPolicy, ShutdownReport};
+
+/// Settings that outlive the builder.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) publishers_max: usize,
+    pub(crate) batch_max: usize,
+    pub(crate) payload_bytes_max: usize,
+    pub(crate) mailbox_capacity: usize,
+    pub(crate) max_queue_size: usize,
+    pub(crate) deadline: Duration,
+    pub(crate) full_policy: FullPolicy,
+    pub(crate) source: String,
+    pub(crate) stamps: crate::worker::StampPolicy,
+    /// Seeds ids, so that a simulation repeats; `None` asks the operating system.
+    pub(crate) id_seed: Option<u64>,
+    pub(crate) first_sequence: u64,
+    pub(crate) name: String,
+    pub(crate) critical_burst_max: u32,
+    pub(crate) exclusive: bool,
+}
+
+/// Who turns the workers.
+pub(crate) enum Driver {
+    /// Threads of their own.
+    Threads,
+    /// A test, by hand.
+    Manual(Mutex<Vec<Worker>>),
+}
+
+/// What all handles of one bus share.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) settings: Settings,
+    pub(crate) driver: Driver,
+    control: Mutex<Control>,
+}
+
+/// State of the control plane.
+pub(crate) struct Control {
+    /// All subscriptions, in the order they were made.
+    subscriptions: BTreeMap<u64, Arc<SubscriptionState>>,
+    keys: AHashMap<SubscriptionId, u64>,
+    patterns: PatternTrie<u64>,
+    next_key: u64,
+    /// The newest table of each worker; workers hold clones.
+    tables: Vec<WorkerTable>,
+    /// Subscriptions of each worker.
+    loads: Vec<usize>,
+    owners: Vec<OwnerId>,
+    /// Workers that have taken over a table once, and so read the lanes.
+    reading: Vec<bool>,
+    /// Unsubscribed, but the worker may still be at it or a consumer holds deliveries; with the generation to wait for.
+    ending: Vec<(Arc<SubscriptionState>, u64)>,
+    /// The books of subscriptions that are gone.
+    pub(super) ended: SubscriptionLedger,
+    pub(super) ended_unbalanced: u64,
+    /// One bit a free publisher place.
+    free_publishers: u64,
+    pub(super) threads: Option<WorkerThreads>,
+    pub(super) handler_threads: Vec<JoinHandle<()>>,
+    pub(super) report: Option<ShutdownReport>,
+    pub(super) published_rate: RateWindow,
+    pub(super) lane_rates: [RateWindow; LANES],
+}
+
+/// A worker did not answer in time: a handler on it has not returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WorkerStuck {
+    pub(crate) worker: usize,
+}
+
+impl Control {
+    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize) -> Self {
+        let workers = owners.len();
+        Self {
+            subscriptions: BTreeMap::new(),
+            keys: AHashMap::new(),
+            patterns: PatternTrie::new(),
+            next_key: 0,
+            tables: (0..workers).map(|_| WorkerTable::new()).collect(),
+            loads: vec![0; workers],
+            owners,
+            reading: vec![false; workers],
+            ending: Vec::new(),
+            ended: SubscriptionLedger::default(),
+            ended_unbalanced: 0,
+            free_publishers: u64::MAX >> (64 - publishers),
+            threads: None,
+            handler_threads: Vec::new(),
+            report: None,
+            published_rate: RateWindow::new(),
+            lane_rates: std::array::from_fn(|_| RateWindow::new()),
+        }
+    }
+
+    pub(super) fn subscriptions(&self) -> impl Iterator<Item = &Arc<SubscriptionState>> {
+        self.subscriptions.values()
+    }
+
+    pub(super) fn find(&self, id: SubscriptionId) -> Option<&Arc<SubscriptionState>> {
+        self.subscriptions.get(self.keys.get(&id)?)
+    }
+
+    pub(super) fn ending(&self) -> impl Iterator<Item = &Arc<SubscriptionState>> {
+        self.ending.iter().map(|(subscription, _)| subscription)
+    }
+
+    /// The worker with the fewest subscriptions.
+    pub(super) fn least_loaded(&self) -> usize {
+        (0..self.loads.len()).min_by_key(|&worker| self.loads[worker]).unwrap_or(0)
+    }
+
+    pub(super) fn owner(&self, worker: usize) -> OwnerId {
+        self.owners[worker]
+    }
+
+    pub(super) fn take_publisher(&mut self) -> Option<usize> {
+        let place = self.free_publishers.trailing_zeros() as usize;
+        self.free_publishers &= self.free_publishers.checked_sub(1)?;
+        Some(place)
+    }
+
+    pub(super) fn give_publisher(&mut self, place: usize) {
+        self.free_publishers |= 1 << place;
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(engine: Arc<Engine>, settings: Settings, driver: Driver, control: Control) -> Self {
+        Self { engine, settings, driver, control: Mutex::new(control) }
+    }
+
+    /// The control plane's lock. User code never runs under it, so it is never poisoned by a panic of theirs.
+    pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the calling thread must not wait: a worker would wait for itself, and so would a test that drives them.
+    pub(crate) fn must_not_wait(&self) -> bool {
+        on_worker_thread() || matches!(self.driver, Driver::Manual(_))
+    }
+
+    /// Runs one turn of `worker` in a bus that is driven by hand; `None` in any other.
+    pub(crate) fn turn(&self, worker: usize) -> Option<Turn> {
+        match &self.driver {
+            Driver::Threads => None,
+            Driver::Manual(workers) => {
+                let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
+                let worker = workers.get_mut(worker)?;
+                Some(as_worker(|| worker.turn()))
+            }
+        }
+    }
+
+    /// Runs turns by hand until every worker is idle. Nothing to do where threads run.
+    pub(crate) fn drive_until_idle(&self) {
+        let mut busy = true;
+        while busy {
+            busy = (0..self.engine.workers()).any(|worker| matches!(self.turn(worker), Some(Turn::Worked(_))));
+        }
+    }
+
+    /// Waits until `done`, looking ever less often; false after `limit`. Control plane only.
+    pub(super) fn wait_until(&self, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let begun = std::time::Instant::now();
+        let mut looks = 0_u32;
+        loop {
+            if done() {
+                return true;
+            }
+            if begun.elapsed() >= limit {
+                return false;
+            }
+            match looks {
+                0..200 => std::hint::spin_loop(),
+                200..300 => std::thread::yield_now(),
+                _ => std::thread::park_timeout(Duration::from_micros(u64::from(looks - 299).min(50) * 20)),
+            }
+            looks = looks.saturating_add(1);
+        }
+    }
+
+    /// Waits until `worker` has taken over the table of `generation`.
+    fn acknowledged(&self, worker: usize, generation: u64) -> Result<(), WorkerStuck> {
+        let table = &self.engine.tables[worker];
+        if let Driver::Manual(workers) = &self.driver {
+            // A handler that changes subscriptions while a test drives its worker cannot wait for it.
+            if let Ok(mut workers) = workers.try_lock() {
+                workers[worker].adopt();
+            }
+        }
+        self.engine.parker.wake(1 << worker);
+        let stopped = || self.engine.phase() == crate::worker::Phase::Stopped;
+        let done = self.wait_until(self.settings.deadline, || table.acknowledged() >= generation || stopped());
+        table.collect();
+        if done { Ok(()) } else { Err(WorkerStuck { worker }) }
+    }
+
+    /// The id of a topic name, made and routed when it is new. Returns 0 beyond `types_max`.
+    pub(super) fn type_id(&self, name: &str) -> u32 {
+        let directory = &self.engine.directory;
+        if let Some(id) = directory.type_id(name) {
+            return id;
+        }
+        let mut control = self.control();
+        if let Some(id) = directory.type_id(name) {
+            return id;
+        }
+        let id = directory.intern_type(name);
+        let mut keys = Vec::new();
+        if id == 0 {
+            keys.extend(control.subscriptions.keys().copied());
+        } else {
+            control.patterns.matches_into(name, &mut keys);
+        }
+        let mut targets: Vec<Vec<Arc<SubscriptionState>>> = vec![Vec::new(); control.tables.len()];
+        for key in keys {
+            let subscription = &control.subscriptions[&key];
+            if id == 0 || subscription.filter.passes_type(name) {
+                targets[subscription.worker].push(Arc::clone(subscription));
+            }
+        }
+        for (worker, targets) in targets.into_iter().enumerate() {
+            let lanes = lanes_of(&targets);
+            let wanted = !targets.is_empty();
+            control.tables[worker].set(id, targets);
+            if wanted {
+                // Workers need not acknowledge: one that meets the new id looks for a newer table.
+                self.engine.tables[worker].offer(control.tables[worker].clone());
+                if control.reading[worker] {
+                    self.engine.wants.set(id, worker, lanes);
+                }
+            }
+        }
+        id
+    }
+
+    /// Types that `subscription` may get events of, the overflow id 0 among them when it is in use.
+    fn types_for(&self, subscription: &SubscriptionState) -> Vec<u32> {
+        let directory = &self.engine.directory;
+        if subscription.pattern.is_exact() && !directory.is_full() {
+            let id = directory.type_id(subscription.pattern.as_str());
+            return id.into_iter().filter(|_| subscription.wants_type(subscription.pattern.as_str())).collect();
+        }
+        let known = directory.types_known() as u32;
+        let named = (1..=known).filter(|&id| directory.type_name(id).is_some_and(|name| subscription.wants_type(name)));
+        named.chain(directory.is_full().then_some(0)).collect()
+    }
+
+    /// Adds a subscription, and returns when its worker has it: later publishes are seen.
+    pub(super) fn add(&self, make: impl FnOnce(&Control, [u64; LANES]) -> SubscriptionState) -> Result<Arc<SubscriptionState>, WorkerStuck> {
+        let (subscription, generation) = {
+            let mut control = self.control();
+            let subscription = Arc::new(make(&control, self.engine.claimed()));
+            let worker = subscription.worker;
+            let key = control.next_key;
+            control.next_key += 1;
+            control.patterns.insert(&subscription.pattern, key);
+            control.keys.insert(subscription.id, key);
+            control.subscriptions.insert(key, Arc::clone(&subscription));
+            control.loads[worker] += 1;
+            for id in self.types_for(&subscription) {
+                let mut targets = control.tables[worker].targets(id).unwrap_or(&[]).to_vec();
+                targets.push(Arc::clone(&subscription));
+                control.tables[worker].set(id, targets);
+            }
+            let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
+            (subscription, generation)
+        };
+        if let Err(stuck) = self.acknowledged(subscription.worker, generation) {
+            drop(self.remove(subscription.id, false));
+            return Err(stuck);
+        }
+        let mut control = self.control();
+        control.reading[subscription.worker] = true;
+        self.publish_wants(&control, &subscription);
+        Ok(subscription)
+    }
+
+    /// Tells publishers what the worker of `subscription` wants of its types.
+    fn publish_wants(&self, control: &Control, subscription: &SubscriptionState) {
+        let worker = subscription.worker;
+        if control.reading[worker] {
+            for id in self.types_for(subscription) {
+                let lanes = lanes_of(control.tables[worker].targets(id).unwrap_or(&[]));
+                self.engine.wants.set(id, worker, lanes);
+            }
+        }
+    }
+
+    /// Takes a subscription out. With `wait`, returns when no handler call of it can begin any more.
+    pub(super) fn remove(&self, id: SubscriptionId, wait: bool) -> Result<Option<Arc<SubscriptionState>>, WorkerStuck> {
+        let (subscription, generation) = {
+            let mut control = self.control();
+            let Some(key) = control.keys.remove(&id) else { return Ok(None) };
+            let subscription = control.subscriptions.remove(&key).expect("keys and subscriptions go together");
+            let worker = subscription.worker;
+            control.patterns.remove(&subscription.pattern, &key);
+            control.loads[worker] -= 1;
+            for id in self.types_for(&subscription) {
+                let mut targets = control.tables[worker].targets(id).unwrap_or(&[]).to_vec();
+                targets.retain(|other| other.id != subscription.id);
+                control.tables[worker].set(id, targets);
+            }
+            self.publish_wants(&control, &subscription);
+            subscription.set_state(crate::delivery::State::Closed);
+            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                mailbox.close();
+            }
+            let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
+            control.ending.push((Arc::clone(&subscription), generation));
+            (subscription, generation)
+        };
+        if wait {
+            self.acknowledged(subscription.worker, generation)?;
+        }
+        self.fold_ended();
+        Ok(Some(subscription))
+    }
+
+    /// Closes the books of subscriptions that nobody works on any more.
+    pub(super) fn fold_ended(&self) {
+        let mut gone = Vec::new();
+        {
+            let mut control = self.control();
+            let stopped = self.engine.phase() == crate::worker::Phase::Stopped;
+            let mut kept = Vec::new();
+            for (subscription, generation) in std::mem::take(&mut control.ending) {
+                let released = stopped || self.engine.tables[subscription.worker].acknowledged() >= generation;
+                let settled = match &subscription.sink {
+                    Sink::Inline(_) => true,
+                    // The consumer may still be taking what is queued; a dropped one has discarded it.
+                    Sink::Mailbox(mailbox, _) => mailbox.is_settled(),
+                };
+                if released && settled {
+                    let ledger = subscription.ledger();
+                    control.ended += ledger;
+                    control.ended_unbalanced += u64::from(!ledger.is_balanced());
+                    gone.push(subscription);
+                } else {
+                    kept.push((subscription, generation));
+                }
+            }
+            control.ending = kept;
+        }
+        for table in &self.engine.tables {
+            table.collect();
+        }
+        // Handlers are dropped here, outside the lock.
+        drop(gone);
+    }
+}
+
+/// Lanes of which some of these subscriptions want events, one bit each.
+fn lanes_of(targets: &[Arc<SubscriptionState>]) -> u8 {
+    targets.iter().fold(0, |lanes, subscription| lanes | subscription.filter.lanes())
+}

@@ -1,0 +1,517 @@
+//! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::delivery::{Context, Dispatch, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
+use crate::event::{FLAG_STAMPED, Header, Meta, Priority};
+use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
+use crate::routing::Refusal;
+use crate::sync::owned::{Owner, OwnerId};
+use crate::sync::primitive::Ordering;
+use crate::sync::snapshot::Current;
+
+use super::engine::{Engine, Phase, WorkerTable};
+use super::timer::{Scheduled, Timers};
+
+/// A publisher that keeps a claimed slot empty for longer than this is reported.
+const STALL_NS: u64 = 1_000_000_000;
+/// One in so many stamped events also has its routing time measured, which costs one more clock read.
+const ROUTE_SAMPLE: u32 = 64;
+/// How often the wall clock's origin is looked at again.
+const WALL_CHECK_NS: u64 = 1_000_000_000;
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Some events were passed.
+    Worked(usize),
+    /// Nothing to do before `due` (instant), if there is such a time.
+    Idle {
+        due: Option<u64>,
+    },
+    /// Everything was read and no more can come: the worker may leave.
+    Finished,
+}
+
+/// One worker. It alone owns its cursors, its table, its handlers and its measurements.
+pub(crate) struct Worker {
+    index: usize,
+    engine: Arc<Engine>,
+    reader: Reader,
+    table: Current<WorkerTable>,
+    owner: Owner,
+    order: DrainOrder,
+    /// Lanes whose next event waits for room in a mailbox that blocks.
+    suspended: u8,
+    /// Worker 0 keeps the timers.
+    timers: Option<(Timers, Claimant)>,
+    /// Since when each lane's next slot has been claimed and empty; 0 = it is not.
+    stalled_since: [u64; LANES],
+    wall_checked: u64,
+    samples: u32,
+    /// The bus was shutting down when this turn began.
+    closing: bool,
+}
+
+/// Why an event could not be passed.
+struct NoRoom;
+
+impl Worker {
+    pub(crate) fn new(index: usize, engine: Arc<Engine>, table: Current<WorkerTable>) -> Self {
+        let timers = (index == 0).then(|| {
+            let max = engine.schedule.max() as usize;
+            (Timers::new(max), Claimant::new(Arc::clone(&engine.lanes), false))
+        });
+        Self {
+            index,
+            reader: Reader::new(Arc::clone(&engine.lanes), index),
+            order: DrainOrder::new(engine.critical_burst_max),
+            engine,
+            table,
+            owner: Owner::new(),
+            suspended: 0,
+            timers,
+            stalled_since: [0; LANES],
+            wall_checked: 0,
+            samples: 0,
+            closing: false,
+        }
+    }
+
+    /// For handlers that this worker is to own.
+    pub(crate) fn owner_id(&self) -> OwnerId {
+        self.owner.id()
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Takes a newer table over. The first one brings the first subscription: from then on this worker's cursors gate.
+    pub(crate) fn adopt(&mut self) {
+        if self.engine.tables[self.index].is_stale(&self.table) {
+            self.reader.activate();
+            self.engine.tables[self.index].adopt(&mut self.table);
+        }
+    }
+
+    /// One duty cycle: at most `turn_max` events.
+    ///
+    /// # Cost
+    /// No lock, no allocation. Cursors are published once, at the end.
+    pub(crate) fn turn(&mut self) -> Turn {
+        self.adopt();
+        let phase = self.engine.phase();
+        if phase >= Phase::Halting {
+            return Turn::Finished;
+        }
+        self.closing = phase > Phase::Running;
+        let mut passed = self.run_timers();
+        self.suspended = 0;
+        let mut last = 0;
+        while passed < self.engine.turn_max {
+            let Some(lane) = self.order.next(self.ready()) else { break };
+            match self.pass(lane, &mut last) {
+                Ok(()) => {
+                    self.reader.advance(lane);
+                    passed += 1;
+                }
+                Err(NoRoom) => self.suspended |= 1 << lane,
+            }
+        }
+        if passed > 0 {
+            self.reader.release();
+            self.engine.gate.open();
+            return Turn::Worked(passed);
+        }
+        if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() {
+            return Turn::Finished;
+        }
+        Turn::Idle { due: self.watch() }
+    }
+
+    /// Lanes with a committed event that may be passed, one bit each.
+    #[inline(always)]
+    fn ready(&self) -> u8 {
+        if !self.reader.is_active() {
+            return 0;
+        }
+        let mut ready = 0;
+        for lane in 0..LANES {
+            ready |= u8::from(self.reader.is_ready(lane)) << lane;
+        }
+        ready & !self.suspended
+    }
+
+    /// Whether a turn would find something. Asked once more before sleeping.
+    pub(crate) fn has_work(&mut self) -> bool {
+        if self.engine.tables[self.index].is_stale(&self.table) || self.engine.phase() >= Phase::Draining {
+            return true;
+        }
+        if self.timers.is_some() && self.engine.schedule.has_intake() {
+            return true;
+        }
+        if self.ready() != 0 {
+            return true;
+        }
+        (0..LANES).any(|lane| self.suspended & (1 << lane) != 0 && self.may_resume(lane))
+    }
+
+    /// Whether the mailboxes that suspended `lane` have room now.
+    fn may_resume(&mut self, lane: usize) -> bool {
+        let Some(slot) = self.reader.peek(lane) else { return false };
+        let Some(header) = read_header(&slot) else { return true };
+        let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
+        has_room(targets, lane, self.reader.sequence(lane), &mut self.owner)
+    }
+
+    fn has_read_all(&self) -> bool {
+        !self.reader.is_active() || (0..LANES).all(|lane| self.reader.lag(lane) == 0)
+    }
+
+    /// Brings the next event of `lane` to its subscriptions. `last` is the end of the handler before, 0 = none.
+    #[inline(always)]
+    fn pass(&mut self, lane: usize, last: &mut u64) -> Result<(), NoRoom> {
+        let sequence = self.reader.sequence(lane);
+        let Some(slot) = self.reader.peek(lane) else { return Ok(()) };
+        let (Some(header), Some(rest)) = (read_header(&slot), slot.rest()) else { return Ok(()) };
+        let engine = &*self.engine;
+        let recorder = &engine.recorders[self.index];
+        if self.table.get().targets(header.type_id).is_none() {
+            // The type is younger than the table; whoever made it offered a table that knows it first.
+            engine.tables[self.index].adopt(&mut self.table);
+        }
+        let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
+        if targets.is_empty() {
+            recorder.passed[lane].add(1);
+            return Ok(());
+        }
+        if !has_room(targets, lane, sequence, &mut self.owner) {
+            return Err(NoRoom);
+        }
+        recorder.passed[lane].add(1);
+        if header.type_id == 0 {
+            recorder.matched_by_name.add(1);
+        }
+        let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
+        let mut call = Call {
+            engine,
+            lane,
+            lag: &self.reader,
+            stages: &recorder.lanes[lane],
+            header,
+            meta,
+            slot,
+            closing: self.closing,
+            stamped: header.has(FLAG_STAMPED),
+            begun: *last,
+            fresh: false,
+        };
+        if call.stamped {
+            if call.begun == 0 {
+                call.begun = engine.directory.clock.now();
+            }
+            call.stages.queue.record(call.begun.saturating_sub(header.time));
+            self.samples = self.samples.wrapping_add(1);
+            if self.samples % ROUTE_SAMPLE == 0 {
+                let now = engine.directory.clock.now();
+                call.stages.route.record(now.saturating_sub(call.begun));
+                call.begun = now;
+            }
+        }
+        for subscription in targets {
+            if header.type_id == 0 && !subscription.wants_type(meta.topic()) {
+                continue;
+            }
+            if subscription.has_started(lane, sequence) && subscription.filter.lanes() & (1 << lane) != 0 {
+                call.deliver(subscription, &mut self.owner);
+            }
+        }
+        *last = if call.fresh { call.begun } else { 0 };
+        Ok(())
+    }
+
+    /// Publishes scheduled events that are due. Returns how many.
+    fn run_timers(&mut self) -> usize {
+        let Some((timers, claimant)) = &mut self.timers else { return 0 };
+        let engine = &*self.engine;
+        if engine.schedule.has_intake() {
+            timers.collect(&engine.schedule);
+        }
+        if timers.next_due().is_none() {
+            return 0;
+        }
+        let now = engine.directory.clock.now();
+        timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, event))
+    }
+
+    /// What an idle worker looks after: the next timer, stalled publishers, the wall clock. Returns when to look again.
+    fn watch(&mut self) -> Option<u64> {
+        let mut due = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
+        if !self.reader.is_active() {
+            return due;
+        }
+        for lane in 0..LANES {
+            let waits = self.suspended & (1 << lane) == 0 && self.reader.lag(lane) > 0 && !self.reader.is_ready(lane);
+            if !waits {
+                self.stalled_since[lane] = 0;
+                continue;
+            }
+            let now = self.engine.directory.clock.now();
+            let since = match self.stalled_since[lane] {
+                0 => now,
+                since => since,
+            };
+            self.stalled_since[lane] = since;
+            if now.saturating_sub(since) >= STALL_NS {
+                let sequence = self.reader.sequence(lane);
+                let priority = Priority::of_lane(lane);
+                self.engine.notice(&Notice::StalledPublisher { priority, sequence });
+                self.stalled_since[lane] = now;
+            }
+            let look = self.stalled_since[lane] + STALL_NS;
+            due = Some(due.map_or(look, |due| due.min(look)));
+        }
+        due
+    }
+
+    /// Keeps the displayed time near the system's; called when the worker is about to sleep.
+    pub(crate) fn before_sleep(&mut self) {
+        let now = self.engine.directory.clock.now();
+        if now.saturating_sub(self.wall_checked) >= WALL_CHECK_NS {
+            self.wall_checked = now;
+            self.engine.directory.clock.follow_wall();
+        }
+        for lane in 0..LANES {
+            if self.suspended & (1 << lane) != 0 {
+                self.announce_starved(lane);
+            }
+        }
+    }
+
+    /// Tells the full mailboxes of a suspended lane that this worker sleeps for want of a cell.
+    fn announce_starved(&mut self, lane: usize) {
+        let Some(slot) = self.reader.peek(lane) else { return };
+        let Some(header) = read_header(&slot) else { return };
+        for subscription in self.table.get().targets(header.type_id).unwrap_or(&[]) {
+            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                mailbox.starve();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn read_header<'a>(slot: &Slot<'a>) -> Option<&'a Header> {
+    Header::read(slot.head).ok()
+}
+
+/// Whether every mailbox that blocks could take the event: checked before anyone gets it, so that an event that has to
+/// wait has gone to nobody.
+#[inline(always)]
+fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, sequence: u64, owner: &mut Owner) -> bool {
+    targets.iter().all(|subscription| match &subscription.sink {
+        Sink::Inline(_) => true,
+        Sink::Mailbox(mailbox, feeder) => {
+            mailbox.overflow() != Overflow::Block
+                || !subscription.has_started(lane, sequence)
+                || mailbox.is_closed()
+                || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
+        }
+    })
+}
+
+/// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
+fn publish_due(engine: &Engine, claimant: &mut Claimant, event: &mut Scheduled) -> bool {
+    let timers = engine.publishers.len() - 1;
+    let counts = &engine.publishers[timers].counts;
+    let lane = LANES - 1 - usize::from(event.header.priority & 3);
+    let workers = engine.wants.workers(event.header.type_id, lane);
+    if workers == 0 {
+        counts.unmatched.add(1);
+        return true;
+    }
+    let bytes = event.header.rest_bytes();
+    let inline_max = engine.lanes.body_bytes() - HEAD_BYTES;
+    let head = *event.header.as_bytes();
+    let sent = if bytes <= inline_max {
+        claimant.push(lane, Frame { head: &head, rest: Rest::Inline(&event.rest.bytes()[..bytes]) })
+    } else {
+        claimant.push(lane, Frame { head: &head, rest: Rest::Block(&event.rest, workers) })
+    };
+    if sent.is_ok() {
+        counts.routed.add(1);
+        engine.parker.wake(workers);
+    }
+    sent.is_ok()
+}
+
+/// One event on its way to its subscriptions.
+struct Call<'a> {
+    engine: &'a Engine,
+    lane: usize,
+    lag: &'a Reader,
+    stages: &'a crate::metrics::Stages,
+    header: &'a Header,
+    meta: Meta<'a>,
+    slot: Slot<'a>,
+    closing: bool,
+    stamped: bool,
+    /// End of what came before; measured for stamped events only.
+    begun: u64,
+    /// `begun` is the end of a handler call, and so just now.
+    fresh: bool,
+}
+
+impl Call<'_> {
+    #[inline(always)]
+    fn deliver(&mut self, subscription: &SubscriptionState, owner: &mut Owner) {
+        let counts = &subscription.counts;
+        if subscription.filter.is_dynamic() {
+            match subscription.filter.refusal(&self.meta) {
+                None => {}
+                Some(refusal) => {
+                    counts.filtered.add(1);
+                    if refusal == Refusal::PredicatePanicked {
+                        self.panicked(subscription);
+                    }
+                    return;
+                }
+            }
+        }
+        counts.matched.add(1);
+        if self.header.deadline != 0 && self.has_expired() {
+            counts.expired.add(1);
+            return;
+        }
+        match &subscription.sink {
+            Sink::Inline(handler) => match subscription.state() {
+                State::Active => {
+                    if let Some(handler) = handler.get_mut(owner) {
+                        self.call(subscription, handler.as_mut());
+                    }
+                }
+                State::Paused => counts.paused.add(1),
+                State::Closed => counts.closed.add(1),
+            },
+            Sink::Mailbox(mailbox, feeder) => {
+                if mailbox.is_closed() {
+                    counts.closed.add(1);
+                    return;
+                }
+                let Some(feeder) = feeder.get_mut(owner) else { return };
+                let bytes = self.header.rest_bytes();
+                let sequence = self.meta.sequence();
+                let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
+                if !queued && mailbox.overflow() == Overflow::DropOldest {
+                    // Only events that are no more urgent make way.
+                    let victim = (self.lane..LANES).rev().any(|lane| feeder.drop_oldest(lane));
+                    queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
+                    if queued {
+                        self.overflowed(subscription);
+                    }
+                }
+                if queued {
+                    mailbox.notify();
+                } else {
+                    self.overflowed(subscription);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn has_expired(&self) -> bool {
+        self.engine.directory.clock.now() > self.header.deadline
+    }
+
+    #[inline(always)]
+    fn call(&mut self, subscription: &SubscriptionState, handler: &mut dyn Dispatch) {
+        let counts = &subscription.counts;
+        let context = Context {
+            subscription: subscription.id,
+            meta: &self.meta,
+            cancelled: self.closing,
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| handler.dispatch(&self.meta, &context)));
+        match result {
+            Ok(Ok(Outcome::Ack)) => counts.delivered.add(1),
+            Ok(Ok(Outcome::Failed(error))) => {
+                counts.failed.add(1);
+                self.failed(subscription, &error);
+            }
+            Ok(Err(error)) => {
+                counts.failed.add(1);
+                self.undecodable(subscription, error);
+            }
+            Err(_) => {
+                counts.failed.add(1);
+                self.panicked(subscription);
+            }
+        }
+        if self.stamped {
+            let now = self.engine.directory.clock.now();
+            let elapsed = now.saturating_sub(self.begun);
+            self.stages.handler.record(elapsed);
+            self.stages.total.record(now.saturating_sub(self.header.time));
+            // Relaxed: a figure.
+            subscription.last_delivered.store(now, Ordering::Relaxed);
+            self.begun = now;
+            self.fresh = true;
+            if u128::from(elapsed) >= self.engine.slow_handler.as_nanos() {
+                self.slow(subscription, elapsed);
+            }
+        }
+    }
+
+    #[cold]
+    fn slow(&self, subscription: &SubscriptionState, elapsed: u64) {
+        self.engine.notice(&Notice::SlowHandler {
+            subscription: subscription.id,
+            name: &subscription.name,
+            pattern: subscription.pattern.as_str(),
+            event: self.meta.id(),
+            elapsed: std::time::Duration::from_nanos(elapsed),
+            lag: self.lag.lag(self.lane),
+        });
+    }
+
+    #[cold]
+    fn failed(&self, subscription: &SubscriptionState, error: &str) {
+        self.engine.notice(&Notice::HandlerFailed {
+            subscription: subscription.id,
+            name: &subscription.name,
+            event: self.meta.id(),
+            error,
+        });
+    }
+
+    #[cold]
+    fn undecodable(&self, subscription: &SubscriptionState, error: crate::event::DecodeError) {
+        self.engine.notice(&Notice::Undecodable {
+            subscription: subscription.id,
+            name: &subscription.name,
+            event: self.meta.id(),
+            error,
+        });
+    }
+
+    #[cold]
+    fn panicked(&self, subscription: &SubscriptionState) {
+        self.engine.notice(&Notice::HandlerPanicked {
+            subscription: subscription.id,
+            name: &subscription.name,
+            event: self.meta.id(),
+        });
+    }
+
+    #[cold]
+    fn overflowed(&self, subscription: &SubscriptionState) {
+        let first = subscription.counts.overflow.get() == 0;
+        subscription.counts.overflow.add(1);
+        if first {
+            self.engine.notice(&Notice::MailboxOverflow { subscription: subscription.id, name: &subscription.name });
+        }
+    }
+}

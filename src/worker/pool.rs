@@ -1,0 +1,137 @@
+//! The threads around the workers: started by `build`, joined by `shutdown`.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::delivery::Notice;
+use crate::sync::primitive::thread;
+
+use super::affinity;
+use super::duty::{Turn, Worker};
+use super::engine::Engine;
+use super::idle::{Idle, IdleStrategy, Rest};
+
+/// After a turn of at least so many events, a worker that has caught up pauses before it looks again, so that the
+/// publisher keeps the cache line for a whole batch.
+const CATCH_UP_EVENTS: usize = 2;
+const CATCH_UP_PAUSES: usize = 24;
+
+thread_local! {
+    static ON_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a worker of any bus: nothing may wait on it.
+pub(crate) fn on_worker_thread() -> bool {
+    ON_WORKER.get()
+}
+
+/// Marks the calling thread as a worker while `f` runs: used where a test drives the workers itself.
+pub(crate) fn as_worker<R>(f: impl FnOnce() -> R) -> R {
+    let before = ON_WORKER.replace(true);
+    let result = f();
+    ON_WORKER.set(before);
+    result
+}
+
+/// The running worker threads of one bus.
+#[derive(Debug)]
+pub(crate) struct WorkerThreads {
+    handles: Vec<JoinHandle<()>>,
+    finished: flume::Receiver<usize>,
+}
+
+impl WorkerThreads {
+    /// Starts a thread a worker, pinned where `pin` says so and the platform allows.
+    ///
+    /// # Errors
+    /// When the system refuses a thread; those already started run until the engine halts.
+    pub(crate) fn start(
+        engine: &Arc<Engine>,
+        workers: Vec<Worker>,
+        name: &str,
+        idle: IdleStrategy,
+        pin: bool,
+    ) -> io::Result<Self> {
+        let cores = if pin { affinity::plan(workers.len()) } else { vec![None; workers.len()] };
+        let (leaving, finished) = flume::bounded(workers.len());
+        let mut handles = Vec::with_capacity(workers.len());
+        for (worker, core) in workers.into_iter().zip(cores) {
+            let engine = Arc::clone(engine);
+            let leaving = leaving.clone();
+            let thread = Builder::new().name(format!("{name}-{}", worker.index()));
+            handles.push(thread.spawn(move || {
+                let index = worker.index();
+                let pinned = core.is_none_or(affinity::pin);
+                if pin && (core.is_none() || !pinned) && (index == 0 || !pinned) {
+                    engine.notice(&Notice::Unpinned { worker: index });
+                }
+                run(&engine, worker, idle);
+                // The receiver may be gone already, after a drop without shutdown.
+                drop(leaving.send(index));
+            })?);
+        }
+        Ok(Self { handles, finished })
+    }
+
+    /// Waits until every worker has left, at most `limit`. Returns whether they have.
+    pub(crate) fn join(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        for _ in 0..self.handles.len() {
+            if self.finished.recv_deadline(end).is_err() {
+                return false;
+            }
+        }
+        for handle in self.handles.drain(..) {
+            // A worker contains all panics of user code; one of its own is a bug, and has been printed.
+            drop(handle.join());
+        }
+        true
+    }
+}
+
+/// The shell around a worker: turns until there is no more to come.
+fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
+    let index = worker.index();
+    engine.parker.enter(index);
+    ON_WORKER.set(true);
+    let mut idle = Idle::new(strategy);
+    let mut handled = 0;
+    loop {
+        match worker.turn() {
+            Turn::Finished => return,
+            Turn::Worked(passed) => {
+                handled = passed;
+                idle.worked();
+            }
+            Turn::Idle { due } => {
+                if handled >= CATCH_UP_EVENTS {
+                    handled = 0;
+                    for _ in 0..CATCH_UP_PAUSES {
+                        std::hint::spin_loop();
+                    }
+                    continue;
+                }
+                match idle.rest() {
+                    Rest::Again => {}
+                    Rest::Nap(nap) => thread::park_timeout(nap),
+                    Rest::Park => park(engine, &mut worker, due),
+                }
+            }
+        }
+    }
+}
+
+fn park(engine: &Engine, worker: &mut Worker, due: Option<u64>) {
+    let index = worker.index();
+    worker.before_sleep();
+    engine.parker.prepare(index);
+    if worker.has_work() {
+        engine.parker.cancel(index);
+        return;
+    }
+    let limit = due.map(|due| Duration::from_nanos(due.saturating_sub(engine.directory.clock.now())));
+    engine.parker.park(index, limit);
+}
