@@ -139,13 +139,14 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     start.wait();
-                    for _ in 0..ADDITIONS {
+                    // Long enough that writers overlap, whatever the barrier took to let them go.
+                    for _ in 0..20 * ADDITIONS {
                         counter.add(1);
                     }
                 });
             }
         });
-        assert_eq!(counter.get(), 4 * ADDITIONS);
+        assert_eq!(counter.get(), 80 * ADDITIONS);
     }
 
     #[test]

@@ -196,7 +196,22 @@ mod tests {
         assert_eq!(summary.mean_ns, (VALUE_NS_MAX + 1) as f64 / 2.0);
     }
 
-    /// The value that `quantile` of the sorted values are not above.
+    #[test]
+    fn percentiles_never_exceed_the_exact_maximum() {
+        // The cell of 1,000 ns reaches up to 1,003.
+        let summary = LatencySummary::of_cells([&recorded(&[1_000])]);
+        let LatencySummary {
+            p50_ns,
+            p95_ns,
+            p99_ns,
+            p999_ns,
+            max_ns,
+            ..
+        } = summary;
+        assert_eq!([p50_ns, p95_ns, p99_ns, p999_ns, max_ns], [1_000; 5]);
+    }
+
+    /// The value that so many in 1,000 of the sorted values are not above.
     fn true_quantile(sorted: &[u64], per_mille: usize) -> u64 {
         sorted[(sorted.len() * per_mille).div_ceil(1_000).max(1) - 1]
     }
