@@ -23,7 +23,6 @@ pub(crate) struct Settings {
     pub(crate) batch_max: usize,
     pub(crate) payload_bytes_max: usize,
     pub(crate) mailbox_capacity: usize,
-    pub(crate) max_queue_size: usize,
     pub(crate) deadline: Duration,
     pub(crate) full_policy: FullPolicy,
     pub(crate) source: String,
@@ -31,7 +30,6 @@ pub(crate) struct Settings {
     /// Seeds ids, so that a simulation repeats; `None` asks the operating system.
     pub(crate) id_seed: Option<u64>,
     pub(crate) first_sequence: u64,
-    pub(crate) name: String,
     pub(crate) critical_burst_max: u32,
     pub(crate) exclusive: bool,
 }

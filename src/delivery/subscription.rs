@@ -97,7 +97,7 @@ pub(crate) struct SubscriptionState {
     pub(crate) sink: Sink,
     pub(crate) counts: WorkerCounts,
     /// Instant of the last delivery; 0 = none yet.
-    pub(crate) last_delivered: AtomicU64,
+    last_delivered: AtomicU64,
     state: AtomicU8,
 }
 
@@ -160,6 +160,13 @@ impl SubscriptionState {
         if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }
+    }
+
+    /// Remembers when the last delivery was.
+    #[inline(always)]
+    pub(crate) fn delivered_at(&self, instant: u64) {
+        // Relaxed: a figure.
+        self.last_delivered.store(instant, Ordering::Relaxed);
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {

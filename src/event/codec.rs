@@ -82,15 +82,15 @@ impl<E> Writer<E> for Destination<'_> {
 
 /// Why a payload was not encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EncodeFault {
+pub enum EncodeFault {
     /// The destination is too short.
     Needs(usize),
     /// The value's own `Serialize` refused.
     Refused,
 }
 
-/// Something that can be written as a payload.
-pub(crate) trait Encode {
+/// Something that can be written as a payload: a reference to an [`Event`], or a [`Payload`](super::Payload).
+pub trait Encode {
     fn encoding(&self) -> Encoding;
 
     /// Flags that the frame gets.

@@ -76,7 +76,7 @@ impl std::error::Error for TypeConflict {}
 
 /// The Rust type of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RustType {
+pub struct RustType {
     pub(crate) id: TypeId,
     pub(crate) name: &'static str,
 }

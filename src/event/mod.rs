@@ -21,6 +21,7 @@ mod source;
 mod topic;
 
 pub use codec::{DecodeError, Event};
+pub use directory::TypeConflict;
 pub use extension::{Aggregate, EnvelopeError};
 pub use frame::{Encoding, FrameError};
 pub use id::{EventId, ParseEventIdError};
@@ -30,9 +31,9 @@ pub use priority::{ParsePriorityError, Priority};
 pub use source::EventSource;
 pub use topic::{Topic, TopicError};
 
-pub(crate) use codec::{Encode, read_archived};
-pub(crate) use directory::{Directory, TypeConflict};
-pub(crate) use extension::{ExtensionBuffer, Tag};
+pub(crate) use codec::{Encode, EncodeFault, read_archived};
+pub(crate) use directory::{Directory, RustType};
+pub(crate) use extension::{EXTENSION_BYTES_MAX, ExtensionBuffer, Tag};
 pub(crate) use frame::{FLAG_LOCAL, FLAG_STAMPED, HEADER_BYTES, Header};
 pub(crate) use id::IdSource;
-pub(crate) use topic::check_name;
+pub(crate) use topic::{NAME_BYTES_MAX, check_name};

@@ -85,9 +85,6 @@ impl Filter {
             && (self.categories.is_empty() || self.categories.iter().any(|wanted| wanted == category))
     }
 
-    pub(crate) fn sources_wanted(&self) -> &[String] {
-        &self.sources
-    }
 }
 
 impl fmt::Debug for Filter {
@@ -105,8 +102,6 @@ impl fmt::Debug for Filter {
 /// Why an event does not pass, in the order of checking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Type,
-    Priority,
     Source,
     Predicate,
     PredicatePanicked,
@@ -141,6 +136,15 @@ impl CompiledFilter {
         self.filters.iter().all(|(filter, _)| filter.passes_type(name))
     }
 
+    pub(crate) fn passes_source(&self, source: &str) -> bool {
+        let wanted = |filter: &Filter| filter.sources.is_empty() || filter.sources.iter().any(|one| one == source);
+        self.filters.iter().all(|(filter, _)| wanted(filter))
+    }
+
+    pub(crate) fn has_predicates(&self) -> bool {
+        self.filters.iter().any(|(filter, _)| !filter.predicates.is_empty())
+    }
+
     /// Whether `refusal` has to be asked for each event.
     #[inline(always)]
     pub(crate) fn is_dynamic(&self) -> bool {
@@ -153,7 +157,7 @@ impl CompiledFilter {
             if !ids.is_empty() {
                 let id = meta.header().source_id;
                 let wanted = match id {
-                    0 => filter.sources_wanted().iter().any(|source| source == meta.source()),
+                    0 => filter.sources.iter().any(|source| source == meta.source()),
                     _ => ids.contains(&id),
                 };
                 if !wanted {

@@ -8,7 +8,6 @@ use crate::event::{FLAG_STAMPED, Header, Meta, Priority};
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
 use crate::routing::Refusal;
 use crate::sync::owned::{Owner, OwnerId};
-use crate::sync::primitive::Ordering;
 use crate::sync::snapshot::Current;
 
 use super::engine::{Engine, Phase, WorkerTable};
@@ -455,8 +454,7 @@ impl Call<'_> {
             let elapsed = now.saturating_sub(self.begun);
             self.stages.handler.record(elapsed);
             self.stages.total.record(now.saturating_sub(self.header.time));
-            // Relaxed: a figure.
-            subscription.last_delivered.store(now, Ordering::Relaxed);
+            subscription.delivered_at(now);
             self.begun = now;
             self.fresh = true;
             if u128::from(elapsed) >= self.engine.slow_handler.as_nanos() {

@@ -13,8 +13,9 @@ mod pool;
 mod timer;
 
 pub use engine::StampPolicy;
-pub use idle::IdleStrategy;
+pub use idle::{IdleStrategy, ParseIdleStrategyError};
 
+pub(crate) use affinity::allowed_cores;
 pub(crate) use duty::{Turn, Worker};
 pub(crate) use engine::{Engine, Phase, PhaseCell, PublisherCounts, WorkerTable};
 pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};

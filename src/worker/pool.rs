@@ -70,7 +70,7 @@ impl WorkerThreads {
                 }
                 run(&engine, worker, idle);
                 // The receiver may be gone already, after a drop without shutdown.
-                drop(leaving.send(index));
+                let _ = leaving.send(index);
             })?);
         }
         Ok(Self { handles, finished })

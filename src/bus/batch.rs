@@ -1,0 +1,192 @@
+//! Several events in one piece: all are accepted, or none.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event::{Encode, EventId, Header, Priority};
+use crate::ring::{Block, Frame, Rest};
+
+use super::publisher::lane_full;
+use super::{Outgoing, PublishError, Publisher, Subject};
+
+/// A batch being collected. Events are encoded when they are added; nothing is published before [`publish`](Self::publish).
+///
+/// ```
+/// # use ringmain::{Bus, Payload, Priority};
+/// # let bus = Bus::builder().build()?;
+/// # let mut publisher = bus.publisher()?;
+/// let mut batch = publisher.batch(Priority::High);
+/// batch.add("orders.placed", Payload::json(r#"{"id": 1}"#))?;
+/// batch.add("stock.reserved", Payload::json(r#"{"order": 1}"#))?;
+/// let ids = batch.publish()?;
+/// assert_eq!(ids.len(), 2);
+/// # bus.shutdown()?;
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+pub struct Batch<'p> {
+    publisher: &'p mut Publisher,
+    priority: Priority,
+    events: Vec<Entry>,
+    /// Extensions and payloads of the events that fit a slot.
+    bytes: Vec<u8>,
+    /// Positions in `events` that somebody wants, and the workers that do.
+    wanted: Vec<(usize, u64)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    header: Header,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// From here in `bytes`.
+    Inline(usize),
+    Block(Block),
+}
+
+impl<'p> Batch<'p> {
+    pub(super) fn new(publisher: &'p mut Publisher, priority: Priority) -> Self {
+        Self { publisher, priority, events: Vec::new(), bytes: Vec::new(), wanted: Vec::new() }
+    }
+
+    /// Events added so far.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether nothing was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// When the event is invalid or the batch too long. The batch stays as it was.
+    pub fn add<S: Subject<P>, P: Encode + Copy>(&mut self, topic: S, payload: P) -> Result<EventId, PublishError> {
+        let priority = self.priority;
+        self.add_with(topic, payload, |event| event.priority(priority))
+    }
+
+    /// Adds an event with an envelope, which `with` fills in.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add); [`PublishError::MixedPriority`] when `with` sets another priority than the batch's.
+    pub fn add_with<S: Subject<P>, P: Encode + Copy>(
+        &mut self,
+        topic: S,
+        payload: P,
+        with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>,
+    ) -> Result<EventId, PublishError> {
+        let max = self.publisher.shared().settings.batch_max;
+        if self.events.len() >= max {
+            return Err(PublishError::BatchTooLong { events: self.events.len() + 1, max });
+        }
+        let outgoing = with(self.publisher.at(self.priority));
+        let event = outgoing.has_priority();
+        if event != self.priority {
+            return Err(PublishError::MixedPriority { batch: self.priority, event });
+        }
+        let publisher = outgoing.prepare_for_batch(&topic, &payload)?;
+        let Some((header, block, bytes)) = publisher.take_prepared() else { return Err(PublishError::Encode) };
+        let place = match block {
+            Some(block) => Place::Block(block),
+            None => {
+                // Payloads keep their alignment within the slot: the ring copies them as they are.
+                let at = self.bytes.len();
+                self.bytes.extend_from_slice(bytes);
+                Place::Inline(at)
+            }
+        };
+        let id = header.event_id();
+        self.events.push(Entry { header, place });
+        Ok(id)
+    }
+
+    /// Publishes all events in one piece, in the order they were added, or none. Follows the
+    /// [`FullPolicy`](super::FullPolicy).
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn publish(mut self) -> Result<Vec<EventId>, PublishError> {
+        let policy = self.publisher.policy();
+        self.send(policy.wait_limit())
+    }
+
+    /// As [`publish`](Self::publish), but fails at once when there is no room for all.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn try_publish(mut self) -> Result<Vec<EventId>, PublishError> {
+        self.send(None)
+    }
+
+    fn send(&mut self, limit: Option<Duration>) -> Result<Vec<EventId>, PublishError> {
+        let Self { publisher, priority, events, bytes, wanted } = self;
+        let mut once = |publisher: &mut Publisher| once(publisher, *priority, events, bytes, wanted);
+        let result = match limit {
+            Some(limit) => publisher.keep_trying(limit, once),
+            None => once(publisher),
+        };
+        publisher.settle(result)?;
+        Ok(events.iter().map(|event| event.header.event_id()).collect())
+    }
+}
+
+/// One try to bring all events into their lane.
+fn once(
+    publisher: &mut Publisher,
+    priority: Priority,
+    events: &[Entry],
+    bytes: &[u8],
+    wanted: &mut Vec<(usize, u64)>,
+) -> Result<(), PublishError> {
+    let shared = std::sync::Arc::clone(publisher.shared());
+    let engine = &shared.engine;
+    let place = publisher.place();
+    let counts = &engine.publishers[place].counts;
+    if !engine.enter(place) {
+        counts.shutting_down.add(1);
+        return Err(PublishError::ShuttingDown);
+    }
+    let lane = priority.lane();
+    wanted.clear();
+    wanted.extend(events.iter().enumerate().filter_map(|(nth, event)| {
+        let workers = engine.wants.workers(event.header.type_id, lane);
+        (workers != 0).then_some((nth, workers))
+    }));
+    let frame = |nth: usize| {
+        let (event, workers) = wanted[nth];
+        let Entry { header, place } = &events[event];
+        let rest = match place {
+            Place::Inline(at) => Rest::Inline(&bytes[*at..*at + header.rest_bytes()]),
+            Place::Block(block) => Rest::Block(block, workers),
+        };
+        Frame { head: header.as_bytes(), rest }
+    };
+    let result = if wanted.is_empty() {
+        Ok(())
+    } else {
+        publisher.claimant().push_batch(lane, wanted.len(), frame).map(|first| {
+            engine.parker.wake(wanted.iter().fold(0, |all, (_, workers)| all | workers));
+            publisher.wake_laggards(lane, first.wrapping_add(wanted.len() as u64));
+        })
+    };
+    if result.is_ok() {
+        counts.routed.add(wanted.len() as u64);
+        counts.unmatched.add((events.len() - wanted.len()) as u64);
+        counts.accepted.add(events.len() as u64);
+    } else {
+        engine.parker.wake(engine.lanes.active());
+    }
+    engine.leave(place);
+    result.map_err(|full| lane_full(priority, full))
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("priority", &self.priority).field("len", &self.events.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,485 @@
+//! Settings of a bus, their defaults and limits, and how the parts are put together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::delivery::Observer;
+use crate::event::{Directory, EventSource};
+use crate::metrics::{Recorder, SharedCounter};
+use crate::ring::{Gate, HEAD_BYTES, Lanes, LanesLayout, Pool, PoolClass, STAMP_BYTES, WORKERS_MAX, Wants};
+use crate::sync::barrier::Barrier;
+use crate::sync::parker::Parker;
+use crate::sync::snapshot::Snapshot;
+use crate::worker::{
+    Engine, IdleStrategy, PhaseCell, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores,
+};
+
+use super::control::Settings;
+use super::{Bus, Control, Driver, FullPolicy, Shared};
+
+/// Publishers a bus can have: one of the 64 places is kept for its timers.
+const PUBLISHERS_MAX: usize = 63;
+const SLOT_BYTES_MIN: usize = 128;
+const SLOT_BYTES_MAX: usize = 64 * 1024;
+const TYPES_MAX: usize = 1 << 20;
+
+/// How a bus is set up. Every setting has a default; [`build`](Self::build) checks them all and reports every fault at once.
+///
+/// ```
+/// use ringmain::{Bus, IdleStrategy};
+/// let bus = Bus::builder().workers(2).idle(IdleStrategy::Park).max_queue_size(50_000).build()?;
+/// # bus.shutdown()?;
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+#[must_use = "nothing runs until `build` is called"]
+#[derive(Clone)]
+pub struct BusBuilder {
+    name: String,
+    workers: Option<usize>,
+    pin: bool,
+    idle: IdleStrategy,
+    max_queue_size: usize,
+    slot_bytes: usize,
+    payload_bytes_max: usize,
+    blocks: Vec<(usize, usize)>,
+    publishers_max: usize,
+    single_publisher: bool,
+    batch_max: usize,
+    turn_max: usize,
+    critical_burst_max: u32,
+    stamps: StampPolicy,
+    slow_handler: Duration,
+    full_policy: FullPolicy,
+    deadline: Duration,
+    mailbox_capacity: usize,
+    types_max: usize,
+    sources_max: usize,
+    scheduled_max: usize,
+    observers: Vec<Arc<dyn Observer>>,
+    first_sequence: u64,
+    id_seed: Option<u64>,
+}
+
+impl Default for BusBuilder {
+    fn default() -> Self {
+        Self {
+            name: "ringmain".to_owned(),
+            workers: None,
+            pin: true,
+            idle: IdleStrategy::default(),
+            max_queue_size: 10_000,
+            slot_bytes: 256,
+            payload_bytes_max: 1 << 20,
+            blocks: vec![(4 << 10, 1_024), (64 << 10, 64), (1 << 20, 8)],
+            publishers_max: PUBLISHERS_MAX,
+            single_publisher: false,
+            batch_max: 1_024,
+            turn_max: 100,
+            critical_burst_max: 64,
+            stamps: StampPolicy::default(),
+            slow_handler: Duration::from_millis(50),
+            full_policy: FullPolicy::wait(Duration::from_secs(5)),
+            deadline: Duration::from_secs(5),
+            mailbox_capacity: 1_024,
+            types_max: 65_536,
+            sources_max: 65_536,
+            scheduled_max: 1_024,
+            observers: Vec::new(),
+            first_sequence: 0,
+            id_seed: None,
+        }
+    }
+}
+
+impl BusBuilder {
+    /// Names the bus: its threads are `name-0`, `name-1`…, its publishers' default source `service:name`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Worker threads, 1 to 16. Default: the cores this process may use, at most 4.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Whether workers are pinned, one a core of those the process may use. Default: yes, where there is a core for each.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// What a worker does when there is nothing to do. Default: spin briefly, yield briefly, then park.
+    pub fn idle(mut self, strategy: IdleStrategy) -> Self {
+        self.idle = strategy;
+        self
+    }
+
+    /// Events of one priority that may wait before publishers are refused. Default 10,000. The lanes have the next power of
+    /// two above it and the publishers' headroom.
+    pub fn max_queue_size(mut self, events: usize) -> Self {
+        self.max_queue_size = events;
+        self
+    }
+
+    /// Bytes of a slot, 128 to 65,536 and a multiple of 64; 64 of them are header. Default 256. What does not fit goes
+    /// through a block.
+    pub fn slot_bytes(mut self, bytes: usize) -> Self {
+        self.slot_bytes = bytes;
+        self
+    }
+
+    /// The longest payload accepted. Default 1 MiB.
+    pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.payload_bytes_max = bytes;
+        self
+    }
+
+    /// Replaces the pool for payloads that do not fit a slot: pairs of block size and number of blocks. Default 1,024 of
+    /// 4 KiB, 64 of 64 KiB, 8 of 1 MiB (the largest grow with `payload_bytes_max`).
+    pub fn blocks(mut self, sizes: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        self.blocks = sizes.into_iter().collect();
+        self
+    }
+
+    /// Publishers that may be alive at once, 1 to 63. Default 63.
+    pub fn publishers_max(mut self, publishers: usize) -> Self {
+        self.publishers_max = publishers;
+        self
+    }
+
+    /// Promises that one publisher is all there is: it claims slots with a plain store. Scheduled events are refused, as
+    /// they would be published beside it.
+    pub fn single_publisher(mut self) -> Self {
+        self.single_publisher = true;
+        self
+    }
+
+    /// Events a batch may have. Default 1,024.
+    pub fn batch_max(mut self, events: usize) -> Self {
+        self.batch_max = events;
+        self
+    }
+
+    /// Events a worker handles before it publishes its progress. Default 100.
+    pub fn turn_max(mut self, events: usize) -> Self {
+        self.turn_max = events;
+        self
+    }
+
+    /// Critical events served in a row before one of another priority. Default 64.
+    pub fn critical_burst_max(mut self, events: u32) -> Self {
+        self.critical_burst_max = events;
+        self
+    }
+
+    /// Which events are stamped with the time and measured. Default: every one.
+    pub fn stamps(mut self, policy: StampPolicy) -> Self {
+        self.stamps = policy;
+        self
+    }
+
+    /// A handler that takes longer is reported. Default 50 ms.
+    pub fn slow_handler_threshold(mut self, threshold: Duration) -> Self {
+        self.slow_handler = threshold;
+        self
+    }
+
+    /// What publishers do at a full lane, unless they say otherwise. Default: wait up to 5 s.
+    pub fn when_full(mut self, policy: FullPolicy) -> Self {
+        self.full_policy = policy;
+        self
+    }
+
+    /// How long flush, shutdown and changes of subscriptions wait, unless told otherwise. Default 5 s.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = limit;
+        self
+    }
+
+    /// Events a mailbox holds unless its subscription says otherwise. Default 1,024.
+    pub fn mailbox_capacity(mut self, events: usize) -> Self {
+        self.mailbox_capacity = events;
+        self
+    }
+
+    /// Topic names that get a place in the routing table, up to 1,048,576. Default 65,536. Those beyond are matched by name.
+    pub fn types_max(mut self, names: usize) -> Self {
+        self.types_max = names;
+        self
+    }
+
+    /// Sources that travel as a number, up to 1,048,576. Default 65,536. Those beyond travel as text.
+    pub fn sources_max(mut self, sources: usize) -> Self {
+        self.sources_max = sources;
+        self
+    }
+
+    /// Events that may wait for their not-before time. Default 1,024.
+    pub fn scheduled_max(mut self, events: usize) -> Self {
+        self.scheduled_max = events;
+        self
+    }
+
+    /// Adds somebody to tell about slow handlers, panics and the like.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// The first sequence of every lane, to test what happens at a wrap.
+    #[doc(hidden)]
+    pub fn first_sequence(mut self, sequence: u64) -> Self {
+        self.first_sequence = sequence;
+        self
+    }
+
+    /// Seeds event ids, so that a simulation repeats.
+    pub(crate) fn id_seed(mut self, seed: u64) -> Self {
+        self.id_seed = Some(seed);
+        self
+    }
+
+    fn faults(&self, workers: usize, publishers: usize) -> Vec<BuildFault> {
+        let mut faults = Vec::new();
+        let mut check = |setting, value: usize, min: usize, max: usize| {
+            if !(min..=max).contains(&value) {
+                faults.push(BuildFault::OutOfRange { setting, value, min, max });
+            }
+        };
+        check("workers", workers, 1, WORKERS_MAX);
+        check("publishers_max", publishers, 1, PUBLISHERS_MAX);
+        check("slot_bytes", self.slot_bytes, SLOT_BYTES_MIN, SLOT_BYTES_MAX);
+        check("max_queue_size", self.max_queue_size, 1, 1 << 26);
+        check("batch_max", self.batch_max, 1, self.max_queue_size.min(1 << 20));
+        check("turn_max", self.turn_max, 1, 1 << 20);
+        check("critical_burst_max", self.critical_burst_max as usize, 1, 1 << 20);
+        check("mailbox_capacity", self.mailbox_capacity, 1, 1 << 24);
+        check("types_max", self.types_max, 1, TYPES_MAX);
+        check("sources_max", self.sources_max, 1, TYPES_MAX);
+        check("scheduled_max", self.scheduled_max, 0, 1 << 20);
+        check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
+        check("blocks", self.blocks.len(), 0, 15);
+        for &(bytes, count) in &self.blocks {
+            check("bytes of a block", bytes, 64, 1 << 31);
+            check("number of blocks", count, 1, 1 << 24);
+        }
+        if self.slot_bytes % 64 != 0 {
+            faults.push(BuildFault::NotAMultiple { setting: "slot_bytes", value: self.slot_bytes, of: 64 });
+        }
+        if self.single_publisher && self.publishers_max != PUBLISHERS_MAX && self.publishers_max != 1 {
+            faults.push(BuildFault::Contradiction {
+                first: "single_publisher",
+                second: "publishers_max",
+                hint: "a bus with a single publisher has exactly one",
+            });
+        }
+        let inline_max = self.slot_bytes.saturating_sub(STAMP_BYTES + HEAD_BYTES);
+        let block_max = self.blocks.iter().map(|&(bytes, _)| bytes).max().unwrap_or(0);
+        if self.payload_bytes_max > inline_max.max(block_max) {
+            faults.push(BuildFault::Contradiction {
+                first: "payload_bytes_max",
+                second: "blocks",
+                hint: "no block is large enough for the longest payload; give larger blocks, or lower payload_bytes_max",
+            });
+        }
+        if self.name.is_empty() || self.name.len() > 100 || self.name.contains('\0') {
+            faults.push(BuildFault::Name { bytes: self.name.len() });
+        }
+        faults
+    }
+
+    /// Reserves all memory and starts the workers.
+    ///
+    /// # Errors
+    /// With every setting that is out of range, or when the system refuses a thread.
+    pub fn build(self) -> Result<Bus, BuildError> {
+        let idle = self.idle;
+        let pin = self.pin;
+        let name = self.name.clone();
+        let (shared, workers) = self.assemble(Clock::system(), false)?;
+        let threads = WorkerThreads::start(&shared.engine, workers, &name, idle, pin).map_err(|error| {
+            shared.engine.set_phase(crate::worker::Phase::Halting);
+            shared.engine.wake_all();
+            BuildError { faults: vec![BuildFault::Thread { error: error.to_string() }] }
+        })?;
+        shared.control().threads = Some(threads);
+        Ok(Bus::from_shared(shared))
+    }
+
+    /// A bus whose workers nobody turns: the caller does.
+    pub(crate) fn build_manual(self, clock: Clock) -> Result<Bus, BuildError> {
+        let (shared, _) = self.assemble(clock, true)?;
+        Ok(Bus::from_shared(shared))
+    }
+
+    fn assemble(self, clock: Clock, manual: bool) -> Result<(Arc<Shared>, Vec<Worker>), BuildError> {
+        let workers = self.workers.unwrap_or_else(|| allowed_cores().min(4));
+        let publishers = if self.single_publisher { 1 } else { self.publishers_max };
+        let faults = self.faults(workers, publishers);
+        if !faults.is_empty() {
+            return Err(BuildError { faults });
+        }
+        let barrier = Barrier::detect();
+        let mut sizes: Vec<_> =
+            self.blocks.iter().map(|&(block_bytes, blocks)| PoolClass { block_bytes, blocks }).collect();
+        sizes.sort_by_key(|size| size.block_bytes);
+        // Room for the largest payload together with the largest extension.
+        if let Some(largest) = sizes.last_mut() {
+            largest.block_bytes += crate::event::EXTENSION_BYTES_MAX;
+        }
+        let pool = Arc::new(Pool::new(&sizes));
+        let layout = LanesLayout {
+            slots: (self.max_queue_size + publishers + 1).next_power_of_two(),
+            slot_bytes: self.slot_bytes,
+            limit: self.max_queue_size as u64,
+            workers,
+            first: self.first_sequence,
+        };
+        let lanes = Arc::new(Lanes::new(layout, Arc::clone(&pool)));
+        let (tables, currents): (Vec<_>, Vec<_>) = (0..workers).map(|_| Snapshot::new(WorkerTable::new())).unzip();
+        let scheduled_max = if self.single_publisher { 0 } else { self.scheduled_max };
+        let engine = Arc::new(Engine {
+            gate: Arc::new(Gate::new(publishers, barrier)),
+            parker: Arc::new(Parker::new(workers, barrier)),
+            wants: Wants::new(self.types_max),
+            schedule: Schedule::new(scheduled_max),
+            directory: Arc::new(Directory::new(self.types_max, self.sources_max, clock)),
+            barrier,
+            tables: tables.into(),
+            recorders: (0..workers).map(|_| Recorder::new()).collect(),
+            publishers: (0..=publishers).map(|_| Default::default()).collect(),
+            observers: self.observers,
+            phase: PhaseCell::default(),
+            consumers_gone: SharedCounter::default(),
+            turn_max: self.turn_max,
+            critical_burst_max: self.critical_burst_max,
+            slow_handler: self.slow_handler,
+            lanes,
+            pool,
+        });
+        let workers: Vec<_> = currents
+            .into_iter()
+            .enumerate()
+            .map(|(index, table)| Worker::new(index, Arc::clone(&engine), table))
+            .collect();
+        let owners = workers.iter().map(Worker::owner_id).collect();
+        let control = Control::new(owners, publishers);
+        let settings = Settings {
+            publishers_max: publishers,
+            batch_max: self.batch_max,
+            payload_bytes_max: self.payload_bytes_max,
+            mailbox_capacity: self.mailbox_capacity,
+            deadline: self.deadline,
+            full_policy: self.full_policy,
+            source: EventSource::service(&self.name).as_str().to_owned(),
+            stamps: self.stamps,
+            id_seed: self.id_seed,
+            first_sequence: self.first_sequence,
+            critical_burst_max: self.critical_burst_max,
+            exclusive: self.single_publisher,
+        };
+        if manual {
+            let driver = Driver::Manual(std::sync::Mutex::new(workers));
+            Ok((Arc::new(Shared::new(engine, settings, driver, control)), Vec::new()))
+        } else {
+            Ok((Arc::new(Shared::new(engine, settings, Driver::Threads, control)), workers))
+        }
+    }
+}
+
+impl fmt::Debug for BusBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusBuilder").field("name", &self.name).field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+/// One setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildFault {
+    /// A value outside its limits.
+    OutOfRange {
+        /// Which.
+        setting: &'static str,
+        /// The value given.
+        value: usize,
+        /// The least allowed.
+        min: usize,
+        /// The most allowed.
+        max: usize,
+    },
+    /// A value that has to be a multiple of another.
+    NotAMultiple {
+        /// Which.
+        setting: &'static str,
+        /// The value given.
+        value: usize,
+        /// What it has to be a multiple of.
+        of: usize,
+    },
+    /// Two settings that do not go together.
+    Contradiction {
+        /// One.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A name that is empty, longer than 100 bytes, or has a zero byte.
+    Name {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The system refused a thread.
+    Thread {
+        /// What it said.
+        error: String,
+    },
+}
+
+impl fmt::Display for BuildFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { setting, value, min, max } => {
+                write!(f, "{setting} is {value}; it goes from {min} to {max}")
+            }
+            Self::NotAMultiple { setting, value, of } => write!(f, "{setting} is {value}; it is a multiple of {of}"),
+            Self::Contradiction { first, second, hint } => write!(f, "{first} and {second} do not go together: {hint}"),
+            Self::Name { bytes } => {
+                write!(f, "the name has {bytes} bytes; it has from 1 to 100, none of them zero")
+            }
+            Self::Thread { error } => write!(f, "a worker thread could not be started: {error}"),
+        }
+    }
+}
+
+/// Why a bus was not built: every fault there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildError {
+    faults: Vec<BuildFault>,
+}
+
+impl BuildError {
+    /// All faults.
+    pub fn faults(&self) -> &[BuildFault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bus cannot be built: ")?;
+        for (nth, fault) in self.faults.iter().enumerate() {
+            let separator = if nth == 0 { "" } else { "; " };
+            write!(f, "{separator}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for BuildError {}

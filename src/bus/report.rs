@@ -1,0 +1,298 @@
+//! What a bus tells about itself: metrics, ledger, health.
+
+use hdrhistogram::Histogram;
+
+use crate::delivery::{Ledger, Sink, SubscriptionLedger};
+use crate::event::Priority;
+use crate::metrics::{HistogramCells, LatencySummary, Stages};
+use crate::ring::LANES;
+
+use super::{Bus, Shared};
+
+/// Publishes that were refused, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The lane was full and the policy does not wait.
+    pub full: u64,
+    /// The lane stayed full as long as the publisher waited.
+    pub timed_out: u64,
+    /// Low events dropped above the watermark.
+    pub shed: u64,
+    /// The bus was shutting down.
+    pub shutting_down: u64,
+    /// The event was invalid: too large, a wrong name, a broken envelope, an encoder that failed.
+    pub invalid: u64,
+    /// No free block for a large payload.
+    pub pool_exhausted: u64,
+    /// Too many scheduled events.
+    pub schedule_full: u64,
+}
+
+impl Refused {
+    /// All reasons together.
+    pub fn total(&self) -> u64 {
+        self.full
+            + self.timed_out
+            + self.shed
+            + self.shutting_down
+            + self.invalid
+            + self.pool_exhausted
+            + self.schedule_full
+    }
+}
+
+/// Latency by the part of the trip it is spent in.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct StageLatency {
+    /// Publish to the worker's look at the event.
+    pub queue: LatencySummary,
+    /// From that look to the first handler or mailbox; measured for one event in 64.
+    pub route: LatencySummary,
+    /// One handler call.
+    pub handler: LatencySummary,
+    /// Publish to the end of the handler call, or to the hand-over by a mailbox.
+    pub total: LatencySummary,
+}
+
+/// One lane.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LaneMetrics {
+    /// Its priority.
+    pub priority: Priority,
+    /// Events that the slowest worker has not passed.
+    pub depth: u64,
+    /// Events per second through it, over the last second sampled.
+    pub rate: f64,
+    /// The most other events served while one waits at its head: what starvation is bounded by.
+    pub wait_max_events: u64,
+    /// Latencies over all workers.
+    pub latency: StageLatency,
+}
+
+/// A bus in figures. Counts are exact when nothing moves.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Publishes that returned an id.
+    pub messages_published: u64,
+    /// Deliveries that ended well, over all subscriptions.
+    pub messages_delivered: u64,
+    /// Deliveries that failed.
+    pub messages_failed: u64,
+    /// Deliveries that were given up, over all subscriptions and reasons.
+    pub messages_dropped: u64,
+    /// Publishes that were refused.
+    pub refused: Refused,
+    /// Share of deliveries that ended well, 0 to 1; 1 when there was none.
+    pub success_rate: f64,
+    /// Share of deliveries that failed or were dropped, 0 to 1.
+    pub error_rate: f64,
+    /// Accepted events per second, over the last second sampled. Sampled whenever metrics are read.
+    pub throughput: f64,
+    /// Accepted events per second, over the last minute.
+    pub throughput_last_minute: f64,
+    /// Events in the fullest lane.
+    pub current_queue_depth: u64,
+    /// The limit of each lane.
+    pub max_queue_size: u64,
+    /// Each lane, most urgent first.
+    pub lanes: Vec<LaneMetrics>,
+    /// Latencies over all lanes and workers.
+    pub delivery_latency: StageLatency,
+    /// Latencies of each worker's inline handlers, over all lanes.
+    pub workers: Vec<StageLatency>,
+    /// Subscriptions alive.
+    pub subscriptions: usize,
+    /// Consumers that went away and took their subscription with them.
+    pub consumers_gone: u64,
+    /// Events of topics beyond `types_max`, matched by name.
+    pub matched_by_name: u64,
+    /// Bytes reserved for lanes, blocks, mailboxes and histograms; touched on first use.
+    pub memory_reserved_bytes: usize,
+    /// Free blocks of the pool.
+    pub free_blocks: usize,
+    /// Where every event is.
+    pub ledger: Ledger,
+}
+
+/// Whether a bus is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// No lane at 80 % of its limit, and p95 of the delivery latency under 100 ms.
+    Healthy,
+    /// One of the two does not hold.
+    Degraded,
+}
+
+impl Metrics {
+    /// Degraded when a lane is filled to 80 % or p95 of the delivery latency reaches 100 ms.
+    pub fn health(&self) -> Health {
+        let deep = self.current_queue_depth * 10 >= self.max_queue_size * 8;
+        let slow = self.delivery_latency.total.p95_ns >= 100_000_000;
+        if deep || slow { Health::Degraded } else { Health::Healthy }
+    }
+}
+
+impl Bus {
+    /// Everything it knows about itself. Control plane: merges all histograms, some hundred microseconds.
+    pub fn metrics(&self) -> Metrics {
+        self.shared().metrics()
+    }
+
+    /// Where every event is. Exact when nothing moves.
+    pub fn ledger(&self) -> Ledger {
+        self.shared().ledger()
+    }
+
+    /// The latency from publish to the end of delivery at one priority, over all workers and mailboxes.
+    pub fn latency_histogram(&self, priority: Priority) -> Histogram<u64> {
+        let mut merged = HistogramCells::empty_snapshot();
+        let shared = self.shared();
+        let lane = priority.lane();
+        for recorder in &shared.engine.recorders {
+            recorder.lanes[lane].total.merge_into(&mut merged);
+        }
+        for subscription in shared.control().subscriptions() {
+            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                mailbox.latency(lane).merge_into(&mut merged);
+            }
+        }
+        merged
+    }
+}
+
+impl Shared {
+    pub(super) fn ledger(&self) -> Ledger {
+        let engine = &self.engine;
+        let mut subscriptions = SubscriptionLedger::default();
+        let mut unbalanced = 0;
+        {
+            let control = self.control();
+            for subscription in control.subscriptions().chain(control.ending()) {
+                let ledger = subscription.ledger();
+                unbalanced += u64::from(!ledger.is_balanced());
+                subscriptions += ledger;
+            }
+            subscriptions += control.ended;
+            unbalanced += control.ended_unbalanced;
+        }
+        let first = self.settings.first_sequence;
+        Ledger {
+            accepted: engine.published(|counts| &counts.accepted),
+            scheduled: engine.schedule.waiting(),
+            unmatched: engine.published(|counts| &counts.unmatched),
+            routed: engine.published(|counts| &counts.routed),
+            claimed: engine.claimed().iter().map(|claimed| claimed.wrapping_sub(first)).sum(),
+            in_lanes: (0..LANES).map(|lane| engine.lanes.depth(lane)).sum(),
+            subscriptions,
+            unbalanced,
+        }
+    }
+
+    fn metrics(&self) -> Metrics {
+        let engine = &self.engine;
+        let ledger = self.ledger();
+        let now = engine.directory.clock.now();
+        let mut mailboxes: Vec<_> = Vec::new();
+        let mut control = self.control();
+        for subscription in control.subscriptions().chain(control.ending()) {
+            if matches!(&subscription.sink, Sink::Mailbox(..)) {
+                mailboxes.push(std::sync::Arc::clone(subscription));
+            }
+        }
+        let subscriptions = control.subscriptions().count();
+        control.published_rate.sample(now, ledger.accepted);
+        let throughput = control.published_rate.per_second_now(now);
+        let throughput_last_minute = control.published_rate.per_second_last_minute(now);
+        let first = self.settings.first_sequence;
+        let rates: [f64; LANES] = std::array::from_fn(|lane| {
+            let total = engine.lanes.claimed(lane).wrapping_sub(first);
+            control.lane_rates[lane].sample(now, total);
+            control.lane_rates[lane].per_second_now(now)
+        });
+        drop(control);
+        let in_mailboxes = |lane: usize| {
+            mailboxes.iter().filter_map(move |subscription| match &subscription.sink {
+                Sink::Mailbox(mailbox, _) => Some(mailbox.latency(lane)),
+                Sink::Inline(_) => None,
+            })
+        };
+        let workers_at = |lane: usize| engine.recorders.iter().map(move |recorder| &recorder.lanes[lane]);
+        let order = crate::ring::DrainOrder::new(self.settings.critical_burst_max);
+        let lanes: Vec<_> = Priority::ALL
+            .into_iter()
+            .map(|priority| {
+                let lane = priority.lane();
+                LaneMetrics {
+                    priority,
+                    depth: engine.lanes.depth(lane),
+                    rate: rates[lane],
+                    wait_max_events: order.wait_max(lane),
+                    latency: stage_latency(workers_at(lane), in_mailboxes(lane)),
+                }
+            })
+            .collect();
+        let delivery_latency = stage_latency((0..LANES).flat_map(workers_at), (0..LANES).flat_map(in_mailboxes));
+        let workers =
+            engine.recorders.iter().map(|recorder| stage_latency(recorder.lanes.iter(), std::iter::empty())).collect();
+        let books = &ledger.subscriptions;
+        let (delivered, lost) = (books.delivered, books.failed + books.dropped.total());
+        let ended = (delivered + lost).max(1) as f64;
+        let mailbox_bytes: usize = mailboxes
+            .iter()
+            .map(|subscription| match &subscription.sink {
+                Sink::Mailbox(mailbox, _) => mailbox.reserved_bytes(),
+                Sink::Inline(_) => 0,
+            })
+            .sum();
+        let recorder_bytes: usize = engine.recorders.iter().map(crate::metrics::Recorder::reserved_bytes).sum();
+        Metrics {
+            messages_published: ledger.accepted,
+            messages_delivered: delivered,
+            messages_failed: books.failed,
+            messages_dropped: books.dropped.total(),
+            refused: Refused {
+                full: engine.published(|counts| &counts.full),
+                timed_out: engine.published(|counts| &counts.timed_out),
+                shed: engine.published(|counts| &counts.shed),
+                shutting_down: engine.published(|counts| &counts.shutting_down),
+                invalid: engine.published(|counts| &counts.invalid),
+                pool_exhausted: engine.published(|counts| &counts.pool_exhausted),
+                schedule_full: engine.published(|counts| &counts.schedule_full),
+            },
+            success_rate: if delivered + lost == 0 { 1.0 } else { delivered as f64 / ended },
+            error_rate: lost as f64 / ended,
+            throughput,
+            throughput_last_minute,
+            current_queue_depth: lanes.iter().map(|lane| lane.depth).max().unwrap_or(0),
+            max_queue_size: engine.lanes.limit(),
+            lanes,
+            delivery_latency,
+            workers,
+            subscriptions,
+            consumers_gone: engine.consumers_gone.get(),
+            matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),
+            memory_reserved_bytes: engine.lanes.reserved_bytes()
+                + engine.pool.reserved_bytes()
+                + mailbox_bytes
+                + recorder_bytes,
+            free_blocks: engine.pool.free_blocks(),
+            ledger,
+        }
+    }
+}
+
+fn stage_latency<'a>(
+    stages: impl Iterator<Item = &'a Stages> + Clone,
+    mailboxes: impl Iterator<Item = &'a HistogramCells>,
+) -> StageLatency {
+    StageLatency {
+        queue: LatencySummary::of_cells(stages.clone().map(|stages| &stages.queue)),
+        route: LatencySummary::of_cells(stages.clone().map(|stages| &stages.route)),
+        handler: LatencySummary::of_cells(stages.clone().map(|stages| &stages.handler)),
+        total: LatencySummary::of_cells(stages.map(|stages| &stages.total).chain(mailboxes)),
+    }
+}

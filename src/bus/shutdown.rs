@@ -1,0 +1,193 @@
+//! Waiting for the end: of what was accepted (flush), and of the bus (shutdown).
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::delivery::{Sink, State};
+use crate::worker::{Phase, on_worker_thread};
+
+use super::{Bus, Driver, Shared};
+
+/// The life of a bus, as a user sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusState {
+    /// It accepts and delivers. From `build` on.
+    Running,
+    /// It delivers what was accepted and accepts nothing more.
+    ShuttingDown,
+    /// Its workers have left.
+    Stopped,
+}
+
+/// What a shutdown came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Events delivered during the life of the bus, over all subscriptions.
+    pub delivered: u64,
+    /// Events that workers had not passed when the deadline came.
+    pub left_in_lanes: u64,
+    /// Events still in mailboxes or in consumers' hands. Mailboxes can be emptied after the shutdown.
+    pub left_in_mailboxes: u64,
+    /// Events that were waiting for their not-before time.
+    pub left_scheduled: u64,
+    /// Whether all workers left in time. When not, a handler has not returned.
+    pub workers_left: bool,
+    /// Whether the books balance.
+    pub ledger_balanced: bool,
+}
+
+impl ShutdownReport {
+    /// Whether everything accepted was settled and nothing is left running.
+    pub fn is_clean(&self) -> bool {
+        self.left_in_lanes + self.left_in_mailboxes + self.left_scheduled == 0 && self.workers_left
+    }
+}
+
+/// Waiting did not come to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// Not everything was settled in time.
+    TimedOut {
+        /// How long it waited.
+        after: Duration,
+        /// Events not yet passed by all workers.
+        in_lanes: u64,
+        /// Events in mailboxes and consumers' hands.
+        in_mailboxes: u64,
+    },
+    /// Called on a worker, which would wait for itself.
+    OnWorker,
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after, in_lanes, in_mailboxes } => write!(
+                f,
+                "after {after:?} {in_lanes} events were still in lanes and {in_mailboxes} in mailboxes; give more time, or look for a slow consumer"
+            ),
+            Self::OnWorker => f.write_str("a worker cannot wait for itself; flush and shut down from another thread"),
+        }
+    }
+}
+
+impl std::error::Error for FlushError {}
+
+impl Bus {
+    /// Whether it runs, shuts down or has stopped.
+    pub fn state(&self) -> BusState {
+        match self.shared().engine.phase() {
+            Phase::Running => BusState::Running,
+            Phase::Closing | Phase::Draining | Phase::Halting => BusState::ShuttingDown,
+            Phase::Stopped => BusState::Stopped,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
+        if on_worker_thread() {
+            return Err(FlushError::OnWorker);
+        }
+        let claimed = self.engine.claimed();
+        self.drive_until_idle();
+        self.engine.wake_all();
+        let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
+        let begun = Instant::now();
+        let done = self
+            .wait_until(limit, || (0..self.engine.workers()).all(|worker| self.engine.has_caught_up(worker, &claimed)))
+            && self.wait_until(limit.saturating_sub(begun.elapsed()), || self.in_mailboxes() == 0);
+        if done {
+            return Ok(());
+        }
+        let in_lanes = (0..crate::ring::LANES).map(|lane| self.engine.lanes.depth(lane)).sum();
+        Err(FlushError::TimedOut { after: limit, in_lanes, in_mailboxes: self.in_mailboxes() })
+    }
+
+    /// Events in mailboxes and consumers' hands, but for those that a pause holds.
+    fn in_mailboxes(&self) -> u64 {
+        let control = self.control();
+        let waiting = control.subscriptions().chain(control.ending()).filter(|subscription| {
+            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
+                && subscription.state() != State::Paused
+        });
+        waiting
+            .map(|subscription| {
+                let ledger = subscription.ledger();
+                (ledger.queued + ledger.in_flight).max(1)
+            })
+            .sum()
+    }
+
+    pub(super) fn shutdown(&self, limit: Duration) -> Result<super::ShutdownReport, FlushError> {
+        if on_worker_thread() {
+            return Err(FlushError::OnWorker);
+        }
+        let begun = Instant::now();
+        if !self.engine.close() {
+            // Somebody else shuts down, or has: their report is everybody's.
+            self.wait_until(limit, || self.control().report.is_some());
+            if let Some(report) = self.control().report {
+                return Ok(report);
+            }
+        }
+        let left = || limit.saturating_sub(begun.elapsed());
+        self.wait_until(left(), || !self.engine.publishers_inside());
+        self.engine.set_phase(Phase::Draining);
+        self.engine.wake_all();
+        let threads = self.control().threads.take();
+        let mut workers_left = true;
+        match (threads, &self.driver) {
+            (Some(mut threads), _) => {
+                workers_left = threads.join(left());
+                if !workers_left {
+                    self.engine.set_phase(Phase::Halting);
+                    self.engine.wake_all();
+                    workers_left = threads.join(Duration::from_millis(100));
+                }
+            }
+            (None, Driver::Manual(_)) => self.drive_until_idle(),
+            (None, Driver::Threads) => {}
+        }
+        self.engine.set_phase(Phase::Stopped);
+        let subscriptions: Vec<_> = self.control().subscriptions().cloned().collect();
+        for subscription in &subscriptions {
+            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                mailbox.close();
+            }
+        }
+        let handlers = std::mem::take(&mut self.control().handler_threads);
+        let joined = self.wait_until(left(), || handlers.iter().all(std::thread::JoinHandle::is_finished));
+        for handle in handlers.into_iter().filter(|handle| joined || handle.is_finished()) {
+            // Panics of handlers are contained; one of the thread's own has been printed.
+            drop(handle.join());
+        }
+        self.fold_ended();
+        let ledger = self.ledger();
+        let report = super::ShutdownReport {
+            delivered: ledger.subscriptions.delivered,
+            left_in_lanes: ledger.in_lanes,
+            left_in_mailboxes: ledger.subscriptions.queued + ledger.subscriptions.in_flight,
+            left_scheduled: ledger.scheduled,
+            workers_left: workers_left && joined,
+            ledger_balanced: ledger.is_balanced(),
+        };
+        self.control().report = Some(report);
+        Ok(report)
+    }
+
+    /// The last handle is gone: shuts down, without waiting where waiting is impossible.
+    pub(super) fn abandon(&self) {
+        if on_worker_thread() {
+            self.engine.close();
+            self.engine.set_phase(Phase::Draining);
+            self.engine.wake_all();
+        } else if self.control().report.is_none() {
+            // A drop has nobody to report to.
+            let _ = self.shutdown(self.settings.deadline);
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! Subscribing: what one wants, who handles it, and the handle that ends it.
+
+use std::any::TypeId;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+
+use crate::delivery::{
+    Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Mailbox, MailboxShared, Notice,
+    Outcome, Overflow, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
+};
+use crate::event::{Event, EventId, Meta, Payload, RustType, Topic, TypeConflict};
+use crate::ring::{Cells, DrainOrder};
+use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
+use crate::sync::bell::Bell;
+use crate::sync::owned::OwnedCell;
+use crate::worker::{Engine, Phase};
+
+use super::control::WorkerStuck;
+use super::{Bus, Shared};
+
+/// Why a subscription was not made or ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The pattern breaks the rules.
+    Pattern(PatternError),
+    /// The topic carries another Rust type.
+    TypeConflict(TypeConflict),
+    /// Called on a worker, which cannot wait for itself. Do it from another thread.
+    OnWorker,
+    /// The worker did not take the change over in time: a handler on it has not returned.
+    WorkerStuck {
+        /// Which.
+        worker: usize,
+    },
+    /// There is no such worker.
+    NoWorker {
+        /// The worker asked for.
+        worker: usize,
+        /// How many there are, from 0.
+        workers: usize,
+    },
+    /// The mailbox is larger than allowed, or has no room at all.
+    Capacity {
+        /// The capacity asked for.
+        capacity: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The bus is shutting down or has stopped.
+    ShuttingDown,
+    /// No subscription has this id.
+    NotFound(SubscriptionId),
+    /// The system refused a thread for the handler.
+    Thread(String),
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(error) => error.fmt(f),
+            Self::TypeConflict(error) => error.fmt(f),
+            Self::OnWorker => f.write_str("subscriptions cannot be changed on a worker thread; do it from another"),
+            Self::WorkerStuck { worker } => write!(
+                f,
+                "worker {worker} did not take the change over in time; a handler on it has not returned: keep inline handlers short, or use handle_on"
+            ),
+            Self::NoWorker { worker, workers } => write!(f, "no worker {worker}; the bus has {workers}, from 0"),
+            Self::Capacity { capacity, max } => {
+                write!(f, "a mailbox of {capacity} events; it holds from 1 to {max}")
+            }
+            Self::ShuttingDown => f.write_str("the bus is shutting down"),
+            Self::NotFound(id) => write!(f, "no subscription {id}"),
+            Self::Thread(error) => write!(f, "no thread for the handler: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SubscribeError {}
+
+impl From<WorkerStuck> for SubscribeError {
+    fn from(stuck: WorkerStuck) -> Self {
+        Self::WorkerStuck { worker: stuck.worker }
+    }
+}
+
+/// Mailboxes may hold this many events.
+const MAILBOX_MAX: usize = 1 << 24;
+
+/// What can be subscribed to: a [`Topic`], or a pattern as text or [`Pattern`].
+pub trait IntoInterest {
+    /// What handlers see the event through.
+    type Interest: Interest;
+
+    #[doc(hidden)]
+    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError>;
+}
+
+impl<E: Event> IntoInterest for Topic<E> {
+    type Interest = Topic<E>;
+
+    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError> {
+        Ok((Pattern::new(self.name())?, Some((self.name(), RustType::of::<E>()))))
+    }
+}
+
+impl IntoInterest for Pattern {
+    type Interest = Pattern;
+
+    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError> {
+        Ok((self, None))
+    }
+}
+
+impl IntoInterest for &str {
+    type Interest = Pattern;
+
+    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError> {
+        Ok((Pattern::new(self)?, None))
+    }
+}
+
+impl Bus {
+    /// Begins a subscription to a topic or a pattern. End it with `handle`, `handler`, `handle_on`, `mailbox` or `run`.
+    ///
+    /// In a pattern `*` is one segment, `**` any number, a lone `*` everything.
+    pub fn subscribe<T: IntoInterest>(&self, what: T) -> Subscribe<T::Interest> {
+        let capacity = self.shared().settings.mailbox_capacity;
+        Subscribe {
+            shared: Arc::clone(self.shared()),
+            what: what.into_parts(),
+            name: None,
+            filters: Vec::new(),
+            worker: None,
+            capacity,
+            overflow: Overflow::default(),
+            handler_id: None,
+            interest: PhantomData,
+        }
+    }
+
+    /// All subscriptions, oldest first.
+    pub fn subscriptions(&self) -> Vec<SubscriptionRecord> {
+        let directory = &self.shared().engine.directory;
+        self.shared().control().subscriptions().map(|subscription| subscription.record(directory)).collect()
+    }
+
+    /// One subscription.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub fn subscription(&self, id: SubscriptionId) -> Result<SubscriptionRecord, SubscribeError> {
+        let directory = &self.shared().engine.directory;
+        let control = self.shared().control();
+        control.find(id).map(|found| found.record(directory)).ok_or(SubscribeError::NotFound(id))
+    }
+
+    /// Ends a subscription. When it returns, no call of its handler can begin any more.
+    ///
+    /// # Errors
+    /// When there is none of this id, on a worker thread, or when the worker does not answer in time.
+    pub fn unsubscribe(&self, id: SubscriptionId) -> Result<(), SubscribeError> {
+        if crate::worker::on_worker_thread() {
+            return Err(SubscribeError::OnWorker);
+        }
+        self.shared().remove(id, true)?.map(drop).ok_or(SubscribeError::NotFound(id))
+    }
+
+    /// Ends all subscriptions of this pattern and handler id. Returns how many.
+    ///
+    /// # Errors
+    /// On a worker thread, or when a worker does not answer in time.
+    pub fn unsubscribe_handler(&self, pattern: &str, handler: &HandlerId) -> Result<usize, SubscribeError> {
+        let ids: Vec<_> = {
+            let control = self.shared().control();
+            let found = control
+                .subscriptions()
+                .filter(|subscription| subscription.pattern.as_str() == pattern && subscription.handler_id == *handler);
+            found.map(|subscription| subscription.id).collect()
+        };
+        ids.iter().try_for_each(|&id| self.unsubscribe(id))?;
+        Ok(ids.len())
+    }
+
+    /// Stops a subscription for now: a mailbox holds what comes, an inline handler drops and counts it.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub fn pause(&self, id: SubscriptionId) -> Result<(), SubscribeError> {
+        self.set_state(id, State::Paused)
+    }
+
+    /// Lets a paused subscription go on.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub fn resume(&self, id: SubscriptionId) -> Result<(), SubscribeError> {
+        self.set_state(id, State::Active)
+    }
+
+    fn set_state(&self, id: SubscriptionId, state: State) -> Result<(), SubscribeError> {
+        let found = self.shared().control().find(id).cloned().ok_or(SubscribeError::NotFound(id))?;
+        found.set_state(state);
+        Ok(())
+    }
+}
+
+/// A subscription under way.
+#[must_use = "nothing is subscribed until `handle`, `handler`, `handle_on`, `mailbox` or `run` is called"]
+pub struct Subscribe<I: Interest> {
+    shared: Arc<Shared>,
+    what: Result<(Pattern, Option<(&'static str, RustType)>), PatternError>,
+    name: Option<String>,
+    filters: Vec<Filter>,
+    worker: Option<usize>,
+    capacity: usize,
+    overflow: Overflow,
+    handler_id: Option<HandlerId>,
+    interest: PhantomData<fn(I)>,
+}
+
+impl<I: Interest> Subscribe<I> {
+    /// Names the subscriber in records, notices and metrics. Default: the pattern.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Adds conditions; several filters must all pass.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filters.push(filter);
+        self
+    }
+
+    /// The worker it belongs to. Default: the one with the fewest subscriptions.
+    pub fn on_worker(mut self, worker: usize) -> Self {
+        self.worker = Some(worker);
+        self
+    }
+
+    /// Events the mailbox holds, rounded up to a power of two. Default 1,024 (`mailbox_capacity`).
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.capacity = events;
+        self
+    }
+
+    /// What happens when the mailbox is full. Default: the lane waits.
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    /// Names the handler. Default: the name of its type.
+    pub fn handler_id(mut self, id: impl Into<String>) -> Self {
+        self.handler_id = Some(HandlerId::new(id));
+        self
+    }
+
+    /// Calls `handler` on the worker for each event, which it reads in place. It must be short: a slow one delays
+    /// everything on its worker, and one that hangs stops the lanes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handler(self, handler: impl Handler<I>) -> Result<Subscription, SubscribeError> {
+        let id = self.handler_id.clone().unwrap_or_else(|| handler.id());
+        self.inline(id, |known_as| Box::new(Custom { handler, known_as, interest: PhantomData::<fn(I)> }))
+    }
+
+    /// A queue of one's own, to pull events from on any thread or async runtime.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn mailbox(self) -> Result<Mailbox<I>, SubscribeError> {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new("mailbox"));
+        self.queued(id)
+    }
+
+    /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handler_on(self, thread: &str, mut handler: impl Handler<I>) -> Result<Subscription, SubscribeError> {
+        let id = self.handler_id.clone().unwrap_or_else(|| handler.id());
+        let known_as = self.known_as();
+        self.on_thread(thread, id, move |meta, context| {
+            I::view(meta, known_as).map(|event| handler.handle(event, meta, context))
+        })
+    }
+
+    fn known_as(&self) -> Option<TypeId> {
+        self.what.as_ref().ok()?.1.map(|(_, rust)| rust.id)
+    }
+
+    /// Checks everything that can be wrong before anything is made.
+    fn check(&self) -> Result<(Pattern, Option<TypeId>), SubscribeError> {
+        if crate::worker::on_worker_thread() {
+            return Err(SubscribeError::OnWorker);
+        }
+        if self.shared.engine.phase() != Phase::Running {
+            return Err(SubscribeError::ShuttingDown);
+        }
+        let (pattern, typed) = self.what.clone().map_err(SubscribeError::Pattern)?;
+        let workers = self.shared.engine.workers();
+        if let Some(worker) = self.worker.filter(|&worker| worker >= workers) {
+            return Err(SubscribeError::NoWorker { worker, workers });
+        }
+        let Some((name, rust)) = typed else { return Ok((pattern, None)) };
+        let type_id = self.shared.type_id(name);
+        self.shared.engine.directory.bind(type_id, name, rust).map_err(SubscribeError::TypeConflict)?;
+        // Beyond types_max the bus keeps no Rust types, so nothing it carries there is trusted.
+        Ok((pattern, (type_id != 0).then_some(rust.id)))
+    }
+
+    fn inline(
+        self,
+        handler_id: HandlerId,
+        make: impl FnOnce(Option<TypeId>) -> Box<dyn Dispatch>,
+    ) -> Result<Subscription, SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        let handler = make(known_as);
+        let shared = Arc::clone(&self.shared);
+        let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?;
+        Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(made) })
+    }
+
+    fn queued(self, handler_id: HandlerId) -> Result<Mailbox<I>, SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        let (capacity, max) = (self.capacity, MAILBOX_MAX);
+        if capacity == 0 || capacity > max {
+            return Err(SubscribeError::Capacity { capacity, max });
+        }
+        let shared = Arc::clone(&self.shared);
+        let engine = &shared.engine;
+        let first = shared.settings.first_sequence;
+        let (feeder, cells) =
+            Cells::new(capacity.next_power_of_two(), engine.lanes.body_bytes(), first, Arc::clone(&engine.pool));
+        let overflow = self.overflow;
+        let mut mailbox = None;
+        let made = self.add(pattern, handler_id, |owner, worker| {
+            let made = Arc::new(MailboxShared::new(
+                cells,
+                overflow,
+                Bell::new(engine.barrier),
+                worker,
+                Arc::clone(&engine.parker),
+                Arc::clone(&engine.gate),
+                Arc::clone(&engine.directory),
+            ));
+            mailbox = Some(Arc::clone(&made));
+            Sink::Mailbox(made, OwnedCell::new(owner, feeder))
+        })?;
+        let mailbox = mailbox.expect("`add` makes the sink exactly once");
+        let order = DrainOrder::new(shared.settings.critical_burst_max);
+        let farewell = farewell(Arc::downgrade(&shared), &made, Arc::clone(&mailbox));
+        Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
+    }
+
+    fn add(
+        self,
+        pattern: Pattern,
+        handler_id: HandlerId,
+        sink: impl FnOnce(crate::sync::owned::OwnerId, usize) -> Sink,
+    ) -> Result<Arc<SubscriptionState>, SubscribeError> {
+        let name = self.name.unwrap_or_else(|| pattern.as_str().to_owned());
+        let directory = &self.shared.engine.directory;
+        let filter = CompiledFilter::new(self.filters, directory);
+        let created = directory.clock.now();
+        let id = SubscriptionId(EventId::random());
+        let wish = self.worker;
+        let made = self.shared.add(|control, starts| {
+            let worker = wish.unwrap_or_else(|| control.least_loaded());
+            let sink = sink(control.owner(worker), worker);
+            SubscriptionState::new(id, name, pattern, filter, handler_id, created, worker, starts, sink)
+        })?;
+        Ok(made)
+    }
+
+    fn on_thread(
+        self,
+        thread: &str,
+        handler_id: HandlerId,
+        mut call: impl FnMut(&Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError> + Send + 'static,
+    ) -> Result<Subscription, SubscribeError> {
+        let shared = Arc::clone(&self.shared);
+        let mut mailbox = self.queued(handler_id)?;
+        let id = mailbox.id();
+        let state = shared.control().find(id).cloned().ok_or(SubscribeError::ShuttingDown)?;
+        let engine = Arc::clone(&shared.engine);
+        let subscription = Arc::clone(&state);
+        let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
+            while let Ok(delivery) = mailbox.recv() {
+                settle_by(&engine, &subscription, delivery, &mut call);
+            }
+        });
+        let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
+        shared.control().handler_threads.push(handle);
+        Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(state) })
+    }
+}
+
+impl<E: Event> Subscribe<Topic<E>> {
+    /// Calls `handler` on the worker with each event, read in place, and its metadata. It must be short: a slow one
+    /// delays everything on its worker, and one that hangs stops the lanes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle<R, F>(self, handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(&E::Archived, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.inline(id, |known_as| Box::new(Typed::<E, F> { closure: handler, known_as, event: PhantomData }))
+    }
+
+    /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle_on<R, F>(self, thread: &str, mut handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(&E::Archived, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        let known_as = self.known_as();
+        self.on_thread(thread, id, move |meta, _| {
+            Topic::<E>::view(meta, known_as).map(|event| handler(event, meta).into())
+        })
+    }
+}
+
+impl Subscribe<Pattern> {
+    /// Calls `handler` on the worker with each event's payload, in place, and its metadata. It must be short: a slow
+    /// one delays everything on its worker, and one that hangs stops the lanes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle<R, F>(self, handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.inline(id, |_| Box::new(Untyped(handler)))
+    }
+
+    /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle_on<R, F>(self, thread: &str, mut handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.on_thread(thread, id, move |meta, _| Ok(handler(meta.payload(), meta).into()))
+    }
+}
+
+impl<I: Interest> Subscribe<I> {
+    /// A future that hands each event to the async `handler`, one at a time; spawn it on any runtime. It ends with
+    /// the subscription, and dropped it unsubscribes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn run<R, Fut, F>(self, mut handler: F) -> Result<impl Future<Output = ()> + use<I, R, Fut, F>, SubscribeError>
+    where
+        R: Into<Outcome>,
+        Fut: Future<Output = R>,
+        F: FnMut(Arc<Delivery<I>>) -> Fut,
+    {
+        let shared = Arc::clone(&self.shared);
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        let mut mailbox = self.queued(id)?;
+        let state = shared.control().find(mailbox.id()).cloned().ok_or(SubscribeError::ShuttingDown)?;
+        let engine = Arc::clone(&shared.engine);
+        drop(shared);
+        Ok(async move {
+            while let Ok(delivery) = mailbox.recv_async().await {
+                let delivery = Arc::new(delivery);
+                let outcome = handler(Arc::clone(&delivery)).await.into();
+                if let Outcome::Failed(error) = &outcome {
+                    let (event, name) = (delivery.meta().id(), &state.name);
+                    engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
+                }
+                if let Ok(delivery) = Arc::try_unwrap(delivery) {
+                    delivery.settle(&outcome);
+                }
+            }
+        })
+    }
+}
+
+/// Calls a handler behind a mailbox, contains its panic, and settles the delivery.
+fn settle_by<I: Interest>(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    delivery: Delivery<I>,
+    call: &mut impl FnMut(&Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError>,
+) {
+    let clock = &engine.directory.clock;
+    let begun = clock.now();
+    let meta = delivery.meta();
+    let event = meta.id();
+    let context =
+        Context { subscription: subscription.id, meta: &meta, cancelled: engine.phase() > Phase::Running };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&meta, &context)));
+    let (id, name) = (subscription.id, subscription.name.as_str());
+    let outcome = match result {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => {
+            engine.notice(&Notice::Undecodable { subscription: id, name, event, error });
+            Outcome::Failed(String::new())
+        }
+        Err(_) => {
+            engine.notice(&Notice::HandlerPanicked { subscription: id, name, event });
+            Outcome::Failed(String::new())
+        }
+    };
+    if let Outcome::Failed(error) = &outcome
+        && !error.is_empty()
+    {
+        engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
+    }
+    let now = clock.now();
+    let elapsed = std::time::Duration::from_nanos(now.saturating_sub(begun));
+    subscription.delivered_at(now);
+    if elapsed >= engine.slow_handler {
+        let pattern = subscription.pattern.as_str();
+        engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag: 0 });
+    }
+    delivery.settle(&outcome);
+}
+
+/// How a mailbox takes its subscription with it.
+fn farewell(shared: Weak<Shared>, subscription: &Arc<SubscriptionState>, mailbox: Arc<MailboxShared>) -> Farewell {
+    let subscription = Arc::downgrade(subscription);
+    Box::new(move |panicked| {
+        let (Some(shared), Some(subscription)) = (shared.upgrade(), subscription.upgrade()) else { return };
+        if subscription.state() != State::Closed {
+            shared.engine.consumers_gone.add(1);
+            let (id, name) = (subscription.id, subscription.name.as_str());
+            if panicked {
+                shared.engine.notice(&Notice::ConsumerGone { subscription: id, name, panicked });
+            }
+            // A stuck worker does not change that the subscription is over.
+            drop(shared.remove(id, !crate::worker::on_worker_thread()));
+        }
+        mailbox.discard();
+        shared.fold_ended();
+    })
+}
+
+/// A subscription with a handler. Dropped, it unsubscribes; [`forever`](Self::forever) keeps it.
+#[must_use = "a subscription ends when it is dropped; call `forever` to keep it"]
+pub struct Subscription {
+    shared: Weak<Shared>,
+    /// Present until it is given up.
+    state: Option<Arc<SubscriptionState>>,
+}
+
+impl Subscription {
+    fn state(&self) -> &Arc<SubscriptionState> {
+        self.state.as_ref().expect("a subscription has its state until it is given up")
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SubscriptionId {
+        self.state().id
+    }
+
+    /// The subscription as it stands. After the bus is gone, times of delivery are not known any more.
+    pub fn record(&self) -> SubscriptionRecord {
+        let directory = self.shared.upgrade().map(|shared| Arc::clone(&shared.engine.directory));
+        match directory {
+            Some(directory) => self.state().record(&directory),
+            None => self.state().record(&crate::event::Directory::new(0, 0, crate::clock::Clock::system())),
+        }
+    }
+
+    /// Keeps the subscription for the life of the bus; it can still be ended by its id.
+    pub fn forever(mut self) -> SubscriptionId {
+        let id = self.id();
+        self.state = None;
+        id
+    }
+
+    /// Ends the subscription. When it returns, no call of its handler can begin any more.
+    ///
+    /// # Errors
+    /// On a worker thread, where it ends all the same but cannot be waited for; or when the worker does not answer in time.
+    pub fn unsubscribe(mut self) -> Result<(), SubscribeError> {
+        let Some(state) = self.state.take() else { return Ok(()) };
+        let Some(shared) = self.shared.upgrade() else { return Ok(()) };
+        let on_worker = crate::worker::on_worker_thread();
+        shared.remove(state.id, !on_worker)?;
+        if on_worker { Err(SubscribeError::OnWorker) } else { Ok(()) }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let Some(state) = self.state.take() else { return };
+        if let Some(shared) = self.shared.upgrade() {
+            // Nobody is left to be told about a stuck worker; the subscription is over all the same.
+            drop(shared.remove(state.id, !crate::worker::on_worker_thread()));
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl<I: Interest> fmt::Debug for Subscribe<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribe").field("what", &self.what).field("filters", &self.filters).finish_non_exhaustive()
+    }
+}
