@@ -134,6 +134,15 @@ fn each_fault_is_named_with_its_place() {
 }
 
 #[test]
+fn a_segment_holds_ascii_letters_digits_underscore_and_dash() {
+    for character in (0..=255).map(char::from).filter(|c| !".*".contains(*c)) {
+        let allowed = character.is_ascii_alphanumeric() || "_-".contains(character);
+        let text = format!("a{character}");
+        assert_eq!(Pattern::new(&text).is_ok(), allowed, "{text:?}");
+    }
+}
+
+#[test]
 fn limits_hold_to_the_byte_and_to_the_segment() {
     let bytes = |count: usize| "a".repeat(count);
     assert!(Pattern::new(&bytes(1024)).is_ok());
