@@ -38,10 +38,7 @@ impl Clock {
     /// A clock that stands still at 1 ns until it is advanced; instant 0 is 2026-01-01T00:00:00Z.
     pub(crate) fn manual() -> Self {
         const NEW_YEAR_2026: u64 = 1_767_225_600_000_000_000;
-        Self {
-            source: Source::Manual(Arc::new(AtomicU64::new(1))),
-            origin: Arc::new(AtomicU64::new(NEW_YEAR_2026)),
-        }
+        Self { source: Source::Manual(Arc::new(AtomicU64::new(1))), origin: Arc::new(AtomicU64::new(NEW_YEAR_2026)) }
     }
 
     /// Nanoseconds since the clock was made, never 0. Monotonic on one thread, and across threads as far as the

@@ -7,11 +7,27 @@ mod error;
 mod event;
 mod metrics;
 pub mod prelude;
+#[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod ring;
 mod routing;
+#[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod sync;
 pub mod testing;
 mod worker;
+
+/// The inside, for this repository's models, fuzz targets and benchmarks. No promise covers it.
+#[doc(hidden)]
+pub mod internals {
+    /// Lanes, cells, blocks.
+    pub mod ring {
+        pub use crate::ring::*;
+    }
+    /// Parker, bell, waker, snapshot, barrier and the primitives they stand on.
+    pub mod sync {
+        pub use crate::sync::*;
+    }
+    pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, read_frame};
+}
 
 pub use bus::{
     Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, EventBusConfig, Explanation, FlushError, FullPolicy,

@@ -5,6 +5,6 @@
 //! ```
 
 pub use crate::{
-    Bus, Context, Delivery, Error, Event, EventId, EventSource, Filter, FullPolicy, Handler, IdleStrategy, Mailbox, Meta,
-    Outcome, Overflow, Payload, Priority, PublishError, Publisher, Subscription, Topic,
+    Bus, Context, Delivery, Error, Event, EventId, EventSource, Filter, FullPolicy, Handler, IdleStrategy, Mailbox,
+    Meta, Outcome, Overflow, Payload, Priority, PublishError, Publisher, Subscription, Topic,
 };

@@ -4,24 +4,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use ringmain::{Pattern, PatternError};
 
 /// Segments that texts are made of, the likely ones more than once.
-const WORDS: [&str; 16] = [
-    "a",
-    "a",
-    "a",
-    "b",
-    "b",
-    "*",
-    "*",
-    "*",
-    "**",
-    "**",
-    "**",
-    "**",
-    "Az_-09",
-    "twenty-letters-long_",
-    "a",
-    "b",
-];
+const WORDS: [&str; 16] =
+    ["a", "a", "a", "b", "b", "*", "*", "*", "**", "**", "**", "**", "Az_-09", "twenty-letters-long_", "a", "b"];
 
 /// Segments that no pattern may have.
 const FAULTS: [&str; 6] = ["", "a*", "**b", "***", "a b", "é"];
@@ -53,18 +37,11 @@ fn run(bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 
     for _ in 0..bytes.int_in_range(1..=4)? {
         let name = draw_text(bytes)?;
-        assert_eq!(
-            pattern.matches(&name),
-            is_match(&text, &name),
-            "{text:?} on {name:?}"
-        );
+        assert_eq!(pattern.matches(&name), is_match(&text, &name), "{text:?} on {name:?}");
     }
     let name = instance(&text, bytes)?;
     assert!(pattern.matches(&name), "{text:?} on its instance {name:?}");
-    assert!(
-        is_match(&text, &name),
-        "the oracle: {text:?} on its instance {name:?}"
-    );
+    assert!(is_match(&text, &name), "the oracle: {text:?} on its instance {name:?}");
     Ok(())
 }
 
@@ -73,11 +50,7 @@ fn draw_text(bytes: &mut Unstructured<'_>) -> arbitrary::Result<String> {
     if !bytes.ratio(7, 8)? {
         return Ok(<&str>::arbitrary(bytes)?.to_owned());
     }
-    let times = if bytes.ratio(7, 8)? {
-        1
-    } else {
-        bytes.int_in_range(1..=66)?
-    };
+    let times = if bytes.ratio(7, 8)? { 1 } else { bytes.int_in_range(1..=66)? };
     let repeated = bytes.int_in_range(1..=4)?;
     let segments = words(repeated, bytes)?.repeat(times);
     let more = bytes.int_in_range(0..=8)?;
@@ -87,11 +60,7 @@ fn draw_text(bytes: &mut Unstructured<'_>) -> arbitrary::Result<String> {
 fn words(count: usize, bytes: &mut Unstructured<'_>) -> arbitrary::Result<Vec<&'static str>> {
     (0..count)
         .map(|_| {
-            let words = if bytes.ratio(63, 64)? {
-                &WORDS[..]
-            } else {
-                &FAULTS[..]
-            };
+            let words = if bytes.ratio(63, 64)? { &WORDS[..] } else { &FAULTS[..] };
             bytes.choose(words).copied()
         })
         .collect()
@@ -120,9 +89,9 @@ fn instance(pattern: &str, bytes: &mut Unstructured<'_>) -> arbitrary::Result<St
 fn is_pattern(text: &str) -> bool {
     text.len() <= 1024
         && text.matches('.').count() < 64
-        && text.split('.').all(|segment| {
-            ["*", "**"].contains(&segment) || (!segment.is_empty() && segment.chars().all(is_plain))
-        })
+        && text
+            .split('.')
+            .all(|segment| ["*", "**"].contains(&segment) || (!segment.is_empty() && segment.chars().all(is_plain)))
 }
 
 fn is_plain(character: char) -> bool {
@@ -134,17 +103,13 @@ fn check_error(text: &str, error: &PatternError) {
     let segments_of_text = text.split('.').count();
     let is_true = match error {
         PatternError::Empty => text.is_empty(),
-        PatternError::TooLong { bytes, bytes_max } => {
-            *bytes == text.len() && *bytes_max == 1024 && bytes > bytes_max
+        PatternError::TooLong { bytes, bytes_max } => *bytes == text.len() && *bytes_max == 1024 && bytes > bytes_max,
+        PatternError::TooManySegments { segments, segments_max } => {
+            *segments == segments_of_text && *segments_max == 64 && segments > segments_max
         }
-        PatternError::TooManySegments {
-            segments,
-            segments_max,
-        } => *segments == segments_of_text && *segments_max == 64 && segments > segments_max,
         PatternError::EmptySegment { offset } => {
             let (before, behind) = text.split_at(*offset);
-            (before.is_empty() || before.ends_with('.'))
-                && (behind.is_empty() || behind.starts_with('.'))
+            (before.is_empty() || before.ends_with('.')) && (behind.is_empty() || behind.starts_with('.'))
         }
         PatternError::PartialWildcard { segment, offset } => {
             let found = text[*offset..].split('.').next();
@@ -155,15 +120,9 @@ fn check_error(text: &str, error: &PatternError) {
         }
         unknown => panic!("the oracle does not know {unknown:?}"),
     };
-    assert!(
-        is_true,
-        "{text:?} was refused for the wrong reason: {error:?}"
-    );
+    assert!(is_true, "{text:?} was refused for the wrong reason: {error:?}");
     let message = error.to_string();
-    assert!(
-        !message.chars().any(char::is_control),
-        "a message to log: {message:?}"
-    );
+    assert!(!message.chars().any(char::is_control), "a message to log: {message:?}");
 }
 
 /// Whether `pattern` matches `name`, by a table of prefixes, filled pattern segment by pattern segment.

@@ -32,10 +32,7 @@ fn every_target_passes_its_corpus() -> io::Result<()> {
 fn every_corpus_folder_belongs_to_a_target() -> io::Result<()> {
     for entry in fs::read_dir(corpus())? {
         let folder = entry?.file_name();
-        assert!(
-            TARGETS.iter().any(|(target, _)| folder == **target),
-            "{folder:?} is never replayed"
-        );
+        assert!(TARGETS.iter().any(|(target, _)| folder == **target), "{folder:?} is never replayed");
     }
     Ok(())
 }

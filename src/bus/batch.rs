@@ -187,6 +187,9 @@ fn once(
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("priority", &self.priority).field("len", &self.events.len()).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("priority", &self.priority)
+            .field("len", &self.events.len())
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bus, BuildError, BusBuilder, FullPolicy};
+use super::{BuildError, Bus, BusBuilder, FullPolicy};
 
 /// Settings of a bus. `Default` is what [`Bus::builder`] starts from, and builds the same bus.
 ///

@@ -263,7 +263,10 @@ impl Shared {
     }
 
     /// Adds a subscription, and returns when its worker has it: later publishes are seen.
-    pub(super) fn add(&self, make: impl FnOnce(&Control, [u64; LANES]) -> SubscriptionState) -> Result<Arc<SubscriptionState>, WorkerStuck> {
+    pub(super) fn add(
+        &self,
+        make: impl FnOnce(&Control, [u64; LANES]) -> SubscriptionState,
+    ) -> Result<Arc<SubscriptionState>, WorkerStuck> {
         let (subscription, generation) = {
             let mut control = self.control();
             let subscription = Arc::new(make(&control, self.engine.claimed()));

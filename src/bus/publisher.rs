@@ -7,6 +7,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use crossbeam::utils::Backoff;
 use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 
@@ -160,7 +161,10 @@ impl fmt::Display for PublishError {
                 "the {priority} lane holds {depth} events, the limit is {limit}, and worker {worker} is furthest behind; wait, or raise max_queue_size"
             ),
             Self::Full { priority, depth, limit, gated_by: None } => {
-                write!(f, "the {priority} lane holds {depth} events, the limit is {limit}; wait, or raise max_queue_size")
+                write!(
+                    f,
+                    "the {priority} lane holds {depth} events, the limit is {limit}; wait, or raise max_queue_size"
+                )
             }
             Self::TimedOut { priority, after, gated_by } => {
                 write!(f, "the {priority} lane stayed full for {after:?}")?;
@@ -197,9 +201,7 @@ impl fmt::Display for PublishError {
             Self::MixedPriority { batch, event } => {
                 write!(f, "a {event} event in a {batch} batch; a batch has one priority")
             }
-            Self::ScheduledInBatch => {
-                f.write_str("an event of a batch has a not-before time; publish it by itself")
-            }
+            Self::ScheduledInBatch => f.write_str("an event of a batch has a not-before time; publish it by itself"),
             Self::SourceTooLong { bytes, max } => write!(f, "the source has {bytes} bytes, the limit is {max}"),
         }
     }
@@ -589,13 +591,10 @@ impl Publisher {
             Ok(bytes) | Err(EncodeFault::Needs(bytes)) => return Err(PublishError::TooLarge { bytes, max }),
             Err(EncodeFault::Refused) => return Err(PublishError::Encode),
         };
-        let header = Header {
-            type_id,
-            payload_bytes: payload_bytes as u32,
-            encoding: payload.encoding() as u8,
-            flags: payload.flags(),
-            ..self.header(envelope, type_id, extension_bytes)
-        };
+        let mut header = self.header(envelope, type_id, extension_bytes);
+        header.payload_bytes = payload_bytes as u32;
+        header.encoding = payload.encoding() as u8;
+        header.flags |= payload.flags();
         self.prepared = Some(Prepared { header, priority: envelope.priority, block, due: envelope.due });
         Ok(())
     }
@@ -618,6 +617,7 @@ impl Publisher {
         let id = envelope.id.unwrap_or_else(|| self.ids.next(unix_ns));
         let foreign_time = envelope.time != 0;
         Header {
+            type_id,
             id: *id.as_bytes(),
             time: if foreign_time { envelope.time } else { self.stamp },
             deadline: envelope.deadline,
@@ -758,6 +758,15 @@ impl Publisher {
         match once(self) {
             Err(error) if waits(&error) && !self.shared.must_not_wait() => {}
             result => return result,
+        }
+        // Room often comes within microseconds, and a sleep costs more: look a few times first, ever less often.
+        let backoff = Backoff::new();
+        while !backoff.is_completed() {
+            backoff.snooze();
+            match once(self) {
+                Err(error) if waits(&error) => {}
+                result => return result,
+            }
         }
         let clock = self.shared.engine.directory.clock.clone();
         let begun = clock.now();
@@ -1061,10 +1070,9 @@ impl<'p> Outgoing<'p> {
         self.checked();
         let envelope = self.envelope;
         let waiting = Waiting(self.publisher);
-        let result = poll_fn(|context| {
-            waiting.0.poll_trying(context, |publisher| publisher.once(&topic, &payload, &envelope))
-        })
-        .await;
+        let result =
+            poll_fn(|context| waiting.0.poll_trying(context, |publisher| publisher.once(&topic, &payload, &envelope)))
+                .await;
         waiting.0.settle(result)
     }
 }
@@ -1118,11 +1126,8 @@ impl Loan<'_> {
             Ok(type_id) => type_id,
             Err(error) => return publisher.settle(Err(error)),
         };
-        let header = Header {
-            type_id,
-            payload_bytes: self.bytes as u32,
-            ..publisher.header(&envelope, type_id, 0)
-        };
+        let mut header = publisher.header(&envelope, type_id, 0);
+        header.payload_bytes = self.bytes as u32;
         publisher.prepared = Some(Prepared { header, priority, block, due: 0 });
         let limit = publisher.policy.wait.unwrap_or(Duration::ZERO);
         let result = publisher.keep_trying(limit, Publisher::attempt);

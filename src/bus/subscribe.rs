@@ -505,8 +505,7 @@ fn settle_by<I: Interest>(
     let begun = clock.now();
     let meta = delivery.meta();
     let event = meta.id();
-    let context =
-        Context { subscription: subscription.id, meta: &meta, cancelled: engine.phase() > Phase::Running };
+    let context = Context { subscription: subscription.id, meta: &meta, cancelled: engine.phase() > Phase::Running };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&meta, &context)));
     let (id, name) = (subscription.id, subscription.name.as_str());
     let outcome = match result {

@@ -502,8 +502,7 @@ impl Delivery<Pattern> {
 impl<I: Interest> Drop for Delivery<I> {
     fn drop(&mut self) {
         if self.taken.is_some() {
-            let counter =
-                if std::thread::panicking() { &self.shared.failed } else { &self.shared.delivered };
+            let counter = if std::thread::panicking() { &self.shared.failed } else { &self.shared.delivered };
             counter.add(1);
             self.finish();
         }

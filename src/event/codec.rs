@@ -91,6 +91,7 @@ pub enum EncodeFault {
 
 /// Something that can be written as a payload: a reference to an [`Event`], or a [`Payload`](super::Payload).
 pub trait Encode {
+    /// How readers will read it.
     fn encoding(&self) -> Encoding;
 
     /// Flags that the frame gets.

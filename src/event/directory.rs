@@ -98,12 +98,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn new(types_max: usize, sources_max: usize, clock: Clock) -> Self {
-        Self {
-            types: Names::new(types_max),
-            sources: Names::new(sources_max),
-            rust_types: Mutex::default(),
-            clock,
-        }
+        Self { types: Names::new(types_max), sources: Names::new(sources_max), rust_types: Mutex::default(), clock }
     }
 
     pub(crate) fn type_id(&self, name: &str) -> Option<u32> {

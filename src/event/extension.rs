@@ -153,12 +153,7 @@ impl ExtensionBuffer {
         match u8::try_from(aggregate.kind.len()) {
             Ok(kind_bytes) => self.put(
                 Tag::Aggregate,
-                &[
-                    &aggregate.version.to_le_bytes(),
-                    &[kind_bytes],
-                    aggregate.kind.as_bytes(),
-                    aggregate.id.as_bytes(),
-                ],
+                &[&aggregate.version.to_le_bytes(), &[kind_bytes], aggregate.kind.as_bytes(), aggregate.id.as_bytes()],
             ),
             Err(_) => {
                 self.reject(EnvelopeError::Field { field: "aggregate kind", bytes: aggregate.kind.len(), max: 255 })

@@ -25,13 +25,14 @@ pub use directory::TypeConflict;
 pub use extension::{Aggregate, EnvelopeError};
 pub use frame::{Encoding, FrameError};
 pub use id::{EventId, ParseEventIdError};
-pub use meta::Meta;
+pub use meta::{Meta, read_frame};
 pub use payload::Payload;
 pub use priority::{ParsePriorityError, Priority};
 pub use source::EventSource;
 pub use topic::{Topic, TopicError};
 
-pub(crate) use codec::{Encode, EncodeFault, read_archived};
+pub use codec::{Check, Destination, Encode, Encoder};
+pub(crate) use codec::{EncodeFault, read_archived};
 pub(crate) use directory::{Directory, RustType};
 pub(crate) use extension::{EXTENSION_BYTES_MAX, ExtensionBuffer, Tag};
 pub(crate) use frame::{FLAG_LOCAL, FLAG_STAMPED, HEADER_BYTES, Header};

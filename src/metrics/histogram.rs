@@ -57,12 +57,7 @@ impl HistogramCells {
     /// memory by writing to it, as glibc's does with what it carves from a heap it already has, makes nearly
     /// all of them resident here.
     pub(crate) fn new() -> Self {
-        Self {
-            cells: zeroed_cells(),
-            sum_ns: Counter::default(),
-            max_ns: Peak::default(),
-            clamped: Counter::default(),
-        }
+        Self { cells: zeroed_cells(), sum_ns: Counter::default(), max_ns: Peak::default(), clamped: Counter::default() }
     }
 
     /// Counts one value. Call it from the writing thread only; a second writer would lose counts.
@@ -107,9 +102,7 @@ impl HistogramCells {
         // The number nearest to the estimate that is the kept one modulo 2^64.
         let kept = self.sum_ns.get();
         let off = kept.wrapping_sub(estimate as u64) as i64;
-        estimate
-            .checked_add_signed(i128::from(off))
-            .unwrap_or(u128::from(kept))
+        estimate.checked_add_signed(i128::from(off)).unwrap_or(u128::from(kept))
     }
 
     /// The exact highest value recorded, in nanoseconds, not clamped; 0 before the first.
@@ -149,19 +142,14 @@ impl HistogramCells {
     }
 
     fn nonzero(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.cells
-            .iter()
-            .map(Counter::get)
-            .enumerate()
-            .filter(|&(_, count)| count != 0)
+        self.cells.iter().map(Counter::get).enumerate().filter(|&(_, count)| count != 0)
     }
 }
 
 /// The cell of a value; past `TOP` for values above `VALUE_NS_MAX`.
 #[inline]
 const fn index_of(value_ns: u64) -> usize {
-    let doublings = (SUB_BUCKETS as u64 - 1).leading_zeros()
-        - (value_ns | (SUB_BUCKETS as u64 - 1)).leading_zeros();
+    let doublings = (SUB_BUCKETS as u64 - 1).leading_zeros() - (value_ns | (SUB_BUCKETS as u64 - 1)).leading_zeros();
     doublings as usize * HALF + (value_ns >> doublings) as usize
 }
 
@@ -200,9 +188,7 @@ fn zeroed_cells() -> Box<[Counter; CELLS]> {
 #[cfg(ringmain_loom)]
 fn zeroed_cells() -> Box<[Counter; CELLS]> {
     let cells: Box<[Counter]> = (0..CELLS).map(|_| Counter::default()).collect();
-    cells
-        .try_into()
-        .unwrap_or_else(|_| unreachable!("CELLS counters were collected"))
+    cells.try_into().unwrap_or_else(|_| unreachable!("CELLS counters were collected"))
 }
 
 #[cfg(test)]

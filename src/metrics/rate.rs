@@ -37,10 +37,7 @@ struct Span {
 impl RateWindow {
     /// A window that knows nothing; the first sample tells it where the counter starts.
     pub(crate) fn new() -> Self {
-        Self {
-            buckets: [0; BUCKETS as usize],
-            span: None,
-        }
+        Self { buckets: [0; BUCKETS as usize], span: None }
     }
 
     /// Takes the counter's `total` at `now_ns`.
@@ -49,22 +46,14 @@ impl RateWindow {
     /// the lock: a late one counts at the newest sample's time, a lower total than known counts nothing.
     pub(crate) fn sample(&mut self, now_ns: u64, total: u64) {
         let Some(span) = self.span else {
-            self.span = Some(Span {
-                first_ns: now_ns,
-                last_ns: now_ns,
-                last_total: total,
-            });
+            self.span = Some(Span { first_ns: now_ns, last_ns: now_ns, last_total: total });
             return;
         };
         let counted = total.saturating_sub(span.last_total);
         let now_ns = now_ns.max(span.last_ns);
         self.forget_before(now_ns, span.last_ns);
         self.spread(counted, span.last_ns, now_ns);
-        self.span = Some(Span {
-            last_ns: now_ns,
-            last_total: span.last_total + counted,
-            ..span
-        });
+        self.span = Some(Span { last_ns: now_ns, last_total: span.last_total + counted, ..span });
     }
 
     /// Events a second over the last second that was complete at `now_ns`; where samples do not cover all of
@@ -73,8 +62,7 @@ impl RateWindow {
         let Some(span) = self.span else { return 0.0 };
         let this_second = now_ns.max(span.last_ns) / SECOND_NS;
         let last_second = this_second.saturating_sub(1);
-        let covered =
-            span.first_ns <= last_second * SECOND_NS && span.last_ns >= this_second * SECOND_NS;
+        let covered = span.first_ns <= last_second * SECOND_NS && span.last_ns >= this_second * SECOND_NS;
         let until = if covered { last_second } else { this_second };
         self.per_second(span, last_second, until)
     }
@@ -90,9 +78,7 @@ impl RateWindow {
     /// The rate from the start of one second to the end of another, over the time of it that samples cover.
     fn per_second(&self, span: Span, from_second: u64, until_second: u64) -> f64 {
         let from_ns = span.first_ns.max(from_second * SECOND_NS);
-        let until_ns = span
-            .last_ns
-            .min(until_second.saturating_add(1).saturating_mul(SECOND_NS));
+        let until_ns = span.last_ns.min(until_second.saturating_add(1).saturating_mul(SECOND_NS));
         if until_ns <= from_ns {
             return 0.0;
         }
@@ -121,8 +107,7 @@ impl RateWindow {
         }
         // Differences of one rounded running share, so that the parts add up to the whole.
         let share_until = |at_ns: u64| -> u64 {
-            let share =
-                u128::from(counted) * u128::from(at_ns - last_ns) / u128::from(now_ns - last_ns);
+            let share = u128::from(counted) * u128::from(at_ns - last_ns) / u128::from(now_ns - last_ns);
             u64::try_from(share).expect("a share is at most the whole, which is a u64")
         };
         for second in (last_ns / SECOND_NS).max(first_of_minute(newest))..=newest {
@@ -207,10 +192,7 @@ mod tests {
         let mut rates = Vec::new();
         for second in 1..=61 {
             window.sample(second * SECOND_NS, 600);
-            rates.push((
-                window.per_second_now(second * SECOND_NS),
-                window.per_second_last_minute(second * SECOND_NS),
-            ));
+            rates.push((window.per_second_now(second * SECOND_NS), window.per_second_last_minute(second * SECOND_NS)));
         }
         assert_eq!(rates[0], (600.0, 600.0));
         assert_eq!(rates[1], (0.0, 300.0));
@@ -235,11 +217,7 @@ mod tests {
         // 100 before the eleventh second; 30 came late and count at its start.
         assert_eq!(window.per_second_last_minute(12_000 * MS_NS), 65.0);
         assert_eq!(window.per_second_now(12_000 * MS_NS), 30.0);
-        assert_eq!(
-            window.per_second_now(0),
-            30.0,
-            "an older clock reads the same"
-        );
+        assert_eq!(window.per_second_now(0), 30.0, "an older clock reads the same");
     }
 
     #[test]

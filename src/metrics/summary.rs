@@ -181,10 +181,7 @@ mod tests {
     fn nothing_recorded_is_all_zero_and_says_so() {
         let nothing = LatencySummary::of_cells([&HistogramCells::new()]);
         assert_eq!(nothing, LatencySummary::default());
-        assert_eq!(
-            nothing,
-            LatencySummary::of(&HistogramCells::empty_snapshot())
-        );
+        assert_eq!(nothing, LatencySummary::of(&HistogramCells::empty_snapshot()));
         assert_eq!(nothing.to_string(), "nothing recorded");
     }
 
@@ -200,14 +197,7 @@ mod tests {
     fn percentiles_never_exceed_the_exact_maximum() {
         // The cell of 1,000 ns reaches up to 1,003.
         let summary = LatencySummary::of_cells([&recorded(&[1_000])]);
-        let LatencySummary {
-            p50_ns,
-            p95_ns,
-            p99_ns,
-            p999_ns,
-            max_ns,
-            ..
-        } = summary;
+        let LatencySummary { p50_ns, p95_ns, p99_ns, p999_ns, max_ns, .. } = summary;
         assert_eq!([p50_ns, p95_ns, p99_ns, p999_ns, max_ns], [1_000; 5]);
     }
 

@@ -21,25 +21,25 @@ use super::slot::{HEAD_BYTES, SlotMemory, block_word};
 use crate::sync::primitive::{AtomicU64, Ordering, fence};
 
 /// Lanes of a bus, by rank: 0 is read first.
-pub(crate) const LANES: usize = 4;
+pub const LANES: usize = 4;
 
 /// Sizes of the lanes, checked by the builder.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LanesLayout {
+pub struct LanesLayout {
     /// Slots of a lane: a power of two, at least `limit + publishers`.
-    pub(crate) slots: usize,
+    pub slots: usize,
     /// Bytes of a slot, stamp included.
-    pub(crate) slot_bytes: usize,
+    pub slot_bytes: usize,
     /// Slots in use at which a lane refuses.
-    pub(crate) limit: u64,
-    pub(crate) workers: usize,
+    pub limit: u64,
+    pub workers: usize,
     /// The first sequence of every lane: 0, or close to a wrap in tests.
-    pub(crate) first: u64,
+    pub first: u64,
 }
 
 /// The state that publishers and workers share.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     memory: SlotMemory,
     pool: Arc<Pool>,
     slots: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new(layout: LanesLayout, pool: Arc<Pool>) -> Self {
+    pub fn new(layout: LanesLayout, pool: Arc<Pool>) -> Self {
         assert!(layout.slots.is_power_of_two() && layout.limit <= layout.slots as u64, "the builder rounds up");
         let memory = SlotMemory::new(LANES * layout.slots, layout.slot_bytes);
         if layout.first != 0 {
@@ -79,16 +79,16 @@ impl Lanes {
     }
 
     /// Slots in use at which a lane refuses.
-    pub(crate) fn limit(&self) -> u64 {
+    pub fn limit(&self) -> u64 {
         self.limit
     }
 
     /// Bytes of a slot's body.
-    pub(crate) fn body_bytes(&self) -> usize {
+    pub fn body_bytes(&self) -> usize {
         self.memory.body_bytes()
     }
 
-    pub(crate) fn reserved_bytes(&self) -> usize {
+    pub fn reserved_bytes(&self) -> usize {
         self.memory.reserved_bytes()
     }
 
@@ -108,7 +108,7 @@ impl Lanes {
 
     /// The sequence that the next event of `lane` will get. A moving figure unless publishers are quiet.
     #[inline]
-    pub(crate) fn claimed(&self, lane: usize) -> u64 {
+    pub fn claimed(&self, lane: usize) -> u64 {
         // SYNC(lanes.claimed): Acquire. Pairs with the publisher's Release when it leaves a publish (`bus` floor);
         // alone it is a figure for depth and lag.
         self.claims[lane].load(Ordering::Acquire)
@@ -116,13 +116,13 @@ impl Lanes {
 
     /// Where `worker` stands in `lane`: all sequences before it have been read by it.
     #[inline]
-    pub(crate) fn cursor(&self, worker: usize, lane: usize) -> u64 {
+    pub fn cursor(&self, worker: usize, lane: usize) -> u64 {
         // SYNC(lanes.cursor): Acquire. Pairs with `Reader::release`; the worker's reads are over.
         self.cursors[worker][lane].load(Ordering::Acquire)
     }
 
     /// Workers whose cursors gate, one bit each.
-    pub(crate) fn active(&self) -> u64 {
+    pub fn active(&self) -> u64 {
         // SYNC(lanes.active): Acquire. Pairs with `Reader::activate`; the worker's first cursors come with its bit.
         self.active.load(Ordering::Acquire)
     }
@@ -149,7 +149,7 @@ impl Lanes {
     }
 
     /// Events claimed in `lane` and not yet passed by every active worker.
-    pub(crate) fn depth(&self, lane: usize) -> u64 {
+    pub fn depth(&self, lane: usize) -> u64 {
         let claimed = self.claimed(lane);
         self.gate(lane, claimed).map_or(0, |(_, gate)| claimed.wrapping_sub(gate))
     }
@@ -163,8 +163,8 @@ fn counted(body: &[u8], worker: usize) -> bool {
 
 /// One event in its slot.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Slot<'a> {
-    pub(crate) head: &'a [u8; HEAD_BYTES],
+pub struct Slot<'a> {
+    pub head: &'a [u8; HEAD_BYTES],
     pub(super) rest: SlotRest<'a>,
 }
 
@@ -181,7 +181,7 @@ pub(super) enum SlotRest<'a> {
 impl<'a> Slot<'a> {
     /// What follows the head, padding included. `None` when the event is not this worker's business.
     #[inline(always)]
-    pub(crate) fn rest(&self) -> Option<&'a [u8]> {
+    pub fn rest(&self) -> Option<&'a [u8]> {
         match self.rest {
             SlotRest::Inline(rest) | SlotRest::Block(_, rest) => Some(rest),
             SlotRest::Foreign => None,
@@ -191,7 +191,7 @@ impl<'a> Slot<'a> {
 
 /// A worker's end of the lanes.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub struct Reader {
     lanes: Arc<Lanes>,
     worker: usize,
     /// Next sequence to read, a lane; ahead of the shared cursor until `release`.
@@ -201,13 +201,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// The reader of `worker`, not active yet. One a worker.
-    pub(crate) fn new(lanes: Arc<Lanes>, worker: usize) -> Self {
+    pub fn new(lanes: Arc<Lanes>, worker: usize) -> Self {
         let next = std::array::from_fn(|lane| lanes.cursor(worker, lane));
         Self { lanes, worker, next, active: false }
     }
 
     /// Lets this worker's cursors gate the lanes, from the present end of each on: what is claimed later is read.
-    pub(crate) fn activate(&mut self) {
+    pub fn activate(&mut self) {
         if self.active {
             return;
         }
@@ -228,19 +228,19 @@ impl Reader {
         self.release();
     }
 
-    pub(crate) fn is_active(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.active
     }
 
     /// The sequence that `peek` looks at.
     #[inline(always)]
-    pub(crate) fn sequence(&self, lane: usize) -> u64 {
+    pub fn sequence(&self, lane: usize) -> u64 {
         self.next[lane]
     }
 
     /// Whether the next event of `lane` is committed. One load.
     #[inline(always)]
-    pub(crate) fn is_ready(&self, lane: usize) -> bool {
+    pub fn is_ready(&self, lane: usize) -> bool {
         let sequence = self.next[lane];
         let slot = self.lanes.slot(lane, sequence);
         // SYNC(slot.commit): Acquire. Pairs with `Claimant::commit`; the body is visible with the stamp.
@@ -249,7 +249,7 @@ impl Reader {
 
     /// The next event of `lane`, or `None` when it is not committed yet.
     #[inline(always)]
-    pub(crate) fn peek(&self, lane: usize) -> Option<Slot<'_>> {
+    pub fn peek(&self, lane: usize) -> Option<Slot<'_>> {
         if !self.active || !self.is_ready(lane) {
             return None;
         }
@@ -270,7 +270,7 @@ impl Reader {
 
     /// Steps over the event that `peek` shows and gives its block back. Other threads learn of it with `release`.
     #[inline(always)]
-    pub(crate) fn advance(&mut self, lane: usize) {
+    pub fn advance(&mut self, lane: usize) {
         let slot = self.lanes.slot(lane, self.next[lane]);
         // SAFETY: as in `peek`, whose caller has seen the stamp.
         let body = unsafe { self.lanes.memory.body(slot) };
@@ -285,7 +285,7 @@ impl Reader {
 
     /// Publishes the cursors: the slots passed may be reused. Returns whether any moved.
     #[inline]
-    pub(crate) fn release(&mut self) -> bool {
+    pub fn release(&mut self) -> bool {
         let cursors = &self.lanes.cursors[self.worker];
         let mut moved = false;
         for (cursor, next) in cursors.iter().zip(self.next) {
@@ -300,7 +300,7 @@ impl Reader {
     }
 
     /// Events of `lane` claimed and not yet read by this worker.
-    pub(crate) fn lag(&self, lane: usize) -> u64 {
+    pub fn lag(&self, lane: usize) -> u64 {
         let lag = self.lanes.claimed(lane).wrapping_sub(self.next[lane]);
         if (lag as i64) < 0 { 0 } else { lag }
     }

@@ -30,7 +30,7 @@ struct IndexRing {
 
 /// The cells of one mailbox.
 #[derive(Debug)]
-pub(crate) struct Cells {
+pub struct Cells {
     memory: SlotMemory,
     pool: Arc<Pool>,
     queues: [IndexRing; LANES],
@@ -91,13 +91,13 @@ impl IndexRing {
 
 /// The worker's end of a mailbox. There is one: its methods take `&mut self`.
 #[derive(Debug)]
-pub(crate) struct Feeder {
+pub struct Feeder {
     cells: Arc<Cells>,
 }
 
 impl Cells {
     /// `capacity` cells (a power of two) with room for a slot's body of `body_bytes`; positions start at `first`.
-    pub(crate) fn new(capacity: usize, body_bytes: usize, first: u64, pool: Arc<Pool>) -> (Feeder, Arc<Self>) {
+    pub fn new(capacity: usize, body_bytes: usize, first: u64, pool: Arc<Pool>) -> (Feeder, Arc<Self>) {
         assert!(capacity.is_power_of_two() && capacity < NONE as usize, "the builder rounds up and bounds");
         let count = capacity as u32;
         let cells = Arc::new(Self {
@@ -110,18 +110,18 @@ impl Cells {
         (Feeder { cells: Arc::clone(&cells) }, cells)
     }
 
-    pub(crate) fn reserved_bytes(&self) -> usize {
+    pub fn reserved_bytes(&self) -> usize {
         self.memory.reserved_bytes()
     }
 
     /// Takes the oldest cell of `lane`.
-    pub(crate) fn take(self: &Arc<Self>, lane: usize) -> Option<Taken> {
+    pub fn take(self: &Arc<Self>, lane: usize) -> Option<Taken> {
         self.queues[lane].take().map(|cell| Taken { cells: Arc::clone(self), cell, lane })
     }
 
     /// Queued cells of `lane`.
     #[inline]
-    pub(crate) fn queued(&self, lane: usize) -> u64 {
+    pub fn queued(&self, lane: usize) -> u64 {
         self.queues[lane].len()
     }
 
@@ -155,7 +155,7 @@ impl Cells {
 
 impl Feeder {
     /// Whether `push` would find a cell. True stays true until this feeder pushes.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         // SYNC(cells.free): Acquire. Pairs with `free`.
         self.cells.free.load(Ordering::Acquire) != NONE
     }
@@ -180,7 +180,7 @@ impl Feeder {
 
     /// Copies the event of `slot` into a free cell and queues it. `rest_bytes` of what follows the head are copied,
     /// or its block gets one more holder. False when all cells are in use, or the event is not this worker's business.
-    pub(crate) fn push(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
+    pub fn push(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
         let (word, tail) = match slot.rest {
             SlotRest::Inline(rest) => match rest.get(..rest_bytes) {
                 Some(tail) => (0, tail),
@@ -202,33 +202,33 @@ impl Feeder {
     }
 
     /// Frees the oldest queued cell of `lane` without anyone having seen it. False when none is queued.
-    pub(crate) fn drop_oldest(&mut self, lane: usize) -> bool {
+    pub fn drop_oldest(&mut self, lane: usize) -> bool {
         self.cells.take(lane).is_some()
     }
 }
 
 /// A cell in its taker's hands. Dropped, it is free again.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub struct Taken {
     cells: Arc<Cells>,
     cell: u32,
     lane: usize,
 }
 
 impl Taken {
-    pub(crate) fn lane(&self) -> usize {
+    pub fn lane(&self) -> usize {
         self.lane
     }
 
     /// The sequence of the event.
-    pub(crate) fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> u64 {
         // Relaxed: made visible by the queue that the cell was taken from.
         self.cells.memory.stamp(self.cell as usize).load(Ordering::Relaxed)
     }
 
     /// The head of the event and what follows it, padding included.
     #[inline]
-    pub(crate) fn parts(&self) -> (&[u8; HEAD_BYTES], &[u8]) {
+    pub fn parts(&self) -> (&[u8; HEAD_BYTES], &[u8]) {
         // SAFETY: a taken cell is written again only after it was freed, which takes `self`.
         let body = unsafe { self.cells.memory.body(self.cell as usize) };
         let (head, rest) = body.split_first_chunk().expect("a body is longer than a head");

@@ -14,25 +14,25 @@ use crate::sync::primitive::Ordering;
 
 /// Why a lane took nothing. All numbers are slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LaneFull {
+pub struct LaneFull {
     /// In use, as seen by the refused publisher.
-    pub(crate) depth: u64,
-    pub(crate) limit: u64,
+    pub depth: u64,
+    pub limit: u64,
     /// The slowest worker, or `None` while no worker is active.
-    pub(crate) gated_by: Option<usize>,
+    pub gated_by: Option<usize>,
 }
 
 /// The bytes of one event.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame<'a> {
+pub struct Frame<'a> {
     /// The last four bytes are the ring's and are overwritten.
-    pub(crate) head: &'a [u8; HEAD_BYTES],
-    pub(crate) rest: Rest<'a>,
+    pub head: &'a [u8; HEAD_BYTES],
+    pub rest: Rest<'a>,
 }
 
 /// What follows the head.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Rest<'a> {
+pub enum Rest<'a> {
     /// In the slot itself.
     Inline(&'a [u8]),
     /// In a block, for these workers (one bit each, at least one, all of them active).
@@ -41,7 +41,7 @@ pub(crate) enum Rest<'a> {
 
 /// One publisher's claim on the lanes. Exclusive: its methods take `&mut self`.
 #[derive(Debug)]
-pub(crate) struct Claimant {
+pub struct Claimant {
     lanes: Arc<Lanes>,
     /// The gate as last seen, a lane. Behind the real one, never ahead.
     gate: [u64; LANES],
@@ -50,7 +50,7 @@ pub(crate) struct Claimant {
 }
 
 impl Claimant {
-    pub(crate) fn new(lanes: Arc<Lanes>, exclusive: bool) -> Self {
+    pub fn new(lanes: Arc<Lanes>, exclusive: bool) -> Self {
         // A gate one limit behind the claim makes the first publish look at the real one.
         let gate = std::array::from_fn(|lane| lanes.claimed(lane).wrapping_sub(lanes.limit()));
         Self { lanes, gate, exclusive }
@@ -65,7 +65,7 @@ impl Claimant {
 
     /// Looks at the gate when `lane` seems to hold more than `enough`, and returns the depth then known.
     #[inline(always)]
-    pub(crate) fn depth_if_above(&mut self, lane: usize, enough: u64) -> u64 {
+    pub fn depth_if_above(&mut self, lane: usize, enough: u64) -> u64 {
         let depth = self.apparent_depth(lane);
         if depth <= enough { depth } else { self.refresh(lane).map_or(depth, |(depth, _)| depth) }
     }
@@ -101,7 +101,7 @@ impl Claimant {
     /// # Cost
     /// Lock-free, no allocation. One fetch-add (a plain store for an exclusive claimant), one copy, one store.
     #[inline]
-    pub(crate) fn push(&mut self, lane: usize, frame: Frame<'_>) -> Result<u64, LaneFull> {
+    pub fn push(&mut self, lane: usize, frame: Frame<'_>) -> Result<u64, LaneFull> {
         self.fits(&frame);
         self.check(lane, 1)?;
         let word = self.lanes.claim_word(lane);
@@ -123,7 +123,7 @@ impl Claimant {
     /// Puts `count` events into `lane` in one piece, or none; returns the first sequence. They become visible
     /// together: the last is committed first, and workers read in order. `frame(n)` gives the nth, the same each time,
     /// and must not panic.
-    pub(crate) fn push_batch<'a>(
+    pub fn push_batch<'a>(
         &mut self,
         lane: usize,
         count: usize,

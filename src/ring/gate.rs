@@ -10,7 +10,7 @@ use crate::sync::waker::WakerCell;
 
 /// A waiting place for each of up to 64 publishers.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     /// One bit a publisher that waits. Set by it, cleared by whoever wakes it.
     waiting: CachePadded<AtomicU64>,
     wakers: Box<[WakerCell]>,
@@ -18,7 +18,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(publishers: usize, barrier: Barrier) -> Self {
+    pub fn new(publishers: usize, barrier: Barrier) -> Self {
         assert!(publishers <= 64, "one bit a publisher");
         Self {
             waiting: CachePadded::new(AtomicU64::new(0)),
@@ -28,7 +28,7 @@ impl Gate {
     }
 
     /// Leaves `waker`; the publisher must then try once more before it waits.
-    pub(crate) fn wait(&self, publisher: usize, waker: &Waker) {
+    pub fn wait(&self, publisher: usize, waker: &Waker) {
         self.wakers[publisher].register(waker);
         // SYNC(gate.waiting): Release. Pairs with `open_all`; the waker is there when the bit is seen.
         self.waiting.fetch_or(1 << publisher, Ordering::Release);
@@ -36,14 +36,14 @@ impl Gate {
     }
 
     /// The publisher waits no more.
-    pub(crate) fn leave(&self, publisher: usize) {
+    pub fn leave(&self, publisher: usize) {
         // Relaxed: a wake-up that comes all the same is a spurious one.
         self.waiting.fetch_and(!(1 << publisher), Ordering::Relaxed);
     }
 
     /// Wakes all who wait. The caller has made room (moved a cursor, freed a block) before. One load when nobody does.
     #[inline]
-    pub(crate) fn open(&self) {
+    pub fn open(&self) {
         self.barrier.light();
         // Relaxed: the barrier orders it after the caller's store; the bits are taken below.
         if self.waiting.load(Ordering::Relaxed) != 0 {
@@ -52,7 +52,7 @@ impl Gate {
     }
 
     #[cold]
-    pub(crate) fn open_all(&self) {
+    pub fn open_all(&self) {
         // SYNC(gate.waiting): Acquire. Pairs with `wait`.
         let mut waiting = self.waiting.swap(0, Ordering::Acquire);
         while waiting != 0 {

@@ -6,24 +6,24 @@
 use super::broadcast::LANES;
 
 /// Turns of lanes 1 to 3 in a round.
-pub(crate) const WEIGHTS: [u32; LANES - 1] = [8, 4, 1];
+const WEIGHTS: [u32; LANES - 1] = [8, 4, 1];
 
 /// Picks the lane to serve next.
 #[derive(Debug, Clone)]
-pub(crate) struct DrainOrder {
+pub struct DrainOrder {
     burst_max: u32,
     burst: u32,
     credits: [u32; LANES - 1],
 }
 
 impl DrainOrder {
-    pub(crate) const fn new(burst_max: u32) -> Self {
+    pub const fn new(burst_max: u32) -> Self {
         Self { burst_max, burst: 0, credits: WEIGHTS }
     }
 
     /// The lane to serve, out of those whose bit is set in `ready`. `None` when no bit is set.
     #[inline(always)]
-    pub(crate) fn next(&mut self, ready: u8) -> Option<usize> {
+    pub fn next(&mut self, ready: u8) -> Option<usize> {
         let others = ready & 0b1110;
         if ready & 1 != 0 && (others == 0 || self.burst < self.burst_max) {
             self.burst = (self.burst + 1).min(self.burst_max);
@@ -45,7 +45,7 @@ impl DrainOrder {
     }
 
     /// The most events of other lanes that are served while one waits at the head of `lane`.
-    pub(crate) const fn wait_max(&self, lane: usize) -> u64 {
+    pub const fn wait_max(&self, lane: usize) -> u64 {
         if lane == 0 {
             return 1;
         }

@@ -21,9 +21,9 @@ const ALIGN: usize = 16;
 
 /// Blocks of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PoolClass {
-    pub(crate) block_bytes: usize,
-    pub(crate) blocks: usize,
+pub struct PoolClass {
+    pub block_bytes: usize,
+    pub blocks: usize,
 }
 
 /// Names a shared block: class and number.
@@ -58,7 +58,7 @@ struct Class {
 
 /// All classes, smallest blocks first.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub struct Pool {
     classes: Box<[Class]>,
 }
 
@@ -124,28 +124,28 @@ fn retag(old: u64, block: u32) -> u64 {
 
 impl Pool {
     /// Reserves all blocks. `sizes` ascend in `block_bytes`; at most 15 classes.
-    pub(crate) fn new(sizes: &[PoolClass]) -> Self {
+    pub fn new(sizes: &[PoolClass]) -> Self {
         assert!(sizes.len() < 16, "a handle has four bits for the class");
         Self { classes: sizes.iter().map(|&size| Class::new(size)).collect() }
     }
 
-    pub(crate) fn reserved_bytes(&self) -> usize {
+    pub fn reserved_bytes(&self) -> usize {
         self.classes.iter().map(|class| class.memory.reserved_bytes()).sum()
     }
 
     /// The largest payload that a block can hold.
-    pub(crate) fn block_bytes_max(&self) -> usize {
+    pub fn block_bytes_max(&self) -> usize {
         self.classes.iter().map(|class| class.block_bytes).max().unwrap_or(0)
     }
 
     /// Free blocks, over all classes.
-    pub(crate) fn free_blocks(&self) -> usize {
+    pub fn free_blocks(&self) -> usize {
         // Relaxed: a figure.
         self.classes.iter().map(|class| class.free_blocks.load(Ordering::Relaxed) as usize).sum()
     }
 
     /// Takes a block of at least `bytes`: the smallest class that has one free. `None` when none has.
-    pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Block> {
+    pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Block> {
         let fitting = self.classes.iter().enumerate().filter(|(_, class)| class.block_bytes >= bytes);
         for (number, class) in fitting {
             if let Some(block) = class.pop() {
@@ -197,7 +197,7 @@ impl Pool {
 
 /// A block that one publisher fills. Dropped, it goes back, unless a lane has taken it over.
 #[derive(Debug)]
-pub(crate) struct Block {
+pub struct Block {
     pool: Arc<Pool>,
     handle: BlockHandle,
     shared: Cell<bool>,
@@ -205,7 +205,7 @@ pub(crate) struct Block {
 
 impl Block {
     /// All bytes of the block, aligned to 16; their old content shows through.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         assert!(!self.shared.get(), "a block is filled before it is published");
         let (class, block) = self.pool.place(self.handle);
         // SAFETY: the block was popped from the free stack and not shared yet, so it is ours; `&mut self` makes the
@@ -215,7 +215,7 @@ impl Block {
     }
 
     /// The bytes, to read.
-    pub(crate) fn bytes(&mut self) -> &[u8] {
+    pub fn bytes(&mut self) -> &[u8] {
         self.bytes_mut()
     }
 

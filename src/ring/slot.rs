@@ -11,10 +11,10 @@ use crate::sync::primitive::AtomicU64;
 use crate::sync::primitive::UnsafeCell;
 
 /// Bytes of a slot's stamp.
-pub(crate) const STAMP_BYTES: usize = 8;
+pub const STAMP_BYTES: usize = 8;
 
 /// Bytes at the start of a body whose meaning floor 5 knows, but for the last four: the ring's own block word.
-pub(crate) const HEAD_BYTES: usize = 56;
+pub const HEAD_BYTES: usize = 56;
 /// Where the block word is: 0, or 1 + the handle of the block that holds the rest of the body.
 const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
 

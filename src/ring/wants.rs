@@ -6,22 +6,22 @@
 use crate::sync::primitive::{AtomicU64, Ordering};
 
 /// Workers that fit beside four lanes in a word.
-pub(crate) const WORKERS_MAX: usize = 16;
+pub const WORKERS_MAX: usize = 16;
 
 /// The words of all type ids, 0 included.
 #[derive(Debug)]
-pub(crate) struct Wants {
+pub struct Wants {
     words: Box<[AtomicU64]>,
 }
 
 impl Wants {
-    pub(crate) fn new(types: usize) -> Self {
+    pub fn new(types: usize) -> Self {
         Self { words: (0..=types).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Workers with a target for `type_id` in `lane`, one bit each.
     #[inline(always)]
-    pub(crate) fn workers(&self, type_id: u32, lane: usize) -> u64 {
+    pub fn workers(&self, type_id: u32, lane: usize) -> u64 {
         let word = self.words.get(type_id as usize);
         // SYNC(wants): Acquire. Pairs with `set`: a worker whose bit is seen has activated its cursors before, so what
         // is claimed from now on will be read by it.
@@ -30,7 +30,7 @@ impl Wants {
 
     /// Sets or clears the bits of `worker`, as `lanes` (a bit each) says. Control plane, under its lock, after the worker has
     /// acknowledged the table with its new targets.
-    pub(crate) fn set(&self, type_id: u32, worker: usize, lanes: u8) {
+    pub fn set(&self, type_id: u32, worker: usize, lanes: u8) {
         let mut bits = 0;
         let mut all = 0;
         for lane in 0..super::LANES {

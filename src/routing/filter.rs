@@ -84,7 +84,6 @@ impl Filter {
         (self.types.is_empty() || self.types.iter().any(|wanted| wanted == name))
             && (self.categories.is_empty() || self.categories.iter().any(|wanted| wanted == category))
     }
-
 }
 
 impl fmt::Debug for Filter {

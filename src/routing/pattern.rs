@@ -89,17 +89,11 @@ impl Pattern {
             return Err(PatternError::Empty);
         }
         if text.len() > Self::PATTERN_BYTES_MAX {
-            return Err(PatternError::TooLong {
-                bytes: text.len(),
-                bytes_max: Self::PATTERN_BYTES_MAX,
-            });
+            return Err(PatternError::TooLong { bytes: text.len(), bytes_max: Self::PATTERN_BYTES_MAX });
         }
         let count = text.split('.').count();
         if count > Self::SEGMENTS_MAX {
-            return Err(PatternError::TooManySegments {
-                segments: count,
-                segments_max: Self::SEGMENTS_MAX,
-            });
+            return Err(PatternError::TooManySegments { segments: count, segments_max: Self::SEGMENTS_MAX });
         }
 
         let mut segments = Vec::with_capacity(count);
@@ -119,11 +113,7 @@ impl Pattern {
             }
             segments.push(segment);
         }
-        Ok(Self(Arc::new(Parsed {
-            text: text.into(),
-            segments: segments.into(),
-            runs,
-        })))
+        Ok(Self(Arc::new(Parsed { text: text.into(), segments: segments.into(), runs })))
     }
 
     /// The text it was made of.
@@ -196,14 +186,8 @@ impl Segment {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         match part.char_indices().find(|&(_, c)| !allowed(c)) {
             None => Ok(Self::Literal(part.into())),
-            Some((_, '*')) => Err(PatternError::PartialWildcard {
-                segment: part.into(),
-                offset,
-            }),
-            Some((at, character)) => Err(PatternError::ForbiddenCharacter {
-                character,
-                offset: offset + at,
-            }),
+            Some((_, '*')) => Err(PatternError::PartialWildcard { segment: part.into(), offset }),
+            Some((at, character)) => Err(PatternError::ForbiddenCharacter { character, offset: offset + at }),
         }
     }
 
@@ -297,22 +281,14 @@ impl fmt::Display for PatternError {
         match self {
             Self::Empty => f.write_str("the pattern is empty; write `**` to match every topic"),
             Self::TooLong { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "the pattern is {bytes} bytes, the limit is {bytes_max}; shorten it"
-                )
+                write!(f, "the pattern is {bytes} bytes, the limit is {bytes_max}; shorten it")
             }
-            Self::TooManySegments {
-                segments,
-                segments_max,
-            } => write!(
-                f,
-                "the pattern has {segments} segments, the limit is {segments_max}; replace some by `**`"
-            ),
-            Self::EmptySegment { offset } => write!(
-                f,
-                "the pattern has an empty segment at byte {offset}; remove the extra dot"
-            ),
+            Self::TooManySegments { segments, segments_max } => {
+                write!(f, "the pattern has {segments} segments, the limit is {segments_max}; replace some by `**`")
+            }
+            Self::EmptySegment { offset } => {
+                write!(f, "the pattern has an empty segment at byte {offset}; remove the extra dot")
+            }
             Self::PartialWildcard { segment, offset } => write!(
                 f,
                 "the segment {segment:?} at byte {offset} mixes a wildcard with other text; \

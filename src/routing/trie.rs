@@ -47,11 +47,7 @@ const ROOT: usize = 0;
 impl<T> PatternTrie<T> {
     /// An empty trie.
     pub(crate) fn new() -> Self {
-        Self {
-            nodes: vec![Node::new(false)],
-            free: Vec::new(),
-            next_entry: 0,
-        }
+        Self { nodes: vec![Node::new(false)], free: Vec::new(), next_entry: 0 }
     }
 
     /// Files `value` under `pattern`.
@@ -103,10 +99,8 @@ impl<T> PatternTrie<T> {
         T: Copy,
     {
         let nodes = self.walk(name, || {});
-        let mut entries: Vec<(u64, T)> = nodes
-            .into_iter()
-            .flat_map(|node| self.nodes[node].entries.iter().copied())
-            .collect();
+        let mut entries: Vec<(u64, T)> =
+            nodes.into_iter().flat_map(|node| self.nodes[node].entries.iter().copied()).collect();
         entries.sort_unstable_by_key(|&(number, _)| number);
         found.extend(entries.into_iter().map(|(_, value)| value));
     }
@@ -158,20 +152,14 @@ impl<T> PatternTrie<T> {
                 self.nodes.len() - 1
             }
         };
-        self.nodes[parent]
-            .children
-            .insert(segment.as_str().into(), child);
+        self.nodes[parent].children.insert(segment.as_str().into(), child);
         child
     }
 }
 
 impl<T> Node<T> {
     fn new(is_run: bool) -> Self {
-        Self {
-            children: BTreeMap::new(),
-            is_run,
-            entries: Vec::new(),
-        }
+        Self { children: BTreeMap::new(), is_run, entries: Vec::new() }
     }
 
     fn is_empty(&self) -> bool {
@@ -270,9 +258,7 @@ mod tests {
         let mut trie = PatternTrie::new();
         let mut values = Vec::new();
         for value in 0..3_u32.pow(6) {
-            let parts: Vec<&str> = (0..6)
-                .map(|digit| words[(value / 3_u32.pow(digit) % 3) as usize])
-                .collect();
+            let parts: Vec<&str> = (0..6).map(|digit| words[(value / 3_u32.pow(digit) % 3) as usize]).collect();
             trie.insert(&pattern(&parts.join(".")), value);
             if parts.contains(&"**") {
                 values.push(value);

@@ -9,24 +9,24 @@ use super::primitive::{Ordering, fence};
 
 /// How this process gets its store-load barriers. `Copy`, so that the hot side reads it from its own cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Barrier {
+pub struct Barrier {
     asymmetric: bool,
 }
 
 impl Barrier {
     /// Registers with `membarrier` where the kernel has it, else falls back to fences. Costs a system call.
-    pub(crate) fn detect() -> Self {
+    pub fn detect() -> Self {
         Self { asymmetric: membarrier::register() }
     }
 
     /// Fences on both sides: the portable form, and the one loom models.
-    pub(crate) const fn fences() -> Self {
+    pub const fn fences() -> Self {
         Self { asymmetric: false }
     }
 
     /// The hot side: orders the caller's earlier stores before its later loads, for a partner that calls `heavy`.
     #[inline(always)]
-    pub(crate) fn light(self) {
+    pub fn light(self) {
         if self.asymmetric {
             membarrier::keep_program_order();
         } else {
@@ -37,7 +37,7 @@ impl Barrier {
     }
 
     /// The cold side. With `membarrier` 0.2 to 8 µs, else one fence.
-    pub(crate) fn heavy(self) {
+    pub fn heavy(self) {
         if self.asymmetric {
             membarrier::on_all_threads();
         }
@@ -45,7 +45,7 @@ impl Barrier {
         fence(Ordering::SeqCst);
     }
 
-    pub(crate) fn is_asymmetric(self) -> bool {
+    pub fn is_asymmetric(self) -> bool {
         self.asymmetric
     }
 }

@@ -10,19 +10,19 @@ use super::waker::WakerCell;
 
 /// A waiting place for one.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub struct Bell {
     waiting: AtomicBool,
     waker: WakerCell,
     barrier: Barrier,
 }
 
 impl Bell {
-    pub(crate) fn new(barrier: Barrier) -> Self {
+    pub fn new(barrier: Barrier) -> Self {
         Self { waiting: AtomicBool::new(false), waker: WakerCell::new(), barrier }
     }
 
     /// Leaves `waker`; the waiter must then look once more before it waits.
-    pub(crate) fn wait(&self, waker: &Waker) {
+    pub fn wait(&self, waker: &Waker) {
         self.waker.register(waker);
         // SYNC(bell): Release. Pairs with `ring`; the waker is there when the flag is seen.
         self.waiting.store(true, Ordering::Release);
@@ -31,7 +31,7 @@ impl Bell {
 
     /// Wakes the waiter. What it waits for was stored before, by the caller.
     #[inline]
-    pub(crate) fn ring(&self) {
+    pub fn ring(&self) {
         self.barrier.light();
         // Relaxed: the barrier orders it after the caller's store; the swap below decides who wakes.
         if self.waiting.load(Ordering::Relaxed) {

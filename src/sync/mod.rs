@@ -10,10 +10,10 @@
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
-pub(crate) mod barrier;
-pub(crate) mod bell;
-pub(crate) mod owned;
-pub(crate) mod parker;
-pub(crate) mod primitive;
-pub(crate) mod snapshot;
-pub(crate) mod waker;
+pub mod barrier;
+pub mod bell;
+pub mod owned;
+pub mod parker;
+pub mod primitive;
+pub mod snapshot;
+pub mod waker;

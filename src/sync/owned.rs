@@ -9,29 +9,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The right to open the cells made for it.
 #[derive(Debug)]
-pub(crate) struct Owner {
+pub struct Owner {
     id: u64,
 }
 
 /// The name of an owner, to make cells for it elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OwnerId(u64);
+pub struct OwnerId(u64);
 
 impl Owner {
     /// A new owner, unlike any other of this process.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only uniqueness matters. std's, not loom's: it is a static.
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    pub(crate) fn id(&self) -> OwnerId {
+    pub fn id(&self) -> OwnerId {
         OwnerId(self.id)
     }
 }
 
 /// A value that only its [`Owner`] opens.
-pub(crate) struct OwnedCell<T> {
+pub struct OwnedCell<T> {
     owner: OwnerId,
     value: UnsafeCell<T>,
 }
@@ -41,13 +41,13 @@ pub(crate) struct OwnedCell<T> {
 unsafe impl<T: Send> Sync for OwnedCell<T> {}
 
 impl<T> OwnedCell<T> {
-    pub(crate) fn new(owner: OwnerId, value: T) -> Self {
+    pub fn new(owner: OwnerId, value: T) -> Self {
         Self { owner, value: UnsafeCell::new(value) }
     }
 
     /// The value, for its owner. `None` for anybody else's.
     #[inline]
-    pub(crate) fn get_mut<'a>(&'a self, owner: &'a mut Owner) -> Option<&'a mut T> {
+    pub fn get_mut<'a>(&'a self, owner: &'a mut Owner) -> Option<&'a mut T> {
         if self.owner.0 != owner.id {
             return None;
         }

@@ -21,7 +21,7 @@ use super::primitive::{AtomicU64, Ordering, thread};
 
 /// The sleeping places of up to 64 workers.
 #[derive(Debug)]
-pub(crate) struct Parker {
+pub struct Parker {
     /// One bit a worker: it sleeps, or is about to. Written by workers (set) and whoever wakes (clear).
     parked: CachePadded<AtomicU64>,
     threads: Box<[OnceLock<thread::Thread>]>,
@@ -31,7 +31,7 @@ pub(crate) struct Parker {
 impl Parker {
     /// # Panics
     /// Never for `workers <= 64`, which the builder checks.
-    pub(crate) fn new(workers: usize, barrier: Barrier) -> Self {
+    pub fn new(workers: usize, barrier: Barrier) -> Self {
         assert!(workers <= 64, "one bit a worker");
         Self {
             parked: CachePadded::new(AtomicU64::new(0)),
@@ -41,26 +41,26 @@ impl Parker {
     }
 
     /// Says that the calling thread is worker `worker`. Must come before its first `park`.
-    pub(crate) fn enter(&self, worker: usize) {
+    pub fn enter(&self, worker: usize) {
         let first = self.threads[worker].set(thread::current()).is_ok();
         debug_assert!(first, "a worker enters once");
     }
 
     /// Announces that `worker` is about to sleep; after this it must look once more for work, then `park` or `cancel`.
-    pub(crate) fn prepare(&self, worker: usize) {
+    pub fn prepare(&self, worker: usize) {
         // Relaxed: the barrier that follows orders this store before the looks that come after it.
         self.parked.fetch_or(1 << worker, Ordering::Relaxed);
         self.barrier.heavy();
     }
 
     /// Takes the announcement back.
-    pub(crate) fn cancel(&self, worker: usize) {
+    pub fn cancel(&self, worker: usize) {
         // Relaxed: a wake-up that came in between left a token for the next park, which then looks again.
         self.parked.fetch_and(!(1 << worker), Ordering::Relaxed);
     }
 
     /// Sleeps until somebody wakes `worker`, or `limit` has passed. Call only after `prepare`.
-    pub(crate) fn park(&self, worker: usize, limit: Option<Duration>) {
+    pub fn park(&self, worker: usize, limit: Option<Duration>) {
         // SYNC(parker.wake): Acquire. Pairs with `wake`; what the waker did before it is visible after the sleep.
         while self.parked.load(Ordering::Acquire) & (1 << worker) != 0 {
             match limit {
@@ -78,7 +78,7 @@ impl Parker {
     ///
     /// The caller's store (an event, a table) must come before it in program order.
     #[inline]
-    pub(crate) fn wake(&self, workers: u64) {
+    pub fn wake(&self, workers: u64) {
         self.barrier.light();
         // Relaxed: the barrier above orders it after the caller's store; the bits are claimed below.
         if self.parked.load(Ordering::Relaxed) & workers != 0 {
@@ -88,7 +88,7 @@ impl Parker {
 
     /// Whether any of `workers` sleeps. The caller's earlier stores are ordered before this look.
     #[inline]
-    pub(crate) fn any_parked(&self, workers: u64) -> bool {
+    pub fn any_parked(&self, workers: u64) -> bool {
         self.barrier.light();
         // Relaxed: as in `wake`.
         self.parked.load(Ordering::Relaxed) & workers != 0

@@ -4,38 +4,34 @@
 //! with `--cfg loom` does not flip ringmain.
 
 #[cfg(not(ringmain_loom))]
-pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
-};
+pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 
 #[cfg(ringmain_loom)]
-pub(crate) use loom::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Threads as far as parking needs them.
-pub(crate) mod thread {
+pub mod thread {
     #[cfg(ringmain_loom)]
-    pub(crate) use loom::thread::{Thread, current, park, yield_now};
+    pub use loom::thread::{Thread, current, park, yield_now};
     #[cfg(not(ringmain_loom))]
-    pub(crate) use std::thread::{Thread, current, park, park_timeout, yield_now};
+    pub use std::thread::{Thread, current, park, park_timeout, yield_now};
 
     /// loom has no clock: a bounded wait is an unbounded one there, and a model that needs the bound hangs visibly.
     #[cfg(ringmain_loom)]
-    pub(crate) fn park_timeout(_limit: std::time::Duration) {
+    pub fn park_timeout(_limit: std::time::Duration) {
         park();
     }
 }
 
 /// A cell whose accesses loom tracks.
 #[derive(Debug)]
-pub(crate) struct UnsafeCell<T>(
+pub struct UnsafeCell<T>(
     #[cfg(not(ringmain_loom))] std::cell::UnsafeCell<T>,
     #[cfg(ringmain_loom)] loom::cell::UnsafeCell<T>,
 );
 
 impl<T> UnsafeCell<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub fn new(value: T) -> Self {
         #[cfg(not(ringmain_loom))]
         return Self(std::cell::UnsafeCell::new(value));
         #[cfg(ringmain_loom)]
@@ -44,7 +40,7 @@ impl<T> UnsafeCell<T> {
 
     /// Runs `f` with a pointer for writing; loom reports any access beside it as a race.
     #[inline]
-    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+    pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         #[cfg(not(ringmain_loom))]
         return f(self.0.get());
         #[cfg(ringmain_loom)]
@@ -53,7 +49,7 @@ impl<T> UnsafeCell<T> {
 
     /// Runs `f` with a pointer for reading; loom reports a write beside it as a race.
     #[cfg(ringmain_loom)]
-    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+    pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         self.0.with(f)
     }
 }

@@ -18,7 +18,7 @@ struct Crate<T> {
 
 /// The exchange between the control plane (calls serialised by its own lock) and one worker.
 #[derive(Debug)]
-pub(crate) struct Snapshot<T> {
+pub struct Snapshot<T> {
     /// The newest value that the worker has not taken yet, or null.
     next: AtomicPtr<Crate<T>>,
     /// Counts `offer`s. Written by the control plane, read by the worker between events.
@@ -36,7 +36,7 @@ unsafe impl<T: Send> Sync for Snapshot<T> {}
 
 /// The worker's end: it owns the value in use.
 #[derive(Debug)]
-pub(crate) struct Current<T> {
+pub struct Current<T> {
     holding: Box<Crate<T>>,
     generation: u64,
 }
@@ -46,7 +46,7 @@ unsafe impl<T: Send> Send for Current<T> {}
 
 impl<T> Snapshot<T> {
     /// An exchange whose worker starts with `first`.
-    pub(crate) fn new(first: T) -> (Self, Current<T>) {
+    pub fn new(first: T) -> (Self, Current<T>) {
         let exchange = Self {
             next: AtomicPtr::new(ptr::null_mut()),
             generation: AtomicU64::new(0),
@@ -58,7 +58,7 @@ impl<T> Snapshot<T> {
 
     /// Leaves `value` for the worker and returns its generation. A value offered before and not yet taken is
     /// replaced, and dropped here. Control plane: allocates, and calls must not overlap.
-    pub(crate) fn offer(&self, value: T) -> u64 {
+    pub fn offer(&self, value: T) -> u64 {
         let offered = Box::into_raw(Box::new(Crate { value, below: ptr::null_mut() }));
         // SYNC(snapshot.offer): AcqRel. Release shows the value to `adopt`; Acquire when we take back our own old one.
         let replaced = self.next.swap(offered, Ordering::AcqRel);
@@ -72,13 +72,13 @@ impl<T> Snapshot<T> {
 
     /// Whether a newer value waits. One load; the worker asks between events.
     #[inline]
-    pub(crate) fn is_stale(&self, current: &Current<T>) -> bool {
+    pub fn is_stale(&self, current: &Current<T>) -> bool {
         // SYNC(snapshot.generation): Acquire. Pairs with `offer`.
         self.generation.load(Ordering::Acquire) != current.generation
     }
 
     /// Takes the newest value over, retires the old one and acknowledges. Worker only; no allocation.
-    pub(crate) fn adopt(&self, current: &mut Current<T>) {
+    pub fn adopt(&self, current: &mut Current<T>) {
         // SYNC(snapshot.generation): Acquire. Pairs with `offer`; read before the slot, so that a value offered in
         // between is taken now and acknowledged with the next call.
         let generation = self.generation.load(Ordering::Acquire);
@@ -110,13 +110,13 @@ impl<T> Snapshot<T> {
     }
 
     /// The newest generation the worker has acknowledged: no lookup meets an older value any more.
-    pub(crate) fn acknowledged(&self) -> u64 {
+    pub fn acknowledged(&self) -> u64 {
         // SYNC(snapshot.acknowledge): Acquire. Pairs with `adopt`.
         self.acknowledged.load(Ordering::Acquire)
     }
 
     /// Frees what the worker has retired. Control plane.
-    pub(crate) fn collect(&self) {
+    pub fn collect(&self) {
         // SYNC(snapshot.retire): Acquire. Pairs with `retire`.
         let mut head = self.retired.swap(ptr::null_mut(), Ordering::Acquire);
         while !head.is_null() {
@@ -129,7 +129,7 @@ impl<T> Snapshot<T> {
 
 impl<T> Current<T> {
     #[inline]
-    pub(crate) fn get(&self) -> &T {
+    pub fn get(&self) -> &T {
         &self.holding.value
     }
 }

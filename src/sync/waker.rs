@@ -17,7 +17,7 @@ const WAKING: u32 = 2;
 
 /// Where one waiter leaves its waker.
 #[derive(Debug)]
-pub(crate) struct WakerCell {
+pub struct WakerCell {
     state: AtomicU32,
     waker: UnsafeCell<Option<Waker>>,
 }
@@ -26,16 +26,15 @@ pub(crate) struct WakerCell {
 unsafe impl Sync for WakerCell {}
 
 impl WakerCell {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { state: AtomicU32::new(IDLE), waker: UnsafeCell::new(None) }
     }
 
     /// Leaves `waker` to be woken by the next [`wake`](Self::wake). The caller must then look once more for what it
     /// waits for, after a barrier that the waking side shares. One registration at a time.
-    pub(crate) fn register(&self, waker: &Waker) {
+    pub fn register(&self, waker: &Waker) {
         // SYNC(waker.hand): Acquire. Pairs with the Release in `wake`; the cell is empty or holds our own old waker.
-        let claimed =
-            self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
+        let claimed = self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
         if claimed.is_err() {
             // A wake-up is under way: it may have missed us, so it counts for us.
             waker.wake_by_ref();
@@ -64,7 +63,7 @@ impl WakerCell {
     }
 
     /// Wakes the registered waiter, if there is one. Lock-free; costs one read-modify-write when nobody waits.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         // SYNC(waker.hand): AcqRel. Acquire sees the waker that `register` stored; Release shows what we did before.
         if self.state.fetch_or(WAKING, Ordering::AcqRel) == IDLE {
             let waker = self.waker.with_mut(|slot| {
@@ -92,6 +91,6 @@ impl Wake for Unpark {
 }
 
 /// A waker that unparks the calling thread. Allocates once a call: callers keep it for the length of a wait.
-pub(crate) fn of_this_thread() -> Waker {
+pub fn of_this_thread() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
 }

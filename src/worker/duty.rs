@@ -26,9 +26,7 @@ pub(crate) enum Turn {
     /// Some events were passed.
     Worked(usize),
     /// Nothing to do before `due` (instant), if there is such a time.
-    Idle {
-        due: Option<u64>,
-    },
+    Idle { due: Option<u64> },
     /// Everything was read and no more can come: the worker may leave.
     Finished,
 }
@@ -109,11 +107,13 @@ impl Worker {
         let mut passed = self.run_timers();
         self.suspended = 0;
         let mut last = 0;
+        let mut moved = 0_u8;
         while passed < self.engine.turn_max {
             let Some(lane) = self.order.next(self.ready()) else { break };
             match self.pass(lane, &mut last) {
                 Ok(()) => {
                     self.reader.advance(lane);
+                    moved |= 1 << lane;
                     passed += 1;
                 }
                 Err(NoRoom) => self.suspended |= 1 << lane,
@@ -121,13 +121,22 @@ impl Worker {
         }
         if passed > 0 {
             self.reader.release();
-            self.engine.gate.open();
+            if passed < self.engine.turn_max || self.has_made_room(moved) {
+                self.engine.gate.open();
+            }
             return Turn::Worked(passed);
         }
         if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() {
             return Turn::Finished;
         }
         Turn::Idle { due: self.watch() }
+    }
+
+    /// Whether one of the lanes that moved has room worth waking a waiting publisher for. One that has not will move
+    /// again, or the worker falls idle and opens the gate then.
+    fn has_made_room(&self, moved: u8) -> bool {
+        let limit = self.engine.lanes.limit();
+        (0..LANES).any(|lane| moved & (1 << lane) != 0 && self.reader.lag(lane) <= limit - limit / 4)
     }
 
     /// Lanes with a committed event that may be passed, one bit each.
@@ -428,11 +437,7 @@ impl Call<'_> {
     #[inline(always)]
     fn call(&mut self, subscription: &SubscriptionState, handler: &mut dyn Dispatch) {
         let counts = &subscription.counts;
-        let context = Context {
-            subscription: subscription.id,
-            meta: &self.meta,
-            cancelled: self.closing,
-        };
+        let context = Context { subscription: subscription.id, meta: &self.meta, cancelled: self.closing };
         let result = catch_unwind(AssertUnwindSafe(|| handler.dispatch(&self.meta, &context)));
         match result {
             Ok(Ok(Outcome::Ack)) => counts.delivered.add(1),

@@ -25,8 +25,7 @@ pub enum IdleStrategy {
 
 impl IdleStrategy {
     /// All strategies.
-    pub const ALL: [IdleStrategy; 5] =
-        [Self::BusySpin, Self::Yield, Self::Backoff, Self::Park, Self::Adaptive];
+    pub const ALL: [IdleStrategy; 5] = [Self::BusySpin, Self::Yield, Self::Backoff, Self::Park, Self::Adaptive];
 
     /// Its name on the command line, such as `busy-spin`.
     pub const fn as_str(self) -> &'static str {

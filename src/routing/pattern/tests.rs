@@ -24,13 +24,9 @@ pub(in crate::routing) fn names() -> impl Strategy<Value = String> {
 fn naive(pattern: &[&str], name: &[&str]) -> bool {
     match (pattern, name) {
         ([], rest) => rest.is_empty(),
-        (["**", behind @ ..], _) => {
-            naive(behind, name) || (!name.is_empty() && naive(pattern, &name[1..]))
-        }
+        (["**", behind @ ..], _) => naive(behind, name) || (!name.is_empty() && naive(pattern, &name[1..])),
         ([_, ..], []) => false,
-        ([one, behind @ ..], [read, rest @ ..]) => {
-            (*one == "*" || one == read) && naive(behind, rest)
-        }
+        ([one, behind @ ..], [read, rest @ ..]) => (*one == "*" || one == read) && naive(behind, rest),
     }
 }
 
@@ -43,47 +39,24 @@ fn visits(pattern: &Pattern, name: &str) -> usize {
 #[test]
 fn each_wildcard_matches_what_the_grammar_says() {
     for (text, yes, no) in [
-        (
-            "orders.placed",
-            vec!["orders.placed"],
-            vec!["orders", "orders.placed.eu", "Orders.placed"],
-        ),
-        (
-            "task.*",
-            vec!["task.created", "task."],
-            vec!["task", "task.created.eu", "tasks.created"],
-        ),
-        (
-            "*.created",
-            vec!["task.created"],
-            vec!["created", "eu.task.created"],
-        ),
+        ("orders.placed", vec!["orders.placed"], vec!["orders", "orders.placed.eu", "Orders.placed"]),
+        ("task.*", vec!["task.created", "task."], vec!["task", "task.created.eu", "tasks.created"]),
+        ("*.created", vec!["task.created"], vec!["created", "eu.task.created"]),
         ("*.*", vec!["a.b"], vec!["a", "a.b.c"]),
         ("*", vec!["a", "a.b", "a.b.c", ""], vec![]),
         ("**", vec!["a", "a.b", "a.b.c", ""], vec![]),
         ("**.**", vec!["a", "a.b", "a.b.c", ""], vec![]),
         ("a.**", vec!["a", "a.b", "a.b.c"], vec!["b", "b.a", "ab"]),
         ("**.a", vec!["a", "b.a", "a.a"], vec!["b", "a.b"]),
-        (
-            "a.**.b",
-            vec!["a.b", "a.c.b", "a.b.b", "a.c.d.b"],
-            vec!["a", "b", "a.b.c"],
-        ),
+        ("a.**.b", vec!["a.b", "a.c.b", "a.b.b", "a.c.d.b"], vec!["a", "b", "a.b.c"]),
         ("**.*", vec!["a", "a.b"], vec![]),
-        (
-            "**.a.**",
-            vec!["a", "b.a", "a.b", "b.a.b"],
-            vec!["b", "b.c"],
-        ),
+        ("**.a.**", vec!["a", "b.a", "a.b", "b.a.b"], vec!["b", "b.c"]),
     ] {
         for name in yes {
             assert!(pattern(text).matches(name), "{text} should match {name:?}");
         }
         for name in no {
-            assert!(
-                !pattern(text).matches(name),
-                "{text} should not match {name:?}"
-            );
+            assert!(!pattern(text).matches(name), "{text} should not match {name:?}");
         }
     }
 }
@@ -91,10 +64,7 @@ fn each_wildcard_matches_what_the_grammar_says() {
 #[test]
 fn each_fault_is_named_with_its_place() {
     use PatternError::*;
-    let partial = |segment: &str, offset| PartialWildcard {
-        segment: segment.into(),
-        offset,
-    };
+    let partial = |segment: &str, offset| PartialWildcard { segment: segment.into(), offset };
     for (text, error) in [
         ("", Empty),
         (".", EmptySegment { offset: 0 }),
@@ -105,27 +75,9 @@ fn each_fault_is_named_with_its_place() {
         ("ord*", partial("ord*", 0)),
         ("a.*b.c", partial("*b", 2)),
         ("a.***", partial("***", 2)),
-        (
-            "a.b c",
-            ForbiddenCharacter {
-                character: ' ',
-                offset: 3,
-            },
-        ),
-        (
-            "a.é*",
-            ForbiddenCharacter {
-                character: 'é',
-                offset: 2,
-            },
-        ),
-        (
-            "a\n",
-            ForbiddenCharacter {
-                character: '\n',
-                offset: 1,
-            },
-        ),
+        ("a.b c", ForbiddenCharacter { character: ' ', offset: 3 }),
+        ("a.é*", ForbiddenCharacter { character: 'é', offset: 2 }),
+        ("a\n", ForbiddenCharacter { character: '\n', offset: 1 }),
     ] {
         assert_eq!(Pattern::new(text), Err(error), "{text:?}");
     }
@@ -146,22 +98,10 @@ fn a_segment_holds_ascii_letters_digits_underscore_and_dash() {
 fn limits_hold_to_the_byte_and_to_the_segment() {
     let bytes = |count: usize| "a".repeat(count);
     assert!(Pattern::new(&bytes(1024)).is_ok());
-    assert_eq!(
-        Pattern::new(&bytes(1025)),
-        Err(PatternError::TooLong {
-            bytes: 1025,
-            bytes_max: 1024
-        })
-    );
+    assert_eq!(Pattern::new(&bytes(1025)), Err(PatternError::TooLong { bytes: 1025, bytes_max: 1024 }));
     let segments = |count: usize| vec!["*"; count].join(".");
     assert!(Pattern::new(&segments(64)).is_ok());
-    assert_eq!(
-        Pattern::new(&segments(65)),
-        Err(PatternError::TooManySegments {
-            segments: 65,
-            segments_max: 64
-        })
-    );
+    assert_eq!(Pattern::new(&segments(65)), Err(PatternError::TooManySegments { segments: 65, segments_max: 64 }));
 }
 
 #[test]
@@ -169,24 +109,15 @@ fn the_longest_pattern_uses_its_last_state() {
     for last in ["a", "*", "**"] {
         let text = [vec!["a"; 63], vec![last]].concat().join(".");
         assert!(pattern(&text).matches(&["a"; 64].join(".")), "{text}");
-        assert_eq!(
-            pattern(&text).matches(&["a"; 63].join(".")),
-            last == "**",
-            "{text}"
-        );
-        assert_eq!(
-            pattern(&text).matches(&["a"; 65].join(".")),
-            last == "**",
-            "{text}"
-        );
+        assert_eq!(pattern(&text).matches(&["a"; 63].join(".")), last == "**", "{text}");
+        assert_eq!(pattern(&text).matches(&["a"; 65].join(".")), last == "**", "{text}");
     }
 }
 
 #[test]
 fn a_pattern_is_its_text() {
     let texts = ["*", "**", "**.**", "a", "a.*"];
-    let distinct: std::collections::HashSet<Pattern> =
-        texts.iter().map(|text| pattern(text)).collect();
+    let distinct: std::collections::HashSet<Pattern> = texts.iter().map(|text| pattern(text)).collect();
     assert_eq!(distinct.len(), texts.len());
     for text in texts {
         let parsed: Pattern = text.parse().unwrap();
@@ -216,10 +147,7 @@ fn hostile_patterns_cost_at_most_segments_times_states() {
     // The last segment refuses most of them, after everything before it matched.
     let name_segments = 1_000;
     let name = ["a"; 999].join(".") + ".c";
-    let mut costs: Vec<usize> = hostile
-        .iter()
-        .map(|pattern| visits(pattern, &name))
-        .collect();
+    let mut costs: Vec<usize> = hostile.iter().map(|pattern| visits(pattern, &name)).collect();
     costs.sort_unstable();
     let (median, worst) = (costs[costs.len() / 2], costs[costs.len() - 1]);
     let states_max = Pattern::SEGMENTS_MAX + 1;
