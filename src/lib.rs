@@ -4,3 +4,7 @@ mod event;
 mod metrics;
 mod routing;
 mod sync;
+
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod node;
