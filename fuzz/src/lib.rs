@@ -1,1 +1,3 @@
 //! Models and oracles behind the fuzz targets.
+
+pub mod ingress;
