@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 /// # Panics
 /// When `parse` or `write_line` breaks a promise.
 pub fn check(data: &[u8]) {
-    let Some((&choice, line)) = data.split_first() else { return };
+    let Some((&choice, line)) = data.split_first() else {
+        return;
+    };
     let rules = Rules {
         type_field: (choice & 1 != 0).then(|| "kind".to_owned()),
         priority_field: (choice & 2 != 0).then(|| "level".to_owned()),
@@ -31,9 +33,19 @@ pub fn check(data: &[u8]) {
         }
         (Ok(event), None) => panic!("the plain reading refuses what was read as {event:?}"),
         // What a value no longer shows: its text said something twice, or too much.
-        (Err(IngressError::Duplicate { .. } | IngressError::TooManyMembers { .. } | IngressError::TooLong { .. }), _) => {}
+        (
+            Err(
+                IngressError::Duplicate { .. }
+                | IngressError::TooManyMembers { .. }
+                | IngressError::TooLong { .. },
+            ),
+            _,
+        ) => {}
         (Err(error), Some(meaning)) => panic!("refused with \"{error}\", but it means {meaning:?}"),
-        (Err(error), None) => assert!(!error.to_string().chars().any(char::is_control), "{error:?}"),
+        (Err(error), None) => assert!(
+            !error.to_string().chars().any(char::is_control),
+            "{error:?}"
+        ),
     }
 }
 
@@ -52,7 +64,9 @@ fn members_of(event: &Ingress<'_>) -> Map<String, Value> {
         ("causationid", event.causation_id.as_deref()),
         ("traceparent", event.trace_parent.as_deref()),
     ];
-    let texts = texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text?))));
+    let texts = texts
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), json!(text?))));
     let extensions = event.extensions.iter().map(|(name, value)| {
         let value = match value {
             Attribute::Text(text) => json!(text),
@@ -67,7 +81,10 @@ fn members_of(event: &Ingress<'_>) -> Map<String, Value> {
     }
     let (name, data) = match &event.data {
         DataRef::Absent => return members,
-        DataRef::Json(raw) => ("data", serde_json::from_str(raw).expect("data is a value of its own")),
+        DataRef::Json(raw) => (
+            "data",
+            serde_json::from_str(raw).expect("data is a value of its own"),
+        ),
         DataRef::Text(text) => ("data, text", json!(text)),
         DataRef::Bytes(bytes) => ("data, bytes", json!(bytes)),
     };
@@ -100,14 +117,22 @@ fn pass_on(event: &Ingress<'_>, mut meaning: Map<String, Value>) {
     };
     let mut line = Vec::new();
     out.write_line(&mut line);
-    assert_eq!(line.iter().position(|byte| b"\n\r".contains(byte)), Some(line.len() - 1), "one line");
+    assert_eq!(
+        line.iter().position(|byte| b"\n\r".contains(byte)),
+        Some(line.len() - 1),
+        "one line"
+    );
 
     let rules = Rules::default();
     let again = parse(&line, &rules).expect("what goes out is a CloudEvent");
-    meaning.entry("id").or_insert_with(|| json!("made by the bus"));
+    meaning
+        .entry("id")
+        .or_insert_with(|| json!("made by the bus"));
     meaning.entry("priority").or_insert_with(|| json!("normal"));
     if meaning.contains_key("data, bytes") {
-        meaning.entry("datacontenttype").or_insert_with(|| json!("application/octet-stream"));
+        meaning
+            .entry("datacontenttype")
+            .or_insert_with(|| json!("application/octet-stream"));
     }
     assert_eq!(members_of(&again), meaning);
 }
@@ -117,7 +142,9 @@ fn meaning(whole: Value, rules: &Rules) -> Option<Map<String, Value>> {
     if depth(&whole) > DEPTH_MAX {
         return None;
     }
-    let Value::Object(members) = &whole else { return None };
+    let Value::Object(members) = &whole else {
+        return None;
+    };
     let get = |name: &str| members.get(name).filter(|value| !value.is_null());
     let mut meaning = Map::new();
 
@@ -133,8 +160,14 @@ fn meaning(whole: Value, rules: &Rules) -> Option<Map<String, Value>> {
 
     if let (Some(field), None) = (&rules.type_field, get("specversion")) {
         let event_type = type_made_of(get(field)?.as_str()?);
-        meaning.insert("type".to_owned(), is_type(&event_type).then(|| json!(event_type))?);
-        if let Some(source) = get("source").and_then(printable).filter(|source| !source.is_empty()) {
+        meaning.insert(
+            "type".to_owned(),
+            is_type(&event_type).then(|| json!(event_type))?,
+        );
+        if let Some(source) = get("source")
+            .and_then(printable)
+            .filter(|source| !source.is_empty())
+        {
             meaning.insert("source".to_owned(), json!(source));
         }
         meaning.insert("data".to_owned(), whole);
@@ -154,8 +187,8 @@ fn meaning(whole: Value, rules: &Rules) -> Option<Map<String, Value>> {
             "specversion" | "priority" | "data" | "data_base64" | "subscription" => continue,
             _ if value.is_null() && is_attribute(name) => continue,
             "time" => json!(unix_ns(value.as_str()?)?),
-            "id" | "type" | "source" | "subject" | "dataschema" | "datacontenttype" | "correlationid"
-            | "causationid" | "traceparent" => {
+            "id" | "type" | "source" | "subject" | "dataschema" | "datacontenttype"
+            | "correlationid" | "causationid" | "traceparent" => {
                 json!(printable(value).filter(|text| !text.is_empty())?)
             }
             _ if !is_attribute(name) => return None,
@@ -169,18 +202,25 @@ fn meaning(whole: Value, rules: &Rules) -> Option<Map<String, Value>> {
         meaning.insert(name.clone(), value);
     }
 
-    let is_text = get("datacontenttype").is_some_and(|media| !is_json(media.as_str().unwrap_or_default()));
+    let is_text =
+        get("datacontenttype").is_some_and(|media| !is_json(media.as_str().unwrap_or_default()));
     match (members.get("data"), members.get("data_base64")) {
         (Some(_), Some(_)) => return None,
         (None, None) => {}
         (Some(data), None) => {
-            let form = if is_text && data.is_string() { "data, text" } else { "data" };
+            let form = if is_text && data.is_string() {
+                "data, text"
+            } else {
+                "data"
+            };
             meaning.insert(form.to_owned(), data.clone());
         }
         (None, Some(data)) => {
             meaning.insert("data, bytes".to_owned(), json!(base64(data.as_str()?)?));
             if cloud_event {
-                meaning.entry("datacontenttype").or_insert_with(|| json!("application/json"));
+                meaning
+                    .entry("datacontenttype")
+                    .or_insert_with(|| json!("application/json"));
             }
         }
     }
@@ -188,7 +228,10 @@ fn meaning(whole: Value, rules: &Rules) -> Option<Map<String, Value>> {
 }
 
 fn is_minus_zero(value: &Value) -> bool {
-    value.is_f64() && value.as_f64().is_some_and(|float| float == 0.0 && float.is_sign_negative())
+    value.is_f64()
+        && value
+            .as_f64()
+            .is_some_and(|float| float == 0.0 && float.is_sign_negative())
 }
 
 fn depth(value: &Value) -> usize {
@@ -200,7 +243,9 @@ fn depth(value: &Value) -> usize {
 }
 
 fn printable(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| !text.chars().any(char::is_control))
+    value
+        .as_str()
+        .filter(|text| !text.chars().any(char::is_control))
 }
 
 fn is_attribute(name: &str) -> bool {
@@ -213,20 +258,37 @@ fn in_segment(c: char) -> bool {
 
 fn is_type(text: &str) -> bool {
     let segments: Vec<&str> = text.split('.').collect();
-    text.len() <= 255 && segments.len() <= 64 && segments.iter().all(|s| !s.is_empty() && s.chars().all(in_segment))
+    text.len() <= 255
+        && segments.len() <= 64
+        && segments
+            .iter()
+            .all(|s| !s.is_empty() && s.chars().all(in_segment))
 }
 
 fn type_made_of(text: &str) -> String {
     let segment = |segment: &str| match segment {
         "" => "-".to_owned(),
-        segment => segment.chars().map(|c| if in_segment(c) { c } else { '-' }).collect(),
+        segment => segment
+            .chars()
+            .map(|c| if in_segment(c) { c } else { '-' })
+            .collect(),
     };
-    text.split('.').map(segment).collect::<Vec<String>>().join(".")
+    text.split('.')
+        .map(segment)
+        .collect::<Vec<String>>()
+        .join(".")
 }
 
 fn is_json(content_type: &str) -> bool {
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    media_type.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
+    let media_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    media_type
+        .split_once('/')
+        .is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
 }
 
 /// RFC 4648 with padding, bit by bit.
@@ -252,15 +314,25 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 fn unix_ns(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| {
         let digits = text.get(range)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i128>().ok())?
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse::<i128>().ok())?
     };
-    let at = |place: usize, wanted: &str| text.get(place..=place).filter(|found| wanted.contains(found)).map(|_| ());
+    let at = |place: usize, wanted: &str| {
+        text.get(place..=place)
+            .filter(|found| wanted.contains(found))
+            .map(|_| ())
+    };
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     for (place, wanted) in [(4, "-"), (7, "-"), (10, "Tt"), (13, ":"), (16, ":")] {
         at(place, wanted)?;
     }
-    let zone = text.get(19..)?.find(|c: char| c != '.' && !c.is_ascii_digit())? + 19;
+    let zone = text
+        .get(19..)?
+        .find(|c: char| c != '.' && !c.is_ascii_digit())?
+        + 19;
     let nanoseconds = match zone - 19 {
         0 => 0,
         1 | 11.. => return None,
@@ -287,14 +359,23 @@ fn unix_ns(text: &str) -> Option<i64> {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    if !(1..=12).contains(&month) || !(1..=days_in(month)).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=12).contains(&month)
+        || !(1..=days_in(month)).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
-    let days = (1677..year).map(|year| 365 + i128::from(leap(year))).sum::<i128>()
+    let days = (1677..year)
+        .map(|year| 365 + i128::from(leap(year)))
+        .sum::<i128>()
         + (1..month).map(days_in).sum::<i128>()
         + day
         - 1
         - 107_015; // Days from 1677-01-01 to 1970-01-01.
     let seconds = days * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second.min(59);
-    (1677..=2262).contains(&year).then(|| i64::try_from(seconds * 1_000_000_000 + nanoseconds).ok())?
+    (1677..=2262)
+        .contains(&year)
+        .then(|| i64::try_from(seconds * 1_000_000_000 + nanoseconds).ok())?
 }

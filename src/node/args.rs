@@ -7,7 +7,12 @@ use super::ingress::{LINE_BYTES_MAX, Rules};
 
 /// An event bus on the command line.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "ringmain", version, arg_required_else_help = true)]
+#[command(
+    name = "ringmain",
+    bin_name = "ringmain",
+    version,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -16,23 +21,23 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Clone, Subcommand)]
-#[non_exhaustive]
 pub enum Command {
     /// Publish every line of stdin as an event and write what is delivered to stdout
+    ///
+    /// A line is a JSON object: a CloudEvent (it has `specversion`), the short form
+    /// {"type": .., "data": ..}, or, with --type, JSON of any shape. Each --on is one subscription; a
+    /// delivered event is one line of CloudEvents 1.0 JSON with the attributes `priority` and
+    /// `subscription`, in order for each subscription and priority. Nothing is dropped: while a
+    /// subscription is behind, reading stdin waits. A summary goes to stderr at the end.
+    #[command(after_long_help = EXAMPLES, after_help = "`ringmain pipe --help` has examples.")]
     Pipe(Pipe),
 }
 
-/// Publish every line of stdin as an event and write what is delivered to stdout.
-///
-/// A line is a JSON object: a CloudEvent (it has `specversion`), the short form
-/// {"type": .., "data": ..}, or, with --type, JSON of any shape.
-/// Each --on is one subscription; a delivered event is one line of CloudEvents 1.0 JSON with the
-/// attributes `priority` and `subscription`. Nothing is dropped: when a subscription is slow, reading
-/// stdin waits for it. A summary goes to stderr at the end.
+/// The flags of `ringmain pipe`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES, after_help = "`ringmain pipe --help` has examples.")]
 pub struct Pipe {
-    /// Subscribe to the types that match PATTERN: `*` is one segment, `**` any number; may be repeated
+    /// Subscribe to the types that match PATTERN: `*` is one segment, `**` any number, a lone `*`
+    /// everything; may be repeated
     #[arg(long, value_name = "PATTERN", default_value = "**")]
     pub on: Vec<String>,
 
@@ -254,6 +259,8 @@ mod tests {
         assert_eq!(help.kind(), ErrorKind::DisplayHelp);
         let help = help.to_string();
         for part in [
+            "Usage: ringmain pipe [OPTIONS]",
+            "A line is a JSON object",
             "--on <PATTERN>",
             "[default: **]",
             "--type <FIELD>",

@@ -235,7 +235,7 @@ fn a_plain_line_is_borrowed() {
 }
 
 /// Every malformed line below, with the message it must give.
-const MALFORMED: [(&str, &str); 53] = [
+const MALFORMED: [(&str, &str); 54] = [
     ("", "not usable JSON at byte 1: a value is expected"),
     ("hello", "not usable JSON at byte 1: a value is expected"),
     (
@@ -315,6 +315,10 @@ const MALFORMED: [(&str, &str); 53] = [
     (
         r#"{"type":"a","source":"a\nb"}"#,
         "`source` has the control character '\\n'; remove it",
+    ),
+    (
+        "{\"type\":\"a\",\"subject\":\"\u{7f}\"}",
+        "`subject` has the control character '\\u{7f}'; remove it",
     ),
     (
         r#"{"type":"a","subject":""}"#,
