@@ -380,4 +380,6 @@ fn is_json(content_type: &str) -> bool {
 }
 
 #[cfg(test)]
+mod malformed;
+#[cfg(test)]
 mod tests;
