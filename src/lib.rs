@@ -47,3 +47,7 @@ pub use event::{
 pub use metrics::LatencySummary;
 pub use routing::{Filter, Pattern, PatternError};
 pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
+
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod node;

@@ -1,0 +1,277 @@
+//! The flags of the command line, and the help that teaches them.
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::ingress::{LINE_BYTES_MAX, Rules};
+
+/// An event bus on the command line.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ringmain", bin_name = "ringmain", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Publish every line of stdin as an event and write what is delivered to stdout
+    ///
+    /// A line is a JSON object: a CloudEvent (it has `specversion`), the short form
+    /// {"type": .., "data": ..}, or, with --type, JSON of any shape. Each --on is one subscription; a
+    /// delivered event is one line of CloudEvents 1.0 JSON with the attributes `priority` and
+    /// `subscription`, in order for each subscription and priority. Nothing is dropped: while a
+    /// subscription is behind, reading stdin waits. A summary goes to stderr at the end.
+    #[command(after_long_help = EXAMPLES, after_help = "`ringmain pipe --help` has examples.")]
+    Pipe(Pipe),
+}
+
+/// The flags of `ringmain pipe`.
+#[derive(Debug, Clone, Args)]
+pub struct Pipe {
+    /// Subscribe to the types that match PATTERN: `*` is one segment, `**` any number, a lone `*`
+    /// everything; may be repeated
+    #[arg(long, value_name = "PATTERN", default_value = "**")]
+    pub on: Vec<String>,
+
+    /// Take any JSON object as data and the text of its member FIELD as its type, unfit characters made `-`
+    #[arg(long = "type", value_name = "FIELD")]
+    pub type_field: Option<String>,
+
+    /// Take the priority from the member FIELD of every line: critical, high, normal or low [default:
+    /// `priority` where a line has it, else normal]
+    #[arg(long, value_name = "FIELD")]
+    pub priority_field: Option<String>,
+
+    /// Name the source of lines that do not name their own
+    #[arg(long, value_name = "NAME", default_value = "pipe", value_parser = NonEmptyStringValueParser::new())]
+    pub source: String,
+
+    /// Run this many worker threads, 1 to 64 [default: the allowed cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub workers: Option<u8>,
+
+    /// What a worker does while it has nothing to do
+    #[arg(long, value_name = "STRATEGY", value_enum, default_value_t)]
+    pub idle: Idle,
+
+    /// Let this many events wait in each priority before reading stdin waits
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub capacity: u32,
+
+    /// Write no events to stdout, only the summary to stderr
+    #[arg(long)]
+    pub quiet: bool,
+
+    /// Write the summary as a table, or as JSON on the last line of stderr
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub summary: SummaryForm,
+
+    /// Stop at the first malformed line with exit code 2, instead of naming it on stderr and going on
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// What a worker does while it has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Idle {
+    /// Poll without a pause: the lowest latency, one whole core for each worker
+    BusySpin,
+    /// Poll, offering the core to others in between
+    Yield,
+    /// Poll less and less often
+    Backoff,
+    /// Sleep until an event is published: no CPU, the highest latency
+    Park,
+    /// Spin briefly, then yield, then sleep
+    #[default]
+    Adaptive,
+}
+
+/// How the summary is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SummaryForm {
+    /// Aligned, with units, for people
+    #[default]
+    Table,
+    /// One line, latencies in nanoseconds, for programs
+    Json,
+}
+
+impl Pipe {
+    /// How these flags ask for lines to be read.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            source: self.source.clone(),
+            type_field: self.type_field.clone(),
+            priority_field: self.priority_field.clone(),
+            line_bytes_max: LINE_BYTES_MAX,
+        }
+    }
+}
+
+/// Shown by `--help`; a test runs each line through the parser.
+const EXAMPLES: &str = r#"Examples:
+  One event in, one CloudEvent out:
+    echo '{"type": "orders.placed", "data": {"id": 7}}' | ringmain pipe
+
+  Two subscriptions, each with its own lines; an event that matches both is written twice:
+    ringmain pipe --on 'orders.*' --on '**.failed' < events.ndjson
+
+  A log in JSON, its `event` member as the type and its `severity` as the priority:
+    echo '{"event": "Login failed", "severity": "high", "user": "kim"}' | ringmain pipe --type event --priority-field severity
+
+  How fast, without output; the last line of stderr is JSON:
+    ringmain pipe --quiet --summary json --idle busy-spin < events.ndjson
+
+  In a build: stop at the first malformed line with exit code 2:
+    ringmain pipe --strict --quiet < events.ndjson
+
+Lines:
+  A line is UTF-8, at most 1 MiB of data, nested at most 64 deep, no member twice. A malformed line is
+  named on stderr by its number and counted, and the rest goes on. Blank lines are skipped. A type is
+  dotted segments of letters, digits, `_` and `-`.
+
+Exit codes:
+  0  all lines were read; malformed ones, if any, are in the summary
+  2  wrong flags, or a malformed line under --strict"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ingress;
+    use crate::node::level::Level;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn pipe(flags: &[&str]) -> Result<Pipe, clap::Error> {
+        let words = ["ringmain", "pipe"].iter().chain(flags);
+        Cli::try_parse_from(words).map(|Cli { command: Command::Pipe(pipe) }| pipe)
+    }
+
+    /// The words of a shell line whose only quotes are single.
+    fn words(line: &str) -> Vec<String> {
+        line.split('\'')
+            .enumerate()
+            .flat_map(|(at, piece)| match at % 2 {
+                1 => vec![piece.to_owned()],
+                _ => piece.split_whitespace().map(str::to_owned).collect(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let pipe = pipe(&[]).expect("no flag is required");
+        assert_eq!(pipe.on, ["**"]);
+        assert_eq!(pipe.rules(), Rules::default());
+        assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (None, 10_000, Idle::Adaptive));
+        assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (false, false, SummaryForm::Table));
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let flags = "--on a.* --on b --type kind --priority-field level --source web --workers 3 --idle park \
+                     --capacity 5 --quiet --summary json --strict";
+        let pipe = pipe(&flags.split_whitespace().collect::<Vec<_>>()).expect("all are known");
+        assert_eq!(pipe.on, ["a.*", "b"]);
+        assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, Idle::Park));
+        assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (true, true, SummaryForm::Json));
+        let Rules { source, type_field, priority_field, .. } = pipe.rules();
+        assert_eq!(
+            (source.as_str(), type_field.as_deref(), priority_field.as_deref()),
+            ("web", Some("kind"), Some("level"))
+        );
+    }
+
+    #[test]
+    fn the_idle_strategies_have_the_documented_names() {
+        for (name, idle) in [
+            ("busy-spin", Idle::BusySpin),
+            ("yield", Idle::Yield),
+            ("backoff", Idle::Backoff),
+            ("park", Idle::Park),
+            ("adaptive", Idle::Adaptive),
+        ] {
+            assert_eq!(pipe(&["--idle", name]).expect(name).idle, idle);
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_exit_code_2() {
+        for flags in [
+            ["--workers", "0"],
+            ["--workers", "65"],
+            ["--capacity", "0"],
+            ["--idle", "sleep"],
+            ["--summary", "xml"],
+            ["--source", ""],
+            ["--no-such-flag", "1"],
+        ] {
+            assert_eq!(pipe(&flags).expect_err("refused").exit_code(), 2, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn help_shows_every_flag_with_its_default_and_the_examples() {
+        let help = pipe(&["--help"]).expect_err("help ends the parse");
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+        let help = help.to_string();
+        for part in [
+            "Usage: ringmain pipe [OPTIONS]",
+            "A line is a JSON object",
+            "--on <PATTERN>",
+            "[default: **]",
+            "--type <FIELD>",
+            "--priority-field <FIELD>",
+            "--source <NAME>",
+            "[default: pipe]",
+            "--workers <N>",
+            "[default: the allowed cores, at most 4]",
+            "--idle <STRATEGY>",
+            "[default: adaptive]",
+            "--capacity <N>",
+            "[default: 10000]",
+            "--quiet",
+            "--summary <FORM>",
+            "[default: table]",
+            "--strict",
+            "Examples:",
+        ] {
+            assert!(help.contains(part), "{part} is missing in\n{help}");
+        }
+    }
+
+    #[test]
+    fn version_is_the_package_version() {
+        let version = Cli::try_parse_from(["ringmain", "--version"]).expect_err("version ends the parse");
+        assert_eq!(version.to_string(), concat!("ringmain ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+
+    #[test]
+    fn every_example_in_the_help_works() {
+        let mut events = Vec::new();
+        let mut commands = 0;
+        for line in EXAMPLES.lines().filter(|line| line.contains("ringmain pipe")) {
+            let (input, command) = line.split_once("ringmain pipe").expect("just seen");
+            let command = command.split('<').next().unwrap_or_default();
+            let flags = words(command);
+            let pipe = pipe(&flags.iter().map(String::as_str).collect::<Vec<_>>()).expect(line);
+            commands += 1;
+            if let Some(event) = words(input).iter().find(|word| word.starts_with('{')) {
+                let rules = pipe.rules();
+                let event = ingress::parse(event.as_bytes(), &rules).expect(line);
+                events.push((event.event_type.into_owned(), event.priority));
+            }
+        }
+        assert_eq!(commands, 5);
+        assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Level::High))]);
+    }
+}
