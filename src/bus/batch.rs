@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::event::{Encode, EventId, Header, Priority};
 use crate::ring::{Block, Frame, Rest};
 
-use super::publisher::lane_full;
+use super::publisher::{Part, lane_full};
 use super::{Outgoing, PublishError, Publisher, Subject};
 
 /// A batch being collected. Events are encoded when they are added; nothing is published before [`publish`](Self::publish).
@@ -89,14 +89,12 @@ impl<'p> Batch<'p> {
         if event != self.priority {
             return Err(PublishError::MixedPriority { batch: self.priority, event });
         }
-        let publisher = outgoing.prepare_for_batch(&topic, &payload)?;
-        let Some((header, block, bytes)) = publisher.take_prepared() else { return Err(PublishError::Encode) };
+        let Part { header, block, rest } = outgoing.into_part(&topic, &payload)?;
         let place = match block {
             Some(block) => Place::Block(block),
             None => {
-                // Payloads keep their alignment within the slot: the ring copies them as they are.
                 let at = self.bytes.len();
-                self.bytes.extend_from_slice(bytes);
+                self.bytes.extend_from_slice(rest);
                 Place::Inline(at)
             }
         };
@@ -148,7 +146,6 @@ fn once(
     let place = publisher.place();
     let counts = &engine.publishers[place].counts;
     if !engine.enter(place) {
-        counts.shutting_down.add(1);
         return Err(PublishError::ShuttingDown);
     }
     let lane = priority.lane();

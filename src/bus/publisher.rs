@@ -332,7 +332,8 @@ impl Publisher {
             sources: AHashMap::new(),
             prepared: None,
             stamp: 0,
-            unstamped: 0,
+            // So that the first event is stamped, whatever the policy.
+            unstamped: u32::MAX - 1,
             laggards_at: engine.claimed(),
             shared,
         })
@@ -550,71 +551,87 @@ impl Publisher {
         })
     }
 
-    /// Encodes an event into the scratch or a block. Nothing is claimed, so user code may fail or panic here.
-    fn prepare<S: Subject<P>, P: Encode>(
+    /// Copies the envelope's fields to the front of the scratch, where they fit. Returns their length.
+    #[cold]
+    fn place_extension(&mut self, type_id: u32, name: &str) -> Result<usize, PublishError> {
+        if type_id == 0 {
+            self.extension.text(Tag::TypeName, "topic", name, crate::event::NAME_BYTES_MAX);
+        }
+        let extension = self.extension.finish().map_err(PublishError::Envelope)?;
+        if let Some(place) = self.scratch.get_mut(..extension.len()) {
+            place.copy_from_slice(extension);
+        }
+        Ok(extension.len())
+    }
+
+    /// Encodes an event into a block.
+    #[cold]
+    fn encode_large<P: Encode>(
+        &mut self,
+        payload: &P,
+        extension_bytes: usize,
+        bytes: usize,
+    ) -> Result<(usize, Block), PublishError> {
+        let max = self.shared.settings.payload_bytes_max;
+        if bytes > max {
+            return Err(PublishError::TooLarge { bytes, max });
+        }
+        let mut block = self.take_block(extension_bytes + bytes)?;
+        let (front, room) = block.bytes_mut().split_at_mut(extension_bytes);
+        if extension_bytes > 0 {
+            front.copy_from_slice(self.extension.finish().map_err(PublishError::Envelope)?);
+        }
+        match payload.encode(room, &mut self.arena) {
+            Ok(bytes) if bytes <= max => Ok((bytes, block)),
+            Ok(bytes) | Err(EncodeFault::Needs(bytes)) => Err(PublishError::TooLarge { bytes, max }),
+            Err(EncodeFault::Refused) => Err(PublishError::Encode),
+        }
+    }
+
+    /// Encodes an event: a short one into the scratch, a long one into a block. Nothing is claimed, so user code may
+    /// fail or panic here.
+    #[inline]
+    fn encode<S: Subject<P>, P: Encode>(
         &mut self,
         topic: &S,
         payload: &P,
         envelope: &Envelope,
-    ) -> Result<(), PublishError> {
-        self.prepared = None;
+    ) -> Result<(Header, Option<Block>), PublishError> {
         let type_id = self.resolve(topic)?;
-        if type_id == 0 {
-            self.extension.text(Tag::TypeName, "topic", topic.name(), crate::event::NAME_BYTES_MAX);
-        }
-        let extension_bytes = if self.extension.is_empty() {
-            0
-        } else {
-            let extension = self.extension.finish().map_err(PublishError::Envelope)?;
-            if let Some(place) = self.scratch.get_mut(..extension.len()) {
-                place.copy_from_slice(extension);
-            }
-            extension.len()
-        };
-        let max = self.shared.settings.payload_bytes_max;
+        let extension_bytes =
+            if type_id != 0 && self.extension.is_empty() { 0 } else { self.place_extension(type_id, topic.name())? };
         let room = self.scratch.get_mut(extension_bytes..).unwrap_or(&mut []);
-        let mut block = None;
-        let encoded = match payload.encode(room, &mut self.arena) {
-            Err(EncodeFault::Needs(bytes)) if bytes <= max => {
-                let taken = block.insert(self.take_block(extension_bytes + bytes)?);
-                let room = taken.bytes_mut();
-                if extension_bytes > 0 {
-                    let extension = self.extension.finish().map_err(PublishError::Envelope)?;
-                    room[..extension_bytes].copy_from_slice(extension);
-                }
-                payload.encode(&mut room[extension_bytes..], &mut self.arena)
+        let (bytes, block) = match payload.encode(room, &mut self.arena) {
+            Ok(bytes) if bytes <= self.shared.settings.payload_bytes_max => (bytes, None),
+            Ok(bytes) => {
+                return Err(PublishError::TooLarge { bytes, max: self.shared.settings.payload_bytes_max });
             }
-            encoded => encoded,
-        };
-        let payload_bytes = match encoded {
-            Ok(bytes) if bytes <= max => bytes,
-            Ok(bytes) | Err(EncodeFault::Needs(bytes)) => return Err(PublishError::TooLarge { bytes, max }),
+            Err(EncodeFault::Needs(bytes)) => {
+                let (bytes, block) = self.encode_large(payload, extension_bytes, bytes)?;
+                (bytes, Some(block))
+            }
             Err(EncodeFault::Refused) => return Err(PublishError::Encode),
         };
         let mut header = self.header(envelope, type_id, extension_bytes);
-        header.payload_bytes = payload_bytes as u32;
+        header.payload_bytes = bytes as u32;
         header.encoding = payload.encoding() as u8;
         header.flags |= payload.flags();
-        self.prepared = Some(Prepared { header, priority: envelope.priority, block, due: envelope.due });
-        Ok(())
+        Ok((header, block))
     }
 
+    #[inline]
     fn header(&mut self, envelope: &Envelope, type_id: u32, extension_bytes: usize) -> Header {
-        let engine = &self.shared.engine;
-        let workers = engine.wants.workers(type_id, envelope.priority.lane());
         let stamped = match self.shared.settings.stamps {
             StampPolicy::Every => true,
             StampPolicy::OneIn(every) => {
                 self.unstamped += 1;
-                self.unstamped >= every || self.stamp == 0 || engine.parker.any_parked(workers)
+                self.unstamped >= every || self.finds_a_sleeper(type_id, envelope.priority)
             }
         };
         if stamped {
-            self.unstamped = 0;
-            self.stamp = engine.directory.clock.now();
+            self.take_stamp();
         }
-        let unix_ns = engine.directory.clock.unix_ns(self.stamp);
-        let id = envelope.id.unwrap_or_else(|| self.ids.next(unix_ns));
+        let id = envelope.id.unwrap_or_else(|| self.ids.next());
         let foreign_time = envelope.time != 0;
         Header {
             type_id,
@@ -632,60 +649,84 @@ impl Publisher {
         }
     }
 
-    /// Tries once to bring the prepared event into its lane. It stays prepared when there is no room.
+    #[inline]
+    fn finds_a_sleeper(&self, type_id: u32, priority: Priority) -> bool {
+        let engine = &self.shared.engine;
+        engine.parker.any_parked(engine.wants.workers(type_id, priority.lane()))
+    }
+
+    #[inline]
+    fn take_stamp(&mut self) {
+        let clock = &self.shared.engine.directory.clock;
+        self.unstamped = 0;
+        self.stamp = clock.now();
+        self.ids.at(clock.unix_ns(self.stamp));
+    }
+
+    /// Tries once more to bring the event that is encoded already into its lane.
+    #[cold]
     fn attempt(&mut self) -> Result<EventId, PublishError> {
+        let Some(mut prepared) = self.prepared.take() else { return Err(PublishError::Encode) };
+        let result = if prepared.due != 0 {
+            self.schedule(&mut prepared)
+        } else {
+            self.send(&prepared.header, prepared.priority, prepared.block.as_ref())
+        };
+        if matches!(&result, Err(error) if waits(error)) {
+            self.prepared = Some(prepared);
+        }
+        result
+    }
+
+    /// Brings an encoded event into its lane, from the scratch or a block.
+    #[inline]
+    fn send(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<EventId, PublishError> {
         if !self.shared.engine.enter(self.place) {
-            self.counts().shutting_down.add(1);
             return Err(PublishError::ShuttingDown);
         }
-        let result = self.attempt_inside();
+        let result = self.send_inside(header, priority, block);
         self.shared.engine.leave(self.place);
         result
     }
 
     #[inline]
-    fn attempt_inside(&mut self) -> Result<EventId, PublishError> {
-        let Some(prepared) = &self.prepared else { return Err(PublishError::Encode) };
-        let engine = &self.shared.engine;
+    fn send_inside(
+        &mut self,
+        header: &Header,
+        priority: Priority,
+        block: Option<&Block>,
+    ) -> Result<EventId, PublishError> {
+        let engine = &*self.shared.engine;
         let counts = &engine.publishers[self.place].counts;
-        let id = prepared.header.event_id();
-        if prepared.due != 0 {
-            return self.schedule();
-        }
-        let lane = prepared.priority.lane();
-        let workers = engine.wants.workers(prepared.header.type_id, lane);
+        let lane = priority.lane();
+        let workers = engine.wants.workers(header.type_id, lane);
         if workers == 0 {
             counts.unmatched.add(1);
             counts.accepted.add(1);
-            self.prepared = None;
-            return Ok(id);
+            return Ok(header.event_id());
         }
-        let limit = engine.lanes.limit();
-        if let (Priority::Low, Some(percent)) = (prepared.priority, self.policy.shed_low_above_percent) {
-            let watermark = limit * u64::from(percent) / 100;
+        if let (Priority::Low, Some(percent)) = (priority, self.policy.shed_low_above_percent) {
+            let watermark = engine.lanes.limit() * u64::from(percent) / 100;
             let depth = self.claimant.depth_if_above(lane, watermark);
             if depth > watermark {
-                counts.shed.add(1);
                 return Err(PublishError::Shed { depth, watermark });
             }
         }
-        let rest = match &prepared.block {
+        let rest = match block {
             Some(block) => Rest::Block(block, workers),
-            None => Rest::Inline(&self.scratch[..prepared.header.rest_bytes()]),
+            None => Rest::Inline(&self.scratch[..header.rest_bytes()]),
         };
-        let frame = Frame { head: prepared.header.as_bytes(), rest };
-        match self.claimant.push(lane, frame) {
+        match self.claimant.push(lane, Frame { head: header.as_bytes(), rest }) {
             Ok(sequence) => {
                 counts.routed.add(1);
                 counts.accepted.add(1);
                 engine.parker.wake(workers);
-                self.prepared = None;
                 self.wake_laggards(lane, sequence);
-                Ok(id)
+                Ok(header.event_id())
             }
             Err(full) => {
                 engine.parker.wake(engine.lanes.active());
-                Err(lane_full(prepared.priority, full))
+                Err(lane_full(priority, full))
             }
         }
     }
@@ -704,48 +745,53 @@ impl Publisher {
         }
     }
 
-    /// Hands the prepared event to the timers.
-    #[cold]
-    fn schedule(&mut self) -> Result<EventId, PublishError> {
-        let Some(mut prepared) = self.prepared.take() else { return Err(PublishError::Encode) };
+    /// Hands an encoded event to the timers.
+    fn schedule(&mut self, prepared: &mut Prepared) -> Result<EventId, PublishError> {
         let bytes = prepared.header.rest_bytes();
         let rest = match prepared.block.take() {
             Some(block) => block,
             None => {
-                let taken = self.take_block(bytes);
-                let Ok(mut block) = taken else {
-                    self.prepared = Some(prepared);
-                    return Err(PublishError::PoolExhausted { bytes });
-                };
+                let mut block = self.take_block(bytes)?;
                 block.bytes_mut()[..bytes].copy_from_slice(&self.scratch[..bytes]);
                 block
             }
         };
-        let id = prepared.header.event_id();
-        let engine = &self.shared.engine;
-        match engine.schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest }) {
-            Ok(()) => {
-                self.counts().accepted.add(1);
-                engine.parker.wake(1);
-                Ok(id)
-            }
-            Err(_) => {
-                self.counts().schedule_full.add(1);
-                Err(PublishError::ScheduleFull { max: engine.schedule.max() })
-            }
+        let engine = &*self.shared.engine;
+        if !engine.enter(self.place) {
+            return Err(PublishError::ShuttingDown);
+        }
+        let put = engine.schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest });
+        if put.is_ok() {
+            self.counts().accepted.add(1);
+            engine.parker.wake(1);
+        }
+        engine.leave(self.place);
+        match put {
+            Ok(()) => Ok(prepared.header.event_id()),
+            Err(_) => Err(PublishError::ScheduleFull { max: engine.schedule.max() }),
         }
     }
 
     /// One try of an event that may have been encoded already.
+    #[inline]
     fn once<S: Subject<P>, P: Encode>(
         &mut self,
         topic: &S,
         payload: &P,
         envelope: &Envelope,
     ) -> Result<EventId, PublishError> {
-        if self.prepared.is_none() {
-            self.prepare(topic, payload, envelope)?;
+        if self.prepared.is_some() {
+            return self.attempt();
         }
+        let (header, block) = self.encode(topic, payload, envelope)?;
+        if block.is_none() && envelope.due == 0 {
+            let result = self.send(&header, envelope.priority, None);
+            if matches!(&result, Err(error) if waits(error)) {
+                self.prepared = Some(Prepared { header, priority: envelope.priority, block, due: 0 });
+            }
+            return result;
+        }
+        self.prepared = Some(Prepared { header, priority: envelope.priority, block, due: envelope.due });
         self.attempt()
     }
 
@@ -810,26 +856,27 @@ impl Publisher {
     }
 
     /// Books a refusal, once a call.
+    #[inline]
     pub(super) fn settle<R>(&mut self, result: Result<R, PublishError>) -> Result<R, PublishError> {
-        let Err(error) = &result else { return result };
+        if let Err(error) = &result {
+            self.book(error);
+        }
+        result
+    }
+
+    #[cold]
+    fn book(&mut self, error: &PublishError) {
         self.prepared = None;
         let counts = self.counts();
         match error {
             PublishError::Full { .. } => counts.full.add(1),
             PublishError::TimedOut { .. } => counts.timed_out.add(1),
             PublishError::PoolExhausted { .. } => counts.pool_exhausted.add(1),
-            // Counted where they are found.
-            PublishError::Shed { .. } | PublishError::ShuttingDown | PublishError::ScheduleFull { .. } => {}
+            PublishError::Shed { .. } => counts.shed.add(1),
+            PublishError::ShuttingDown => counts.shutting_down.add(1),
+            PublishError::ScheduleFull { .. } => counts.schedule_full.add(1),
             _ => counts.invalid.add(1),
         }
-        result
-    }
-
-    /// Takes the encoded event out, for a batch: header, and block or bytes of the scratch.
-    pub(super) fn take_prepared(&mut self) -> Option<(Header, Option<Block>, &[u8])> {
-        let prepared = self.prepared.take()?;
-        let bytes = if prepared.block.is_some() { 0 } else { prepared.header.rest_bytes() };
-        Some((prepared.header, prepared.block, &self.scratch[..bytes]))
     }
 
     pub(super) fn claimant(&mut self) -> &mut Claimant {
@@ -1141,20 +1188,29 @@ impl fmt::Debug for Loan<'_> {
     }
 }
 
+/// An encoded event that is to be part of a batch.
+pub(super) struct Part<'p> {
+    pub(super) header: Header,
+    pub(super) block: Option<Block>,
+    /// Extension and payload, when they are not in the block.
+    pub(super) rest: &'p [u8],
+}
+
 impl<'p> Outgoing<'p> {
     /// Encodes without publishing, for a batch.
-    pub(super) fn prepare_for_batch<S: Subject<P>, P: Encode + Copy>(
+    pub(super) fn into_part<S: Subject<P>, P: Encode + Copy>(
         mut self,
         topic: &S,
         payload: &P,
-    ) -> Result<&'p mut Publisher, PublishError> {
+    ) -> Result<Part<'p>, PublishError> {
         self.checked();
-        if self.envelope.due != 0 {
-            return Err(PublishError::ScheduledInBatch);
-        }
-        let result = self.publisher.prepare(topic, payload, &self.envelope);
-        self.publisher.settle(result)?;
-        Ok(self.publisher)
+        let encoded = match self.envelope.due {
+            0 => self.publisher.encode(topic, payload, &self.envelope),
+            _ => Err(PublishError::ScheduledInBatch),
+        };
+        let (header, block) = self.publisher.settle(encoded)?;
+        let bytes = if block.is_some() { 0 } else { header.rest_bytes() };
+        Ok(Part { header, block, rest: &self.publisher.scratch[..bytes] })
     }
 
     pub(super) fn has_priority(&self) -> Priority {

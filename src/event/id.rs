@@ -84,32 +84,39 @@ impl FromStr for EventId {
 #[derive(Debug)]
 pub(crate) struct IdSource {
     state: u64,
+    /// The upper half of ids at the last time given: milliseconds, version, fraction.
+    high: u64,
 }
 
 impl IdSource {
     /// Seeded by the operating system.
     pub(crate) fn new() -> Self {
         let (high, low) = Uuid::new_v4().as_u64_pair();
-        Self { state: high ^ low.rotate_left(32) }
+        Self { state: high ^ low.rotate_left(32), high: 0x7000 }
     }
 
     /// Seeded by hand, so that a simulation repeats.
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self { state: seed }
+        Self { state: seed, high: 0x7000 }
     }
 
-    /// The next id, for an event of `unix_ns`. About 2 ns.
+    /// Sets the time of the ids to come.
     #[inline]
-    pub(crate) fn next(&mut self, unix_ns: u64) -> EventId {
+    pub(crate) fn at(&mut self, unix_ns: u64) {
+        let millis = unix_ns / 1_000_000;
+        let fraction = (unix_ns % 1_000_000) * 4096 / 1_000_000;
+        self.high = (millis << 16) | 0x7000 | fraction;
+    }
+
+    /// The next id. About 1 ns.
+    #[inline]
+    pub(crate) fn next(&mut self) -> EventId {
         // wyrand: one multiplication a number, equidistributed enough for 62 bits that only have to differ.
         self.state = self.state.wrapping_add(0xa076_1d64_78bd_642f);
         let product = u128::from(self.state) * u128::from(self.state ^ 0xe703_7ed1_a0b4_28db);
         let random = (product >> 64) as u64 ^ product as u64;
-        let millis = unix_ns / 1_000_000;
-        let fraction = (unix_ns % 1_000_000) * 4096 / 1_000_000;
-        let high = (millis << 16) | 0x7000 | fraction;
         let low = (random & (u64::MAX >> 2)) | (1 << 63);
-        EventId::from(u128::from(high) << 64 | u128::from(low))
+        EventId::from(u128::from(self.high) << 64 | u128::from(low))
     }
 }
 
@@ -124,7 +131,8 @@ mod tests {
         let mut seen = HashSet::new();
         let mut last = EventId::from_bytes([0; 16]);
         for step in 0..20_000_u64 {
-            let id = source.next(1_700_000_000_000_000_000 + step * 1_000);
+            source.at(1_700_000_000_000_000_000 + step * 1_000);
+            let id = source.next();
             let uuid = Uuid::from_bytes(*id.as_bytes());
             assert_eq!(uuid.get_version_num(), 7);
             assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
