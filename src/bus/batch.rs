@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::event::{Encode, EventId, Header, Priority};
 use crate::ring::{Block, Frame, Rest};
 
@@ -30,8 +32,11 @@ pub struct Batch<'p> {
     /// Extensions and payloads of the events that fit a slot.
     bytes: Vec<u8>,
     /// Positions in `events` that somebody wants, and the workers that do.
-    wanted: Vec<(usize, u64)>,
+    wanted: Wanted,
 }
+
+/// Small batches keep it in place.
+type Wanted = SmallVec<[(usize, u64); 32]>;
 
 #[derive(Debug)]
 struct Entry {
@@ -48,7 +53,7 @@ enum Place {
 
 impl<'p> Batch<'p> {
     pub(super) fn new(publisher: &'p mut Publisher, priority: Priority) -> Self {
-        Self { publisher, priority, events: Vec::new(), bytes: Vec::new(), wanted: Vec::new() }
+        Self { publisher, priority, events: Vec::new(), bytes: Vec::new(), wanted: Wanted::new() }
     }
 
     /// Events added so far.
@@ -139,7 +144,7 @@ fn once(
     priority: Priority,
     events: &[Entry],
     bytes: &[u8],
-    wanted: &mut Vec<(usize, u64)>,
+    wanted: &mut Wanted,
 ) -> Result<(), PublishError> {
     let shared = std::sync::Arc::clone(publisher.shared());
     let engine = &shared.engine;

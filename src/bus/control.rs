@@ -6,10 +6,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use arrayvec::ArrayVec;
 
 use crate::delivery::{Sink, SubscriptionId, SubscriptionLedger, SubscriptionState};
 use crate::metrics::RateWindow;
-use crate::ring::LANES;
+use crate::ring::{LANES, WORKERS_MAX};
 use crate::routing::PatternTrie;
 use crate::sync::owned::OwnerId;
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
@@ -228,7 +229,8 @@ impl Shared {
         } else {
             control.patterns.matches_into(name, &mut keys);
         }
-        let mut targets: Vec<Vec<Arc<SubscriptionState>>> = vec![Vec::new(); control.tables.len()];
+        let mut targets: ArrayVec<Vec<Arc<SubscriptionState>>, WORKERS_MAX> =
+            control.tables.iter().map(|_| Vec::new()).collect();
         for key in keys {
             let subscription = &control.subscriptions[&key];
             if id == 0 || subscription.filter.passes_type(name) {

@@ -29,8 +29,7 @@ const TOP: usize = CELLS - 1;
 
 /// Counts of latencies in nanoseconds, written by one thread.
 ///
-/// A value above [`VALUE_NS_MAX`] counts as that, and is counted as clamped as well. The exact sum and the
-/// exact maximum are kept beside the cells, inside the struct: keep the histograms of different writers on
+/// A value above [`VALUE_NS_MAX`] counts as that. The exact sum and the exact maximum are kept beside the cells, inside the struct: keep the histograms of different writers on
 /// different cache lines.
 ///
 /// Readers see every cell only rise, but not all cells at one moment: a snapshot taken while the writer
@@ -41,7 +40,6 @@ pub(crate) struct HistogramCells {
     sum_ns: Counter,
     /// Of the values as given (not clamped).
     max_ns: Peak,
-    clamped: Counter,
 }
 
 impl std::fmt::Debug for HistogramCells {
@@ -57,7 +55,7 @@ impl HistogramCells {
     /// memory by writing to it, as glibc's does with what it carves from a heap it already has, makes nearly
     /// all of them resident here.
     pub(crate) fn new() -> Self {
-        Self { cells: zeroed_cells(), sum_ns: Counter::default(), max_ns: Peak::default(), clamped: Counter::default() }
+        Self { cells: zeroed_cells(), sum_ns: Counter::default(), max_ns: Peak::default() }
     }
 
     /// Counts one value. Call it from the writing thread only; a second writer would lose counts.
@@ -72,7 +70,6 @@ impl HistogramCells {
         let mut counted_ns = value_ns;
         // Clamping the index, not the value, is what shows the compiler that it is in range.
         if index > TOP {
-            self.clamped.add(1);
             index = TOP;
             counted_ns = VALUE_NS_MAX;
         }
@@ -110,18 +107,14 @@ impl HistogramCells {
         self.max_ns.get()
     }
 
-    /// How many of the values were above [`VALUE_NS_MAX`].
-    pub(crate) fn clamped(&self) -> u64 {
-        self.clamped.get()
-    }
-
     /// An empty histogram of the same bounds, for [`merge_into`](Self::merge_into).
     pub(crate) fn empty_snapshot() -> Histogram<u64> {
         Histogram::new_with_bounds(1, VALUE_NS_MAX, SIGNIFICANT_DIGITS)
             .expect("1 .. 2^42 ns at two digits are bounds a histogram can have")
     }
 
-    /// What has been counted so far, as a histogram of its own. Allocates; control plane only.
+    /// What has been counted so far, as a histogram of its own.
+    #[cfg(test)]
     pub(crate) fn snapshot(&self) -> Histogram<u64> {
         let mut histogram = Self::empty_snapshot();
         self.merge_into(&mut histogram);
@@ -249,16 +242,14 @@ mod tests {
         }
 
         #[test]
-        fn count_sum_max_and_clamped_are_exact(
+        fn count_sum_and_max_are_exact(
             values in prop::collection::vec(any_value_ns(), 0..300),
         ) {
             let cells = recorded(&values);
-            let clamped = values.iter().filter(|&&value| value > VALUE_NS_MAX).count();
             let sum: u128 = values.iter().map(|&value| u128::from(value.min(VALUE_NS_MAX))).sum();
             prop_assert_eq!(cells.count(), values.len() as u64);
             prop_assert_eq!(cells.sum_ns(), sum);
             prop_assert_eq!(cells.max_ns(), values.iter().copied().max().unwrap_or(0));
-            prop_assert_eq!(cells.clamped(), clamped as u64);
         }
 
         #[test]
@@ -307,9 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn values_beyond_the_top_are_clamped_and_counted() {
+    fn values_beyond_the_top_count_as_the_top() {
         let cells = recorded(&[VALUE_NS_MAX, VALUE_NS_MAX + 1, u64::MAX]);
-        assert_eq!(cells.clamped(), 2);
         assert_eq!(cells.count(), 3);
         assert_eq!(cells.cells[TOP].get(), 3);
         assert_eq!(cells.max_ns(), u64::MAX);
