@@ -1,10 +1,49 @@
-//! ringmain: an event bus to embed in latency-sensitive processes.
+//! An event bus to embed in latency-sensitive processes: pinned workers, one lock-free lane a priority, events read in
+//! place.
+//!
+//! **Set up** with [`Bus::builder`]; every setting has a default and a limit.
+//! **Publish** through a [`Publisher`], one a thread or task: typed events under a [`Topic`], dynamic ones under a name with a
+//! [`Payload`].
+//! **Receive** through [`Bus::subscribe`]: a closure or [`Handler`] on the worker, one on a thread of its own, or a
+//! [`Mailbox`] to pull from, blocking or async.
+//! **Shut down** with [`Bus::shutdown`], which delivers what was accepted and says what was left.
+//!
+//! ```
+//! use ringmain::{Bus, Priority, Topic};
+//! use rkyv::{Archive, Serialize};
+//!
+//! #[derive(Archive, Serialize)]
+//! struct OrderPlaced { id: u64, cents: u64 }
+//!
+//! const ORDER_PLACED: Topic<OrderPlaced> = Topic::new("orders.placed");
+//!
+//! let bus = Bus::builder().workers(2).build()?;
+//! let _revenue = bus
+//!     .subscribe(ORDER_PLACED)
+//!     .named("revenue")
+//!     .handle(|order, meta| println!("{} {}: {}", meta.sequence(), order.id, order.cents))?;
+//!
+//! let mut publisher = bus.publisher()?;
+//! publisher.publish(ORDER_PLACED, &OrderPlaced { id: 7, cents: 1_999 })?;
+//! publisher.at(Priority::Critical).publish(ORDER_PLACED, &OrderPlaced { id: 8, cents: 50 })?;
+//!
+//! let report = bus.shutdown()?;
+//! assert!(report.is_clean());
+//! # Ok::<(), ringmain::Error>(())
+//! ```
+//!
+//! [`guide`] has the long prose: a tour of the source, what is promised, the memory model, operations, a glossary.
+//!
+//! # Features
+//!
+//! `daemon` adds the command `ringmain`. Without features only what the bus itself needs is pulled in.
 
 mod bus;
 mod clock;
 mod delivery;
 mod error;
 mod event;
+pub mod guide;
 mod metrics;
 pub mod prelude;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
@@ -51,3 +90,8 @@ pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod node;
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,22 @@
+//! The long prose: read it here, or as Markdown beside the source.
+
+#[doc = include_str!("tour.md")]
+pub mod tour {}
+
+#[doc = include_str!("guarantees.md")]
+pub mod guarantees {}
+
+#[doc = include_str!("memory_model.md")]
+pub mod memory_model {}
+
+#[doc = include_str!("verification.md")]
+pub mod verification {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
