@@ -1,6 +1,7 @@
 //! The control plane: subscriptions, routing tables and publisher places, under one lock that no event ever meets.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -70,6 +71,8 @@ pub(crate) struct Control {
     /// The books of subscriptions that are gone.
     pub(super) ended: SubscriptionLedger,
     pub(super) ended_unbalanced: u64,
+    /// Topics beyond `types_max` have been met, and id 0 leads to every subscription.
+    overflowing: bool,
     /// One bit a free publisher place.
     free_publishers: u64,
     pub(super) threads: Option<WorkerThreads>,
@@ -100,6 +103,7 @@ impl Control {
             ending: Vec::new(),
             ended: SubscriptionLedger::default(),
             ended_unbalanced: 0,
+            overflowing: false,
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
             handler_threads: Vec::new(),
@@ -208,7 +212,6 @@ impl Shared {
         self.engine.parker.wake(1 << worker);
         let stopped = || self.engine.phase() == crate::worker::Phase::Stopped;
         let done = self.wait_until(self.settings.deadline, || table.acknowledged() >= generation || stopped());
-        table.collect();
         if done { Ok(()) } else { Err(WorkerStuck { worker }) }
     }
 
@@ -225,6 +228,9 @@ impl Shared {
         let id = directory.intern_type(name);
         let mut keys = Vec::new();
         if id == 0 {
+            if std::mem::replace(&mut control.overflowing, true) {
+                return 0;
+            }
             keys.extend(control.subscriptions.keys().copied());
         } else {
             control.patterns.matches_into(name, &mut keys);
@@ -291,6 +297,7 @@ impl Shared {
             drop(self.remove(subscription.id, false));
             return Err(stuck);
         }
+        self.fold_ended();
         let mut control = self.control();
         control.reading[subscription.worker] = true;
         self.publish_wants(&control, &subscription);
@@ -363,11 +370,13 @@ impl Shared {
             }
             control.ending = kept;
         }
-        for table in &self.engine.tables {
-            table.collect();
+        // Handlers are dropped here, outside the lock; a panic in the drop of one goes no further.
+        for subscription in gone {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(subscription)));
         }
-        // Handlers are dropped here, outside the lock.
-        drop(gone);
+        for table in &self.engine.tables {
+            let _ = catch_unwind(AssertUnwindSafe(|| table.collect()));
+        }
     }
 }
 

@@ -185,6 +185,9 @@ impl fmt::Display for PublishError {
                 f,
                 "no free block for a payload of {bytes} bytes; wait, give more with BusBuilder::blocks, or raise slot_bytes"
             ),
+            Self::ScheduleFull { max: 0 } => {
+                f.write_str("this bus takes no scheduled events: it has a single publisher, or scheduled_max is 0")
+            }
             Self::ScheduleFull { max } => {
                 write!(f, "{max} events wait for their time already; raise scheduled_max")
             }
@@ -602,6 +605,11 @@ impl Publisher {
             if type_id != 0 && self.extension.is_empty() { 0 } else { self.place_extension(type_id, topic.name())? };
         let room = self.scratch.get_mut(extension_bytes..).unwrap_or(&mut []);
         let (bytes, block) = match payload.encode(room, &mut self.arena) {
+            // The fields alone may be too long for a slot, and the payload empty.
+            Ok(bytes) if extension_bytes > self.scratch.len() => {
+                let (bytes, block) = self.encode_large(payload, extension_bytes, bytes)?;
+                (bytes, Some(block))
+            }
             Ok(bytes) if bytes <= self.shared.settings.payload_bytes_max => (bytes, None),
             Ok(bytes) => {
                 return Err(PublishError::TooLarge { bytes, max: self.shared.settings.payload_bytes_max });

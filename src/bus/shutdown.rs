@@ -94,11 +94,18 @@ impl Shared {
         }
         let claimed = self.engine.claimed();
         self.drive_until_idle();
-        self.engine.wake_all();
         let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
         let begun = Instant::now();
-        let done = self
-            .wait_until(limit, || (0..self.engine.workers()).all(|worker| self.engine.has_caught_up(worker, &claimed)))
+        let caught_up = || {
+            // A worker may have gone to sleep in front of a slot that was claimed and not committed yet.
+            (0..self.engine.workers()).all(|worker| {
+                self.engine.has_caught_up(worker, &claimed) || {
+                    self.engine.parker.wake(1 << worker);
+                    false
+                }
+            })
+        };
+        let done = self.wait_until(limit, caught_up)
             && self.wait_until(limit.saturating_sub(begun.elapsed()), || self.in_mailboxes() == 0);
         if done {
             return Ok(());

@@ -24,7 +24,9 @@ const ALIGN: usize = 4096;
 /// `count` slots of `stride` bytes each.
 #[derive(Debug)]
 pub(crate) struct SlotMemory {
+    /// The first slot: the first page boundary of the allocation.
     base: NonNull<u8>,
+    allocation: NonNull<u8>,
     layout: Layout,
     stride: usize,
     /// Under loom the stamps live here, and each body has a cell whose accesses loom tracks.
@@ -45,12 +47,17 @@ impl SlotMemory {
     pub(crate) fn new(count: usize, stride: usize) -> Self {
         let stride = stride.next_multiple_of(64);
         let bytes = count.checked_mul(stride).expect("the builder bounds slots and slot size");
-        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN).expect("the builder bounds slots and slot size");
+        // Asked for with its alignment, zeroed memory would be cleared by hand and become resident at once; asked for
+        // with a small one it comes from the kernel as it is needed. So the boundary is found by hand.
+        let layout = Layout::from_size_align(bytes + ALIGN, 16).expect("the builder bounds slots and slot size");
         // SAFETY: the layout's size is at least ALIGN, so not zero.
-        let base = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
+        let allocation = unsafe { alloc_zeroed(layout) };
+        let Some(allocation) = NonNull::new(allocation) else { handle_alloc_error(layout) };
+        // SAFETY: the offset is below ALIGN, and the allocation is ALIGN bytes longer than the slots.
+        let base = unsafe { allocation.add(allocation.align_offset(ALIGN)) };
         Self {
             base,
+            allocation,
             layout,
             stride,
             #[cfg(ringmain_loom)]
@@ -70,7 +77,7 @@ impl SlotMemory {
     #[inline(always)]
     fn at(&self, slot: usize, offset: usize) -> *mut u8 {
         let byte = slot * self.stride + offset;
-        debug_assert!(byte <= self.layout.size(), "slot {slot} is inside the block");
+        debug_assert!(byte + ALIGN <= self.layout.size(), "slot {slot} is inside the block");
         // SAFETY: callers pass a slot below `count` and an offset within the stride, so the byte is in the allocation.
         unsafe { self.base.as_ptr().add(byte) }
     }
@@ -148,6 +155,6 @@ pub(crate) fn block_word(body: &[u8]) -> u32 {
 impl Drop for SlotMemory {
     fn drop(&mut self) {
         // SAFETY: made by alloc_zeroed with this layout, and `&mut self` is the last access.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     samples: u32,
     /// The bus was shutting down when this turn began.
     closing: bool,
+    /// The last turn made too little room to wake waiting publishers for.
+    gate_shut: bool,
 }
 
 /// Why an event could not be passed.
@@ -73,6 +75,7 @@ impl Worker {
             wall_checked: 0,
             samples: 0,
             closing: false,
+            gate_shut: false,
         }
     }
 
@@ -104,7 +107,7 @@ impl Worker {
             return Turn::Finished;
         }
         self.closing = phase > Phase::Running;
-        let mut passed = self.run_timers();
+        let mut passed = if phase == Phase::Running { self.run_timers() } else { 0 };
         self.suspended = 0;
         let mut last = 0;
         let mut moved = 0_u8;
@@ -121,10 +124,14 @@ impl Worker {
         }
         if passed > 0 {
             self.reader.release();
-            if passed < self.engine.turn_max || self.has_made_room(moved) {
+            self.gate_shut = passed >= self.engine.turn_max && !self.has_made_room(moved);
+            if !self.gate_shut {
                 self.engine.gate.open();
             }
             return Turn::Worked(passed);
+        }
+        if std::mem::take(&mut self.gate_shut) {
+            self.engine.gate.open();
         }
         if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() {
             return Turn::Finished;
@@ -154,8 +161,13 @@ impl Worker {
 
     /// Whether a turn would find something. Asked once more before sleeping.
     pub(crate) fn has_work(&mut self) -> bool {
-        if self.engine.tables[self.index].is_stale(&self.table) || self.engine.phase() >= Phase::Draining {
+        if self.engine.tables[self.index].is_stale(&self.table) {
             return true;
+        }
+        match self.engine.phase() {
+            Phase::Running | Phase::Closing => {}
+            Phase::Draining if self.suspended != 0 || !self.has_read_all() => {}
+            Phase::Draining | Phase::Halting | Phase::Stopped => return true,
         }
         if self.timers.is_some() && self.engine.schedule.has_intake() {
             return true;
@@ -188,7 +200,9 @@ impl Worker {
         let recorder = &engine.recorders[self.index];
         if self.table.get().targets(header.type_id).is_none() {
             // The type is younger than the table; whoever made it offered a table that knows it first.
-            engine.tables[self.index].adopt(&mut self.table);
+            if engine.tables[self.index].is_stale(&self.table) {
+                engine.tables[self.index].adopt(&mut self.table);
+            }
         }
         let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
         if targets.is_empty() {
