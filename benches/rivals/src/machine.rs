@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use serde::Serialize;
@@ -218,6 +218,39 @@ impl CpuTimes {
     }
 }
 
+/// Clock ticks that all processors were busy, and that they were busy for this process, since they were started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    busy: u64,
+    own: u64,
+    at: Instant,
+}
+
+impl Load {
+    /// Clock ticks of `/proc`, the same on every Linux.
+    const TICKS_PER_S: f64 = 100.0;
+
+    /// Up to now; `None` where `/proc` does not tell.
+    pub(crate) fn now() -> Option<Self> {
+        let all = fs::read_to_string("/proc/stat").ok()?;
+        // user nice system idle iowait irq softirq steal
+        let fields: Vec<u64> =
+            all.lines().next()?.split_whitespace().skip(1).map_while(|text| text.parse().ok()).collect();
+        let busy = fields.iter().take(8).sum::<u64>() - fields.get(3)? - fields.get(4)?;
+        let this = fs::read_to_string("/proc/self/stat").ok()?;
+        // The name in parentheses may hold anything; user and system time are the 12th and 13th field after it.
+        let (_, after_name) = this.rsplit_once(')')?;
+        let own = after_name.split_whitespace().skip(11).take(2).map_while(|text| text.parse::<u64>().ok()).sum();
+        Some(Self { busy, own, at: Instant::now() })
+    }
+
+    /// Cores that others, the host among them, kept busy since `earlier`, on average.
+    pub(crate) fn others_since(&self, earlier: &Self) -> f64 {
+        let others = self.busy.saturating_sub(earlier.busy).saturating_sub(self.own.saturating_sub(earlier.own));
+        others as f64 / Self::TICKS_PER_S / self.at.duration_since(earlier.at).as_secs_f64().max(0.01)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +277,17 @@ mod tests {
         let clock = Clock::new();
         let nanos = clock.nanos(0, clock.ticks_per_ms() as u64);
         assert!((999_990..=1_000_010).contains(&nanos), "{nanos}");
+    }
+
+    #[test]
+    fn own_work_is_no_load_of_others() {
+        let start = Load::now().expect("Linux has /proc");
+        while Load::now().expect("Linux has /proc").own < start.own + 10 {}
+        let end = Load::now().expect("Linux has /proc");
+        let alone = Load { busy: start.busy + end.own - start.own, ..end };
+        assert!(alone.others_since(&start) == 0.0 && end.others_since(&start) >= 0.0);
+        let beside = Load { busy: alone.busy + 50, at: start.at + Duration::from_secs(1), ..end };
+        assert_eq!(beside.others_since(&start), 0.5);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use crate::machine::{Machine, Regime};
+use crate::machine::{Load, Machine, Regime};
 use crate::questions::{Class, Job, Outcome, Question};
 use crate::sink::Fault;
 use crate::subject::Entry;
@@ -20,6 +20,9 @@ const RUN_SECONDS: f64 = 0.04;
 const RUN_EVENTS: [f64; 2] = [100_000.0, 20_000_000.0];
 /// The same for a smoke test, which does without a probe.
 const SMOKE_EVENTS: u64 = 20_000;
+
+/// Cores that others may keep busy before it is worth a word.
+const OTHERS_CORES_MAX: f64 = 0.1;
 
 /// How much is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +92,8 @@ pub(crate) struct Answer {
     pub(crate) attempts: usize,
     /// Runs discarded as the regime changed inside them.
     pub(crate) discarded: usize,
+    /// Cores that others kept busy meanwhile.
+    pub(crate) others: Option<f64>,
 }
 
 /// Asks each of `subjects`. The question is one that is [`Question::asked_as`] itself; the answer may hold figures for
@@ -104,7 +109,8 @@ pub(crate) fn ask(
         .flat_map(|subject| question.classes(subject).into_iter().map(move |class| (*subject, class)))
         .map(|(subject, class)| Row { subject, class, events: None, attempts: 0, kept: [0; 2] })
         .collect();
-    let mut answer = Answer { figures: Vec::new(), attempts: 0, discarded: 0 };
+    let mut answer = Answer { figures: Vec::new(), attempts: 0, discarded: 0, others: None };
+    let load = Load::now();
     let mut before = machine.regime();
     for round in 0.. {
         let leader = leader(&rows);
@@ -138,6 +144,7 @@ pub(crate) fn ask(
             before = after;
         }
     }
+    answer.others = Load::now().zip(load).map(|(now, earlier)| now.others_since(&earlier));
     Ok(answer)
 }
 
@@ -192,6 +199,12 @@ fn leader(rows: &[Row]) -> usize {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} runs, {} of them discarded as the regime changed", self.attempts, self.discarded)
+        write!(f, "{} runs, {} of them discarded as the regime changed", self.attempts, self.discarded)?;
+        match self.others {
+            Some(cores) if cores >= OTHERS_CORES_MAX => {
+                write!(f, "; others kept {cores:.1} cores busy meanwhile: take the figures as soft")
+            }
+            _ => Ok(()),
+        }
     }
 }

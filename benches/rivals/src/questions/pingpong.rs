@@ -102,10 +102,10 @@ impl<P: Publisher> Sink for Pong<P> {
     }
 }
 
-/// 50,000 round trips over two channels of one kind, after 5,000 for warming up; both sides read each event whole. The
+/// 30,000 round trips over two channels of one kind, after 3,000 for warming up; both sides read each event whole. The
 /// histogram holds whole round trips.
 pub(super) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
-    let (warmup, trips) = (job.scaled(5_000), job.scaled(55_000));
+    let (warmup, trips) = (job.scaled(3_000), job.scaled(33_000));
     let there = job.plan(job.machine.seat(1, 1));
     let Seating { publishers, consumers } = there.seating.clone();
     let (home, away) = (publishers[0], consumers[0]);
