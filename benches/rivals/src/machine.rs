@@ -1,7 +1,5 @@
 //! The machine under the measurement: its clock, its cores and who is pinned where, and whether they are near or far.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// Round trips below this are the near regime, in nanoseconds.
@@ -193,61 +192,42 @@ pub(crate) fn pin(core: CoreId) {
     assert!(core_affinity::set_for_current(core), "the system refused to pin a thread to core {}", core.id);
 }
 
-/// The CPU time that each thread of this process has used.
-#[derive(Clone, Debug)]
-pub(crate) struct CpuTimes(HashMap<OsString, u64>);
-
-impl CpuTimes {
-    /// Up to now; `None` where the kernel keeps no scheduler statistics.
-    pub(crate) fn now() -> Option<Self> {
-        let mut nanos = HashMap::new();
-        for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
-            // A thread may end between the listing and the reading.
-            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
-                continue;
-            };
-            nanos.insert(task.file_name(), text.split_whitespace().next()?.parse().ok()?);
-        }
-        (!nanos.is_empty()).then_some(Self(nanos))
-    }
-
-    /// Used since `earlier` by all threads that are still there.
-    pub(crate) fn since(&self, earlier: &Self) -> Duration {
-        let used = self.0.iter().map(|(id, nanos)| nanos - earlier.0.get(id).copied().unwrap_or(0).min(*nanos));
-        Duration::from_nanos(used.sum())
-    }
+/// CPU time that this process has used up to now, to the nanosecond: that of threads that are running now and of threads
+/// that ended is in it.
+pub(crate) fn cpu_time() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
 }
 
-/// Clock ticks that all processors were busy, and that they were busy for this process, since they were started.
+/// How long all processors together were busy, and how long for this process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    busy: u64,
-    own: u64,
+    busy: Duration,
+    own: Duration,
     at: Instant,
 }
 
 impl Load {
-    /// Clock ticks of `/proc`, the same on every Linux.
-    const TICKS_PER_S: f64 = 100.0;
+    /// A clock tick of `/proc`, the same on every Linux.
+    const TICK: Duration = Duration::from_millis(10);
 
     /// Up to now; `None` where `/proc` does not tell.
     pub(crate) fn now() -> Option<Self> {
-        let all = fs::read_to_string("/proc/stat").ok()?;
+        let stat = fs::read_to_string("/proc/stat").ok()?;
         // user nice system idle iowait irq softirq steal
-        let fields: Vec<u64> =
-            all.lines().next()?.split_whitespace().skip(1).map_while(|text| text.parse().ok()).collect();
-        let busy = fields.iter().take(8).sum::<u64>() - fields.get(3)? - fields.get(4)?;
-        let this = fs::read_to_string("/proc/self/stat").ok()?;
-        // The name in parentheses may hold anything; user and system time are the 12th and 13th field after it.
-        let (_, after_name) = this.rsplit_once(')')?;
-        let own = after_name.split_whitespace().skip(11).take(2).map_while(|text| text.parse::<u64>().ok()).sum();
-        Some(Self { busy, own, at: Instant::now() })
+        let mut fields = stat.lines().next()?.split_whitespace().skip(1).take(8);
+        let mut busy = 0;
+        for index in 0..8 {
+            let ticks: u32 = fields.next()?.parse().ok()?;
+            busy += if matches!(index, 3 | 4) { 0 } else { ticks };
+        }
+        Some(Self { busy: Self::TICK * busy, own: cpu_time(), at: Instant::now() })
     }
 
     /// Cores that others, the host among them, kept busy since `earlier`, on average.
     pub(crate) fn others_since(&self, earlier: &Self) -> f64 {
         let others = self.busy.saturating_sub(earlier.busy).saturating_sub(self.own.saturating_sub(earlier.own));
-        others as f64 / Self::TICKS_PER_S / self.at.duration_since(earlier.at).as_secs_f64().max(0.01)
+        others.as_secs_f64() / self.at.duration_since(earlier.at).as_secs_f64().max(0.01)
     }
 }
 
@@ -282,25 +262,27 @@ mod tests {
     #[test]
     fn own_work_is_no_load_of_others() {
         let start = Load::now().expect("Linux has /proc");
-        while Load::now().expect("Linux has /proc").own < start.own + 10 {}
-        let end = Load::now().expect("Linux has /proc");
-        let alone = Load { busy: start.busy + end.own - start.own, ..end };
-        assert!(alone.others_since(&start) == 0.0 && end.others_since(&start) >= 0.0);
-        let beside = Load { busy: alone.busy + 50, at: start.at + Duration::from_secs(1), ..end };
+        let worked = Duration::from_millis(500);
+        let later = Load { busy: start.busy + worked, own: start.own + worked, at: start.at + 2 * worked };
+        assert_eq!(later.others_since(&start), 0.0);
+        let beside = Load { busy: later.busy + worked, ..later };
         assert_eq!(beside.others_since(&start), 0.5);
     }
 
     #[test]
-    fn cpu_time_grows_with_work_and_never_shrinks() {
-        let start = CpuTimes::now().expect("Linux keeps scheduler statistics");
-        thread::spawn(|| ()).join().expect("nothing to panic over");
-        let mut work = 0u64;
-        let mut used = Duration::ZERO;
-        while used < Duration::from_millis(5) {
-            work = std::hint::black_box(work + 1);
-            let now = CpuTimes::now().expect("Linux keeps scheduler statistics").since(&start);
-            assert!(now >= used);
-            used = now;
+    fn cpu_time_counts_a_thread_that_runs_now() {
+        let running = Arc::new(AtomicU64::new(0));
+        let spinner = {
+            let running = Arc::clone(&running);
+            // Relaxed: nothing but the number itself is passed.
+            thread::spawn(move || while running.fetch_add(1, Ordering::Relaxed) < u64::MAX / 2 {})
+        };
+        let start = cpu_time();
+        while cpu_time() - start < Duration::from_millis(5) {
+            thread::yield_now();
         }
+        assert!(!spinner.is_finished());
+        running.store(u64::MAX / 2, Ordering::Relaxed);
+        spinner.join().expect("nothing to panic over");
     }
 }

@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 use crate::questions::Question;
 use crate::rounds::Figures;
 
-const WIDTH: f64 = 1_000.0;
+const WIDTH: f64 = 1_120.0;
 const LEFT: f64 = 80.0;
-const LEGEND: f64 = 290.0;
+const LEGEND: f64 = 390.0;
 const TOP: f64 = 50.0;
 const PLOT_HEIGHT: f64 = 380.0;
 const PANEL_HEIGHT: f64 = 480.0;

@@ -27,8 +27,6 @@ pub(crate) enum Fault {
     ConsumerLeft,
     /// Nothing moved for a long time.
     Stuck { seconds: u64 },
-    /// The system does not tell what the question needs.
-    Unknown { what: &'static str },
 }
 
 impl fmt::Display for Fault {
@@ -46,7 +44,6 @@ impl fmt::Display for Fault {
             Self::Torn { received } => write!(f, "an event came torn, after {received} whole ones"),
             Self::ConsumerLeft => f.write_str("a consumer ended before all events had come"),
             Self::Stuck { seconds } => write!(f, "no event came for {seconds} s; one was lost"),
-            Self::Unknown { what } => write!(f, "the system does not tell {what}"),
         }
     }
 }

@@ -13,8 +13,8 @@ const QUIET: Duration = Duration::from_micros(100);
 /// A burst takes milliseconds; one that takes this long has lost an event.
 const STUCK_SECONDS: u64 = 20;
 
-/// The median of five bursts, each from before the first publish to after the last event is read, per event. The channel
-/// is as small as ever, so the publisher waits within a burst.
+/// The median of five bursts, each from before the first publish to after the last event is read, per event. The
+/// channel is as small as ever, so the publisher waits within a burst.
 pub(super) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
     let (burst, bursts) = (job.scaled(100_000), 5);
     let plan = job.plan(job.machine.seat(1, 1));

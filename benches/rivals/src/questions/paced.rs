@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Job, Outcome, Question, Sample, stage};
 use crate::event::{Draft, SMALL};
-use crate::machine::CpuTimes;
+use crate::machine::cpu_time;
 use crate::sink::{Fault, Meter, median_ns};
 use crate::subject::Subject;
 
@@ -46,21 +46,20 @@ pub(super) fn sleeping<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
     let ticker = clock.clone();
     let publish = move |publisher, mut end, mut patience: stage::Patience| {
         let start = Instant::now();
-        let mut warm = None;
+        let mut warm = (cpu_time(), start);
         for sequence in 0..events {
             let due = PERIOD * sequence as u32;
             thread::sleep(due.saturating_sub(start.elapsed()));
             if sequence == warmup {
-                warm = CpuTimes::now().map(|cpu| (cpu, Instant::now()));
+                warm = (cpu_time(), Instant::now());
             }
             let stamp = ticker.ticks();
             patience.publish(&mut end, &Draft { publisher, critical: false, sequence, stamp })?;
         }
         // The last event has its whole period too, and the ends are kept until the CPU is read.
         thread::sleep((PERIOD * events as u32).saturating_sub(start.elapsed()));
-        let used = warm.zip(CpuTimes::now());
-        let share = used.map(|((cpu, at), now)| now.since(&cpu).as_secs_f64() / at.elapsed().as_secs_f64());
-        share.ok_or(Fault::Unknown { what: "CPU time a thread (schedstat)" })
+        let (cpu, at) = warm;
+        Ok((cpu_time() - cpu).as_secs_f64() / at.elapsed().as_secs_f64())
     };
     let (meters, used) = stage::play::<S, SMALL, _, _>(&plan, vec![Meter::new(clock, warmup, events)], publish)?;
     let latency = latency_of(meters, events)?.latency;

@@ -12,7 +12,7 @@ use super::{Job, Outcome, stage};
 use crate::event::{Draft, SMALL};
 use crate::machine::{Clock, Seating, pin};
 use crate::sink::{Fault, Tally, latencies, median_ns};
-use crate::subject::{Consumer, Publisher, Seat, Sink, Subject};
+use crate::subject::{Consumer, Ends, Publisher, Seat, Sink, Subject};
 
 /// All trips together take milliseconds; if they take this long, an event was lost.
 const STUCK_SECONDS: u64 = 20;
@@ -102,6 +102,12 @@ impl<P: Publisher> Sink for Pong<P> {
     }
 }
 
+fn only<P, C>(mut ends: Ends<P, C>) -> (P, C) {
+    let publisher = ends.publishers.pop().expect("the plan seats one publisher");
+    let consumer = ends.consumers.pop().expect("the plan seats one consumer");
+    (publisher, consumer)
+}
+
 /// 30,000 round trips over two channels of one kind, after 3,000 for warming up; both sides read each event whole. The
 /// histogram holds whole round trips.
 pub(super) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
@@ -110,14 +116,8 @@ pub(super) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
     let Seating { publishers, consumers } = there.seating.clone();
     let (home, away) = (publishers[0], consumers[0]);
     let back = job.plan(Seating { publishers: consumers, consumers: publishers });
-    let mut there_ends = S::open::<SMALL>(&there);
-    let mut back_ends = S::open::<SMALL>(&back);
-    let (Some(mut first), Some(publisher)) = (there_ends.publishers.pop(), back_ends.publishers.pop()) else {
-        return Err(Fault::Unknown { what: "a publisher for each way" });
-    };
-    let (Some(there_end), Some(back_end)) = (there_ends.consumers.pop(), back_ends.consumers.pop()) else {
-        return Err(Fault::Unknown { what: "a consumer for each way" });
-    };
+    let (mut first, there_end) = only(S::open::<SMALL>(&there));
+    let (publisher, back_end) = only(S::open::<SMALL>(&back));
 
     let ended = Arc::new(AtomicBool::new(false));
     let (ready, all_ready) = mpsc::channel();

@@ -1,8 +1,8 @@
 //! tokio's broadcast channel, without a runtime, kept from losing events.
 //!
 //! By itself it overwrites what a slow receiver has not read. A user who may lose nothing has to hold the publisher
-//! back, and the cheapest way is done here: receivers tell now and then how far they are, and a publisher looks there when it
-//! has used up its share of the capacity.
+//! back, and the cheapest way is done here: receivers tell now and then how far they are, and a publisher looks there
+//! when it has used up its share of the capacity.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
