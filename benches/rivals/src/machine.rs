@@ -192,8 +192,8 @@ pub(crate) fn pin(core: CoreId) {
     assert!(core_affinity::set_for_current(core), "the system refused to pin a thread to core {}", core.id);
 }
 
-/// CPU time that this process has used up to now, to the nanosecond: that of threads that are running now and of threads
-/// that ended is in it.
+/// CPU time that this process has used up to now, to the nanosecond: threads that run now and threads that ended
+/// are counted.
 pub(crate) fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
