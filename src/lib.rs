@@ -36,7 +36,8 @@
 //!
 //! # Features
 //!
-//! `daemon` adds the command `ringmain`. Without features only what the bus itself needs is pulled in.
+//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`. Without features only what the bus
+//! itself needs is pulled in.
 
 mod bus;
 mod clock;
@@ -68,11 +69,15 @@ pub mod internals {
     pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, read_frame};
 }
 
+#[cfg(feature = "json")]
+pub use bus::Json;
+#[cfg(feature = "protobuf")]
+pub use bus::Protobuf;
 pub use bus::{
-    Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, EventBusConfig, Explanation, FlushError, FullPolicy,
-    Health, IntoInterest, LaneMetrics, Loan, Metrics, Outgoing, PublishError, Publisher, Refused, ShutdownReport,
-    StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
-    create_event_bus_with_config,
+    Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, EventBusConfig, EventSerializer, Explanation, FlushError,
+    FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Metrics, Outgoing, PublishError, Publisher, Refused,
+    SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict,
+    create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     Context, Delivery, Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome,
@@ -80,8 +85,8 @@ pub use delivery::{
 };
 pub use error::Error;
 pub use event::{
-    Aggregate, DecodeError, Encoding, EnvelopeError, Event, EventId, EventSource, FrameError, Meta, ParseEventIdError,
-    ParsePriorityError, Payload, Priority, Topic, TopicError, TypeConflict,
+    Aggregate, Category, DecodeError, Encoding, EnvelopeError, Event, EventId, EventSource, FrameError, Meta,
+    ParseEventIdError, ParsePriorityError, Payload, Priority, ServiceTarget, Topic, TopicError, TypeConflict,
 };
 pub use metrics::LatencySummary;
 pub use routing::{Filter, Pattern, PatternError};

@@ -58,6 +58,7 @@ pub struct BusBuilder {
     sources_max: usize,
     scheduled_max: usize,
     observers: Vec<Arc<dyn Observer>>,
+    debug: bool,
     first_sequence: u64,
     id_seed: Option<u64>,
 }
@@ -87,6 +88,7 @@ impl Default for BusBuilder {
             sources_max: 65_536,
             scheduled_max: 1_024,
             observers: Vec::new(),
+            debug: false,
             first_sequence: 0,
             id_seed: None,
         }
@@ -230,6 +232,12 @@ impl BusBuilder {
         self
     }
 
+    /// Tells observers of every delivery, to follow events through the bus. Slow; for finding out, not for running.
+    pub fn enable_debug(mut self, debug: bool) -> Self {
+        self.debug = debug;
+        self
+    }
+
     /// The first sequence of every lane, to test what happens at a wrap.
     #[doc(hidden)]
     pub fn first_sequence(mut self, sequence: u64) -> Self {
@@ -358,6 +366,7 @@ impl BusBuilder {
             turn_max: self.turn_max,
             critical_burst_max: self.critical_burst_max,
             slow_handler: self.slow_handler,
+            debug: self.debug,
             lanes,
             pool,
         });

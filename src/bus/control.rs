@@ -16,6 +16,7 @@ use crate::routing::PatternTrie;
 use crate::sync::owned::OwnerId;
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
+use super::codec::Codecs;
 use super::{FullPolicy, ShutdownReport};
 
 /// Settings that outlive the builder.
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) driver: Driver,
     control: Mutex<Control>,
+    codecs: Mutex<Codecs>,
 }
 
 /// State of the control plane.
@@ -147,12 +149,16 @@ impl Control {
 
 impl Shared {
     pub(crate) fn new(engine: Arc<Engine>, settings: Settings, driver: Driver, control: Control) -> Self {
-        Self { engine, settings, driver, control: Mutex::new(control) }
+        Self { engine, settings, driver, control: Mutex::new(control), codecs: Mutex::default() }
     }
 
     /// The control plane's lock. User code never runs under it, so it is never poisoned by a panic of theirs.
     pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn codecs(&self) -> MutexGuard<'_, Codecs> {
+        self.codecs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the calling thread must not wait: a worker would wait for itself, and so would a test that drives them.

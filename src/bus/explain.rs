@@ -1,11 +1,12 @@
 //! Why did this event go there, and not elsewhere?
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::delivery::{State, SubscriptionId};
-use crate::event::Priority;
+use crate::delivery::{State, SubscriptionId, SubscriptionState};
+use crate::event::{Meta, Priority};
 
-use super::Bus;
+use super::{Bus, Shared};
 
 /// What one subscription would do with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Verdict {
     Priority,
     /// Its filters do not want the source.
     Source,
+    /// A predicate refused the event, or panicked over it.
+    Predicate,
 }
 
 /// The verdict of one subscription.
@@ -55,15 +58,30 @@ impl fmt::Display for Explanation {
             Verdict::Type => "its filters do not want the type",
             Verdict::Priority => "its filters do not want the priority",
             Verdict::Source => "its filters do not want the source",
+            Verdict::Predicate => "a predicate refuses it",
         })
     }
 }
 
 impl Bus {
     /// For an event of this topic, source and priority: each subscription, oldest first, and why it would get it or not.
+    /// [`Outgoing::explain`](super::Outgoing::explain) asks the predicates too, with the event in hand.
     pub fn explain(&self, topic: &str, source: &str, priority: Priority) -> Vec<Explanation> {
-        let control = self.shared().control();
-        let explain = |subscription: &std::sync::Arc<crate::delivery::SubscriptionState>| {
+        self.shared().explain(topic, source, priority, None)
+    }
+}
+
+impl Shared {
+    pub(super) fn explain(
+        &self,
+        topic: &str,
+        source: &str,
+        priority: Priority,
+        event: Option<&Meta<'_>>,
+    ) -> Vec<Explanation> {
+        // Predicates are user code: they do not run under the lock.
+        let subscriptions: Vec<_> = self.control().subscriptions().cloned().collect();
+        let explain = |subscription: &Arc<SubscriptionState>| {
             let filter = &subscription.filter;
             let verdict = if !subscription.pattern.matches(topic) {
                 Verdict::Pattern
@@ -73,10 +91,12 @@ impl Bus {
                 Verdict::Priority
             } else if !filter.passes_source(source) {
                 Verdict::Source
+            } else if event.is_some_and(|event| filter.refusal(event).is_some()) {
+                Verdict::Predicate
             } else if subscription.state() == State::Paused {
                 Verdict::Paused
             } else {
-                Verdict::Matches { conditionally: filter.has_predicates() }
+                Verdict::Matches { conditionally: event.is_none() && filter.has_predicates() }
             };
             Explanation {
                 subscription: subscription.id,
@@ -86,6 +106,6 @@ impl Bus {
                 verdict,
             }
         };
-        control.subscriptions().map(explain).collect()
+        subscriptions.iter().map(explain).collect()
     }
 }

@@ -7,6 +7,7 @@
 
 mod batch;
 mod builder;
+mod codec;
 mod config;
 mod control;
 mod explain;
@@ -22,6 +23,11 @@ use crossbeam::queue::ArrayQueue;
 
 pub use batch::Batch;
 pub use builder::{BuildError, BuildFault, BusBuilder};
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "protobuf")]
+pub use codec::Protobuf;
+pub use codec::{EventSerializer, SerializeError};
 pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config};
 pub use explain::{Explanation, Verdict};
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};

@@ -13,14 +13,15 @@ use rkyv::util::AlignedVec;
 
 use crate::event::{
     Aggregate, Encode, EncodeFault, EnvelopeError, Event, EventId, EventSource, ExtensionBuffer, FLAG_STAMPED,
-    HEADER_BYTES, Header, IdSource, Payload, Priority, RustType, Tag, Topic, TopicError, TypeConflict, check_name,
+    HEADER_BYTES, Header, IdSource, Meta, Payload, Priority, RustType, ServiceTarget, Tag, Topic, TopicError,
+    TypeConflict, check_name,
 };
 use crate::ring::{Block, Claimant, Frame, HEAD_BYTES, LaneFull, Rest};
 use crate::sync::primitive::thread;
 use crate::sync::waker::of_this_thread;
 use crate::worker::{PublisherCounts, Scheduled, StampPolicy};
 
-use super::{Batch, Shared};
+use super::{Batch, Explanation, Shared};
 
 const _: () = assert!(HEADER_BYTES == HEAD_BYTES, "the event floor and the ring floor agree on the head");
 
@@ -1048,8 +1049,8 @@ impl<'p> Outgoing<'p> {
     }
 
     /// A service it is meant for; may be given up to 16 times.
-    pub fn target(self, service: &str) -> Self {
-        self.publisher.extension.target(service);
+    pub fn target<'t>(self, service: impl Into<ServiceTarget<'t>>) -> Self {
+        self.publisher.extension.target(service.into());
         self
     }
 
@@ -1063,6 +1064,28 @@ impl<'p> Outgoing<'p> {
     pub fn metadata(self, key: &str, value: &str) -> Self {
         self.publisher.extension.metadata(key, value);
         self
+    }
+
+    /// What each subscription would do with this event, and why; nothing is published. Predicates are asked, on this
+    /// thread.
+    ///
+    /// # Errors
+    /// When the event is invalid.
+    pub fn explain<S: Subject<P>, P: Encode + Copy>(
+        mut self,
+        topic: S,
+        payload: P,
+    ) -> Result<Vec<Explanation>, PublishError> {
+        self.checked();
+        let (header, mut block) = self.publisher.encode(&topic, &payload, &self.envelope)?;
+        let publisher = self.publisher;
+        let rest = match &mut block {
+            Some(block) => block.bytes(),
+            None => &publisher.scratch[..],
+        };
+        let shared = &publisher.shared;
+        let meta = Meta::new(&header, rest, 0, &shared.engine.directory).map_err(|_| PublishError::Encode)?;
+        Ok(shared.explain(topic.name(), meta.source(), self.envelope.priority, Some(&meta)))
     }
 
     fn checked(&mut self) {

@@ -31,6 +31,28 @@ impl<F: Fn(&Notice<'_>) + Send + Sync> Observer for F {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Notice<'a> {
+    /// An event reached a subscription. Said for every stamped event of a bus with
+    /// [`enable_debug`](crate::BusBuilder::enable_debug), and of no other.
+    Delivered {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+        /// Its topic.
+        topic: &'a str,
+        /// Its priority.
+        priority: Priority,
+        /// Its place in its lane.
+        sequence: u64,
+        /// The worker that delivered it.
+        worker: usize,
+        /// Time since it was published.
+        age: Duration,
+        /// How long the handler took; `None` when it went into a mailbox.
+        handled: Option<Duration>,
+    },
     /// A handler took longer than the slow threshold.
     SlowHandler {
         /// Whose.

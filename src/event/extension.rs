@@ -28,6 +28,7 @@ pub(crate) enum Tag {
     NotBefore = 6,
     SchemaText = 7,
     TraceParent = 8,
+    /// `priority u8, id`.
     Target = 9,
     /// `length of key u8, key, value`.
     Metadata = 10,
@@ -43,6 +44,48 @@ pub struct Aggregate<'a> {
     pub id: &'a str,
     /// The aggregate's version after this event, counted from 1.
     pub version: u64,
+}
+
+/// A service that an event is meant for.
+///
+/// ```
+/// use ringmain::ServiceTarget;
+/// let target = ServiceTarget::new("datastore").with_priority(1);
+/// assert_eq!((target.id(), target.priority()), ("datastore", 1));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceTarget<'a> {
+    id: &'a str,
+    priority: u8,
+}
+
+impl<'a> ServiceTarget<'a> {
+    /// The service of this id, with priority 0.
+    pub const fn new(id: &'a str) -> Self {
+        Self { id, priority: 0 }
+    }
+
+    /// Among several targets, higher ones come first.
+    #[must_use]
+    pub const fn with_priority(self, priority: u8) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// The service's id.
+    pub const fn id(&self) -> &'a str {
+        self.id
+    }
+
+    /// The target's priority among others.
+    pub const fn priority(&self) -> u8 {
+        self.priority
+    }
+}
+
+impl<'a> From<&'a str> for ServiceTarget<'a> {
+    fn from(id: &'a str) -> Self {
+        Self::new(id)
+    }
 }
 
 /// An envelope field that breaks a limit. The event is not published.
@@ -161,12 +204,14 @@ impl ExtensionBuffer {
         }
     }
 
-    pub(crate) fn target(&mut self, service: &str) {
+    pub(crate) fn target(&mut self, target: ServiceTarget<'_>) {
         self.targets += 1;
         if self.targets > TARGETS_MAX {
             self.reject(EnvelopeError::TooMany { field: "targets", max: TARGETS_MAX });
+        } else if target.id.len() > 255 {
+            self.reject(EnvelopeError::Field { field: "target", bytes: target.id.len(), max: 255 });
         } else {
-            self.text(Tag::Target, "target", service, 255);
+            self.put(Tag::Target, &[&[target.priority], target.id.as_bytes()]);
         }
     }
 
@@ -248,6 +293,11 @@ pub(crate) fn read_aggregate(value: &[u8]) -> Option<Aggregate<'_>> {
     })
 }
 
+pub(crate) fn read_target(value: &[u8]) -> Option<ServiceTarget<'_>> {
+    let (&priority, id) = value.split_first()?;
+    Some(ServiceTarget { id: std::str::from_utf8(id).ok()?, priority })
+}
+
 pub(crate) fn read_entry(value: &[u8]) -> Option<(&str, &str)> {
     let (&key_bytes, rest) = value.split_first()?;
     let (key, value) = rest.split_at_checked(usize::from(key_bytes))?;
@@ -280,7 +330,7 @@ mod tests {
     fn limits_are_said_once_and_first() {
         let mut buffer = ExtensionBuffer::default();
         for _ in 0..=TARGETS_MAX {
-            buffer.target("s");
+            buffer.target("s".into());
         }
         buffer.metadata(&"k".repeat(256), "v");
         assert_eq!(buffer.finish(), Err(EnvelopeError::TooMany { field: "targets", max: TARGETS_MAX }));

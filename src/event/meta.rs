@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::extension::{Fields, Tag, read_aggregate, read_entry};
-use super::{Aggregate, Directory, Encoding, EventId, FrameError, Header, Payload, Priority};
+use super::extension::{Fields, Tag, read_aggregate, read_entry, read_target};
+use super::{Aggregate, Directory, Encoding, EventId, FrameError, Header, Payload, Priority, ServiceTarget};
 
 /// The metadata of an event in a handler's hands. Borrowed from the frame: reading a field costs what it says.
 #[derive(Clone, Copy)]
@@ -127,8 +127,8 @@ impl<'a> Meta<'a> {
     }
 
     /// Services the event is meant for; none means all.
-    pub fn targets(&self) -> impl Iterator<Item = &'a str> {
-        self.fields().all(Tag::Target).filter_map(|value| std::str::from_utf8(value).ok())
+    pub fn targets(&self) -> impl Iterator<Item = ServiceTarget<'a>> {
+        self.fields().all(Tag::Target).filter_map(read_target)
     }
 
     /// The W3C `traceparent` the event travels with.
@@ -146,8 +146,10 @@ impl<'a> Meta<'a> {
         self.metadata().find(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
-    pub(crate) fn not_before(&self) -> Option<u64> {
-        self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)
+    /// When the event was due, if it was published with a not-before time; in UTC.
+    pub fn not_before(&self) -> Option<SystemTime> {
+        let due = self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)?;
+        Some(self.directory.clock.system_time(due))
     }
 
     fn fields(&self) -> Fields<'a> {

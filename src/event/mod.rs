@@ -22,14 +22,14 @@ mod topic;
 
 pub use codec::{DecodeError, Event};
 pub use directory::TypeConflict;
-pub use extension::{Aggregate, EnvelopeError};
+pub use extension::{Aggregate, EnvelopeError, ServiceTarget};
 pub use frame::{Encoding, FrameError};
 pub use id::{EventId, ParseEventIdError};
 pub use meta::{Meta, read_frame};
 pub use payload::Payload;
 pub use priority::{ParsePriorityError, Priority};
 pub use source::EventSource;
-pub use topic::{Topic, TopicError};
+pub use topic::{Category, Topic, TopicError};
 
 pub use codec::{Check, Destination, Encode, Encoder};
 pub(crate) use codec::{EncodeFault, read_archived};

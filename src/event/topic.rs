@@ -67,6 +67,44 @@ impl<E: ?Sized> fmt::Debug for Topic<E> {
     }
 }
 
+/// The first segment of a topic's name, where it is one that the source systems share. Filters take it, or any other text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Category {
+    /// `filesystem`: files created, modified, deleted.
+    Filesystem,
+    /// `database`: records, schemas, transactions.
+    Database,
+    /// `external`: webhooks, API calls, notifications.
+    External,
+    /// `mcp`: the Model Context Protocol.
+    Mcp,
+    /// `service`: coordination, health, configuration, lifecycle.
+    Service,
+    /// `system`: the daemon's own life and maintenance.
+    System,
+}
+
+impl Category {
+    /// The segment.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filesystem => "filesystem",
+            Self::Database => "database",
+            Self::External => "external",
+            Self::Mcp => "mcp",
+            Self::Service => "service",
+            Self::System => "system",
+        }
+    }
+}
+
+impl From<Category> for String {
+    fn from(category: Category) -> Self {
+        category.as_str().to_owned()
+    }
+}
+
 /// A name that breaks the rules of topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

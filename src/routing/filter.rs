@@ -10,9 +10,9 @@ type Predicate = Arc<dyn Fn(&Meta<'_>) -> bool + Send + Sync>;
 /// Conditions that must all hold. An empty list holds for everything.
 ///
 /// ```
-/// use ringmain::{Filter, Priority};
+/// use ringmain::{Category, Filter, Priority};
 /// let urgent_files = Filter::all()
-///     .categories(["filesystem"])
+///     .categories([Category::Filesystem])
 ///     .sources(["filesystem:watcher-1"])
 ///     .priority_min(Priority::High)
 ///     .matching(|meta| meta.get("tenant") == Some("acme"));

@@ -181,9 +181,10 @@ impl Worker {
     /// Whether the mailboxes that suspended `lane` have room now.
     fn may_resume(&mut self, lane: usize) -> bool {
         let Some(slot) = self.reader.peek(lane) else { return false };
-        let Some(header) = read_header(&slot) else { return true };
+        let (Some(header), Some(rest)) = (read_header(&slot), slot.rest()) else { return true };
         let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
-        has_room(targets, lane, self.reader.sequence(lane), &mut self.owner)
+        let meta = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory);
+        meta.is_ok_and(|meta| has_room(targets, lane, &meta, &mut self.owner))
     }
 
     fn has_read_all(&self) -> bool {
@@ -198,25 +199,30 @@ impl Worker {
         let (Some(header), Some(rest)) = (read_header(&slot), slot.rest()) else { return Ok(()) };
         let engine = &*self.engine;
         let recorder = &engine.recorders[self.index];
-        if self.table.get().targets(header.type_id).is_none() {
-            // The type is younger than the table; whoever made it offered a table that knows it first.
-            if engine.tables[self.index].is_stale(&self.table) {
-                engine.tables[self.index].adopt(&mut self.table);
+        let targets = match self.table.get().targets(header.type_id) {
+            Some(targets) => targets,
+            None => {
+                // The type is younger than the table; whoever made it offered a table that knows it first.
+                if engine.tables[self.index].is_stale(&self.table) {
+                    engine.tables[self.index].adopt(&mut self.table);
+                }
+                self.table.get().targets(header.type_id).unwrap_or(&[])
             }
-        }
-        let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
-        if targets.is_empty() {
-            recorder.passed[lane].add(1);
-            return Ok(());
-        }
-        if !has_room(targets, lane, sequence, &mut self.owner) {
+        };
+        // One inline subscription, the most common case, needs no look at mailboxes and no walk.
+        let direct = match targets {
+            [] => {
+                recorder.passed[lane].add(1);
+                return Ok(());
+            }
+            [only] if header.type_id != 0 && matches!(only.sink, Sink::Inline(_)) => Some(only),
+            _ => None,
+        };
+        let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
+        if direct.is_none() && !has_room(targets, lane, &meta, &mut self.owner) {
             return Err(NoRoom);
         }
         recorder.passed[lane].add(1);
-        if header.type_id == 0 {
-            recorder.matched_by_name.add(1);
-        }
-        let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
         let mut call = Call {
             engine,
             lane,
@@ -242,11 +248,13 @@ impl Worker {
                 call.begun = now;
             }
         }
-        for subscription in targets {
-            if header.type_id == 0 && !subscription.wants_type(meta.topic()) {
-                continue;
+        if let Some(only) = direct {
+            call.deliver(only, &mut self.owner);
+        } else {
+            if header.type_id == 0 {
+                recorder.matched_by_name.add(1);
             }
-            if subscription.has_started(lane, sequence) && subscription.filter.lanes() & (1 << lane) != 0 {
+            for subscription in targets {
                 call.deliver(subscription, &mut self.owner);
             }
         }
@@ -332,16 +340,25 @@ fn read_header<'a>(slot: &Slot<'a>) -> Option<&'a Header> {
 /// Whether every mailbox that blocks could take the event: checked before anyone gets it, so that an event that has to
 /// wait has gone to nobody.
 #[inline(always)]
-fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, sequence: u64, owner: &mut Owner) -> bool {
+fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
     targets.iter().all(|subscription| match &subscription.sink {
         Sink::Inline(_) => true,
         Sink::Mailbox(mailbox, feeder) => {
             mailbox.overflow() != Overflow::Block
-                || !subscription.has_started(lane, sequence)
-                || mailbox.is_closed()
                 || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
+                || mailbox.is_closed()
+                || !wants(subscription, lane, meta)
         }
     })
+}
+
+/// Whether a target of the event's type wants this very event, as far as that does not depend on its content: published
+/// after it subscribed, at a priority it asked for, and under a name it matches where the table could not tell.
+#[inline(always)]
+fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool {
+    subscription.has_started(lane, meta.sequence())
+        && subscription.filter.lanes() & (1 << lane) != 0
+        && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
 }
 
 /// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
@@ -389,6 +406,9 @@ struct Call<'a> {
 impl Call<'_> {
     #[inline(always)]
     fn deliver(&mut self, subscription: &SubscriptionState, owner: &mut Owner) {
+        if !wants(subscription, self.lane, &self.meta) {
+            return;
+        }
         let counts = &subscription.counts;
         if subscription.filter.is_dynamic() {
             match subscription.filter.refusal(&self.meta) {
@@ -436,6 +456,9 @@ impl Call<'_> {
                 }
                 if queued {
                     mailbox.notify();
+                    if self.engine.debug {
+                        self.debug(subscription, None);
+                    }
                 } else {
                     self.overflowed(subscription);
                 }
@@ -479,7 +502,26 @@ impl Call<'_> {
             if u128::from(elapsed) >= self.engine.slow_handler.as_nanos() {
                 self.slow(subscription, elapsed);
             }
+            if self.engine.debug {
+                self.debug(subscription, Some(elapsed));
+            }
         }
+    }
+
+    #[cold]
+    fn debug(&self, subscription: &SubscriptionState, handled: Option<u64>) {
+        let now = self.engine.directory.clock.now();
+        self.engine.notice(&Notice::Delivered {
+            subscription: subscription.id,
+            name: &subscription.name,
+            event: self.meta.id(),
+            topic: self.meta.topic(),
+            priority: self.meta.priority(),
+            sequence: self.meta.sequence(),
+            worker: subscription.worker,
+            age: std::time::Duration::from_nanos(now.saturating_sub(self.header.time)),
+            handled: handled.map(std::time::Duration::from_nanos),
+        });
     }
 
     #[cold]

@@ -101,6 +101,8 @@ pub(crate) struct Engine {
     pub(crate) turn_max: usize,
     pub(crate) critical_burst_max: u32,
     pub(crate) slow_handler: Duration,
+    /// Observers hear of every delivery.
+    pub(crate) debug: bool,
 }
 
 impl Engine {
