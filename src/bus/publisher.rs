@@ -572,9 +572,17 @@ impl Publisher {
             extension.len()
         };
         let max = self.shared.settings.payload_bytes_max;
-        let room = self.scratch.get_mut(extension_bytes..).unwrap_or(&mut []);
+        let (room, fits) = match self.scratch.get_mut(extension_bytes..) {
+            Some(room) => (room, true),
+            None => (&mut [][..], false),
+        };
         let mut block = None;
         let encoded = match payload.encode(room, &mut self.arena) {
+            // The extension alone is longer than a slot: a payload that takes no room needs a block all the same.
+            Ok(bytes) if !fits => Err(EncodeFault::Needs(bytes)),
+            encoded => encoded,
+        };
+        let encoded = match encoded {
             Err(EncodeFault::Needs(bytes)) if bytes <= max => {
                 let taken = block.insert(self.take_block(extension_bytes + bytes)?);
                 let room = taken.bytes_mut();
