@@ -1,0 +1,6 @@
+//! The promises of ringmain, one module each, through the public API only. One binary, so that it links once.
+
+mod ledger;
+mod order;
+mod starvation;
+mod support;
