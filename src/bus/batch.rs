@@ -82,12 +82,13 @@ impl<'p> Batch<'p> {
     ) -> Result<EventId, PublishError> {
         let max = self.publisher.shared().settings.batch_max;
         if self.events.len() >= max {
-            return Err(PublishError::BatchTooLong { events: self.events.len() + 1, max });
+            let refused = PublishError::BatchTooLong { events: self.events.len() + 1, max };
+            return self.publisher.settle(Err(refused));
         }
         let outgoing = with(self.publisher.at(self.priority));
         let event = outgoing.has_priority();
         if event != self.priority {
-            return Err(PublishError::MixedPriority { batch: self.priority, event });
+            return self.publisher.settle(Err(PublishError::MixedPriority { batch: self.priority, event }));
         }
         let publisher = outgoing.prepare_for_batch(&topic, &payload)?;
         let Some((header, block, bytes)) = publisher.take_prepared() else { return Err(PublishError::Encode) };

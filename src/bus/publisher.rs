@@ -489,12 +489,10 @@ impl Publisher {
     /// # Errors
     /// When the payload is larger than allowed, or no block is free.
     pub fn loan(&mut self, bytes: usize) -> Result<Loan<'_>, PublishError> {
-        let max = self.shared.settings.payload_bytes_max;
-        if bytes > max {
-            return Err(PublishError::TooLarge { bytes, max });
-        }
         self.prepared = None;
-        let block = self.take_block(bytes)?;
+        let max = self.shared.settings.payload_bytes_max;
+        let taken = if bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { self.take_block(bytes) };
+        let block = self.settle(taken)?;
         let header = blank_header();
         self.prepared = Some(Prepared { header, priority: Priority::Normal, block: Some(block), due: 0 });
         Ok(Loan { publisher: self, bytes })
@@ -1158,7 +1156,7 @@ impl<'p> Outgoing<'p> {
     ) -> Result<&'p mut Publisher, PublishError> {
         self.checked();
         if self.envelope.due != 0 {
-            return Err(PublishError::ScheduledInBatch);
+            return self.publisher.settle(Err(PublishError::ScheduledInBatch));
         }
         let result = self.publisher.prepare(topic, payload, &self.envelope);
         self.publisher.settle(result)?;
