@@ -1135,8 +1135,10 @@ impl Loan<'_> {
         let mut header = publisher.header(&envelope, type_id, 0);
         header.payload_bytes = self.bytes as u32;
         publisher.prepared = Some(Prepared { header, priority, block, due: 0 });
-        let limit = publisher.policy.wait.unwrap_or(Duration::ZERO);
-        let result = publisher.keep_trying(limit, Publisher::attempt);
+        let result = match publisher.policy.wait {
+            Some(limit) => publisher.keep_trying(limit, Publisher::attempt),
+            None => publisher.attempt(),
+        };
         publisher.settle(result)
     }
 }
