@@ -158,6 +158,13 @@ fn once(
         let workers = engine.wants.workers(event.header.type_id, lane);
         (workers != 0).then_some((nth, workers))
     }));
+    if !wanted.is_empty()
+        && let Some(shed) = publisher.policy().sheds(priority, publisher.claimant(), engine.lanes.limit())
+    {
+        counts.shed.add(1);
+        engine.leave(place);
+        return Err(shed);
+    }
     let frame = |nth: usize| {
         let (event, workers) = wanted[nth];
         let Entry { header, place } = &events[event];

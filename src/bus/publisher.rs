@@ -53,6 +53,15 @@ impl FullPolicy {
     pub(super) fn wait_limit(self) -> Option<Duration> {
         self.wait
     }
+
+    /// The refusal of a Low event whose lane, with room for `limit`, is filled above the watermark.
+    #[inline]
+    pub(super) fn sheds(self, priority: Priority, claimant: &mut Claimant, limit: u64) -> Option<PublishError> {
+        let (Priority::Low, Some(percent)) = (priority, self.shed_low_above_percent) else { return None };
+        let watermark = limit * u64::from(percent) / 100;
+        let depth = claimant.depth_if_above(priority.lane(), watermark);
+        (depth > watermark).then_some(PublishError::Shed { depth, watermark })
+    }
 }
 
 /// Why an event was not accepted. Nothing of it is in the bus.
@@ -148,7 +157,11 @@ impl PublishError {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
-            Self::Full { .. } | Self::TimedOut { .. } | Self::PoolExhausted { .. } | Self::ScheduleFull { .. }
+            Self::Full { .. }
+                | Self::TimedOut { .. }
+                | Self::Shed { .. }
+                | Self::PoolExhausted { .. }
+                | Self::ScheduleFull { .. }
         )
     }
 }
@@ -666,14 +679,9 @@ impl Publisher {
             self.prepared = None;
             return Ok(id);
         }
-        let limit = engine.lanes.limit();
-        if let (Priority::Low, Some(percent)) = (prepared.priority, self.policy.shed_low_above_percent) {
-            let watermark = limit * u64::from(percent) / 100;
-            let depth = self.claimant.depth_if_above(lane, watermark);
-            if depth > watermark {
-                counts.shed.add(1);
-                return Err(PublishError::Shed { depth, watermark });
-            }
+        if let Some(shed) = self.policy.sheds(prepared.priority, &mut self.claimant, engine.lanes.limit()) {
+            counts.shed.add(1);
+            return Err(shed);
         }
         let rest = match &prepared.block {
             Some(block) => Rest::Block(block, workers),
