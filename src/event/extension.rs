@@ -111,7 +111,7 @@ impl ExtensionBuffer {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.fault.is_none()
     }
 
     /// Remembers the first thing that is wrong, to be said when the event is published.
