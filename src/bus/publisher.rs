@@ -976,13 +976,13 @@ impl<'p> Outgoing<'p> {
 
     /// Nobody wants it later than this long from now: it is then counted as expired instead of delivered.
     pub fn expires_after(mut self, time: Duration) -> Self {
-        self.envelope.deadline = self.publisher.shared.engine.directory.clock.now() + time.as_nanos() as u64;
+        self.envelope.deadline = self.publisher.shared.engine.directory.clock.after(time);
         self
     }
 
     /// It is due this long from now, and waits with the timers until then (at most `scheduled_max` events do).
     pub fn not_before(mut self, time: Duration) -> Self {
-        let due = self.publisher.shared.engine.directory.clock.now() + time.as_nanos() as u64;
+        let due = self.publisher.shared.engine.directory.clock.after(time);
         self.publisher.extension.instant(Tag::NotBefore, due);
         self.envelope.due = due;
         self
