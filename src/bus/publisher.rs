@@ -1132,8 +1132,8 @@ impl Loan<'_> {
             outgoing.envelope
         };
         let type_id = match publisher.resolve::<Payload<'_>, _>(&topic) {
-            Ok(0) => {
-                // Beyond types_max the name has to travel in front of the payload: the block cannot be used as it is.
+            Ok(type_id) if type_id == 0 || envelope.source_id == 0 => {
+                // Names without a number have to travel in front of the payload: the block cannot be used as it is.
                 let copy = block.map(|mut block| block.bytes()[..self.bytes].to_vec()).unwrap_or_default();
                 return publisher.at(priority).publish(topic, Payload::raw(&copy));
             }
