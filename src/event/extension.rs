@@ -207,10 +207,6 @@ impl<'a> Fields<'a> {
     pub(crate) fn all(self, tag: Tag) -> impl Iterator<Item = &'a [u8]> {
         self.map_while(Result::ok).filter(move |(found, _)| *found == tag as u8).map(|(_, value)| value)
     }
-
-    pub(crate) fn first(self, tag: Tag) -> Option<&'a [u8]> {
-        self.all(tag).next()
-    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -268,10 +264,10 @@ mod tests {
         let bytes = buffer.finish().unwrap().to_vec();
         assert_eq!(bytes.len() % 16, 0);
         let fields = Fields::new(&bytes);
-        assert_eq!(fields.clone().first(Tag::Correlation), Some(&[9; 16][..]));
+        assert_eq!(fields.clone().all(Tag::Correlation).next(), Some(&[9; 16][..]));
         let metadata: Vec<_> = fields.clone().all(Tag::Metadata).map(read_entry).collect();
         assert_eq!(metadata, [Some(("user", "ada")), Some(("tenant", ""))]);
-        let aggregate = read_aggregate(fields.clone().first(Tag::Aggregate).unwrap()).unwrap();
+        let aggregate = read_aggregate(fields.clone().all(Tag::Aggregate).next().unwrap()).unwrap();
         assert_eq!(aggregate, Aggregate { kind: "order", id: "7", version: 3 });
         assert_eq!(fields.count(), 4);
     }
