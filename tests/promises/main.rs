@@ -1,6 +1,9 @@
 //! The promises of ringmain, one module each, through the public API only. One binary, so that it links once.
 
+mod bounded;
+mod envelope;
 mod ledger;
+mod names;
 mod order;
 mod starvation;
 mod support;
