@@ -323,6 +323,7 @@ fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, sequence: u64, owne
         Sink::Inline(_) => true,
         Sink::Mailbox(mailbox, feeder) => {
             mailbox.overflow() != Overflow::Block
+                || subscription.filter.lanes() & (1 << lane) == 0
                 || !subscription.has_started(lane, sequence)
                 || mailbox.is_closed()
                 || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
