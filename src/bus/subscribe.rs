@@ -385,6 +385,10 @@ impl<I: Interest> Subscribe<I> {
         let subscription = Arc::clone(&state);
         let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
+                if subscription.state() == State::Closed {
+                    delivery.discard();
+                    break;
+                }
                 settle_by(&engine, &subscription, delivery, &mut call);
             }
         });
@@ -472,6 +476,10 @@ impl<I: Interest> Subscribe<I> {
         drop(shared);
         Ok(async move {
             while let Ok(delivery) = mailbox.recv_async().await {
+                if state.state() == State::Closed {
+                    delivery.discard();
+                    break;
+                }
                 let delivery = Arc::new(delivery);
                 let outcome = handler(Arc::clone(&delivery)).await.into();
                 if let Outcome::Failed(error) = &outcome {
