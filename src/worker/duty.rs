@@ -413,7 +413,9 @@ impl Call<'_> {
                 let bytes = self.header.rest_bytes();
                 let sequence = self.meta.sequence();
                 let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
-                if !queued && mailbox.overflow() == Overflow::DropOldest {
+                if queued {
+                    subscription.set_overflowing(false);
+                } else if mailbox.overflow() == Overflow::DropOldest {
                     // Only events that are no more urgent make way.
                     let victim = (self.lane..LANES).rev().any(|lane| feeder.drop_oldest(lane));
                     queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
@@ -512,9 +514,8 @@ impl Call<'_> {
 
     #[cold]
     fn overflowed(&self, subscription: &SubscriptionState) {
-        let first = subscription.counts.overflow.get() == 0;
         subscription.counts.overflow.add(1);
-        if first {
+        if !subscription.set_overflowing(true) {
             self.engine.notice(&Notice::MailboxOverflow { subscription: subscription.id, name: &subscription.name });
         }
     }
