@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
 use crate::delivery::{
-    Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Mailbox, MailboxShared, Notice,
+    Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
     Outcome, Overflow, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, Meta, Payload, RustType, Topic, TypeConflict};
@@ -315,7 +315,7 @@ impl<I: Interest> Subscribe<I> {
         let (pattern, known_as) = self.check()?;
         let handler = make(known_as);
         let shared = Arc::clone(&self.shared);
-        let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?;
+        let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, Kept::new(handler))))?;
         Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(made) })
     }
 

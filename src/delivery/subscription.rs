@@ -11,7 +11,7 @@ use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use super::{Dispatch, Dropped, HandlerId, MailboxShared, SubscriptionLedger};
+use super::{Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub struct SubscriptionRecord {
 /// Where the events go.
 pub(crate) enum Sink {
     /// A handler on the worker.
-    Inline(OwnedCell<Box<dyn Dispatch>>),
+    Inline(OwnedCell<Kept>),
     /// A mailbox, and the worker's end of it.
     Mailbox(Arc<MailboxShared>, OwnedCell<Feeder>),
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::delivery::{Context, Dispatch, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
+use crate::delivery::{Context, Dispatch, Kept, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
 use crate::event::{FLAG_STAMPED, Header, Meta, Priority};
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
 use crate::routing::Refusal;
@@ -397,8 +397,8 @@ impl Call<'_> {
         match &subscription.sink {
             Sink::Inline(handler) => match subscription.state() {
                 State::Active => {
-                    if let Some(handler) = handler.get_mut(owner) {
-                        self.call(subscription, handler.as_mut());
+                    if let Some(handler) = handler.get_mut(owner).and_then(Kept::get_mut) {
+                        self.call(subscription, handler);
                     }
                 }
                 State::Paused => counts.paused.add(1),
