@@ -2,6 +2,7 @@
 
 mod bounded;
 mod envelope;
+mod isolation;
 mod ledger;
 mod names;
 mod order;
