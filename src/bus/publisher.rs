@@ -1097,11 +1097,12 @@ impl fmt::Debug for Outgoing<'_> {
     }
 }
 
-/// A publisher that awaits room; dropped, it leaves the gate.
+/// A publisher that awaits room; dropped, it leaves the gate and gives its block back.
 pub(super) struct Waiting<'p>(pub(super) &'p mut Publisher);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        self.0.prepared = None;
         self.0.shared.engine.gate.leave(self.0.place);
     }
 }
