@@ -52,6 +52,11 @@ impl Clock {
         }
     }
 
+    /// The instant `time` from now; the end of all time when there is no such instant.
+    pub(crate) fn after(&self, time: Duration) -> u64 {
+        self.now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// Moves a manual clock; a no-op for the system's.
     pub(crate) fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.source {

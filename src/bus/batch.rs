@@ -87,12 +87,13 @@ impl<'p> Batch<'p> {
     ) -> Result<EventId, PublishError> {
         let max = self.publisher.shared().settings.batch_max;
         if self.events.len() >= max {
-            return Err(PublishError::BatchTooLong { events: self.events.len() + 1, max });
+            let refused = PublishError::BatchTooLong { events: self.events.len() + 1, max };
+            return self.publisher.settle(Err(refused));
         }
         let outgoing = with(self.publisher.at(self.priority));
         let event = outgoing.has_priority();
         if event != self.priority {
-            return Err(PublishError::MixedPriority { batch: self.priority, event });
+            return self.publisher.settle(Err(PublishError::MixedPriority { batch: self.priority, event }));
         }
         let Part { header, block, rest } = outgoing.into_part(&topic, &payload)?;
         let place = match block {
@@ -159,6 +160,12 @@ fn once(
         let workers = engine.wants.workers(event.header.type_id, lane);
         (workers != 0).then_some((nth, workers))
     }));
+    if !wanted.is_empty()
+        && let Some(shed) = publisher.policy().sheds(priority, publisher.claimant(), engine.lanes.limit())
+    {
+        engine.leave(place);
+        return Err(shed);
+    }
     let frame = |nth: usize| {
         let (event, workers) = wanted[nth];
         let Entry { header, place } = &events[event];

@@ -54,6 +54,15 @@ impl FullPolicy {
     pub(super) fn wait_limit(self) -> Option<Duration> {
         self.wait
     }
+
+    /// The refusal of a Low event whose lane, with room for `limit`, is filled above the watermark.
+    #[inline]
+    pub(super) fn sheds(self, priority: Priority, claimant: &mut Claimant, limit: u64) -> Option<PublishError> {
+        let (Priority::Low, Some(percent)) = (priority, self.shed_low_above_percent) else { return None };
+        let watermark = limit * u64::from(percent) / 100;
+        let depth = claimant.depth_if_above(priority.lane(), watermark);
+        (depth > watermark).then_some(PublishError::Shed { depth, watermark })
+    }
 }
 
 /// Why an event was not accepted. Nothing of it is in the bus.
@@ -149,7 +158,11 @@ impl PublishError {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
-            Self::Full { .. } | Self::TimedOut { .. } | Self::PoolExhausted { .. } | Self::ScheduleFull { .. }
+            Self::Full { .. }
+                | Self::TimedOut { .. }
+                | Self::Shed { .. }
+                | Self::PoolExhausted { .. }
+                | Self::ScheduleFull { .. }
         )
     }
 }
@@ -494,12 +507,10 @@ impl Publisher {
     /// # Errors
     /// When the payload is larger than allowed, or no block is free.
     pub fn loan(&mut self, bytes: usize) -> Result<Loan<'_>, PublishError> {
-        let max = self.shared.settings.payload_bytes_max;
-        if bytes > max {
-            return Err(PublishError::TooLarge { bytes, max });
-        }
         self.prepared = None;
-        let block = self.take_block(bytes)?;
+        let max = self.shared.settings.payload_bytes_max;
+        let taken = if bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { self.take_block(bytes) };
+        let block = self.settle(taken)?;
         let header = blank_header();
         self.prepared = Some(Prepared { header, priority: Priority::Normal, block: Some(block), due: 0 });
         Ok(Loan { publisher: self, bytes })
@@ -714,12 +725,8 @@ impl Publisher {
             counts.accepted.add(1);
             return Ok(header.event_id());
         }
-        if let (Priority::Low, Some(percent)) = (priority, self.policy.shed_low_above_percent) {
-            let watermark = engine.lanes.limit() * u64::from(percent) / 100;
-            let depth = self.claimant.depth_if_above(lane, watermark);
-            if depth > watermark {
-                return Err(PublishError::Shed { depth, watermark });
-            }
+        if let Some(shed) = self.policy.sheds(priority, &mut self.claimant, engine.lanes.limit()) {
+            return Err(shed);
         }
         let rest = match block {
             Some(block) => Rest::Block(block, workers),
@@ -1018,13 +1025,13 @@ impl<'p> Outgoing<'p> {
 
     /// Nobody wants it later than this long from now: it is then counted as expired instead of delivered.
     pub fn expires_after(mut self, time: Duration) -> Self {
-        self.envelope.deadline = self.publisher.shared.engine.directory.clock.now() + time.as_nanos() as u64;
+        self.envelope.deadline = self.publisher.shared.engine.directory.clock.after(time);
         self
     }
 
     /// It is due this long from now, and waits with the timers until then (at most `scheduled_max` events do).
     pub fn not_before(mut self, time: Duration) -> Self {
-        let due = self.publisher.shared.engine.directory.clock.now() + time.as_nanos() as u64;
+        let due = self.publisher.shared.engine.directory.clock.after(time);
         self.publisher.extension.instant(Tag::NotBefore, due);
         self.envelope.due = due;
         self
@@ -1161,11 +1168,12 @@ impl fmt::Debug for Outgoing<'_> {
     }
 }
 
-/// A publisher that awaits room; dropped, it leaves the gate.
+/// A publisher that awaits room; dropped, it leaves the gate and gives its block back.
 pub(super) struct Waiting<'p>(pub(super) &'p mut Publisher);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        self.0.prepared = None;
         self.0.shared.engine.gate.leave(self.0.place);
     }
 }
@@ -1196,8 +1204,8 @@ impl Loan<'_> {
             outgoing.envelope
         };
         let type_id = match publisher.resolve::<Payload<'_>, _>(&topic) {
-            Ok(0) => {
-                // Beyond types_max the name has to travel in front of the payload: the block cannot be used as it is.
+            Ok(type_id) if type_id == 0 || envelope.source_id == 0 => {
+                // Names without a number have to travel in front of the payload: the block cannot be used as it is.
                 let copy = block.map(|mut block| block.bytes()[..self.bytes].to_vec()).unwrap_or_default();
                 return publisher.at(priority).publish(topic, Payload::raw(&copy));
             }
@@ -1207,8 +1215,10 @@ impl Loan<'_> {
         let mut header = publisher.header(&envelope, type_id, 0);
         header.payload_bytes = self.bytes as u32;
         publisher.prepared = Some(Prepared { header, priority, block, due: 0 });
-        let limit = publisher.policy.wait.unwrap_or(Duration::ZERO);
-        let result = publisher.keep_trying(limit, Publisher::attempt);
+        let result = match publisher.policy.wait {
+            Some(limit) => publisher.keep_trying(limit, Publisher::attempt),
+            None => publisher.attempt(),
+        };
         publisher.settle(result)
     }
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
 use crate::delivery::{
-    Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Mailbox, MailboxShared, Notice,
+    Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
     Outcome, Overflow, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, Meta, Payload, RustType, Topic, TypeConflict};
@@ -282,14 +282,9 @@ impl<I: Interest> Subscribe<I> {
     /// See [`SubscribeError`].
     pub fn handler_on(self, thread: &str, mut handler: impl Handler<I>) -> Result<Subscription, SubscribeError> {
         let id = self.handler_id.clone().unwrap_or_else(|| handler.id());
-        let known_as = self.known_as();
-        self.on_thread(thread, id, move |meta, context| {
-            I::view(meta, known_as).map(|event| handler.handle(event, meta, context))
+        self.on_thread(thread, id, move |delivery, meta, context| {
+            delivery.event().map(|event| handler.handle(event, meta, context))
         })
-    }
-
-    fn known_as(&self) -> Option<TypeId> {
-        self.what.as_ref().ok()?.1.map(|(_, rust)| rust.id)
     }
 
     /// Checks everything that can be wrong before anything is made.
@@ -320,7 +315,7 @@ impl<I: Interest> Subscribe<I> {
         let (pattern, known_as) = self.check()?;
         let handler = make(known_as);
         let shared = Arc::clone(&self.shared);
-        let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?;
+        let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, Kept::new(handler))))?;
         Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(made) })
     }
 
@@ -380,7 +375,7 @@ impl<I: Interest> Subscribe<I> {
         self,
         thread: &str,
         handler_id: HandlerId,
-        mut call: impl FnMut(&Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError> + Send + 'static,
+        mut call: impl FnMut(&Delivery<I>, &Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError> + Send + 'static,
     ) -> Result<Subscription, SubscribeError> {
         let shared = Arc::clone(&self.shared);
         let mut mailbox = self.queued(handler_id)?;
@@ -390,6 +385,10 @@ impl<I: Interest> Subscribe<I> {
         let subscription = Arc::clone(&state);
         let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
+                if subscription.state() == State::Closed {
+                    delivery.discard();
+                    break;
+                }
                 settle_by(&engine, &subscription, delivery, &mut call);
             }
         });
@@ -424,10 +423,7 @@ impl<E: Event> Subscribe<Topic<E>> {
         F: FnMut(&E::Archived, &Meta<'_>) -> R + Send + 'static,
     {
         let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
-        let known_as = self.known_as();
-        self.on_thread(thread, id, move |meta, _| {
-            Topic::<E>::view(meta, known_as).map(|event| handler(event, meta).into())
-        })
+        self.on_thread(thread, id, move |delivery, meta, _| delivery.event().map(|event| handler(event, meta).into()))
     }
 }
 
@@ -456,7 +452,7 @@ impl Subscribe<Pattern> {
         F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send + 'static,
     {
         let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
-        self.on_thread(thread, id, move |meta, _| Ok(handler(meta.payload(), meta).into()))
+        self.on_thread(thread, id, move |_, meta, _| Ok(handler(meta.payload(), meta).into()))
     }
 }
 
@@ -480,6 +476,10 @@ impl<I: Interest> Subscribe<I> {
         drop(shared);
         Ok(async move {
             while let Ok(delivery) = mailbox.recv_async().await {
+                if state.state() == State::Closed {
+                    delivery.discard();
+                    break;
+                }
                 let delivery = Arc::new(delivery);
                 let outcome = handler(Arc::clone(&delivery)).await.into();
                 if let Outcome::Failed(error) = &outcome {
@@ -499,14 +499,14 @@ fn settle_by<I: Interest>(
     engine: &Engine,
     subscription: &SubscriptionState,
     delivery: Delivery<I>,
-    call: &mut impl FnMut(&Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError>,
+    call: &mut impl FnMut(&Delivery<I>, &Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError>,
 ) {
     let clock = &engine.directory.clock;
     let begun = clock.now();
     let meta = delivery.meta();
     let event = meta.id();
     let context = Context { subscription: subscription.id, meta: &meta, cancelled: engine.phase() > Phase::Running };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&meta, &context)));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&delivery, &meta, &context)));
     let (id, name) = (subscription.id, subscription.name.as_str());
     let outcome = match result {
         Ok(Ok(outcome)) => outcome,

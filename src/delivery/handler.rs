@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::event::{DecodeError, Event, Meta, Payload, Topic, read_archived};
@@ -154,6 +155,28 @@ pub trait Handler<I: Interest>: Send + 'static {
 /// A handler whose event type is erased: what a worker calls.
 pub(crate) trait Dispatch: Send {
     fn dispatch(&mut self, meta: &Meta<'_>, context: &Context<'_>) -> Result<Outcome, DecodeError>;
+}
+
+/// A handler in its subscription's keeping. Whoever drops it last, a worker among them, is not hurt by its drop.
+pub(crate) struct Kept(Option<Box<dyn Dispatch>>);
+
+impl Kept {
+    pub(crate) fn new(handler: Box<dyn Dispatch>) -> Self {
+        Self(Some(handler))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut (dyn Dispatch + 'static)> {
+        self.0.as_deref_mut()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let handler = self.0.take();
+        // The panic hook has told of it, and nobody here could do more.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(handler))));
+    }
 }
 
 /// A closure over a typed topic.

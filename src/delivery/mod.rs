@@ -21,6 +21,6 @@ pub use mailbox::{Delivery, Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use observer::{Notice, Observer};
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
-pub(crate) use handler::{Custom, Dispatch, Typed, Untyped};
+pub(crate) use handler::{Custom, Dispatch, Kept, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use subscription::{Sink, State, SubscriptionState};

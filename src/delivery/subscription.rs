@@ -9,9 +9,9 @@ use crate::metrics::Counter;
 use crate::ring::{Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use super::{Dispatch, Dropped, HandlerId, MailboxShared, SubscriptionLedger};
+use super::{Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub struct SubscriptionRecord {
 /// Where the events go.
 pub(crate) enum Sink {
     /// A handler on the worker.
-    Inline(OwnedCell<Box<dyn Dispatch>>),
+    Inline(OwnedCell<Kept>),
     /// A mailbox, and the worker's end of it.
     Mailbox(Arc<MailboxShared>, OwnedCell<Feeder>),
 }
@@ -98,6 +98,8 @@ pub(crate) struct SubscriptionState {
     pub(crate) counts: WorkerCounts,
     /// Instant of the last delivery; 0 = none yet.
     last_delivered: AtomicU64,
+    /// The last event for the mailbox met a full one.
+    overflowing: AtomicBool,
     state: AtomicU8,
 }
 
@@ -126,6 +128,7 @@ impl SubscriptionState {
             sink,
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
+            overflowing: AtomicBool::new(false),
             state: AtomicU8::new(State::Active as u8),
         }
     }
@@ -160,6 +163,17 @@ impl SubscriptionState {
         if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }
+    }
+
+    /// Worker: remembers whether the mailbox was full for this event. Returns whether it was for the one before.
+    #[inline(always)]
+    pub(crate) fn set_overflowing(&self, full: bool) -> bool {
+        // Relaxed (both): only the subscription's worker reads and writes it.
+        let before = self.overflowing.load(Ordering::Relaxed);
+        if before != full {
+            self.overflowing.store(full, Ordering::Relaxed);
+        }
+        before
     }
 
     /// Remembers when the last delivery was.

@@ -82,9 +82,9 @@ impl<'a> ServiceTarget<'a> {
     }
 }
 
-impl<'a> From<&'a str> for ServiceTarget<'a> {
-    fn from(id: &'a str) -> Self {
-        Self::new(id)
+impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for ServiceTarget<'a> {
+    fn from(id: &'a T) -> Self {
+        Self::new(id.as_ref())
     }
 }
 
@@ -154,7 +154,7 @@ impl ExtensionBuffer {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.fault.is_none()
     }
 
     /// Remembers the first thing that is wrong, to be said when the event is published.
@@ -252,10 +252,6 @@ impl<'a> Fields<'a> {
     pub(crate) fn all(self, tag: Tag) -> impl Iterator<Item = &'a [u8]> {
         self.map_while(Result::ok).filter(move |(found, _)| *found == tag as u8).map(|(_, value)| value)
     }
-
-    pub(crate) fn first(self, tag: Tag) -> Option<&'a [u8]> {
-        self.all(tag).next()
-    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -318,10 +314,10 @@ mod tests {
         let bytes = buffer.finish().unwrap().to_vec();
         assert_eq!(bytes.len() % 16, 0);
         let fields = Fields::new(&bytes);
-        assert_eq!(fields.clone().first(Tag::Correlation), Some(&[9; 16][..]));
+        assert_eq!(fields.clone().all(Tag::Correlation).next(), Some(&[9; 16][..]));
         let metadata: Vec<_> = fields.clone().all(Tag::Metadata).map(read_entry).collect();
         assert_eq!(metadata, [Some(("user", "ada")), Some(("tenant", ""))]);
-        let aggregate = read_aggregate(fields.clone().first(Tag::Aggregate).unwrap()).unwrap();
+        let aggregate = read_aggregate(fields.clone().all(Tag::Aggregate).next().unwrap()).unwrap();
         assert_eq!(aggregate, Aggregate { kind: "order", id: "7", version: 3 });
         assert_eq!(fields.count(), 4);
     }

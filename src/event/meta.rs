@@ -157,7 +157,8 @@ impl<'a> Meta<'a> {
     }
 
     fn field(&self, tag: Tag) -> Option<&'a [u8]> {
-        if self.extension.is_empty() { None } else { self.fields().first(tag) }
+        // The builder's last word counts, as for the fields of the header.
+        if self.extension.is_empty() { None } else { self.fields().all(tag).last() }
     }
 
     fn text(&self, tag: Tag) -> Option<&'a str> {

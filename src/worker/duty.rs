@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::delivery::{Context, Dispatch, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
+use crate::delivery::{Context, Dispatch, Kept, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
 use crate::event::{FLAG_STAMPED, Header, Meta, Priority};
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
 use crate::routing::Refusal;
@@ -430,8 +430,8 @@ impl Call<'_> {
         match &subscription.sink {
             Sink::Inline(handler) => match subscription.state() {
                 State::Active => {
-                    if let Some(handler) = handler.get_mut(owner) {
-                        self.call(subscription, handler.as_mut());
+                    if let Some(handler) = handler.get_mut(owner).and_then(Kept::get_mut) {
+                        self.call(subscription, handler);
                     }
                 }
                 State::Paused => counts.paused.add(1),
@@ -446,7 +446,9 @@ impl Call<'_> {
                 let bytes = self.header.rest_bytes();
                 let sequence = self.meta.sequence();
                 let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
-                if !queued && mailbox.overflow() == Overflow::DropOldest {
+                if queued {
+                    subscription.set_overflowing(false);
+                } else if mailbox.overflow() == Overflow::DropOldest {
                     // Only events that are no more urgent make way.
                     let victim = (self.lane..LANES).rev().any(|lane| feeder.drop_oldest(lane));
                     queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
@@ -567,9 +569,8 @@ impl Call<'_> {
 
     #[cold]
     fn overflowed(&self, subscription: &SubscriptionState) {
-        let first = subscription.counts.overflow.get() == 0;
         subscription.counts.overflow.add(1);
-        if first {
+        if !subscription.set_overflowing(true) {
             self.engine.notice(&Notice::MailboxOverflow { subscription: subscription.id, name: &subscription.name });
         }
     }

@@ -1,0 +1,10 @@
+//! The promises of ringmain, one module each, through the public API only. One binary, so that it links once.
+
+mod bounded;
+mod envelope;
+mod isolation;
+mod ledger;
+mod names;
+mod order;
+mod starvation;
+mod support;
