@@ -196,6 +196,8 @@ pub struct Reader {
     worker: usize,
     /// Next sequence to read, a lane; ahead of the shared cursor until `release`.
     next: [u64; LANES],
+    /// The shared cursor, a lane, as this reader last wrote it.
+    released: [u64; LANES],
     active: bool,
 }
 
@@ -203,7 +205,7 @@ impl Reader {
     /// The reader of `worker`, not active yet. One a worker.
     pub fn new(lanes: Arc<Lanes>, worker: usize) -> Self {
         let next = std::array::from_fn(|lane| lanes.cursor(worker, lane));
-        Self { lanes, worker, next, active: false }
+        Self { lanes, worker, next, released: next, active: false }
     }
 
     /// Lets this worker's cursors gate the lanes, from the present end of each on: what is claimed later is read.
@@ -288,11 +290,11 @@ impl Reader {
     pub fn release(&mut self) -> bool {
         let cursors = &self.lanes.cursors[self.worker];
         let mut moved = false;
-        for (cursor, next) in cursors.iter().zip(self.next) {
-            // Relaxed: only this worker writes its cursors.
-            if cursor.load(Ordering::Relaxed) != next {
+        for ((cursor, released), next) in cursors.iter().zip(&mut self.released).zip(self.next) {
+            if *released != next {
                 // SYNC(lanes.cursor): Release. Pairs with `Lanes::cursor`; our reads come before any reuse.
                 cursor.store(next, Ordering::Release);
+                *released = next;
                 moved = true;
             }
         }

@@ -15,7 +15,7 @@ use crossbeam::utils::CachePadded;
 use super::broadcast::{LANES, Slot, SlotRest};
 use super::pool::{BlockHandle, Pool};
 use super::slot::{HEAD_BYTES, STAMP_BYTES, SlotMemory, block_word};
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
 
@@ -55,7 +55,7 @@ impl IndexRing {
     /// Worker only. There is room: a ring has an entry for every cell.
     fn push(&self, cell: u32) {
         // Relaxed: only the worker writes the tail.
-        let tail = self.tail.load(Ordering::Relaxed);
+        let tail = self.tail.before_write();
         // Relaxed: published by the tail below. A taker that reads an entry of an earlier lap fails its exchange.
         self.entry(tail).store(cell, Ordering::Relaxed);
         // SYNC(cells.queue): Release. Pairs with `take`; the cell's bytes and its number are visible with the tail.
@@ -127,7 +127,7 @@ impl Cells {
 
     fn free(&self, cell: u32) {
         // Relaxed: the exchange decides.
-        let mut top = self.free.load(Ordering::Relaxed);
+        let mut top = self.free.before_write();
         loop {
             // Relaxed: published by the exchange below.
             self.below[cell as usize].store(top, Ordering::Relaxed);

@@ -111,11 +111,13 @@ impl Claimant {
             word.store(sequence.wrapping_add(1), Ordering::Relaxed);
             sequence
         } else {
-            // Relaxed: it only has to hand out each sequence once; the stamp carries the body.
-            word.fetch_add(1, Ordering::Relaxed)
+            // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims: if they claimed between our check
+            // and this, it was their look at the cursors that freed the slot, and we inherit it.
+            word.fetch_add(1, Ordering::AcqRel)
         };
         // SAFETY: the claim made `sequence` ours, and the check with its headroom says that every active worker has
-        // passed the slot's previous lap (cursors read with Acquire, so their reads are over).
+        // passed the slot's previous lap. Among the last `publishers_max + 1` claims one publisher has two; at the
+        // second it had read cursors (Acquire) beyond that lap, and the claims since hand this on (SYNC(lanes.claim)).
         unsafe { self.commit(lane, sequence, frame) };
         Ok(sequence)
     }
@@ -135,13 +137,14 @@ impl Claimant {
         let first = loop {
             self.check(lane, count as u64)?;
             let word = self.lanes.claim_word(lane);
-            // Relaxed (both): as in `push`.
+            // Relaxed: the exchange decides.
             let first = word.load(Ordering::Relaxed);
             if first.wrapping_sub(self.gate[lane]) + count as u64 > self.lanes.limit() {
                 continue;
             }
             let next = first.wrapping_add(count as u64);
-            if word.compare_exchange_weak(first, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims, as in `push`.
+            if word.compare_exchange_weak(first, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break first;
             }
         };

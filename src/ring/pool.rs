@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crossbeam::utils::CachePadded;
 
 use super::slot::{STAMP_BYTES, SlotMemory};
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
 const CLASS_SHIFT: u32 = 28;
@@ -104,7 +104,7 @@ impl Class {
         // Relaxed: a figure; counted before the block can be taken, so that it never runs below zero.
         self.free_blocks.fetch_add(1, Ordering::Relaxed);
         // Relaxed: the exchange decides.
-        let mut top = self.free.load(Ordering::Relaxed);
+        let mut top = self.free.before_write();
         loop {
             // Relaxed: published by the exchange below.
             self.below[block as usize].store(top as u32, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! Publishers never look into a routing table. They read one word: a bit for each worker and lane that has a target
 //! for the type. No bit, no slot: the event is counted and goes nowhere. The bits also say whom to wake.
 
-use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 
 /// Workers that fit beside four lanes in a word.
 pub const WORKERS_MAX: usize = 16;
@@ -42,7 +42,7 @@ impl Wants {
         }
         let word = &self.words[type_id as usize];
         // Relaxed: only the control plane writes, under its lock.
-        let old = word.load(Ordering::Relaxed);
+        let old = word.before_write();
         // SYNC(wants): Release. Pairs with `workers`.
         word.store((old & !all) | bits, Ordering::Release);
     }
