@@ -1,0 +1,2 @@
+//! What `ringmain pipe` promises, kept by the real binary.
+#![cfg(feature = "daemon")]
