@@ -1,2 +1,0 @@
-//! What `ringmain pipe` promises, kept by the real binary.
-#![cfg(feature = "daemon")]
