@@ -261,6 +261,11 @@ impl Shared {
                 }
             }
         }
+        drop(control);
+        // A stream of new types retires a table each. Handlers may go with them, so not under the lock.
+        for table in &self.engine.tables {
+            table.collect();
+        }
         id
     }
 

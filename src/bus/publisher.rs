@@ -990,6 +990,12 @@ impl<'p> Outgoing<'p> {
 
     /// Who published, when it is not this publisher's source.
     pub fn source(mut self, source: &str) -> Self {
+        let (bytes, max) = (source.len(), EventSource::BYTES_MAX);
+        if bytes > max {
+            // Not interned: the directory keeps what it knows for ever.
+            self.publisher.extension.reject(EnvelopeError::Field { field: "source", bytes, max });
+            return self;
+        }
         let known = self.publisher.sources.get(source).copied();
         let id = known.unwrap_or_else(|| {
             let id = self.publisher.shared.engine.directory.intern_source(source);
@@ -998,8 +1004,8 @@ impl<'p> Outgoing<'p> {
             }
             id
         });
-        if id == 0 || source.len() > EventSource::BYTES_MAX {
-            self.publisher.extension.text(Tag::Source, "source", source, EventSource::BYTES_MAX);
+        if id == 0 {
+            self.publisher.extension.text(Tag::Source, "source", source, max);
         }
         self.envelope.source_id = id;
         self

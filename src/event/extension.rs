@@ -153,6 +153,7 @@ impl ExtensionBuffer {
         self.fault = None;
     }
 
+    /// Whether there is nothing to carry and nothing to say against it.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.fault.is_none()
     }
@@ -333,6 +334,15 @@ mod tests {
         buffer.clear();
         buffer.metadata("big", &"v".repeat(EXTENSION_BYTES_MAX));
         assert!(matches!(buffer.finish(), Err(EnvelopeError::TooLong { max: EXTENSION_BYTES_MAX, .. })));
+    }
+
+    #[test]
+    fn a_buffer_whose_only_field_was_rejected_is_not_empty() {
+        let mut buffer = ExtensionBuffer::default();
+        assert!(buffer.is_empty());
+        buffer.target(&"s".repeat(256));
+        assert!(!buffer.is_empty());
+        assert_eq!(buffer.finish(), Err(EnvelopeError::Field { field: "target", bytes: 256, max: 255 }));
     }
 
     #[test]

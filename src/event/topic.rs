@@ -53,6 +53,22 @@ impl<E: ?Sized> Topic<E> {
     }
 }
 
+impl Topic<()> {
+    /// Says whether `name` may name a topic, for names that come from outside.
+    ///
+    /// ```
+    /// use ringmain::{Topic, TopicError};
+    /// assert_eq!(Topic::check("orders.placed"), Ok(()));
+    /// assert_eq!(Topic::check("orders..placed"), Err(TopicError::EmptySegment { at: 7 }));
+    /// ```
+    ///
+    /// # Errors
+    /// The first rule that the name breaks.
+    pub const fn check(name: &str) -> Result<(), TopicError> {
+        check_name(name)
+    }
+}
+
 impl<E: ?Sized> Clone for Topic<E> {
     fn clone(&self) -> Self {
         *self
@@ -146,8 +162,8 @@ impl fmt::Display for TopicError {
             Self::EmptySegment { at } => write!(f, "the topic name has an empty segment at byte {at}"),
             Self::Character { byte, at } => write!(
                 f,
-                "the topic name has {:?} at byte {at}; segments are ASCII letters, digits, `_` and `-`",
-                char::from(*byte)
+                "the topic name has '{}' at byte {at}; segments are ASCII letters, digits, `_` and `-`",
+                byte.escape_ascii()
             ),
         }
     }

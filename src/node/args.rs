@@ -1,9 +1,10 @@
 //! The flags of the command line, and the help that teaches them.
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::ingress::{LINE_BYTES_MAX, Rules};
+use crate::{IdleStrategy, Pattern};
 
 /// An event bus on the command line.
 #[derive(Debug, Clone, Parser)]
@@ -33,8 +34,8 @@ pub enum Command {
 pub struct Pipe {
     /// Subscribe to the types that match PATTERN: `*` is one segment, `**` any number, a lone `*`
     /// everything; may be repeated
-    #[arg(long, value_name = "PATTERN", default_value = "**")]
-    pub on: Vec<String>,
+    #[arg(long, value_name = "PATTERN", default_value = "**", value_parser = Pattern::new)]
+    pub on: Vec<Pattern>,
 
     /// Take any JSON object as data and the text of its member FIELD as its type, unfit characters made `-`
     #[arg(long = "type", value_name = "FIELD")]
@@ -49,16 +50,17 @@ pub struct Pipe {
     #[arg(long, value_name = "NAME", default_value = "pipe", value_parser = NonEmptyStringValueParser::new())]
     pub source: String,
 
-    /// Run this many worker threads, 1 to 64 [default: the allowed cores, at most 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    /// Run this many worker threads, 1 to 16 [default: the allowed cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub workers: Option<u8>,
 
-    /// What a worker does while it has nothing to do
-    #[arg(long, value_name = "STRATEGY", value_enum, default_value_t)]
-    pub idle: Idle,
+    /// What a worker does while it has nothing to do, from the lowest latency and a whole core each to
+    /// no CPU; `adaptive` spins briefly, then yields, then sleeps
+    #[arg(long, value_name = "STRATEGY", default_value_t, value_parser = idle_strategies())]
+    pub idle: IdleStrategy,
 
     /// Let this many events wait in each priority before reading stdin waits
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub capacity: u32,
 
     /// Write no events to stdout, only the summary to stderr
@@ -72,22 +74,6 @@ pub struct Pipe {
     /// Stop at the first malformed line with exit code 2, instead of naming it on stderr and going on
     #[arg(long)]
     pub strict: bool,
-}
-
-/// What a worker does while it has nothing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Idle {
-    /// Poll without a pause: the lowest latency, one whole core for each worker
-    BusySpin,
-    /// Poll, offering the core to others in between
-    Yield,
-    /// Poll less and less often
-    Backoff,
-    /// Sleep until an event is published: no CPU, the highest latency
-    Park,
-    /// Spin briefly, then yield, then sleep
-    #[default]
-    Adaptive,
 }
 
 /// How the summary is written.
@@ -135,20 +121,29 @@ Lines:
   dotted segments of letters, digits, `_` and `-`.
 
 Exit codes:
-  0  all lines were read; malformed ones, if any, are in the summary
+  0  all lines were read, malformed ones, if any, are in the summary; or nobody reads stdout any more
+  1  stdin could not be read, or stdout not be written
   2  wrong flags, or a malformed line under --strict"#;
+
+fn idle_strategies() -> impl TypedValueParser<Value = IdleStrategy> {
+    PossibleValuesParser::new(IdleStrategy::ALL.map(IdleStrategy::as_str)).try_map(|name| name.parse::<IdleStrategy>())
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Priority;
     use crate::node::ingress;
-    use crate::node::level::Level;
     use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     fn pipe(flags: &[&str]) -> Result<Pipe, clap::Error> {
         let words = ["ringmain", "pipe"].iter().chain(flags);
         Cli::try_parse_from(words).map(|Cli { command: Command::Pipe(pipe) }| pipe)
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::new(text).expect("a pattern")
     }
 
     /// The words of a shell line whose only quotes are single.
@@ -170,9 +165,9 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ones() {
         let pipe = pipe(&[]).expect("no flag is required");
-        assert_eq!(pipe.on, ["**"]);
+        assert_eq!(pipe.on, [pattern("**")]);
         assert_eq!(pipe.rules(), Rules::default());
-        assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (None, 10_000, Idle::Adaptive));
+        assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (None, 10_000, IdleStrategy::Adaptive));
         assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (false, false, SummaryForm::Table));
     }
 
@@ -181,8 +176,8 @@ mod tests {
         let flags = "--on a.* --on b --type kind --priority-field level --source web --workers 3 --idle park \
                      --capacity 5 --quiet --summary json --strict";
         let pipe = pipe(&flags.split_whitespace().collect::<Vec<_>>()).expect("all are known");
-        assert_eq!(pipe.on, ["a.*", "b"]);
-        assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, Idle::Park));
+        assert_eq!(pipe.on, [pattern("a.*"), pattern("b")]);
+        assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, IdleStrategy::Park));
         assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (true, true, SummaryForm::Json));
         let Rules { source, type_field, priority_field, .. } = pipe.rules();
         assert_eq!(
@@ -192,24 +187,22 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_strategies_have_the_documented_names() {
-        for (name, idle) in [
-            ("busy-spin", Idle::BusySpin),
-            ("yield", Idle::Yield),
-            ("backoff", Idle::Backoff),
-            ("park", Idle::Park),
-            ("adaptive", Idle::Adaptive),
-        ] {
-            assert_eq!(pipe(&["--idle", name]).expect(name).idle, idle);
+    fn the_idle_strategies_go_by_their_names_and_help_lists_them() {
+        for idle in IdleStrategy::ALL {
+            assert_eq!(pipe(&["--idle", idle.as_str()]).expect("a strategy").idle, idle);
         }
+        let help = pipe(&["--help"]).expect_err("help ends the parse").to_string();
+        assert!(help.contains("[possible values: busy-spin, yield, backoff, park, adaptive]"), "{help}");
     }
 
     #[test]
     fn values_out_of_range_are_refused_with_exit_code_2() {
         for flags in [
             ["--workers", "0"],
-            ["--workers", "65"],
+            ["--workers", "17"],
             ["--capacity", "0"],
+            ["--capacity", "1000001"],
+            ["--on", "a..b"],
             ["--idle", "sleep"],
             ["--summary", "xml"],
             ["--source", ""],
@@ -217,6 +210,12 @@ mod tests {
         ] {
             assert_eq!(pipe(&flags).expect_err("refused").exit_code(), 2, "{flags:?}");
         }
+    }
+
+    #[test]
+    fn a_wrong_pattern_is_refused_with_its_place() {
+        let refused = pipe(&["--on", "orders.ord*"]).expect_err("a wildcard fills its segment").to_string();
+        assert!(refused.contains("'orders.ord*' for '--on <PATTERN>': the segment \"ord*\" at byte 7"), "{refused}");
     }
 
     #[test]
@@ -272,6 +271,6 @@ mod tests {
             }
         }
         assert_eq!(commands, 5);
-        assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Level::High))]);
+        assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Priority::High))]);
     }
 }

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::ingress::Attribute;
-use super::level::Level;
 use super::members::Known;
 use super::time;
+use crate::Priority;
 
 /// An event as it goes out. Absent attributes are left out of the line.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Egress<'a> {
     /// `datacontenttype`; if `None`, what the payload's form says of itself.
     pub content_type: Option<&'a str>,
     /// The extension attribute `priority`.
-    pub priority: Level,
+    pub priority: Priority,
     /// The extension attribute `subscription`: who this delivery is for.
     pub subscription: Option<&'a str>,
     /// The extension attribute `correlationid`.

@@ -14,13 +14,12 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-pub use super::event_type::{TYPE_BYTES_MAX, TYPE_SEGMENTS_MAX, TypeFault};
 pub use super::ingress_error::{IngressError, NeededBy};
 pub use super::json::DEPTH_MAX;
-use super::level::Level;
 pub use super::members::MEMBERS_MAX;
 use super::members::{Known, Members};
 use super::{event_type, json, time};
+use crate::{Priority, Topic, TopicError};
 
 /// The default limit on a line: 1 MiB of data and 64 KiB around it.
 pub const LINE_BYTES_MAX: usize = (1 << 20) + (1 << 16);
@@ -47,15 +46,14 @@ impl Default for Rules {
 /// An event as it comes in. All text is decoded; absent attributes are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ingress<'a> {
-    /// Any string that is not empty; see [`outside_id`](super::outside_id::outside_id). Always there
-    /// in a CloudEvent, never in foreign JSON.
+    /// Any string that is not empty. Always there in a CloudEvent, never in foreign JSON.
     pub id: Option<Cow<'a, str>>,
     /// A valid type name.
     pub event_type: Cow<'a, str>,
     /// The line's own, or the one of [`Rules::source`].
     pub source: Cow<'a, str>,
     /// `None` where the line says nothing.
-    pub priority: Option<Level>,
+    pub priority: Option<Priority>,
     /// Nanoseconds since 1970-01-01T00:00:00Z.
     pub time_unix_ns: Option<i64>,
     /// `subject`.
@@ -141,7 +139,7 @@ fn envelope<'a>(members: &mut Members<'a>, form: NeededBy, rules: &'a Rules) -> 
     let missing = |member: &str| IngressError::Missing { member: member.to_owned(), needed_by: form };
 
     let event_type = attribute("type", members.known(Known::Type))?.ok_or_else(|| missing("type"))?;
-    event_type::check(&event_type).map_err(|fault| type_error("type", &event_type, fault))?;
+    Topic::check(&event_type).map_err(|fault| type_error("type", &event_type, fault))?;
     let id = attribute("id", members.known(Known::Id))?;
     let source = attribute("source", members.known(Known::Source))?;
     if cloud_event && id.is_none() {
@@ -248,7 +246,7 @@ fn extensions<'a>(members: &mut Members<'a>) -> Result<Vec<(Cow<'a, str>, Attrib
     Ok(extensions)
 }
 
-fn priority(members: &Members<'_>, rules: &Rules) -> Result<Option<Level>, IngressError> {
+fn priority(members: &Members<'_>, rules: &Rules) -> Result<Option<Priority>, IngressError> {
     let (member, raw) = match &rules.priority_field {
         None => ("priority", present(members.known(Known::Priority))),
         Some(field) => {
@@ -258,7 +256,7 @@ fn priority(members: &Members<'_>, rules: &Rules) -> Result<Option<Level>, Ingre
     };
     let Some(raw) = raw else { return Ok(None) };
     match json::string(raw).and_then(|text| text.parse().ok()) {
-        Some(level) => Ok(Some(level)),
+        Some(priority) => Ok(Some(priority)),
         None => Err(IngressError::Priority { member: member.to_owned(), found: raw.to_owned() }),
     }
 }
@@ -294,7 +292,7 @@ fn present(raw: Option<&str>) -> Option<&str> {
     raw.filter(|raw| *raw != "null")
 }
 
-fn type_error(member: &str, found: &str, fault: TypeFault) -> IngressError {
+fn type_error(member: &str, found: &str, fault: TopicError) -> IngressError {
     IngressError::Type { member: member.to_owned(), found: found.to_owned(), fault }
 }
 

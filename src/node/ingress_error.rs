@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::event_type::TypeFault;
 use super::human::grouped;
+use crate::TopicError;
 
 /// A fault of one line. `Display` is one line of printable text, however hostile the input.
 #[non_exhaustive]
@@ -86,7 +86,7 @@ pub enum IngressError {
         /// Its text.
         found: String,
         /// The rule it breaks.
-        fault: TypeFault,
+        fault: TopicError,
     },
     /// The priority is none of the four.
     Priority {
@@ -196,7 +196,7 @@ impl fmt::Display for IngressError {
             }
             Self::SpecVersion { found } => write!(f, "`specversion` is \"{}\"; only \"1.0\" is known", Shown(found)),
             Self::Type { member, found, fault } => {
-                write!(f, "`{}` \"{}\" {fault}", Shown(member), Shown(found))
+                write!(f, "`{}` \"{}\" is no type: {fault}", Shown(member), Shown(found))
             }
             Self::Priority { member, found } => {
                 write!(f, "`{}` is {}; use critical, high, normal or low", Shown(member), Shown(found))

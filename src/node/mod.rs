@@ -1,14 +1,14 @@
 //! What the `ringmain` command is made of: lines in, lines out, the summary and the flags.
 //!
 //! ```text
-//! stdin ──► lines ──► ingress ──► (bus) ──► egress ──► stdout
-//!                        │                             summary ──► stderr
+//! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout
+//!                        │                                      summary ──► stderr
 //!                        └ malformed: counted, named by line number
 //! ```
 //!
 //! Every edge speaks CloudEvents 1.0 JSON; [`ingress`] also takes the short form
 //! `{"type": .., "data": ..}` and foreign JSON whose type stands in a field.
-//! Nothing in here holds a bus: the pieces are plain functions over bytes.
+//! Only [`pipe`] holds a bus; the other pieces are plain functions.
 
 #![forbid(unsafe_code)]
 
@@ -19,9 +19,10 @@ pub mod human;
 pub mod ingress;
 mod ingress_error;
 mod json;
-pub mod level;
 pub mod lines;
 mod members;
-pub mod outside_id;
+mod passage;
+pub mod pipe;
+mod progress;
 pub mod summary;
 pub mod time;

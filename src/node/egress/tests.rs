@@ -13,7 +13,7 @@ const FULL: Egress<'_> = Egress {
     subject: Some("a \"b\""),
     data_schema: Some("urn:s"),
     content_type: None,
-    priority: Level::High,
+    priority: Priority::High,
     subscription: Some("orders.*"),
     correlation_id: Some("c1"),
     causation_id: Some("c0"),
@@ -155,7 +155,7 @@ fn line_and_meaning() -> impl Strategy<Value = (String, Value)> {
             ],
             0..4,
         ),
-        prop::sample::select(Level::ALL.as_slice()),
+        prop::sample::select(Priority::ALL.as_slice()),
         content,
     )
         .prop_map(|(pretty, (id, source, subject, second), extensions, level, content)| {

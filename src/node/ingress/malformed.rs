@@ -68,11 +68,14 @@ const MALFORMED: [(&str, &str); 54] = [
     (r#"{"type":"a","correlationid":1}"#, "`correlationid` is 1; it must be a string"),
     (r#"{"type":"a","causationid":""}"#, "`causationid` is empty; give it a value or leave it out"),
     (r#"{"type":"a","traceparent":"\u0085"}"#, "`traceparent` has the control character '\\u{85}'; remove it"),
-    (r#"{"type":"a b"}"#, "`type` \"a b\" has ' ' at byte 2; use letters, digits, `_` and `-` in dotted segments"),
-    (r#"{"type":"a..b"}"#, "`type` \"a..b\" has an empty segment at byte 3; put a name between dots"),
+    (
+        r#"{"type":"a b"}"#,
+        "`type` \"a b\" is no type: the topic name has ' ' at byte 1; segments are ASCII letters, digits, `_` and `-`",
+    ),
+    (r#"{"type":"a..b"}"#, "`type` \"a..b\" is no type: the topic name has an empty segment at byte 2"),
     (
         r#"{"specversion":"1.0","id":"1","source":"s","type":"a/b"}"#,
-        "`type` \"a/b\" has '/' at byte 2; use letters, digits, `_` and `-` in dotted segments",
+        "`type` \"a/b\" is no type: the topic name has '/' at byte 1; segments are ASCII letters, digits, `_` and `-`",
     ),
     (r#"{"type":"a","priority":"urgent"}"#, "`priority` is \"urgent\"; use critical, high, normal or low"),
     (r#"{"type":"a","priority":"High"}"#, "`priority` is \"High\"; use critical, high, normal or low"),
@@ -137,11 +140,11 @@ fn each_limit_says_its_number() {
     );
     assert_eq!(
         message(&format!(r#"{{"type":"{}"}}"#, "a".repeat(256)), &rules),
-        format!("`type` \"{}…\" is 256 bytes, the limit is 255; shorten it", "a".repeat(40))
+        format!("`type` \"{}…\" is no type: the topic name has 256 bytes, the limit is 255", "a".repeat(40))
     );
     assert_eq!(
         message(&format!(r#"{{"type":"{}a"}}"#, "a.".repeat(64)), &rules),
-        format!("`type` \"{}…\" has 65 segments, the limit is 64; use fewer dots", "a.".repeat(20))
+        format!("`type` \"{}…\" is no type: the topic name has 65 segments, the limit is 64", "a.".repeat(20))
     );
 }
 
@@ -162,7 +165,7 @@ fn what_a_flag_asks_for_is_named_by_the_flag() {
     let long = format!(r#"{{"kind":"{}"}}"#, " ".repeat(300));
     assert_eq!(
         message(&long, &kind),
-        format!("`kind` \"{}…\" is 300 bytes, the limit is 255; shorten it", " ".repeat(40))
+        format!("`kind` \"{}…\" is no type: the topic name has 300 bytes, the limit is 255", " ".repeat(40))
     );
 }
 

@@ -42,7 +42,7 @@ fn the_short_form_needs_a_type_and_nothing_else() {
     assert_eq!(read(r#"{"type":"a","data_base64":"AP8="}"#), bare("a", DataRef::Bytes(vec![0, 255])));
     assert_eq!(read(r#"{"type":"a","specversion":null,"id":null,"source":null,"x":null}"#), bare("a", DataRef::Absent));
     let event = read(r#"{"type":"a","id":"7","source":"web","priority":"low"}"#);
-    assert_eq!((event.id.as_deref(), event.source.as_ref(), event.priority), (Some("7"), "web", Some(Level::Low)));
+    assert_eq!((event.id.as_deref(), event.source.as_ref(), event.priority), (Some("7"), "web", Some(Priority::Low)));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_cloud_event_is_read_with_all_its_attributes() {
             id: Some("A234".into()),
             event_type: "com.example.placed".into(),
             source: "https://example.com/shop".into(),
-            priority: Some(Level::Critical),
+            priority: Some(Priority::Critical),
             time_unix_ns: Some(1_522_949_460_500_000_000),
             subject: Some("order 7".into()),
             data_schema: Some("https://example.com/schema".into()),
@@ -115,7 +115,7 @@ fn with_a_type_field_the_whole_line_is_the_data() {
     assert_eq!(read(r#"{"event":"\u00e9/\n"}"#).event_type, "---");
     assert_eq!(read(r#"{"event":""}"#).event_type, "-");
     assert_eq!(read(r#"{"event":"a","source":"web","priority":"high"}"#).source, "web");
-    assert_eq!(read(r#"{"event":"a","priority":"high"}"#).priority, Some(Level::High));
+    assert_eq!(read(r#"{"event":"a","priority":"high"}"#).priority, Some(Priority::High));
     for line in [r#"{"event":"a","source":{}}"#, r#"{"event":"a","source":""}"#, r#"{"event":"a","source":"\u0000"}"#] {
         assert_eq!(read(line).source, "pipe", "what cannot be a source is only data");
     }
@@ -130,11 +130,11 @@ fn with_a_type_field_the_whole_line_is_the_data() {
 fn a_priority_field_takes_the_place_of_the_attribute() {
     let rules = by_priority_field("severity");
     let event = parse(br#"{"type":"a","severity":"low","priority":"nonsense"}"#, &rules).expect("severity counts");
-    assert_eq!(event.priority, Some(Level::Low));
+    assert_eq!(event.priority, Some(Priority::Low));
     assert_eq!(event.extensions, [("severity".into(), Attribute::Text("low".into()))]);
     let rules = Rules { type_field: Some("t".to_owned()), ..by_priority_field("p_1") };
     let event = parse(br#"{"t":"a","p_1":"critical"}"#, &rules).expect("foreign");
-    assert_eq!(event.priority, Some(Level::Critical));
+    assert_eq!(event.priority, Some(Priority::Critical));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     (
         "[a-zA-Z0-9_-]{1,8}(\\.[a-z]{1,4}){0,3}",
         known.prop_flat_map(move |names| (Just(names.clone()), prop::collection::vec(text(), names.len()))),
-        prop::option::of(prop::sample::select(Level::ALL.as_slice())),
+        prop::option::of(prop::sample::select(Priority::ALL.as_slice())),
         prop::option::of(any::<i64>()),
         prop::collection::btree_map("x[a-z0-9]{0,5}", extension, 0..12),
         content,
@@ -220,7 +220,7 @@ fn members_of(event: &Ingress<'_>) -> Map<String, Value> {
         ("id", event.id.as_deref()),
         ("type", Some(&event.event_type)),
         ("source", Some(&event.source)),
-        ("priority", event.priority.map(Level::as_str)),
+        ("priority", event.priority.map(Priority::as_str)),
         ("subject", event.subject.as_deref()),
         ("dataschema", event.data_schema.as_deref()),
         ("datacontenttype", event.content_type.as_deref()),

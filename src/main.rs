@@ -1,0 +1,13 @@
+//! The command `ringmain`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringmain::node::args::{Cli, Command};
+use ringmain::node::pipe;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Pipe(flags) => pipe::run(&flags),
+    }
+}

@@ -1,0 +1,53 @@
+//! Stderr while a job runs: messages, and below them one line that says how far it is.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The line is drawn anew this often, also while nothing happens.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Where messages go, and the line that shows progress.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    line: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Shows the line when stderr is a terminal that no other output shares.
+    pub(super) fn new(stdout_is_used: bool) -> Self {
+        let shared = stdout_is_used && io::stdout().is_terminal();
+        let line = (io::stderr().is_terminal() && !shared).then(|| {
+            let style = ProgressStyle::with_template("{human_pos} events, {per_sec}, {elapsed}");
+            let line = ProgressBar::no_length().with_style(style.expect("the template is well-formed"));
+            line.enable_steady_tick(REDRAW);
+            line
+        });
+        Self { line }
+    }
+
+    /// Counts one event.
+    pub(super) fn count(&self) {
+        if let Some(line) = &self.line {
+            line.inc(1);
+        }
+    }
+
+    /// Writes text to stderr, above the line.
+    pub(super) fn say(&self, text: &str) {
+        // Who cannot be told is not told.
+        let say = || drop(io::stderr().write_all(text.as_bytes()));
+        match &self.line {
+            Some(line) => line.suspend(say),
+            None => say(),
+        }
+    }
+
+    /// Takes the line away.
+    pub(super) fn end(&self) {
+        if let Some(line) = &self.line {
+            line.finish_and_clear();
+        }
+    }
+}
