@@ -20,6 +20,7 @@ use crate::sync::primitive::thread;
 use crate::sync::waker::of_this_thread;
 use crate::worker::{PublisherCounts, Scheduled, StampPolicy};
 
+use super::batch::Collected;
 use super::{Batch, Shared};
 
 const _: () = assert!(HEADER_BYTES == HEAD_BYTES, "the event floor and the ring floor agree on the head");
@@ -309,6 +310,8 @@ pub struct Publisher {
     names: AHashMap<Box<str>, u32>,
     sources: AHashMap<Box<str>, u32>,
     prepared: Option<Prepared>,
+    /// Events of the batch being collected: a batch that is forgotten loses no block.
+    collected: Collected,
     /// Instant of the last stamp, and publishes since.
     stamp: u64,
     unstamped: u32,
@@ -344,6 +347,7 @@ impl Publisher {
             names: AHashMap::new(),
             sources: AHashMap::new(),
             prepared: None,
+            collected: Collected::default(),
             stamp: 0,
             unstamped: 0,
             laggards_at: engine.claimed(),
@@ -401,6 +405,12 @@ impl Publisher {
     /// # Ok::<(), ringmain::Error>(())
     /// ```
     pub fn event(&mut self) -> Outgoing<'_> {
+        self.collected.clear();
+        self.begin()
+    }
+
+    /// Begins an event that may be one of a batch.
+    pub(super) fn begin(&mut self) -> Outgoing<'_> {
         self.extension.clear();
         self.prepared = None;
         let source_id = self.source_id;
@@ -502,6 +512,7 @@ impl Publisher {
     /// # Errors
     /// When the payload is larger than allowed, or no block is free.
     pub fn loan(&mut self, bytes: usize) -> Result<Loan<'_>, PublishError> {
+        self.collected.clear();
         self.prepared = None;
         let max = self.shared.settings.payload_bytes_max;
         let taken = if bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { self.take_block(bytes) };
@@ -839,11 +850,19 @@ impl Publisher {
         result
     }
 
-    /// Takes the encoded event out, for a batch: header, and block or bytes of the scratch.
-    pub(super) fn take_prepared(&mut self) -> Option<(Header, Option<Block>, &[u8])> {
-        let prepared = self.prepared.take()?;
+    /// Moves the encoded event to those of the batch.
+    pub(super) fn collect(&mut self) -> Result<EventId, PublishError> {
+        let Some(prepared) = self.prepared.take() else { return Err(PublishError::Encode) };
         let bytes = if prepared.block.is_some() { 0 } else { prepared.header.rest_bytes() };
-        Some((prepared.header, prepared.block, &self.scratch[..bytes]))
+        Ok(self.collected.add(prepared.header, prepared.block, &self.scratch[..bytes]))
+    }
+
+    pub(super) fn collected(&self) -> &Collected {
+        &self.collected
+    }
+
+    pub(super) fn collected_mut(&mut self) -> &mut Collected {
+        &mut self.collected
     }
 
     pub(super) fn claimant(&mut self) -> &mut Claimant {
