@@ -6,5 +6,6 @@ mod isolation;
 mod ledger;
 mod names;
 mod order;
+mod publisher_faults;
 mod starvation;
 mod support;
