@@ -292,7 +292,9 @@ fn a_blocked_worker_that_sleeps_wakes_when_its_consumer_takes() {
             let bus = bus.clone();
             std::thread::spawn(move || {
                 let mut publisher = bus.publisher().unwrap();
-                (0..500).for_each(|_| drop(publisher.publish_deadline("a", BODY, LONG).unwrap()));
+                for _ in 0..500 {
+                    publisher.publish_deadline("a", BODY, LONG).unwrap();
+                }
             })
         };
         for sequence in 0..500 {
@@ -312,7 +314,9 @@ fn a_dropped_mailbox_ends_its_subscription_and_frees_the_lane() {
         let mut publisher = bus.publisher().unwrap();
         // One in the mailbox, four in the lane; the next waits for somebody to make room.
         let waiting = std::thread::spawn(move || {
-            (0..6).for_each(|_| drop(publisher.publish_deadline("a", BODY, LONG).unwrap()));
+            for _ in 0..6 {
+                publisher.publish_deadline("a", BODY, LONG).unwrap();
+            }
         });
         drop(full);
         waiting.join().unwrap();

@@ -1,5 +1,6 @@
 //! The promises of ringmain, one module each, through the public API only. One binary, so that it links once.
 
+mod batch;
 mod bounded;
 mod envelope;
 mod isolation;
@@ -9,3 +10,4 @@ mod order;
 mod publisher_faults;
 mod starvation;
 mod support;
+mod time;

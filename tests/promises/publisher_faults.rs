@@ -215,7 +215,7 @@ fn a_forgotten_loan_outgoing_or_batch_publishes_nothing_and_keeps_no_block() {
         Box::new(|publisher| {
             let mut batch = publisher.batch(Priority::Normal);
             batch.add("a", LARGE).unwrap();
-            forget(batch.add("a", LARGE));
+            batch.add("a", SMALL).unwrap();
             drop(batch);
         }),
     ];
