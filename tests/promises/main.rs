@@ -11,3 +11,4 @@ mod publisher_faults;
 mod starvation;
 mod support;
 mod time;
+mod wrap;
