@@ -41,7 +41,7 @@ fn a_handler_that_panics_hurts_nobody_and_is_called_again() {
                 calls += 1;
                 assert!(panics_at.is_some_and(|nth| nth != calls), "a panic that the test asks for");
             };
-            let mut inline = body.clone();
+            let mut inline = body;
             let mut threaded = body;
             let wish = bus.subscribe("a").on_worker(0).named("inline");
             let _inline = wish.handle(move |_, _| inline()).unwrap();

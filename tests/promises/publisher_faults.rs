@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusBuilder, FullPolicy, Mailbox, Pattern, Payload, Priority, PublishError, Topic};
+use ringmain::{Bus, BusBuilder, FullPolicy, Mailbox, Pattern, Payload, Priority, PublishError, Publisher, Topic};
 use rkyv::rancor::{Fallible, Source};
 use rkyv::ser::{Writer, WriterExt};
 use rkyv::{Archive, Archived, Place, Serialize};
@@ -193,31 +193,32 @@ fn an_encoder_that_fails_in_a_batch_leaves_the_batch_as_it_was() {
 }
 
 #[test]
+#[allow(clippy::forget_non_drop, reason = "whether a type has a Drop is what must not matter")]
 fn a_forgotten_loan_outgoing_or_batch_publishes_nothing_and_keeps_no_block() {
     let simulation = Simulation::new(small_bus(), 1).unwrap();
     let bus = simulation.bus();
     let mut mailbox = bus.subscribe("a").mailbox().unwrap();
     let mut publisher = bus.publisher().unwrap();
-    let mut lose: [Box<dyn FnMut(&mut ringmain::Publisher)>; 4] = [
-        Box::new(|publisher| {
+    let lose: [fn(&mut Publisher); 4] = [
+        |publisher| {
             let mut loan = publisher.loan(900).unwrap();
             loan.bytes_mut().fill(1);
             forget(loan);
-        }),
-        Box::new(|publisher| forget(publisher.event().metadata("k", "v").not_before(Duration::from_secs(1)))),
-        Box::new(|publisher| {
+        },
+        |publisher| forget(publisher.event().metadata("k", "v").not_before(Duration::from_secs(1))),
+        |publisher| {
             let mut batch = publisher.batch(Priority::Normal);
             batch.add("a", LARGE).unwrap();
             batch.add("a", SMALL).unwrap();
             batch.add("a", LARGE).unwrap();
             forget(batch);
-        }),
-        Box::new(|publisher| {
+        },
+        |publisher| {
             let mut batch = publisher.batch(Priority::Normal);
             batch.add("a", LARGE).unwrap();
             batch.add("a", SMALL).unwrap();
             drop(batch);
-        }),
+        },
     ];
     for round in 0..12 {
         lose[round % 4](&mut publisher);
@@ -251,7 +252,7 @@ impl Wake for Count {
     }
 }
 
-fn fill(publisher: &mut ringmain::Publisher) {
+fn fill(publisher: &mut Publisher) {
     while publisher.try_publish("a", SMALL).is_ok() {}
 }
 
