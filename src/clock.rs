@@ -85,13 +85,20 @@ impl Clock {
     #[inline]
     pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
         // Relaxed: display only.
-        self.origin.load(Ordering::Relaxed).saturating_add(instant)
+        self.origin.load(Ordering::Relaxed).saturating_add_signed(instant as i64)
     }
 
-    /// The instant of a Unix time; at least 1, so that it is never "none".
+    /// The instant of a Unix time, never 0. One before the clock was made is negative in two's complement; only what
+    /// comes from outside has such a time, and only [`unix_ns`](Self::unix_ns) and [`since`](Self::since) read it.
     pub(crate) fn instant_of(&self, unix_ns: u64) -> u64 {
         // Relaxed: display only.
-        unix_ns.saturating_sub(self.origin.load(Ordering::Relaxed)).max(1)
+        unix_ns.wrapping_sub(self.origin.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// Time since an instant; zero for one to come.
+    pub(crate) fn since(&self, instant: u64) -> Duration {
+        let elapsed = self.now().wrapping_sub(instant) as i64;
+        Duration::from_nanos(elapsed.max(0) as u64)
     }
 
     /// Wall-clock time of an instant.

@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 use crate::event::{Encode, EventId, Header, Priority};
 use crate::ring::{Block, Frame, Rest};
 
-use super::publisher::{Part, lane_full};
+use super::publisher::lane_full;
 use super::{Outgoing, PublishError, Publisher, Subject};
 
 /// A batch being collected. Events are encoded when they are added; nothing is published before [`publish`](Self::publish).
+/// Dropped or forgotten, it publishes nothing; its blocks go back to the pool at the latest with its publisher's next event.
 ///
 /// ```
 /// # use ringmain::{Bus, Payload, Priority};
@@ -28,6 +29,11 @@ use super::{Outgoing, PublishError, Publisher, Subject};
 pub struct Batch<'p> {
     publisher: &'p mut Publisher,
     priority: Priority,
+}
+
+/// The events of a batch, in the keeping of its publisher, which uses the memory again.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
     events: Vec<Entry>,
     /// Extensions and payloads of the events that fit a slot.
     bytes: Vec<u8>,
@@ -37,6 +43,33 @@ pub struct Batch<'p> {
 
 /// Small batches keep it in place.
 type Wanted = SmallVec<[(usize, u64); 32]>;
+
+impl Collected {
+    /// Forgets all events and gives their blocks back.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        if !self.events.is_empty() {
+            self.events.clear();
+            self.bytes.clear();
+        }
+    }
+
+    /// Adds an event whose extension and payload are in `block`, or else in `bytes`.
+    pub(super) fn add(&mut self, header: Header, block: Option<Block>, bytes: &[u8]) -> EventId {
+        let place = match block {
+            Some(block) => Place::Block(block),
+            None => {
+                // Payloads keep their alignment within the slot: the ring copies them as they are.
+                let at = self.bytes.len();
+                self.bytes.extend_from_slice(bytes);
+                Place::Inline(at)
+            }
+        };
+        let id = header.event_id();
+        self.events.push(Entry { header, place });
+        id
+    }
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -53,17 +86,18 @@ enum Place {
 
 impl<'p> Batch<'p> {
     pub(super) fn new(publisher: &'p mut Publisher, priority: Priority) -> Self {
-        Self { publisher, priority, events: Vec::new(), bytes: Vec::new(), wanted: Wanted::new() }
+        publisher.collected_mut().clear();
+        Self { publisher, priority }
     }
 
     /// Events added so far.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.publisher.collected().events.len()
     }
 
     /// Whether nothing was added yet.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.len() == 0
     }
 
     /// Adds an event.
@@ -86,27 +120,16 @@ impl<'p> Batch<'p> {
         with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>,
     ) -> Result<EventId, PublishError> {
         let max = self.publisher.shared().settings.batch_max;
-        if self.events.len() >= max {
-            let refused = PublishError::BatchTooLong { events: self.events.len() + 1, max };
+        if self.len() >= max {
+            let refused = PublishError::BatchTooLong { events: self.len() + 1, max };
             return self.publisher.settle(Err(refused));
         }
-        let outgoing = with(self.publisher.at(self.priority));
+        let outgoing = with(self.publisher.begin().priority(self.priority));
         let event = outgoing.has_priority();
         if event != self.priority {
             return self.publisher.settle(Err(PublishError::MixedPriority { batch: self.priority, event }));
         }
-        let Part { header, block, rest } = outgoing.into_part(&topic, &payload)?;
-        let place = match block {
-            Some(block) => Place::Block(block),
-            None => {
-                let at = self.bytes.len();
-                self.bytes.extend_from_slice(rest);
-                Place::Inline(at)
-            }
-        };
-        let id = header.event_id();
-        self.events.push(Entry { header, place });
-        Ok(id)
+        outgoing.into_batch(&topic, &payload)
     }
 
     /// Publishes all events in one piece, in the order they were added, or none. Follows the
@@ -128,25 +151,30 @@ impl<'p> Batch<'p> {
     }
 
     fn send(&mut self, limit: Option<Duration>) -> Result<Vec<EventId>, PublishError> {
-        let Self { publisher, priority, events, bytes, wanted } = self;
-        let mut once = |publisher: &mut Publisher| once(publisher, *priority, events, bytes, wanted);
+        let Self { publisher, priority } = self;
+        // Out of the publisher's keeping for the call, so that both can be borrowed.
+        let mut collected = std::mem::take(publisher.collected_mut());
+        let mut once = |publisher: &mut Publisher| once(publisher, *priority, &mut collected);
         let result = match limit {
             Some(limit) => publisher.keep_trying(limit, once),
             None => once(publisher),
         };
-        publisher.settle(result)?;
-        Ok(events.iter().map(|event| event.header.event_id()).collect())
+        let result = publisher.settle(result);
+        let ids = result.map(|()| collected.events.iter().map(|event| event.header.event_id()).collect());
+        *publisher.collected_mut() = collected;
+        ids
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.publisher.collected_mut().clear();
     }
 }
 
 /// One try to bring all events into their lane.
-fn once(
-    publisher: &mut Publisher,
-    priority: Priority,
-    events: &[Entry],
-    bytes: &[u8],
-    wanted: &mut Wanted,
-) -> Result<(), PublishError> {
+fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
+    let Collected { events, bytes, wanted } = collected;
     let shared = std::sync::Arc::clone(publisher.shared());
     let engine = &shared.engine;
     let place = publisher.place();
@@ -196,9 +224,6 @@ fn once(
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
-            .field("priority", &self.priority)
-            .field("len", &self.events.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Batch").field("priority", &self.priority).field("len", &self.len()).finish_non_exhaustive()
     }
 }

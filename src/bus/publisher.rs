@@ -21,6 +21,7 @@ use crate::sync::primitive::thread;
 use crate::sync::waker::of_this_thread;
 use crate::worker::{PublisherCounts, Scheduled, StampPolicy};
 
+use super::batch::Collected;
 use super::{Batch, Explanation, Shared};
 
 const _: () = assert!(HEADER_BYTES == HEAD_BYTES, "the event floor and the ring floor agree on the head");
@@ -313,6 +314,8 @@ pub struct Publisher {
     names: AHashMap<Box<str>, u32>,
     sources: AHashMap<Box<str>, u32>,
     prepared: Option<Prepared>,
+    /// Events of the batch being collected: a batch that is forgotten loses no block.
+    collected: Collected,
     /// Instant of the last stamp, and publishes since.
     stamp: u64,
     unstamped: u32,
@@ -348,6 +351,7 @@ impl Publisher {
             names: AHashMap::new(),
             sources: AHashMap::new(),
             prepared: None,
+            collected: Collected::default(),
             stamp: 0,
             // So that the first event is stamped, whatever the policy.
             unstamped: u32::MAX - 1,
@@ -406,6 +410,12 @@ impl Publisher {
     /// # Ok::<(), ringmain::Error>(())
     /// ```
     pub fn event(&mut self) -> Outgoing<'_> {
+        self.collected.clear();
+        self.begin()
+    }
+
+    /// Begins an event that may be one of a batch.
+    pub(super) fn begin(&mut self) -> Outgoing<'_> {
         self.extension.clear();
         self.prepared = None;
         let source_id = self.source_id;
@@ -507,6 +517,7 @@ impl Publisher {
     /// # Errors
     /// When the payload is larger than allowed, or no block is free.
     pub fn loan(&mut self, bytes: usize) -> Result<Loan<'_>, PublishError> {
+        self.collected.clear();
         self.prepared = None;
         let max = self.shared.settings.payload_bytes_max;
         let taken = if bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { self.take_block(bytes) };
@@ -895,6 +906,14 @@ impl Publisher {
         }
     }
 
+    pub(super) fn collected(&self) -> &Collected {
+        &self.collected
+    }
+
+    pub(super) fn collected_mut(&mut self) -> &mut Collected {
+        &mut self.collected
+    }
+
     pub(super) fn claimant(&mut self) -> &mut Claimant {
         &mut self.claimant
     }
@@ -1235,29 +1254,22 @@ impl fmt::Debug for Loan<'_> {
     }
 }
 
-/// An encoded event that is to be part of a batch.
-pub(super) struct Part<'p> {
-    pub(super) header: Header,
-    pub(super) block: Option<Block>,
-    /// Extension and payload, when they are not in the block.
-    pub(super) rest: &'p [u8],
-}
-
-impl<'p> Outgoing<'p> {
-    /// Encodes without publishing, for a batch.
-    pub(super) fn into_part<S: Subject<P>, P: Encode + Copy>(
+impl Outgoing<'_> {
+    /// Encodes the event and adds it to the publisher's batch, without publishing.
+    pub(super) fn into_batch<S: Subject<P>, P: Encode + Copy>(
         mut self,
         topic: &S,
         payload: &P,
-    ) -> Result<Part<'p>, PublishError> {
+    ) -> Result<EventId, PublishError> {
         self.checked();
+        let publisher = self.publisher;
         let encoded = match self.envelope.due {
-            0 => self.publisher.encode(topic, payload, &self.envelope),
+            0 => publisher.encode(topic, payload, &self.envelope),
             _ => Err(PublishError::ScheduledInBatch),
         };
-        let (header, block) = self.publisher.settle(encoded)?;
+        let (header, block) = publisher.settle(encoded)?;
         let bytes = if block.is_some() { 0 } else { header.rest_bytes() };
-        Ok(Part { header, block, rest: &self.publisher.scratch[..bytes] })
+        Ok(publisher.collected.add(header, block, &publisher.scratch[..bytes]))
     }
 
     pub(super) fn has_priority(&self) -> Priority {

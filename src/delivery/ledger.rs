@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 pub struct Dropped {
     /// The mailbox was full, and its policy drops.
     pub overflow: u64,
-    /// The deadline had passed before the handler ran.
+    /// The deadline had passed before the handler ran or the consumer took the event.
     pub expired: u64,
     /// The subscription was paused, and it has no mailbox to hold events.
     pub paused: u64,

@@ -54,6 +54,8 @@ pub(crate) struct MailboxShared {
     settled: SharedCounter,
     delivered: SharedCounter,
     failed: SharedCounter,
+    /// Events whose deadline passed while they were queued.
+    expired: SharedCounter,
     discarded: Counter,
     /// Publish to hand-over, a lane. Written by the consumer.
     latency: [HistogramCells; LANES],
@@ -85,6 +87,7 @@ impl MailboxShared {
             settled: SharedCounter::default(),
             delivered: SharedCounter::default(),
             failed: SharedCounter::default(),
+            expired: SharedCounter::default(),
             discarded: Counter::default(),
             latency: std::array::from_fn(|_| HistogramCells::new()),
             directory,
@@ -182,7 +185,11 @@ impl MailboxShared {
             in_flight: self.in_flight.get().saturating_sub(settled),
             delivered: self.delivered.get(),
             failed: self.failed.get(),
-            dropped: super::Dropped { closed: self.discarded.get(), ..super::Dropped::default() },
+            dropped: super::Dropped {
+                expired: self.expired.get(),
+                closed: self.discarded.get(),
+                ..super::Dropped::default()
+            },
             ..SubscriptionLedger::default()
         }
     }
@@ -285,23 +292,25 @@ impl<I: Interest> Mailbox<I> {
         if self.shared.is_paused() && !closed {
             return Err(TryRecvError::Empty);
         }
-        let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(self.shared.cells.queued(lane) > 0) << lane);
-        let taken = self.order.next(ready).and_then(|lane| {
+        loop {
+            let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(self.shared.cells.queued(lane) > 0) << lane);
+            let Some(lane) = self.order.next(ready) else {
+                return Err(if closed { TryRecvError::Closed } else { TryRecvError::Empty });
+            };
             self.shared.in_flight.add(1);
-            let taken = self.shared.cells.take(lane);
-            if taken.is_none() {
-                self.shared.settled.add(1);
+            match self.shared.cells.take(lane) {
+                Some(taken) => match self.hand_over(taken) {
+                    Some(delivery) => return Ok(delivery),
+                    None => continue,
+                },
+                // The worker was faster and dropped it for a newer one.
+                None => self.shared.settled.add(1),
             }
-            taken
-        });
-        match taken {
-            Some(taken) => Ok(self.hand_over(taken)),
-            None if ready == 0 && closed => Err(TryRecvError::Closed),
-            None => Err(TryRecvError::Empty),
         }
     }
 
-    fn hand_over(&mut self, taken: Taken) -> Delivery<I> {
+    /// `None` when its deadline has passed while it was queued.
+    fn hand_over(&mut self, taken: Taken) -> Option<Delivery<I>> {
         let lane = taken.lane();
         let delivery = Delivery {
             taken: Some(taken),
@@ -310,11 +319,17 @@ impl<I: Interest> Mailbox<I> {
             interest: PhantomData,
         };
         let header = delivery.header();
-        if header.has(FLAG_STAMPED) {
-            let waited = self.shared.directory.clock.now().saturating_sub(header.time);
-            self.shared.latency[lane].record(waited);
+        if header.has(FLAG_STAMPED) || header.deadline != 0 {
+            let now = self.shared.directory.clock.now();
+            if header.deadline != 0 && now > header.deadline {
+                delivery.expire();
+                return None;
+            }
+            if header.has(FLAG_STAMPED) {
+                self.shared.latency[lane].record(now.saturating_sub(header.time));
+            }
         }
-        delivery
+        Some(delivery)
     }
 
     /// Waits for the next event, as long as it takes.
@@ -471,6 +486,12 @@ impl<I: Interest> Delivery<I> {
     /// Settles the delivery as failed, for this reason.
     pub fn fail(self, reason: impl Into<String>) {
         self.settle(&Outcome::Failed(reason.into()));
+    }
+
+    /// Gives the event up: its deadline has passed.
+    fn expire(mut self) {
+        self.shared.expired.add(1);
+        self.finish();
     }
 
     /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.

@@ -28,7 +28,7 @@ fn refuses(expected: EnvelopeError, text: &str, with: impl Fn(Outgoing<'_>) -> O
     assert_eq!(with(publisher.event()).publish("a", BODY), Err(refused));
     assert_eq!(refused.to_string(), text);
     let mut batch = publisher.batch(Priority::Normal);
-    assert_eq!(batch.add_with("a", BODY, |event| with(event)), Err(refused));
+    assert_eq!(batch.add_with("a", BODY, &with), Err(refused));
     drop(batch);
     assert_eq!(bus.metrics().refused.invalid, 2);
     assert_eq!(bus.ledger().accepted, 0);

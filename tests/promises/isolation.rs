@@ -41,7 +41,7 @@ fn a_handler_that_panics_hurts_nobody_and_is_called_again() {
                 calls += 1;
                 assert!(panics_at.is_some_and(|nth| nth != calls), "a panic that the test asks for");
             };
-            let mut inline = body.clone();
+            let mut inline = body;
             let mut threaded = body;
             let wish = bus.subscribe("a").on_worker(0).named("inline");
             let _inline = wish.handle(move |_, _| inline()).unwrap();
@@ -292,7 +292,9 @@ fn a_blocked_worker_that_sleeps_wakes_when_its_consumer_takes() {
             let bus = bus.clone();
             std::thread::spawn(move || {
                 let mut publisher = bus.publisher().unwrap();
-                (0..500).for_each(|_| drop(publisher.publish_deadline("a", BODY, LONG).unwrap()));
+                for _ in 0..500 {
+                    publisher.publish_deadline("a", BODY, LONG).unwrap();
+                }
             })
         };
         for sequence in 0..500 {
@@ -312,7 +314,9 @@ fn a_dropped_mailbox_ends_its_subscription_and_frees_the_lane() {
         let mut publisher = bus.publisher().unwrap();
         // One in the mailbox, four in the lane; the next waits for somebody to make room.
         let waiting = std::thread::spawn(move || {
-            (0..6).for_each(|_| drop(publisher.publish_deadline("a", BODY, LONG).unwrap()));
+            for _ in 0..6 {
+                publisher.publish_deadline("a", BODY, LONG).unwrap();
+            }
         });
         drop(full);
         waiting.join().unwrap();

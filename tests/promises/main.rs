@@ -1,10 +1,14 @@
 //! The promises of ringmain, one module each, through the public API only. One binary, so that it links once.
 
+mod batch;
 mod bounded;
 mod envelope;
 mod isolation;
 mod ledger;
 mod names;
 mod order;
+mod publisher_faults;
 mod starvation;
 mod support;
+mod time;
+mod wrap;

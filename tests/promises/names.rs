@@ -31,7 +31,7 @@ fn topics_beyond_the_limit_are_matched_by_name_and_counted() {
         loan.publish(Priority::Normal, topic).unwrap();
     }
     simulation.run();
-    let mut topics = |mailbox: &mut ringmain::Mailbox<_>| {
+    let topics = |mailbox: &mut ringmain::Mailbox<_>| {
         let mut names = Vec::new();
         while let Ok(delivery) = mailbox.try_recv() {
             let payload: Payload<'_> = delivery.payload();

@@ -79,7 +79,7 @@ fn the_order_is_the_same_however_workers_are_scheduled() {
             let from = (simulation.draw() % 4) as u32;
             let priority = Priority::ALL[(simulation.draw() % 4) as usize];
             publishers[from as usize].at(priority).publish(TICK, &Tick { from, nth }).unwrap();
-            if simulation.draw() % 3 == 0 {
+            if simulation.draw().is_multiple_of(3) {
                 simulation.step();
             }
         }
