@@ -1,3 +1,4 @@
 //! Models and oracles behind the fuzz targets.
 
+pub mod frames;
 pub mod patterns;
