@@ -6,8 +6,11 @@ use std::{fs, io};
 type Check = fn(&[u8]);
 
 /// Every target, named as its folder under `corpus/`.
-const TARGETS: &[(&str, Check)] =
-    &[("ingress", ringmain_fuzz::ingress::check), ("patterns", ringmain_fuzz::patterns::check)];
+const TARGETS: &[(&str, Check)] = &[
+    ("frames", ringmain_fuzz::frames::check),
+    ("ingress", ringmain_fuzz::ingress::check),
+    ("patterns", ringmain_fuzz::patterns::check),
+];
 
 fn corpus() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))

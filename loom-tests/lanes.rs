@@ -1,0 +1,86 @@
+//! Small lanes and events whose every byte tells which event they are of.
+
+use std::sync::Arc;
+
+use ringmain::internals::ring::{Frame, HEAD_BYTES, Lanes, LanesLayout, Pool, PoolClass, Reader, Rest};
+
+/// The lane that models use. They take the second one, so that a mixed-up lane number shows.
+pub const LANE: usize = 1;
+/// Bytes behind the head of an [`inline`] event.
+pub const REST_BYTES: usize = 8;
+
+const SLOT_BYTES: usize = 128;
+
+/// Lanes of `slots` that refuse at `limit`, for `workers`, with their first event at `first`.
+pub fn lanes(slots: usize, limit: u64, workers: usize, first: u64, pool: &Arc<Pool>) -> Arc<Lanes> {
+    let layout = LanesLayout { slots, slot_bytes: SLOT_BYTES, limit, workers, first };
+    Arc::new(Lanes::new(layout, Arc::clone(pool)))
+}
+
+/// A pool of `blocks` blocks.
+pub fn pool(blocks: usize) -> Arc<Pool> {
+    let classes = [PoolClass { block_bytes: 64, blocks }];
+    Arc::new(Pool::new(if blocks == 0 { &[] } else { &classes }))
+}
+
+/// The reader of `worker`, active.
+pub fn reader(lanes: &Arc<Lanes>, worker: usize) -> Reader {
+    let mut reader = Reader::new(Arc::clone(lanes), worker);
+    reader.activate();
+    reader
+}
+
+/// The bytes of one event.
+#[derive(Debug)]
+pub struct Event {
+    head: [u8; HEAD_BYTES],
+    rest: [u8; REST_BYTES],
+}
+
+impl Event {
+    /// Every byte of it is `number`.
+    pub fn new(number: u8) -> Self {
+        Self { head: [number; HEAD_BYTES], rest: [number; REST_BYTES] }
+    }
+
+    /// As it is put into a slot.
+    pub fn inline(&self) -> Frame<'_> {
+        Frame { head: &self.head, rest: Rest::Inline(&self.rest) }
+    }
+
+    /// Its head.
+    pub fn head(&self) -> &[u8; HEAD_BYTES] {
+        &self.head
+    }
+}
+
+/// Which event these bytes are of.
+///
+/// # Panics
+/// When they are of more than one, or there are too few.
+pub fn number(head: &[u8; HEAD_BYTES], rest: &[u8]) -> u8 {
+    let number = head[0];
+    // The last four bytes of the head are the ring's.
+    assert!(head[..HEAD_BYTES - 4].iter().all(|&byte| byte == number), "a torn head: {head:?}");
+    assert!(rest[..REST_BYTES].iter().all(|&byte| byte == number), "a torn event: {number} and {rest:?}");
+    number
+}
+
+/// Reads the next event, steps over it and gives its slot back.
+pub fn read(reader: &mut Reader) -> Option<u8> {
+    let slot = reader.peek(LANE)?;
+    let number = number(slot.head, slot.rest().expect("the event is this worker's business"));
+    reader.advance(LANE);
+    reader.release();
+    Some(number)
+}
+
+/// Looks `attempts` times and returns what it read.
+pub fn read_up_to(reader: &mut Reader, attempts: usize) -> Vec<u8> {
+    (0..attempts).filter_map(|_| read(reader)).collect()
+}
+
+/// Reads all that is left. For when the publishers are done.
+pub fn drain(reader: &mut Reader) -> Vec<u8> {
+    std::iter::from_fn(|| read(reader)).collect()
+}

@@ -1,0 +1,247 @@
+//! Lanes: claim with headroom, commit, batch, gate, wrap, activation.
+
+use std::sync::Arc;
+
+use loom_tests::lanes::{Event, LANE, drain, lanes, pool, read, read_up_to, reader};
+use loom_tests::{Bounds, model};
+use ringmain::internals::ring::{Claimant, LaneFull, Reader, Wants};
+
+/// Pushes event `number` and returns its sequence.
+fn push(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
+    claimant.push(LANE, Event::new(number).inline())
+}
+
+#[test]
+fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    // What the reader met while they published, and the order it saw in the end.
+    let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)];
+    model("broadcast::two_publishers", bounds, &outcomes, |threads| {
+        let lanes = lanes(4, 2, 1, 0, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let publishers = [1, 2].map(|number| {
+            let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+            threads.spawn(move || push(&mut claimant, number).expect("there is room for both"))
+        });
+        let reading = threads.spawn(move || {
+            let met = read_up_to(&mut reader, 2);
+            (reader, met)
+        });
+        let sequences = publishers.map(|publisher| publisher.end() as usize);
+        let (mut reader, met) = reading.end();
+        let order = [met.clone(), drain(&mut reader)].concat();
+        let mut expected = [0; 2];
+        expected[sequences[0]] = 1;
+        expected[sequences[1]] = 2;
+        assert_eq!(order, expected);
+        (met.len(), order[0])
+    });
+}
+
+/// One publisher and one reader in a lane of one slot, so that every event after the first reuses a slot.
+fn reused_slot(name: &str, first: u64, exclusive: bool) {
+    let bounds = Bounds { preemptions: None, executions_min: 30 };
+    // Accepted out of three, and how many of them the reader met.
+    let outcomes = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)];
+    model(name, bounds, &outcomes, move |threads| {
+        let lanes = lanes(1, 1, 1, first, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), exclusive);
+        let publishing = threads.spawn(move || {
+            let mut accepted = Vec::new();
+            for number in [1, 2, 3] {
+                match push(&mut claimant, number) {
+                    Ok(sequence) => {
+                        assert_eq!(sequence, first.wrapping_add(accepted.len() as u64));
+                        accepted.push(number);
+                    }
+                    Err(full) => assert_eq!(full, LaneFull { depth: 1, limit: 1, gated_by: Some(0) }),
+                }
+            }
+            accepted
+        });
+        let reading = threads.spawn(move || {
+            let met = read_up_to(&mut reader, 2);
+            (reader, met)
+        });
+        let accepted = publishing.end();
+        let (mut reader, met) = reading.end();
+        assert_eq!([met.clone(), drain(&mut reader)].concat(), accepted);
+        assert_eq!(lanes.depth(LANE), 0);
+        (accepted.len(), met.len())
+    });
+}
+
+#[test]
+fn a_slot_is_reused_after_it_was_read_and_a_full_lane_refuses() {
+    reused_slot("broadcast::reused_slot", 0, false);
+}
+
+#[test]
+fn an_exclusive_publisher_reuses_a_slot_after_it_was_read() {
+    reused_slot("broadcast::exclusive_publisher", 0, true);
+}
+
+#[test]
+fn sequences_wrap_without_a_gap() {
+    reused_slot("broadcast::wrap", u64::MAX - 1, false);
+}
+
+#[test]
+fn publishers_that_pass_the_check_together_stay_within_the_headroom() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+    // Accepted of each publisher; two more than the limit never fit, whoever comes first.
+    let outcomes = [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
+    model("broadcast::headroom", bounds, &outcomes, |threads| {
+        // The limit and one publisher more: exactly what two publishers can come to.
+        let lanes = lanes(2, 1, 1, 0, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let publishers = [[1, 2], [3, 4]].map(|numbers| {
+            let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+            threads.spawn(move || numbers.into_iter().filter(|&n| push(&mut claimant, n).is_ok()).collect::<Vec<_>>())
+        });
+        let reading = threads.spawn(move || {
+            let met = read_up_to(&mut reader, 2);
+            (reader, met)
+        });
+        let [ones, others] = publishers.map(loom_tests::Join::end);
+        let (mut reader, met) = reading.end();
+        let all = [met, drain(&mut reader)].concat();
+        let of = |accepted: &[u8]| all.iter().copied().filter(|n| accepted.contains(n)).collect::<Vec<_>>();
+        assert_eq!(of(&ones), ones, "each publisher's order");
+        assert_eq!(of(&others), others, "each publisher's order");
+        assert_eq!(all.len(), ones.len() + others.len());
+        (ones.len(), others.len())
+    });
+}
+
+#[test]
+fn a_batch_appears_whole() {
+    let bounds = Bounds { preemptions: None, executions_min: 5 };
+    model("broadcast::batch", bounds, &[0, 2], |threads| {
+        let lanes = lanes(2, 2, 1, 0, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let publishing = threads.spawn(move || {
+            let events = [1, 2].map(Event::new);
+            claimant.push_batch(LANE, 2, |nth| events[nth].inline()).expect("there is room")
+        });
+        let reading = threads.spawn(move || {
+            let first = read(&mut reader);
+            let met = if first.is_some() { 1 + usize::from(read(&mut reader).is_some()) } else { 0 };
+            (reader, met)
+        });
+        publishing.end();
+        let (mut reader, met) = reading.end();
+        assert_eq!(met + drain(&mut reader).len(), 2);
+        met
+    });
+}
+
+#[test]
+fn a_batch_keeps_together_and_within_the_limit_beside_a_publisher() {
+    let bounds = Bounds { preemptions: None, executions_min: 20 };
+    // The batch alone, the single alone, the batch and then the single that had checked before it, either order.
+    let outcomes = [vec![1, 2], vec![1, 2, 3], vec![3]];
+    model("broadcast::batch_beside_publisher", bounds, &outcomes, |threads| {
+        let lanes = lanes(4, 2, 1, 0, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let mut batcher = Claimant::new(Arc::clone(&lanes), false);
+        let batching = threads.spawn(move || {
+            let events = [1, 2].map(Event::new);
+            batcher.push_batch(LANE, 2, |nth| events[nth].inline()).is_ok()
+        });
+        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let single = threads.spawn(move || push(&mut claimant, 3).is_ok());
+        let accepted = 2 * usize::from(batching.end()) + usize::from(single.end());
+        let all = drain(&mut reader);
+        assert_eq!(all.len(), accepted);
+        all
+    });
+}
+
+#[test]
+fn two_readers_gate_each_other() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+    // Accepted of two, by a lane of one slot: the second only after both readers have passed the first.
+    model("broadcast::two_readers", bounds, &[1, 2], |threads| {
+        let lanes = lanes(1, 1, 2, 0, &pool(0));
+        let readers = [0, 1].map(|worker| reader(&lanes, worker));
+        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let publishing = threads.spawn(move || {
+            push(&mut claimant, 1).expect("the lane is empty");
+            1 + usize::from(push(&mut claimant, 2).is_ok())
+        });
+        let readings = readers.map(|mut reader| {
+            threads.spawn(move || {
+                let met = read_up_to(&mut reader, 1);
+                (reader, met)
+            })
+        });
+        let accepted = publishing.end();
+        for reading in readings {
+            let (mut reader, met) = reading.end();
+            assert!(accepted == 1 || met == [1], "the second event took the place of an unread one");
+            assert_eq!([met, drain(&mut reader)].concat(), [1, 2][..accepted]);
+        }
+        accepted
+    });
+}
+
+#[test]
+fn nothing_claimed_after_an_activation_is_overwritten_unread() {
+    let bounds = Bounds { preemptions: None, executions_min: 100 };
+    // Where the new reader starts, and how many events were accepted: from then on one more than it has read, and none
+    // more while the publisher still sees where it began to catch up.
+    let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)];
+    model("broadcast::activation", bounds, &outcomes, |threads| {
+        let lanes = lanes(1, 1, 2, 0, &pool(0));
+        let mut old = reader(&lanes, 0);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let publishing = threads.spawn(move || {
+            // The old reader reads at once, so that it never holds the publisher up.
+            (0..3).filter(|&number| push(&mut claimant, number).is_ok() && read(&mut old).is_some()).count()
+        });
+        let mut new = Reader::new(Arc::clone(&lanes), 1);
+        let activating = threads.spawn(move || {
+            new.activate();
+            let start = new.sequence(LANE);
+            let met = read_up_to(&mut new, 1);
+            (new, start, met)
+        });
+        let accepted = publishing.end();
+        let (mut new, start, met) = activating.end();
+        let read = met.len() + drain(&mut new).len();
+        assert_eq!(start + read as u64, accepted as u64, "the new reader missed an event");
+        (start, accepted)
+    });
+}
+
+#[test]
+fn a_publisher_that_sees_a_want_is_read() {
+    const TYPE: u32 = 1;
+    let bounds = Bounds { preemptions: None, executions_min: 3 };
+    model("broadcast::wants", bounds, &[None, Some(7)], |threads| {
+        let lanes = lanes(1, 1, 1, 0, &pool(0));
+        let wants = Arc::new(Wants::new(TYPE as usize));
+        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let seen = Arc::clone(&wants);
+        let publishing = threads.spawn(move || {
+            let wanted = seen.workers(TYPE, LANE) == 1;
+            if wanted {
+                push(&mut claimant, 7).expect("an active worker reads this lane");
+            }
+            wanted
+        });
+        let mut reader = Reader::new(Arc::clone(&lanes), 0);
+        let subscribing = threads.spawn(move || {
+            reader.activate();
+            wants.set(TYPE, 0, 1 << LANE);
+            reader
+        });
+        let wanted = publishing.end();
+        let read = read(&mut subscribing.end());
+        assert_eq!(read.is_some(), wanted);
+        read
+    });
+}
