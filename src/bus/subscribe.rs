@@ -172,6 +172,9 @@ impl Bus {
     /// # Errors
     /// On a worker thread, or when a worker does not answer in time.
     pub fn unsubscribe_handler(&self, pattern: &str, handler: &HandlerId) -> Result<usize, SubscribeError> {
+        if crate::worker::on_worker_thread() {
+            return Err(SubscribeError::OnWorker);
+        }
         let ids: Vec<_> = {
             let control = self.shared().control();
             let found = control
