@@ -529,7 +529,6 @@ fn settle_by<I: Interest>(
     }
     let now = clock.now();
     let elapsed = std::time::Duration::from_nanos(now.saturating_sub(begun));
-    subscription.delivered_at(now);
     if elapsed >= engine.slow_handler {
         let pattern = subscription.pattern.as_str();
         engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag: 0 });

@@ -17,7 +17,7 @@ use crate::ring::{Cells, DrainOrder, Gate, LANES, Taken};
 use crate::routing::Pattern;
 use crate::sync::bell::Bell;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicBool, Ordering, thread};
+use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::handler::Interest;
@@ -55,6 +55,8 @@ pub(crate) struct MailboxShared {
     delivered: SharedCounter,
     failed: SharedCounter,
     discarded: Counter,
+    /// Instant of the last hand-over of a stamped event; 0 = none yet.
+    last_delivered: AtomicU64,
     /// Publish to hand-over, a lane. Written by the consumer.
     latency: [HistogramCells; LANES],
     directory: Arc<Directory>,
@@ -86,6 +88,7 @@ impl MailboxShared {
             delivered: SharedCounter::default(),
             failed: SharedCounter::default(),
             discarded: Counter::default(),
+            last_delivered: AtomicU64::new(0),
             latency: std::array::from_fn(|_| HistogramCells::new()),
             directory,
         }
@@ -97,6 +100,12 @@ impl MailboxShared {
 
     pub(crate) fn latency(&self, lane: usize) -> &HistogramCells {
         &self.latency[lane]
+    }
+
+    /// Instant of the last hand-over; 0 = none yet.
+    pub(crate) fn last_delivered(&self) -> u64 {
+        // Relaxed: a figure.
+        self.last_delivered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn reserved_bytes(&self) -> usize {
@@ -311,8 +320,10 @@ impl<I: Interest> Mailbox<I> {
         };
         let header = delivery.header();
         if header.has(FLAG_STAMPED) {
-            let waited = self.shared.directory.clock.now().saturating_sub(header.time);
-            self.shared.latency[lane].record(waited);
+            let now = self.shared.directory.clock.now();
+            self.shared.latency[lane].record(now.saturating_sub(header.time));
+            // Relaxed: a figure.
+            self.shared.last_delivered.store(now, Ordering::Relaxed);
         }
         delivery
     }

@@ -37,7 +37,7 @@ pub struct SubscriptionRecord {
     pub handler_id: HandlerId,
     /// When it was made.
     pub created_at: SystemTime,
-    /// When it last handled an event.
+    /// When it last handled an event, or took one from its mailbox. Unstamped events do not count.
     pub last_delivered: Option<SystemTime>,
     /// Handled so far.
     pub delivery_count: u64,
@@ -193,7 +193,10 @@ impl SubscriptionState {
     pub(crate) fn record(&self, directory: &Directory) -> SubscriptionRecord {
         let ledger = self.ledger();
         // Relaxed: a figure.
-        let last = self.last_delivered.load(Ordering::Relaxed);
+        let last = match &self.sink {
+            Sink::Inline(_) => self.last_delivered.load(Ordering::Relaxed),
+            Sink::Mailbox(mailbox, _) => mailbox.last_delivered(),
+        };
         SubscriptionRecord {
             id: self.id,
             name: self.name.clone(),

@@ -1,0 +1,4 @@
+//! The life of a bus and of all that hangs on it, through the public API only. One binary, so that it links once.
+
+mod subscriptions;
+mod support;
