@@ -393,11 +393,19 @@ impl<I: Interest> Subscribe<I> {
         let subscription = Arc::clone(&state);
         let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
+                let Some(_calling) = subscription.begin_call(engine.barrier) else {
+                    delivery.discard();
+                    break;
+                };
                 settle_by(&engine, &subscription, delivery, &mut call);
             }
         });
         let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
-        shared.control().handler_threads.push(handle);
+        let mut control = shared.control();
+        // A handle that is kept keeps the stack of a thread that is gone.
+        control.handler_threads.retain(|thread| !thread.is_finished());
+        control.handler_threads.push(handle);
+        drop(control);
         Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(state) })
     }
 }
@@ -483,8 +491,14 @@ impl<I: Interest> Subscribe<I> {
         drop(shared);
         Ok(async move {
             while let Ok(delivery) = mailbox.recv_async().await {
+                let Some(calling) = state.begin_call(engine.barrier) else {
+                    delivery.discard();
+                    break;
+                };
                 let delivery = Arc::new(delivery);
-                let outcome = handler(Arc::clone(&delivery)).await.into();
+                let handling = handler(Arc::clone(&delivery));
+                drop(calling);
+                let outcome = handling.await.into();
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });

@@ -484,6 +484,12 @@ impl<I: Interest> Delivery<I> {
         self.settle(&Outcome::Failed(reason.into()));
     }
 
+    /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.
+    pub(crate) fn discard(mut self) {
+        self.shared.discarded.add(1);
+        self.finish();
+    }
+
     /// Settles the delivery by what its handler returned.
     pub(crate) fn settle(mut self, outcome: &Outcome) {
         let counter = match outcome {

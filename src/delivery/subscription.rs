@@ -1,5 +1,6 @@
 //! One subscription: who wants what, since when, and how it went.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,8 +9,9 @@ use crate::event::{Directory, EventId};
 use crate::metrics::Counter;
 use crate::ring::{Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
+use crate::sync::barrier::Barrier;
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::{Dispatch, Dropped, HandlerId, MailboxShared, SubscriptionLedger};
 
@@ -99,6 +101,28 @@ pub(crate) struct SubscriptionState {
     /// Instant of the last delivery; 0 = none yet.
     last_delivered: AtomicU64,
     state: AtomicU8,
+    /// The consumer that calls the handler is between its look at `state` and the end of the call.
+    calling: AtomicBool,
+}
+
+thread_local! {
+    /// The address of the subscription whose handler this thread calls, outside its worker; 0 = none.
+    static CALLING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A call of a handler by a consumer, until it is dropped.
+pub(crate) struct Calling<'a> {
+    subscription: &'a SubscriptionState,
+    /// The call that this one is nested in.
+    outer: usize,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        CALLING.set(self.outer);
+        // SYNC(subscription.call): Release. Pairs with `is_calling_elsewhere`.
+        self.subscription.calling.store(false, Ordering::Release);
+    }
 }
 
 impl SubscriptionState {
@@ -127,6 +151,7 @@ impl SubscriptionState {
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             state: AtomicU8::new(State::Active as u8),
+            calling: AtomicBool::new(false),
         }
     }
 
@@ -160,6 +185,29 @@ impl SubscriptionState {
         if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }
+    }
+
+    /// A consumer that calls a handler steps in. `None` when the subscription has ended: it must not call any more.
+    pub(crate) fn begin_call(&self, barrier: Barrier) -> Option<Calling<'_>> {
+        // Relaxed: the barrier orders it before the look at the state; `is_calling_elsewhere` does the same the other
+        // way round.
+        self.calling.store(true, Ordering::Relaxed);
+        let call = Calling { subscription: self, outer: CALLING.replace(std::ptr::from_ref(self).addr()) };
+        barrier.light();
+        (self.state() != State::Closed).then_some(call)
+    }
+
+    /// Orders the end of the subscription before a look at `is_calling_elsewhere`. Control plane.
+    pub(crate) fn forbid_calls(&self, barrier: Barrier) {
+        barrier.heavy();
+    }
+
+    /// Whether a consumer that may not have seen the end is in a call. Not the calling thread's own: it would wait for
+    /// itself. Ask after `forbid_calls`.
+    pub(crate) fn is_calling_elsewhere(&self) -> bool {
+        // SYNC(subscription.call): Acquire. Pairs with the end of the call; what the handler did is seen by who
+        // unsubscribed it.
+        self.calling.load(Ordering::Acquire) && CALLING.get() != std::ptr::from_ref(self).addr()
     }
 
     /// Remembers when the last delivery was.
