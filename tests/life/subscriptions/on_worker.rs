@@ -131,3 +131,29 @@ fn a_subscription_dropped_on_its_own_worker_ends() {
     assert_eq!(bus.ledger().subscriptions.delivered, 1);
     shut_down_clean(&bus);
 }
+
+#[test]
+fn a_handler_on_a_thread_of_its_own_may_end_its_subscription() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let ended = Seen::default();
+    let made = bus.subscribe("once").handler_id("own");
+    let made = made.handle_on("own", {
+        let (bus, ended) = (bus.clone(), ended.clone());
+        move |_, _| {
+            let begun = std::time::Instant::now();
+            let count = bus.unsubscribe_handler("once", &HandlerId::new("own"));
+            ended.push((count, begun.elapsed()));
+        }
+    });
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish_batch("once", [Payload::raw(b""), Payload::raw(b"")]).unwrap();
+    until("the end of the subscription", || ended.len() == 1);
+    bus.flush_deadline(PATIENCE).unwrap();
+    let (count, took) = ended.take().pop().unwrap();
+    assert_eq!(count, Ok(1));
+    assert!(took < std::time::Duration::from_secs(4), "it waited for itself: {took:?}");
+    let ledger = bus.ledger().subscriptions;
+    assert_eq!((ledger.delivered, ledger.dropped.closed), (1, 1));
+    drop(made);
+    shut_down_clean(&bus);
+}
