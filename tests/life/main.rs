@@ -3,3 +3,4 @@
 mod patterns_and_filters;
 mod subscriptions;
 mod support;
+mod typed;
