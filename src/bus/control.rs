@@ -351,6 +351,11 @@ impl Shared {
         };
         if wait {
             self.acknowledged(subscription.worker, generation)?;
+            if matches!(&subscription.sink, Sink::Mailbox(..)) {
+                // A handler on a thread of its own, or in a future. A call that outlasts the deadline has long begun.
+                subscription.forbid_calls(self.engine.barrier);
+                self.wait_until(self.settings.deadline, || !subscription.is_calling_elsewhere());
+            }
         }
         self.fold_ended();
         Ok(Some(subscription))

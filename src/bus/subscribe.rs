@@ -172,6 +172,9 @@ impl Bus {
     /// # Errors
     /// On a worker thread, or when a worker does not answer in time.
     pub fn unsubscribe_handler(&self, pattern: &str, handler: &HandlerId) -> Result<usize, SubscribeError> {
+        if crate::worker::on_worker_thread() {
+            return Err(SubscribeError::OnWorker);
+        }
         let ids: Vec<_> = {
             let control = self.shared().control();
             let found = control
@@ -385,15 +388,19 @@ impl<I: Interest> Subscribe<I> {
         let subscription = Arc::clone(&state);
         let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
-                if subscription.state() == State::Closed {
+                let Some(_calling) = subscription.begin_call(engine.barrier) else {
                     delivery.discard();
                     break;
-                }
+                };
                 settle_by(&engine, &subscription, delivery, &mut call);
             }
         });
         let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
-        shared.control().handler_threads.push(handle);
+        let mut control = shared.control();
+        // A handle that is kept keeps the stack of a thread that is gone.
+        control.handler_threads.retain(|thread| !thread.is_finished());
+        control.handler_threads.push(handle);
+        drop(control);
         Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(state) })
     }
 }
@@ -476,12 +483,14 @@ impl<I: Interest> Subscribe<I> {
         drop(shared);
         Ok(async move {
             while let Ok(delivery) = mailbox.recv_async().await {
-                if state.state() == State::Closed {
+                let Some(calling) = state.begin_call(engine.barrier) else {
                     delivery.discard();
                     break;
-                }
+                };
                 let delivery = Arc::new(delivery);
-                let outcome = handler(Arc::clone(&delivery)).await.into();
+                let handling = handler(Arc::clone(&delivery));
+                drop(calling);
+                let outcome = handling.await.into();
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
@@ -526,7 +535,6 @@ fn settle_by<I: Interest>(
     }
     let now = clock.now();
     let elapsed = std::time::Duration::from_nanos(now.saturating_sub(begun));
-    subscription.delivered_at(now);
     if elapsed >= engine.slow_handler {
         let pattern = subscription.pattern.as_str();
         engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag: 0 });

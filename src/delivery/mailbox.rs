@@ -17,7 +17,7 @@ use crate::ring::{Cells, DrainOrder, Gate, LANES, Taken};
 use crate::routing::Pattern;
 use crate::sync::bell::Bell;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicBool, Ordering, thread};
+use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::handler::Interest;
@@ -57,6 +57,8 @@ pub(crate) struct MailboxShared {
     /// Events whose deadline passed while they were queued.
     expired: SharedCounter,
     discarded: Counter,
+    /// Instant of the last hand-over of a stamped event; 0 = none yet.
+    last_delivered: AtomicU64,
     /// Publish to hand-over, a lane. Written by the consumer.
     latency: [HistogramCells; LANES],
     directory: Arc<Directory>,
@@ -89,6 +91,7 @@ impl MailboxShared {
             failed: SharedCounter::default(),
             expired: SharedCounter::default(),
             discarded: Counter::default(),
+            last_delivered: AtomicU64::new(0),
             latency: std::array::from_fn(|_| HistogramCells::new()),
             directory,
         }
@@ -100,6 +103,12 @@ impl MailboxShared {
 
     pub(crate) fn latency(&self, lane: usize) -> &HistogramCells {
         &self.latency[lane]
+    }
+
+    /// Instant of the last hand-over; 0 = none yet.
+    pub(crate) fn last_delivered(&self) -> u64 {
+        // Relaxed: a figure.
+        self.last_delivered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn reserved_bytes(&self) -> usize {
@@ -327,6 +336,8 @@ impl<I: Interest> Mailbox<I> {
             }
             if header.has(FLAG_STAMPED) {
                 self.shared.latency[lane].record(now.saturating_sub(header.time));
+                // Relaxed: a figure.
+                self.shared.last_delivered.store(now, Ordering::Relaxed);
             }
         }
         Some(delivery)

@@ -1,5 +1,6 @@
 //! One subscription: who wants what, since when, and how it went.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use crate::event::{Directory, EventId};
 use crate::metrics::Counter;
 use crate::ring::{Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
+use crate::sync::barrier::Barrier;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -37,7 +39,7 @@ pub struct SubscriptionRecord {
     pub handler_id: HandlerId,
     /// When it was made.
     pub created_at: SystemTime,
-    /// When it last handled an event.
+    /// When it last handled an event, or took one from its mailbox. Unstamped events do not count.
     pub last_delivered: Option<SystemTime>,
     /// Handled so far.
     pub delivery_count: u64,
@@ -101,6 +103,28 @@ pub(crate) struct SubscriptionState {
     /// The last event for the mailbox met a full one.
     overflowing: AtomicBool,
     state: AtomicU8,
+    /// The consumer that calls the handler is between its look at `state` and the end of the call.
+    calling: AtomicBool,
+}
+
+thread_local! {
+    /// The address of the subscription whose handler this thread calls, outside its worker; 0 = none.
+    static CALLING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A call of a handler by a consumer, until it is dropped.
+pub(crate) struct Calling<'a> {
+    subscription: &'a SubscriptionState,
+    /// The call that this one is nested in.
+    outer: usize,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        CALLING.set(self.outer);
+        // SYNC(subscription.call): Release. Pairs with `is_calling_elsewhere`.
+        self.subscription.calling.store(false, Ordering::Release);
+    }
 }
 
 impl SubscriptionState {
@@ -130,6 +154,7 @@ impl SubscriptionState {
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
             state: AtomicU8::new(State::Active as u8),
+            calling: AtomicBool::new(false),
         }
     }
 
@@ -176,6 +201,29 @@ impl SubscriptionState {
         before
     }
 
+    /// A consumer that calls a handler steps in. `None` when the subscription has ended: it must not call any more.
+    pub(crate) fn begin_call(&self, barrier: Barrier) -> Option<Calling<'_>> {
+        // Relaxed: the barrier orders it before the look at the state; `is_calling_elsewhere` does the same the other
+        // way round.
+        self.calling.store(true, Ordering::Relaxed);
+        let call = Calling { subscription: self, outer: CALLING.replace(std::ptr::from_ref(self).addr()) };
+        barrier.light();
+        (self.state() != State::Closed).then_some(call)
+    }
+
+    /// Orders the end of the subscription before a look at `is_calling_elsewhere`. Control plane.
+    pub(crate) fn forbid_calls(&self, barrier: Barrier) {
+        barrier.heavy();
+    }
+
+    /// Whether a consumer that may not have seen the end is in a call. Not the calling thread's own: it would wait for
+    /// itself. Ask after `forbid_calls`.
+    pub(crate) fn is_calling_elsewhere(&self) -> bool {
+        // SYNC(subscription.call): Acquire. Pairs with the end of the call; what the handler did is seen by who
+        // unsubscribed it.
+        self.calling.load(Ordering::Acquire) && CALLING.get() != std::ptr::from_ref(self).addr()
+    }
+
     /// Remembers when the last delivery was.
     #[inline(always)]
     pub(crate) fn delivered_at(&self, instant: u64) {
@@ -207,7 +255,10 @@ impl SubscriptionState {
     pub(crate) fn record(&self, directory: &Directory) -> SubscriptionRecord {
         let ledger = self.ledger();
         // Relaxed: a figure.
-        let last = self.last_delivered.load(Ordering::Relaxed);
+        let last = match &self.sink {
+            Sink::Inline(_) => self.last_delivered.load(Ordering::Relaxed),
+            Sink::Mailbox(mailbox, _) => mailbox.last_delivered(),
+        };
         SubscriptionRecord {
             id: self.id,
             name: self.name.clone(),

@@ -340,7 +340,7 @@ mod tests {
     fn a_buffer_whose_only_field_was_rejected_is_not_empty() {
         let mut buffer = ExtensionBuffer::default();
         assert!(buffer.is_empty());
-        buffer.target(&"s".repeat(256));
+        buffer.target((&"s".repeat(256)).into());
         assert!(!buffer.is_empty());
         assert_eq!(buffer.finish(), Err(EnvelopeError::Field { field: "target", bytes: 256, max: 255 }));
     }
