@@ -80,17 +80,42 @@ impl Clock {
     #[inline]
     pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
         // Relaxed: display only.
-        self.origin.load(Ordering::Relaxed).saturating_add(instant)
+        self.origin.load(Ordering::Relaxed).wrapping_add(instant)
     }
 
-    /// The instant of a Unix time; at least 1, so that it is never "none".
+    /// The instant of a Unix time; that of a time before the clock was made wraps, and reads back through
+    /// [`unix_ns`](Self::unix_ns). Never 0, so that it is never "none".
     pub(crate) fn instant_of(&self, unix_ns: u64) -> u64 {
         // Relaxed: display only.
-        unix_ns.saturating_sub(self.origin.load(Ordering::Relaxed)).max(1)
+        unix_ns.wrapping_sub(self.origin.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// Nanoseconds since an instant, which may lie before the clock was made; 0 when it is still to come.
+    pub(crate) fn since(&self, instant: u64) -> u64 {
+        self.now().wrapping_sub(instant).cast_signed().max(0).cast_unsigned()
     }
 
     /// Wall-clock time of an instant.
     pub(crate) fn system_time(&self, instant: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.unix_ns(instant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_the_clock_was_made_reads_back_and_is_past() {
+        let clock = Clock::manual();
+        clock.advance(Duration::from_secs(1));
+        let now = clock.unix_ns(clock.now());
+        const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
+        for age in [0, 1, 999_999_999, 1_000_000_002, YEAR, 50 * YEAR] {
+            let instant = clock.instant_of(now - age);
+            assert_eq!((clock.unix_ns(instant), clock.since(instant)), (now - age, age));
+        }
+        assert_eq!(clock.since(clock.instant_of(now + YEAR)), 0);
+        assert_ne!(clock.instant_of(clock.unix_ns(0)), 0, "0 is no instant");
     }
 }

@@ -77,7 +77,7 @@ impl<'a> Meta<'a> {
 
     /// How long ago the event was created.
     pub fn age(&self) -> Duration {
-        Duration::from_nanos(self.directory.clock.now().saturating_sub(self.header.time))
+        Duration::from_nanos(self.directory.clock.since(self.header.time))
     }
 
     /// How the payload's bytes are to be read; `None` for a tag this version does not know.
