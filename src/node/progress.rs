@@ -24,7 +24,8 @@ impl Progress {
         let line = (io::stderr().is_terminal() && !shared).then(|| {
             let style = ProgressStyle::with_template("{human_pos} events, {rate} events/s, {elapsed}");
             let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
-                drop(text.write_str(&grouped(state.per_sec().round() as u64)));
+                // Only a text that is full would refuse.
+                let _ = text.write_str(&grouped(state.per_sec().round() as u64));
             };
             let style = style.expect("the template is well-formed").with_key("rate", rate);
             let line = ProgressBar::no_length().with_style(style);
