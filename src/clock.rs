@@ -106,3 +106,22 @@ impl Clock {
         UNIX_EPOCH + Duration::from_nanos(self.unix_ns(instant))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_the_clock_was_made_reads_back_and_is_past() {
+        let clock = Clock::manual();
+        clock.advance(Duration::from_secs(1));
+        let now = clock.unix_ns(clock.now());
+        const YEAR: u64 = 365 * 24 * 3600 * 1_000_000_000;
+        for age in [0, 1, 999_999_999, 1_000_000_002, YEAR, 50 * YEAR] {
+            let instant = clock.instant_of(now - age);
+            assert_eq!((clock.unix_ns(instant), clock.since(instant)), (now - age, age));
+        }
+        assert_eq!(clock.since(clock.instant_of(now + YEAR)), 0);
+        assert_ne!(clock.instant_of(clock.unix_ns(0)), 0, "0 is no instant");
+    }
+}

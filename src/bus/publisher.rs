@@ -1001,7 +1001,8 @@ impl<'p> Outgoing<'p> {
         self
     }
 
-    /// When it was created, in nanoseconds of Unix time, for an event from outside. Default: now.
+    /// When it was created, in nanoseconds of Unix time, for an event from outside. Default: now. It is shown by the
+    /// wall clock, so a step of that clock while the event is under way moves it as well.
     pub fn created_at_unix_ns(mut self, unix_ns: u64) -> Self {
         self.envelope.time = self.publisher.shared.engine.directory.clock.instant_of(unix_ns);
         self

@@ -198,3 +198,16 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shutdown_may_take_as_long_as_it_takes() {
+        let bus = Bus::builder().workers(1).build().expect("a bus");
+        let report = bus.shutdown_deadline(Duration::MAX).expect("not on a worker");
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(bus.state(), BusState::Stopped);
+    }
+}

@@ -56,7 +56,9 @@ impl<'a> Meta<'a> {
 
     /// Who published.
     pub fn source(&self) -> &'a str {
-        self.directory.source_name(self.header.source_id).or_else(|| self.text(Tag::Source)).unwrap_or("")
+        // The publisher's own stands first, and the event's behind it.
+        let in_frame = || std::str::from_utf8(self.fields().all(Tag::Source).last()?).ok();
+        self.directory.source_name(self.header.source_id).or_else(in_frame).unwrap_or("")
     }
 
     /// The event's priority.
@@ -207,5 +209,26 @@ impl fmt::Debug for Meta<'_> {
             .field("priority", &self.priority())
             .field("sequence", &self.sequence)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Simulation;
+    use crate::{Bus, Payload};
+
+    #[test]
+    fn the_source_of_an_event_beats_its_publishers_also_where_neither_has_a_number() {
+        let simulation = Simulation::new(Bus::builder().workers(1).sources_max(1), 1).unwrap();
+        let mut inbox = simulation.bus().subscribe("**").mailbox().unwrap();
+        let mut publisher = simulation.bus().publisher().unwrap();
+        publisher.set_source("publisher").unwrap();
+        publisher.event().publish("a", Payload::json("1")).unwrap();
+        publisher.event().source("event").publish("a", Payload::json("1")).unwrap();
+        publisher.event().source("service:ringmain").publish("a", Payload::json("1")).unwrap();
+        simulation.run();
+        for source in ["publisher", "event", "service:ringmain"] {
+            assert_eq!(inbox.try_recv().unwrap().meta().source(), source);
+        }
     }
 }

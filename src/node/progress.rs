@@ -1,9 +1,12 @@
 //! Stderr while a job runs: messages, and below them one line that says how far it is.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use super::human::grouped;
 
 /// The line is drawn anew this often, also while nothing happens.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -19,8 +22,13 @@ impl Progress {
     pub(super) fn new(stdout_is_used: bool) -> Self {
         let shared = stdout_is_used && io::stdout().is_terminal();
         let line = (io::stderr().is_terminal() && !shared).then(|| {
-            let style = ProgressStyle::with_template("{human_pos} events, {per_sec}, {elapsed}");
-            let line = ProgressBar::no_length().with_style(style.expect("the template is well-formed"));
+            let style = ProgressStyle::with_template("{human_pos} events, {rate} events/s, {elapsed}");
+            let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+                // Only a text that is full would refuse.
+                let _ = text.write_str(&grouped(state.per_sec().round() as u64));
+            };
+            let style = style.expect("the template is well-formed").with_key("rate", rate);
+            let line = ProgressBar::no_length().with_style(style);
             line.enable_steady_tick(REDRAW);
             line
         });

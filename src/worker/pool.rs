@@ -78,9 +78,14 @@ impl WorkerThreads {
 
     /// Waits until every worker has left, at most `limit`. Returns whether they have.
     pub(crate) fn join(&mut self, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
+        // A limit beyond what the clock can show is none.
+        let end = Instant::now().checked_add(limit);
         for _ in 0..self.handles.len() {
-            if self.finished.recv_deadline(end).is_err() {
+            let left = match end {
+                Some(end) => self.finished.recv_deadline(end).is_ok(),
+                None => self.finished.recv().is_ok(),
+            };
+            if !left {
                 return false;
             }
         }

@@ -58,19 +58,16 @@ fn feed(flags: &str, input: String, lines: usize) -> (Vec<Value>, u64, crate::Ru
     (events, rss, finish(child))
 }
 
-/// By subscription and priority, the lines of `input` that must come out, in this order.
-fn wanted(
-    input: &[Value],
-    subscriptions: [(&'static str, fn(&str) -> bool); 2],
-) -> BTreeMap<(String, String), Vec<u64>> {
-    let mut wanted: BTreeMap<_, Vec<u64>> = BTreeMap::new();
-    for (pattern, matches) in subscriptions {
-        for event in input.iter().filter(|event| matches(event["type"].as_str().expect("a type"))) {
-            let priority = event["priority"].as_str().expect("a priority").to_owned();
-            wanted.entry((pattern.to_owned(), priority)).or_default().push(event["data"]["line"].as_u64().expect("n"));
-        }
+/// By subscription and priority, the lines of the input that come out, in order.
+type Lines = BTreeMap<[String; 2], Vec<u64>>;
+
+/// Adds what must come out of `input` to a subscription of `pattern`.
+fn want(wanted: &mut Lines, input: &[Value], pattern: &str, matches: impl Fn(&str) -> bool) {
+    for event in input.iter().filter(|event| matches(event["type"].as_str().expect("a type"))) {
+        let priority = event["priority"].as_str().expect("a priority").to_owned();
+        let line = event["data"]["line"].as_u64().expect("a line number");
+        wanted.entry([pattern.to_owned(), priority]).or_default().push(line);
     }
-    wanted
 }
 
 #[test]
@@ -78,12 +75,14 @@ fn every_event_comes_out_once_for_each_subscription_in_order_within_100_mb() {
     let events = many();
     let text = made(events);
     let input: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let wanted = wanted(&input, [("**", |_| true), ("orders.*", |name| name.starts_with("orders."))]);
+    let mut wanted = Lines::new();
+    want(&mut wanted, &input, "**", |_| true);
+    want(&mut wanted, &input, "orders.*", |name| name.starts_with("orders."));
     let deliveries: usize = wanted.values().map(Vec::len).sum();
 
     let (output, rss, run) = feed("--on ** --on orders.* --summary json", text, deliveries);
 
-    let mut seen: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    let mut seen = Lines::new();
     for event in &output {
         let line = event["data"]["line"].as_u64().expect("a line number");
         let sent = &input[line as usize - 1];
@@ -91,7 +90,7 @@ fn every_event_comes_out_once_for_each_subscription_in_order_within_100_mb() {
             assert_eq!(event[name], sent[name], "line {line}");
         }
         let key = ["subscription", "priority"].map(|name| event[name].as_str().expect(name).to_owned());
-        seen.entry(key.into()).or_default().push(line);
+        seen.entry(key).or_default().push(line);
     }
     // Not compared by assert_eq: it would print a million numbers.
     assert!(seen == wanted, "an event is lost, doubled or out of order");
