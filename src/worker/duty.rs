@@ -104,7 +104,8 @@ impl Worker {
             return Turn::Finished;
         }
         self.closing = phase > Phase::Running;
-        let mut passed = self.run_timers();
+        // Draining lanes get no more events: other workers may have read everything and left.
+        let mut passed = if phase < Phase::Draining { self.run_timers() } else { 0 };
         self.suspended = 0;
         let mut last = 0;
         let mut moved = 0_u8;
