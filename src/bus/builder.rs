@@ -46,7 +46,7 @@ pub struct BusBuilder {
     blocks: Vec<(usize, usize)>,
     publishers_max: usize,
     single_publisher: bool,
-    batch_max: usize,
+    batch_max: Option<usize>,
     turn_max: usize,
     critical_burst_max: u32,
     stamps: StampPolicy,
@@ -76,7 +76,7 @@ impl Default for BusBuilder {
             blocks: vec![(4 << 10, 1_024), (64 << 10, 64), (1 << 20, 8)],
             publishers_max: PUBLISHERS_MAX,
             single_publisher: false,
-            batch_max: 1_024,
+            batch_max: None,
             turn_max: 100,
             critical_burst_max: 64,
             stamps: StampPolicy::default(),
@@ -160,9 +160,9 @@ impl BusBuilder {
         self
     }
 
-    /// Events a batch may have. Default 1,024.
+    /// Events a batch may have, at most `max_queue_size`. Default 1,024, or `max_queue_size` where that is less.
     pub fn batch_max(mut self, events: usize) -> Self {
-        self.batch_max = events;
+        self.batch_max = Some(events);
         self
     }
 
@@ -251,6 +251,10 @@ impl BusBuilder {
         self
     }
 
+    fn batch_limit(&self) -> usize {
+        self.batch_max.unwrap_or(1_024.min(self.max_queue_size.max(1)))
+    }
+
     fn faults(&self, workers: usize, publishers: usize) -> Vec<BuildFault> {
         let mut faults = Vec::new();
         let mut check = |setting, value: usize, min: usize, max: usize| {
@@ -262,7 +266,7 @@ impl BusBuilder {
         check("publishers_max", publishers, 1, PUBLISHERS_MAX);
         check("slot_bytes", self.slot_bytes, SLOT_BYTES_MIN, SLOT_BYTES_MAX);
         check("max_queue_size", self.max_queue_size, 1, 1 << 26);
-        check("batch_max", self.batch_max, 1, self.max_queue_size.min(1 << 20));
+        check("batch_max", self.batch_limit(), 1, self.max_queue_size.min(1 << 20));
         check("turn_max", self.turn_max, 1, 1 << 20);
         check("critical_burst_max", self.critical_burst_max as usize, 1, 1 << 20);
         check("mailbox_capacity", self.mailbox_capacity, 1, 1 << 24);
@@ -331,6 +335,7 @@ impl BusBuilder {
         if !faults.is_empty() {
             return Err(BuildError { faults });
         }
+        let batch_max = self.batch_limit();
         let barrier = Barrier::detect();
         let mut sizes: Vec<_> =
             self.blocks.iter().map(|&(block_bytes, blocks)| PoolClass { block_bytes, blocks }).collect();
@@ -379,7 +384,7 @@ impl BusBuilder {
         let control = Control::new(owners, publishers);
         let settings = Settings {
             publishers_max: publishers,
-            batch_max: self.batch_max,
+            batch_max,
             payload_bytes_max: self.payload_bytes_max,
             mailbox_capacity: self.mailbox_capacity,
             deadline: self.deadline,

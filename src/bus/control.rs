@@ -363,16 +363,33 @@ impl Shared {
 
     /// Closes the books of subscriptions that nobody works on any more.
     pub(super) fn fold_ended(&self) {
+        let stopped = self.engine.phase() == crate::worker::Phase::Stopped;
+        let is_released = |subscription: &SubscriptionState, generation: u64| {
+            stopped || self.engine.tables[subscription.worker].acknowledged() >= generation
+        };
+        let released: Vec<_> = {
+            let control = self.control();
+            let ending =
+                control.ending.iter().filter(|(subscription, generation)| is_released(subscription, *generation));
+            ending.map(|(subscription, _)| Arc::clone(subscription)).collect()
+        };
+        for subscription in released {
+            // Discarding wakes who waits for room, which is user code: not under the lock.
+            if let Sink::Mailbox(mailbox, _) = &subscription.sink
+                && mailbox.is_abandoned()
+            {
+                mailbox.discard();
+            }
+        }
         let mut gone = Vec::new();
         {
             let mut control = self.control();
-            let stopped = self.engine.phase() == crate::worker::Phase::Stopped;
             let mut kept = Vec::new();
             for (subscription, generation) in std::mem::take(&mut control.ending) {
-                let released = stopped || self.engine.tables[subscription.worker].acknowledged() >= generation;
+                let released = is_released(&subscription, generation);
                 let settled = match &subscription.sink {
                     Sink::Inline(_) => true,
-                    // The consumer may still be taking what is queued; a dropped one has discarded it.
+                    // A consumer that is still there may go on taking what is queued.
                     Sink::Mailbox(mailbox, _) => mailbox.is_settled(),
                 };
                 if released && settled {

@@ -106,7 +106,10 @@ impl Shared {
             })
         };
         let done = self.wait_until(limit, caught_up)
-            && self.wait_until(limit.saturating_sub(begun.elapsed()), || self.in_mailboxes() == 0);
+            && self.wait_until(limit.saturating_sub(begun.elapsed()), || {
+                self.fold_ended();
+                self.in_mailboxes() == 0
+            });
         if done {
             return Ok(());
         }

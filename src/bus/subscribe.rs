@@ -547,16 +547,16 @@ fn farewell(shared: Weak<Shared>, subscription: &Arc<SubscriptionState>, mailbox
     let subscription = Arc::downgrade(subscription);
     Box::new(move |panicked| {
         let (Some(shared), Some(subscription)) = (shared.upgrade(), subscription.upgrade()) else { return };
+        mailbox.abandon();
         if subscription.state() != State::Closed {
-            shared.engine.consumers_gone.add(1);
             let (id, name) = (subscription.id, subscription.name.as_str());
-            if panicked {
+            if shared.engine.phase() != Phase::Stopped {
+                shared.engine.consumers_gone.add(1);
                 shared.engine.notice(&Notice::ConsumerGone { subscription: id, name, panicked });
             }
             // A stuck worker does not change that the subscription is over.
             drop(shared.remove(id, !crate::worker::on_worker_thread()));
         }
-        mailbox.discard();
         shared.fold_ended();
     })
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, Meta, Payload};
-use crate::metrics::{Counter, HistogramCells, SharedCounter};
+use crate::metrics::{HistogramCells, SharedCounter};
 use crate::ring::{Cells, DrainOrder, Gate, LANES, Taken};
 use crate::routing::Pattern;
 use crate::sync::bell::Bell;
@@ -56,7 +56,9 @@ pub(crate) struct MailboxShared {
     failed: SharedCounter,
     /// Events whose deadline passed while they were queued.
     expired: SharedCounter,
-    discarded: Counter,
+    discarded: SharedCounter,
+    /// The consumer is gone and takes nothing any more.
+    abandoned: AtomicBool,
     /// Instant of the last hand-over of a stamped event; 0 = none yet.
     last_delivered: AtomicU64,
     /// Publish to hand-over, a lane. Written by the consumer.
@@ -90,7 +92,8 @@ impl MailboxShared {
             delivered: SharedCounter::default(),
             failed: SharedCounter::default(),
             expired: SharedCounter::default(),
-            discarded: Counter::default(),
+            discarded: SharedCounter::default(),
+            abandoned: AtomicBool::new(false),
             last_delivered: AtomicU64::new(0),
             latency: std::array::from_fn(|_| HistogramCells::new()),
             directory,
@@ -171,8 +174,19 @@ impl MailboxShared {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Throws away what is queued, once worker and consumer are gone. Returns how many.
-    pub(crate) fn discard(&self) -> u64 {
+    /// The consumer is gone: what is queued, now or by a worker that is just at it, is to be discarded.
+    pub(crate) fn abandon(&self) {
+        // SYNC(mailbox.abandon): Release. Pairs with `is_abandoned`; the consumer's last take came before.
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // SYNC(mailbox.abandon): Acquire. Pairs with `abandon`.
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Throws away what is queued, once the consumer is gone.
+    pub(crate) fn discard(&self) {
         let mut count = 0;
         for lane in 0..LANES {
             while self.cells.take(lane).is_some() {
@@ -183,7 +197,6 @@ impl MailboxShared {
         if count > 0 {
             self.made_room();
         }
-        count
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {

@@ -107,7 +107,7 @@ impl Worker {
             return Turn::Finished;
         }
         self.closing = phase > Phase::Running;
-        let mut passed = if phase == Phase::Running { self.run_timers() } else { 0 };
+        let mut passed = self.run_timers();
         self.suspended = 0;
         let mut last = 0;
         let mut moved = 0_u8;
@@ -269,11 +269,18 @@ impl Worker {
         if engine.schedule.has_intake() {
             timers.collect(&engine.schedule);
         }
-        if timers.next_due().is_none() {
+        if timers.is_empty() {
             return 0;
         }
         let now = engine.directory.clock.now();
-        timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, event))
+        // The timers publish like any publisher, so that a shutdown waits for them before it drains the lanes.
+        let place = engine.publishers.len() - 1;
+        if timers.next_due().is_none_or(|due| due > now) || !engine.enter(place) {
+            return 0;
+        }
+        let published = timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, event));
+        engine.leave(place);
+        published
     }
 
     /// What an idle worker looks after: the next timer, stalled publishers, the wall clock. Returns when to look again.

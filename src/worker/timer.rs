@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::event::Header;
-use crate::ring::Block;
+use crate::ring::{Block, LANES};
 use crate::sync::primitive::{AtomicU64, Ordering};
 
 /// One event that waits.
@@ -97,29 +98,35 @@ impl Ord for Entry {
     }
 }
 
-/// Worker 0's heap. Its memory is reserved when it is made.
+/// Worker 0's heaps, one a lane: a full lane keeps the events of no other waiting. Their memory is reserved when they
+/// are made.
 #[derive(Debug)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Entry>,
+    heaps: [BinaryHeap<Entry>; LANES],
     arrivals: u64,
 }
 
 impl Timers {
     pub(super) fn new(max: usize) -> Self {
-        Self { heap: BinaryHeap::with_capacity(max), arrivals: 0 }
+        Self { heaps: std::array::from_fn(|_| BinaryHeap::with_capacity(max)), arrivals: 0 }
     }
 
     /// Takes over what publishers have put in.
     pub(super) fn collect(&mut self, schedule: &Schedule) {
         while let Some(event) = schedule.take() {
             self.arrivals += 1;
-            self.heap.push(Entry { event, arrival: self.arrivals });
+            let lane = LANES - 1 - usize::from(event.header.priority & 3);
+            self.heaps[lane].push(Entry { event, arrival: self.arrivals });
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.heaps.iter().all(BinaryHeap::is_empty)
     }
 
     /// When the next event is due.
     pub(super) fn next_due(&self) -> Option<u64> {
-        self.heap.peek().map(|entry| entry.event.due)
+        self.heaps.iter().filter_map(BinaryHeap::peek).map(|entry| entry.event.due).min()
     }
 
     /// Hands over every event due by `now`, in order, as long as `publish` takes it. Returns how many went.
@@ -130,14 +137,16 @@ impl Timers {
         mut publish: impl FnMut(&mut Scheduled) -> bool,
     ) -> usize {
         let mut count = 0;
-        while let Some(mut entry) = self.heap.peek_mut() {
-            // The key does not change, so the peek's sift on drop finds everything in place.
-            if entry.event.due > now || !publish(&mut entry.event) {
-                break;
+        for heap in &mut self.heaps {
+            while let Some(mut entry) = heap.peek_mut() {
+                // The key does not change, so the peek's sift on drop finds everything in place.
+                if entry.event.due > now || !publish(&mut entry.event) {
+                    break;
+                }
+                PeekMut::pop(entry);
+                schedule.settled();
+                count += 1;
             }
-            std::collections::binary_heap::PeekMut::pop(entry);
-            schedule.settled();
-            count += 1;
         }
         count
     }

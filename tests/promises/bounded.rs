@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusBuilder, EventId, FullPolicy, Overflow, Payload, Priority, PublishError, Publisher, Refused, Topic,
+    Bus, BusBuilder, EventBusConfig, EventId, FullPolicy, Overflow, Payload, Priority, PublishError, Publisher,
+    Refused, Topic,
 };
 use rkyv::rancor::Fallible;
 use rkyv::ser::Writer;
@@ -314,6 +315,21 @@ fn a_batch_that_is_too_long_or_mixed_or_scheduled_is_refused_and_counted() {
     assert_refused(bus, |refused| refused.invalid = 3);
     assert_settled(bus);
     assert_eq!(bus.ledger().accepted, 1);
+}
+
+#[test]
+fn a_small_lane_needs_no_second_setting() {
+    let config = EventBusConfig { max_queue_size: 5, ..EventBusConfig::default() };
+    let simulation = Simulation::new(config.into(), 1).unwrap();
+    let bus = simulation.bus();
+    let _reader = bus.subscribe("a").handle(|_, _| ()).unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish_batch("a", [BODY; 5]).unwrap();
+    let too_long = PublishError::BatchTooLong { events: 6, max: 5 };
+    assert_eq!(publisher.publish_batch("a", [BODY; 6]), Err(too_long), "a batch that could never fit says so");
+    assert_settled(bus);
+    let asked_for = Bus::builder().max_queue_size(5).batch_max(6).build().unwrap_err();
+    assert_eq!(asked_for.to_string(), "the bus cannot be built: batch_max is 6; it goes from 1 to 5");
 }
 
 #[test]

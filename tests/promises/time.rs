@@ -238,6 +238,25 @@ fn an_event_from_outside_keeps_its_time_of_creation() {
 }
 
 #[test]
+fn what_falls_due_while_the_bus_drains_is_left_over_and_counted() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let mut mailboxes: Vec<_> = (0..2).map(|worker| bus.subscribe("a").on_worker(worker).mailbox().unwrap()).collect();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("a", BODY).unwrap();
+    publisher.event().not_before(ms(1)).publish("a", BODY).unwrap();
+    simulation.run();
+    simulation.advance(ms(1));
+    // Draining lanes get no more events: a worker that has read everything may be gone already.
+    let report = bus.shutdown().unwrap();
+    assert_eq!((report.left_scheduled, report.left_in_lanes), (1, 0));
+    for mailbox in &mut mailboxes {
+        assert!(mailbox.try_recv().is_ok() && mailbox.try_recv().is_err());
+    }
+    assert_settled(bus);
+}
+
+#[test]
 fn on_threads_a_scheduled_event_wakes_its_sleeping_worker() {
     watched(|| {
         let bus = Bus::builder().workers(2).idle(ringmain::IdleStrategy::Park).build().unwrap();
