@@ -169,9 +169,11 @@ impl Worker {
     /// Whether the mailboxes that suspended `lane` have room now.
     fn may_resume(&mut self, lane: usize) -> bool {
         let Some(slot) = self.reader.peek(lane) else { return false };
-        let Some(header) = read_header(&slot) else { return true };
+        let (Some(header), Some(rest)) = (read_header(&slot), slot.rest()) else { return true };
+        let sequence = self.reader.sequence(lane);
+        let Ok(meta) = Meta::new(header, rest, sequence, &self.engine.directory) else { return true };
         let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
-        has_room(targets, lane, self.reader.sequence(lane), &mut self.owner)
+        has_room(targets, lane, &meta, &mut self.owner)
     }
 
     fn has_read_all(&self) -> bool {
@@ -195,14 +197,15 @@ impl Worker {
             recorder.passed[lane].add(1);
             return Ok(());
         }
-        if !has_room(targets, lane, sequence, &mut self.owner) {
+        let meta = Meta::new(header, rest, sequence, &engine.directory);
+        if meta.as_ref().is_ok_and(|meta| !has_room(targets, lane, meta, &mut self.owner)) {
             return Err(NoRoom);
         }
         recorder.passed[lane].add(1);
         if header.type_id == 0 {
             recorder.matched_by_name.add(1);
         }
-        let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
+        let Ok(meta) = meta else { return Ok(()) };
         let mut call = Call {
             engine,
             lane,
@@ -315,19 +318,29 @@ fn read_header<'a>(slot: &Slot<'a>) -> Option<&'a Header> {
     Header::read(slot.head).ok()
 }
 
-/// Whether every mailbox that blocks could take the event: checked before anyone gets it, so that an event that has to
-/// wait has gone to nobody.
+/// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
+/// that has to wait has gone to nobody.
 #[inline(always)]
-fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, sequence: u64, owner: &mut Owner) -> bool {
+fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
     targets.iter().all(|subscription| match &subscription.sink {
         Sink::Inline(_) => true,
         Sink::Mailbox(mailbox, feeder) => {
             mailbox.overflow() != Overflow::Block
-                || !subscription.has_started(lane, sequence)
                 || mailbox.is_closed()
                 || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
+                || !wants(subscription, lane, meta)
         }
     })
+}
+
+/// Whether the event would go into the full mailbox of `subscription`. The worker asks again with each turn that the
+/// mailbox stays full, so its predicates are called more than once for such an event.
+#[cold]
+fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool {
+    subscription.has_started(lane, meta.sequence())
+        && subscription.filter.lanes() & (1 << lane) != 0
+        && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
+        && !(subscription.filter.is_dynamic() && subscription.filter.refusal(meta).is_some())
 }
 
 /// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
