@@ -9,6 +9,11 @@ pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU6
 #[cfg(ringmain_loom)]
 pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
+#[cfg(ringmain_loom)]
+pub use loom::thread_local;
+#[cfg(not(ringmain_loom))]
+pub use std::thread_local;
+
 /// Threads as far as parking needs them.
 pub mod thread {
     #[cfg(ringmain_loom)]

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread};
+use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread, thread_local};
 
 const IDLE: u32 = 0;
 const REGISTERING: u32 = 1;
@@ -90,7 +90,16 @@ impl Wake for Unpark {
     }
 }
 
-/// A waker that unparks the calling thread. Allocates once a call: callers keep it for the length of a wait.
-pub fn of_this_thread() -> Waker {
+fn unpark_current() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+thread_local! {
+    static OF_THIS_THREAD: Waker = unpark_current();
+}
+
+/// A waker that unparks the calling thread. Allocates once a thread: who waits for each event pays nothing for it.
+pub fn of_this_thread() -> Waker {
+    // A thread that waits while its locals are torn down gets one of its own.
+    OF_THIS_THREAD.try_with(Waker::clone).unwrap_or_else(|_| unpark_current())
 }
