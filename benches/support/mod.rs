@@ -116,13 +116,18 @@ pub(crate) struct Count(Arc<CachePadded<AtomicU64>>);
 impl Count {
     #[inline]
     pub(crate) fn add_one(&self) {
+        self.add(1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, events: u64) {
         // Relaxed: a plain count with one writer; nobody reads anything else by it.
-        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed) + events, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn get(&self) -> u64 {
-        // Relaxed: as in `add_one`.
+        // Relaxed: as in `add`.
         self.0.load(Ordering::Relaxed)
     }
 
