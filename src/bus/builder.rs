@@ -279,7 +279,7 @@ impl BusBuilder {
             check("bytes of a block", bytes, 64, 1 << 31);
             check("number of blocks", count, 1, 1 << 24);
         }
-        if self.slot_bytes % 64 != 0 {
+        if !self.slot_bytes.is_multiple_of(64) {
             faults.push(BuildFault::NotAMultiple { setting: "slot_bytes", value: self.slot_bytes, of: 64 });
         }
         if self.single_publisher && self.publishers_max != PUBLISHERS_MAX && self.publishers_max != 1 {

@@ -60,8 +60,8 @@ impl std::error::Error for SerializeError {}
 
 /// A codec whose event type is erased.
 pub(crate) trait Transcode: Send + Sync {
-    fn from_rkyv(&self, payload: Payload<'_>, out: &mut Vec<u8>) -> Result<(), SerializeError>;
-    fn to_rkyv(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SerializeError>;
+    fn archive_to(&self, payload: Payload<'_>, out: &mut Vec<u8>) -> Result<(), SerializeError>;
+    fn to_archive(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SerializeError>;
 }
 
 struct Typed<E, S> {
@@ -70,7 +70,7 @@ struct Typed<E, S> {
 }
 
 impl<E: Event, S: EventSerializer<E>> Transcode for Typed<E, S> {
-    fn from_rkyv(&self, payload: Payload<'_>, out: &mut Vec<u8>) -> Result<(), SerializeError> {
+    fn archive_to(&self, payload: Payload<'_>, out: &mut Vec<u8>) -> Result<(), SerializeError> {
         // Payload bytes from outside may lie anywhere; archives want their alignment.
         let mut aligned = AlignedVec::<16>::with_capacity(payload.bytes().len());
         aligned.extend_from_slice(payload.bytes());
@@ -79,7 +79,7 @@ impl<E: Event, S: EventSerializer<E>> Transcode for Typed<E, S> {
         self.serializer.serialize(event, out)
     }
 
-    fn to_rkyv(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SerializeError> {
+    fn to_archive(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SerializeError> {
         let event = self.serializer.deserialize(bytes)?;
         let mut archive = AlignedVec::<16>::new();
         let mut arena = Arena::new();
@@ -137,16 +137,16 @@ impl Bus {
             codec.ok_or_else(|| SerializeError::NoCodec { topic: topic.to_owned(), encoding })
         };
         if payload.encoding() == Encoding::Rkyv {
-            return find(to)?.from_rkyv(payload, out);
+            return find(to)?.archive_to(payload, out);
         }
         let reader = find(payload.encoding())?;
         if to == Encoding::Rkyv {
-            return reader.to_rkyv(payload.bytes(), out);
+            return reader.to_archive(payload.bytes(), out);
         }
         let writer = find(to)?;
         let mut archive = Vec::new();
-        reader.to_rkyv(payload.bytes(), &mut archive)?;
-        writer.from_rkyv(Payload::rkyv(&archive), out)
+        reader.to_archive(payload.bytes(), &mut archive)?;
+        writer.archive_to(Payload::rkyv(&archive), out)
     }
 }
 

@@ -540,11 +540,12 @@ impl Publisher {
     fn resolve<P, S: Subject<P>>(&mut self, topic: &S) -> Result<u32, PublishError> {
         match topic.typed() {
             Some((name, rust)) => {
-                let entry = (name.as_ptr() as usize / 4 ^ name.len()) % CACHE;
-                if let Some(known) = self.cache[entry] {
-                    if std::ptr::eq(known.name, name) && known.rust.id == rust.id {
-                        return Ok(known.type_id);
-                    }
+                let entry = ((name.as_ptr() as usize / 4) ^ name.len()) % CACHE;
+                if let Some(known) = self.cache[entry]
+                    && std::ptr::eq(known.name, name)
+                    && known.rust.id == rust.id
+                {
+                    return Ok(known.type_id);
                 }
                 let type_id = self.shared.type_id(name);
                 self.shared.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;

@@ -85,6 +85,9 @@ impl From<WorkerStuck> for SubscribeError {
     }
 }
 
+/// A pattern, and for a typed topic its name and Rust type.
+type Wanted = (Pattern, Option<(&'static str, RustType)>);
+
 /// Mailboxes may hold this many events.
 const MAILBOX_MAX: usize = 1 << 24;
 
@@ -94,13 +97,13 @@ pub trait IntoInterest {
     type Interest: Interest;
 
     #[doc(hidden)]
-    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError>;
+    fn into_parts(self) -> Result<Wanted, PatternError>;
 }
 
 impl<E: Event> IntoInterest for Topic<E> {
     type Interest = Topic<E>;
 
-    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError> {
+    fn into_parts(self) -> Result<Wanted, PatternError> {
         Ok((Pattern::new(self.name())?, Some((self.name(), RustType::of::<E>()))))
     }
 }
@@ -108,7 +111,7 @@ impl<E: Event> IntoInterest for Topic<E> {
 impl IntoInterest for Pattern {
     type Interest = Pattern;
 
-    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError> {
+    fn into_parts(self) -> Result<Wanted, PatternError> {
         Ok((self, None))
     }
 }
@@ -116,7 +119,7 @@ impl IntoInterest for Pattern {
 impl IntoInterest for &str {
     type Interest = Pattern;
 
-    fn into_parts(self) -> Result<(Pattern, Option<(&'static str, RustType)>), PatternError> {
+    fn into_parts(self) -> Result<Wanted, PatternError> {
         Ok((Pattern::new(self)?, None))
     }
 }
@@ -213,7 +216,7 @@ impl Bus {
 #[must_use = "nothing is subscribed until `handle`, `handler`, `handle_on`, `mailbox` or `run` is called"]
 pub struct Subscribe<I: Interest> {
     shared: Arc<Shared>,
-    what: Result<(Pattern, Option<(&'static str, RustType)>), PatternError>,
+    what: Result<Wanted, PatternError>,
     name: Option<String>,
     filters: Vec<Filter>,
     worker: Option<usize>,

@@ -12,11 +12,14 @@ use crate::clock::Clock;
 
 const CHUNK: usize = 256;
 
+/// Texts of [`CHUNK`] ids in a row, made when the first is handed out.
+type Chunk = Box<[OnceLock<Arc<str>>]>;
+
 /// An append-only list of texts with ids from 1. Id 0 is "not listed": its text travels in the frame.
 #[derive(Debug)]
 struct Names {
     ids: Mutex<AHashMap<Arc<str>, u32>>,
-    chunks: Box<[OnceLock<Box<[OnceLock<Arc<str>>]>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
     max: usize,
 }
 

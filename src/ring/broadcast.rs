@@ -276,11 +276,11 @@ impl Reader {
         let slot = self.lanes.slot(lane, self.next[lane]);
         // SAFETY: as in `peek`, whose caller has seen the stamp.
         let body = unsafe { self.lanes.memory.body(slot) };
-        if let Some(handle) = BlockHandle::from_word(block_word(body)) {
-            if counted(body, self.worker) {
-                // SAFETY: the count is ours, and the references of `peek` have ended with its borrow.
-                unsafe { self.lanes.pool.release(handle) };
-            }
+        if let Some(handle) = BlockHandle::from_word(block_word(body))
+            && counted(body, self.worker)
+        {
+            // SAFETY: the count is ours, and the references of `peek` have ended with its borrow.
+            unsafe { self.lanes.pool.release(handle) };
         }
         self.next[lane] = self.next[lane].wrapping_add(1);
     }

@@ -87,12 +87,12 @@ mod tests {
                 sticky |= arrival;
                 let Some(lane) = order.next(sticky) else { continue };
                 prop_assert!(sticky & (1 << lane) != 0);
-                for other in 0..LANES {
+                for (other, waited) in waited.iter_mut().enumerate() {
                     if other == lane {
-                        waited[other] = 0;
+                        *waited = 0;
                     } else if sticky & (1 << other) != 0 {
-                        waited[other] += 1;
-                        prop_assert!(waited[other] <= order.wait_max(other), "lane {other} waited {}", waited[other]);
+                        *waited += 1;
+                        prop_assert!(*waited <= order.wait_max(other), "lane {other} waited {waited}");
                     }
                 }
                 if arrival & (1 << lane) == 0 {

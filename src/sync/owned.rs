@@ -17,6 +17,12 @@ pub struct Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerId(u64);
 
+impl Default for Owner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Owner {
     /// A new owner, unlike any other of this process.
     pub fn new() -> Self {

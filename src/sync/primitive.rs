@@ -39,6 +39,10 @@ macro_rules! before_write {
 }
 
 before_write!(AtomicU32 => u32, AtomicU64 => u64);
+#[cfg(ringmain_loom)]
+pub use loom::thread_local;
+#[cfg(not(ringmain_loom))]
+pub use std::thread_local;
 
 /// Threads as far as parking needs them.
 pub mod thread {

@@ -72,7 +72,7 @@ impl Simulation {
     pub fn turn(&self, worker: usize) -> Option<usize> {
         self.bus.shared().turn(worker).map(|turn| match turn {
             Turn::Worked(events) => events,
-            Turn::Idle { .. } | Turn::Finished => 0,
+            Turn::Idle | Turn::Finished => 0,
         })
     }
 

@@ -25,8 +25,8 @@ const WALL_CHECK_NS: u64 = 1_000_000_000;
 pub(crate) enum Turn {
     /// Some events were passed.
     Worked(usize),
-    /// Nothing to do before `due` (instant), if there is such a time.
-    Idle { due: Option<u64> },
+    /// Nothing to do.
+    Idle,
     /// Everything was read and no more can come: the worker may leave.
     Finished,
 }
@@ -136,7 +136,7 @@ impl Worker {
         if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() {
             return Turn::Finished;
         }
-        Turn::Idle { due: self.watch() }
+        Turn::Idle
     }
 
     /// Whether one of the lanes that moved has room worth waking a waiting publisher for. One that has not will move
@@ -242,7 +242,7 @@ impl Worker {
             }
             call.stages.queue.record(call.begun.saturating_sub(header.time));
             self.samples = self.samples.wrapping_add(1);
-            if self.samples % ROUTE_SAMPLE == 0 {
+            if self.samples.is_multiple_of(ROUTE_SAMPLE) {
                 let now = engine.directory.clock.now();
                 call.stages.route.record(now.saturating_sub(call.begun));
                 call.begun = now;
@@ -283,8 +283,9 @@ impl Worker {
         published
     }
 
-    /// What an idle worker looks after: the next timer, stalled publishers, the wall clock. Returns when to look again.
-    fn watch(&mut self) -> Option<u64> {
+    /// What an idle worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
+    /// every idle look: it reads the publishers' claims, and so takes their cache lines away.
+    pub(crate) fn watch(&mut self) -> Option<u64> {
         let mut due = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
         if !self.reader.is_active() {
             return due;
@@ -344,8 +345,8 @@ fn read_header<'a>(slot: &Slot<'a>) -> Option<&'a Header> {
     Header::read(slot.head).ok()
 }
 
-/// Whether every mailbox that blocks could take the event: checked before anyone gets it, so that an event that has to
-/// wait has gone to nobody.
+/// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
+/// that has to wait has gone to nobody.
 #[inline(always)]
 fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
     targets.iter().all(|subscription| match &subscription.sink {

@@ -100,9 +100,14 @@ impl Idle {
         self.looks = 0;
     }
 
+    /// Idle looks in a row.
+    pub(super) fn looks(&self) -> u32 {
+        self.looks
+    }
+
     /// One more look found nothing.
     pub(super) fn rest(&mut self) -> Rest {
-        self.looks = self.looks.saturating_add(1);
+        self.looks = self.looks.wrapping_add(1);
         match self.strategy {
             IdleStrategy::BusySpin => spin_loop(),
             IdleStrategy::Yield => thread::yield_now(),

@@ -19,6 +19,9 @@ use super::idle::{Idle, IdleStrategy, Rest};
 const CATCH_UP_EVENTS: usize = 2;
 const CATCH_UP_PAUSES: usize = 24;
 
+/// A worker that never sleeps looks for stalled publishers once in so many idle looks.
+const WATCH_LOOKS: u32 = 4_096;
+
 thread_local! {
     static ON_WORKER: Cell<bool> = const { Cell::new(false) };
 }
@@ -111,7 +114,7 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
                 handled = passed;
                 idle.worked();
             }
-            Turn::Idle { due } => {
+            Turn::Idle => {
                 if handled >= CATCH_UP_EVENTS {
                     handled = 0;
                     for _ in 0..CATCH_UP_PAUSES {
@@ -120,17 +123,24 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
                     continue;
                 }
                 match idle.rest() {
+                    Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
+                        worker.watch();
+                    }
                     Rest::Again => {}
-                    Rest::Nap(nap) => thread::park_timeout(nap),
-                    Rest::Park => park(engine, &mut worker, due),
+                    Rest::Nap(nap) => {
+                        worker.watch();
+                        thread::park_timeout(nap);
+                    }
+                    Rest::Park => park(engine, &mut worker),
                 }
             }
         }
     }
 }
 
-fn park(engine: &Engine, worker: &mut Worker, due: Option<u64>) {
+fn park(engine: &Engine, worker: &mut Worker) {
     let index = worker.index();
+    let due = worker.watch();
     worker.before_sleep();
     engine.parker.prepare(index);
     if worker.has_work() {

@@ -20,14 +20,24 @@ pub(crate) const PUBLISHERS_MAX: usize = 2;
 const PUBLISHER_SHIFT: u32 = 56;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// How pressing an event is, for a subject with priorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Whatever the subject takes for ordinary: all events but those of `critical-flood`.
+    Ordinary,
+    /// Its highest priority.
+    Critical,
+    /// Its lowest.
+    Low,
+}
+
 /// What the harness wants published; the subject writes the event out, in place where it can.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draft {
     /// Who says it, below [`PUBLISHERS_MAX`]. Sequences are counted per publisher.
     pub(crate) publisher: u8,
-    /// True for the few events of `critical-flood` that a subject with priorities puts into its highest lane; all
-    /// others are ordinary (in that question: the lowest lane).
-    pub(crate) critical: bool,
+    /// A subject without priorities treats all alike.
+    pub(crate) urgency: Urgency,
     /// From 0, without gaps.
     pub(crate) sequence: u64,
     /// Clock ticks ([`crate::machine::Clock`]) at which the publisher meant to publish, 0 when not stamped.
@@ -124,7 +134,7 @@ impl<const WORDS: usize> Event<WORDS> {
             length: size_of::<[u64; WORDS]>() as u32,
             extension_length: 0,
             schema: 1,
-            priority: u32::from(draft.critical),
+            priority: draft.urgency as u32,
             check: draft.sequence as u32,
         };
     }
@@ -169,7 +179,8 @@ mod tests {
             for events in [0, 1, 2, 777] {
                 let mut sum = 0u64;
                 for sequence in 0..events {
-                    let event = Event::<SMALL>::new(&Draft { publisher, critical: false, sequence, stamp: 5 });
+                    let event =
+                        Event::<SMALL>::new(&Draft { publisher, urgency: Urgency::Ordinary, sequence, stamp: 5 });
                     assert_eq!(split_tag(event.payload[0]), (usize::from(publisher), sequence));
                     sum = event.payload[2..].iter().fold(sum, |sum, word| sum.wrapping_add(*word));
                 }

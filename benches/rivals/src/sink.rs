@@ -266,13 +266,13 @@ impl Sink for Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Draft, SMALL};
+    use crate::event::{Draft, SMALL, Urgency};
 
     fn feed(sequences: &[u64]) -> Tally {
         let mut tally = Tally::default();
         for &sequence in sequences {
             let mut payload = [0; SMALL];
-            Draft { publisher: 0, critical: false, sequence, stamp: 3 }.write_payload(&mut payload);
+            Draft { publisher: 0, urgency: Urgency::Ordinary, sequence, stamp: 3 }.write_payload(&mut payload);
             assert_eq!(tally.take(payload.into_iter()), 3);
         }
         tally
@@ -307,7 +307,7 @@ mod tests {
     fn a_changed_word_is_a_fault() {
         let mut tally = feed(&[0, 1]);
         let mut payload = [0; SMALL];
-        Draft { publisher: 0, critical: false, sequence: 2, stamp: 0 }.write_payload(&mut payload);
+        Draft { publisher: 0, urgency: Urgency::Ordinary, sequence: 2, stamp: 0 }.write_payload(&mut payload);
         payload[SMALL - 1] ^= 1;
         tally.take(payload.into_iter());
         assert!(matches!(tally.verify(SMALL, &[3]), Err(Fault::Checksum { .. })));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Job, Outcome, stage};
-use crate::event::{Draft, SMALL};
+use crate::event::{Draft, SMALL, Urgency};
 use crate::sink::{Drain, Drained, Fault};
 use crate::subject::Subject;
 
@@ -28,7 +28,7 @@ pub(super) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
             wait_until(&mut patience, |quiet| quiet >= QUIET)?;
             let start = ticker.ticks();
             for sequence in number * burst..(number + 1) * burst {
-                patience.publish(&mut end, &Draft { publisher, critical: false, sequence, stamp: 0 })?;
+                patience.publish(&mut end, &Draft { publisher, urgency: Urgency::Ordinary, sequence, stamp: 0 })?;
             }
             wait_until(&mut patience, |_| drained.finished() > start)?;
             nanos.push(ticker.nanos(start, drained.finished()));

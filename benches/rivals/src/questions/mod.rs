@@ -105,8 +105,8 @@ impl Question {
     /// The rows that a subject has under this question: none where it cannot take part.
     pub(crate) fn classes(self, subject: &Entry) -> Vec<Class> {
         let stamps: &[Stamps] = match self {
-            Self::Throughput11 => &[Stamps::Sampled, Stamps::Each],
-            Self::Paced100k | Self::Paced1k | Self::Paced1kCpu | Self::Pingpong => &[Stamps::Each],
+            Self::Throughput11 | Self::Pingpong => &[Stamps::Sampled, Stamps::Each],
+            Self::Paced100k | Self::Paced1k | Self::Paced1kCpu => &[Stamps::Each],
             _ => &[Stamps::Sampled],
         };
         if self == Self::Throughput21 && subject.publishers == Publishers::One {

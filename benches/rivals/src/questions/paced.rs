@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Job, Outcome, Question, Sample, stage};
-use crate::event::{Draft, SMALL};
+use crate::event::{Draft, SMALL, Urgency};
 use crate::machine::cpu_time;
 use crate::sink::{Fault, Meter, median_ns};
 use crate::subject::Subject;
@@ -26,7 +26,7 @@ pub(super) fn spinning<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
             while ticker.ticks() < due {
                 hint::spin_loop();
             }
-            patience.publish(&mut end, &Draft { publisher, critical: false, sequence, stamp: due })?;
+            patience.publish(&mut end, &Draft { publisher, urgency: Urgency::Ordinary, sequence, stamp: due })?;
         }
         Ok(())
     };
@@ -54,7 +54,7 @@ pub(super) fn sleeping<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
                 warm = (cpu_time(), Instant::now());
             }
             let stamp = ticker.ticks();
-            patience.publish(&mut end, &Draft { publisher, critical: false, sequence, stamp })?;
+            patience.publish(&mut end, &Draft { publisher, urgency: Urgency::Ordinary, sequence, stamp })?;
         }
         // The last event has its whole period too, and the ends are kept until the CPU is read.
         thread::sleep((PERIOD * events as u32).saturating_sub(start.elapsed()));

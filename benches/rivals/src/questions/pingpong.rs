@@ -9,7 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::{Job, Outcome, stage};
-use crate::event::{Draft, SMALL};
+use crate::event::{Draft, SMALL, Urgency};
 use crate::machine::{Clock, Seating, pin};
 use crate::sink::{Fault, Tally, latencies, median_ns};
 use crate::subject::{Consumer, Ends, Publisher, Seat, Sink, Subject};
@@ -21,7 +21,7 @@ const TRIES_MAX: u32 = 1 << 20;
 
 /// Publishes into a channel that has room.
 fn answer(publisher: &mut impl Publisher, sequence: u64) -> bool {
-    let draft = Draft { publisher: 0, critical: false, sequence, stamp: 0 };
+    let draft = Draft { publisher: 0, urgency: Urgency::Ordinary, sequence, stamp: 0 };
     (0..TRIES_MAX).any(|_| publisher.try_publish(&draft))
 }
 

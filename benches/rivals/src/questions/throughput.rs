@@ -1,7 +1,7 @@
 //! How many events a second go through, publishers never idle, the consumer reading each whole event?
 
 use super::{Job, Outcome, stage};
-use crate::event::Draft;
+use crate::event::{Draft, Urgency};
 use crate::machine::Seating;
 use crate::questions::CAPACITY;
 use crate::sink::{Fault, Meter};
@@ -23,7 +23,7 @@ pub(super) fn run<S: Subject, const WORDS: usize>(job: &Job<'_>, seating: Seatin
         for sequence in 0..each {
             let stamped = stamps == Stamps::Each || sequence.is_multiple_of(Stamps::SAMPLE);
             let stamp = if stamped { ticker.ticks() } else { 0 };
-            patience.publish(&mut end, &Draft { publisher, critical: false, sequence, stamp })?;
+            patience.publish(&mut end, &Draft { publisher, urgency: Urgency::Ordinary, sequence, stamp })?;
         }
         Ok(())
     };

@@ -19,6 +19,7 @@ mod disruptor;
 mod flume;
 mod kanal;
 mod pull;
+mod ringmain;
 mod rtrb;
 mod std_mpsc;
 mod thingbuf;
@@ -39,6 +40,8 @@ pub(crate) use pull::{FanOut, Idle, Polled, Pull, one_by_one, until_empty};
 
 /// All that can be measured, in the order of the table's ties.
 pub(crate) static SUBJECTS: &[Entry] = &[
+    Entry::of::<ringmain::RingmainSingle>(),
+    Entry::of::<ringmain::Ringmain>(),
     Entry::of::<crossbeam_channel::CrossbeamChannel>(),
     Entry::of::<array_queue::CrossbeamArrayQueue>(),
     Entry::of::<kanal::Kanal>(),

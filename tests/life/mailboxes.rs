@@ -1,0 +1,6 @@
+//! Mailboxes: every way to pull, every way to be full, and deliveries that outlive everything.
+
+mod asynchronous;
+mod full;
+mod lifetimes;
+mod pulling;
