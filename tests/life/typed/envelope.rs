@@ -50,7 +50,7 @@ fn read(meta: &Meta<'_>, long: &str) -> String {
     assert_eq!(meta.aggregate(), Some(Aggregate { kind: "order", id: "17", version: 3 }));
     assert_eq!(meta.expires_in(), Some(Duration::from_secs(60)));
     assert_eq!((meta.attempt(), meta.schema_version(), meta.schema_text()), (2, 4, Some("4.1.0-beta")));
-    assert_eq!(meta.targets().collect::<Vec<_>>(), ["billing", "stock"]);
+    assert_eq!(meta.targets().map(|target| target.id()).collect::<Vec<_>>(), ["billing", "stock"]);
     assert_eq!(meta.trace_parent(), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
     assert_eq!(meta.metadata().collect::<Vec<_>>(), [("tenant", "acme"), ("note", long)]);
     assert_eq!((meta.get("tenant"), meta.get("nothing")), (Some("acme"), None));
