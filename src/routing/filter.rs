@@ -67,7 +67,8 @@ impl Filter {
         self
     }
 
-    /// Only events for which `predicate` is true. It runs on a worker: keep it short. A panic counts as false.
+    /// Only events for which `predicate` is true. It runs on a worker: keep it short, and let it depend on the event
+    /// alone, for it may be asked more than once for the same one. A panic counts as false.
     pub fn matching(mut self, predicate: impl Fn(&Meta<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.predicates.push(Arc::new(predicate));
         self

@@ -356,6 +356,7 @@ fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, ow
                 || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
                 || mailbox.is_closed()
                 || !wants(subscription, lane, meta)
+                || refuses(subscription, meta)
         }
     })
 }
@@ -367,6 +368,13 @@ fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool
     subscription.has_started(lane, meta.sequence())
         && subscription.filter.lanes() & (1 << lane) != 0
         && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
+}
+
+/// Whether the filters of a subscription with a full mailbox refuse the event by its source or content. Asked again with each turn that the
+/// mailbox stays full.
+#[cold]
+fn refuses(subscription: &SubscriptionState, meta: &Meta<'_>) -> bool {
+    subscription.filter.is_dynamic() && subscription.filter.refusal(meta).is_some()
 }
 
 /// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
