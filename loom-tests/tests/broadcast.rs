@@ -5,6 +5,7 @@ use std::sync::Arc;
 use loom_tests::lanes::{Event, LANE, drain, lanes, pool, read, read_up_to, reader};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::{Claimant, LaneFull, Reader, Wants};
+use ringmain::internals::sync::snapshot::Snapshot;
 
 /// Pushes event `number` and returns its sequence.
 fn push(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
@@ -220,12 +221,28 @@ fn nothing_claimed_after_an_activation_is_overwritten_unread() {
 #[test]
 fn a_publisher_that_sees_a_want_is_read() {
     const TYPE: u32 = 1;
-    let bounds = Bounds { preemptions: None, executions_min: 3 };
+    let bounds = Bounds { preemptions: Some(3), executions_min: 20 };
     model("broadcast::wants", bounds, &[None, Some(7)], |threads| {
         let lanes = lanes(1, 1, 1, 0, &pool(0));
         let wants = Arc::new(Wants::new(TYPE as usize));
-        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        // Stands for the worker's table: its acknowledgement tells the control plane that the worker is active.
+        let (tables, mut table) = Snapshot::new(());
+        let tables = Arc::new(tables);
+        let generation = tables.offer(());
+        let mut reader = Reader::new(Arc::clone(&lanes), 0);
+        let worker = Arc::clone(&tables);
+        let working = threads.spawn(move || {
+            reader.activate();
+            worker.adopt(&mut table);
+            reader
+        });
         let seen = Arc::clone(&wants);
+        let subscribing = threads.spawn(move || {
+            if tables.acknowledged() == generation {
+                wants.set(TYPE, 0, 1 << LANE);
+            }
+        });
+        let mut claimant = Claimant::new(lanes, false);
         let publishing = threads.spawn(move || {
             let wanted = seen.workers(TYPE, LANE) == 1;
             if wanted {
@@ -233,14 +250,10 @@ fn a_publisher_that_sees_a_want_is_read() {
             }
             wanted
         });
-        let mut reader = Reader::new(Arc::clone(&lanes), 0);
-        let subscribing = threads.spawn(move || {
-            reader.activate();
-            wants.set(TYPE, 0, 1 << LANE);
-            reader
-        });
+        let mut reader = working.end();
+        subscribing.end();
         let wanted = publishing.end();
-        let read = read(&mut subscribing.end());
+        let read = read(&mut reader);
         assert_eq!(read.is_some(), wanted);
         read
     });

@@ -124,3 +124,24 @@ fn a_wake_up_reaches_those_it_names_and_nobody_else() {
         (first, second)
     });
 }
+
+#[test]
+fn one_wake_up_reaches_all_it_names() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 100 };
+    // How often each of two workers slept.
+    let outcomes = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    model("parker::one_for_two", bounds, &outcomes, |threads| {
+        let parker = Arc::new(Parker::new(2, Barrier::fences()));
+        let events = Arc::new(AtomicU64::new(0));
+        let working = [0, 1].map(|worker| {
+            let (parker, events) = (Arc::clone(&parker), Arc::clone(&events));
+            threads.spawn(move || {
+                parker.enter(worker);
+                wait_for(1, &events, &parker, worker)
+            })
+        });
+        threads.spawn(move || publish(&events, &parker, 0b11)).end();
+        let [first, second] = working.map(loom_tests::Join::end);
+        (first, second)
+    });
+}

@@ -1,6 +1,6 @@
 //! The exchange of routing tables: the newest arrives, the old is freed once and after its last use.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use loom_tests::watch::{Drops, Watched};
 use loom_tests::{Bounds, model};
@@ -124,5 +124,37 @@ fn an_exchange_dropped_with_an_offer_pending_leaks_nothing() {
         drop(exchange);
         assert!(drops.all_once());
         used
+    });
+}
+
+#[test]
+fn what_old_values_led_to_is_out_of_use_when_acknowledged() {
+    let bounds = Bounds { preemptions: None, executions_min: 20 };
+    // Whether the control plane met the acknowledgement, and then dropped what only the old value led to.
+    model("snapshot::acknowledge", bounds, &[false, true], |threads| {
+        let (exchange, mut current, drops) = exchange(3);
+        // std's lock orders nothing under loom: the acknowledgement alone must.
+        let handler = Arc::new(Mutex::new(Some(drops.value(2))));
+        let (control, ledger, behind) = (Arc::clone(&exchange), drops.clone(), Arc::clone(&handler));
+        let offering = threads.spawn(move || {
+            let generation = control.offer(ledger.value(1));
+            let acknowledged = control.acknowledged() == generation;
+            if acknowledged {
+                drop(behind.lock().expect("nobody panicked").take());
+            }
+            acknowledged
+        });
+        let (worker, in_use) = (Arc::clone(&exchange), Arc::clone(&handler));
+        let working = threads.spawn(move || {
+            if current.get().number() == 0 {
+                in_use.lock().expect("nobody panicked").as_ref().expect("not acknowledged yet").number();
+            }
+            between_events(&worker, &mut current);
+            current
+        });
+        let acknowledged = offering.end();
+        drop((working.end(), exchange, handler));
+        assert!(drops.all_once());
+        acknowledged
     });
 }

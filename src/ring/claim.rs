@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::broadcast::{LANES, Lanes};
 use super::pool::Block;
 use super::slot::HEAD_BYTES;
-use crate::sync::primitive::Ordering;
+use crate::sync::primitive::{BeforeWrite, Ordering};
 
 /// Why a lane took nothing. All numbers are slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Claimant {
             self.check(lane, count as u64)?;
             let word = self.lanes.claim_word(lane);
             // Relaxed: the exchange decides.
-            let first = word.load(Ordering::Relaxed);
+            let first = word.before_write();
             if first.wrapping_sub(self.gate[lane]) + count as u64 > self.lanes.limit() {
                 continue;
             }
