@@ -221,7 +221,8 @@ impl Shared {
         if let Some(id) = directory.type_id(name) {
             return id;
         }
-        let id = directory.intern_type(name);
+        // The name is made known last: whoever finds its id without the lock finds its targets too.
+        let id = directory.next_type_id();
         let mut keys = Vec::new();
         if id == 0 {
             keys.extend(control.subscriptions.keys().copied());
@@ -247,7 +248,7 @@ impl Shared {
                 }
             }
         }
-        id
+        directory.intern_type(name)
     }
 
     /// Types that `subscription` may get events of, the overflow id 0 among them when it is in use.
