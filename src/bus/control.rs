@@ -231,7 +231,8 @@ impl Shared {
         if let Some(id) = directory.type_id(name) {
             return id;
         }
-        let id = directory.intern_type(name);
+        // The name is made known last: whoever finds its id without the lock finds its targets too.
+        let id = directory.next_type_id();
         let mut keys = Vec::new();
         if id == 0 {
             if std::mem::replace(&mut control.overflowing, true) {
@@ -261,11 +262,10 @@ impl Shared {
                 }
             }
         }
+        let id = directory.intern_type(name);
         drop(control);
         // A stream of new types retires a table each. Handlers may go with them, so not under the lock.
-        for table in &self.engine.tables {
-            table.collect();
-        }
+        self.collect_tables();
         id
     }
 
@@ -407,6 +407,11 @@ impl Shared {
         for subscription in gone {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(subscription)));
         }
+        self.collect_tables();
+    }
+
+    /// Frees the tables that workers no longer use. A panic in the drop of a handler goes no further.
+    fn collect_tables(&self) {
         for table in &self.engine.tables {
             let _ = catch_unwind(AssertUnwindSafe(|| table.collect()));
         }

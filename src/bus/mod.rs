@@ -113,7 +113,7 @@ impl Bus {
     /// Idempotent: later calls return the same report.
     ///
     /// # Errors
-    /// When called on a worker, which cannot wait for itself.
+    /// As [`shutdown_deadline`](Self::shutdown_deadline).
     pub fn shutdown(&self) -> Result<ShutdownReport, FlushError> {
         self.shutdown_deadline(self.shared().settings.deadline)
     }
@@ -121,7 +121,8 @@ impl Bus {
     /// As [`shutdown`](Self::shutdown), with another deadline. What is not delivered by then is counted as left over.
     ///
     /// # Errors
-    /// When called on a worker, which cannot wait for itself.
+    /// When called on a worker, which cannot wait for itself; or when somebody else's shutdown, which goes on, takes
+    /// longer.
     pub fn shutdown_deadline(&self, limit: Duration) -> Result<ShutdownReport, FlushError> {
         self.shared().shutdown(limit)
     }

@@ -1,6 +1,7 @@
 //! Waiting for the end: of what was accepted (flush), and of the bus (shutdown).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::delivery::{Sink, State};
@@ -113,8 +114,12 @@ impl Shared {
         if done {
             return Ok(());
         }
+        Err(self.flush_timed_out(limit))
+    }
+
+    fn flush_timed_out(&self, after: Duration) -> FlushError {
         let in_lanes = (0..crate::ring::LANES).map(|lane| self.engine.lanes.depth(lane)).sum();
-        Err(FlushError::TimedOut { after: limit, in_lanes, in_mailboxes: self.in_mailboxes() })
+        FlushError::TimedOut { after, in_lanes, in_mailboxes: self.in_mailboxes() }
     }
 
     /// Events in mailboxes and consumers' hands, but for those that a pause holds.
@@ -140,9 +145,8 @@ impl Shared {
         if !self.engine.close() {
             // Somebody else shuts down, or has: their report is everybody's.
             self.wait_until(limit, || self.control().report.is_some());
-            if let Some(report) = self.control().report {
-                return Ok(report);
-            }
+            let report = self.control().report;
+            return report.ok_or_else(|| self.flush_timed_out(limit));
         }
         let left = || limit.saturating_sub(begun.elapsed());
         self.wait_until(left(), || !self.engine.publishers_inside());
@@ -176,7 +180,12 @@ impl Shared {
             drop(handle.join());
         }
         self.fold_ended();
-        let ledger = self.ledger();
+        let mut ledger = self.ledger();
+        // Consumers may go on pulling, and books read meanwhile may miss an event on its way from count to count.
+        self.wait_until(Duration::from_millis(10), || {
+            ledger = self.ledger();
+            ledger.is_balanced()
+        });
         let report = super::ShutdownReport {
             delivered: ledger.subscriptions.delivered,
             left_in_lanes: ledger.in_lanes,
@@ -189,15 +198,24 @@ impl Shared {
         Ok(report)
     }
 
-    /// The last handle is gone: shuts down, without waiting where waiting is impossible.
-    pub(super) fn abandon(&self) {
-        if on_worker_thread() {
+    /// The last handle is gone: shuts down, on a thread of its own where waiting is impossible.
+    pub(super) fn abandon(self: &Arc<Self>) {
+        if self.control().report.is_some() {
+            return;
+        }
+        let shared = Arc::clone(self);
+        // A drop has nobody to report to.
+        let shut_down = move || {
+            // A drop has nobody to report to.
+            let _ = shared.shutdown(shared.settings.deadline);
+        };
+        if !on_worker_thread() {
+            shut_down();
+        } else if std::thread::Builder::new().spawn(shut_down).is_err() {
+            // Without a thread to wait on there is no end in order: workers leave when they have read everything.
             self.engine.close();
             self.engine.set_phase(Phase::Draining);
             self.engine.wake_all();
-        } else if self.control().report.is_none() {
-            // A drop has nobody to report to.
-            let _ = self.shutdown(self.settings.deadline);
         }
     }
 }

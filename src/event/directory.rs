@@ -50,6 +50,12 @@ impl Names {
         id as u32
     }
 
+    /// The id that the next new text will get; 0 when there is no room.
+    fn next_id(&self) -> u32 {
+        let known = self.ids.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if known >= self.max { 0 } else { known as u32 + 1 }
+    }
+
     #[inline]
     fn get(&self, id: u32) -> Option<&str> {
         let id = id as usize;
@@ -111,6 +117,11 @@ impl Directory {
     /// The id of a checked topic name, or 0 when the bus knows `types_max` names already.
     pub(crate) fn intern_type(&self, name: &str) -> u32 {
         self.types.intern(name)
+    }
+
+    /// The id that the next new topic name will get. Names are made under the control plane's lock, so that it stays.
+    pub(crate) fn next_type_id(&self) -> u32 {
+        self.types.next_id()
     }
 
     pub(crate) fn type_name(&self, id: u32) -> Option<&str> {

@@ -14,7 +14,7 @@ struct Order {
     wide: u128,
     urgent: bool,
     unit: char,
-    note: Option<Box<String>>,
+    note: Option<Box<str>>,
     lines: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ fn order() -> Order {
         wide: 1 << 100,
         urgent: true,
         unit: 'é',
-        note: Some(Box::new("a note that is too long to lie inline".to_owned())),
+        note: Some("a note that is too long to lie inline".into()),
         lines: vec!["short".to_owned(), "a line that is too long to lie inline".to_owned(), String::new()],
     }
 }
