@@ -112,9 +112,13 @@ impl MailboxShared {
         self.cells.reserved_bytes()
     }
 
+    fn queued(&self) -> u64 {
+        (0..LANES).map(|lane| self.cells.queued(lane)).sum()
+    }
+
     /// Queued or in a consumer's hands.
     pub(crate) fn is_settled(&self) -> bool {
-        let queued: u64 = (0..LANES).map(|lane| self.cells.queued(lane)).sum();
+        let queued = self.queued();
         // Settled before in flight: an event taken and settled in between must not stand for one still in somebody's hands.
         let settled = self.settled.get();
         queued == 0 && self.in_flight.get() == settled
@@ -187,7 +191,7 @@ impl MailboxShared {
         // Settled first: an event that settles in between shows as in flight, not as missing.
         let settled = self.settled.get();
         SubscriptionLedger {
-            queued: (0..LANES).map(|lane| self.cells.queued(lane)).sum(),
+            queued: self.queued(),
             in_flight: self.in_flight.get().saturating_sub(settled),
             delivered: self.delivered.get(),
             failed: self.failed.get(),
@@ -274,7 +278,7 @@ impl<I: Interest> Mailbox<I> {
 
     /// Events waiting.
     pub fn len(&self) -> usize {
-        (0..LANES).map(|lane| self.shared.cells.queued(lane) as usize).sum()
+        self.shared.queued() as usize
     }
 
     /// Whether no event waits.
@@ -482,6 +486,11 @@ impl<I: Interest> Delivery<I> {
     /// Settles the delivery as failed, for this reason.
     pub fn fail(self, reason: impl Into<String>) {
         self.settle(&Outcome::Failed(reason.into()));
+    }
+
+    /// Events waiting in the mailbox it came from.
+    pub(crate) fn queued_behind(&self) -> u64 {
+        self.shared.queued()
     }
 
     /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.
