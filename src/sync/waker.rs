@@ -90,7 +90,22 @@ impl Wake for Unpark {
     }
 }
 
-/// A waker that unparks the calling thread. Allocates once a call: callers keep it for the length of a wait.
-pub fn of_this_thread() -> Waker {
+fn new_of_this_thread() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+/// A waker that unparks the calling thread. Allocates once a thread: waiting is part of the data plane.
+#[cfg(not(ringmain_loom))]
+pub fn of_this_thread() -> Waker {
+    thread_local! {
+        static OWN: Waker = new_of_this_thread();
+    }
+    // A destructor that waits while its thread's locals are torn down gets one of its own.
+    OWN.try_with(Waker::clone).unwrap_or_else(|_| new_of_this_thread())
+}
+
+/// Each run of a model has threads of its own, which no waker may outlive.
+#[cfg(ringmain_loom)]
+pub fn of_this_thread() -> Waker {
+    new_of_this_thread()
 }
