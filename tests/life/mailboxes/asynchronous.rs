@@ -76,12 +76,12 @@ fn pulls_everything(block_on: impl FnOnce(Pin<Box<dyn Future<Output = u64> + Sen
 
 #[test]
 fn a_mailbox_is_pulled_on_a_hand_written_executor() {
-    pulls_everything(|future| block_on(future));
+    pulls_everything(block_on);
 }
 
 #[test]
 fn a_mailbox_is_pulled_on_tokio() {
-    pulls_everything(|future| tokio_block_on(future));
+    pulls_everything(tokio_block_on);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn a_delivery_may_be_settled_on_another_thread() {
         let mut sum = 0;
         for delivery in hands {
             sum += number(delivery.payload());
-            if number(delivery.payload()) % 5 == 0 {
+            if number(delivery.payload()).is_multiple_of(5) {
                 delivery.fail("a fifth");
             }
         }

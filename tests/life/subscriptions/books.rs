@@ -12,7 +12,7 @@ struct Even;
 impl Handler<Pattern> for Even {
     fn handle(&mut self, payload: Payload<'_>, meta: &Meta<'_>, context: &Context<'_>) -> Outcome {
         assert_eq!((context.attempt(), context.is_cancelled()), (meta.attempt(), false));
-        if number(payload) % 2 == 0 { Outcome::Ack } else { Outcome::Failed("odd".to_owned()) }
+        if number(payload).is_multiple_of(2) { Outcome::Ack } else { Outcome::Failed("odd".to_owned()) }
     }
 }
 

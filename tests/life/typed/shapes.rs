@@ -29,7 +29,7 @@ fn everything(size: usize) -> Everything {
     Everything {
         niche: NonZeroU64::new(size as u64 + 1).unwrap(),
         maybe: NonZeroU64::new(size as u64 % 2),
-        boxed: (size % 3 != 0).then(|| Box::new(size as u64)),
+        boxed: (!size.is_multiple_of(3)).then(|| Box::new(size as u64)),
         wide: u128::MAX - size as u128,
         text: "é".repeat(size),
         list: (0..size % 50).map(|nth| "x".repeat(nth)).collect(),
