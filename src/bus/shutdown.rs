@@ -195,9 +195,7 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         // A drop has nobody to report to.
-        let shut_down = move || {
-            let _ = shared.shutdown(shared.settings.deadline);
-        };
+        let shut_down = move || drop(shared.shutdown(shared.settings.deadline));
         if !on_worker_thread() {
             shut_down();
         } else if std::thread::Builder::new().spawn(shut_down).is_err() {

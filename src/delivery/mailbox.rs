@@ -467,6 +467,11 @@ impl<I: Interest> Delivery<I> {
         Header::read(self.taken().parts().0).expect("cells are aligned and hold a header")
     }
 
+    /// Events waiting in the mailbox it came from.
+    pub(crate) fn queued_behind(&self) -> u64 {
+        self.shared.queued()
+    }
+
     /// Everything about the event but its payload.
     pub fn meta(&self) -> Meta<'_> {
         let (_, rest) = self.taken().parts();
@@ -486,11 +491,6 @@ impl<I: Interest> Delivery<I> {
     /// Settles the delivery as failed, for this reason.
     pub fn fail(self, reason: impl Into<String>) {
         self.settle(&Outcome::Failed(reason.into()));
-    }
-
-    /// Events waiting in the mailbox it came from.
-    pub(crate) fn queued_behind(&self) -> u64 {
-        self.shared.queued()
     }
 
     /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.

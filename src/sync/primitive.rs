@@ -9,6 +9,41 @@ pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU6
 #[cfg(ringmain_loom)]
 pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
+/// A word that the caller is about to write.
+///
+/// loom finds races by the last access of each word alone, so a writer's plain load just before its write would hide
+/// what other threads loaded earlier, and models would never see them load later. Under loom the look is therefore a
+/// write of its own.
+pub trait BeforeWrite {
+    type Value;
+
+    /// The word's value: the newest if only the caller writes it, else a guess for an exchange. Relaxed.
+    fn before_write(&self) -> Self::Value;
+}
+
+macro_rules! before_write {
+    ($($atomic:ty => $value:ty),*) => {$(
+        impl BeforeWrite for $atomic {
+            type Value = $value;
+
+            #[inline(always)]
+            fn before_write(&self) -> $value {
+                // Relaxed (both): whoever needs more gets it from the write that follows.
+                #[cfg(not(ringmain_loom))]
+                return self.load(Ordering::Relaxed);
+                #[cfg(ringmain_loom)]
+                return self.fetch_add(0, Ordering::Relaxed);
+            }
+        }
+    )*};
+}
+
+before_write!(AtomicU32 => u32, AtomicU64 => u64);
+#[cfg(ringmain_loom)]
+pub use loom::thread_local;
+#[cfg(not(ringmain_loom))]
+pub use std::thread_local;
+
 /// Threads as far as parking needs them.
 pub mod thread {
     #[cfg(ringmain_loom)]

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread};
+use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread, thread_local};
 
 const IDLE: u32 = 0;
 const REGISTERING: u32 = 1;
@@ -24,6 +24,12 @@ pub struct WakerCell {
 
 // SAFETY: the waker is touched only by the thread that holds REGISTERING or WAKING, and `Waker` is Send and Sync.
 unsafe impl Sync for WakerCell {}
+
+impl Default for WakerCell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl WakerCell {
     pub fn new() -> Self {
@@ -90,22 +96,16 @@ impl Wake for Unpark {
     }
 }
 
-fn new_of_this_thread() -> Waker {
+fn unpark_current() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
 }
 
-/// A waker that unparks the calling thread. Allocates once a thread: waiting is part of the data plane.
-#[cfg(not(ringmain_loom))]
-pub fn of_this_thread() -> Waker {
-    thread_local! {
-        static OWN: Waker = new_of_this_thread();
-    }
-    // A destructor that waits while its thread's locals are torn down gets one of its own.
-    OWN.try_with(Waker::clone).unwrap_or_else(|_| new_of_this_thread())
+thread_local! {
+    static OF_THIS_THREAD: Waker = unpark_current();
 }
 
-/// Each run of a model has threads of its own, which no waker may outlive.
-#[cfg(ringmain_loom)]
+/// A waker that unparks the calling thread. Allocates once a thread: who waits for each event pays nothing for it.
 pub fn of_this_thread() -> Waker {
-    new_of_this_thread()
+    // A thread that waits while its locals are torn down gets one of its own.
+    OF_THIS_THREAD.try_with(Waker::clone).unwrap_or_else(|_| unpark_current())
 }

@@ -14,7 +14,7 @@ struct Order {
     wide: u128,
     urgent: bool,
     unit: char,
-    note: Option<Box<(String, u32)>>,
+    note: Option<Box<str>>,
     lines: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ fn order() -> Order {
         wide: 1 << 100,
         urgent: true,
         unit: 'é',
-        note: Some(Box::new(("a note that is too long to lie inline".to_owned(), 7))),
+        note: Some("a note that is too long to lie inline".into()),
         lines: vec!["short".to_owned(), "a line that is too long to lie inline".to_owned(), String::new()],
     }
 }
@@ -38,7 +38,7 @@ fn archive() -> Vec<u8> {
 /// Reads every field, so that a wrong pointer would be followed.
 fn touch(order: &ArchivedOrder) -> usize {
     let lines: usize = order.lines.iter().map(|line| line.chars().count()).sum();
-    let note = order.note.as_ref().map_or(0, |note| note.0.chars().count());
+    let note = order.note.as_ref().map_or(0, |note| note.chars().count());
     lines + note + order.unit.to_native().len_utf8() + usize::from(order.urgent) + order.id.to_native() as usize % 2
 }
 
