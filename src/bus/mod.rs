@@ -69,7 +69,14 @@ impl Bus {
     /// # Errors
     /// When `publishers_max` are alive already, or the bus is shutting down.
     pub fn publisher(&self) -> Result<Publisher, PublishError> {
-        Publisher::new(Arc::clone(self.shared()))
+        loop {
+            let made = Publisher::new(Arc::clone(self.shared()));
+            match made {
+                // `publish` keeps those it has lent out; here one makes room.
+                Err(PublishError::NoPublisher { .. }) if self.inner.spare.pop().is_some() => {}
+                made => return made,
+            }
+        }
     }
 
     /// Publishes from any thread or task, by a publisher borrowed for the call. Follows the bus's

@@ -521,7 +521,12 @@ fn settle_by<I: Interest>(
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&delivery, &meta, &context)));
     let (id, name) = (subscription.id, subscription.name.as_str());
     let outcome = match result {
-        Ok(Ok(outcome)) => outcome,
+        Ok(Ok(outcome)) => {
+            if let Outcome::Failed(error) = &outcome {
+                engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
+            }
+            outcome
+        }
         Ok(Err(error)) => {
             engine.notice(&Notice::Undecodable { subscription: id, name, event, error });
             Outcome::Failed(String::new())
@@ -531,16 +536,11 @@ fn settle_by<I: Interest>(
             Outcome::Failed(String::new())
         }
     };
-    if let Outcome::Failed(error) = &outcome
-        && !error.is_empty()
-    {
-        engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
-    }
     let now = clock.now();
     let elapsed = std::time::Duration::from_nanos(now.saturating_sub(begun));
     if elapsed >= engine.slow_handler {
-        let pattern = subscription.pattern.as_str();
-        engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag: 0 });
+        let (pattern, lag) = (subscription.pattern.as_str(), delivery.queued_behind());
+        engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag });
     }
     delivery.settle(&outcome);
 }

@@ -118,9 +118,13 @@ impl MailboxShared {
         self.cells.reserved_bytes()
     }
 
+    fn queued(&self) -> u64 {
+        (0..LANES).map(|lane| self.cells.queued(lane)).sum()
+    }
+
     /// Queued or in a consumer's hands.
     pub(crate) fn is_settled(&self) -> bool {
-        let queued: u64 = (0..LANES).map(|lane| self.cells.queued(lane)).sum();
+        let queued = self.queued();
         // Settled before in flight: an event taken and settled in between must not stand for one still in somebody's hands.
         let settled = self.settled.get();
         queued == 0 && self.in_flight.get() == settled
@@ -203,7 +207,7 @@ impl MailboxShared {
         // Settled first: an event that settles in between shows as in flight, not as missing.
         let settled = self.settled.get();
         SubscriptionLedger {
-            queued: (0..LANES).map(|lane| self.cells.queued(lane)).sum(),
+            queued: self.queued(),
             in_flight: self.in_flight.get().saturating_sub(settled),
             delivered: self.delivered.get(),
             failed: self.failed.get(),
@@ -294,7 +298,7 @@ impl<I: Interest> Mailbox<I> {
 
     /// Events waiting.
     pub fn len(&self) -> usize {
-        (0..LANES).map(|lane| self.shared.cells.queued(lane) as usize).sum()
+        self.shared.queued() as usize
     }
 
     /// Whether no event waits.
@@ -489,6 +493,11 @@ impl<I: Interest> Delivery<I> {
 
     fn header(&self) -> &Header {
         Header::read(self.taken().parts().0).expect("cells are aligned and hold a header")
+    }
+
+    /// Events waiting in the mailbox it came from.
+    pub(crate) fn queued_behind(&self) -> u64 {
+        self.shared.queued()
     }
 
     /// Everything about the event but its payload.

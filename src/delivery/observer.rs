@@ -65,7 +65,7 @@ pub enum Notice<'a> {
         event: EventId,
         /// How long it took.
         elapsed: Duration,
-        /// Events behind this one in its lane.
+        /// Events behind this one: in its lane, or, for a handler on a thread of its own, in its mailbox.
         lag: u64,
     },
     /// A handler returned an error.

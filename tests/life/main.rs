@@ -1,7 +1,12 @@
 //! The life of a bus and of all that hangs on it, through the public API only. One binary, so that it links once.
 
+mod config;
+mod few_cores;
 mod mailboxes;
+mod metrics_and_health;
+mod observer;
 mod patterns_and_filters;
+mod shutdown;
 mod subscriptions;
 mod support;
 mod typed;

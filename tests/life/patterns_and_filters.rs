@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ringmain::{Bus, Filter, Notice, Payload, Priority, Verdict};
 
-use crate::support::{Notices, Seen, assert_balanced, simulate};
+use crate::support::{Notices, Seen, assert_balanced, shut_down_clean, simulate};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -71,6 +71,30 @@ fn topics_that_appear_later_reach_the_wildcards_of_every_worker() {
     }
     assert_eq!(exact.record().delivery_count, 1);
     assert_balanced(bus);
+}
+
+#[test]
+fn a_topic_that_several_publishers_name_first_is_routed_for_all_of_them() {
+    const THREADS: usize = 4;
+    const TOPICS: usize = 300;
+    let bus = Bus::builder().workers(2).build().unwrap();
+    let made = bus.subscribe("fresh.*").handle(|_, _| {}).unwrap();
+    let topics: Vec<String> = (0..TOPICS).map(|nth| format!("fresh.n{nth}")).collect();
+    let together = std::sync::Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut publisher = bus.publisher().unwrap();
+                for topic in &topics {
+                    together.wait();
+                    publisher.publish(topic.as_str(), NOTHING).unwrap();
+                }
+            });
+        }
+    });
+    bus.flush().unwrap();
+    assert_eq!((made.record().delivery_count, bus.ledger().unmatched), ((THREADS * TOPICS) as u64, 0));
+    shut_down_clean(&bus);
 }
 
 #[test]

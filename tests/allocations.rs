@@ -1,0 +1,202 @@
+//! Once topics and sizes are known, an event costs no allocation on any thread: counted by the allocator itself.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ringmain::{Bus, EventId, Payload, Priority, Topic};
+
+/// The system's allocator, which counts how often it is asked.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to `System` as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Relaxed: a count; the test reads it after it has waited for all threads it asks about.
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are System's conditions.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are System's conditions.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Relaxed: as in `alloc`.
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are System's conditions.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const EVENTS: u64 = 100_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(rkyv::Archive, rkyv::Serialize)]
+struct Tick {
+    price: u64,
+    symbol: [u8; 8],
+}
+
+const TICK: Topic<Tick> = Topic::new("ticks.new");
+
+/// Runs `event` to warm up, then `EVENTS` times, and returns the allocations of all threads meanwhile.
+fn allocations(bus: &Bus, mut event: impl FnMut(u64)) -> u64 {
+    for nth in 0..2_000 {
+        event(nth);
+    }
+    bus.flush_deadline(PATIENCE).unwrap();
+    // Relaxed: the flush has waited for the workers, and what they did is counted.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for nth in 0..EVENTS {
+        event(nth);
+    }
+    bus.flush_deadline(PATIENCE).unwrap();
+    // Relaxed: as above.
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    let ledger = bus.ledger();
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+    assert!(ledger.subscriptions.delivered >= EVENTS, "{ledger:#?}");
+    after - before
+}
+
+/// A bus with an inline handler of each kind, on two workers.
+fn bus() -> Bus {
+    wait_once();
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let typed = bus.subscribe(TICK).on_worker(0);
+    typed.handle(|tick, _| assert_eq!(tick.symbol, *b"ACME    ")).unwrap().forever();
+    let any = bus.subscribe("ticks.*").on_worker(1);
+    any.handle(|payload, meta| assert!(payload.bytes().len() >= 8 && meta.topic().len() > 5)).unwrap().forever();
+    bus
+}
+
+fn finish(bus: &Bus, allocations: u64) -> u64 {
+    bus.shutdown_deadline(PATIENCE).unwrap();
+    let ledger = bus.ledger();
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+    allocations
+}
+
+/// A thread that waits for the first time makes the waker that it keeps.
+fn wait_once() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let mut mailbox = bus.subscribe("never").mailbox().unwrap();
+    assert!(mailbox.recv_deadline(Duration::ZERO).is_err());
+}
+
+/// Its name, and what runs it and counts its allocations.
+type Scenario = (&'static str, fn() -> u64);
+
+/// One test, because the counter sees all threads, those of a test runner with more to do among them.
+#[test]
+fn events_allocate_nothing_on_any_thread() {
+    the_allocator_counts();
+    let scenarios: [Scenario; 7] = [
+        ("inline typed", inline_typed_events),
+        ("inline dynamic", inline_dynamic_events),
+        ("all priorities", all_priorities),
+        ("envelopes", envelopes),
+        ("large payloads in blocks", large_payloads_in_blocks),
+        ("published by the bus", publishing_by_the_bus),
+        ("mailboxes", mailboxes),
+    ];
+    let counts = scenarios.map(|(name, scenario)| (name, scenario()));
+    assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
+}
+
+fn the_allocator_counts() {
+    // Relaxed (both): this thread reads what it counted itself.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(std::hint::black_box(Box::new(7)));
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
+}
+
+fn inline_typed_events() -> u64 {
+    let bus = bus();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish(TICK, &Tick { price, symbol: *b"ACME    " }).unwrap();
+    });
+    finish(&bus, count)
+}
+
+fn inline_dynamic_events() -> u64 {
+    let bus = bus();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish("ticks.raw", Payload::raw(&price.to_le_bytes())).unwrap();
+    });
+    finish(&bus, count)
+}
+
+fn all_priorities() -> u64 {
+    let bus = bus();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        let priority = Priority::ALL[(price % 4) as usize];
+        publisher.at(priority).publish(TICK, &Tick { price, symbol: *b"ACME    " }).unwrap();
+    });
+    finish(&bus, count)
+}
+
+fn envelopes() -> u64 {
+    let bus = bus();
+    let mut publisher = bus.publisher().unwrap();
+    let correlation = EventId::random();
+    let count = allocations(&bus, |price| {
+        let event = publisher.event().correlation(correlation).metadata("tenant", "acme").metadata("desk", "7");
+        event.source("service:desk").publish(TICK, &Tick { price, symbol: *b"ACME    " }).unwrap();
+    });
+    finish(&bus, count)
+}
+
+fn large_payloads_in_blocks() -> u64 {
+    let bus = bus();
+    let mut publisher = bus.publisher().unwrap();
+    let large = vec![7; 3_000];
+    let count = allocations(&bus, |_| {
+        publisher.publish_deadline("ticks.large", Payload::raw(&large), PATIENCE).unwrap();
+    });
+    finish(&bus, count)
+}
+
+fn publishing_by_the_bus() -> u64 {
+    let bus = bus();
+    let count = allocations(&bus, |price| {
+        bus.publish(TICK, &Tick { price, symbol: *b"ACME    " }).unwrap();
+    });
+    finish(&bus, count)
+}
+
+fn mailboxes() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let mut mailbox = bus.subscribe(TICK).mailbox().unwrap();
+    let (ready, wait) = std::sync::mpsc::channel();
+    let consumer = std::thread::spawn(move || {
+        wait_once();
+        ready.send(()).unwrap();
+        let mut sum = 0;
+        while let Ok(delivery) = mailbox.recv() {
+            sum += delivery.event().unwrap().price.to_native();
+        }
+        sum
+    });
+    wait_once();
+    wait.recv().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    let count = finish(&bus, count);
+    let sum = |events: u64| events * (events - 1) / 2;
+    assert_eq!(consumer.join().unwrap(), sum(2_000) + sum(EVENTS));
+    count
+}
