@@ -174,20 +174,23 @@ fn write(header: &Header, fields: &[Field], payload_bytes: usize, padded: bool) 
     frame
 }
 
-/// What reading must say. The first field of a tag counts, or none if that one is malformed.
+/// What reading must say. The last field of a tag counts, or none if that one is malformed.
 fn expected(header: &Header, fields: &[Field], payload_bytes: usize) -> String {
-    let first = |tag| fields.iter().find(|(found, _)| *found == tag).map(|(_, value)| &**value);
-    let text = |tag| first(tag).and_then(|value| std::str::from_utf8(value).ok());
-    let id = |tag| first(tag).and_then(|value| Some(EventId::from_bytes(value.try_into().ok()?)));
+    let last = |tag| fields.iter().rev().find(|(found, _)| *found == tag).map(|(_, value)| &**value);
+    let text = |tag| last(tag).and_then(|value| std::str::from_utf8(value).ok());
+    let id = |tag| last(tag).and_then(|value| Some(EventId::from_bytes(value.try_into().ok()?)));
     let priorities = [Priority::Low, Priority::Normal, Priority::High, Priority::Critical];
     let encodings = [Encoding::Bytes, Encoding::Rkyv, Encoding::Json, Encoding::Text, Encoding::Protobuf];
-    let aggregate = first(AGGREGATE).filter(|value| value.len() > 8).and_then(|value| {
+    let aggregate = last(AGGREGATE).filter(|value| value.len() > 8).and_then(|value| {
         let (kind, id) = entry(&value[8..])?;
         Some(Aggregate { kind, id, version: u64::from_le_bytes(value[..8].try_into().ok()?) })
     });
-    let not_before = first(NOT_BEFORE).and_then(|value| Some(u64::from_le_bytes(value.try_into().ok()?)));
+    // Instants count from the start of 2026 on the clock that frames are read with.
+    let not_before = last(NOT_BEFORE).and_then(|value| {
+        Some(1_767_225_600_000_000_000_u64.saturating_add_signed(i64::from_le_bytes(value.try_into().ok()?)))
+    });
     let entries = fields.iter().filter(|(tag, value)| match *tag {
-        TARGET => std::str::from_utf8(value).is_ok(),
+        TARGET => !value.is_empty() && std::str::from_utf8(&value[1..]).is_ok(),
         METADATA => entry(value).is_some(),
         _ => false,
     });

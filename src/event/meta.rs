@@ -195,7 +195,7 @@ pub fn read_frame(body: &[u8]) -> Result<String, FrameError> {
         meta.schema_text(),
         meta.trace_parent(),
         meta.original_id(),
-        meta.not_before(),
+        meta.not_before().and_then(|due| due.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|due| due.as_nanos()),
         meta.payload().bytes().len(),
     ))
 }
