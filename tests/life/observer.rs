@@ -149,8 +149,10 @@ fn a_consumer_that_panics_takes_its_subscription_with_it_and_is_named() {
     assert!(panicked.join().is_err());
     assert_eq!(seen.take(), [(id, "gone".to_owned(), true)]);
     assert_eq!((bus.subscriptions().len(), bus.metrics().consumers_gone), (0, 1));
-    drop(bus.subscribe("a").mailbox().unwrap());
-    assert_eq!(seen.len(), 0, "an orderly end is no news");
+    let dropped = bus.subscribe("a").mailbox().unwrap();
+    let id = dropped.id();
+    drop(dropped);
+    assert_eq!(seen.take(), [(id, "a".to_owned(), false)], "an orderly end is told apart");
     assert_balanced(bus);
 }
 
