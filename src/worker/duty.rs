@@ -111,7 +111,8 @@ impl Worker {
         self.suspended = 0;
         let mut last = 0;
         let mut moved = 0_u8;
-        while passed < self.engine.turn_max {
+        // A handler may have held the worker past the end of the bus: nothing more is called then.
+        while passed < self.engine.turn_max && self.engine.phase() < Phase::Halting {
             let Some(lane) = self.order.next(self.ready()) else { break };
             match self.pass(lane, &mut last) {
                 Ok(()) => {

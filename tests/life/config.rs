@@ -131,10 +131,10 @@ fn settings_that_contradict_each_other_are_named_both() {
     assert_eq!(contradiction(Bus::builder().payload_bytes_max(1 << 21)), ("payload_bytes_max", "blocks"));
     let both = Bus::builder().single_publisher().publishers_max(2);
     assert_eq!(contradiction(both), ("single_publisher", "publishers_max"));
-    let batches = Bus::builder().max_queue_size(100).batch_max(1_024).build().unwrap_err();
+    let batches = Bus::builder().max_queue_size(100).batch_max(101).build().unwrap_err();
     assert_eq!(
         batches.faults(),
-        [BuildFault::OutOfRange { setting: "batch_max", value: 1_024, min: 1, max: 100 }],
+        [BuildFault::OutOfRange { setting: "batch_max", value: 101, min: 1, max: 100 }],
         "a batch has to fit its lane"
     );
     for name in ["x".repeat(101), "a\0b".to_owned()] {
