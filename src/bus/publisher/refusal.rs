@@ -1,0 +1,220 @@
+//! What a publish does at a full lane, and why an event was not accepted.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event::{EnvelopeError, Priority, TopicError, TypeConflict};
+use crate::ring::{Claimant, LaneFull};
+
+/// What a publish does when its lane, or the pool for large payloads, is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FullPolicy {
+    wait: Option<Duration>,
+    shed_low_above_percent: Option<u8>,
+}
+
+impl FullPolicy {
+    /// Refuses at once, with [`PublishError::Full`].
+    pub const REJECT: Self = Self { wait: None, shed_low_above_percent: None };
+
+    /// Waits for room, at most `limit`, then fails with [`PublishError::TimedOut`]. The default, with 5 s.
+    pub const fn wait(limit: Duration) -> Self {
+        Self { wait: Some(limit), shed_low_above_percent: None }
+    }
+
+    /// In addition drops Low events, with [`PublishError::Shed`], while their lane is filled above `percent` of its
+    /// limit, so that what is more urgent finds workers free.
+    #[must_use]
+    pub const fn shed_low_above(self, percent: u8) -> Self {
+        Self { shed_low_above_percent: Some(percent), ..self }
+    }
+
+    pub(in crate::bus) fn wait_limit(self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// The refusal of a Low event whose lane, with room for `limit`, is filled above the watermark.
+    #[inline]
+    pub(in crate::bus) fn sheds(self, priority: Priority, claimant: &mut Claimant, limit: u64) -> Option<PublishError> {
+        let (Priority::Low, Some(percent)) = (priority, self.shed_low_above_percent) else { return None };
+        let watermark = limit * u64::from(percent) / 100;
+        let depth = claimant.depth_if_above(priority.lane(), watermark);
+        (depth > watermark).then_some(PublishError::Shed { depth, watermark })
+    }
+}
+
+/// Why an event was not accepted. Nothing of it is in the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The lane is full.
+    Full {
+        /// Whose lane.
+        priority: Priority,
+        /// Events in it.
+        depth: u64,
+        /// The limit, `max_queue_size`.
+        limit: u64,
+        /// The worker that is furthest behind.
+        gated_by: Option<usize>,
+    },
+    /// The lane stayed full for as long as the publisher was willing to wait.
+    TimedOut {
+        /// Whose lane.
+        priority: Priority,
+        /// How long it waited.
+        after: Duration,
+        /// The worker that was furthest behind.
+        gated_by: Option<usize>,
+    },
+    /// A Low event, dropped because its lane is filled above the watermark.
+    Shed {
+        /// Events in the lane.
+        depth: u64,
+        /// The watermark, in events.
+        watermark: u64,
+    },
+    /// The bus is shutting down or has stopped.
+    ShuttingDown,
+    /// The payload is longer than allowed.
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit, `payload_bytes_max`.
+        max: usize,
+    },
+    /// No block of the pool is free for a payload that does not fit a slot.
+    PoolExhausted {
+        /// Bytes needed.
+        bytes: usize,
+    },
+    /// Too many events wait for their not-before time.
+    ScheduleFull {
+        /// The limit, `scheduled_max`.
+        max: u64,
+    },
+    /// The payload's own `Serialize` failed.
+    Encode,
+    /// The topic name breaks the rules.
+    Topic(TopicError),
+    /// The topic carries another Rust type.
+    TypeConflict(TypeConflict),
+    /// A field of the envelope breaks a limit.
+    Envelope(EnvelopeError),
+    /// All publishers the bus may have are taken.
+    NoPublisher {
+        /// The limit, `publishers_max`.
+        max: usize,
+    },
+    /// A batch is longer than allowed.
+    BatchTooLong {
+        /// Its events.
+        events: usize,
+        /// The limit, `batch_max`.
+        max: usize,
+    },
+    /// The events of a batch have different priorities.
+    MixedPriority {
+        /// The batch's.
+        batch: Priority,
+        /// The event's.
+        event: Priority,
+    },
+    /// An event of a batch has a not-before time: a batch is accepted in one piece, now.
+    ScheduledInBatch,
+    /// A source is longer than allowed.
+    SourceTooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl PublishError {
+    /// Whether trying again later can help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. }
+                | Self::TimedOut { .. }
+                | Self::Shed { .. }
+                | Self::PoolExhausted { .. }
+                | Self::ScheduleFull { .. }
+        )
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { priority, depth, limit, gated_by: Some(worker) } => write!(
+                f,
+                "the {priority} lane holds {depth} events, the limit is {limit}, and worker {worker} is furthest behind; wait, or raise max_queue_size"
+            ),
+            Self::Full { priority, depth, limit, gated_by: None } => {
+                write!(
+                    f,
+                    "the {priority} lane holds {depth} events, the limit is {limit}; wait, or raise max_queue_size"
+                )
+            }
+            Self::TimedOut { priority, after, gated_by } => {
+                write!(f, "the {priority} lane stayed full for {after:?}")?;
+                if let Some(worker) = gated_by {
+                    write!(f, "; look at the handlers of worker {worker}")?;
+                }
+                Ok(())
+            }
+            Self::Shed { depth, watermark } => write!(
+                f,
+                "a low event was shed: its lane holds {depth} events, the watermark is {watermark}; try later, or raise the priority"
+            ),
+            Self::ShuttingDown => f.write_str("the bus is shutting down and accepts no more events"),
+            Self::TooLarge { bytes, max } => {
+                write!(f, "payload is {bytes} bytes, the limit is {max}; raise payload_bytes_max")
+            }
+            Self::PoolExhausted { bytes } => write!(
+                f,
+                "no free block for a payload of {bytes} bytes; wait, give more with BusBuilder::blocks, or raise slot_bytes"
+            ),
+            Self::ScheduleFull { max: 0 } => {
+                f.write_str("this bus takes no scheduled events: it has a single publisher, or scheduled_max is 0")
+            }
+            Self::ScheduleFull { max } => {
+                write!(f, "{max} events wait for their time already; raise scheduled_max")
+            }
+            Self::Encode => f.write_str("the payload could not be serialised"),
+            Self::Topic(error) => error.fmt(f),
+            Self::TypeConflict(error) => error.fmt(f),
+            Self::Envelope(error) => error.fmt(f),
+            Self::NoPublisher { max } => {
+                write!(f, "all {max} publishers are taken; drop one, or raise publishers_max (at most 63)")
+            }
+            Self::BatchTooLong { events, max } => {
+                write!(f, "a batch of {events} events, the limit is {max}; split it, or raise batch_max")
+            }
+            Self::MixedPriority { batch, event } => {
+                write!(f, "a {event} event in a {batch} batch; a batch has one priority")
+            }
+            Self::ScheduledInBatch => f.write_str("an event of a batch has a not-before time; publish it by itself"),
+            Self::SourceTooLong { bytes, max } => write!(f, "the source has {bytes} bytes, the limit is {max}"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+pub(in crate::bus) fn lane_full(priority: Priority, full: LaneFull) -> PublishError {
+    PublishError::Full { priority, depth: full.depth, limit: full.limit, gated_by: full.gated_by }
+}
+
+pub(super) fn waits(error: &PublishError) -> bool {
+    matches!(error, PublishError::Full { .. } | PublishError::PoolExhausted { .. })
+}
+
+pub(super) fn timed_out(error: PublishError, after: Duration) -> PublishError {
+    match error {
+        PublishError::Full { priority, gated_by, .. } => PublishError::TimedOut { priority, after, gated_by },
+        other => other,
+    }
+}

@@ -1,0 +1,85 @@
+//! Waiting for room, on a thread or in a future.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use crossbeam::utils::Backoff;
+
+use crate::sync::primitive::thread;
+use crate::sync::waker::of_this_thread;
+
+use super::refusal::{timed_out, waits};
+use super::{PublishError, Publisher};
+
+impl Publisher {
+    /// Tries until there is room, at most `limit`. On a worker it does not wait.
+    pub(in crate::bus) fn keep_trying<R>(
+        &mut self,
+        limit: Duration,
+        mut once: impl FnMut(&mut Self) -> Result<R, PublishError>,
+    ) -> Result<R, PublishError> {
+        match once(self) {
+            Err(error) if waits(&error) && !self.shared.must_not_wait() => {}
+            result => return result,
+        }
+        // Room often comes within microseconds, and a sleep costs more: look a few times first, ever less often.
+        let backoff = Backoff::new();
+        while !backoff.is_completed() {
+            backoff.snooze();
+            match once(self) {
+                Err(error) if waits(&error) => {}
+                result => return result,
+            }
+        }
+        let clock = self.shared.engine.directory.clock.clone();
+        let begun = clock.now();
+        let waker = of_this_thread();
+        let gate = Arc::clone(&self.shared.engine.gate);
+        loop {
+            gate.wait(self.place, &waker);
+            let result = once(self);
+            let waited = Duration::from_nanos(clock.now().saturating_sub(begun));
+            match result {
+                Err(error) if waits(&error) => match limit.checked_sub(waited).filter(|left| !left.is_zero()) {
+                    Some(left) => thread::park_timeout(left),
+                    None => {
+                        gate.leave(self.place);
+                        return Err(timed_out(error, limit));
+                    }
+                },
+                result => {
+                    gate.leave(self.place);
+                    return result;
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll_trying<R>(
+        &mut self,
+        context: &mut task::Context<'_>,
+        mut once: impl FnMut(&mut Self) -> Result<R, PublishError>,
+    ) -> Poll<Result<R, PublishError>> {
+        for registered in [false, true] {
+            match once(self) {
+                Err(error) if waits(&error) && !registered => {
+                    self.shared.engine.gate.wait(self.place, context.waker());
+                }
+                Err(error) if waits(&error) => return Poll::Pending,
+                result => return Poll::Ready(result),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// A publisher that awaits room; dropped, it leaves the gate and gives its block back.
+pub(super) struct Waiting<'p>(pub(super) &'p mut Publisher);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.prepared = None;
+        self.0.shared.engine.gate.leave(self.0.place);
+    }
+}
