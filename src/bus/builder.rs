@@ -367,6 +367,7 @@ impl BusBuilder {
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,
             phase: PhaseCell::default(),
+            left: Default::default(),
             consumers_gone: SharedCounter::default(),
             turn_max: self.turn_max,
             critical_burst_max: self.critical_burst_max,

@@ -113,7 +113,9 @@ impl Bus {
         shared.engine.directory.bind(type_id, topic.name(), RustType::of::<E>())?;
         let key = (topic.name().to_owned(), serializer.encoding());
         let codec = Arc::new(Typed { serializer, event: PhantomData });
-        shared.codecs().insert(key, codec);
+        let replaced = shared.codecs().insert(key, codec);
+        // Its drop is user code: not under the lock, which the statement above has let go.
+        drop(replaced);
         Ok(())
     }
 

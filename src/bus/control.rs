@@ -1,7 +1,6 @@
 //! The control plane: subscriptions, routing tables and publisher places, under one lock that no event ever meets.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::delivery::{Sink, SubscriptionId, SubscriptionLedger, SubscriptionStat
 use crate::metrics::RateWindow;
 use crate::ring::{LANES, WORKERS_MAX};
 use crate::routing::PatternTrie;
+use crate::sync::contain::contained;
 use crate::sync::owned::OwnerId;
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
@@ -77,6 +77,7 @@ pub(crate) struct Control {
     overflowing: bool,
     /// One bit a free publisher place.
     free_publishers: u64,
+    publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
     pub(super) handler_threads: Vec<JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
@@ -106,6 +107,7 @@ impl Control {
             ended: SubscriptionLedger::default(),
             ended_unbalanced: 0,
             overflowing: false,
+            publishers_made: 0,
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
             handler_threads: Vec::new(),
@@ -136,10 +138,12 @@ impl Control {
         self.owners[worker]
     }
 
-    pub(super) fn take_publisher(&mut self) -> Option<usize> {
+    /// A free place, and how many publishers came before.
+    pub(super) fn take_publisher(&mut self) -> Option<(usize, u64)> {
         let place = self.free_publishers.trailing_zeros() as usize;
         self.free_publishers &= self.free_publishers.checked_sub(1)?;
-        Some(place)
+        self.publishers_made += 1;
+        Some((place, self.publishers_made))
     }
 
     pub(super) fn give_publisher(&mut self, place: usize) {
@@ -216,8 +220,8 @@ impl Shared {
             }
         }
         self.engine.parker.wake(1 << worker);
-        let stopped = || self.engine.phase() == crate::worker::Phase::Stopped;
-        let done = self.wait_until(self.settings.deadline, || table.acknowledged() >= generation || stopped());
+        let done = self
+            .wait_until(self.settings.deadline, || table.acknowledged() >= generation || self.engine.has_left(worker));
         if done { Ok(()) } else { Err(WorkerStuck { worker }) }
     }
 
@@ -341,14 +345,14 @@ impl Shared {
                 control.tables[worker].set(id, targets);
             }
             self.publish_wants(&control, &subscription);
-            subscription.set_state(crate::delivery::State::Closed);
-            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
-                mailbox.close();
-            }
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
             control.ending.push((Arc::clone(&subscription), generation));
             (subscription, generation)
         };
+        subscription.set_state(crate::delivery::State::Closed);
+        if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+            mailbox.close();
+        }
         if wait {
             self.acknowledged(subscription.worker, generation)?;
             if matches!(&subscription.sink, Sink::Mailbox(..)) {
@@ -363,9 +367,9 @@ impl Shared {
 
     /// Closes the books of subscriptions that nobody works on any more.
     pub(super) fn fold_ended(&self) {
-        let stopped = self.engine.phase() == crate::worker::Phase::Stopped;
         let is_released = |subscription: &SubscriptionState, generation: u64| {
-            stopped || self.engine.tables[subscription.worker].acknowledged() >= generation
+            self.engine.has_left(subscription.worker)
+                || self.engine.tables[subscription.worker].acknowledged() >= generation
         };
         let released: Vec<_> = {
             let control = self.control();
@@ -405,7 +409,7 @@ impl Shared {
         }
         // Handlers are dropped here, outside the lock; a panic in the drop of one goes no further.
         for subscription in gone {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(subscription)));
+            let _ = contained(|| drop(subscription));
         }
         self.collect_tables();
     }
@@ -413,7 +417,7 @@ impl Shared {
     /// Frees the tables that workers no longer use. A panic in the drop of a handler goes no further.
     fn collect_tables(&self) {
         for table in &self.engine.tables {
-            let _ = catch_unwind(AssertUnwindSafe(|| table.collect()));
+            let _ = contained(|| table.collect());
         }
     }
 }

@@ -173,7 +173,9 @@ impl Shared {
                 mailbox.close();
             }
         }
-        let handlers = std::mem::take(&mut self.control().handler_threads);
+        let mut handlers = std::mem::take(&mut self.control().handler_threads);
+        // A handler that shuts its own bus down cannot wait for itself.
+        handlers.retain(|handle| handle.thread().id() != std::thread::current().id());
         let joined = self.wait_until(left(), || handlers.iter().all(std::thread::JoinHandle::is_finished));
         for handle in handlers.into_iter().filter(|handle| joined || handle.is_finished()) {
             // Panics of handlers are contained; one of the thread's own has been printed.

@@ -1,6 +1,5 @@
 //! Subscribing: what one wants, who handles it, and the handle that ends it.
 
-use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
@@ -9,10 +8,11 @@ use crate::delivery::{
     Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
     Outcome, Overflow, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
-use crate::event::{Event, EventId, Meta, Payload, RustType, Topic, TypeConflict};
+use crate::event::{Event, EventId, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
 use crate::ring::{Cells, DrainOrder};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
+use crate::sync::contain::contained;
 use crate::sync::owned::OwnedCell;
 use crate::worker::{Engine, Phase};
 
@@ -294,7 +294,7 @@ impl<I: Interest> Subscribe<I> {
     }
 
     /// Checks everything that can be wrong before anything is made.
-    fn check(&self) -> Result<(Pattern, Option<TypeId>), SubscribeError> {
+    fn check(&self) -> Result<(Pattern, KnownAs), SubscribeError> {
         if crate::worker::on_worker_thread() {
             return Err(SubscribeError::OnWorker);
         }
@@ -306,17 +306,17 @@ impl<I: Interest> Subscribe<I> {
         if let Some(worker) = self.worker.filter(|&worker| worker >= workers) {
             return Err(SubscribeError::NoWorker { worker, workers });
         }
-        let Some((name, rust)) = typed else { return Ok((pattern, None)) };
+        let Some((name, rust)) = typed else { return Ok((pattern, KnownAs::UNKNOWN)) };
         let type_id = self.shared.type_id(name);
         self.shared.engine.directory.bind(type_id, name, rust).map_err(SubscribeError::TypeConflict)?;
         // Beyond types_max the bus keeps no Rust types, so nothing it carries there is trusted.
-        Ok((pattern, (type_id != 0).then_some(rust.id)))
+        Ok((pattern, if type_id == 0 { KnownAs::UNKNOWN } else { KnownAs::bound(rust.id) }))
     }
 
     fn inline(
         self,
         handler_id: HandlerId,
-        make: impl FnOnce(Option<TypeId>) -> Box<dyn Dispatch>,
+        make: impl FnOnce(KnownAs) -> Box<dyn Dispatch>,
     ) -> Result<Subscription, SubscribeError> {
         let (pattern, known_as) = self.check()?;
         let handler = make(known_as);
@@ -383,6 +383,9 @@ impl<I: Interest> Subscribe<I> {
         handler_id: HandlerId,
         mut call: impl FnMut(&Delivery<I>, &Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError> + Send + 'static,
     ) -> Result<Subscription, SubscribeError> {
+        if thread.contains('\0') {
+            return Err(SubscribeError::Thread(format!("{thread:?} has a zero byte, which no thread name may have")));
+        }
         let shared = Arc::clone(&self.shared);
         let mut mailbox = self.queued(handler_id)?;
         let id = mailbox.id();
@@ -518,20 +521,20 @@ fn settle_by<I: Interest>(
     let meta = delivery.meta();
     let event = meta.id();
     let context = Context { subscription: subscription.id, meta: &meta, cancelled: engine.phase() > Phase::Running };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&delivery, &meta, &context)));
+    let result = contained(|| call(&delivery, &meta, &context));
     let (id, name) = (subscription.id, subscription.name.as_str());
     let outcome = match result {
-        Ok(Ok(outcome)) => {
+        Some(Ok(outcome)) => {
             if let Outcome::Failed(error) = &outcome {
                 engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
             }
             outcome
         }
-        Ok(Err(error)) => {
+        Some(Err(error)) => {
             engine.notice(&Notice::Undecodable { subscription: id, name, event, error });
             Outcome::Failed(String::new())
         }
-        Err(_) => {
+        None => {
             engine.notice(&Notice::HandlerPanicked { subscription: id, name, event });
             Outcome::Failed(String::new())
         }

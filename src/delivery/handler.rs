@@ -1,13 +1,12 @@
 //! Handlers: closures and the [`Handler`] trait, the outcomes they return, and the context they may ask.
 
-use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::event::{DecodeError, Event, Meta, Payload, Topic, read_archived};
+use crate::event::{DecodeError, Event, KnownAs, Meta, Payload, Topic, read_archived};
 use crate::routing::Pattern;
+use crate::sync::contain::contained;
 
 use super::SubscriptionId;
 
@@ -102,14 +101,14 @@ pub trait Interest: Send + 'static {
 
     /// Reads the event in place.
     #[doc(hidden)]
-    fn view<'a>(meta: &Meta<'a>, known_as: Option<TypeId>) -> Result<Self::View<'a>, DecodeError>;
+    fn view<'a>(meta: &Meta<'a>, known_as: KnownAs) -> Result<Self::View<'a>, DecodeError>;
 }
 
 impl<E: Event> Interest for Topic<E> {
     type View<'a> = &'a E::Archived;
 
     #[inline(always)]
-    fn view<'a>(meta: &Meta<'a>, known_as: Option<TypeId>) -> Result<&'a E::Archived, DecodeError> {
+    fn view<'a>(meta: &Meta<'a>, known_as: KnownAs) -> Result<&'a E::Archived, DecodeError> {
         read_archived::<E>(meta.header(), meta.payload().bytes(), known_as)
     }
 }
@@ -118,7 +117,7 @@ impl Interest for Pattern {
     type View<'a> = Payload<'a>;
 
     #[inline(always)]
-    fn view<'a>(meta: &Meta<'a>, _known_as: Option<TypeId>) -> Result<Payload<'a>, DecodeError> {
+    fn view<'a>(meta: &Meta<'a>, _known_as: KnownAs) -> Result<Payload<'a>, DecodeError> {
         Ok(meta.payload())
     }
 }
@@ -175,14 +174,14 @@ impl Drop for Kept {
     fn drop(&mut self) {
         let handler = self.0.take();
         // The panic hook has told of it, and nobody here could do more.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(handler))));
+        let _ = contained(|| drop(handler));
     }
 }
 
 /// A closure over a typed topic.
 pub(crate) struct Typed<E, F> {
     pub(crate) closure: F,
-    pub(crate) known_as: Option<TypeId>,
+    pub(crate) known_as: KnownAs,
     pub(crate) event: PhantomData<fn(E)>,
 }
 
@@ -207,7 +206,7 @@ impl<R: Into<Outcome>, F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send> Dispatch fo
 /// A `Handler` with the type it reads.
 pub(crate) struct Custom<I, H> {
     pub(crate) handler: H,
-    pub(crate) known_as: Option<TypeId>,
+    pub(crate) known_as: KnownAs,
     pub(crate) interest: PhantomData<fn(I)>,
 }
 

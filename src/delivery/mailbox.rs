@@ -1,6 +1,5 @@
 //! A subscriber's own queue: filled by its worker, pulled by its consumer on any thread or async runtime.
 
-use std::any::TypeId;
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, Meta, Payload};
+use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, KnownAs, Meta, Payload};
 use crate::metrics::{HistogramCells, SharedCounter};
 use crate::ring::{Cells, DrainOrder, Gate, LANES, Taken};
 use crate::routing::Pattern;
@@ -275,7 +274,7 @@ pub struct Mailbox<I: Interest> {
     id: SubscriptionId,
     shared: Arc<MailboxShared>,
     order: DrainOrder,
-    known_as: Option<TypeId>,
+    known_as: KnownAs,
     farewell: Option<Farewell>,
     interest: PhantomData<fn(I)>,
 }
@@ -285,7 +284,7 @@ impl<I: Interest> Mailbox<I> {
         id: SubscriptionId,
         shared: Arc<MailboxShared>,
         order: DrainOrder,
-        known_as: Option<TypeId>,
+        known_as: KnownAs,
         farewell: Farewell,
     ) -> Self {
         Self { id, shared, order, known_as, farewell: Some(farewell), interest: PhantomData }
@@ -482,7 +481,7 @@ pub struct Delivery<I: Interest> {
     /// Present until the drop.
     taken: Option<Taken>,
     shared: Arc<MailboxShared>,
-    known_as: Option<TypeId>,
+    known_as: KnownAs,
     interest: PhantomData<fn(I)>,
 }
 

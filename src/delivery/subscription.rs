@@ -179,12 +179,11 @@ impl SubscriptionState {
         }
     }
 
-    /// Moves between active and paused; closed stays closed. Control plane, under its lock.
+    /// Moves between active and paused; closed stays closed. Rings wakers, which is user code: not under a lock.
     pub(crate) fn set_state(&self, state: State) {
-        if self.state() != State::Closed {
-            // Relaxed: see `state`.
-            self.state.store(state as u8, Ordering::Relaxed);
-        }
+        let open = |now: u8| (now != State::Closed as u8).then_some(state as u8);
+        // Relaxed (both): see `state`.
+        let _ = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, open);
         if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }

@@ -142,6 +142,8 @@ pub(crate) struct ExtensionBuffer {
     bytes: Vec<u8>,
     targets: usize,
     metadata: usize,
+    /// The topic's name is among the fields.
+    named: bool,
     fault: Option<EnvelopeError>,
 }
 
@@ -150,10 +152,16 @@ impl ExtensionBuffer {
         self.bytes.clear();
         self.targets = 0;
         self.metadata = 0;
+        self.named = false;
         self.fault = None;
     }
 
     /// Whether there is nothing to carry and nothing to say against it.
+    /// Whether the topic's name has still to be added; says so once an event, however often it is tried.
+    pub(crate) fn claim_name(&mut self) -> bool {
+        !std::mem::replace(&mut self.named, true)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.fault.is_none()
     }

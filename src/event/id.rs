@@ -105,7 +105,8 @@ impl IdSource {
     pub(crate) fn at(&mut self, unix_ns: u64) {
         let millis = unix_ns / 1_000_000;
         let fraction = (unix_ns % 1_000_000) * 4096 / 1_000_000;
-        self.high = (millis << 16) | 0x7000 | fraction;
+        // Never back: ids of one publisher keep their order when the wall clock is set back.
+        self.high = self.high.max((millis << 16) | 0x7000 | fraction);
     }
 
     /// The next id. About 1 ns.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{Directory, Meta, Priority};
+use crate::sync::contain::contained;
 
 type Predicate = Arc<dyn Fn(&Meta<'_>) -> bool + Send + Sync>;
 
@@ -165,10 +166,10 @@ impl CompiledFilter {
                 }
             }
             for predicate in &filter.predicates {
-                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| predicate(meta))) {
-                    Ok(true) => {}
-                    Ok(false) => return Some(Refusal::Predicate),
-                    Err(_) => return Some(Refusal::PredicatePanicked),
+                match contained(|| predicate(meta)) {
+                    Some(true) => {}
+                    Some(false) => return Some(Refusal::Predicate),
+                    None => return Some(Refusal::PredicatePanicked),
                 }
             }
         }

@@ -8,10 +8,12 @@
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
+//! | [`contain`] | calls user code, lets no panic out |
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
 pub mod barrier;
 pub mod bell;
+pub mod contain;
 pub mod owned;
 pub mod parker;
 pub mod primitive;

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
+use super::contain::contained;
 use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread, thread_local};
 
 const IDLE: u32 = 0;
@@ -63,7 +64,8 @@ impl WakerCell {
             // SYNC(waker.hand): Release. Pairs with the Acquire in `register` and `wake`; hands the cell back.
             self.state.swap(IDLE, Ordering::AcqRel);
             if let Some(waker) = waker {
-                waker.wake();
+                // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
+                let _ = contained(|| waker.wake());
             }
         }
     }
@@ -79,7 +81,8 @@ impl WakerCell {
             // SYNC(waker.hand): Release. Pairs with the Acquire in `register`; hands the emptied cell back.
             self.state.fetch_and(!WAKING, Ordering::Release);
             if let Some(waker) = waker {
-                waker.wake();
+                // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
+                let _ = contained(|| waker.wake());
             }
         }
     }

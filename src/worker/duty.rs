@@ -1,12 +1,12 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::delivery::{Context, Dispatch, Kept, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
 use crate::event::{FLAG_STAMPED, Header, Meta, Priority};
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
 use crate::routing::Refusal;
+use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::Current;
 
@@ -19,6 +19,11 @@ const STALL_NS: u64 = 1_000_000_000;
 const ROUTE_SAMPLE: u32 = 64;
 /// How often the wall clock's origin is looked at again.
 const WALL_CHECK_NS: u64 = 1_000_000_000;
+
+/// Turns after which waiting publishers are woken, however little room there is.
+const GATE_TURNS: u32 = 8;
+/// A turn of long handlers ends after so much time, so that others see the slots it has passed.
+const TURN_NS: u64 = 1_000_000;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +48,14 @@ pub(crate) struct Worker {
     suspended: u8,
     /// Worker 0 keeps the timers.
     timers: Option<(Timers, Claimant)>,
-    /// Since when each lane's next slot has been claimed and empty; 0 = it is not.
-    stalled_since: [u64; LANES],
+    /// The slot of each lane that was last seen claimed and empty, and since when; 0 = none was.
+    stalled: [(u64, u64); LANES],
     wall_checked: u64,
     samples: u32,
     /// The bus was shutting down when this turn began.
     closing: bool,
-    /// The last turn made too little room to wake waiting publishers for.
-    gate_shut: bool,
+    /// Turns in a row that made too little room to wake waiting publishers for.
+    gate_shut: u32,
 }
 
 /// Why an event could not be passed.
@@ -71,11 +76,11 @@ impl Worker {
             owner: Owner::new(),
             suspended: 0,
             timers,
-            stalled_since: [0; LANES],
+            stalled: [(0, 0); LANES],
             wall_checked: 0,
             samples: 0,
             closing: false,
-            gate_shut: false,
+            gate_shut: 0,
         }
     }
 
@@ -110,6 +115,7 @@ impl Worker {
         let mut passed = self.run_timers();
         self.suspended = 0;
         let mut last = 0;
+        let mut begun = 0;
         let mut moved = 0_u8;
         // A handler may have held the worker past the end of the bus: nothing more is called then.
         while passed < self.engine.turn_max && self.engine.phase() < Phase::Halting {
@@ -119,19 +125,27 @@ impl Worker {
                     self.reader.advance(lane);
                     moved |= 1 << lane;
                     passed += 1;
+                    // A newer table is taken over between two events, and a long turn is cut short.
+                    begun = if begun == 0 { last } else { begun };
+                    let is_long = last.saturating_sub(begun) > TURN_NS;
+                    if is_long || self.engine.tables[self.index].is_stale(&self.table) {
+                        break;
+                    }
                 }
                 Err(NoRoom) => self.suspended |= 1 << lane,
             }
         }
         if passed > 0 {
             self.reader.release();
-            self.gate_shut = passed >= self.engine.turn_max && !self.has_made_room(moved);
-            if !self.gate_shut {
+            // Waking publishers for a few slots costs more than it brings, but nobody is kept waiting for many turns.
+            let enough = passed < self.engine.turn_max || self.has_made_room(moved);
+            self.gate_shut = if enough || self.gate_shut >= GATE_TURNS { 0 } else { self.gate_shut + 1 };
+            if self.gate_shut == 0 {
                 self.engine.gate.open();
             }
             return Turn::Worked(passed);
         }
-        if std::mem::take(&mut self.gate_shut) {
+        if std::mem::take(&mut self.gate_shut) > 0 {
             self.engine.gate.open();
         }
         if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() {
@@ -287,6 +301,11 @@ impl Worker {
     /// What an idle worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
     /// every idle look: it reads the publishers' claims, and so takes their cache lines away.
     pub(crate) fn watch(&mut self) -> Option<u64> {
+        let now = self.engine.directory.clock.now();
+        if now.saturating_sub(self.wall_checked) >= WALL_CHECK_NS {
+            self.wall_checked = now;
+            self.engine.directory.clock.follow_wall();
+        }
         let mut due = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
         if !self.reader.is_active() {
             return due;
@@ -294,34 +313,27 @@ impl Worker {
         for lane in 0..LANES {
             let waits = self.suspended & (1 << lane) == 0 && self.reader.lag(lane) > 0 && !self.reader.is_ready(lane);
             if !waits {
-                self.stalled_since[lane] = 0;
                 continue;
             }
             let now = self.engine.directory.clock.now();
-            let since = match self.stalled_since[lane] {
-                0 => now,
-                since => since,
-            };
-            self.stalled_since[lane] = since;
-            if now.saturating_sub(since) >= STALL_NS {
-                let sequence = self.reader.sequence(lane);
+            let sequence = self.reader.sequence(lane);
+            let (stalled, since) = self.stalled[lane];
+            if stalled != sequence || since == 0 {
+                self.stalled[lane] = (sequence, now);
+            } else if now.saturating_sub(since) >= STALL_NS {
                 let priority = Priority::of_lane(lane);
                 self.engine.notice(&Notice::StalledPublisher { priority, sequence });
-                self.stalled_since[lane] = now;
+                self.stalled[lane] = (sequence, now);
             }
-            let look = self.stalled_since[lane] + STALL_NS;
-            due = Some(due.map_or(look, |due| due.min(look)));
+            // Behind the empty slot there may be an event for this worker, whose publisher's wake-up it has had already; the
+            // one who fills the slot may have another type and wake somebody else. So: look again soon.
+            due = Some(due.map_or(now, |due| due.min(now)));
         }
         due
     }
 
-    /// Keeps the displayed time near the system's; called when the worker is about to sleep.
+    /// Tells the mailboxes that hold this worker up that it is about to sleep.
     pub(crate) fn before_sleep(&mut self) {
-        let now = self.engine.directory.clock.now();
-        if now.saturating_sub(self.wall_checked) >= WALL_CHECK_NS {
-            self.wall_checked = now;
-            self.engine.directory.clock.follow_wall();
-        }
         for lane in 0..LANES {
             if self.suspended & (1 << lane) != 0 {
                 self.announce_starved(lane);
@@ -494,18 +506,18 @@ impl Call<'_> {
     fn call(&mut self, subscription: &SubscriptionState, handler: &mut dyn Dispatch) {
         let counts = &subscription.counts;
         let context = Context { subscription: subscription.id, meta: &self.meta, cancelled: self.closing };
-        let result = catch_unwind(AssertUnwindSafe(|| handler.dispatch(&self.meta, &context)));
+        let result = contained(|| handler.dispatch(&self.meta, &context));
         match result {
-            Ok(Ok(Outcome::Ack)) => counts.delivered.add(1),
-            Ok(Ok(Outcome::Failed(error))) => {
+            Some(Ok(Outcome::Ack)) => counts.delivered.add(1),
+            Some(Ok(Outcome::Failed(error))) => {
                 counts.failed.add(1);
                 self.failed(subscription, &error);
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 counts.failed.add(1);
                 self.undecodable(subscription, error);
             }
-            Err(_) => {
+            None => {
                 counts.failed.add(1);
                 self.panicked(subscription);
             }

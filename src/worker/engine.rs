@@ -11,6 +11,7 @@ use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
 use crate::sync::barrier::Barrier;
+use crate::sync::contain::contained;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::snapshot::Snapshot;
@@ -95,6 +96,8 @@ pub(crate) struct Engine {
     pub(crate) publishers: Box<[CachePadded<PublisherSlot>]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) phase: PhaseCell,
+    /// One bit a worker that has left.
+    pub(crate) left: AtomicU32,
     /// Consumers that went away with their mailbox still subscribed.
     pub(crate) consumers_gone: SharedCounter,
     /// Events a worker handles in one turn.
@@ -114,8 +117,7 @@ impl Engine {
     #[cold]
     pub(crate) fn notice(&self, notice: &Notice<'_>) {
         for observer in &self.observers {
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| observer.notice(notice)));
-            drop(told);
+            let _ = contained(|| observer.notice(notice));
         }
     }
 
@@ -135,6 +137,17 @@ impl Engine {
     pub(crate) fn set_phase(&self, phase: Phase) -> bool {
         // SYNC(engine.phase): AcqRel. Pairs with `phase`.
         self.phase.0.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32
+    }
+
+    /// A worker has read everything and reads nothing any more.
+    pub(crate) fn leave_worker(&self, worker: usize) {
+        // SYNC(engine.left): Release. Pairs with `has_left`; its last use of tables and mailboxes came before.
+        self.left.fetch_or(1 << worker, Ordering::Release);
+    }
+
+    pub(crate) fn has_left(&self, worker: usize) -> bool {
+        // SYNC(engine.left): Acquire. Pairs with `leave_worker`.
+        self.phase() == Phase::Stopped || self.left.load(Ordering::Acquire) & (1 << worker) != 0
     }
 
     /// Publisher: steps in, unless the bus is closing. Must be followed by `leave`.

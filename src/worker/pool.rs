@@ -19,6 +19,9 @@ use super::idle::{Idle, IdleStrategy, Rest};
 const CATCH_UP_EVENTS: usize = 2;
 const CATCH_UP_PAUSES: usize = 24;
 
+/// The shortest sleep: a timer that is due but finds its lane full, or a slot that is claimed and not yet filled.
+const NAP: Duration = Duration::from_micros(100);
+
 /// A worker that never sleeps looks for stalled publishers once in so many idle looks.
 const WATCH_LOOKS: u32 = 4_096;
 
@@ -109,7 +112,10 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
     let mut handled = 0;
     loop {
         match worker.turn() {
-            Turn::Finished => return,
+            Turn::Finished => {
+                engine.leave_worker(index);
+                return;
+            }
             Turn::Worked(passed) => {
                 handled = passed;
                 idle.worked();
@@ -140,13 +146,14 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
 
 fn park(engine: &Engine, worker: &mut Worker) {
     let index = worker.index();
-    let due = worker.watch();
     worker.before_sleep();
     engine.parker.prepare(index);
     if worker.has_work() {
         engine.parker.cancel(index);
         return;
     }
-    let limit = due.map(|due| Duration::from_nanos(due.saturating_sub(engine.directory.clock.now())));
+    // Looked at after the announcement: what is claimed later wakes this worker, if it concerns it.
+    let due = worker.watch();
+    let limit = due.map(|due| Duration::from_nanos(due.saturating_sub(engine.directory.clock.now())).max(NAP));
     engine.parker.park(index, limit);
 }

@@ -159,7 +159,7 @@ fn limits_themselves_are_allowed() {
     }
     assert_eq!(
         publisher.event().not_before(PATIENCE).publish("a", Payload::raw(b"")),
-        Err(PublishError::PoolExhausted { bytes: 16 }),
+        Err(PublishError::NoBlock { bytes: 16, max: 0 }),
         "without blocks nothing can wait for its time"
     );
     assert_balanced(bus);

@@ -138,7 +138,7 @@ impl Publisher {
             return Err(PublishError::ShuttingDown);
         }
         let max = shared.settings.publishers_max;
-        let place = shared.control().take_publisher().ok_or(PublishError::NoPublisher { max })?;
+        let (place, nth) = shared.control().take_publisher().ok_or(PublishError::NoPublisher { max })?;
         let engine = &shared.engine;
         let mut scratch = AlignedVec::with_capacity(engine.lanes.body_bytes());
         scratch.resize(engine.lanes.body_bytes() - HEAD_BYTES, 0);
@@ -146,10 +146,7 @@ impl Publisher {
         Ok(Self {
             place,
             claimant: Claimant::new(Arc::clone(&engine.lanes), shared.settings.exclusive),
-            ids: shared
-                .settings
-                .id_seed
-                .map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(place as u64))),
+            ids: shared.settings.id_seed.map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(nth))),
             source_id: engine.directory.intern_source(&source),
             source,
             policy: shared.settings.full_policy,

@@ -88,6 +88,13 @@ pub enum PublishError {
         /// Bytes needed.
         bytes: usize,
     },
+    /// The event fits no slot, and the pool has no blocks of that size at all.
+    NoBlock {
+        /// Bytes needed, for envelope and payload.
+        bytes: usize,
+        /// The size of the largest blocks; 0 without any.
+        max: usize,
+    },
     /// Too many events wait for their not-before time.
     ScheduleFull {
         /// The limit, `scheduled_max`.
@@ -176,6 +183,10 @@ impl fmt::Display for PublishError {
             Self::PoolExhausted { bytes } => write!(
                 f,
                 "no free block for a payload of {bytes} bytes; wait, give more with BusBuilder::blocks, or raise slot_bytes"
+            ),
+            Self::NoBlock { bytes, max } => write!(
+                f,
+                "the event needs a block of {bytes} bytes and the largest have {max}; give larger ones with BusBuilder::blocks, or raise slot_bytes"
             ),
             Self::ScheduleFull { max: 0 } => {
                 f.write_str("this bus takes no scheduled events: it has a single publisher, or scheduled_max is 0")

@@ -44,6 +44,11 @@ impl Publisher {
 
     pub(super) fn take_block(&self, bytes: usize) -> Result<Block, PublishError> {
         let engine = &self.shared.engine;
+        let max = engine.pool.block_bytes_max();
+        if bytes > max {
+            // Waiting would be in vain.
+            return Err(PublishError::NoBlock { bytes, max });
+        }
         engine.pool.take(bytes).ok_or_else(|| {
             // Sleeping laggards may hold blocks that they have no use for.
             engine.parker.wake(engine.lanes.active());
@@ -54,7 +59,7 @@ impl Publisher {
     /// Copies the envelope's fields to the front of the scratch, where they fit. Returns their length.
     #[cold]
     fn place_extension(&mut self, type_id: u32, name: &str) -> Result<usize, PublishError> {
-        if type_id == 0 {
+        if type_id == 0 && self.extension.claim_name() {
             self.extension.text(Tag::TypeName, "topic", name, crate::event::NAME_BYTES_MAX);
         }
         let extension = self.extension.finish().map_err(PublishError::Envelope)?;
