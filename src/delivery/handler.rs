@@ -95,6 +95,16 @@ impl Context<'_> {
 /// What a subscription asks for, and so what its handler gets to see.
 ///
 /// Implemented by [`Topic<E>`] (handlers see `&E::Archived`) and [`Pattern`] (handlers see a [`Payload`]).
+///
+/// What the bus knows of a topic's type cannot be made up, for it is what lets a payload be read without validation:
+///
+/// ```compile_fail
+/// # use ringmain::{Interest, Meta, Topic};
+/// # use std::any::TypeId;
+/// fn forge(meta: &Meta<'_>) {
+///     let _ = <Topic<bool> as Interest>::view(meta, Some(TypeId::of::<bool>()));
+/// }
+/// ```
 pub trait Interest: Send + 'static {
     /// The event as a handler sees it.
     type View<'a>;

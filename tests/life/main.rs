@@ -2,6 +2,7 @@
 
 mod config;
 mod few_cores;
+mod hardened;
 mod mailboxes;
 mod metrics_and_health;
 mod observer;
