@@ -368,6 +368,8 @@ impl BusBuilder {
             observers: self.observers,
             phase: PhaseCell::default(),
             left: Default::default(),
+            unplaced: SharedCounter::default(),
+            turned_away: SharedCounter::default(),
             consumers_gone: SharedCounter::default(),
             turn_max: self.turn_max,
             critical_burst_max: self.critical_burst_max,

@@ -414,6 +414,27 @@ impl Shared {
         self.collect_tables();
     }
 
+    /// Lets go of all handlers, once the bus is gone: one that owns a publisher would keep everything alive in a ring.
+    pub(super) fn release_handlers(&self) {
+        let released = {
+            let mut control = self.control();
+            control.keys.clear();
+            for table in &mut control.tables {
+                *table = WorkerTable::new();
+            }
+            (std::mem::take(&mut control.subscriptions), std::mem::take(&mut control.ending))
+        };
+        for table in &self.engine.tables {
+            table.offer(WorkerTable::new());
+        }
+        if let Driver::Manual(workers) = &self.driver {
+            let workers = std::mem::take(&mut *workers.lock().unwrap_or_else(PoisonError::into_inner));
+            let _ = contained(|| drop(workers));
+        }
+        let _ = contained(|| drop(released));
+        self.collect_tables();
+    }
+
     /// Frees the tables that workers no longer use. A panic in the drop of a handler goes no further.
     fn collect_tables(&self) {
         for table in &self.engine.tables {

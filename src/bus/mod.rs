@@ -91,7 +91,10 @@ impl Bus {
     ) -> Result<crate::EventId, PublishError> {
         let mut publisher = match self.inner.spare.pop() {
             Some(publisher) => publisher,
-            None => self.publisher()?,
+            None => self.publisher().inspect_err(|error| match error {
+                PublishError::ShuttingDown => self.shared().engine.turned_away.add(1),
+                _ => self.shared().engine.unplaced.add(1),
+            })?,
         };
         let published = publisher.publish(topic, payload);
         // It always fits: the queue has a place for every publisher there can be.

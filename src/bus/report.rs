@@ -25,6 +25,8 @@ pub struct Refused {
     pub invalid: u64,
     /// No free block for a large payload.
     pub pool_exhausted: u64,
+    /// All publishers were taken when [`Bus::publish`] wanted to borrow one.
+    pub no_publisher: u64,
     /// Too many scheduled events.
     pub schedule_full: u64,
 }
@@ -38,6 +40,7 @@ impl Refused {
             + self.shutting_down
             + self.invalid
             + self.pool_exhausted
+            + self.no_publisher
             + self.schedule_full
     }
 }
@@ -258,7 +261,8 @@ impl Shared {
                 full: engine.published(|counts| &counts.full),
                 timed_out: engine.published(|counts| &counts.timed_out),
                 shed: engine.published(|counts| &counts.shed),
-                shutting_down: engine.published(|counts| &counts.shutting_down),
+                shutting_down: engine.published(|counts| &counts.shutting_down) + engine.turned_away.get(),
+                no_publisher: engine.unplaced.get(),
                 invalid: engine.published(|counts| &counts.invalid),
                 pool_exhausted: engine.published(|counts| &counts.pool_exhausted),
                 schedule_full: engine.published(|counts| &counts.schedule_full),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::delivery::{Sink, State};
 use crate::worker::{Phase, on_worker_thread};
 
@@ -106,11 +108,26 @@ impl Shared {
                 }
             })
         };
-        let done = self.wait_until(limit, caught_up)
-            && self.wait_until(limit.saturating_sub(begun.elapsed()), || {
+        let mut done = self.wait_until(limit, caught_up);
+        if done {
+            // What comes into mailboxes from now on was accepted later.
+            let owed: SmallVec<[_; 8]> = {
+                let control = self.control();
+                let all = control.subscriptions().chain(control.ending());
+                all.filter_map(|subscription| match &subscription.sink {
+                    Sink::Mailbox(mailbox, _) => Some((Arc::clone(subscription), mailbox.owed())),
+                    Sink::Inline(_) => None,
+                })
+                .collect()
+            };
+            done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
                 self.fold_ended();
-                self.in_mailboxes() == 0
+                owed.iter().all(|(subscription, owed)| match &subscription.sink {
+                    Sink::Mailbox(mailbox, _) => mailbox.has_settled(*owed) || subscription.state() == State::Paused,
+                    Sink::Inline(_) => true,
+                })
             });
+        }
         if done {
             return Ok(());
         }
@@ -203,6 +220,7 @@ impl Shared {
     /// The last handle is gone: shuts down, on a thread of its own where waiting is impossible.
     pub(super) fn abandon(self: &Arc<Self>) {
         if self.control().report.is_some() {
+            self.release_handlers();
             return;
         }
         let shared = Arc::clone(self);
@@ -210,6 +228,7 @@ impl Shared {
         let shut_down = move || {
             // A drop has nobody to report to.
             let _ = shared.shutdown(shared.settings.deadline);
+            shared.release_handlers();
         };
         if !on_worker_thread() {
             shut_down();

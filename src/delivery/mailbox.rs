@@ -129,6 +129,17 @@ impl MailboxShared {
         queued == 0 && self.in_flight.get() == settled
     }
 
+    /// The count of settled deliveries at which everything queued or handed over so far is settled.
+    pub(crate) fn owed(&self) -> u64 {
+        self.in_flight.get() + (0..LANES).map(|lane| self.cells.queued(lane)).sum::<u64>()
+    }
+
+    /// Whether what was `owed` is settled. Events that made way for newer ones settle nothing, so an empty mailbox
+    /// counts too.
+    pub(crate) fn has_settled(&self, owed: u64) -> bool {
+        self.settled.get() >= owed || self.is_settled()
+    }
+
     /// Worker: says that it cannot go on for want of a cell; it must look once more before it sleeps.
     pub(crate) fn starve(&self) {
         // Relaxed: the barrier in `Parker::prepare` orders it before the last look.

@@ -10,6 +10,8 @@ pub(crate) const HEADER_BYTES: usize = 56;
 pub(crate) const FLAG_LOCAL: u8 = 1;
 /// `time` was taken for this very event: latencies are measured from it.
 pub(crate) const FLAG_STAMPED: u8 = 2;
+/// The stamp policy chose the event: its handlers are timed, whatever `time` says.
+pub(crate) const FLAG_MEASURED: u8 = 4;
 
 /// How a payload's bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::delivery::{Context, Dispatch, Kept, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
-use crate::event::{FLAG_STAMPED, Header, Meta, Priority};
+use crate::event::{FLAG_MEASURED, FLAG_STAMPED, Header, Meta, Priority};
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
@@ -248,14 +248,17 @@ impl Worker {
             slot,
             closing: self.closing,
             stamped: header.has(FLAG_STAMPED),
+            measured: header.has(FLAG_MEASURED),
             begun: *last,
             fresh: false,
         };
-        if call.stamped {
+        if call.measured {
             if call.begun == 0 {
                 call.begun = engine.directory.clock.now();
             }
-            call.stages.queue.record(call.begun.saturating_sub(header.time));
+            if call.stamped {
+                call.stages.queue.record(call.begun.saturating_sub(header.time));
+            }
             self.samples = self.samples.wrapping_add(1);
             if self.samples.is_multiple_of(ROUTE_SAMPLE) {
                 let now = engine.directory.clock.now();
@@ -425,8 +428,11 @@ struct Call<'a> {
     meta: Meta<'a>,
     slot: Slot<'a>,
     closing: bool,
+    /// Its time is this bus's: latencies count from it.
     stamped: bool,
-    /// End of what came before; measured for stamped events only.
+    /// Its handlers are timed.
+    measured: bool,
+    /// End of what came before; for measured events only.
     begun: u64,
     /// `begun` is the end of a handler call, and so just now.
     fresh: bool,
@@ -522,11 +528,13 @@ impl Call<'_> {
                 self.panicked(subscription);
             }
         }
-        if self.stamped {
+        if self.measured {
             let now = self.engine.directory.clock.now();
             let elapsed = now.saturating_sub(self.begun);
             self.stages.handler.record(elapsed);
-            self.stages.total.record(now.saturating_sub(self.header.time));
+            if self.stamped {
+                self.stages.total.record(now.saturating_sub(self.header.time));
+            }
             subscription.delivered_at(now);
             self.begun = now;
             self.fresh = true;

@@ -98,6 +98,10 @@ pub(crate) struct Engine {
     pub(crate) phase: PhaseCell,
     /// One bit a worker that has left.
     pub(crate) left: AtomicU32,
+    /// Publishes that found no free publisher to borrow.
+    pub(crate) unplaced: SharedCounter,
+    /// Publishes that could not borrow a publisher because the bus was shutting down.
+    pub(crate) turned_away: SharedCounter,
     /// Consumers that went away with their mailbox still subscribed.
     pub(crate) consumers_gone: SharedCounter,
     /// Events a worker handles in one turn.

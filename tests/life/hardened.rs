@@ -99,3 +99,33 @@ fn what_can_never_fit_is_refused_instead_of_awaited() {
     assert!(bus.subscribe("a").handle_on("a\0b", |_, _| ()).is_err(), "no thread has such a name");
     assert_balanced(&bus);
 }
+
+#[test]
+fn a_handler_that_publishes_goes_with_the_bus() {
+    struct Gone(Arc<AtomicU64>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let gone = Arc::new(AtomicU64::new(0));
+    let subscribe = |bus: &Bus| {
+        let mut publisher = bus.publisher().unwrap();
+        let token = Gone(Arc::clone(&gone));
+        let made = bus.subscribe("a").handle(move |_, _| {
+            let _ = &token;
+            publisher.try_publish("b", Payload::raw(b"")).map(drop)
+        });
+        made.unwrap().forever();
+    };
+    let bus = Bus::builder().workers(1).build().unwrap();
+    subscribe(&bus);
+    bus.publish("a", Payload::raw(b"")).unwrap();
+    assert_balanced(&bus);
+    drop(bus);
+    assert_eq!(gone.load(Ordering::Relaxed), 1, "the handler owned a publisher of its own bus");
+    let simulation = Simulation::new(Bus::builder().workers(1), 3).unwrap();
+    subscribe(simulation.bus());
+    drop(simulation);
+    assert_eq!(gone.load(Ordering::Relaxed), 2);
+}

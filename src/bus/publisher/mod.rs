@@ -6,6 +6,7 @@ mod refusal;
 mod send;
 mod wait;
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,8 @@ pub struct Publisher {
     extension: ExtensionBuffer,
     cache: Box<[Option<Known>; CACHE]>,
     names: AHashMap<Box<str>, u32>,
+    /// Typed topics that share a place in the cache with another, by address and length of the name and Rust type.
+    typed: AHashMap<(usize, usize, TypeId), u32>,
     sources: AHashMap<Box<str>, u32>,
     prepared: Option<Prepared>,
     /// Events of the batch being collected: a batch that is forgotten loses no block.
@@ -155,6 +158,7 @@ impl Publisher {
             extension: ExtensionBuffer::default(),
             cache: Box::new([None; CACHE]),
             names: AHashMap::new(),
+            typed: AHashMap::new(),
             sources: AHashMap::new(),
             prepared: None,
             collected: Collected::default(),

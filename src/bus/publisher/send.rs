@@ -1,6 +1,6 @@
 //! The publisher's side of the data path: encode, look who wants it, claim, copy, commit, wake.
 
-use crate::event::{Encode, EncodeFault, EventId, FLAG_STAMPED, Header, Priority, Tag, check_name};
+use crate::event::{Encode, EncodeFault, EventId, FLAG_MEASURED, FLAG_STAMPED, Header, Priority, Tag, check_name};
 use crate::ring::{Block, Frame, Rest};
 use crate::worker::{Scheduled, StampPolicy};
 
@@ -20,8 +20,18 @@ impl Publisher {
                 {
                     return Ok(known.type_id);
                 }
-                let type_id = self.shared.type_id(name);
-                self.shared.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
+                let key = (name.as_ptr() as usize, name.len(), rust.id);
+                let type_id = match self.typed.get(&key) {
+                    Some(&type_id) => type_id,
+                    None => {
+                        let type_id = self.shared.type_id(name);
+                        self.shared.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
+                        if type_id != 0 {
+                            self.typed.insert(key, type_id);
+                        }
+                        type_id
+                    }
+                };
                 if type_id != 0 {
                     self.cache[entry] = Some(Known { name, rust, type_id });
                 }
@@ -154,7 +164,11 @@ impl Publisher {
             priority: envelope.priority as u8,
             attempt: envelope.attempt,
             // An event that came with its own time, or waits on purpose, says nothing about this bus's latency.
-            flags: if stamped && !foreign_time && envelope.due == 0 { FLAG_STAMPED } else { 0 },
+            flags: match stamped {
+                true if !foreign_time && envelope.due == 0 => FLAG_MEASURED | FLAG_STAMPED,
+                true => FLAG_MEASURED,
+                false => 0,
+            },
             ..blank_header()
         }
     }
