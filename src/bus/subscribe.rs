@@ -500,9 +500,8 @@ impl<I: Interest> Subscribe<I> {
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
-                }
-                if let Ok(delivery) = Arc::try_unwrap(delivery) {
-                    delivery.settle(&outcome);
+                    // The handler may have kept a clone: the delivery settles with the last one.
+                    delivery.mark_failed();
                 }
             }
         })

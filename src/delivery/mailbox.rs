@@ -352,6 +352,7 @@ impl<I: Interest> Mailbox<I> {
             taken: Some(taken),
             shared: Arc::clone(&self.shared),
             known_as: self.known_as,
+            has_failed: AtomicBool::new(false),
             interest: PhantomData,
         };
         let header = delivery.header();
@@ -493,10 +494,18 @@ pub struct Delivery<I: Interest> {
     taken: Option<Taken>,
     shared: Arc<MailboxShared>,
     known_as: KnownAs,
+    /// The handler's word, where others may still hold the delivery.
+    has_failed: AtomicBool,
     interest: PhantomData<fn(I)>,
 }
 
 impl<I: Interest> Delivery<I> {
+    /// Settles the delivery as failed once nobody holds it any more.
+    pub(crate) fn mark_failed(&self) {
+        // Relaxed: the last holder is ordered after all others by whatever shares the delivery.
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
     fn taken(&self) -> &Taken {
         self.taken.as_ref().expect("a delivery holds its cell until it is dropped")
     }
@@ -572,7 +581,9 @@ impl Delivery<Pattern> {
 impl<I: Interest> Drop for Delivery<I> {
     fn drop(&mut self) {
         if self.taken.is_some() {
-            let counter = if std::thread::panicking() { &self.shared.failed } else { &self.shared.delivered };
+            // Relaxed: see `mark_failed`.
+            let failed = std::thread::panicking() || self.has_failed.load(Ordering::Relaxed);
+            let counter = if failed { &self.shared.failed } else { &self.shared.delivered };
             counter.add(1);
             self.finish();
         }
