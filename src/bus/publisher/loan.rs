@@ -20,7 +20,7 @@ impl Loan<'_> {
         block.map_or(&mut [], |block| &mut block.bytes_mut()[..self.bytes])
     }
 
-    /// Publishes what was written, as raw bytes. Follows the [`FullPolicy`].
+    /// Publishes what was written, as raw bytes. Follows the [`FullPolicy`](crate::FullPolicy).
     ///
     /// # Errors
     /// See [`PublishError`].

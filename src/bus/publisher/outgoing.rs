@@ -164,7 +164,7 @@ impl<'p> Outgoing<'p> {
         }
     }
 
-    /// Publishes; at a full lane it does what the [`FullPolicy`] says.
+    /// Publishes; at a full lane it does what the [`FullPolicy`](crate::FullPolicy) says.
     ///
     /// # Errors
     /// See [`PublishError`]; nothing of a refused event is in the bus.
