@@ -69,7 +69,7 @@ impl AddAssign for SubscriptionLedger {
 ///
 /// ```text
 /// accepted = scheduled + unmatched + routed
-/// routed   = what each lane claimed = what each worker passed + what it still has to pass
+/// routed   = claimed, which the lanes count for themselves
 /// matched  = queued + in flight + delivered + failed + dropped         (each subscription)
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

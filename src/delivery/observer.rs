@@ -31,7 +31,7 @@ impl<F: Fn(&Notice<'_>) + Send + Sync> Observer for F {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// An event reached a subscription. Said for every stamped event of a bus with
+    /// An event reached a subscription: every one that went into a mailbox, and every measured one that a handler took, of a bus with
     /// [`enable_debug`](crate::BusBuilder::enable_debug), and of no other.
     Delivered {
         /// Whose.

@@ -1,4 +1,4 @@
-//! What one worker measures: latencies by lane and stage, events passed by lane.
+//! What one worker measures: latencies by lane and stage.
 
 use super::{Counter, HistogramCells};
 
@@ -19,8 +19,6 @@ pub(crate) struct Stages {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(crate) lanes: [Stages; 4],
-    /// Events read, by lane, wanted by this worker or not.
-    pub(crate) passed: [Counter; 4],
     /// Events of types beyond `types_max`, matched by name.
     pub(crate) matched_by_name: Counter,
 }
@@ -33,11 +31,7 @@ impl Recorder {
             handler: HistogramCells::new(),
             total: HistogramCells::new(),
         };
-        Self {
-            lanes: std::array::from_fn(|_| stages()),
-            passed: std::array::from_fn(|_| Counter::default()),
-            matched_by_name: Counter::default(),
-        }
+        Self { lanes: std::array::from_fn(|_| stages()), matched_by_name: Counter::default() }
     }
 
     /// Bytes reserved for cells; pages are touched on first use.

@@ -226,10 +226,7 @@ impl Worker {
         };
         // One inline subscription, the most common case, needs no look at mailboxes and no walk.
         let direct = match targets {
-            [] => {
-                recorder.passed[lane].add(1);
-                return Ok(());
-            }
+            [] => return Ok(()),
             [only] if header.type_id != 0 && matches!(only.sink, Sink::Inline(_)) => Some(only),
             _ => None,
         };
@@ -237,7 +234,6 @@ impl Worker {
         if direct.is_none() && !has_room(targets, lane, &meta, &mut self.owner) {
             return Err(NoRoom);
         }
-        recorder.passed[lane].add(1);
         let mut call = Call {
             engine,
             lane,
