@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringmain::internals::ring::{Frame, HEAD_BYTES, Lanes, LanesLayout, Pool, PoolClass, Reader, Rest};
+use ringmain::internals::ring::{Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pool, PoolClass, Reader, Rest};
 
 /// The lane that models use. They take the second one, so that a mixed-up lane number shows.
 pub const LANE: usize = 1;
@@ -33,14 +33,14 @@ pub fn reader(lanes: &Arc<Lanes>, worker: usize) -> Reader {
 /// The bytes of one event.
 #[derive(Debug)]
 pub struct Event {
-    head: [u8; HEAD_BYTES],
+    head: Head,
     rest: [u8; REST_BYTES],
 }
 
 impl Event {
     /// Every byte of it is `number`.
     pub fn new(number: u8) -> Self {
-        Self { head: [number; HEAD_BYTES], rest: [number; REST_BYTES] }
+        Self { head: [u64::from_ne_bytes([number; 8]); HEAD_BYTES / 8], rest: [number; REST_BYTES] }
     }
 
     /// As it is put into a slot.
@@ -49,7 +49,7 @@ impl Event {
     }
 
     /// Its head.
-    pub fn head(&self) -> &[u8; HEAD_BYTES] {
+    pub fn head(&self) -> &Head {
         &self.head
     }
 }
@@ -58,8 +58,12 @@ impl Event {
 ///
 /// # Panics
 /// When they are of more than one, or there are too few.
-pub fn number(head: &[u8; HEAD_BYTES], rest: &[u8]) -> u8 {
-    let number = head[0];
+pub fn number(head: &Head, rest: &[u8]) -> u8 {
+    let mut bytes = [0; HEAD_BYTES];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(head) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    let (head, number) = (bytes, bytes[0]);
     // The last four bytes of the head are the ring's.
     assert!(head[..HEAD_BYTES - 4].iter().all(|&byte| byte == number), "a torn head: {head:?}");
     assert!(rest[..REST_BYTES].iter().all(|&byte| byte == number), "a torn event: {number} and {rest:?}");

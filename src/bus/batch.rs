@@ -201,7 +201,7 @@ fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected
             Place::Inline(at) => Rest::Inline(&bytes[*at..*at + header.rest_bytes()]),
             Place::Block(block) => Rest::Block(block, workers),
         };
-        Frame { head: header.as_bytes(), rest }
+        Frame { head: header.as_words(), rest }
     };
     let result = if wanted.is_empty() {
         Ok(())

@@ -373,7 +373,7 @@ impl BusBuilder {
             consumers_gone: SharedCounter::default(),
             turn_max: self.turn_max,
             critical_burst_max: self.critical_burst_max,
-            slow_handler: self.slow_handler,
+            slow_handler_ns: u64::try_from(self.slow_handler.as_nanos()).unwrap_or(u64::MAX),
             debug: self.debug,
             lanes,
             pool,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use crate::delivery::{
     Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
-    Outcome, Overflow, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
+    Outcome, Overflow, Scene, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
 use crate::ring::{Cells, DrainOrder};
@@ -519,7 +519,8 @@ fn settle_by<I: Interest>(
     let begun = clock.now();
     let meta = delivery.meta();
     let event = meta.id();
-    let context = Context { subscription: subscription.id, meta: &meta, cancelled: engine.phase() > Phase::Running };
+    let scene = Scene { subscription: subscription.id, cancelled: engine.phase() > Phase::Running };
+    let context = Context { scene, meta: &meta };
     let result = contained(|| call(&delivery, &meta, &context));
     let (id, name) = (subscription.id, subscription.name.as_str());
     let outcome = match result {
@@ -539,8 +540,9 @@ fn settle_by<I: Interest>(
         }
     };
     let now = clock.now();
-    let elapsed = std::time::Duration::from_nanos(now.saturating_sub(begun));
-    if elapsed >= engine.slow_handler {
+    let elapsed = now.saturating_sub(begun);
+    if elapsed >= engine.slow_handler_ns {
+        let elapsed = std::time::Duration::from_nanos(elapsed);
         let (pattern, lag) = (subscription.pattern.as_str(), delivery.queued_behind());
         engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag });
     }

@@ -8,7 +8,7 @@ use crate::event::{DecodeError, Event, KnownAs, Meta, Payload, Topic, read_archi
 use crate::routing::Pattern;
 use crate::sync::contain::contained;
 
-use super::SubscriptionId;
+use super::{Run, SubscriptionId};
 
 /// What became of one event at one subscription.
 ///
@@ -61,18 +61,24 @@ impl fmt::Display for HandlerId {
     }
 }
 
+/// What is the same for all calls of a handler in one turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) cancelled: bool,
+}
+
 /// What a handler may ask about the call it is in.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    pub(crate) subscription: SubscriptionId,
+    pub(crate) scene: Scene,
     pub(crate) meta: &'a Meta<'a>,
-    pub(crate) cancelled: bool,
 }
 
 impl Context<'_> {
     /// The subscription the event came by.
     pub fn subscription(&self) -> SubscriptionId {
-        self.subscription
+        self.scene.subscription
     }
 
     /// Which attempt this is, from 1.
@@ -88,7 +94,7 @@ impl Context<'_> {
     /// Whether the bus was shutting down when the worker began its turn: finish what must be finished, start nothing
     /// long.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled
+        self.scene.cancelled
     }
 }
 
@@ -163,7 +169,26 @@ pub trait Handler<I: Interest>: Send + 'static {
 
 /// A handler whose event type is erased: what a worker calls.
 pub(crate) trait Dispatch: Send {
-    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context<'_>) -> Result<Outcome, DecodeError>;
+    /// Handles one event.
+    fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene) -> Result<Outcome, DecodeError>;
+
+    /// Handles events until the run ends. `Some` is what became of the event then in hand, which is not settled.
+    fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>>;
+}
+
+/// The loop of a run around one handler.
+#[inline(always)]
+fn drive(
+    run: &mut Run<'_>,
+    mut handle: impl FnMut(&Meta<'_>) -> Result<Outcome, DecodeError>,
+) -> Option<Result<Outcome, DecodeError>> {
+    while let Some(meta) = run.next() {
+        match handle(&meta) {
+            Ok(Outcome::Ack) if run.settle() => {}
+            other => return Some(other),
+        }
+    }
+    None
 }
 
 /// A handler in its subscription's keeping. Whoever drops it last, a worker among them, is not hurt by its drop.
@@ -197,9 +222,14 @@ pub(crate) struct Typed<E, F> {
 
 impl<E: Event, R: Into<Outcome>, F: FnMut(&E::Archived, &Meta<'_>) -> R + Send> Dispatch for Typed<E, F> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context<'_>) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, _scene: Scene) -> Result<Outcome, DecodeError> {
         let event = Topic::<E>::view(meta, self.known_as)?;
         Ok((self.closure)(event, meta).into())
+    }
+
+    fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>> {
+        let known_as = self.known_as.only::<E>();
+        drive(run, |meta| Ok((self.closure)(Topic::<E>::view(meta, known_as)?, meta).into()))
     }
 }
 
@@ -208,8 +238,12 @@ pub(crate) struct Untyped<F>(pub(crate) F);
 
 impl<R: Into<Outcome>, F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send> Dispatch for Untyped<F> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, _context: &Context<'_>) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, _scene: Scene) -> Result<Outcome, DecodeError> {
         Ok((self.0)(meta.payload(), meta).into())
+    }
+
+    fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>> {
+        drive(run, |meta| Ok((self.0)(meta.payload(), meta).into()))
     }
 }
 
@@ -221,8 +255,14 @@ pub(crate) struct Custom<I, H> {
 }
 
 impl<I: Interest, H: Handler<I>> Dispatch for Custom<I, H> {
-    fn dispatch(&mut self, meta: &Meta<'_>, context: &Context<'_>) -> Result<Outcome, DecodeError> {
+    #[inline]
+    fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene) -> Result<Outcome, DecodeError> {
         let event = I::view(meta, self.known_as)?;
-        Ok(self.handler.handle(event, meta, context))
+        Ok(self.handler.handle(event, meta, &Context { scene, meta }))
+    }
+
+    fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>> {
+        let (scene, known_as) = (run.scene(), self.known_as);
+        drive(run, |meta| Ok(self.handler.handle(I::view(meta, known_as)?, meta, &Context { scene, meta })))
     }
 }

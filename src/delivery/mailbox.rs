@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, KnownAs, Meta, Payload};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{Cells, DrainOrder, Gate, LANES, Taken};
+use crate::ring::{Cells, DrainOrder, Gate, LANES, Serve, Taken};
 use crate::routing::Pattern;
 use crate::sync::bell::Bell;
 use crate::sync::parker::Parker;
@@ -330,9 +330,10 @@ impl<I: Interest> Mailbox<I> {
         }
         loop {
             let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(self.shared.cells.queued(lane) > 0) << lane);
-            let Some(lane) = self.order.next(ready) else {
+            let Some(Serve { lane, .. }) = self.order.next(ready) else {
                 return Err(if closed { TryRecvError::Closed } else { TryRecvError::Empty });
             };
+            self.order.served(lane, 1);
             self.shared.in_flight.add(1);
             match self.shared.cells.take(lane) {
                 Some(taken) => match self.hand_over(taken) {
@@ -511,7 +512,7 @@ impl<I: Interest> Delivery<I> {
     }
 
     fn header(&self) -> &Header {
-        Header::read(self.taken().parts().0).expect("cells are aligned and hold a header")
+        Header::of_words(self.taken().parts().0)
     }
 
     /// Events waiting in the mailbox it came from.

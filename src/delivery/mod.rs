@@ -13,6 +13,8 @@ mod handler;
 mod ledger;
 mod mailbox;
 mod observer;
+mod run;
+mod stopwatch;
 mod subscription;
 
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
@@ -21,6 +23,8 @@ pub use mailbox::{Delivery, Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use observer::{Notice, Observer};
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
-pub(crate) use handler::{Custom, Dispatch, Kept, Typed, Untyped};
+pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
+pub(crate) use run::{Run, RunPlan};
+pub(crate) use stopwatch::Stopwatch;
 pub(crate) use subscription::{Sink, State, SubscriptionState};

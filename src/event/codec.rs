@@ -175,6 +175,13 @@ pub struct KnownAs(Option<TypeId>);
 impl KnownAs {
     pub(crate) const UNKNOWN: Self = Self(None);
 
+    /// The same where it is `E`, so that asking often is asking once.
+    #[inline]
+    pub(crate) fn only<E: 'static>(self) -> Self {
+        let rust = TypeId::of::<E>();
+        Self(if self.0 == Some(rust) { Some(rust) } else { None })
+    }
+
     /// Call only with what the directory has bound.
     pub(crate) fn bound(rust: TypeId) -> Self {
         Self(Some(rust))
@@ -188,14 +195,14 @@ pub(crate) fn read_archived<'a, E: Event>(
     payload: &'a [u8],
     known_as: KnownAs,
 ) -> Result<&'a E::Archived, DecodeError> {
-    if header.encoding != Encoding::Rkyv as u8 {
-        return Err(DecodeError::Encoding { found: Encoding::from_tag(header.encoding) });
-    }
     if header.has(FLAG_LOCAL) && known_as.0 == Some(TypeId::of::<E>()) {
-        // SAFETY: FLAG_LOCAL is only set when this process encoded a value of the Rust type that the bus registered
+        // SAFETY: FLAG_LOCAL is only set when this process encoded, by rkyv, a value of the Rust type that the bus registered
         // for the event's type id, and `known_as` says that this type is E. Payloads start 16-aligned, and
         // `Encode for &E` refuses to compile for stricter types.
         return Ok(unsafe { rkyv::access_unchecked::<E::Archived>(payload) });
+    }
+    if header.encoding != Encoding::Rkyv as u8 {
+        return Err(DecodeError::Encoding { found: Encoding::from_tag(header.encoding) });
     }
     validate::<E>(payload)
 }

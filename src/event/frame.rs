@@ -74,9 +74,17 @@ const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>(
 impl Header {
     /// The header as it lies at the start of a body.
     #[inline(always)]
-    pub(crate) fn as_bytes(&self) -> &[u8; HEADER_BYTES] {
-        // SAFETY: Header is repr(C), has no padding (its fields sum to 56, asserted above) and only integers.
-        unsafe { &*std::ptr::from_ref(self).cast::<[u8; HEADER_BYTES]>() }
+    pub(crate) fn as_words(&self) -> &[u64; HEADER_BYTES / 8] {
+        // SAFETY: Header is repr(C), as aligned and as long as the words (asserted above), has no padding and only
+        // integers.
+        unsafe { &*std::ptr::from_ref(self).cast() }
+    }
+
+    /// The header that lies at the start of a body.
+    #[inline(always)]
+    pub(crate) fn of_words(words: &[u64; HEADER_BYTES / 8]) -> &Self {
+        // SAFETY: as in `as_words`; every bit pattern is a valid integer.
+        unsafe { &*std::ptr::from_ref(words).cast() }
     }
 
     /// Reads the header in place.

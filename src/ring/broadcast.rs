@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use super::pool::{BlockHandle, Pool};
-use super::slot::{HEAD_BYTES, SlotMemory, block_word};
+use super::pool::Pool;
+use super::slot::{Place, Round, SlotMemory};
 use crate::sync::primitive::{AtomicU64, Ordering, fence};
 
 /// Lanes of a bus, by rank: 0 is read first.
@@ -60,7 +60,7 @@ impl Lanes {
             for lane in 0..LANES {
                 for nth in 0..layout.slots as u64 {
                     let sequence = layout.first.wrapping_add(nth);
-                    let slot = lane * layout.slots + (sequence as usize & (layout.slots - 1));
+                    let slot = memory.place(lane * layout.slots + (sequence as usize & (layout.slots - 1)));
                     // Relaxed: the lanes are not shared yet. The stamp of the lap before is never taken for this one.
                     memory.stamp(slot).store(sequence.wrapping_sub(layout.slots as u64), Ordering::Relaxed);
                 }
@@ -92,13 +92,39 @@ impl Lanes {
         self.memory.reserved_bytes()
     }
 
+    #[inline(always)]
     pub(super) fn memory(&self) -> &SlotMemory {
         &self.memory
     }
 
     #[inline(always)]
-    pub(super) fn slot(&self, lane: usize, sequence: u64) -> usize {
-        lane * self.slots + (sequence as usize & (self.slots - 1))
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The shared cursors of `worker`: only its reader writes them.
+    pub(super) fn cursors(&self, worker: usize) -> &[AtomicU64; LANES] {
+        &self.cursors[worker]
+    }
+
+    /// Lets the cursors of `worker` gate.
+    pub(super) fn activate(&self, worker: usize) {
+        // SYNC(lanes.active): Release. Pairs with `Lanes::active`; who sees the bit sees cursors near the claim.
+        self.active.fetch_or(1 << worker, Ordering::Release);
+        // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Lanes::gate`: a publisher that missed the bit has
+        // a gate no further than the claims that the reader reads now.
+        fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    pub(super) fn place(&self, lane: usize, sequence: u64) -> Place {
+        self.memory.place(lane * self.slots + (sequence as usize & (self.slots - 1)))
+    }
+
+    /// The slots of `lane`.
+    #[inline(always)]
+    pub(super) fn round(&self, lane: usize) -> Round {
+        self.memory.round(lane * self.slots..(lane + 1) * self.slots)
     }
 
     #[inline(always)]
@@ -123,14 +149,14 @@ impl Lanes {
 
     /// Workers whose cursors gate, one bit each.
     pub fn active(&self) -> u64 {
-        // SYNC(lanes.active): Acquire. Pairs with `Reader::activate`; the worker's first cursors come with its bit.
+        // SYNC(lanes.active): Acquire. Pairs with `Lanes::activate`; the worker's first cursors come with its bit.
         self.active.load(Ordering::Acquire)
     }
 
     /// The slowest active worker of `lane` and its cursor, not beyond `claimed`, which the caller has read before.
     /// `None` while no worker is active: then nothing may be claimed, for nobody would ever read it.
     pub(super) fn gate(&self, lane: usize, claimed: u64) -> Option<(usize, u64)> {
-        // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Reader::activate`: a publisher that does not see
+        // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Lanes::activate`: a publisher that does not see
         // the worker's bit has read `claimed` before the worker read it, so its gate is not beyond that worker.
         fence(Ordering::SeqCst);
         let mut active = self.active();
@@ -152,158 +178,5 @@ impl Lanes {
     pub fn depth(&self, lane: usize) -> u64 {
         let claimed = self.claimed(lane);
         self.gate(lane, claimed).map_or(0, |(_, gate)| claimed.wrapping_sub(gate))
-    }
-}
-
-/// Whether `worker` is one of those a slot's block was shared with.
-fn counted(body: &[u8], worker: usize) -> bool {
-    let workers = body[HEAD_BYTES..].first_chunk().map_or(0, |workers| u64::from_ne_bytes(*workers));
-    workers & (1 << worker) != 0
-}
-
-/// One event in its slot.
-#[derive(Debug, Clone, Copy)]
-pub struct Slot<'a> {
-    pub head: &'a [u8; HEAD_BYTES],
-    pub(super) rest: SlotRest<'a>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum SlotRest<'a> {
-    /// Behind the head, to the end of the slot.
-    Inline(&'a [u8]),
-    Block(BlockHandle, &'a [u8]),
-    /// In a block that was not shared with this worker: the event was published before the worker had any target for
-    /// it, and is not its business.
-    Foreign,
-}
-
-impl<'a> Slot<'a> {
-    /// What follows the head, padding included. `None` when the event is not this worker's business.
-    #[inline(always)]
-    pub fn rest(&self) -> Option<&'a [u8]> {
-        match self.rest {
-            SlotRest::Inline(rest) | SlotRest::Block(_, rest) => Some(rest),
-            SlotRest::Foreign => None,
-        }
-    }
-}
-
-/// A worker's end of the lanes.
-#[derive(Debug)]
-pub struct Reader {
-    lanes: Arc<Lanes>,
-    worker: usize,
-    /// Next sequence to read, a lane; ahead of the shared cursor until `release`.
-    next: [u64; LANES],
-    /// The shared cursor, a lane, as this reader last wrote it.
-    released: [u64; LANES],
-    active: bool,
-}
-
-impl Reader {
-    /// The reader of `worker`, not active yet. One a worker.
-    pub fn new(lanes: Arc<Lanes>, worker: usize) -> Self {
-        let next = std::array::from_fn(|lane| lanes.cursor(worker, lane));
-        Self { lanes, worker, next, released: next, active: false }
-    }
-
-    /// Lets this worker's cursors gate the lanes, from the present end of each on: what is claimed later is read.
-    pub fn activate(&mut self) {
-        if self.active {
-            return;
-        }
-        self.catch_up();
-        // SYNC(lanes.active): Release. Pairs with `Lanes::active`; who sees the bit sees cursors near the claim.
-        self.lanes.active.fetch_or(1 << self.worker, Ordering::Release);
-        // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Lanes::gate`: a publisher that missed the bit has
-        // a gate no further than the claims read now.
-        fence(Ordering::SeqCst);
-        self.catch_up();
-        self.active = true;
-    }
-
-    fn catch_up(&mut self) {
-        for lane in 0..LANES {
-            self.next[lane] = self.lanes.claimed(lane);
-        }
-        self.release();
-    }
-
-    pub fn is_active(&self) -> bool {
-        self.active
-    }
-
-    /// The sequence that `peek` looks at.
-    #[inline(always)]
-    pub fn sequence(&self, lane: usize) -> u64 {
-        self.next[lane]
-    }
-
-    /// Whether the next event of `lane` is committed. One load.
-    #[inline(always)]
-    pub fn is_ready(&self, lane: usize) -> bool {
-        let sequence = self.next[lane];
-        let slot = self.lanes.slot(lane, sequence);
-        // SYNC(slot.commit): Acquire. Pairs with `Claimant::commit`; the body is visible with the stamp.
-        self.lanes.memory.stamp(slot).load(Ordering::Acquire) == sequence.wrapping_add(1)
-    }
-
-    /// The next event of `lane`, or `None` when it is not committed yet.
-    #[inline(always)]
-    pub fn peek(&self, lane: usize) -> Option<Slot<'_>> {
-        if !self.active || !self.is_ready(lane) {
-            return None;
-        }
-        let slot = self.lanes.slot(lane, self.next[lane]);
-        // SAFETY: the stamp says that the body is committed, and it is not reused before this worker's cursor passes
-        // it, which takes `&mut self` while the reference borrows `self`.
-        let body = unsafe { self.lanes.memory.body(slot) };
-        let rest = match BlockHandle::from_word(block_word(body)) {
-            None => SlotRest::Inline(&body[HEAD_BYTES..]),
-            Some(handle) if counted(body, self.worker) => {
-                // SAFETY: one of the block's counts is this worker's until it advances over the slot.
-                SlotRest::Block(handle, unsafe { self.lanes.pool.bytes(handle) })
-            }
-            Some(_) => SlotRest::Foreign,
-        };
-        Some(Slot { head: body.first_chunk().expect("a body is longer than a head"), rest })
-    }
-
-    /// Steps over the event that `peek` shows and gives its block back. Other threads learn of it with `release`.
-    #[inline(always)]
-    pub fn advance(&mut self, lane: usize) {
-        let slot = self.lanes.slot(lane, self.next[lane]);
-        // SAFETY: as in `peek`, whose caller has seen the stamp.
-        let body = unsafe { self.lanes.memory.body(slot) };
-        if let Some(handle) = BlockHandle::from_word(block_word(body))
-            && counted(body, self.worker)
-        {
-            // SAFETY: the count is ours, and the references of `peek` have ended with its borrow.
-            unsafe { self.lanes.pool.release(handle) };
-        }
-        self.next[lane] = self.next[lane].wrapping_add(1);
-    }
-
-    /// Publishes the cursors: the slots passed may be reused. Returns whether any moved.
-    #[inline]
-    pub fn release(&mut self) -> bool {
-        let cursors = &self.lanes.cursors[self.worker];
-        let mut moved = false;
-        for ((cursor, released), next) in cursors.iter().zip(&mut self.released).zip(self.next) {
-            if *released != next {
-                // SYNC(lanes.cursor): Release. Pairs with `Lanes::cursor`; our reads come before any reuse.
-                cursor.store(next, Ordering::Release);
-                *released = next;
-                moved = true;
-            }
-        }
-        moved
-    }
-
-    /// Events of `lane` claimed and not yet read by this worker.
-    pub fn lag(&self, lane: usize) -> u64 {
-        let lag = self.lanes.claimed(lane).wrapping_sub(self.next[lane]);
-        if (lag as i64) < 0 { 0 } else { lag }
     }
 }

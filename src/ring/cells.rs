@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use super::broadcast::{LANES, Slot, SlotRest};
+use super::broadcast::LANES;
 use super::pool::{BlockHandle, Pool};
-use super::slot::{HEAD_BYTES, STAMP_BYTES, SlotMemory, block_word};
+use super::reader::{Slot, SlotRest};
+use super::slot::{Head, STAMP_BYTES, SlotMemory, block_word};
 use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
@@ -145,8 +146,8 @@ impl Cells {
     /// The caller owns the cell, with no reference into it left, and its body was written.
     unsafe fn release_block(&self, cell: u32) {
         // SAFETY: by contract nobody writes the cell.
-        let body = unsafe { self.memory.body(cell as usize) };
-        if let Some(handle) = BlockHandle::from_word(block_word(body)) {
+        let (head, _) = unsafe { self.memory.parts(self.memory.place(cell as usize)) };
+        if let Some(handle) = BlockHandle::from_word(block_word(head)) {
             // SAFETY: the cell holds a count of its block, and by contract nobody reads through it any more.
             unsafe { self.pool.release(handle) };
         }
@@ -193,10 +194,11 @@ impl Feeder {
         if let Some(handle) = BlockHandle::from_word(word) {
             self.cells.pool.retain(handle);
         }
+        let place = self.cells.memory.place(cell as usize);
         // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and the tail is part of one.
-        unsafe { self.cells.memory.write(cell as usize, slot.head, word, tail) };
+        unsafe { self.cells.memory.write(place, slot.head, word, tail) };
         // Relaxed: published with the bytes by the queue.
-        self.cells.memory.stamp(cell as usize).store(sequence, Ordering::Relaxed);
+        self.cells.memory.stamp(place).store(sequence, Ordering::Relaxed);
         self.cells.queues[lane].push(cell);
         true
     }
@@ -223,16 +225,15 @@ impl Taken {
     /// The sequence of the event.
     pub fn sequence(&self) -> u64 {
         // Relaxed: made visible by the queue that the cell was taken from.
-        self.cells.memory.stamp(self.cell as usize).load(Ordering::Relaxed)
+        self.cells.memory.stamp(self.cells.memory.place(self.cell as usize)).load(Ordering::Relaxed)
     }
 
     /// The head of the event and what follows it, padding included.
     #[inline]
-    pub fn parts(&self) -> (&[u8; HEAD_BYTES], &[u8]) {
+    pub fn parts(&self) -> (&Head, &[u8]) {
         // SAFETY: a taken cell is written again only after it was freed, which takes `self`.
-        let body = unsafe { self.cells.memory.body(self.cell as usize) };
-        let (head, rest) = body.split_first_chunk().expect("a body is longer than a head");
-        match BlockHandle::from_word(block_word(body)) {
+        let (head, rest) = unsafe { self.cells.memory.parts(self.cells.memory.place(self.cell as usize)) };
+        match BlockHandle::from_word(block_word(head)) {
             None => (head, rest),
             // SAFETY: the cell holds a count of its block until it is freed.
             Some(handle) => (head, unsafe { self.cells.pool.bytes(handle) }),

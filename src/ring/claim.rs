@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::broadcast::{LANES, Lanes};
 use super::pool::Block;
-use super::slot::HEAD_BYTES;
+use super::slot::{HEAD_BYTES, Head};
 use crate::sync::primitive::{BeforeWrite, Ordering};
 
 /// Why a lane took nothing. All numbers are slots.
@@ -26,7 +26,7 @@ pub struct LaneFull {
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// The last four bytes are the ring's and are overwritten.
-    pub head: &'a [u8; HEAD_BYTES],
+    pub head: &'a Head,
     pub rest: Rest<'a>,
 }
 
@@ -168,18 +168,18 @@ impl Claimant {
     /// The caller has claimed `sequence` of `lane`, its slot is free, and the frame fits.
     #[inline(always)]
     unsafe fn commit(&self, lane: usize, sequence: u64, frame: Frame<'_>) {
-        let slot = self.lanes.slot(lane, sequence);
+        let place = self.lanes.place(lane, sequence);
         let memory = self.lanes.memory();
         match frame.rest {
             // SAFETY: the claimed slot is ours until the stamp below, and the length was checked.
-            Rest::Inline(rest) => unsafe { memory.write(slot, frame.head, 0, rest) },
+            Rest::Inline(rest) => unsafe { memory.write(place, frame.head, 0, rest) },
             Rest::Block(block, workers) => {
                 let handle = block.share(workers.count_ones());
                 // SAFETY: as above.
-                unsafe { memory.write(slot, frame.head, handle.word(), &workers.to_ne_bytes()) }
+                unsafe { memory.write(place, frame.head, handle.word(), &workers.to_ne_bytes()) }
             }
         }
         // SYNC(slot.commit): Release. Pairs with `Reader::is_ready`; the body written above is visible with the stamp.
-        memory.stamp(slot).store(sequence.wrapping_add(1), Ordering::Release);
+        memory.stamp(place).store(sequence.wrapping_add(1), Ordering::Release);
     }
 }

@@ -8,12 +8,26 @@ use super::broadcast::LANES;
 /// Turns of lanes 1 to 3 in a round.
 const WEIGHTS: [u32; LANES - 1] = [8, 4, 1];
 
+/// Events of one lane that are served in a row without a look at less urgent lanes.
+const RUN_MAX: u32 = 32;
+
 /// Picks the lane to serve next.
 #[derive(Debug, Clone)]
 pub struct DrainOrder {
     burst_max: u32,
+    /// Events of lane 0 served while another lane may have been waiting.
     burst: u32,
     credits: [u32; LANES - 1],
+}
+
+/// Whose turn it is, for how many events, and which lanes end it when they get one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serve {
+    pub lane: usize,
+    /// At least 1.
+    pub max: u32,
+    /// More urgent lanes that had nothing, a bit each.
+    pub urgent: u8,
 }
 
 impl DrainOrder {
@@ -21,26 +35,49 @@ impl DrainOrder {
         Self { burst_max, burst: 0, credits: WEIGHTS }
     }
 
-    /// The lane to serve, out of those whose bit is set in `ready`. `None` when no bit is set.
+    /// The lane to serve, out of those whose bit is set in `ready`. `None` when no bit is set. Say afterwards with
+    /// [`served`](Self::served) how many events it had.
     #[inline(always)]
-    pub fn next(&mut self, ready: u8) -> Option<usize> {
+    pub fn next(&mut self, ready: u8) -> Option<Serve> {
         let others = ready & 0b1110;
-        if ready & 1 != 0 && (others == 0 || self.burst < self.burst_max) {
-            self.burst = (self.burst + 1).min(self.burst_max);
-            return Some(0);
-        }
-        if others == 0 {
+        if ready & 1 != 0 {
+            if others == 0 {
+                // Whoever comes during this run starts to wait then.
+                self.burst = 0;
+                return Some(Serve { lane: 0, max: self.burst_max.min(RUN_MAX), urgent: 0 });
+            }
+            if self.burst < self.burst_max {
+                return Some(Serve { lane: 0, max: self.burst_max - self.burst, urgent: 0 });
+            }
+        } else if others == 0 {
             return None;
         }
-        self.burst = 0;
         loop {
             for lane in 1..LANES {
-                if others & (1 << lane) != 0 && self.credits[lane - 1] > 0 {
-                    self.credits[lane - 1] -= 1;
-                    return Some(lane);
+                let credits = self.credits[lane - 1];
+                if others & (1 << lane) != 0 && credits > 0 {
+                    let max = match ready {
+                        _ if ready == 1 << lane => RUN_MAX,
+                        // After a burst of lane 0 one other event runs.
+                        _ if ready & 1 != 0 => 1,
+                        _ => credits,
+                    };
+                    return Some(Serve { lane, max, urgent: !ready & ((1 << lane) - 1) });
                 }
             }
             self.credits = WEIGHTS;
+        }
+    }
+
+    /// `lane`, which `next` named, has had `events`.
+    #[inline(always)]
+    pub fn served(&mut self, lane: usize, events: u32) {
+        if lane == 0 {
+            self.burst = (self.burst + events).min(self.burst_max);
+        } else {
+            self.burst = 0;
+            let credits = &mut self.credits[lane - 1];
+            *credits = credits.saturating_sub(events);
         }
     }
 
@@ -59,7 +96,8 @@ impl DrainOrder {
             }
             other += 1;
         }
-        others + (others + 1) * self.burst_max as u64
+        // And it may have come just after a more urgent lane that was alone began a run.
+        others + (others + 1) * self.burst_max as u64 + (RUN_MAX - 1) as u64
     }
 }
 
@@ -82,21 +120,37 @@ mod tests {
         ) {
             let mut order = DrainOrder::new(burst_max);
             let mut waited = [0_u64; LANES];
-            let mut sticky = 0_u8;
+            let mut ready = 0_u8;
+            let mut run: Option<(Serve, u32)> = None;
             for arrival in arrivals {
-                sticky |= arrival;
-                let Some(lane) = order.next(sticky) else { continue };
-                prop_assert!(sticky & (1 << lane) != 0);
+                ready |= arrival;
+                // A run ends as the worker ends it: when it is over, its lane is empty, or a more urgent one is not.
+                if let Some((serve, events)) = run
+                    && (events == serve.max || ready & (1 << serve.lane) == 0 || ready & serve.urgent != 0)
+                {
+                    order.served(serve.lane, events);
+                    run = None;
+                }
+                let (serve, events) = match run {
+                    Some(run) => run,
+                    None => match order.next(ready) {
+                        Some(serve) => (serve, 0),
+                        None => continue,
+                    },
+                };
+                run = Some((serve, events + 1));
+                let lane = serve.lane;
+                prop_assert!(ready & (1 << lane) != 0 && ready & serve.urgent == 0);
                 for (other, waited) in waited.iter_mut().enumerate() {
                     if other == lane {
                         *waited = 0;
-                    } else if sticky & (1 << other) != 0 {
+                    } else if ready & (1 << other) != 0 {
                         *waited += 1;
                         prop_assert!(*waited <= order.wait_max(other), "lane {other} waited {waited}");
                     }
                 }
                 if arrival & (1 << lane) == 0 {
-                    sticky &= !(1 << lane);
+                    ready &= !(1 << lane);
                 }
             }
         }
@@ -107,8 +161,10 @@ mod tests {
         fn every_lane_is_served_under_constant_load(burst_max in 1_u32..70) {
             let mut order = DrainOrder::new(burst_max);
             let mut served = [0_u64; LANES];
-            for _ in 0..20 * (13 * (u64::from(burst_max) + 1)) {
-                served[order.next(0b1111).expect("all are ready")] += 1;
+            while served.iter().sum::<u64>() < 20 * (13 * (u64::from(burst_max) + 1)) {
+                let serve = order.next(0b1111).expect("all are ready");
+                order.served(serve.lane, serve.max);
+                served[serve.lane] += u64::from(serve.max);
             }
             prop_assert!(served[3] >= 19);
             prop_assert_eq!(served[1] / served[3], 8);

@@ -168,7 +168,7 @@ impl Pool {
     pub(super) unsafe fn bytes(&self, handle: BlockHandle) -> &[u8] {
         let (class, block) = self.place(handle);
         // SAFETY: a block is written only while exclusive, before it was shared; the caller's count keeps it shared.
-        let body = unsafe { class.memory.body(block) };
+        let body = unsafe { class.memory.body(class.memory.place(block)) };
         &body[ALIGN - STAMP_BYTES..][..class.block_bytes]
     }
 
@@ -210,7 +210,7 @@ impl Block {
         let (class, block) = self.pool.place(self.handle);
         // SAFETY: the block was popped from the free stack and not shared yet, so it is ours; `&mut self` makes the
         // borrow exclusive.
-        let body = unsafe { class.memory.body_mut(block) };
+        let body = unsafe { class.memory.body_mut(class.memory.place(block)) };
         &mut body[ALIGN - STAMP_BYTES..][..class.block_bytes]
     }
 

@@ -4,6 +4,7 @@
 //! over a stamp, so a reader's `&[u8]` and a writer's store to the stamp do not overlap.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::sync::primitive::AtomicU64;
@@ -13,6 +14,10 @@ use crate::sync::primitive::UnsafeCell;
 /// Bytes of a slot's stamp.
 pub const STAMP_BYTES: usize = 8;
 
+/// The start of a body, in words.
+pub type Head = [u64; HEAD_WORDS];
+const HEAD_WORDS: usize = HEAD_BYTES / 8;
+
 /// Bytes at the start of a body whose meaning floor 5 knows, but for the last four: the ring's own block word.
 pub const HEAD_BYTES: usize = 56;
 /// Where the block word is: 0, or 1 + the handle of the block that holds the rest of the body.
@@ -20,6 +25,27 @@ const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
 
 /// Slots start on page boundaries, so that a slot of 64 n bytes never straddles a cache line it need not.
 const ALIGN: usize = 4096;
+
+/// Where a slot of some [`SlotMemory`] lies: bytes from its first slot. Kept where a slot is met often, for it takes a
+/// multiplication to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(usize);
+
+/// Slots that follow each other, the first after the last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Round {
+    first: Place,
+    last: Place,
+    stride: usize,
+}
+
+impl Round {
+    /// Where the slot after the one at `place` lies.
+    #[inline(always)]
+    pub(crate) fn after(&self, place: Place) -> Place {
+        if place == self.last { self.first } else { Place(place.0 + self.stride) }
+    }
+}
 
 /// `count` slots of `stride` bytes each.
 #[derive(Debug)]
@@ -74,82 +100,116 @@ impl SlotMemory {
         self.layout.size()
     }
 
+    /// Where `slot` lies, which is below `count`.
     #[inline(always)]
-    fn at(&self, slot: usize, offset: usize) -> *mut u8 {
-        let byte = slot * self.stride + offset;
-        debug_assert!(byte + ALIGN <= self.layout.size(), "slot {slot} is inside the block");
-        // SAFETY: callers pass a slot below `count` and an offset within the stride, so the byte is in the allocation.
+    pub(crate) fn place(&self, slot: usize) -> Place {
+        Place(slot * self.stride)
+    }
+
+    /// The round of `slots`.
+    #[inline(always)]
+    pub(crate) fn round(&self, slots: Range<usize>) -> Round {
+        Round { first: self.place(slots.start), last: self.place(slots.end - 1), stride: self.stride }
+    }
+
+    #[inline(always)]
+    fn at(&self, place: Place, offset: usize) -> *mut u8 {
+        let byte = place.0 + offset;
+        debug_assert!(byte + ALIGN <= self.layout.size(), "{place:?} is inside the block");
+        // SAFETY: places are of slots below `count` and offsets within the stride, so the byte is in the allocation.
         unsafe { self.base.as_ptr().add(byte) }
     }
 
-    /// The stamp of `slot`, which is below `count`.
-    #[inline(always)]
-    pub(crate) fn stamp(&self, slot: usize) -> &AtomicU64 {
-        #[cfg(ringmain_loom)]
-        return &self.shadow[slot].0;
-        #[cfg(not(ringmain_loom))]
-        // SAFETY: the word is inside the allocation, aligned to 64, zeroed at birth, and only ever used as this atomic.
-        return unsafe { &*self.at(slot, 0).cast::<AtomicU64>() };
+    #[cfg(ringmain_loom)]
+    fn shadow(&self, place: Place) -> &(AtomicU64, UnsafeCell<()>) {
+        &self.shadow[place.0 / self.stride]
     }
 
-    /// Copies `tail` and then `head` into the body of `slot`, with `block_word` in the last four bytes of the head:
+    /// The stamp of the slot at `place`.
+    #[inline(always)]
+    pub(crate) fn stamp(&self, place: Place) -> &AtomicU64 {
+        #[cfg(ringmain_loom)]
+        return &self.shadow(place).0;
+        #[cfg(not(ringmain_loom))]
+        // SAFETY: the word is inside the allocation, aligned to 64, zeroed at birth, and only ever used as this atomic.
+        return unsafe { &*self.at(place, 0).cast::<AtomicU64>() };
+    }
+
+    /// Copies `tail` and then `head` into the body of the slot at `place`, with `block_word` in the last four bytes of the head:
     /// the line with the stamp is written last, and changes hands once.
     ///
     /// # Safety
-    /// The caller owns `slot`: nobody reads or writes its body until the caller hands it on through the stamp or
+    /// The caller owns the slot: nobody reads or writes its body until the caller hands it on through the stamp or
     /// another Release store. Head and tail together fit the body.
     #[inline(always)]
-    pub(crate) unsafe fn write(&self, slot: usize, head: &[u8; HEAD_BYTES], block_word: u32, tail: &[u8]) {
+    pub(crate) unsafe fn write(&self, place: Place, head: &Head, block_word: u32, tail: &[u8]) {
         debug_assert!(HEAD_BYTES + tail.len() <= self.body_bytes(), "the caller has checked the length");
         let copy = || {
-            let rest = self.at(slot, STAMP_BYTES + HEAD_BYTES);
+            let rest = self.at(place, STAMP_BYTES + HEAD_BYTES);
             // SAFETY: the destination is ours by contract and long enough; `tail` cannot overlap it.
             unsafe { rest.copy_from_nonoverlapping(tail.as_ptr(), tail.len()) };
-            let body = self.at(slot, STAMP_BYTES);
+            let body = self.at(place, STAMP_BYTES);
             // SAFETY: as above.
-            unsafe { body.copy_from_nonoverlapping(head.as_ptr(), BLOCK_WORD_AT) };
-            let word = self.at(slot, STAMP_BYTES + BLOCK_WORD_AT).cast::<u32>();
+            unsafe { body.copy_from_nonoverlapping(head.as_ptr().cast(), BLOCK_WORD_AT) };
+            let word = self.at(place, STAMP_BYTES + BLOCK_WORD_AT).cast::<u32>();
             // SAFETY: as above; 60 bytes into a 64-byte aligned slot is aligned to four.
             unsafe { word.write(block_word) };
         };
         #[cfg(ringmain_loom)]
-        self.shadow[slot].1.with_mut(|_| copy());
+        self.shadow(place).1.with_mut(|_| copy());
         #[cfg(not(ringmain_loom))]
         copy();
     }
 
-    /// The whole body of `slot`. Bytes that were never written are zero.
+    /// The whole body of the slot at `place`. Bytes that were never written are zero.
     ///
     /// # Safety
     /// Nobody writes the body while the reference lives.
-    #[inline(always)]
-    pub(crate) unsafe fn body(&self, slot: usize) -> &[u8] {
+    #[inline]
+    pub(crate) unsafe fn body(&self, place: Place) -> &[u8] {
         // loom cannot follow a borrow; it checks that no write is concurrent with its beginning.
         #[cfg(ringmain_loom)]
-        self.shadow[slot].1.with(|_| ());
-        let body = self.at(slot, STAMP_BYTES);
+        self.shadow(place).1.with(|_| ());
+        let body = self.at(place, STAMP_BYTES);
         // SAFETY: inside the allocation, initialised (zeroed at birth), and not written meanwhile by contract.
         unsafe { std::slice::from_raw_parts(body, self.body_bytes()) }
     }
 
-    /// The whole body of `slot`, to fill in place.
+    /// The body in two: its head and what follows.
     ///
     /// # Safety
-    /// The caller owns `slot` as for [`write`](Self::write), for as long as the reference lives.
-    #[allow(clippy::mut_from_ref, reason = "ownership of the slot is the caller's claim, not a borrow of the block")]
-    pub(crate) unsafe fn body_mut(&self, slot: usize) -> &mut [u8] {
+    /// As for [`body`](Self::body); and a body is longer than a head.
+    #[inline(always)]
+    pub(crate) unsafe fn parts(&self, place: Place) -> (&Head, &[u8]) {
         #[cfg(ringmain_loom)]
-        self.shadow[slot].1.with_mut(|_| ());
-        let body = self.at(slot, STAMP_BYTES);
+        self.shadow(place).1.with(|_| ());
+        debug_assert!(self.body_bytes() >= HEAD_BYTES, "a body is longer than a head");
+        let head = self.at(place, STAMP_BYTES).cast::<Head>();
+        let tail = self.at(place, STAMP_BYTES + HEAD_BYTES);
+        // SAFETY: inside the allocation, 8 bytes after a boundary of 64, initialised, not written meanwhile by contract.
+        let head = unsafe { &*head };
+        // SAFETY: as above.
+        (head, unsafe { std::slice::from_raw_parts(tail, self.body_bytes() - HEAD_BYTES) })
+    }
+
+    /// The whole body of the slot at `place`, to fill in place.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`write`](Self::write), for as long as the reference lives.
+    #[allow(clippy::mut_from_ref, reason = "ownership of the slot is the caller's claim, not a borrow of the block")]
+    pub(crate) unsafe fn body_mut(&self, place: Place) -> &mut [u8] {
+        #[cfg(ringmain_loom)]
+        self.shadow(place).1.with_mut(|_| ());
+        let body = self.at(place, STAMP_BYTES);
         // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.
         unsafe { std::slice::from_raw_parts_mut(body, self.body_bytes()) }
     }
 }
 
-/// The block word of a body.
+/// The block word of a head.
 #[inline(always)]
-pub(crate) fn block_word(body: &[u8]) -> u32 {
-    body[BLOCK_WORD_AT..HEAD_BYTES].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word))
+pub(crate) fn block_word(head: &Head) -> u32 {
+    head[HEAD_WORDS - 1].to_ne_bytes().last_chunk().map_or(0, |word| u32::from_ne_bytes(*word))
 }
 
 impl Drop for SlotMemory {

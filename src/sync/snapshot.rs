@@ -21,7 +21,7 @@ struct Crate<T> {
 pub struct Snapshot<T> {
     /// The newest value that the worker has not taken yet, or null.
     next: AtomicPtr<Crate<T>>,
-    /// Counts `offer`s. Written by the control plane, read by the worker between events.
+    /// Counts `offer`s and nudges. Written by the control plane, read by the worker between events.
     generation: AtomicU64,
     /// The newest generation the worker has taken over. Written by the worker.
     acknowledged: AtomicU64,
@@ -73,8 +73,18 @@ impl<T> Snapshot<T> {
     /// Whether a newer value waits. One load; the worker asks between events.
     #[inline]
     pub fn is_stale(&self, current: &Current<T>) -> bool {
-        // SYNC(snapshot.generation): Acquire. Pairs with `offer`.
-        self.generation.load(Ordering::Acquire) != current.generation
+        self.watch(current).is_stale()
+    }
+
+    /// Makes the worker look up from its work, as if a newer value waited: something else has changed.
+    pub fn nudge(&self) {
+        // SYNC(snapshot.generation): Release. Pairs with `is_stale`; what changed before is seen by who sees this.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// What [`is_stale`](Self::is_stale) asks, to ask often while `current` is lent out.
+    pub fn watch(&self, current: &Current<T>) -> Watch<'_> {
+        Watch { generation: &self.generation, seen: current.generation }
     }
 
     /// Takes the newest value over, retires the old one and acknowledges. Worker only; no allocation.
@@ -124,6 +134,22 @@ impl<T> Snapshot<T> {
             let old = unsafe { Box::from_raw(head) };
             head = old.below;
         }
+    }
+}
+
+/// Watches for a newer value.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch<'a> {
+    generation: &'a AtomicU64,
+    seen: u64,
+}
+
+impl Watch<'_> {
+    /// Whether a newer value waits, or the worker was nudged. One load.
+    #[inline(always)]
+    pub fn is_stale(&self) -> bool {
+        // SYNC(snapshot.generation): Acquire. Pairs with `offer` and `nudge`.
+        self.generation.load(Ordering::Acquire) != self.seen
     }
 }
 

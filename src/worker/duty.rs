@@ -1,10 +1,13 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::delivery::{Context, Dispatch, Kept, Notice, Outcome, Overflow, Sink, State, SubscriptionState};
-use crate::event::{FLAG_MEASURED, FLAG_STAMPED, Header, Meta, Priority};
-use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Slot};
+use crate::delivery::{
+    Dispatch, Kept, Notice, Outcome, Overflow, Run, RunPlan, Scene, Sink, State, Stopwatch, SubscriptionState,
+};
+use crate::event::{DecodeError, FLAG_MEASURED, Header, Meta, Priority};
+use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, LaneReader, Reader, Rest, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
@@ -15,8 +18,6 @@ use super::timer::{Scheduled, Timers};
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
 const STALL_NS: u64 = 1_000_000_000;
-/// One in so many stamped events also has its routing time measured, which costs one more clock read.
-const ROUTE_SAMPLE: u32 = 64;
 /// How often the wall clock's origin is looked at again.
 const WALL_CHECK_NS: u64 = 1_000_000_000;
 
@@ -51,7 +52,7 @@ pub(crate) struct Worker {
     /// The slot of each lane that was last seen claimed and empty, and since when; 0 = none was.
     stalled: [(u64, u64); LANES],
     wall_checked: u64,
-    samples: u32,
+    stopwatch: Stopwatch,
     /// The bus was shutting down when this turn began.
     closing: bool,
     /// Turns in a row that made too little room to wake waiting publishers for.
@@ -78,7 +79,7 @@ impl Worker {
             timers,
             stalled: [(0, 0); LANES],
             wall_checked: 0,
-            samples: 0,
+            stopwatch: Stopwatch::default(),
             closing: false,
             gate_shut: 0,
         }
@@ -114,25 +115,25 @@ impl Worker {
         self.closing = phase > Phase::Running;
         let mut passed = self.run_timers();
         self.suspended = 0;
-        let mut last = 0;
-        let mut begun = 0;
         let mut moved = 0_u8;
-        // A handler may have held the worker past the end of the bus: nothing more is called then.
-        while passed < self.engine.turn_max && self.engine.phase() < Phase::Halting {
-            let Some(lane) = self.order.next(self.ready()) else { break };
-            match self.pass(lane, &mut last) {
-                Ok(()) => {
-                    self.reader.advance(lane);
-                    moved |= 1 << lane;
-                    passed += 1;
-                    // A newer table is taken over between two events, and a long turn is cut short.
-                    begun = if begun == 0 { last } else { begun };
-                    let is_long = last.saturating_sub(begun) > TURN_NS;
-                    if is_long || self.engine.tables[self.index].is_stale(&self.table) {
-                        break;
-                    }
+        self.stopwatch.begin_turn();
+        while passed < self.engine.turn_max {
+            let Some(serve) = self.order.next(self.ready()) else { break };
+            let max = serve.max.min((self.engine.turn_max - passed) as u32);
+            let served = match self.serve(Serve { max, urgent: serve.urgent & !self.suspended, ..serve }) {
+                Ok(served) => served,
+                Err(NoRoom) => {
+                    self.suspended |= 1 << serve.lane;
+                    continue;
                 }
-                Err(NoRoom) => self.suspended |= 1 << lane,
+            };
+            self.order.served(serve.lane, served);
+            moved |= 1 << serve.lane;
+            passed += served as usize;
+            // A newer table is taken over between two events, and a long turn is cut short. A handler may also have held
+            // the worker past the end of the bus: that is told the same way, and nothing more is called then.
+            if self.stopwatch.turn_ns() > TURN_NS || self.engine.tables[self.index].is_stale(&self.table) {
+                break;
             }
         }
         if passed > 0 {
@@ -196,7 +197,8 @@ impl Worker {
     /// Whether the mailboxes that suspended `lane` have room now.
     fn may_resume(&mut self, lane: usize) -> bool {
         let Some(slot) = self.reader.peek(lane) else { return false };
-        let (Some(header), Some(rest)) = (read_header(&slot), slot.rest()) else { return true };
+        let header = Header::of_words(slot.head);
+        let Some(rest) = slot.rest() else { return true };
         let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
         let meta = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory);
         meta.is_ok_and(|meta| has_room(targets, lane, &meta, &mut self.owner))
@@ -206,73 +208,92 @@ impl Worker {
         !self.reader.is_active() || (0..LANES).all(|lane| self.reader.lag(lane) == 0)
     }
 
-    /// Brings the next event of `lane` to its subscriptions. `last` is the end of the handler before, 0 = none.
+    /// Brings events of a lane that has one to their subscriptions. Returns how many: at least one.
     #[inline(always)]
-    fn pass(&mut self, lane: usize, last: &mut u64) -> Result<(), NoRoom> {
+    fn serve(&mut self, serve: Serve) -> Result<u32, NoRoom> {
+        let lane = serve.lane;
+        let Some(slot) = self.reader.peek(lane) else { return Ok(0) };
+        let type_id = Header::of_words(slot.head).type_id;
+        let engine = &*self.engine;
+        if self.table.get().targets(type_id).is_none() && engine.tables[self.index].is_stale(&self.table) {
+            // The type is younger than the table; whoever made it offered a table that knows it first.
+            engine.tables[self.index].adopt(&mut self.table);
+        }
+        // One inline subscription is the most common case.
+        if let Some([only]) = self.table.get().targets(type_id)
+            && let Sink::Inline(handler) = &only.sink
+            && type_id != 0
+            && only.is_plain(lane, self.reader.sequence(lane))
+            && !engine.debug
+            && let Some(handler) = handler.get_mut(&mut self.owner).and_then(Kept::get_mut)
+        {
+            let plan = RunPlan {
+                max: serve.max,
+                type_id,
+                subscription: only,
+                directory: &engine.directory,
+                stages: &engine.recorders[self.index].lanes[lane],
+                interrupt: engine.tables[self.index].watch(&self.table),
+                slow_ns: engine.slow_handler_ns,
+                turn_ns: TURN_NS,
+                scene: Scene { subscription: only.id, cancelled: self.closing },
+            };
+            let served = run(engine, plan, self.reader.lane(lane, serve.urgent), &mut self.stopwatch, handler);
+            if served > 0 {
+                return Ok(served);
+            }
+        }
+        self.pass(lane)?;
+        self.reader.advance(lane);
+        Ok(1)
+    }
+
+    /// Brings the next event of `lane` to all its subscriptions, whatever they are.
+    fn pass(&mut self, lane: usize) -> Result<(), NoRoom> {
         let sequence = self.reader.sequence(lane);
         let Some(slot) = self.reader.peek(lane) else { return Ok(()) };
-        let (Some(header), Some(rest)) = (read_header(&slot), slot.rest()) else { return Ok(()) };
+        let header = Header::of_words(slot.head);
+        let Some(rest) = slot.rest() else { return Ok(()) };
         let engine = &*self.engine;
         let recorder = &engine.recorders[self.index];
-        let targets = match self.table.get().targets(header.type_id) {
-            Some(targets) => targets,
-            None => {
-                // The type is younger than the table; whoever made it offered a table that knows it first.
-                if engine.tables[self.index].is_stale(&self.table) {
-                    engine.tables[self.index].adopt(&mut self.table);
-                }
-                self.table.get().targets(header.type_id).unwrap_or(&[])
-            }
-        };
-        // One inline subscription, the most common case, needs no look at mailboxes and no walk.
-        let direct = match targets {
-            [] => return Ok(()),
-            [only] if header.type_id != 0 && matches!(only.sink, Sink::Inline(_)) => Some(only),
-            _ => None,
-        };
+        let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
+        if targets.is_empty() {
+            return Ok(());
+        }
         let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
-        if direct.is_none() && !has_room(targets, lane, &meta, &mut self.owner) {
+        if !has_room(targets, lane, &meta, &mut self.owner) {
             return Err(NoRoom);
+        }
+        let stages = &recorder.lanes[lane];
+        let measured = header.has(FLAG_MEASURED);
+        if measured {
+            self.stopwatch.begin(&engine.directory.clock, stages, header);
+        } else {
+            self.stopwatch.skip();
+        }
+        if header.type_id == 0 {
+            recorder.matched_by_name.add(1);
         }
         let mut call = Call {
             engine,
             lane,
             lag: &self.reader,
-            stages: &recorder.lanes[lane],
+            stages,
             header,
             meta,
             slot,
             closing: self.closing,
-            stamped: header.has(FLAG_STAMPED),
-            measured: header.has(FLAG_MEASURED),
-            begun: *last,
-            fresh: false,
+            measured,
+            stopwatch: &mut self.stopwatch,
+            called: false,
         };
-        if call.measured {
-            if call.begun == 0 {
-                call.begun = engine.directory.clock.now();
-            }
-            if call.stamped {
-                call.stages.queue.record(call.begun.saturating_sub(header.time));
-            }
-            self.samples = self.samples.wrapping_add(1);
-            if self.samples.is_multiple_of(ROUTE_SAMPLE) {
-                let now = engine.directory.clock.now();
-                call.stages.route.record(now.saturating_sub(call.begun));
-                call.begun = now;
-            }
+        for subscription in targets {
+            call.deliver(subscription, &mut self.owner);
         }
-        if let Some(only) = direct {
-            call.deliver(only, &mut self.owner);
-        } else {
-            if header.type_id == 0 {
-                recorder.matched_by_name.add(1);
-            }
-            for subscription in targets {
-                call.deliver(subscription, &mut self.owner);
-            }
+        if !call.called {
+            // Mailboxes took time that is no handler's.
+            self.stopwatch.skip();
         }
-        *last = if call.fresh { call.begun } else { 0 };
         Ok(())
     }
 
@@ -343,18 +364,13 @@ impl Worker {
     /// Tells the full mailboxes of a suspended lane that this worker sleeps for want of a cell.
     fn announce_starved(&mut self, lane: usize) {
         let Some(slot) = self.reader.peek(lane) else { return };
-        let Some(header) = read_header(&slot) else { return };
-        for subscription in self.table.get().targets(header.type_id).unwrap_or(&[]) {
+        let type_id = Header::of_words(slot.head).type_id;
+        for subscription in self.table.get().targets(type_id).unwrap_or(&[]) {
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                 mailbox.starve();
             }
         }
     }
-}
-
-#[inline(always)]
-fn read_header<'a>(slot: &Slot<'a>) -> Option<&'a Header> {
-    Header::read(slot.head).ok()
 }
 
 /// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
@@ -401,7 +417,7 @@ fn publish_due(engine: &Engine, claimant: &mut Claimant, event: &mut Scheduled) 
     }
     let bytes = event.header.rest_bytes();
     let inline_max = engine.lanes.body_bytes() - HEAD_BYTES;
-    let head = *event.header.as_bytes();
+    let head = *event.header.as_words();
     let sent = if bytes <= inline_max {
         claimant.push(lane, Frame { head: &head, rest: Rest::Inline(&event.rest.bytes()[..bytes]) })
     } else {
@@ -414,6 +430,87 @@ fn publish_due(engine: &Engine, claimant: &mut Claimant, event: &mut Scheduled) 
     sent.is_ok()
 }
 
+/// Lets an inline handler run, and books what came of it. Returns how many events it had.
+fn run(
+    engine: &Engine,
+    plan: RunPlan<'_>,
+    reader: LaneReader<'_>,
+    stopwatch: &mut Stopwatch,
+    handler: &mut dyn Dispatch,
+) -> u32 {
+    let subscription = plan.subscription;
+    let mut run = Run::new(plan, reader, stopwatch);
+    let ended = contained(|| handler.run(&mut run));
+    let served = run.served();
+    subscription.counts.matched.add(u64::from(served));
+    subscription.counts.delivered.add(u64::from(served));
+    let in_hand = match ended {
+        Some(None) => return served,
+        Some(Some(result)) => Some(result),
+        None => None,
+    };
+    let (elapsed, lag) = run.stop();
+    let Some(meta) = run.in_hand() else { return served };
+    subscription.counts.matched.add(1);
+    book(engine, subscription, &meta, in_hand);
+    if let Some(elapsed) = elapsed.filter(|&elapsed| elapsed >= engine.slow_handler_ns) {
+        slow(engine, subscription, &meta, elapsed, lag);
+    }
+    run.step_over();
+    served + 1
+}
+
+/// Counts what a handler has made of an event, and tells of it when that was no good; `None` is a panic.
+#[inline(always)]
+fn book(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    meta: &Meta<'_>,
+    result: Option<Result<Outcome, DecodeError>>,
+) {
+    match result {
+        Some(Ok(Outcome::Ack)) => subscription.counts.delivered.add(1),
+        other => failed(engine, subscription, meta, other),
+    }
+}
+
+#[cold]
+fn failed(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    meta: &Meta<'_>,
+    result: Option<Result<Outcome, DecodeError>>,
+) {
+    subscription.counts.failed.add(1);
+    let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
+    match result {
+        Some(Ok(Outcome::Ack)) => {}
+        Some(Ok(Outcome::Failed(error))) => {
+            engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error: &error });
+        }
+        Some(Err(error)) => engine.notice(&Notice::Undecodable { subscription: id, name, event, error }),
+        None => panicked(engine, subscription, meta),
+    }
+}
+
+#[cold]
+fn panicked(engine: &Engine, subscription: &SubscriptionState, meta: &Meta<'_>) {
+    let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
+    engine.notice(&Notice::HandlerPanicked { subscription: id, name, event });
+}
+
+#[cold]
+fn slow(engine: &Engine, subscription: &SubscriptionState, meta: &Meta<'_>, elapsed: u64, lag: u64) {
+    engine.notice(&Notice::SlowHandler {
+        subscription: subscription.id,
+        name: &subscription.name,
+        pattern: subscription.pattern.as_str(),
+        event: meta.id(),
+        elapsed: Duration::from_nanos(elapsed),
+        lag,
+    });
+}
+
 /// One event on its way to its subscriptions.
 struct Call<'a> {
     engine: &'a Engine,
@@ -424,14 +521,11 @@ struct Call<'a> {
     meta: Meta<'a>,
     slot: Slot<'a>,
     closing: bool,
-    /// Its time is this bus's: latencies count from it.
-    stamped: bool,
     /// Its handlers are timed.
     measured: bool,
-    /// End of what came before; for measured events only.
-    begun: u64,
-    /// `begun` is the end of a handler call, and so just now.
-    fresh: bool,
+    stopwatch: &'a mut Stopwatch,
+    /// The stopwatch shows the end of a handler of this event.
+    called: bool,
 }
 
 impl Call<'_> {
@@ -447,7 +541,7 @@ impl Call<'_> {
                 Some(refusal) => {
                     counts.filtered.add(1);
                     if refusal == Refusal::PredicatePanicked {
-                        self.panicked(subscription);
+                        panicked(self.engine, subscription, &self.meta);
                     }
                     return;
                 }
@@ -506,36 +600,15 @@ impl Call<'_> {
 
     #[inline(always)]
     fn call(&mut self, subscription: &SubscriptionState, handler: &mut dyn Dispatch) {
-        let counts = &subscription.counts;
-        let context = Context { subscription: subscription.id, meta: &self.meta, cancelled: self.closing };
-        let result = contained(|| handler.dispatch(&self.meta, &context));
-        match result {
-            Some(Ok(Outcome::Ack)) => counts.delivered.add(1),
-            Some(Ok(Outcome::Failed(error))) => {
-                counts.failed.add(1);
-                self.failed(subscription, &error);
-            }
-            Some(Err(error)) => {
-                counts.failed.add(1);
-                self.undecodable(subscription, error);
-            }
-            None => {
-                counts.failed.add(1);
-                self.panicked(subscription);
-            }
-        }
+        let scene = Scene { subscription: subscription.id, cancelled: self.closing };
+        let result = contained(|| handler.dispatch(&self.meta, scene));
+        book(self.engine, subscription, &self.meta, result);
         if self.measured {
-            let now = self.engine.directory.clock.now();
-            let elapsed = now.saturating_sub(self.begun);
-            self.stages.handler.record(elapsed);
-            if self.stamped {
-                self.stages.total.record(now.saturating_sub(self.header.time));
-            }
+            let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages, self.header);
             subscription.delivered_at(now);
-            self.begun = now;
-            self.fresh = true;
-            if u128::from(elapsed) >= self.engine.slow_handler.as_nanos() {
-                self.slow(subscription, elapsed);
+            self.called = true;
+            if elapsed >= self.engine.slow_handler_ns {
+                slow(self.engine, subscription, &self.meta, elapsed, self.lag.lag(self.lane));
             }
             if self.engine.debug {
                 self.debug(subscription, Some(elapsed));
@@ -554,49 +627,8 @@ impl Call<'_> {
             priority: self.meta.priority(),
             sequence: self.meta.sequence(),
             worker: subscription.worker,
-            age: std::time::Duration::from_nanos(now.saturating_sub(self.header.time)),
-            handled: handled.map(std::time::Duration::from_nanos),
-        });
-    }
-
-    #[cold]
-    fn slow(&self, subscription: &SubscriptionState, elapsed: u64) {
-        self.engine.notice(&Notice::SlowHandler {
-            subscription: subscription.id,
-            name: &subscription.name,
-            pattern: subscription.pattern.as_str(),
-            event: self.meta.id(),
-            elapsed: std::time::Duration::from_nanos(elapsed),
-            lag: self.lag.lag(self.lane),
-        });
-    }
-
-    #[cold]
-    fn failed(&self, subscription: &SubscriptionState, error: &str) {
-        self.engine.notice(&Notice::HandlerFailed {
-            subscription: subscription.id,
-            name: &subscription.name,
-            event: self.meta.id(),
-            error,
-        });
-    }
-
-    #[cold]
-    fn undecodable(&self, subscription: &SubscriptionState, error: crate::event::DecodeError) {
-        self.engine.notice(&Notice::Undecodable {
-            subscription: subscription.id,
-            name: &subscription.name,
-            event: self.meta.id(),
-            error,
-        });
-    }
-
-    #[cold]
-    fn panicked(&self, subscription: &SubscriptionState) {
-        self.engine.notice(&Notice::HandlerPanicked {
-            subscription: subscription.id,
-            name: &subscription.name,
-            event: self.meta.id(),
+            age: Duration::from_nanos(now.saturating_sub(self.header.time)),
+            handled: handled.map(Duration::from_nanos),
         });
     }
 

@@ -1,7 +1,6 @@
 //! What the threads of one bus share. Made once by the builder; nothing in it is allocated later on the data plane.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
@@ -107,7 +106,8 @@ pub(crate) struct Engine {
     /// Events a worker handles in one turn.
     pub(crate) turn_max: usize,
     pub(crate) critical_burst_max: u32,
-    pub(crate) slow_handler: Duration,
+    /// Nanoseconds of one handler call after which it is told of.
+    pub(crate) slow_handler_ns: u64,
     /// Observers hear of every delivery.
     pub(crate) debug: bool,
 }
@@ -140,7 +140,12 @@ impl Engine {
     /// Moves on; phases only ever rise. Returns whether this call raised it.
     pub(crate) fn set_phase(&self, phase: Phase) -> bool {
         // SYNC(engine.phase): AcqRel. Pairs with `phase`.
-        self.phase.0.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32
+        let raised = self.phase.0.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32;
+        if phase >= Phase::Halting {
+            // A worker amid its events looks for a newer table only; it finds the phase as well.
+            self.tables.iter().for_each(Snapshot::nudge);
+        }
+        raised
     }
 
     /// A worker has read everything and reads nothing any more.

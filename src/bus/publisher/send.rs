@@ -236,7 +236,7 @@ impl Publisher {
             Some(block) => Rest::Block(block, workers),
             None => Rest::Inline(&self.scratch[..header.rest_bytes()]),
         };
-        match self.claimant.push(lane, Frame { head: header.as_bytes(), rest }) {
+        match self.claimant.push(lane, Frame { head: header.as_words(), rest }) {
             Ok(sequence) => {
                 counts.routed.add(1);
                 counts.accepted.add(1);
