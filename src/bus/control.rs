@@ -8,7 +8,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
-use crate::delivery::{Sink, SubscriptionId, SubscriptionLedger, SubscriptionState};
+use crate::delivery::{Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState};
 use crate::metrics::RateWindow;
 use crate::ring::{LANES, WORKERS_MAX};
 use crate::routing::PatternTrie;
@@ -255,10 +255,10 @@ impl Shared {
             }
         }
         for (worker, targets) in targets.into_iter().enumerate() {
-            let lanes = lanes_of(&targets);
-            let wanted = !targets.is_empty();
-            control.tables[worker].set(id, targets);
-            if wanted {
+            let route = (!targets.is_empty()).then(|| Route::new(id, targets));
+            let lanes = route.as_ref().map(Route::lanes);
+            control.tables[worker].set(id, route);
+            if let Some(lanes) = lanes {
                 // Workers need not acknowledge: one that meets the new id looks for a newer table.
                 self.engine.tables[worker].offer(control.tables[worker].clone());
                 if control.reading[worker] {
@@ -301,9 +301,9 @@ impl Shared {
             control.subscriptions.insert(key, Arc::clone(&subscription));
             control.loads[worker] += 1;
             for id in self.types_for(&subscription) {
-                let mut targets = control.tables[worker].targets(id).unwrap_or(&[]).to_vec();
+                let mut targets = targets_of(&control.tables[worker], id).to_vec();
                 targets.push(Arc::clone(&subscription));
-                control.tables[worker].set(id, targets);
+                control.tables[worker].set(id, Some(Route::new(id, targets)));
             }
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
             (subscription, generation)
@@ -324,7 +324,7 @@ impl Shared {
         let worker = subscription.worker;
         if control.reading[worker] {
             for id in self.types_for(subscription) {
-                let lanes = lanes_of(control.tables[worker].targets(id).unwrap_or(&[]));
+                let lanes = control.tables[worker].route(id).map_or(0, Route::lanes);
                 self.engine.wants.set(id, worker, lanes);
             }
         }
@@ -340,9 +340,10 @@ impl Shared {
             control.patterns.remove(&subscription.pattern, &key);
             control.loads[worker] -= 1;
             for id in self.types_for(&subscription) {
-                let mut targets = control.tables[worker].targets(id).unwrap_or(&[]).to_vec();
+                let mut targets = targets_of(&control.tables[worker], id).to_vec();
                 targets.retain(|other| other.id != subscription.id);
-                control.tables[worker].set(id, targets);
+                let route = (!targets.is_empty()).then(|| Route::new(id, targets));
+                control.tables[worker].set(id, route);
             }
             self.publish_wants(&control, &subscription);
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
@@ -443,7 +444,6 @@ impl Shared {
     }
 }
 
-/// Lanes of which some of these subscriptions want events, one bit each.
-fn lanes_of(targets: &[Arc<SubscriptionState>]) -> u8 {
-    targets.iter().fold(0, |lanes, subscription| lanes | subscription.filter.lanes())
+fn targets_of(table: &WorkerTable, type_id: u32) -> &[Arc<SubscriptionState>] {
+    table.route(type_id).map_or(&[], Route::targets)
 }

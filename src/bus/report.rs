@@ -251,7 +251,7 @@ impl Shared {
                 Sink::Inline(_) => 0,
             })
             .sum();
-        let recorder_bytes: usize = engine.recorders.iter().map(crate::metrics::Recorder::reserved_bytes).sum();
+        let recorder_bytes: usize = engine.recorders.iter().map(|recorder| recorder.reserved_bytes()).sum();
         Metrics {
             messages_published: ledger.accepted,
             messages_delivered: delivered,

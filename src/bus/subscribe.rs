@@ -423,7 +423,7 @@ impl<E: Event> Subscribe<Topic<E>> {
         F: FnMut(&E::Archived, &Meta<'_>) -> R + Send + 'static,
     {
         let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
-        self.inline(id, |known_as| Box::new(Typed::<E, F> { closure: handler, known_as, event: PhantomData }))
+        self.inline(id, |known_as| Box::new(Typed::<E, F> { closure: handler, trust: known_as.trust() }))
     }
 
     /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
@@ -519,7 +519,7 @@ fn settle_by<I: Interest>(
     let begun = clock.now();
     let meta = delivery.meta();
     let event = meta.id();
-    let scene = Scene { subscription: subscription.id, cancelled: engine.phase() > Phase::Running };
+    let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
     let context = Context { scene, meta: &meta };
     let result = contained(|| call(&delivery, &meta, &context));
     let (id, name) = (subscription.id, subscription.name.as_str());

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::event::{DecodeError, Event, KnownAs, Meta, Payload, Topic, read_archived};
+use crate::event::{DecodeError, Event, KnownAs, Meta, Payload, Topic, Trust, read_archived};
 use crate::routing::Pattern;
 use crate::sync::contain::contained;
 
@@ -63,22 +63,22 @@ impl fmt::Display for HandlerId {
 
 /// What is the same for all calls of a handler in one turn.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scene {
-    pub(crate) subscription: SubscriptionId,
+pub(crate) struct Scene<'a> {
+    pub(crate) subscription: &'a SubscriptionId,
     pub(crate) cancelled: bool,
 }
 
 /// What a handler may ask about the call it is in.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    pub(crate) scene: Scene,
+    pub(crate) scene: Scene<'a>,
     pub(crate) meta: &'a Meta<'a>,
 }
 
 impl Context<'_> {
     /// The subscription the event came by.
     pub fn subscription(&self) -> SubscriptionId {
-        self.scene.subscription
+        *self.scene.subscription
     }
 
     /// Which attempt this is, from 1.
@@ -125,7 +125,7 @@ impl<E: Event> Interest for Topic<E> {
 
     #[inline(always)]
     fn view<'a>(meta: &Meta<'a>, known_as: KnownAs) -> Result<&'a E::Archived, DecodeError> {
-        read_archived::<E>(meta.header(), meta.payload().bytes(), known_as)
+        read_archived(meta.header(), meta.payload().bytes(), known_as.trust::<E>())
     }
 }
 
@@ -170,7 +170,7 @@ pub trait Handler<I: Interest>: Send + 'static {
 /// A handler whose event type is erased: what a worker calls.
 pub(crate) trait Dispatch: Send {
     /// Handles one event.
-    fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene) -> Result<Outcome, DecodeError>;
+    fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene<'_>) -> Result<Outcome, DecodeError>;
 
     /// Handles events until the run ends. `Some` is what became of the event then in hand, which is not settled.
     fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>>;
@@ -216,20 +216,22 @@ impl Drop for Kept {
 /// A closure over a typed topic.
 pub(crate) struct Typed<E, F> {
     pub(crate) closure: F,
-    pub(crate) known_as: KnownAs,
-    pub(crate) event: PhantomData<fn(E)>,
+    pub(crate) trust: Trust<E>,
 }
 
 impl<E: Event, R: Into<Outcome>, F: FnMut(&E::Archived, &Meta<'_>) -> R + Send> Dispatch for Typed<E, F> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, _scene: Scene) -> Result<Outcome, DecodeError> {
-        let event = Topic::<E>::view(meta, self.known_as)?;
+    fn dispatch(&mut self, meta: &Meta<'_>, _scene: Scene<'_>) -> Result<Outcome, DecodeError> {
+        let event = read_archived(meta.header(), meta.payload().bytes(), self.trust)?;
         Ok((self.closure)(event, meta).into())
     }
 
     fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>> {
-        let known_as = self.known_as.only::<E>();
-        drive(run, |meta| Ok((self.closure)(Topic::<E>::view(meta, known_as)?, meta).into()))
+        let trust = self.trust;
+        drive(run, |meta| {
+            let event = read_archived(meta.header(), meta.payload().bytes(), trust)?;
+            Ok((self.closure)(event, meta).into())
+        })
     }
 }
 
@@ -238,7 +240,7 @@ pub(crate) struct Untyped<F>(pub(crate) F);
 
 impl<R: Into<Outcome>, F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send> Dispatch for Untyped<F> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, _scene: Scene) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, _scene: Scene<'_>) -> Result<Outcome, DecodeError> {
         Ok((self.0)(meta.payload(), meta).into())
     }
 
@@ -256,7 +258,7 @@ pub(crate) struct Custom<I, H> {
 
 impl<I: Interest, H: Handler<I>> Dispatch for Custom<I, H> {
     #[inline]
-    fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene) -> Result<Outcome, DecodeError> {
+    fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene<'_>) -> Result<Outcome, DecodeError> {
         let event = I::view(meta, self.known_as)?;
         Ok(self.handler.handle(event, meta, &Context { scene, meta }))
     }

@@ -13,6 +13,7 @@ mod handler;
 mod ledger;
 mod mailbox;
 mod observer;
+mod route;
 mod run;
 mod stopwatch;
 mod subscription;
@@ -25,6 +26,7 @@ pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
-pub(crate) use run::{Run, RunPlan};
+pub(crate) use route::Route;
+pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;
 pub(crate) use subscription::{Sink, State, SubscriptionState};

@@ -9,75 +9,63 @@
 
 use crate::event::{Directory, FLAG_MEASURED, Header, Meta};
 use crate::metrics::Stages;
-use crate::ring::LaneReader;
+use crate::ring::Reader;
 use crate::sync::snapshot::Watch;
 
 use super::{Scene, State, Stopwatch, SubscriptionState};
 
-/// What a run needs to know and does not change.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RunPlan<'a> {
-    /// The most events to serve.
-    pub(crate) max: u32,
-    pub(crate) type_id: u32,
-    pub(crate) subscription: &'a SubscriptionState,
-    pub(crate) directory: &'a Directory,
-    pub(crate) stages: &'a Stages,
-    /// A newer table, or the end of the bus.
-    pub(crate) interrupt: Watch<'a>,
-    /// Nanoseconds of one handler call after which the worker is told.
-    pub(crate) slow_ns: u64,
-    /// Nanoseconds of handlers after which the turn ends.
-    pub(crate) turn_ns: u64,
-    pub(crate) scene: Scene,
-}
-
 /// A run under way. The event that `next` shows is at the head of its lane until it is settled.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
-    plan: RunPlan<'a>,
-    reader: LaneReader<'a>,
-    stopwatch: &'a mut Stopwatch,
-    left: u32,
+    pub(crate) reader: &'a mut Reader,
+    pub(crate) lane: usize,
+    /// Lanes that end the run when they get an event, a bit each.
+    pub(crate) urgent: u8,
+    pub(crate) type_id: u32,
+    /// The most events to serve.
+    pub(crate) max: u32,
+    /// Events served.
+    pub(crate) served: u32,
+    pub(crate) subscription: &'a SubscriptionState,
+    pub(crate) directory: &'a Directory,
+    /// A newer table, or the end of the bus.
+    pub(crate) interrupt: Watch<'a>,
+    pub(crate) stages: &'a Stages,
+    pub(crate) stopwatch: &'a mut Stopwatch,
+    /// Nanoseconds of one handler call after which the worker is told.
+    pub(crate) slow_ns: u64,
+    /// The bus was shutting down when the turn began.
+    pub(crate) closing: bool,
     /// The event in hand is measured, and its time not booked yet.
-    measured: bool,
+    pub(crate) measured: bool,
     /// How long the handler of the event in hand took; of an earlier one that was not long.
-    elapsed: Option<u64>,
+    pub(crate) elapsed: Option<u64>,
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(plan: RunPlan<'a>, reader: LaneReader<'a>, stopwatch: &'a mut Stopwatch) -> Self {
-        Self { left: plan.max, plan, reader, stopwatch, measured: false, elapsed: None }
-    }
-
     /// What the handler may know of its calls.
     #[inline(always)]
-    pub(crate) fn scene(&self) -> Scene {
-        self.plan.scene
-    }
-
-    /// Events settled.
-    pub(crate) fn served(&self) -> u32 {
-        self.plan.max - self.left
+    pub(crate) fn scene(&self) -> Scene<'a> {
+        Scene { subscription: &self.subscription.id, cancelled: self.closing }
     }
 
     /// The next event, unless the run ends here.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<Meta<'_>> {
-        let RunPlan { subscription, interrupt, directory, .. } = self.plan;
-        let is_over = self.left == 0 || interrupt.is_stale() || subscription.state() != State::Active;
-        if is_over || self.reader.is_pressed() {
+        let is_over =
+            self.served == self.max || self.interrupt.is_stale() || self.subscription.state() != State::Active;
+        if is_over || self.reader.has_any(self.urgent) {
             return None;
         }
-        let slot = self.reader.peek()?;
+        let slot = self.reader.peek(self.lane)?;
         let header = Header::of_words(slot.head);
-        if header.type_id != self.plan.type_id || header.deadline != 0 {
+        if header.type_id != self.type_id || header.deadline != 0 {
             return None;
         }
-        let meta = Meta::new(header, slot.rest()?, self.reader.sequence(), directory).ok()?;
+        let meta = Meta::new(header, slot.rest()?, self.reader.sequence(self.lane), self.directory).ok()?;
         if header.has(FLAG_MEASURED) {
             self.measured = true;
-            self.stopwatch.begin(&directory.clock, self.plan.stages, header);
+            self.stopwatch.begin(&self.directory.clock, self.stages, header);
         } else {
             self.stopwatch.skip();
         }
@@ -97,34 +85,34 @@ impl<'a> Run<'a> {
 
     #[inline(always)]
     pub(crate) fn step_over(&mut self) {
-        self.reader.advance();
-        self.left -= 1;
+        self.reader.advance(self.lane);
+        self.served += 1;
     }
 
     /// Books the time of the event in hand. False when it was long, or the turn is.
     fn measure(&mut self) -> bool {
-        let RunPlan { subscription, directory, stages, .. } = self.plan;
-        let Some(slot) = self.reader.peek() else { return false };
+        let Some(slot) = self.reader.peek(self.lane) else { return false };
         let header = Header::of_words(slot.head);
-        let (now, elapsed) = self.stopwatch.end(&directory.clock, stages, header);
-        subscription.delivered_at(now);
+        let (now, elapsed) = self.stopwatch.end(&self.directory.clock, self.stages, header);
+        self.subscription.delivered_at(now);
         self.measured = false;
         self.elapsed = Some(elapsed);
-        elapsed < self.plan.slow_ns && self.stopwatch.turn_ns() <= self.plan.turn_ns
+        elapsed < self.slow_ns && !self.stopwatch.is_turn_long()
     }
 
-    /// The run has ended with an event in hand. How long its handler took, when it is measured, and how far the worker
-    /// lags in the lane.
-    pub(crate) fn stop(&mut self) -> (Option<u64>, u64) {
+    /// The run has ended with an event in hand. How long its handler took, when that was too long.
+    pub(crate) fn stop(&mut self) -> Option<u64> {
         if self.measured {
             self.measure();
         }
-        (self.elapsed, self.reader.lag())
+        self.elapsed.filter(|&elapsed| elapsed >= self.slow_ns)
     }
 
-    /// The event in hand, after `stop`.
-    pub(crate) fn in_hand(&self) -> Option<Meta<'_>> {
-        let slot = self.reader.peek()?;
-        Meta::new(Header::of_words(slot.head), slot.rest()?, self.reader.sequence(), self.plan.directory).ok()
+    /// The event in hand, and how far the worker lags in its lane.
+    pub(crate) fn in_hand(&self) -> Option<(Meta<'_>, u64)> {
+        let slot = self.reader.peek(self.lane)?;
+        let header = Header::of_words(slot.head);
+        let meta = Meta::new(header, slot.rest()?, self.reader.sequence(self.lane), self.directory).ok()?;
+        Some((meta, self.reader.lag(self.lane)))
     }
 }

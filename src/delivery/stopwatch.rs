@@ -7,6 +7,9 @@ use crate::metrics::Stages;
 /// One in so many measured events also has its routing time measured, which costs one more clock read.
 const ROUTE_SAMPLE: u32 = 64;
 
+/// A turn of long handlers ends after so much time, so that others see the slots it has passed.
+const TURN_NS: u64 = 1_000_000;
+
 /// A worker's stopwatch.
 #[derive(Debug, Default)]
 pub(crate) struct Stopwatch {
@@ -19,6 +22,7 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     /// Another turn begins: time has passed since the last handler.
+    #[inline(always)]
     pub(crate) fn begin_turn(&mut self) {
         self.begun = 0;
         self.turn = 0;
@@ -61,8 +65,9 @@ impl Stopwatch {
         (now, elapsed)
     }
 
-    /// Nanoseconds between the first and the last handler of the turn that are known.
-    pub(crate) fn turn_ns(&self) -> u64 {
-        self.begun.saturating_sub(self.turn)
+    /// Whether the turn is long already, as far as its measured handlers show.
+    #[inline(always)]
+    pub(crate) fn is_turn_long(&self) -> bool {
+        self.begun.saturating_sub(self.turn) > TURN_NS
     }
 }

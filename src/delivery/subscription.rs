@@ -169,13 +169,6 @@ impl SubscriptionState {
         (sequence.wrapping_sub(self.starts[lane]) as i64) >= 0
     }
 
-    /// Whether all events of its types in `lane`, from the one at `sequence` on, are its business: nothing is left to
-    /// ask of each.
-    #[inline(always)]
-    pub(crate) fn is_plain(&self, lane: usize, sequence: u64) -> bool {
-        self.has_started(lane, sequence) && self.filter.lanes() & (1 << lane) != 0 && !self.filter.is_dynamic()
-    }
-
     #[inline(always)]
     pub(crate) fn state(&self) -> State {
         // Relaxed: a pause takes effect at some event soon; unsubscribing is ordered by the table's generation.

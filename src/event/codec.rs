@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 
 use rkyv::api::{access_with_context, serialize_using};
@@ -175,11 +176,10 @@ pub struct KnownAs(Option<TypeId>);
 impl KnownAs {
     pub(crate) const UNKNOWN: Self = Self(None);
 
-    /// The same where it is `E`, so that asking often is asking once.
-    #[inline]
-    pub(crate) fn only<E: 'static>(self) -> Self {
-        let rust = TypeId::of::<E>();
-        Self(if self.0 == Some(rust) { Some(rust) } else { None })
+    /// Which events may be read as `E` without validation.
+    #[inline(always)]
+    pub(crate) fn trust<E: 'static>(self) -> Trust<E> {
+        Trust { flag: if self.0 == Some(TypeId::of::<E>()) { FLAG_LOCAL } else { 0 }, event: PhantomData }
     }
 
     /// Call only with what the directory has bound.
@@ -188,16 +188,30 @@ impl KnownAs {
     }
 }
 
+/// The flag of events that may be read as `E` without validation, or none.
+pub(crate) struct Trust<E> {
+    flag: u8,
+    event: PhantomData<fn(E)>,
+}
+
+impl<E> Clone for Trust<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Trust<E> {}
+
 /// Reads a payload in place. Bytes that this process encoded are trusted, others are validated.
 #[inline(always)]
 pub(crate) fn read_archived<'a, E: Event>(
     header: &Header,
     payload: &'a [u8],
-    known_as: KnownAs,
+    trust: Trust<E>,
 ) -> Result<&'a E::Archived, DecodeError> {
-    if header.has(FLAG_LOCAL) && known_as.0 == Some(TypeId::of::<E>()) {
+    if header.has(trust.flag) {
         // SAFETY: FLAG_LOCAL is only set when this process encoded, by rkyv, a value of the Rust type that the bus registered
-        // for the event's type id, and `known_as` says that this type is E. Payloads start 16-aligned, and
+        // for the event's type id, and `trust` has that flag only where this type is E. Payloads start 16-aligned, and
         // `Encode for &E` refuses to compile for stricter types.
         return Ok(unsafe { rkyv::access_unchecked::<E::Archived>(payload) });
     }

@@ -32,7 +32,7 @@ pub use source::EventSource;
 pub use topic::{Category, Topic, TopicError};
 
 pub use codec::{Check, Destination, Encode, Encoder, KnownAs};
-pub(crate) use codec::{EncodeFault, read_archived};
+pub(crate) use codec::{EncodeFault, Trust, read_archived};
 pub(crate) use directory::{Directory, RustType};
 pub(crate) use extension::{EXTENSION_BYTES_MAX, ExtensionBuffer, Tag};
 pub(crate) use frame::{FLAG_LOCAL, FLAG_MEASURED, FLAG_STAMPED, HEADER_BYTES, Header};

@@ -26,6 +26,6 @@ pub use claim::{Claimant, Frame, LaneFull, Rest};
 pub use gate::Gate;
 pub use order::{DrainOrder, Serve};
 pub use pool::{Block, Pool, PoolClass};
-pub use reader::{LaneReader, Reader, Slot};
+pub use reader::{Reader, Slot};
 pub use slot::{HEAD_BYTES, Head, STAMP_BYTES};
 pub use wants::{WORKERS_MAX, Wants};

@@ -39,29 +39,26 @@ impl DrainOrder {
     /// [`served`](Self::served) how many events it had.
     #[inline(always)]
     pub fn next(&mut self, ready: u8) -> Option<Serve> {
+        if ready.is_power_of_two() {
+            // Alone: whoever comes during this run starts to wait then.
+            self.burst = 0;
+            let lane = ready.trailing_zeros() as usize;
+            let max = if lane == 0 { self.burst_max.min(RUN_MAX) } else { RUN_MAX };
+            return Some(Serve { lane, max, urgent: ready - 1 });
+        }
+        if ready & 1 != 0 && self.burst < self.burst_max {
+            return Some(Serve { lane: 0, max: self.burst_max - self.burst, urgent: 0 });
+        }
         let others = ready & 0b1110;
-        if ready & 1 != 0 {
-            if others == 0 {
-                // Whoever comes during this run starts to wait then.
-                self.burst = 0;
-                return Some(Serve { lane: 0, max: self.burst_max.min(RUN_MAX), urgent: 0 });
-            }
-            if self.burst < self.burst_max {
-                return Some(Serve { lane: 0, max: self.burst_max - self.burst, urgent: 0 });
-            }
-        } else if others == 0 {
+        if others == 0 {
             return None;
         }
         loop {
             for lane in 1..LANES {
                 let credits = self.credits[lane - 1];
                 if others & (1 << lane) != 0 && credits > 0 {
-                    let max = match ready {
-                        _ if ready == 1 << lane => RUN_MAX,
-                        // After a burst of lane 0 one other event runs.
-                        _ if ready & 1 != 0 => 1,
-                        _ => credits,
-                    };
+                    // After a burst of lane 0 one other event runs.
+                    let max = if ready & 1 != 0 { 1 } else { credits };
                     return Some(Serve { lane, max, urgent: !ready & ((1 << lane) - 1) });
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::broadcast::{LANES, Lanes};
 use super::pool::BlockHandle;
 use super::slot::{Head, Place, Round, block_word};
-use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::primitive::Ordering;
 
 /// Whether `worker` is one of those a slot's block was shared with.
 fn counted(tail: &[u8], worker: usize) -> bool {
@@ -48,18 +48,20 @@ struct Cursor {
     next: u64,
     /// Where that lies.
     place: Place,
+    /// The slot's stamp once the event is committed.
+    ready: u64,
 }
 
 impl Cursor {
     fn at(lanes: &Lanes, lane: usize, next: u64) -> Self {
-        Self { next, place: lanes.place(lane, next) }
+        Self { next, place: lanes.place(lane, next), ready: next.wrapping_add(1) }
     }
 
     /// Whether the next event is committed. One load.
     #[inline(always)]
     fn is_ready(self, lanes: &Lanes) -> bool {
         // SYNC(slot.commit): Acquire. Pairs with `Claimant::commit`; the body is visible with the stamp.
-        lanes.memory().stamp(self.place).load(Ordering::Acquire) == self.next.wrapping_add(1)
+        lanes.memory().stamp(self.place).load(Ordering::Acquire) == self.ready
     }
 
     /// The slot of a committed event.
@@ -73,13 +75,23 @@ impl Cursor {
         let (head, tail) = unsafe { lanes.memory().parts(self.place) };
         let rest = match BlockHandle::from_word(block_word(head)) {
             None => SlotRest::Inline(tail),
-            Some(handle) if counted(tail, worker) => {
-                // SAFETY: one of the block's counts is this worker's until it steps over the slot.
-                SlotRest::Block(handle, unsafe { lanes.pool().bytes(handle) })
-            }
-            Some(_) => SlotRest::Foreign,
+            // SAFETY: by contract, as here.
+            Some(handle) => unsafe { Self::block(lanes, worker, handle, tail) },
         };
         Slot { head, rest }
+    }
+
+    /// The bytes of a slot's block, if it was shared with `worker`.
+    ///
+    /// # Safety
+    /// As for [`slot`](Self::slot).
+    #[cold]
+    unsafe fn block<'a>(lanes: &'a Lanes, worker: usize, handle: BlockHandle, tail: &[u8]) -> SlotRest<'a> {
+        if !counted(tail, worker) {
+            return SlotRest::Foreign;
+        }
+        // SAFETY: one of the block's counts is this worker's until it steps over the slot.
+        SlotRest::Block(handle, unsafe { lanes.pool().bytes(handle) })
     }
 
     /// Gives the block of a committed event back, if it has one.
@@ -90,9 +102,17 @@ impl Cursor {
     unsafe fn give_back(self, lanes: &Lanes, worker: usize) {
         // SAFETY: as in `slot`.
         let (head, tail) = unsafe { lanes.memory().parts(self.place) };
-        if let Some(handle) = BlockHandle::from_word(block_word(head))
-            && counted(tail, worker)
-        {
+        if let Some(handle) = BlockHandle::from_word(block_word(head)) {
+            // SAFETY: by contract, as here.
+            unsafe { Self::release(lanes, worker, handle, tail) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`give_back`](Self::give_back).
+    #[cold]
+    unsafe fn release(lanes: &Lanes, worker: usize, handle: BlockHandle, tail: &[u8]) {
+        if counted(tail, worker) {
             // SAFETY: the count is ours, and by contract nobody reads through it any more.
             unsafe { lanes.pool().release(handle) };
         }
@@ -105,6 +125,7 @@ pub struct Reader {
     lanes: Arc<Lanes>,
     worker: usize,
     cursors: [Cursor; LANES],
+    rounds: [Round; LANES],
     /// The shared cursor, a lane, as this reader last wrote it.
     released: [u64; LANES],
     active: bool,
@@ -115,7 +136,8 @@ impl Reader {
     pub fn new(lanes: Arc<Lanes>, worker: usize) -> Self {
         let released: [u64; LANES] = std::array::from_fn(|lane| lanes.cursor(worker, lane));
         let cursors = std::array::from_fn(|lane| Cursor::at(&lanes, lane, released[lane]));
-        Self { lanes, worker, cursors, released, active: false }
+        let rounds = std::array::from_fn(|lane| lanes.round(lane));
+        Self { lanes, worker, cursors, rounds, released, active: false }
     }
 
     /// Lets this worker's cursors gate the lanes, from the present end of each on: what is claimed later is read.
@@ -143,49 +165,52 @@ impl Reader {
     /// The sequence that `peek` looks at.
     #[inline(always)]
     pub fn sequence(&self, lane: usize) -> u64 {
-        self.cursors[lane].next
+        self.cursors[lane % LANES].next
     }
 
-    /// Whether the next event of `lane` is committed. One load.
+    /// Lanes whose next event is committed, a bit each. One load a lane.
     #[inline(always)]
-    pub fn is_ready(&self, lane: usize) -> bool {
-        self.cursors[lane].is_ready(&self.lanes)
+    pub fn ready(&self) -> u8 {
+        if !self.active {
+            return 0;
+        }
+        let mut ready = 0;
+        for (lane, cursor) in self.cursors.iter().enumerate() {
+            ready |= u8::from(cursor.is_ready(&self.lanes)) << lane;
+        }
+        ready
+    }
+
+    /// Whether one of `lanes`, a bit each, has a committed event. One load for each of them.
+    #[inline(always)]
+    pub fn has_any(&self, lanes: u8) -> bool {
+        let [zero, one, two, three] = &self.cursors;
+        // Bit by bit: a loop over one or two lanes costs more than these tests.
+        (lanes & 1 != 0 && zero.is_ready(&self.lanes))
+            || (lanes & 2 != 0 && one.is_ready(&self.lanes))
+            || (lanes & 4 != 0 && two.is_ready(&self.lanes))
+            || (lanes & 8 != 0 && three.is_ready(&self.lanes))
     }
 
     /// The next event of `lane`, or `None` when it is not committed yet.
     #[inline(always)]
     pub fn peek(&self, lane: usize) -> Option<Slot<'_>> {
-        if !self.active || !self.is_ready(lane) {
+        let cursor = self.cursors[lane % LANES];
+        if !self.active || !cursor.is_ready(&self.lanes) {
             return None;
         }
         // SAFETY: it is ready and this worker active; to step over it takes `&mut self`.
-        Some(unsafe { self.cursors[lane].slot(&self.lanes, self.worker) })
+        Some(unsafe { cursor.slot(&self.lanes, self.worker) })
     }
 
     /// Steps over the event that `peek` shows and gives its block back. Other threads learn of it with `release`.
     #[inline(always)]
     pub fn advance(&mut self, lane: usize) {
-        let cursor = self.cursors[lane];
+        let cursor = &mut self.cursors[lane % LANES];
         // SAFETY: the caller has seen the event, and its references have ended with the borrow of `self`.
         unsafe { cursor.give_back(&self.lanes, self.worker) };
-        self.cursors[lane] = Cursor::at(&self.lanes, lane, cursor.next.wrapping_add(1));
-    }
-
-    /// `lane` alone, to read events in a row. `urgent` has a bit for each other lane that [`is_pressed`] watches.
-    ///
-    /// [`is_pressed`]: LaneReader::is_pressed
-    #[inline(always)]
-    pub fn lane(&mut self, lane: usize, urgent: u8) -> LaneReader<'_> {
-        let lanes = &*self.lanes;
-        let watch = |cursor: Cursor| (lanes.memory().stamp(cursor.place), cursor.next.wrapping_add(1));
-        let mut others = (0..LANES).filter(|&other| other != lane && urgent & (1 << other) != 0);
-        // Always as many: three looks in a row cost less than a loop over one or two.
-        let pressing = others.next().map(|first| {
-            let mut rest = || watch(self.cursors[others.next().unwrap_or(first)]);
-            [rest(), rest(), watch(self.cursors[first])]
-        });
-        let (worker, active, round) = (self.worker, self.active, lanes.round(lane));
-        LaneReader { lanes, worker, lane, active, round, cursor: &mut self.cursors[lane], pressing }
+        let place = self.rounds[lane % LANES].after(cursor.place);
+        *cursor = Cursor { next: cursor.ready, place, ready: cursor.ready.wrapping_add(1) };
     }
 
     /// Publishes the cursors: the slots passed may be reused. Returns whether any moved.
@@ -206,65 +231,7 @@ impl Reader {
 
     /// Events of `lane` claimed and not yet read by this worker.
     pub fn lag(&self, lane: usize) -> u64 {
-        lag(&self.lanes, lane, self.cursors[lane].next)
-    }
-}
-
-fn lag(lanes: &Lanes, lane: usize, next: u64) -> u64 {
-    let lag = lanes.claimed(lane).wrapping_sub(next);
-    if (lag as i64) < 0 { 0 } else { lag }
-}
-
-/// One lane of a [`Reader`], with what does not change while it is read at hand.
-#[derive(Debug)]
-pub struct LaneReader<'a> {
-    lanes: &'a Lanes,
-    worker: usize,
-    lane: usize,
-    active: bool,
-    round: Round,
-    cursor: &'a mut Cursor,
-    /// Stamps of the next slots of lanes that press, and what they say when an event is there.
-    pressing: Option<[(&'a AtomicU64, u64); LANES - 1]>,
-}
-
-impl LaneReader<'_> {
-    /// The sequence that `peek` looks at.
-    #[inline(always)]
-    pub fn sequence(&self) -> u64 {
-        self.cursor.next
-    }
-
-    /// As [`Reader::peek`].
-    #[inline(always)]
-    pub fn peek(&self) -> Option<Slot<'_>> {
-        if !self.active || !self.cursor.is_ready(self.lanes) {
-            return None;
-        }
-        // SAFETY: it is ready and this worker active; to step over it takes `&mut self`.
-        Some(unsafe { self.cursor.slot(self.lanes, self.worker) })
-    }
-
-    /// As [`Reader::advance`].
-    #[inline(always)]
-    pub fn advance(&mut self) {
-        // SAFETY: the caller has seen the event, and its references have ended with the borrow of `self`.
-        unsafe { self.cursor.give_back(self.lanes, self.worker) };
-        let next = self.cursor.next.wrapping_add(1);
-        *self.cursor = Cursor { next, place: self.round.after(self.cursor.place) };
-    }
-
-    /// Whether one of the urgent lanes has an event.
-    #[inline(always)]
-    pub fn is_pressed(&self) -> bool {
-        let Some([one, two, three]) = &self.pressing else { return false };
-        // SYNC(slot.commit): Acquire. Pairs with `Claimant::commit`; whoever turns to that lane finds the body.
-        let has_come = |(stamp, ready): &(&AtomicU64, u64)| stamp.load(Ordering::Acquire) == *ready;
-        has_come(one) || has_come(two) || has_come(three)
-    }
-
-    /// As [`Reader::lag`].
-    pub fn lag(&self) -> u64 {
-        lag(self.lanes, self.lane, self.cursor.next)
+        let lag = self.lanes.claimed(lane).wrapping_sub(self.cursors[lane].next);
+        if (lag as i64) < 0 { 0 } else { lag }
     }
 }

@@ -26,10 +26,15 @@ const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
 /// Slots start on page boundaries, so that a slot of 64 n bytes never straddles a cache line it need not.
 const ALIGN: usize = 4096;
 
-/// Where a slot of some [`SlotMemory`] lies: bytes from its first slot. Kept where a slot is met often, for it takes a
+/// Where a slot of some [`SlotMemory`] starts, for that memory to open. Kept where a slot is met often, for it takes a
 /// multiplication to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(usize);
+pub(crate) struct Place(*mut u8);
+
+// SAFETY: an address; only `SlotMemory` goes there, which is Sync.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
 
 /// Slots that follow each other, the first after the last.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +48,7 @@ impl Round {
     /// Where the slot after the one at `place` lies.
     #[inline(always)]
     pub(crate) fn after(&self, place: Place) -> Place {
-        if place == self.last { self.first } else { Place(place.0 + self.stride) }
+        if place == self.last { self.first } else { Place(place.0.wrapping_add(self.stride)) }
     }
 }
 
@@ -103,7 +108,9 @@ impl SlotMemory {
     /// Where `slot` lies, which is below `count`.
     #[inline(always)]
     pub(crate) fn place(&self, slot: usize) -> Place {
-        Place(slot * self.stride)
+        let byte = slot * self.stride;
+        debug_assert!(byte + ALIGN <= self.layout.size(), "slot {slot} is inside the block");
+        Place(self.base.as_ptr().wrapping_add(byte))
     }
 
     /// The round of `slots`.
@@ -112,17 +119,20 @@ impl SlotMemory {
         Round { first: self.place(slots.start), last: self.place(slots.end - 1), stride: self.stride }
     }
 
+    /// A byte of the slot at `place`.
     #[inline(always)]
     fn at(&self, place: Place, offset: usize) -> *mut u8 {
-        let byte = place.0 + offset;
-        debug_assert!(byte + ALIGN <= self.layout.size(), "{place:?} is inside the block");
-        // SAFETY: places are of slots below `count` and offsets within the stride, so the byte is in the allocation.
-        unsafe { self.base.as_ptr().add(byte) }
+        debug_assert!(offset <= self.stride && self.holds(place), "{place:?} is inside the block");
+        place.0.wrapping_add(offset)
+    }
+
+    fn holds(&self, place: Place) -> bool {
+        place.0.addr().checked_sub(self.base.addr().get()).is_some_and(|byte| byte + ALIGN <= self.layout.size())
     }
 
     #[cfg(ringmain_loom)]
     fn shadow(&self, place: Place) -> &(AtomicU64, UnsafeCell<()>) {
-        &self.shadow[place.0 / self.stride]
+        &self.shadow[(place.0.addr() - self.base.addr().get()) / self.stride]
     }
 
     /// The stamp of the slot at `place`.
@@ -131,7 +141,8 @@ impl SlotMemory {
         #[cfg(ringmain_loom)]
         return &self.shadow(place).0;
         #[cfg(not(ringmain_loom))]
-        // SAFETY: the word is inside the allocation, aligned to 64, zeroed at birth, and only ever used as this atomic.
+        // SAFETY: places are of this memory's slots, so the word is inside the allocation, aligned to 64, zeroed at
+        // birth, and only ever used as this atomic.
         return unsafe { &*self.at(place, 0).cast::<AtomicU64>() };
     }
 

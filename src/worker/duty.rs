@@ -1,17 +1,19 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
+use std::slice::Iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Dispatch, Kept, Notice, Outcome, Overflow, Run, RunPlan, Scene, Sink, State, Stopwatch, SubscriptionState,
+    Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch, SubscriptionState,
 };
 use crate::event::{DecodeError, FLAG_MEASURED, Header, Meta, Priority};
-use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, LaneReader, Reader, Rest, Serve, Slot};
+use crate::metrics::Recorder;
+use crate::ring::{Claimant, DrainOrder, Feeder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
-use crate::sync::snapshot::Current;
+use crate::sync::snapshot::{Current, Snapshot};
 
 use super::engine::{Engine, Phase, WorkerTable};
 use super::timer::{Scheduled, Timers};
@@ -23,8 +25,6 @@ const WALL_CHECK_NS: u64 = 1_000_000_000;
 
 /// Turns after which waiting publishers are woken, however little room there is.
 const GATE_TURNS: u32 = 8;
-/// A turn of long handlers ends after so much time, so that others see the slots it has passed.
-const TURN_NS: u64 = 1_000_000;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,10 @@ pub(crate) struct Worker {
     index: usize,
     engine: Arc<Engine>,
     reader: Reader,
+    /// Where newer tables come from.
+    exchange: Arc<Snapshot<WorkerTable>>,
     table: Current<WorkerTable>,
+    recorder: Arc<Recorder>,
     owner: Owner,
     order: DrainOrder,
     /// Lanes whose next event waits for room in a mailbox that blocks.
@@ -72,6 +75,8 @@ impl Worker {
             index,
             reader: Reader::new(Arc::clone(&engine.lanes), index),
             order: DrainOrder::new(engine.critical_burst_max),
+            exchange: Arc::clone(&engine.tables[index]),
+            recorder: Arc::clone(&engine.recorders[index]),
             engine,
             table,
             owner: Owner::new(),
@@ -96,10 +101,8 @@ impl Worker {
 
     /// Takes a newer table over. The first one brings the first subscription: from then on this worker's cursors gate.
     pub(crate) fn adopt(&mut self) {
-        if self.engine.tables[self.index].is_stale(&self.table) {
-            self.reader.activate();
-            self.engine.tables[self.index].adopt(&mut self.table);
-        }
+        self.reader.activate();
+        self.exchange.adopt(&mut self.table);
     }
 
     /// One duty cycle: at most `turn_max` events.
@@ -107,7 +110,9 @@ impl Worker {
     /// # Cost
     /// No lock, no allocation. Cursors are published once, at the end.
     pub(crate) fn turn(&mut self) -> Turn {
-        self.adopt();
+        if self.exchange.is_stale(&self.table) {
+            self.adopt();
+        }
         let phase = self.engine.phase();
         if phase >= Phase::Halting {
             return Turn::Finished;
@@ -132,7 +137,7 @@ impl Worker {
             passed += served as usize;
             // A newer table is taken over between two events, and a long turn is cut short. A handler may also have held
             // the worker past the end of the bus: that is told the same way, and nothing more is called then.
-            if self.stopwatch.turn_ns() > TURN_NS || self.engine.tables[self.index].is_stale(&self.table) {
+            if self.stopwatch.is_turn_long() || self.exchange.is_stale(&self.table) {
                 break;
             }
         }
@@ -165,19 +170,12 @@ impl Worker {
     /// Lanes with a committed event that may be passed, one bit each.
     #[inline(always)]
     fn ready(&self) -> u8 {
-        if !self.reader.is_active() {
-            return 0;
-        }
-        let mut ready = 0;
-        for lane in 0..LANES {
-            ready |= u8::from(self.reader.is_ready(lane)) << lane;
-        }
-        ready & !self.suspended
+        self.reader.ready() & !self.suspended
     }
 
     /// Whether a turn would find something. Asked once more before sleeping.
     pub(crate) fn has_work(&mut self) -> bool {
-        if self.engine.tables[self.index].is_stale(&self.table) {
+        if self.exchange.is_stale(&self.table) {
             return true;
         }
         match self.engine.phase() {
@@ -199,9 +197,9 @@ impl Worker {
         let Some(slot) = self.reader.peek(lane) else { return false };
         let header = Header::of_words(slot.head);
         let Some(rest) = slot.rest() else { return true };
-        let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
+        let Some(route) = self.table.get().route(header.type_id) else { return true };
         let meta = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory);
-        meta.is_ok_and(|meta| has_room(targets, lane, &meta, &mut self.owner))
+        meta.is_ok_and(|meta| has_room(route.targets(), lane, &meta, &mut self.owner))
     }
 
     fn has_read_all(&self) -> bool {
@@ -214,31 +212,39 @@ impl Worker {
         let lane = serve.lane;
         let Some(slot) = self.reader.peek(lane) else { return Ok(0) };
         let type_id = Header::of_words(slot.head).type_id;
-        let engine = &*self.engine;
-        if self.table.get().targets(type_id).is_none() && engine.tables[self.index].is_stale(&self.table) {
+        if !self.table.get().knows(type_id) && self.exchange.is_stale(&self.table) {
             // The type is younger than the table; whoever made it offered a table that knows it first.
-            engine.tables[self.index].adopt(&mut self.table);
+            self.exchange.adopt(&mut self.table);
         }
+        let Some(route) = self.table.get().route(type_id) else {
+            self.reader.advance(lane);
+            return Ok(1);
+        };
         // One inline subscription is the most common case.
-        if let Some([only]) = self.table.get().targets(type_id)
+        if let [only] = route.targets()
+            && route.is_plain(lane, self.reader.sequence(lane))
             && let Sink::Inline(handler) = &only.sink
-            && type_id != 0
-            && only.is_plain(lane, self.reader.sequence(lane))
-            && !engine.debug
+            && !self.engine.debug
             && let Some(handler) = handler.get_mut(&mut self.owner).and_then(Kept::get_mut)
         {
-            let plan = RunPlan {
-                max: serve.max,
+            let run = Run {
+                reader: &mut self.reader,
+                lane,
+                urgent: serve.urgent,
                 type_id,
+                max: serve.max,
+                served: 0,
                 subscription: only,
-                directory: &engine.directory,
-                stages: &engine.recorders[self.index].lanes[lane],
-                interrupt: engine.tables[self.index].watch(&self.table),
-                slow_ns: engine.slow_handler_ns,
-                turn_ns: TURN_NS,
-                scene: Scene { subscription: only.id, cancelled: self.closing },
+                directory: &self.engine.directory,
+                interrupt: self.exchange.watch(&self.table),
+                stages: &self.recorder.lanes[lane],
+                stopwatch: &mut self.stopwatch,
+                slow_ns: self.engine.slow_handler_ns,
+                closing: self.closing,
+                measured: false,
+                elapsed: None,
             };
-            let served = run(engine, plan, self.reader.lane(lane, serve.urgent), &mut self.stopwatch, handler);
+            let served = finish(&self.engine, run, handler);
             if served > 0 {
                 return Ok(served);
             }
@@ -249,22 +255,19 @@ impl Worker {
     }
 
     /// Brings the next event of `lane` to all its subscriptions, whatever they are.
+    #[inline(never)]
     fn pass(&mut self, lane: usize) -> Result<(), NoRoom> {
         let sequence = self.reader.sequence(lane);
         let Some(slot) = self.reader.peek(lane) else { return Ok(()) };
         let header = Header::of_words(slot.head);
-        let Some(rest) = slot.rest() else { return Ok(()) };
+        let (Some(route), Some(rest)) = (self.table.get().route(header.type_id), slot.rest()) else { return Ok(()) };
         let engine = &*self.engine;
-        let recorder = &engine.recorders[self.index];
-        let targets = self.table.get().targets(header.type_id).unwrap_or(&[]);
-        if targets.is_empty() {
-            return Ok(());
-        }
         let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
-        if !has_room(targets, lane, &meta, &mut self.owner) {
+        let plain = route.is_plain(lane, sequence) && header.deadline == 0;
+        if !plain && !has_room(route.targets(), lane, &meta, &mut self.owner) {
             return Err(NoRoom);
         }
-        let stages = &recorder.lanes[lane];
+        let stages = &self.recorder.lanes[lane];
         let measured = header.has(FLAG_MEASURED);
         if measured {
             self.stopwatch.begin(&engine.directory.clock, stages, header);
@@ -272,7 +275,7 @@ impl Worker {
             self.stopwatch.skip();
         }
         if header.type_id == 0 {
-            recorder.matched_by_name.add(1);
+            self.recorder.matched_by_name.add(1);
         }
         let mut call = Call {
             engine,
@@ -282,13 +285,20 @@ impl Worker {
             header,
             meta,
             slot,
+            plain,
             closing: self.closing,
             measured,
             stopwatch: &mut self.stopwatch,
             called: false,
         };
-        for subscription in targets {
-            call.deliver(subscription, &mut self.owner);
+        let mut targets = route.targets().iter();
+        while !targets.as_slice().is_empty() {
+            // One net for as many handlers as do not panic; whose panic it was, the targets left tell.
+            let left = targets.as_slice();
+            let ended = contained(|| call.deliver(&mut targets, &mut self.owner));
+            if !matches!(ended, Some(None)) {
+                call.book(&left[left.len() - targets.len() - 1], ended.flatten());
+            }
         }
         if !call.called {
             // Mailboxes took time that is no handler's.
@@ -331,7 +341,8 @@ impl Worker {
             return due;
         }
         for lane in 0..LANES {
-            let waits = self.suspended & (1 << lane) == 0 && self.reader.lag(lane) > 0 && !self.reader.is_ready(lane);
+            let waits =
+                self.suspended & (1 << lane) == 0 && self.reader.lag(lane) > 0 && !self.reader.has_any(1 << lane);
             if !waits {
                 continue;
             }
@@ -365,7 +376,8 @@ impl Worker {
     fn announce_starved(&mut self, lane: usize) {
         let Some(slot) = self.reader.peek(lane) else { return };
         let type_id = Header::of_words(slot.head).type_id;
-        for subscription in self.table.get().targets(type_id).unwrap_or(&[]) {
+        let Some(route) = self.table.get().route(type_id) else { return };
+        for subscription in route.targets() {
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                 mailbox.starve();
             }
@@ -431,33 +443,30 @@ fn publish_due(engine: &Engine, claimant: &mut Claimant, event: &mut Scheduled) 
 }
 
 /// Lets an inline handler run, and books what came of it. Returns how many events it had.
-fn run(
-    engine: &Engine,
-    plan: RunPlan<'_>,
-    reader: LaneReader<'_>,
-    stopwatch: &mut Stopwatch,
-    handler: &mut dyn Dispatch,
-) -> u32 {
-    let subscription = plan.subscription;
-    let mut run = Run::new(plan, reader, stopwatch);
+#[inline(always)]
+fn finish(engine: &Engine, mut run: Run<'_>, handler: &mut dyn Dispatch) -> u32 {
     let ended = contained(|| handler.run(&mut run));
-    let served = run.served();
-    subscription.counts.matched.add(u64::from(served));
-    subscription.counts.delivered.add(u64::from(served));
-    let in_hand = match ended {
-        Some(None) => return served,
-        Some(Some(result)) => Some(result),
-        None => None,
-    };
-    let (elapsed, lag) = run.stop();
-    let Some(meta) = run.in_hand() else { return served };
+    let counts = &run.subscription.counts;
+    counts.matched.add(u64::from(run.served));
+    counts.delivered.add(u64::from(run.served));
+    if !matches!(ended, Some(None)) {
+        settle(engine, &mut run, ended.flatten());
+    }
+    run.served
+}
+
+/// Settles the event that ended a run: one that failed, panicked (`None`) or took long.
+#[cold]
+fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, DecodeError>>) {
+    let elapsed = run.stop();
+    let subscription = run.subscription;
+    let Some((meta, lag)) = run.in_hand() else { return };
     subscription.counts.matched.add(1);
-    book(engine, subscription, &meta, in_hand);
-    if let Some(elapsed) = elapsed.filter(|&elapsed| elapsed >= engine.slow_handler_ns) {
+    book(engine, subscription, &meta, result);
+    if let Some(elapsed) = elapsed {
         slow(engine, subscription, &meta, elapsed, lag);
     }
     run.step_over();
-    served + 1
 }
 
 /// Counts what a handler has made of an event, and tells of it when that was no good; `None` is a panic.
@@ -520,6 +529,8 @@ struct Call<'a> {
     header: &'a Header,
     meta: Meta<'a>,
     slot: Slot<'a>,
+    /// All targets are inline and want the event.
+    plain: bool,
     closing: bool,
     /// Its handlers are timed.
     measured: bool,
@@ -529,90 +540,121 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    #[inline(always)]
-    fn deliver(&mut self, subscription: &SubscriptionState, owner: &mut Owner) {
+    /// Brings the event to `targets`, in order. `Some` is what the last one taken made of it, when that was no
+    /// acknowledgement; the others are still to come.
+    fn deliver(
+        &mut self,
+        targets: &mut Iter<'_, Arc<SubscriptionState>>,
+        owner: &mut Owner,
+    ) -> Option<Result<Outcome, DecodeError>> {
+        for subscription in targets {
+            if !self.plain && !self.passes(subscription) {
+                continue;
+            }
+            let counts = &subscription.counts;
+            match &subscription.sink {
+                Sink::Inline(handler) => match subscription.state() {
+                    State::Active => {
+                        let Some(handler) = handler.get_mut(owner).and_then(Kept::get_mut) else { continue };
+                        counts.matched.add(1);
+                        let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
+                        match handler.dispatch(&self.meta, scene) {
+                            Ok(Outcome::Ack) => counts.delivered.add(1),
+                            other => return Some(other),
+                        }
+                        if self.measured {
+                            self.measure(subscription);
+                        }
+                    }
+                    State::Paused => {
+                        counts.matched.add(1);
+                        counts.paused.add(1);
+                    }
+                    State::Closed => {
+                        counts.matched.add(1);
+                        counts.closed.add(1);
+                    }
+                },
+                Sink::Mailbox(mailbox, feeder) => {
+                    counts.matched.add(1);
+                    if mailbox.is_closed() {
+                        counts.closed.add(1);
+                    } else if let Some(feeder) = feeder.get_mut(owner) {
+                        self.put(subscription, mailbox, feeder);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether the event is `subscription`'s business, and not too late. Counts why not.
+    fn passes(&self, subscription: &SubscriptionState) -> bool {
         if !wants(subscription, self.lane, &self.meta) {
-            return;
+            return false;
         }
         let counts = &subscription.counts;
-        if subscription.filter.is_dynamic() {
-            match subscription.filter.refusal(&self.meta) {
-                None => {}
-                Some(refusal) => {
-                    counts.filtered.add(1);
-                    if refusal == Refusal::PredicatePanicked {
-                        panicked(self.engine, subscription, &self.meta);
-                    }
-                    return;
-                }
+        if subscription.filter.is_dynamic()
+            && let Some(refusal) = subscription.filter.refusal(&self.meta)
+        {
+            counts.filtered.add(1);
+            if refusal == Refusal::PredicatePanicked {
+                panicked(self.engine, subscription, &self.meta);
             }
+            return false;
         }
-        counts.matched.add(1);
-        if self.header.deadline != 0 && self.has_expired() {
+        if self.header.deadline != 0 && self.engine.directory.clock.now() > self.header.deadline {
+            counts.matched.add(1);
             counts.expired.add(1);
-            return;
+            return false;
         }
-        match &subscription.sink {
-            Sink::Inline(handler) => match subscription.state() {
-                State::Active => {
-                    if let Some(handler) = handler.get_mut(owner).and_then(Kept::get_mut) {
-                        self.call(subscription, handler);
-                    }
-                }
-                State::Paused => counts.paused.add(1),
-                State::Closed => counts.closed.add(1),
-            },
-            Sink::Mailbox(mailbox, feeder) => {
-                if mailbox.is_closed() {
-                    counts.closed.add(1);
-                    return;
-                }
-                let Some(feeder) = feeder.get_mut(owner) else { return };
-                let bytes = self.header.rest_bytes();
-                let sequence = self.meta.sequence();
-                let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
-                if queued {
-                    subscription.set_overflowing(false);
-                } else if mailbox.overflow() == Overflow::DropOldest {
-                    // Only events that are no more urgent make way.
-                    let victim = (self.lane..LANES).rev().any(|lane| feeder.drop_oldest(lane));
-                    queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
-                    if queued {
-                        self.overflowed(subscription);
-                    }
-                }
-                if queued {
-                    mailbox.notify();
-                    if self.engine.debug {
-                        self.debug(subscription, None);
-                    }
-                } else {
-                    self.overflowed(subscription);
-                }
+        true
+    }
+
+    /// Copies the event into a mailbox, or counts it as overflow.
+    fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, feeder: &mut Feeder) {
+        let bytes = self.header.rest_bytes();
+        let sequence = self.meta.sequence();
+        let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
+        if queued {
+            subscription.set_overflowing(false);
+        } else if mailbox.overflow() == Overflow::DropOldest {
+            // Only events that are no more urgent make way.
+            let victim = (self.lane..LANES).rev().any(|lane| feeder.drop_oldest(lane));
+            queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
+            if queued {
+                self.overflowed(subscription);
             }
         }
+        if queued {
+            mailbox.notify();
+            if self.engine.debug {
+                self.debug(subscription, None);
+            }
+        } else {
+            self.overflowed(subscription);
+        }
     }
 
+    /// Books what a handler has made of the event; `None` is a panic.
     #[cold]
-    fn has_expired(&self) -> bool {
-        self.engine.directory.clock.now() > self.header.deadline
-    }
-
-    #[inline(always)]
-    fn call(&mut self, subscription: &SubscriptionState, handler: &mut dyn Dispatch) {
-        let scene = Scene { subscription: subscription.id, cancelled: self.closing };
-        let result = contained(|| handler.dispatch(&self.meta, scene));
+    fn book(&mut self, subscription: &SubscriptionState, result: Option<Result<Outcome, DecodeError>>) {
         book(self.engine, subscription, &self.meta, result);
         if self.measured {
-            let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages, self.header);
-            subscription.delivered_at(now);
-            self.called = true;
-            if elapsed >= self.engine.slow_handler_ns {
-                slow(self.engine, subscription, &self.meta, elapsed, self.lag.lag(self.lane));
-            }
-            if self.engine.debug {
-                self.debug(subscription, Some(elapsed));
-            }
+            self.measure(subscription);
+        }
+    }
+
+    /// Books the time of a handler call that has ended.
+    fn measure(&mut self, subscription: &SubscriptionState) {
+        let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages, self.header);
+        subscription.delivered_at(now);
+        self.called = true;
+        if elapsed >= self.engine.slow_handler_ns {
+            slow(self.engine, subscription, &self.meta, elapsed, self.lag.lag(self.lane));
+        }
+        if self.engine.debug {
+            self.debug(subscription, Some(elapsed));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use crate::delivery::{Notice, Observer, SubscriptionState};
+use crate::delivery::{Notice, Observer, Route};
 use crate::event::Directory;
 use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
@@ -43,7 +43,7 @@ pub(crate) enum Phase {
 }
 
 /// A worker's routing table.
-pub(crate) type WorkerTable = Table<Arc<SubscriptionState>>;
+pub(crate) type WorkerTable = Table<Route>;
 
 /// Counts of one publisher slot, written by the one publisher that holds it.
 #[derive(Debug, Default)]
@@ -88,9 +88,9 @@ pub(crate) struct Engine {
     pub(crate) schedule: Schedule,
     pub(crate) directory: Arc<Directory>,
     pub(crate) barrier: Barrier,
-    pub(crate) tables: Box<[Snapshot<WorkerTable>]>,
+    pub(crate) tables: Box<[Arc<Snapshot<WorkerTable>>]>,
     /// One a worker.
-    pub(crate) recorders: Box<[Recorder]>,
+    pub(crate) recorders: Box<[Arc<Recorder>]>,
     /// One a publisher, and a last one for the timers.
     pub(crate) publishers: Box<[CachePadded<PublisherSlot>]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
@@ -143,7 +143,7 @@ impl Engine {
         let raised = self.phase.0.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32;
         if phase >= Phase::Halting {
             // A worker amid its events looks for a newer table only; it finds the phase as well.
-            self.tables.iter().for_each(Snapshot::nudge);
+            self.tables.iter().for_each(|table| table.nudge());
         }
         raised
     }
