@@ -12,14 +12,15 @@ use rkyv::{Archive, Serialize};
 
 /// Events of a round: fewer than a worker passes in one turn (100), and as many as share a stamp where one in 64 has one.
 const EVENTS: u64 = 64;
-/// Rounds that are counted: whatever happens now and then happens in them as often as it should.
+/// Rounds that are counted: what a turn or 64 stamps bring once has its share. What happens once a lap of a lane, such as a
+/// look at the gate, is too rare to matter.
 const ROUNDS: u64 = 64;
 /// Rounds before the count begins: topics are cached, tables taken over, every kind of memory used once.
 const WARM_UP: u64 = 4;
 const BATCH: u64 = 16;
 const DYNAMIC: &str = "orders.placed";
-/// 64 bytes.
 const JSON: &str = r#"{"id":1234567,"customer":"ada","cents":1999,"currency":"EUR"   }"#;
+const _: () = assert!(JSON.len() == 64);
 
 /// Something to count.
 #[derive(Debug)]
