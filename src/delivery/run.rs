@@ -91,9 +91,7 @@ impl<'a> Run<'a> {
 
     /// Books the time of the event in hand. False when it was long, or the turn is.
     fn measure(&mut self) -> bool {
-        let Some(slot) = self.reader.peek(self.lane) else { return false };
-        let header = Header::of_words(slot.head);
-        let (now, elapsed) = self.stopwatch.end(&self.directory.clock, self.stages, header);
+        let (now, elapsed) = self.stopwatch.end(&self.directory.clock, self.stages);
         self.subscription.delivered_at(now);
         self.measured = false;
         self.elapsed = Some(elapsed);

@@ -15,6 +15,8 @@ const TURN_NS: u64 = 1_000_000;
 pub(crate) struct Stopwatch {
     /// End of what came just before; 0 = not known.
     begun: u64,
+    /// When the event in hand was published; 0 = its time is not this bus's.
+    published: u64,
     /// The first end known since the turn began; 0 = none.
     turn: u64,
     samples: u32,
@@ -39,8 +41,9 @@ impl Stopwatch {
         if self.begun == 0 {
             self.begun = clock.now();
         }
-        if header.has(FLAG_STAMPED) {
-            stages.queue.record(self.begun.saturating_sub(header.time));
+        self.published = if header.has(FLAG_STAMPED) { header.time } else { 0 };
+        if self.published != 0 {
+            stages.queue.record(self.begun.saturating_sub(self.published));
         }
         self.samples = self.samples.wrapping_add(1);
         if self.samples.is_multiple_of(ROUTE_SAMPLE) {
@@ -51,12 +54,12 @@ impl Stopwatch {
     }
 
     /// Its handler has returned: when, and how long that took.
-    pub(crate) fn end(&mut self, clock: &Clock, stages: &Stages, header: &Header) -> (u64, u64) {
+    pub(crate) fn end(&mut self, clock: &Clock, stages: &Stages) -> (u64, u64) {
         let now = clock.now();
         let elapsed = now.saturating_sub(self.begun);
         stages.handler.record(elapsed);
-        if header.has(FLAG_STAMPED) {
-            stages.total.record(now.saturating_sub(header.time));
+        if self.published != 0 {
+            stages.total.record(now.saturating_sub(self.published));
         }
         if self.turn == 0 {
             self.turn = now;

@@ -174,11 +174,8 @@ impl Reader {
         if !self.active {
             return 0;
         }
-        let mut ready = 0;
-        for (lane, cursor) in self.cursors.iter().enumerate() {
-            ready |= u8::from(cursor.is_ready(&self.lanes)) << lane;
-        }
-        ready
+        let [zero, one, two, three] = self.cursors.map(|cursor| u8::from(cursor.is_ready(&self.lanes)));
+        zero | one << 1 | two << 2 | three << 3
     }
 
     /// Whether one of `lanes`, a bit each, has a committed event. One load for each of them.

@@ -647,7 +647,7 @@ impl Call<'_> {
 
     /// Books the time of a handler call that has ended.
     fn measure(&mut self, subscription: &SubscriptionState) {
-        let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages, self.header);
+        let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages);
         subscription.delivered_at(now);
         self.called = true;
         if elapsed >= self.engine.slow_handler_ns {
