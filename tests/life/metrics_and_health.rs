@@ -192,11 +192,22 @@ fn memory_is_reserved_at_build_and_grows_with_mailboxes_only() {
     let inline = bus.subscribe("a").handle(|_, _| {}).unwrap();
     publish(&simulation, Priority::Normal, 1_000);
     simulation.run();
-    assert_eq!(reserved(), built);
+    let names = reserved() - built;
+    assert!(names < 32 << 10, "a topic, a source and a subscription take {names} bytes");
+    publish(&simulation, Priority::Normal, 1_000);
+    simulation.run();
+    assert_eq!(reserved(), built + names);
+    let before = bus.memory();
     let mailbox = bus.subscribe("a").capacity(1_024).mailbox().unwrap();
-    let with_mailbox = reserved();
-    assert!((1_024 * 200..1_024 * 400).contains(&(with_mailbox - built)), "{}", with_mailbox - built);
-    drop((inline, mailbox));
-    assert_eq!(reserved(), built);
+    let mailboxes = bus.memory().mailboxes_bytes;
+    // Cells of 256 bytes, five indices of four bytes each, and four histograms of 36 KiB.
+    let exact = 1_024 * (256 + 5 * 4) + 4 * 36_864;
+    assert!((exact..exact + 8_192).contains(&mailboxes), "{mailboxes}, not {exact}");
+    assert_eq!(before.mailboxes_bytes, 0);
+    assert_eq!(bus.metrics().memory_reserved_bytes, bus.memory().reserved_bytes());
+    drop(mailbox);
+    assert_eq!(bus.memory(), before);
+    drop(inline);
+    assert!((built..built + names).contains(&reserved()));
     assert_balanced(bus);
 }
