@@ -211,3 +211,27 @@ fn memory_is_reserved_at_build_and_grows_with_mailboxes_only() {
     assert!((built..built + names).contains(&reserved()));
     assert_balanced(bus);
 }
+
+#[test]
+fn latencies_of_a_mailbox_outlive_it() {
+    let simulation = simulate(Bus::builder().workers(1));
+    let bus = simulation.bus();
+    let total = || bus.metrics().delivery_latency.total;
+    let mut expected = 0;
+    for (round, priority) in [Priority::High, Priority::Normal, Priority::High].into_iter().enumerate() {
+        let mut mailbox = bus.subscribe("a").mailbox().unwrap();
+        publish(&simulation, priority, 10);
+        simulation.run();
+        simulation.advance(Duration::from_millis(1 + round as u64));
+        while mailbox.try_recv().is_ok() {}
+        expected += 10;
+        let before = (total(), bus.latency_histogram(priority));
+        assert_eq!((before.0.count, before.0.max_ns), (expected, (1 + round as u64) * 1_000_000));
+        drop(mailbox);
+        assert_eq!((total(), bus.latency_histogram(priority)), before, "nothing is lost or counted twice");
+    }
+    let lanes = bus.metrics().lanes;
+    let counts = lanes.iter().map(|lane| (lane.priority, lane.latency.total.count));
+    assert!(counts.eq([(Priority::Critical, 0), (Priority::High, 20), (Priority::Normal, 10), (Priority::Low, 0)]));
+    assert_balanced(bus);
+}
