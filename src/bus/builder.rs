@@ -253,7 +253,7 @@ impl BusBuilder {
     /// `numactl --cpunodebind`. Elsewhere than on Linux, memory that the allocator had in use before stays where it is.
     ///
     /// # Cost
-    /// About a quarter of a millisecond a MiB during `build`, and all of [`Memory`](crate::Memory) but routing and
+    /// Some tenths of a millisecond a MiB during `build`, and all of [`Memory`](crate::Memory) but routing and
     /// schedule is resident from the start: 35 MB by default.
     pub fn prefault(mut self, wanted: bool) -> Self {
         self.prefault = wanted;

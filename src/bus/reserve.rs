@@ -108,3 +108,27 @@ impl Reserved {
         on_worker_cores(shares.map(|share| move || touch(share)).collect(), is_pinned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_planned_is_what_is_reserved() {
+        let layout = LanesLayout { slots: 1_024, slot_bytes: 256, limit: 900, workers: 3, first: 0, pages: Pages::Any };
+        let blocks = [PoolClass { block_bytes: 100, blocks: 5_000 }, PoolClass { block_bytes: 70_000, blocks: 9 }];
+        for scheduled_max in [0, 1_000] {
+            let plan = Plan::new(&layout, &blocks, 5, 100_000, 10, scheduled_max);
+            let reserved = Reserved::new(&layout, &blocks, Pages::Any, 100_000, &plan).expect("there is so much");
+            let rest = plan.unfailing_bytes() - reserved.wants.reserved_bytes();
+            assert!(rest >= Schedule::bytes_for(scheduled_max) && rest < 1 << 20, "{rest}");
+            let found = reserved.lanes.reserved_bytes()
+                + reserved.lanes.pool().reserved_bytes()
+                + histograms_bytes(reserved.recorders.len())
+                + reserved.wants.reserved_bytes()
+                + rest;
+            let planned = plan.bytes() as usize;
+            assert!(planned <= found && found - planned < 3 * 4_096 + 64, "{planned} planned, {found} reserved");
+        }
+    }
+}

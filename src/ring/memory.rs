@@ -162,7 +162,7 @@ impl Piece<'_> {
     /// Makes all pages resident, near the core that the calling thread is on.
     ///
     /// # Cost
-    /// A page fault each, about a quarter of a millisecond a MiB.
+    /// A page fault each: some tenths of a millisecond a MiB.
     pub fn touch(&mut self) {
         // Written without a look: a page that is read first is touched twice, and a huge one is split by it.
         for page in self.0.chunks_mut(PAGE_BYTES) {
