@@ -1,12 +1,14 @@
-//! How many allocations does an event cost in steady state, by each way of delivery? The promise is none.
+//! How many allocations does an event cost in steady state, by each way of delivery? The promise is none. And what does
+//! it cost to build a bus: time, and memory reserved?
 
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use ringmain::{Bus, EventId, IdleStrategy, Payload, Priority, Topic};
+use ringmain::{Bus, BusBuilder, EventId, IdleStrategy, Payload, Priority, Topic};
 use support::{Count, LARGE, SMALL, Setup, Words};
 
 /// Bursts before the count begins: caches fill, every slot and block is used once.
@@ -57,6 +59,9 @@ static ALLOCATOR: Counting = Counting;
 
 fn main() {
     support::announce(&[Setup::ONE_TO_ONE]);
+    construction("default", Bus::builder);
+    construction("default, prefaulted", || Bus::builder().prefault(true));
+    construction("default, prefaulted in huge pages", || Bus::builder().prefault(true).huge_pages(true));
     inline("typed, 64 B in the slot", Setup::ONE_TO_ONE.idle(), SMALL);
     inline("typed, 1 KiB in a block", Setup::ONE_TO_ONE.idle(), LARGE);
     inline("typed, the worker parks", IdleStrategy::Park, SMALL);
@@ -65,6 +70,24 @@ fn main() {
     mailbox();
     handler_thread();
     batch();
+}
+
+/// Prints how long `build` takes, threads included, and what the bus reserves. The first build of a process also
+/// calibrates its clock.
+fn construction(name: &str, builder: impl Fn() -> BusBuilder) {
+    let mut times = Vec::new();
+    let mut memory = String::new();
+    for _ in 0..21 {
+        let begun = Instant::now();
+        let bus = builder().build().expect("the settings are valid");
+        times.push(begun.elapsed());
+        memory = bus.memory().to_string();
+        support::finish(&bus);
+    }
+    let first = times[0];
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("allocation/construction, {name}: first {first:?}, median {median:?}, longest {longest:?}; {memory}");
 }
 
 fn bus(idle: IdleStrategy) -> Bus {

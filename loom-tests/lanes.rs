@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringmain::internals::ring::{Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pool, PoolClass, Reader, Rest};
+use ringmain::internals::ring::{Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pages, Pool, PoolClass, Reader, Rest};
 
 /// The lane that models use. They take the second one, so that a mixed-up lane number shows.
 pub const LANE: usize = 1;
@@ -13,14 +13,14 @@ const SLOT_BYTES: usize = 128;
 
 /// Lanes of `slots` that refuse at `limit`, for `workers`, with their first event at `first`.
 pub fn lanes(slots: usize, limit: u64, workers: usize, first: u64, pool: &Arc<Pool>) -> Arc<Lanes> {
-    let layout = LanesLayout { slots, slot_bytes: SLOT_BYTES, limit, workers, first };
-    Arc::new(Lanes::new(layout, Arc::clone(pool)))
+    let layout = LanesLayout { slots, slot_bytes: SLOT_BYTES, limit, workers, first, pages: Pages::Any };
+    Arc::new(Lanes::new(layout, Arc::clone(pool)).expect("a few slots fit"))
 }
 
 /// A pool of `blocks` blocks.
 pub fn pool(blocks: usize) -> Arc<Pool> {
     let classes = [PoolClass { block_bytes: 64, blocks }];
-    Arc::new(Pool::new(if blocks == 0 { &[] } else { &classes }))
+    Arc::new(Pool::new(if blocks == 0 { &[] } else { &classes }, Pages::Any).expect("a few blocks fit"))
 }
 
 /// The reader of `worker`, active.

@@ -75,7 +75,7 @@ pub use bus::Json;
 pub use bus::Protobuf;
 pub use bus::{
     Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, EventBusConfig, EventSerializer, Explanation, FlushError,
-    FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Metrics, Outgoing, PublishError, Publisher, Refused,
+    FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, PublishError, Publisher, Refused,
     SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict,
     create_event_bus, create_event_bus_with_config,
 };
@@ -89,6 +89,7 @@ pub use event::{
     ParseEventIdError, ParsePriorityError, Payload, Priority, ServiceTarget, Topic, TopicError, TypeConflict,
 };
 pub use metrics::LatencySummary;
+pub use ring::HugePages;
 pub use routing::{Filter, Pattern, PatternError};
 pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 

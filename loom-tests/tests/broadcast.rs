@@ -224,7 +224,7 @@ fn a_publisher_that_sees_a_want_is_read() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 20 };
     model("broadcast::wants", bounds, &[None, Some(7)], |threads| {
         let lanes = lanes(1, 1, 1, 0, &pool(0));
-        let wants = Arc::new(Wants::new(TYPE as usize));
+        let wants = Arc::new(Wants::new(TYPE as usize).expect("a few words fit"));
         // Stands for the worker's table: its acknowledgement tells the control plane that the worker is active.
         let (tables, mut table) = Snapshot::new(());
         let tables = Arc::new(tables);

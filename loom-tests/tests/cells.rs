@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom_tests::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, reader};
 use loom_tests::{Bounds, Join, model};
-use ringmain::internals::ring::{Cells, Claimant, Feeder, Frame, Lanes, Pool, Reader, Rest, Taken};
+use ringmain::internals::ring::{Cells, Claimant, Feeder, Frame, Lanes, Pages, Pool, Reader, Rest, Taken};
 
 /// A worker that has events in a lane and a mailbox to feed.
 struct Worker {
@@ -21,7 +21,7 @@ fn worker(events: u8, cells: usize, first: u64) -> (Worker, Arc<Cells>, Arc<Lane
     for number in 1..=events {
         claimant.push(LANE, Event::new(number).inline()).expect("the lane is empty");
     }
-    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), first, pool);
+    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), first, pool, Pages::Any).expect("a few cells fit");
     (Worker { reader, feeder }, cells, lanes)
 }
 
@@ -166,7 +166,7 @@ fn a_block_in_a_cell_is_freed_after_its_lane_and_its_cell() {
         let lanes = lanes(1, 1, 1, 0, &pool);
         let reader = reader(&lanes, 0);
         publish_in_block(&lanes, &pool);
-        let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool));
+        let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("a cell fits");
         let mut worker = Worker { reader, feeder };
         let feeding = threads.spawn(move || {
             assert!(worker.feed());
@@ -197,7 +197,7 @@ fn a_dropped_mailbox_gives_the_blocks_of_queued_cells_back() {
         let lanes = lanes(1, 1, 1, 0, &pool);
         let reader = reader(&lanes, 0);
         publish_in_block(&lanes, &pool);
-        let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool));
+        let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("a cell fits");
         let mut worker = Worker { reader, feeder };
         let feeding = threads.spawn(move || {
             assert!(worker.feed());

@@ -9,8 +9,8 @@ use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
 use crate::delivery::{Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState};
-use crate::metrics::RateWindow;
-use crate::ring::{LANES, WORKERS_MAX};
+use crate::metrics::{HistogramCells, RateWindow};
+use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::PatternTrie;
 use crate::sync::contain::contained;
 use crate::sync::owned::OwnerId;
@@ -35,6 +35,10 @@ pub(crate) struct Settings {
     pub(crate) first_sequence: u64,
     pub(crate) critical_burst_max: u32,
     pub(crate) exclusive: bool,
+    pub(crate) types_max: usize,
+    pub(crate) sources_max: usize,
+    /// What mailboxes are made of.
+    pub(crate) pages: Pages,
 }
 
 /// Who turns the workers.
@@ -73,6 +77,10 @@ pub(crate) struct Control {
     /// The books of subscriptions that are gone.
     pub(super) ended: SubscriptionLedger,
     pub(super) ended_unbalanced: u64,
+    /// Latencies of mailboxes that are gone, a lane. Written under the control plane's lock only.
+    ended_latency: [HistogramCells; LANES],
+    /// Some mailbox is gone.
+    has_ended_latency: bool,
     /// Topics beyond `types_max` have been met, and id 0 leads to every subscription.
     overflowing: bool,
     /// One bit a free publisher place.
@@ -92,7 +100,7 @@ pub(crate) struct WorkerStuck {
 }
 
 impl Control {
-    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize) -> Self {
+    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_latency: [HistogramCells; LANES]) -> Self {
         let workers = owners.len();
         Self {
             subscriptions: BTreeMap::new(),
@@ -106,6 +114,8 @@ impl Control {
             ending: Vec::new(),
             ended: SubscriptionLedger::default(),
             ended_unbalanced: 0,
+            ended_latency,
+            has_ended_latency: false,
             overflowing: false,
             publishers_made: 0,
             free_publishers: u64::MAX >> (64 - publishers),
@@ -127,6 +137,16 @@ impl Control {
 
     pub(super) fn ending(&self) -> impl Iterator<Item = &Arc<SubscriptionState>> {
         self.ending.iter().map(|(subscription, _)| subscription)
+    }
+
+    /// Latencies of mailboxes that are gone, a lane, as they stand now; `None` while there are none.
+    pub(super) fn ended_latency(&self) -> Option<[HistogramCells; LANES]> {
+        self.has_ended_latency.then(|| std::array::from_fn(|lane| self.ended_latency[lane].copy()))
+    }
+
+    /// The routes of a type, those workers' that have one.
+    pub(super) fn routes(&self, type_id: u32) -> impl Iterator<Item = &Route> {
+        self.tables.iter().filter_map(move |table| table.route(type_id))
     }
 
     /// The worker with the fewest subscriptions.
@@ -400,6 +420,12 @@ impl Shared {
                 if released && settled {
                     let ledger = subscription.ledger();
                     control.ended += ledger;
+                    if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                        control.has_ended_latency = true;
+                        for lane in 0..LANES {
+                            control.ended_latency[lane].absorb(mailbox.latency(lane));
+                        }
+                    }
                     control.ended_unbalanced += u64::from(!ledger.is_balanced());
                     gone.push(subscription);
                 } else {

@@ -6,13 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod build_error;
 mod builder;
 mod codec;
 mod config;
 mod control;
 mod explain;
+mod memory;
 mod publisher;
 mod report;
+mod reserve;
 mod shutdown;
 mod subscribe;
 
@@ -22,7 +25,8 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 
 pub use batch::Batch;
-pub use builder::{BuildError, BuildFault, BusBuilder};
+pub use build_error::{BuildError, BuildFault};
+pub use builder::BusBuilder;
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "protobuf")]
@@ -30,6 +34,7 @@ pub use codec::Protobuf;
 pub use codec::{EventSerializer, SerializeError};
 pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config};
 pub use explain::{Explanation, Verdict};
+pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use shutdown::{BusState, FlushError, ShutdownReport};

@@ -103,7 +103,7 @@ pub struct Metrics {
     pub max_queue_size: u64,
     /// Each lane, most urgent first.
     pub lanes: Vec<LaneMetrics>,
-    /// Latencies over all lanes and workers.
+    /// Latencies over all lanes, workers and mailboxes, those that are gone among them.
     pub delivery_latency: StageLatency,
     /// Latencies of each worker's inline handlers, over all lanes.
     pub workers: Vec<StageLatency>,
@@ -113,7 +113,7 @@ pub struct Metrics {
     pub consumers_gone: u64,
     /// Events of topics beyond `types_max`, matched by name.
     pub matched_by_name: u64,
-    /// Bytes reserved for lanes, blocks, mailboxes and histograms; touched on first use.
+    /// Bytes reserved, over all parts of [`Bus::memory`]; most become resident when they are first written.
     pub memory_reserved_bytes: usize,
     /// Free blocks of the pool.
     pub free_blocks: usize,
@@ -158,10 +158,14 @@ impl Bus {
         for recorder in &shared.engine.recorders {
             recorder.lanes[lane].total.merge_into(&mut merged);
         }
-        for subscription in shared.control().subscriptions() {
+        let control = shared.control();
+        for subscription in control.subscriptions().chain(control.ending()) {
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                 mailbox.latency(lane).merge_into(&mut merged);
             }
+        }
+        if let Some(ended) = control.ended_latency() {
+            ended[lane].merge_into(&mut merged);
         }
         merged
     }
@@ -216,12 +220,16 @@ impl Shared {
             control.lane_rates[lane].sample(now, total);
             control.lane_rates[lane].per_second_now(now)
         });
+        // Together with the list of those that are not gone: no mailbox counts twice, and none goes missing.
+        let ended = control.ended_latency();
+        let memory = self.memory(&control);
         drop(control);
         let in_mailboxes = |lane: usize| {
-            mailboxes.iter().filter_map(move |subscription| match &subscription.sink {
+            let alive = mailboxes.iter().filter_map(move |subscription| match &subscription.sink {
                 Sink::Mailbox(mailbox, _) => Some(mailbox.latency(lane)),
                 Sink::Inline(_) => None,
-            })
+            });
+            alive.chain(ended.as_ref().map(|ended| &ended[lane]))
         };
         let workers_at = |lane: usize| engine.recorders.iter().map(move |recorder| &recorder.lanes[lane]);
         let order = crate::ring::DrainOrder::new(self.settings.critical_burst_max);
@@ -244,14 +252,6 @@ impl Shared {
         let books = &ledger.subscriptions;
         let (delivered, lost) = (books.delivered, books.failed + books.dropped.total());
         let ended = (delivered + lost).max(1) as f64;
-        let mailbox_bytes: usize = mailboxes
-            .iter()
-            .map(|subscription| match &subscription.sink {
-                Sink::Mailbox(mailbox, _) => mailbox.reserved_bytes(),
-                Sink::Inline(_) => 0,
-            })
-            .sum();
-        let recorder_bytes: usize = engine.recorders.iter().map(|recorder| recorder.reserved_bytes()).sum();
         Metrics {
             messages_published: ledger.accepted,
             messages_delivered: delivered,
@@ -279,10 +279,7 @@ impl Shared {
             subscriptions,
             consumers_gone: engine.consumers_gone.get(),
             matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),
-            memory_reserved_bytes: engine.lanes.reserved_bytes()
-                + engine.pool.reserved_bytes()
-                + mailbox_bytes
-                + recorder_bytes,
+            memory_reserved_bytes: memory.reserved_bytes(),
             free_blocks: engine.pool.free_blocks(),
             ledger,
         }

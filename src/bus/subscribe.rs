@@ -4,12 +4,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
+use crate::clock::Clock;
 use crate::delivery::{
     Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
     Outcome, Overflow, Scene, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
-use crate::event::{Event, EventId, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
-use crate::ring::{Cells, DrainOrder};
+use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
+use crate::metrics::HistogramCells;
+use crate::ring::{Cells, DrainOrder, Feeder, LANES};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
@@ -48,6 +50,20 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// The system has no memory for such a mailbox.
+    Memory {
+        /// Events it was to hold, rounded up.
+        capacity: usize,
+        /// Bytes it would take.
+        bytes: u64,
+    },
+    /// A filter names a source that no publisher can have.
+    SourceTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The bus is shutting down or has stopped.
     ShuttingDown,
     /// No subscription has this id.
@@ -69,6 +85,13 @@ impl fmt::Display for SubscribeError {
             Self::NoWorker { worker, workers } => write!(f, "no worker {worker}; the bus has {workers}, from 0"),
             Self::Capacity { capacity, max } => {
                 write!(f, "a mailbox of {capacity} events; it holds from 1 to {max}")
+            }
+            Self::Memory { capacity, bytes } => write!(
+                f,
+                "a mailbox of {capacity} events takes {bytes} bytes, more than the system gives; lower its capacity, or slot_bytes of the bus"
+            ),
+            Self::SourceTooLong { bytes, max } => {
+                write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")
             }
             Self::ShuttingDown => f.write_str("the bus is shutting down"),
             Self::NotFound(id) => write!(f, "no subscription {id}"),
@@ -145,8 +168,8 @@ impl Bus {
 
     /// All subscriptions, oldest first.
     pub fn subscriptions(&self) -> Vec<SubscriptionRecord> {
-        let directory = &self.shared().engine.directory;
-        self.shared().control().subscriptions().map(|subscription| subscription.record(directory)).collect()
+        let clock = &self.shared().engine.directory.clock;
+        self.shared().control().subscriptions().map(|subscription| subscription.record(clock)).collect()
     }
 
     /// One subscription.
@@ -154,9 +177,9 @@ impl Bus {
     /// # Errors
     /// When there is none of this id.
     pub fn subscription(&self, id: SubscriptionId) -> Result<SubscriptionRecord, SubscribeError> {
-        let directory = &self.shared().engine.directory;
+        let clock = &self.shared().engine.directory.clock;
         let control = self.shared().control();
-        control.find(id).map(|found| found.record(directory)).ok_or(SubscribeError::NotFound(id))
+        control.find(id).map(|found| found.record(clock)).ok_or(SubscribeError::NotFound(id))
     }
 
     /// Ends a subscription. When it returns, no call of its handler can begin any more.
@@ -302,6 +325,11 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::ShuttingDown);
         }
         let (pattern, typed) = self.what.clone().map_err(SubscribeError::Pattern)?;
+        let (bytes, max) =
+            (self.filters.iter().map(Filter::source_bytes_max).max().unwrap_or(0), EventSource::BYTES_MAX);
+        if bytes > max {
+            return Err(SubscribeError::SourceTooLong { bytes, max });
+        }
         let workers = self.shared.engine.workers();
         if let Some(worker) = self.worker.filter(|&worker| worker >= workers) {
             return Err(SubscribeError::NoWorker { worker, workers });
@@ -322,7 +350,7 @@ impl<I: Interest> Subscribe<I> {
         let handler = make(known_as);
         let shared = Arc::clone(&self.shared);
         let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, Kept::new(handler))))?;
-        Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(made) })
+        Ok(Subscription::new(&shared, made))
     }
 
     fn queued(self, handler_id: HandlerId) -> Result<Mailbox<I>, SubscribeError> {
@@ -333,9 +361,9 @@ impl<I: Interest> Subscribe<I> {
         }
         let shared = Arc::clone(&self.shared);
         let engine = &shared.engine;
-        let first = shared.settings.first_sequence;
-        let (feeder, cells) =
-            Cells::new(capacity.next_power_of_two(), engine.lanes.body_bytes(), first, Arc::clone(&engine.pool));
+        let capacity = capacity.next_power_of_two();
+        let (feeder, cells, latency) = reserve(&shared, capacity)
+            .ok_or_else(|| SubscribeError::Memory { capacity, bytes: mailbox_bytes(&shared, capacity) })?;
         let overflow = self.overflow;
         let mut mailbox = None;
         let made = self.add(pattern, handler_id, |owner, worker| {
@@ -347,6 +375,7 @@ impl<I: Interest> Subscribe<I> {
                 Arc::clone(&engine.parker),
                 Arc::clone(&engine.gate),
                 Arc::clone(&engine.directory),
+                latency,
             ));
             mailbox = Some(Arc::clone(&made));
             Sink::Mailbox(made, OwnedCell::new(owner, feeder))
@@ -407,7 +436,7 @@ impl<I: Interest> Subscribe<I> {
         control.handler_threads.retain(|thread| !thread.is_finished());
         control.handler_threads.push(handle);
         drop(control);
-        Ok(Subscription { shared: Arc::downgrade(&shared), state: Some(state) })
+        Ok(Subscription::new(&shared, state))
     }
 }
 
@@ -508,6 +537,20 @@ impl<I: Interest> Subscribe<I> {
     }
 }
 
+/// What a mailbox of `capacity` events reserves.
+fn mailbox_bytes(shared: &Shared, capacity: usize) -> u64 {
+    Cells::bytes_for(capacity, shared.engine.lanes.body_bytes()) + (LANES * HistogramCells::BYTES) as u64
+}
+
+/// The memory of a mailbox. `None` when the system has not so much.
+fn reserve(shared: &Shared, capacity: usize) -> Option<(Feeder, Arc<Cells>, [HistogramCells; LANES])> {
+    let (engine, settings) = (&shared.engine, &shared.settings);
+    let pool = Arc::clone(&engine.pool);
+    let cells = Cells::new(capacity, engine.lanes.body_bytes(), settings.first_sequence, pool, settings.pages);
+    let (feeder, cells) = cells.ok()?;
+    Some((feeder, cells, HistogramCells::try_new_lanes()?))
+}
+
 /// Calls a handler behind a mailbox, contains its panic, and settles the delivery.
 fn settle_by<I: Interest>(
     engine: &Engine,
@@ -574,9 +617,15 @@ pub struct Subscription {
     shared: Weak<Shared>,
     /// Present until it is given up.
     state: Option<Arc<SubscriptionState>>,
+    /// The bus's, which outlives it here.
+    clock: Clock,
 }
 
 impl Subscription {
+    fn new(shared: &Arc<Shared>, state: Arc<SubscriptionState>) -> Self {
+        Self { shared: Arc::downgrade(shared), state: Some(state), clock: shared.engine.directory.clock.clone() }
+    }
+
     fn state(&self) -> &Arc<SubscriptionState> {
         self.state.as_ref().expect("a subscription has its state until it is given up")
     }
@@ -586,13 +635,9 @@ impl Subscription {
         self.state().id
     }
 
-    /// The subscription as it stands. After the bus is gone, times of delivery are not known any more.
+    /// The subscription as it stands; after the bus is gone, as it ended.
     pub fn record(&self) -> SubscriptionRecord {
-        let directory = self.shared.upgrade().map(|shared| Arc::clone(&shared.engine.directory));
-        match directory {
-            Some(directory) => self.state().record(&directory),
-            None => self.state().record(&crate::event::Directory::new(0, 0, crate::clock::Clock::system())),
-        }
+        self.state().record(&self.clock)
     }
 
     /// Keeps the subscription for the life of the bus; it can still be ended by its id.

@@ -75,6 +75,7 @@ impl MailboxShared {
         parker: Arc<Parker>,
         gate: Arc<Gate>,
         directory: Arc<Directory>,
+        latency: [HistogramCells; LANES],
     ) -> Self {
         Self {
             cells,
@@ -94,7 +95,7 @@ impl MailboxShared {
             discarded: SharedCounter::default(),
             abandoned: AtomicBool::new(false),
             last_delivered: AtomicU64::new(0),
-            latency: std::array::from_fn(|_| HistogramCells::new()),
+            latency,
             directory,
         }
     }
@@ -113,8 +114,9 @@ impl MailboxShared {
         self.last_delivered.load(Ordering::Relaxed)
     }
 
+    /// Cells, their queues and the histograms.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        self.cells.reserved_bytes()
+        size_of::<Self>() + self.cells.reserved_bytes() + LANES * HistogramCells::BYTES
     }
 
     fn queued(&self) -> u64 {

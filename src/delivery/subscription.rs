@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::event::{Directory, EventId};
+use crate::clock::Clock;
+use crate::event::EventId;
 use crate::metrics::Counter;
 use crate::ring::{Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
@@ -251,7 +252,7 @@ impl SubscriptionState {
         ledger
     }
 
-    pub(crate) fn record(&self, directory: &Directory) -> SubscriptionRecord {
+    pub(crate) fn record(&self, clock: &Clock) -> SubscriptionRecord {
         let ledger = self.ledger();
         // Relaxed: a figure.
         let last = match &self.sink {
@@ -263,8 +264,8 @@ impl SubscriptionState {
             name: self.name.clone(),
             pattern: self.pattern.as_str().to_owned(),
             handler_id: self.handler_id.clone(),
-            created_at: directory.clock.system_time(self.created),
-            last_delivered: (last != 0).then(|| directory.clock.system_time(last)),
+            created_at: clock.system_time(self.created),
+            last_delivered: (last != 0).then(|| clock.system_time(last)),
             delivery_count: ledger.delivered,
             error_count: ledger.failed,
             is_paused: self.state() == State::Paused,

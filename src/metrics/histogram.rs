@@ -54,8 +54,27 @@ impl HistogramCells {
     /// Whether cells never recorded into take up resident pages is the allocator's doing: one that clears
     /// memory by writing to it, as glibc's does with what it carves from a heap it already has, makes nearly
     /// all of them resident here.
+    ///
+    /// `None` when the system has not so much memory.
+    pub(crate) fn try_new() -> Option<Self> {
+        Some(Self { cells: zeroed_cells()?, sum_ns: Counter::default(), max_ns: Peak::default() })
+    }
+
+    /// One a lane. `None` when the system has not so much memory.
+    pub(crate) fn try_new_lanes() -> Option<[Self; 4]> {
+        Some([Self::try_new()?, Self::try_new()?, Self::try_new()?, Self::try_new()?])
+    }
+
+    /// As [`try_new`](Self::try_new), for who cannot go on without.
     pub(crate) fn new() -> Self {
-        Self { cells: zeroed_cells(), sum_ns: Counter::default(), max_ns: Peak::default() }
+        Self::try_new().unwrap_or_else(|| std::alloc::handle_alloc_error(std::alloc::Layout::new::<[Counter; CELLS]>()))
+    }
+
+    /// A histogram of what has been counted here so far. Control plane only.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new();
+        copy.absorb(self);
+        copy
     }
 
     /// Counts one value. Call it from the writing thread only; a second writer would lose counts.
@@ -76,6 +95,22 @@ impl HistogramCells {
         self.cells[index].add(1);
         self.sum_ns.add(counted_ns);
         self.max_ns.raise(value_ns);
+    }
+
+    /// Counts all that `other` has counted so far, as if it had been recorded here. Call it from the writing thread only.
+    pub(crate) fn absorb(&self, other: &Self) {
+        for (index, count) in other.nonzero() {
+            self.cells[index].add(count);
+        }
+        self.sum_ns.add(other.sum_ns.get());
+        self.max_ns.raise(other.max_ns.get());
+    }
+
+    /// Makes all pages resident, near the core that the calling thread is on. Before the first value.
+    pub(crate) fn touch(&self) {
+        for page in self.cells.chunks(4096 / size_of::<Counter>()) {
+            page[0].add(std::hint::black_box(0));
+        }
     }
 
     /// How many values were recorded; reads every cell.
@@ -130,9 +165,7 @@ impl HistogramCells {
     }
 
     /// Bytes of memory reserved for the cells, resident or not.
-    pub(crate) fn reserved_bytes(&self) -> usize {
-        size_of_val(&*self.cells)
-    }
+    pub(crate) const BYTES: usize = size_of::<[Counter; CELLS]>();
 
     fn nonzero(&self) -> impl Iterator<Item = (usize, u64)> {
         self.cells.iter().map(Counter::get).enumerate().filter(|&(_, count)| count != 0)
@@ -164,24 +197,24 @@ const fn width_ns(index: usize) -> u64 {
 
 /// Leaves the zeroing to the allocator, in every build; a loop of `Counter::default()` may write each cell.
 #[cfg(not(ringmain_loom))]
-fn zeroed_cells() -> Box<[Counter; CELLS]> {
+fn zeroed_cells() -> Option<Box<[Counter; CELLS]>> {
     let layout = std::alloc::Layout::new::<[Counter; CELLS]>();
     // SAFETY: the layout's size is not zero; nobody else can know of memory not yet allocated.
     let memory = unsafe { std::alloc::alloc_zeroed(layout) };
     if memory.is_null() {
-        std::alloc::handle_alloc_error(layout);
+        return None;
     }
     // SAFETY: the memory comes from the global allocator with this very type's layout and belongs to nobody
     // else. All bytes are zero, which is a valid `Counter`: a transparent wrapper of an atomic integer, which
     // has the bit validity of the integer.
-    unsafe { Box::from_raw(memory.cast()) }
+    Some(unsafe { Box::from_raw(memory.cast()) })
 }
 
 /// Loom's atomics are no plain integers: each one is made, on the heap because its stacks are small.
 #[cfg(ringmain_loom)]
-fn zeroed_cells() -> Box<[Counter; CELLS]> {
+fn zeroed_cells() -> Option<Box<[Counter; CELLS]>> {
     let cells: Box<[Counter]> = (0..CELLS).map(|_| Counter::default()).collect();
-    cells.try_into().unwrap_or_else(|_| unreachable!("CELLS counters were collected"))
+    cells.try_into().ok()
 }
 
 #[cfg(test)]
@@ -315,6 +348,23 @@ mod tests {
     }
 
     #[test]
+    fn an_absorbed_histogram_counts_as_if_its_values_had_been_recorded_here() {
+        let (one, other) = (recorded(&[5, 1_000, VALUE_NS_MAX + 9]), recorded(&[5, 70_000, 80_000]));
+        one.absorb(&other);
+        let both = recorded(&[5, 1_000, VALUE_NS_MAX + 9, 5, 70_000, 80_000]);
+        assert_eq!(one.snapshot(), both.snapshot());
+        assert_eq!((one.sum_ns(), one.max_ns()), (both.sum_ns(), both.max_ns()));
+        assert_eq!((other.count(), other.copy().snapshot()), (3, other.snapshot()));
+    }
+
+    #[test]
+    fn touched_pages_count_nothing() {
+        let cells = HistogramCells::new();
+        cells.touch();
+        assert_eq!((cells.count(), cells.max_ns()), (0, 0));
+    }
+
+    #[test]
     fn counts_read_while_written_only_rise() {
         const RECORDS: u64 = 200_000;
         let cells = HistogramCells::new();
@@ -345,7 +395,7 @@ mod tests {
         // The allocator hands the memory of the one just dropped to the next.
         for _ in 0..8 {
             let cells = HistogramCells::new();
-            assert_eq!(cells.reserved_bytes(), 36_864);
+            assert_eq!(HistogramCells::BYTES, 36_864);
             assert!(cells.cells.iter().all(|cell| cell.get() == 0));
             for index in 0..CELLS {
                 cells.record(low_ns(index));

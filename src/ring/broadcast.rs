@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
+use super::memory::{HugePages, OutOfMemory, Pages, Piece};
 use super::pool::Pool;
 use super::slot::{Place, Round, SlotMemory};
-use crate::sync::primitive::{AtomicU64, Ordering, fence};
+use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering, fence};
 
 /// Lanes of a bus, by rank: 0 is read first.
 pub const LANES: usize = 4;
@@ -35,6 +36,8 @@ pub struct LanesLayout {
     pub workers: usize,
     /// The first sequence of every lane: 0, or close to a wrap in tests.
     pub first: u64,
+    /// What the slots are made of.
+    pub pages: Pages,
 }
 
 /// The state that publishers and workers share.
@@ -53,9 +56,13 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(layout: LanesLayout, pool: Arc<Pool>) -> Self {
+    /// Reserves all slots.
+    ///
+    /// # Errors
+    /// When the system has not so much memory.
+    pub fn new(layout: LanesLayout, pool: Arc<Pool>) -> Result<Self, OutOfMemory> {
         assert!(layout.slots.is_power_of_two() && layout.limit <= layout.slots as u64, "the builder rounds up");
-        let memory = SlotMemory::new(LANES * layout.slots, layout.slot_bytes);
+        let memory = SlotMemory::new(LANES.saturating_mul(layout.slots), layout.slot_bytes, layout.pages)?;
         if layout.first != 0 {
             for lane in 0..LANES {
                 for nth in 0..layout.slots as u64 {
@@ -67,7 +74,7 @@ impl Lanes {
             }
         }
         let at_first = || AtomicU64::new(layout.first);
-        Self {
+        Ok(Self {
             memory,
             pool,
             slots: layout.slots,
@@ -75,7 +82,7 @@ impl Lanes {
             claims: std::array::from_fn(|_| CachePadded::new(at_first())),
             cursors: (0..layout.workers).map(|_| CachePadded::new(std::array::from_fn(|_| at_first()))).collect(),
             active: CachePadded::new(AtomicU64::new(0)),
-        }
+        })
     }
 
     /// Slots in use at which a lane refuses.
@@ -92,14 +99,28 @@ impl Lanes {
         self.memory.reserved_bytes()
     }
 
+    pub fn huge_pages(&self) -> HugePages {
+        self.memory.huge_pages()
+    }
+
+    /// The blocks for what does not fit a slot.
     #[inline(always)]
-    pub(super) fn memory(&self) -> &SlotMemory {
-        &self.memory
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// All slots and blocks in pieces to touch, before the lanes or the pool are shared. Not the slots of lanes that do
+    /// not begin at 0: each was stamped at birth, and so is touched.
+    pub fn pieces(&mut self) -> impl Iterator<Item = Piece<'_>> {
+        // Relaxed: the lanes are not shared yet.
+        let is_untouched = self.claims[0].before_write() == 0;
+        let blocks = Arc::get_mut(&mut self.pool).into_iter().flat_map(Pool::pieces);
+        self.memory.pieces().filter(move |_| is_untouched).chain(blocks)
     }
 
     #[inline(always)]
-    pub(super) fn pool(&self) -> &Pool {
-        &self.pool
+    pub(super) fn memory(&self) -> &SlotMemory {
+        &self.memory
     }
 
     /// The shared cursors of `worker`: only its reader writes them.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crossbeam::utils::CachePadded;
 
 use super::broadcast::LANES;
+use super::memory::{OutOfMemory, Pages, boxed};
 use super::pool::{BlockHandle, Pool};
 use super::reader::{Slot, SlotRest};
 use super::slot::{Head, STAMP_BYTES, SlotMemory, block_word};
@@ -41,12 +42,12 @@ pub struct Cells {
 }
 
 impl IndexRing {
-    fn new(capacity: usize, first: u64) -> Self {
-        Self {
-            entries: (0..capacity).map(|_| AtomicU32::new(NONE)).collect(),
+    fn new(capacity: usize, first: u64) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            entries: boxed(capacity, |_| AtomicU32::new(NONE))?,
             head: CachePadded::new(AtomicU64::new(first)),
             tail: CachePadded::new(AtomicU64::new(first)),
-        }
+        })
     }
 
     fn entry(&self, at: u64) -> &AtomicU32 {
@@ -97,22 +98,44 @@ pub struct Feeder {
 }
 
 impl Cells {
-    /// `capacity` cells (a power of two) with room for a slot's body of `body_bytes`; positions start at `first`.
-    pub fn new(capacity: usize, body_bytes: usize, first: u64, pool: Arc<Pool>) -> (Feeder, Arc<Self>) {
+    /// `capacity` cells (a power of two) with room for a slot's body of `body_bytes`; positions start at `first`. Fresh
+    /// pages are touched at once.
+    ///
+    /// # Errors
+    /// When the system has not so much memory.
+    pub fn new(
+        capacity: usize,
+        body_bytes: usize,
+        first: u64,
+        pool: Arc<Pool>,
+        pages: Pages,
+    ) -> Result<(Feeder, Arc<Self>), OutOfMemory> {
         assert!(capacity.is_power_of_two() && capacity < NONE as usize, "the builder rounds up and bounds");
-        let count = capacity as u32;
+        let mut memory = SlotMemory::new(capacity, body_bytes + STAMP_BYTES, pages)?;
+        if pages != Pages::Any {
+            memory.pieces().for_each(|mut piece| piece.touch());
+        }
+        let [critical, high, normal, low] = std::array::from_fn(|_| IndexRing::new(capacity, first));
+        let below = |n: usize| AtomicU32::new(if n + 1 == capacity { NONE } else { n as u32 + 1 });
         let cells = Arc::new(Self {
-            memory: SlotMemory::new(capacity, body_bytes + STAMP_BYTES),
+            memory,
             pool,
-            queues: std::array::from_fn(|_| IndexRing::new(capacity, first)),
+            queues: [critical?, high?, normal?, low?],
             free: CachePadded::new(AtomicU32::new(0)),
-            below: (1..=count).map(|n| AtomicU32::new(if n == count { NONE } else { n })).collect(),
+            below: boxed(capacity, below)?,
         });
-        (Feeder { cells: Arc::clone(&cells) }, cells)
+        Ok((Feeder { cells: Arc::clone(&cells) }, cells))
+    }
+
+    /// What so many cells reserve, but for rounding.
+    pub const fn bytes_for(capacity: usize, body_bytes: usize) -> u64 {
+        let cell = body_bytes + STAMP_BYTES + (LANES + 1) * size_of::<u32>();
+        (capacity as u64).saturating_mul(cell as u64)
     }
 
     pub fn reserved_bytes(&self) -> usize {
-        self.memory.reserved_bytes()
+        let rings: usize = self.queues.iter().map(|queue| size_of_val(&*queue.entries)).sum();
+        self.memory.reserved_bytes() + rings + size_of_val(&*self.below) + size_of::<Self>()
     }
 
     /// Takes the oldest cell of `lane`.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
+use super::memory::{OutOfMemory, Pages, Piece, boxed};
 use super::slot::{STAMP_BYTES, SlotMemory};
 use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
@@ -63,18 +64,24 @@ pub struct Pool {
 }
 
 impl Class {
-    fn new(size: PoolClass) -> Self {
+    fn new(size: PoolClass, pages: Pages) -> Result<Self, OutOfMemory> {
         let blocks = u32::try_from(size.blocks).expect("the builder bounds the blocks of a class");
         assert!(blocks < 1 << CLASS_SHIFT, "the builder bounds the blocks of a class");
-        let below = (1..=blocks).map(|n| AtomicU32::new(if n == blocks { NONE } else { n })).collect();
-        Self {
-            memory: SlotMemory::new(size.blocks, size.block_bytes + ALIGN),
+        // The largest first: what there is no room for is refused before anything is written.
+        let memory = SlotMemory::new(size.blocks, size.block_bytes.saturating_add(ALIGN), pages)?;
+        let below = |n: usize| AtomicU32::new(if n + 1 == size.blocks { NONE } else { n as u32 + 1 });
+        Ok(Self {
+            memory,
             block_bytes: size.block_bytes,
             free: CachePadded::new(AtomicU64::new(if blocks == 0 { u64::from(NONE) } else { 0 })),
-            below,
-            counts: (0..blocks).map(|_| AtomicU32::new(0)).collect(),
+            below: boxed(size.blocks, below)?,
+            counts: boxed(size.blocks, |_| AtomicU32::new(0))?,
             free_blocks: CachePadded::new(AtomicU32::new(blocks)),
-        }
+        })
+    }
+
+    fn reserved_bytes(&self) -> usize {
+        self.memory.reserved_bytes() + size_of_val(&*self.below) + size_of_val(&*self.counts)
     }
 
     fn pop(&self) -> Option<u32> {
@@ -124,13 +131,28 @@ fn retag(old: u64, block: u32) -> u64 {
 
 impl Pool {
     /// Reserves all blocks. `sizes` ascend in `block_bytes`; at most 15 classes.
-    pub fn new(sizes: &[PoolClass]) -> Self {
+    ///
+    /// # Errors
+    /// When the system has not so much memory.
+    pub fn new(sizes: &[PoolClass], pages: Pages) -> Result<Self, OutOfMemory> {
         assert!(sizes.len() < 16, "a handle has four bits for the class");
-        Self { classes: sizes.iter().map(|&size| Class::new(size)).collect() }
+        let classes = sizes.iter().map(|&size| Class::new(size, pages));
+        Ok(Self { classes: classes.collect::<Result<_, _>>()? })
+    }
+
+    /// What blocks of this class reserve, but for rounding.
+    pub const fn class_bytes(size: PoolClass) -> u64 {
+        let block = (size.block_bytes as u64).saturating_add(ALIGN as u64).next_multiple_of(64);
+        (size.blocks as u64).saturating_mul(block + 2 * size_of::<u32>() as u64)
     }
 
     pub fn reserved_bytes(&self) -> usize {
-        self.classes.iter().map(|class| class.memory.reserved_bytes()).sum()
+        self.classes.iter().map(Class::reserved_bytes).sum()
+    }
+
+    /// All blocks in pieces to touch, before the first is taken.
+    pub fn pieces(&mut self) -> impl Iterator<Item = Piece<'_>> {
+        self.classes.iter_mut().flat_map(|class| class.memory.pieces())
     }
 
     /// The largest payload that a block can hold.

@@ -3,10 +3,10 @@
 //! The stamp is an atomic word; the body is plain bytes behind it. References are only ever made to a body, never
 //! over a stamp, so a reader's `&[u8]` and a writer's store to the stamp do not overlap.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use super::memory::{HugePages, OutOfMemory, Pages, Piece, Region};
 use crate::sync::primitive::AtomicU64;
 #[cfg(ringmain_loom)]
 use crate::sync::primitive::UnsafeCell;
@@ -22,9 +22,6 @@ const HEAD_WORDS: usize = HEAD_BYTES / 8;
 pub const HEAD_BYTES: usize = 56;
 /// Where the block word is: 0, or 1 + the handle of the block that holds the rest of the body.
 const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
-
-/// Slots start on page boundaries, so that a slot of 64 n bytes never straddles a cache line it need not.
-const ALIGN: usize = 4096;
 
 /// Where a slot of some [`SlotMemory`] starts, for that memory to open. Kept where a slot is met often, for it takes a
 /// multiplication to find.
@@ -55,10 +52,9 @@ impl Round {
 /// `count` slots of `stride` bytes each.
 #[derive(Debug)]
 pub(crate) struct SlotMemory {
-    /// The first slot: the first page boundary of the allocation.
+    /// The first slot: where the region begins.
     base: NonNull<u8>,
-    allocation: NonNull<u8>,
-    layout: Layout,
+    region: Region,
     stride: usize,
     /// Under loom the stamps live here, and each body has a cell whose accesses loom tracks.
     #[cfg(ringmain_loom)]
@@ -73,27 +69,18 @@ unsafe impl Sync for SlotMemory {}
 impl SlotMemory {
     /// Reserves zeroed memory; pages are touched on first use.
     ///
-    /// # Panics
-    /// When `count * stride` overflows: the builder checks its sizes first.
-    pub(crate) fn new(count: usize, stride: usize) -> Self {
+    /// # Errors
+    /// When the system has not so much.
+    pub(crate) fn new(count: usize, stride: usize, pages: Pages) -> Result<Self, OutOfMemory> {
         let stride = stride.next_multiple_of(64);
-        let bytes = count.checked_mul(stride).expect("the builder bounds slots and slot size");
-        // Asked for with its alignment, zeroed memory would be cleared by hand and become resident at once; asked for
-        // with a small one it comes from the kernel as it is needed. So the boundary is found by hand.
-        let layout = Layout::from_size_align(bytes + ALIGN, 16).expect("the builder bounds slots and slot size");
-        // SAFETY: the layout's size is at least ALIGN, so not zero.
-        let allocation = unsafe { alloc_zeroed(layout) };
-        let Some(allocation) = NonNull::new(allocation) else { handle_alloc_error(layout) };
-        // SAFETY: the offset is below ALIGN, and the allocation is ALIGN bytes longer than the slots.
-        let base = unsafe { allocation.add(allocation.align_offset(ALIGN)) };
-        Self {
-            base,
-            allocation,
-            layout,
+        let region = Region::new(count.saturating_mul(stride), pages)?;
+        Ok(Self {
+            base: region.base(),
+            region,
             stride,
             #[cfg(ringmain_loom)]
             shadow: (0..count).map(|_| (AtomicU64::new(0), UnsafeCell::new(()))).collect(),
-        }
+        })
     }
 
     /// Bytes of one body.
@@ -102,14 +89,23 @@ impl SlotMemory {
     }
 
     pub(crate) fn reserved_bytes(&self) -> usize {
-        self.layout.size()
+        self.region.reserved_bytes()
+    }
+
+    pub(crate) fn huge_pages(&self) -> HugePages {
+        self.region.huge_pages()
+    }
+
+    /// All slots in pieces to touch, before the first is written.
+    pub(crate) fn pieces(&mut self) -> impl Iterator<Item = Piece<'_>> {
+        self.region.pieces()
     }
 
     /// Where `slot` lies, which is below `count`.
     #[inline(always)]
     pub(crate) fn place(&self, slot: usize) -> Place {
         let byte = slot * self.stride;
-        debug_assert!(byte + ALIGN <= self.layout.size(), "slot {slot} is inside the block");
+        debug_assert!(byte < self.region.bytes(), "slot {slot} is inside the block");
         Place(self.base.as_ptr().wrapping_add(byte))
     }
 
@@ -127,7 +123,7 @@ impl SlotMemory {
     }
 
     fn holds(&self, place: Place) -> bool {
-        place.0.addr().checked_sub(self.base.addr().get()).is_some_and(|byte| byte + ALIGN <= self.layout.size())
+        place.0.addr().checked_sub(self.base.addr().get()).is_some_and(|byte| byte < self.region.bytes())
     }
 
     #[cfg(ringmain_loom)]
@@ -221,11 +217,4 @@ impl SlotMemory {
 #[inline(always)]
 pub(crate) fn block_word(head: &Head) -> u32 {
     head[HEAD_WORDS - 1].to_ne_bytes().last_chunk().map_or(0, |word| u32::from_ne_bytes(*word))
-}
-
-impl Drop for SlotMemory {
-    fn drop(&mut self) {
-        // SAFETY: made by alloc_zeroed with this layout, and `&mut self` is the last access.
-        unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
-    }
 }

@@ -3,6 +3,7 @@
 //! Publishers never look into a routing table. They read one word: a bit for each worker and lane that has a target
 //! for the type. No bit, no slot: the event is counted and goes nowhere. The bits also say whom to wake.
 
+use super::memory::{OutOfMemory, boxed};
 use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 
 /// Workers that fit beside four lanes in a word.
@@ -15,8 +16,16 @@ pub struct Wants {
 }
 
 impl Wants {
-    pub fn new(types: usize) -> Self {
-        Self { words: (0..=types).map(|_| AtomicU64::new(0)).collect() }
+    /// Words for the ids up to `types`.
+    ///
+    /// # Errors
+    /// When the system has not so much memory.
+    pub fn new(types: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { words: boxed(types + 1, |_| AtomicU64::new(0))? })
+    }
+
+    pub fn reserved_bytes(&self) -> usize {
+        size_of_val(&*self.words)
     }
 
     /// Workers with a target for `type_id` in `lane`, one bit each.

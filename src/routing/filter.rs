@@ -50,7 +50,7 @@ impl Filter {
         self
     }
 
-    /// Only events from these sources, by exact text.
+    /// Only events from these sources, by exact text; a subscription with one of more than 255 bytes is refused.
     pub fn sources<T: Into<String>>(mut self, sources: impl IntoIterator<Item = T>) -> Self {
         self.sources.extend(sources.into_iter().map(Into::into));
         self
@@ -73,6 +73,11 @@ impl Filter {
     pub fn matching(mut self, predicate: impl Fn(&Meta<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.predicates.push(Arc::new(predicate));
         self
+    }
+
+    /// Bytes of the longest source.
+    pub(crate) fn source_bytes_max(&self) -> usize {
+        self.sources.iter().map(String::len).max().unwrap_or(0)
     }
 
     /// The lanes that pass, one bit each.

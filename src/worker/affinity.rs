@@ -1,5 +1,8 @@
 //! Pinning workers to cores the process may use.
 
+use std::io;
+use std::thread;
+
 use core_affinity::CoreId;
 
 /// One core a worker, from the allowed set; `None` for all when there are fewer cores than workers, because then
@@ -10,6 +13,27 @@ pub(super) fn plan(workers: usize) -> Vec<Option<CoreId>> {
         return vec![None; workers];
     }
     allowed.into_iter().map(Some).take(workers).collect()
+}
+
+/// Does each piece of work on a thread that is pinned as the worker of its number will be, and waits for all.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub(crate) fn on_worker_cores<W: FnOnce() + Send>(work: Vec<W>, is_pinned: bool) -> io::Result<()> {
+    let cores = if is_pinned { plan(work.len()) } else { vec![None; work.len()] };
+    thread::scope(|scope| {
+        for (work, core) in work.into_iter().zip(cores) {
+            let near_its_core = move || {
+                if let Some(core) = core {
+                    // Where the platform refuses, the work is done all the same.
+                    let _ = pin(core);
+                }
+                work();
+            };
+            thread::Builder::new().spawn_scoped(scope, near_its_core)?;
+        }
+        Ok(())
+    })
 }
 
 /// How many cores the process may use; 1 when the platform does not say.

@@ -68,6 +68,9 @@ pub(crate) struct PublisherSlot {
     pub(crate) counts: PublisherCounts,
 }
 
+/// A publisher's place, in cache lines of its own.
+pub(crate) type PublisherPlace = CachePadded<PublisherSlot>;
+
 /// The phase of a bus, in a word of its own.
 #[derive(Debug)]
 pub(crate) struct PhaseCell(CachePadded<AtomicU32>);
@@ -92,7 +95,7 @@ pub(crate) struct Engine {
     /// One a worker.
     pub(crate) recorders: Box<[Arc<Recorder>]>,
     /// One a publisher, and a last one for the timers.
-    pub(crate) publishers: Box<[CachePadded<PublisherSlot>]>,
+    pub(crate) publishers: Box<[PublisherPlace]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) phase: PhaseCell,
     /// One bit a worker that has left.

@@ -34,6 +34,13 @@ impl Schedule {
         Self { intake: ArrayQueue::new(max.max(1)), waiting: AtomicU64::new(0), max: max as u64 }
     }
 
+    /// Bytes that the intake and worker 0's heaps reserve for `max` events.
+    pub(crate) const fn bytes_for(max: usize) -> usize {
+        let intake = if max == 0 { 1 } else { max };
+        let heaps = max.saturating_mul(LANES * size_of::<Entry>());
+        intake.saturating_mul(size_of::<(usize, Scheduled)>()).saturating_add(heaps)
+    }
+
     pub(crate) fn max(&self) -> u64 {
         self.max
     }

@@ -192,11 +192,46 @@ fn memory_is_reserved_at_build_and_grows_with_mailboxes_only() {
     let inline = bus.subscribe("a").handle(|_, _| {}).unwrap();
     publish(&simulation, Priority::Normal, 1_000);
     simulation.run();
-    assert_eq!(reserved(), built);
+    let names = reserved() - built;
+    assert!(names < 32 << 10, "a topic, a source and a subscription take {names} bytes");
+    publish(&simulation, Priority::Normal, 1_000);
+    simulation.run();
+    assert_eq!(reserved(), built + names);
+    let before = bus.memory();
     let mailbox = bus.subscribe("a").capacity(1_024).mailbox().unwrap();
-    let with_mailbox = reserved();
-    assert!((1_024 * 200..1_024 * 400).contains(&(with_mailbox - built)), "{}", with_mailbox - built);
-    drop((inline, mailbox));
-    assert_eq!(reserved(), built);
+    let mailboxes = bus.memory().mailboxes_bytes;
+    // Cells of 256 bytes, five indices of four bytes each, and four histograms of 36 KiB.
+    let exact = 1_024 * (256 + 5 * 4) + 4 * 36_864;
+    assert!((exact..exact + 8_192).contains(&mailboxes), "{mailboxes}, not {exact}");
+    assert_eq!(before.mailboxes_bytes, 0);
+    assert_eq!(bus.metrics().memory_reserved_bytes, bus.memory().reserved_bytes());
+    drop(mailbox);
+    assert_eq!(bus.memory(), before);
+    drop(inline);
+    assert!((built..built + names).contains(&reserved()));
+    assert_balanced(bus);
+}
+
+#[test]
+fn latencies_of_a_mailbox_outlive_it() {
+    let simulation = simulate(Bus::builder().workers(1));
+    let bus = simulation.bus();
+    let total = || bus.metrics().delivery_latency.total;
+    let mut expected = 0;
+    for (round, priority) in [Priority::High, Priority::Normal, Priority::High].into_iter().enumerate() {
+        let mut mailbox = bus.subscribe("a").mailbox().unwrap();
+        publish(&simulation, priority, 10);
+        simulation.run();
+        simulation.advance(Duration::from_millis(1 + round as u64));
+        while mailbox.try_recv().is_ok() {}
+        expected += 10;
+        let before = (total(), bus.latency_histogram(priority));
+        assert_eq!((before.0.count, before.0.max_ns), (expected, (1 + round as u64) * 1_000_000));
+        drop(mailbox);
+        assert_eq!((total(), bus.latency_histogram(priority)), before, "nothing is lost or counted twice");
+    }
+    let lanes = bus.metrics().lanes;
+    let counts = lanes.iter().map(|lane| (lane.priority, lane.latency.total.count));
+    assert!(counts.eq([(Priority::Critical, 0), (Priority::High, 20), (Priority::Normal, 10), (Priority::Low, 0)]));
     assert_balanced(bus);
 }

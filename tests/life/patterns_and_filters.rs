@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use ringmain::{Bus, Filter, Notice, Payload, Priority, Verdict};
+use ringmain::{Bus, EventSource, Filter, Notice, Payload, Priority, SubscribeError, Verdict};
 
 use crate::support::{Notices, Seen, assert_balanced, shut_down_clean, simulate};
 
@@ -365,4 +365,35 @@ proptest! {
         prop_assert_eq!(seen, expected);
         prop_assert!(bus.ledger().is_balanced(), "{:#?}", bus.ledger());
     }
+}
+
+#[test]
+fn a_filter_for_a_source_that_no_publisher_can_have_is_refused() {
+    let simulation = simulate(Bus::builder().workers(1));
+    let bus = simulation.bus();
+    let before = bus.memory();
+    let max = EventSource::BYTES_MAX;
+    for bytes in [max + 1, 10 << 20] {
+        let sources = Filter::all().sources(["service:a".to_owned(), "s".repeat(bytes)]);
+        let refused = [
+            bus.subscribe("a").filter(sources.clone()).handle(|_, _| ()).unwrap_err(),
+            bus.subscribe("a").filter(Filter::all()).filter(sources).mailbox().unwrap_err(),
+        ];
+        assert_eq!(
+            refused,
+            [SubscribeError::SourceTooLong { bytes, max }, SubscribeError::SourceTooLong { bytes, max }]
+        );
+    }
+    assert_eq!(bus.memory(), before, "the bus keeps none of them");
+    let seen = Seen::default();
+    let handler = seen.clone();
+    let longest = "s".repeat(max);
+    let filter = Filter::all().sources([longest.as_str()]);
+    let _made = bus.subscribe("a").filter(filter).handle(move |_, meta| handler.push(meta.source().len())).unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("a", NOTHING).unwrap();
+    publisher.set_source(longest.as_str()).unwrap().publish("a", NOTHING).unwrap();
+    simulation.run();
+    assert_eq!(seen.take(), [max]);
+    assert_balanced(bus);
 }

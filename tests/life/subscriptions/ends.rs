@@ -1,5 +1,7 @@
 //! Where a subscription begins and where it ends.
 
+use std::time::Duration;
+
 use ringmain::{Bus, HandlerId, PatternError, Payload, SubscribeError};
 
 use crate::support::{Seen, assert_balanced, number, shut_down_clean, simulate};
@@ -150,4 +152,20 @@ fn what_cannot_be_subscribed_is_refused_with_the_reason() {
     assert_eq!(bus.subscribe("a").mailbox().unwrap_err(), SubscribeError::ShuttingDown);
     ended.unsubscribe().unwrap();
     assert_balanced(&bus);
+}
+
+#[test]
+fn a_subscription_that_outlives_its_bus_says_the_same_times() {
+    let simulation = simulate(Bus::builder().workers(1));
+    simulation.advance(Duration::from_secs(3_600));
+    let made = simulation.bus().subscribe("a").handle(|_, _| ()).unwrap();
+    simulation.advance(Duration::from_secs(60));
+    simulation.bus().publish("a", Payload::raw(b"")).unwrap();
+    simulation.run();
+    let before = made.record();
+    let between = before.last_delivered.unwrap().duration_since(before.created_at).unwrap();
+    assert_eq!(between, Duration::from_secs(60));
+    drop(simulation);
+    let after = made.record();
+    assert_eq!((after.created_at, after.last_delivered), (before.created_at, before.last_delivered));
 }

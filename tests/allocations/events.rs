@@ -1,40 +1,10 @@
 //! Once topics and sizes are known, an event costs no allocation on any thread: counted by the allocator itself.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::{Bus, EventId, Payload, Priority, Topic};
 
-/// The system's allocator, which counts how often it is asked.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to `System` as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Relaxed: a count; the test reads it after it has waited for all threads it asks about.
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are System's conditions.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are System's conditions.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Relaxed: as in `alloc`.
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are System's conditions.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::{alone, asked};
 
 const EVENTS: u64 = 100_000;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,14 +23,12 @@ fn allocations(bus: &Bus, mut event: impl FnMut(u64)) -> u64 {
         event(nth);
     }
     bus.flush_deadline(PATIENCE).unwrap();
-    // Relaxed: the flush has waited for the workers, and what they did is counted.
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = asked();
     for nth in 0..EVENTS {
         event(nth);
     }
     bus.flush_deadline(PATIENCE).unwrap();
-    // Relaxed: as above.
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    let after = asked();
     let ledger = bus.ledger();
     assert!(ledger.is_balanced(), "{ledger:#?}");
     assert!(ledger.subscriptions.delivered >= EVENTS, "{ledger:#?}");
@@ -95,9 +63,12 @@ fn wait_once() {
 /// Its name, and what runs it and counts its allocations.
 type Scenario = (&'static str, fn() -> u64);
 
-/// One test, because the counter sees all threads, those of a test runner with more to do among them.
 #[test]
 fn events_allocate_nothing_on_any_thread() {
+    alone("events::events_allocate_nothing_on_any_thread", count_all);
+}
+
+fn count_all() {
     the_allocator_counts();
     let scenarios: [Scenario; 7] = [
         ("inline typed", inline_typed_events),
@@ -113,10 +84,9 @@ fn events_allocate_nothing_on_any_thread() {
 }
 
 fn the_allocator_counts() {
-    // Relaxed (both): this thread reads what it counted itself.
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = asked();
     drop(std::hint::black_box(Box::new(7)));
-    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
+    assert!(asked() > before);
 }
 
 fn inline_typed_events() -> u64 {
