@@ -157,7 +157,7 @@ const BENCH_HELP: &str = r#"Examples:
     ringmain bench --plot latency.svg
 
   For a program: the settings recommended here, as they are given to `Bus::builder()`:
-    ringmain bench --json | jq -r 'select(.record == "recommendation").code'
+    ringmain bench --json | jq -r 'select(.code).code'
 
   As in a container with one core:
     taskset -c 0 ringmain bench --seconds 10
@@ -303,6 +303,22 @@ mod tests {
         ] {
             assert!(help.contains(part), "{part} is missing in\n{help}");
         }
+    }
+
+    #[test]
+    fn every_example_of_bench_works_and_its_defaults_are_the_documented_ones() {
+        let examples = BENCH_HELP.lines().filter_map(|line| line.split_once("ringmain bench"));
+        let benches: Vec<_> = examples
+            .map(|(_, flags)| {
+                let flags = words(flags.split('|').next().unwrap_or_default());
+                let words = ["ringmain", "bench"].into_iter().chain(flags.iter().map(String::as_str));
+                match Cli::try_parse_from(words).expect("an example").command {
+                    Command::Bench(Bench { seconds, plot, json }) => (seconds, plot, json),
+                    Command::Pipe(pipe) => panic!("{pipe:?}"),
+                }
+            })
+            .collect();
+        assert_eq!(benches, [(30, Some("latency.svg".into()), false), (30, None, true), (10, None, false)]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Progress {
     /// It is drawn between steps only, so that drawing disturbs no measurement.
     pub(super) fn of_steps(steps: u64, seconds: u64) -> Self {
         let line = io::stderr().is_terminal().then(|| {
-            let template = format!("{{bar:30}} {{elapsed}} of about {seconds} s, {{msg}}");
+            let template = format!("{{bar:16}} {{elapsed}} of about {seconds} s, {{wide_msg}}");
             let style = ProgressStyle::with_template(&template).expect("the template is well-formed");
             ProgressBar::new(steps).with_style(style)
         });

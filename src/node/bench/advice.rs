@@ -4,13 +4,18 @@
 //! |---|---|
 //! | idle, when latency counts | the least p50 at 10,000/s; of those within 20 % of it the one with the least CPU at 1,000/s |
 //! | idle, when CPU counts | at most 10 % of a core for the worker at 1,000/s; of those the least p50 there, and the default if that is within 20 % of it |
-//! | pinning | pinned, the default, unless p99 at 10,000/s is more than 20 % lower without |
+//! | pinning | pinned, the default, unless p99 at 10,000/s is at least 1.2 times as long as without |
 //! | stamps | every event, the default, unless 1 in 64 makes at least 1.25 times the throughput |
 //! | single publisher | if it makes at least 1.1 times the throughput, under the recommended stamps |
+//!
+//! The last three compare round with round, as rounds that lie close share the mood of the machine: the median of the
+//! ratios counts, and only if three rounds in four agree on which is ahead.
+
+use std::fmt;
 
 use serde::Serialize;
 
-use super::figures::Figure;
+use super::figures::{Figure, Spread};
 use super::machine::Machine;
 use super::questions::{Pace, Question, SAMPLE};
 use crate::IdleStrategy;
@@ -22,6 +27,8 @@ const CLOSE: f64 = 1.2;
 const CPU_PERCENT_MAX: f64 = 10.0;
 /// Shares of a core this close are the same, in percent.
 const CPU_PERCENT_CLOSE: f64 = 5.0;
+/// What pinning must cost to be given up.
+const UNPINNED_GAIN_MIN: f64 = CLOSE;
 /// What sampled stamps must bring.
 const STAMPS_GAIN_MIN: f64 = 1.25;
 /// What the promise of a single publisher must bring.
@@ -67,16 +74,18 @@ pub(super) fn advise(machine: &Machine, figures: &[Figure]) -> Vec<Advice> {
             })
         })
         .collect();
-    let rate = |single, sampled| of(Question::Throughput { single, sampled }).map(|figure| figure.spread().median);
-    let p99 = |question| of(question).and_then(Figure::p99).map(|p99| p99.median);
+    let rates = |single, sampled| of(Question::Throughput { single, sampled }).map(Figure::rounds);
+    let p99s = |question| of(question).map(Figure::p99_rounds);
     let default_brisk = Question::Latency { idle: IdleStrategy::default(), pace: Pace::Brisk };
 
     let mut advice = idle(machine, &idlings);
-    advice.extend(p99(default_brisk).zip(p99(Question::Unpinned)).map(|(pinned, free)| pinning(pinned, free)));
-    if let (Some(every), Some(sampled)) = (rate(false, false), rate(false, true)) {
-        let pays = sampled / every >= STAMPS_GAIN_MIN;
-        advice.push(stamps(every, sampled));
-        advice.extend(rate(false, pays).zip(rate(true, pays)).map(|(many, one)| single(many, one)));
+    if let (Some(pinned), Some(free)) = (p99s(default_brisk), p99s(Question::Unpinned)) {
+        advice.push(pinning(&pinned, &free));
+    }
+    if let (Some(every), Some(sampled)) = (rates(false, false), rates(false, true)) {
+        advice.push(stamps(&every, &sampled));
+        let pays = Gain::of(&sampled, &every).reaches(STAMPS_GAIN_MIN);
+        advice.extend(rates(false, pays).zip(rates(true, pays)).map(|(many, one)| single(&many, &one)));
     }
     advice
 }
@@ -104,12 +113,15 @@ fn idle(machine: &Machine, idlings: &[Idling]) -> Vec<Advice> {
         let reason = format!("lowest p50, {}, among those that leave the CPU to others: {}", p50s(frugal), cpu(frugal));
         return vec![advice("idle", frugal.idle, reason)];
     }
+    // Who spins has a core to itself.
+    let spins = hot.cpu_percent.is_none_or(|percent| percent > 50.0);
     let left = match machine.cores.saturating_sub(2) {
-        0 => "with a busy publisher nothing is left to the rest of the program here".to_owned(),
-        cores => format!("worker and a busy publisher leave {cores} of {} cores", machine.cores),
+        _ if !spins => String::new(),
+        0 => "; beside a busy publisher nothing is left to the rest of the program here".to_owned(),
+        cores => format!("; worker and a busy publisher leave {cores} of {} cores", machine.cores),
     };
     vec![
-        advice("idle, when latency counts", hot.idle, format!("p50 {}; costs {}; {left}", p50s(hot), cpu(hot))),
+        advice("idle, when latency counts", hot.idle, format!("p50 {}; costs {}{left}", p50s(hot), cpu(hot))),
         advice("idle, when CPU counts", frugal.idle, format!("p50 {}; costs {}", p50s(frugal), cpu(frugal))),
     ]
 }
@@ -141,13 +153,52 @@ fn most_frugal(idlings: &[Idling]) -> Option<&Idling> {
     close.clone().find(is_default).or_else(|| close.find(|one| one.calm_p50_ns <= best_ns))
 }
 
-fn pinning(pinned_ns: f64, free_ns: f64) -> Advice {
+/// How many times one figure is another, round by round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Gain {
+    /// Of the rounds' ratios.
+    median: f64,
+    /// Rounds in which the first was larger.
+    ahead: usize,
+    rounds: usize,
+}
+
+impl Gain {
+    /// Of rounds in the same order, at least one.
+    fn of(these: &[f64], those: &[f64]) -> Self {
+        let mut ratios: Vec<_> = these.iter().zip(those).map(|(this, that)| this / that).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ahead = ratios.iter().filter(|&&ratio| ratio > 1.0).count();
+        Self { median: ratios[ratios.len() / 2], ahead, rounds: ratios.len() }
+    }
+
+    /// At least `min` in the median, and no matter of chance.
+    fn reaches(self, min: f64) -> bool {
+        self.median >= min && 4 * self.ahead >= 3 * self.rounds
+    }
+}
+
+impl fmt::Display for Gain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { median, ahead, rounds } = self;
+        write!(f, "{median:.2} times the throughput, ahead in {ahead} of {rounds} rounds")
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    Spread::of_any(values.to_vec()).map_or(0.0, |spread| spread.median)
+}
+
+fn pinning(pinned_ns: &[f64], free_ns: &[f64]) -> Advice {
+    let gain = Gain::of(pinned_ns, free_ns);
     let figures = format!(
-        "p99 at 10,000/s is {} with worker and publisher pinned, {} without",
-        nanoseconds(pinned_ns as u64),
-        nanoseconds(free_ns as u64)
+        "p99 at 10,000/s is {} with worker and publisher pinned, {} without; pinned is slower in {} of {} rounds",
+        nanoseconds(median(pinned_ns) as u64),
+        nanoseconds(median(free_ns) as u64),
+        gain.ahead,
+        gain.rounds,
     );
-    let (value, code, reason) = if free_ns * CLOSE < pinned_ns {
+    let (value, code, reason) = if gain.reaches(UNPINNED_GAIN_MIN) {
         ("off", ".pin(false)", format!("{figures}: something else wants the cores they are pinned to"))
     } else {
         ("on, the default", ".pin(true)", format!("{figures}; pin the publishing thread to a core of its own as well"))
@@ -155,18 +206,17 @@ fn pinning(pinned_ns: f64, free_ns: f64) -> Advice {
     Advice { setting: "pinning", value: value.to_owned(), code: code.to_owned(), reason }
 }
 
-fn stamps(every: f64, sampled: f64) -> Advice {
-    let gain = sampled / every;
-    if gain < STAMPS_GAIN_MIN {
+fn stamps(every: &[f64], sampled: &[f64]) -> Advice {
+    let gain = Gain::of(sampled, every);
+    if !gain.reaches(STAMPS_GAIN_MIN) {
         return Advice {
             setting: "stamps",
             value: "every event, the default".to_owned(),
             code: ".stamps(StampPolicy::Every)".to_owned(),
-            reason: format!(
-                "1 in {SAMPLE} makes {gain:.2} times the throughput: the latency of each event costs little here"
-            ),
+            reason: format!("1 in {SAMPLE} makes {gain}: too little to give up the latency of each event for"),
         };
     }
+    let every = median(every);
     // At a tenth of the rate nine tenths of the time are free, with stamps as without.
     let worth = per_second(every / 10.0);
     Advice {
@@ -174,23 +224,23 @@ fn stamps(every: f64, sampled: f64) -> Advice {
         value: format!("1 in {SAMPLE} from {worth} on"),
         code: format!(".stamps(StampPolicy::OneIn({SAMPLE}))"),
         reason: format!(
-            "a stamp costs {:.0} ns an event, {gain:.1} times the throughput; below {worth} that is lost in the time \
-             between events, so keep every event's latency there",
-            1e9 / every - 1e9 / sampled
+            "a stamp costs {:.0} ns an event, without it is {gain}; below {worth} that is lost in the time between \
+             events, so keep every event's latency there",
+            1e9 / every * (1.0 - 1.0 / gain.median)
         ),
     }
 }
 
-fn single(many: f64, one: f64) -> Advice {
-    let gain = one / many;
-    let (value, code, reason) = if gain < SINGLE_GAIN_MIN {
-        ("not needed", "", format!("it makes {gain:.2} times the throughput; publishers may stay many"))
-    } else {
+fn single(many: &[f64], one: &[f64]) -> Advice {
+    let gain = Gain::of(one, many);
+    let (value, code, reason) = if gain.reaches(SINGLE_GAIN_MIN) {
         (
             "if one thread publishes",
             ".single_publisher()",
-            format!("it makes {gain:.2} times the throughput, and refuses a second publisher"),
+            format!("it makes {gain}; a second publisher is refused then"),
         )
+    } else {
+        ("not needed", "", format!("it makes {gain}; publishers may stay many"))
     };
     Advice { setting: "single publisher", value: value.to_owned(), code: code.to_owned(), reason }
 }
@@ -269,17 +319,28 @@ mod tests {
 
     #[test]
     fn the_other_settings_follow_their_rules_at_the_bounds() {
-        assert_eq!(pinning(1_000.0, 840.0).code, ".pin(true)");
-        assert_eq!(pinning(1_000.0, 820.0).code, ".pin(false)");
-        assert_eq!(stamps(8e6, 9.9e6).code, ".stamps(StampPolicy::Every)");
-        let sampled = stamps(8e6, 10e6);
-        assert_eq!(
-            (sampled.value.as_str(), sampled.code.as_str()),
-            ("1 in 64 from 800,000/s on", ".stamps(StampPolicy::OneIn(64))")
-        );
-        assert!(sampled.reason.starts_with("a stamp costs 25 ns an event, 1.2 times"), "{}", sampled.reason);
-        assert_eq!(single(10e6, 10.9e6).code, "");
-        assert_eq!(single(10e6, 11e6).code, ".single_publisher()");
+        let all = |value: f64| [value; 4];
+        assert_eq!(pinning(&all(1_000.0), &all(840.0)).code, ".pin(true)");
+        assert_eq!(pinning(&all(1_000.0), &all(820.0)).code, ".pin(false)");
+        assert_eq!(stamps(&all(8e6), &all(9.9e6)).code, ".stamps(StampPolicy::Every)");
+        let sampled = stamps(&all(8e6), &all(10e6));
+        assert_eq!(sampled.value, "1 in 64 from 800,000/s on");
+        assert_eq!(sampled.code, ".stamps(StampPolicy::OneIn(64))");
+        let reason = "a stamp costs 25 ns an event, without it is 1.25 times the throughput, ahead in 4 of 4 rounds;";
+        assert!(sampled.reason.starts_with(reason), "{}", sampled.reason);
+        assert_eq!(single(&all(10e6), &all(10.9e6)).code, "");
+        assert_eq!(single(&all(10e6), &all(11e6)).code, ".single_publisher()");
+    }
+
+    #[test]
+    fn a_gain_that_rounds_do_not_agree_on_is_none() {
+        let base = [10.0; 7];
+        let gain = |these: &[f64]| Gain::of(these, &base[..these.len()]);
+        assert!(gain(&[20.0, 20.0, 9.0, 20.0]).reaches(2.0), "three of four");
+        assert!(!gain(&[20.0, 20.0, 9.0]).reaches(1.1), "two of three");
+        assert!(!gain(&[10.1; 7]).reaches(1.1), "agreed, but small");
+        let moody = Gain::of(&[11.0, 110.0, 11.0], &[10.0, 100.0, 10.0]);
+        assert_eq!(moody, Gain { median: 1.1, ahead: 3, rounds: 3 }, "a round that is ten times faster is so for both");
     }
 
     #[test]

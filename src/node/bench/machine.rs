@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 
@@ -100,6 +100,43 @@ impl CpuTime {
     }
 }
 
+/// What all cores together and this process did up to now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    busy: Duration,
+    own: Duration,
+    at: Instant,
+}
+
+impl Load {
+    /// The unit of the system's books, the same on every Linux.
+    const TICK: Duration = Duration::from_millis(10);
+
+    /// Reads the books; `None` where there are none.
+    pub(super) fn now() -> Option<Self> {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        // user nice system idle iowait irq softirq steal
+        let all = ticks(stat.lines().next()?.split_whitespace().skip(1).take(8))?;
+        let busy: u64 =
+            all.iter().enumerate().filter(|(place, _)| !matches!(place, 3 | 4)).map(|(_, ticks)| ticks).sum();
+        // Behind the name, which may hold anything, user and system time are the 12th and 13th.
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let own: u64 = ticks(stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2))?.iter().sum();
+        let time = |ticks: u64| Self::TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+        Some(Self { busy: time(busy), own: time(own), at: Instant::now() })
+    }
+
+    /// How many cores others, the host among them, kept busy since `earlier`, on average.
+    pub(super) fn others_since(self, earlier: Self) -> f64 {
+        let others = self.busy.saturating_sub(earlier.busy).saturating_sub(self.own.saturating_sub(earlier.own));
+        others.as_secs_f64() / self.at.duration_since(earlier.at).as_secs_f64().max(0.01)
+    }
+}
+
+fn ticks<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Vec<u64>> {
+    fields.map(|field| field.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +154,22 @@ mod tests {
         let (then, now) = (CpuTime { worker: ms(10), process: ms(30) }, CpuTime { worker: ms(20), process: ms(60) });
         assert_eq!(now.percent_since(then, ms(100)), (10.0, 30.0));
         assert_eq!(then.percent_since(now, ms(100)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn what_this_process_did_is_not_counted_as_others() {
+        let (s, begun) = (Duration::from_secs, Instant::now());
+        let earlier = Load { busy: s(100), own: s(7), at: begun };
+        let now = Load { busy: s(118), own: s(15), at: begun + s(10) };
+        assert_eq!(now.others_since(earlier), 1.0);
+        let alone = Load { busy: s(107), own: s(15), at: begun + s(10) };
+        assert_eq!(alone.others_since(earlier), 0.0, "books of ticks may owe some");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn linux_keeps_books_of_the_load() {
+        let load = Load::now().expect("proc is mounted");
+        assert!(load.own <= load.busy, "{load:?}");
     }
 }

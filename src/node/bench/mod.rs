@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use self::figures::Report;
-use self::machine::{CpuTime, Machine};
+use self::machine::{CpuTime, Load, Machine};
 use self::plot::PlotFile;
 use self::questions::{LeftOut, Question};
 use super::args::Bench;
@@ -58,19 +58,23 @@ fn job(flags: &Bench) -> Result<(), BenchError> {
     }
     let seconds = u64::from(flags.seconds);
     let progress = Progress::of_steps(rounds::rounds(seconds) * questions.len() as u64, seconds);
+    let load = Load::now();
     let figures = rounds::ask(&questions, &machine, begun, seconds, &progress);
     progress.end();
     let figures = figures?;
     let advice = advice::advise(&machine, &figures);
-    let report = Report { machine, figures, left_out, advice, seconds: begun.elapsed().as_secs_f64() };
+    let others_cores = Load::now().zip(load).map(|(now, earlier)| now.others_since(earlier));
+    let seconds = begun.elapsed().as_secs_f64();
+    let report = Report { machine, figures, left_out, advice, seconds, others_cores };
 
     let text = if flags.json { report.to_json_lines() } else { table::table(&report) };
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(BenchError::Stdout)?;
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(BenchError::Stdout);
+    // Also when nobody reads the report: who asked for a plot gets it.
     if let Some((path, file)) = plot {
         file.write(&plot::svg(&report)).map_err(|error| BenchError::Plot { path: path.to_owned(), error })?;
     }
-    Ok(())
+    printed
 }
 
 fn reserve(path: &Path) -> Result<PlotFile, BenchError> {

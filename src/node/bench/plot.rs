@@ -56,7 +56,7 @@ impl Drop for PlotFile {
 }
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 520.0;
+const HEIGHT: f64 = 536.0;
 const TOP: f64 = 112.0;
 const BOTTOM: f64 = 452.0;
 const LEFT: f64 = 76.0;
@@ -117,7 +117,10 @@ fn draw(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(
         out,
         "<text transform=\"translate(18 {middle}) rotate(-90)\" text-anchor=\"middle\">latency, publish to the end of \
-         the handler</text>\n</svg>"
+         the handler</text>\n\
+         <text class=\"quiet\" x=\"{LEFT}\" y=\"{}\">Steps to milliseconds are other programs, or the host, on the same \
+         core. Both axes are logarithmic.</text>\n</svg>",
+        HEIGHT - 16.0
     )
 }
 
@@ -132,9 +135,10 @@ fn legend(out: &mut String, curves: &[(usize, Histogram<u64>)]) -> fmt::Result {
     writeln!(out, "<g class=\"legend\">")?;
     for (nth, (place, _)) in curves.iter().enumerate() {
         let (x, idle) = (LEFT + 120.0 * nth as f64, IdleStrategy::ALL[*place]);
+        let note = if idle == IdleStrategy::default() { " (default)" } else { "" };
         writeln!(
             out,
-            "<path class=\"line s{place}\" d=\"M{x} 72h30\"/><text x=\"{}\" y=\"76\">{idle}</text>",
+            "<path class=\"line s{place}\" d=\"M{x} 72h30\"/><text x=\"{}\" y=\"76\">{idle}{note}</text>",
             x + 37.0
         )?;
     }
@@ -239,6 +243,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::bench::figures::tests::report;
 
     #[test]
     fn heights_span_whole_decades_from_bottom_to_top() {
@@ -251,6 +256,31 @@ mod tests {
         );
         let flat = Scale::new(1, 1);
         assert_eq!((flat.y(1.0), flat.y(10.0)), (BOTTOM, TOP), "one value has a decade as well");
+    }
+
+    #[test]
+    fn each_pace_has_a_panel_with_a_line_a_strategy() {
+        let svg = svg(&report());
+        assert_eq!(svg.matches("<g class=\"pace\">").count(), 2);
+        for (place, idle) in IdleStrategy::ALL.into_iter().enumerate() {
+            let line = format!("<path class=\"line s{place}\" data-idle=\"{idle}\" d=\"M76.0 452.0");
+            assert_eq!(svg.matches(&line).count(), 1, "{idle}, from 100 ns at the 0th percentile, on the left: {svg}");
+            assert!(STYLE.matches(&format!(".s{place} {{")).count() == 2, "a colour on light and one on dark");
+        }
+        assert!(svg.contains("on &lt;P&gt;, 2 cores, pinned; 3 rounds of each"), "{svg}");
+    }
+
+    #[test]
+    fn a_file_keeps_its_content_until_it_is_drawn_and_a_new_one_goes_if_it_never_is() {
+        let path = std::env::temp_dir().join(format!("ringmain-plot-{}", std::process::id()));
+        drop(PlotFile::reserve(&path).expect("the directory is there"));
+        assert!(!path.exists());
+        fs::write(&path, "before").expect("the directory is there");
+        drop(PlotFile::reserve(&path).expect("it may be written"));
+        assert_eq!(fs::read_to_string(&path).expect("it is kept"), "before");
+        PlotFile::reserve(&path).expect("it may be written").write("new").expect("it may be written");
+        assert_eq!(fs::read_to_string(&path).expect("it is written"), "new");
+        fs::remove_file(&path).expect("it is there");
     }
 
     #[test]

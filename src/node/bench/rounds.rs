@@ -40,7 +40,7 @@ pub(super) fn ask(
             let at = (turn + round as usize) % figures.len();
             let figure = &mut figures[at];
             let question = figure.question;
-            progress.begin(format_args!("round {} of {rounds}: {question}", round + 1));
+            progress.begin(format_args!("round {} of {rounds}, {question}", round + 1));
             let until = time.slice(question.weight(), Instant::now());
             let sample = measure(question, machine, until)
                 .map_err(|error| BenchError::Bus { question: question.to_string(), error })?;

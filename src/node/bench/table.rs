@@ -10,6 +10,8 @@ use crate::node::human::{grouped, nanoseconds};
 
 /// Columns of running text.
 const WIDTH: usize = 100;
+/// Others that keep less of a core busy are not worth a word.
+const OTHERS_CORES_MIN: f64 = 0.2;
 /// Latencies that p99.9 needs to be more than the largest.
 const P999_EVENTS: u64 = 1_000;
 
@@ -24,25 +26,27 @@ fn write_table(out: &mut String, report: &Report) -> fmt::Result {
     let machine = &report.machine;
     let plural = if machine.cores == 1 { "" } else { "s" };
     let Report { seconds, .. } = report;
-    let (published, delivered) =
-        report.figures.iter().map(Figure::events).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let events: u64 = report.figures.iter().map(|figure| figure.events().1).sum();
     let pinned = match machine.seats {
         Some(seats) => format!("worker pinned to core {}, publisher to core {}", seats.worker.id, seats.publisher.id),
         None => "nothing is pinned".to_owned(),
     };
-    let arrived = if published == delivered { "all delivered" } else { "NOT ALL DELIVERED" };
     writeln!(out, "machine   {}, {} core{plural}, {}; {pinned}", machine.processor, machine.cores, machine.system)?;
     writeln!(
         out,
-        "run       ringmain {}, {} rounds of all questions in turn, {seconds:.1} s; {} events, {arrived}",
+        "run       ringmain {}, {} rounds of all questions in turn, {seconds:.1} s; {} events, all delivered",
         env!("CARGO_PKG_VERSION"),
         report.rounds(),
-        grouped(published),
+        grouped(events),
     )?;
+    if let Some(others) = report.others_cores.filter(|&cores| cores >= OTHERS_CORES_MIN) {
+        let busy = format!("others kept {others:.1} cores busy meanwhile: take the figures as soft, and p99 as theirs");
+        wrapped(out, "          ", &busy)?;
+    }
     wrapped(
         out,
         "reading   ",
-        "medians of the rounds, in brackets the lowest and the highest round; p99 and beyond are of all rounds \
+        "medians of the rounds, in brackets the lowest and the highest round; p99.9 and max are of all rounds \
          together. On a machine that others share absolute times move from run to run, by twice and more: compare the \
          rows of one run.",
     )?;
@@ -55,7 +59,8 @@ fn write_table(out: &mut String, report: &Report) -> fmt::Result {
     if !report.advice.is_empty() {
         writeln!(out, "\nrecommended here")?;
         for advice in &report.advice {
-            writeln!(out, "  {:<26}{:<34}{}", advice.setting, advice.value, advice.code)?;
+            let line = format!("  {:<28}{:<34}{}", advice.setting, advice.value, advice.code);
+            writeln!(out, "{}", line.trim_end())?;
             wrapped(out, "      ", &advice.reason)?;
         }
     }
@@ -90,6 +95,11 @@ fn latency(out: &mut String, report: &Report, pace: Pace) -> fmt::Result {
     let rows = IdleStrategy::ALL.into_iter().map(|idle| (idle.to_string(), Question::Latency { idle, pace }));
     let unpinned =
         (pace == Pace::Brisk).then(|| (format!("{}, unpinned", IdleStrategy::default()), Question::Unpinned));
+    let rows: Vec<_> =
+        rows.chain(unpinned).filter_map(|(name, question)| Some((name, report.figure(question)?))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
     let publisher = if pace == Pace::Brisk { "a busy publisher" } else { "a publisher that sleeps" };
     writeln!(
         out,
@@ -101,18 +111,19 @@ fn latency(out: &mut String, report: &Report, pace: Pace) -> fmt::Result {
         "  {:<24}{:>9}  {:<23}{:>9}{:>9}{:>9}{:>12}{:>14}",
         "idle strategy", "p50", "rounds", "p99", "p99.9", "max", "worker CPU", "publish call"
     )?;
-    for (name, question) in rows.chain(unpinned) {
-        let Some(figure) = report.figure(question) else { continue };
+    for (name, figure) in rows {
         let Some(latency) = figure.latency() else { continue };
-        let at = |quantile| nanoseconds(latency.value_at_quantile(quantile));
-        let p999 = if latency.len() < P999_EVENTS { "-".to_owned() } else { at(0.999) };
+        let p999 = match latency.len() {
+            ..P999_EVENTS => "-".to_owned(),
+            _ => nanoseconds(latency.value_at_quantile(0.999)),
+        };
         let cpu = figure.worker_cpu().map_or("-".to_owned(), percent);
         let call = figure.publish_call().map_or("-".to_owned(), |call| ns(call.median));
         writeln!(
             out,
             "{}{:>9}{p999:>9}{:>9}{cpu:>12}{call:>14}",
             row(&name, figure.spread()),
-            at(0.99),
+            figure.p99().map_or_else(String::new, |p99| ns(p99.median)),
             nanoseconds(latency.max())
         )?;
     }
@@ -124,7 +135,10 @@ fn wake_up(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "\n{:<26}{:>9}  rounds", "waking a parked worker", "median")?;
     writeln!(out, "{}    publish to the end of the handler", row("the event is handled in", figure.spread()))?;
     if let Some(call) = figure.publish_call() {
-        writeln!(out, "{}    what the publisher pays", row("the publish call takes", call))?;
+        let awake = Question::Latency { idle: IdleStrategy::BusySpin, pace: Pace::Calm };
+        let awake = report.figure(awake).and_then(Figure::publish_call);
+        let awake = awake.map_or_else(String::new, |call| format!("; {} while it is awake", ns(call.median)));
+        writeln!(out, "{}    what the publisher pays{awake}", row("the publish call takes", call))?;
     }
     for (name, cpu, of) in [
         ("worker's CPU", figure.worker_cpu(), "of a core, at 1,000 events/s"),
@@ -138,7 +152,7 @@ fn wake_up(out: &mut String, report: &Report) -> fmt::Result {
 
 fn throughput(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "\nthroughput, one publisher, one worker, 64-byte events")?;
-    writeln!(out, "  {:<24}{:>16}  rounds", "", "median")?;
+    writeln!(out, "  {:<32}{:>13}  rounds", "", "median")?;
     for single in [false, true] {
         for sampled in [false, true] {
             let Some(figure) = report.figure(Question::Throughput { single, sampled }) else { continue };
@@ -146,7 +160,7 @@ fn throughput(out: &mut String, report: &Report) -> fmt::Result {
             let stamps = if sampled { format!("1 in {SAMPLE}") } else { "every event".to_owned() };
             let rate = figure.spread();
             let name = format!("{form}, {stamps}");
-            writeln!(out, "  {name:<29}{:>11}  {}", per_second(rate.median), spread(rate, per_second))?;
+            writeln!(out, "  {name:<32}{:>13}  {}", per_second(rate.median), spread(rate, per_second))?;
         }
     }
     writeln!(out, "  (what is stamped has its latency measured: every event, or 1 in {SAMPLE})")
@@ -192,6 +206,44 @@ fn wrapped(out: &mut String, head: &str, text: &str) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::bench::figures::tests::report;
+
+    #[test]
+    fn each_part_has_its_rows_with_units_and_spread() {
+        let table = table(&report());
+        for part in [
+            "machine   <P>, 2 cores, linux 6; worker pinned to core 0, publisher to core 1\nrun       ringmain ",
+            ", 3 rounds of all questions in turn, 3.0 s; 51,000 events, all delivered\n",
+            "others kept 1.2 cores busy",
+            "a cache line               120 ns  (100 ns to 200 ns)          near: under 220 ns in 3 of 3 rounds\n",
+            "latency from publish to the end of the handler, 10,000 events/s",
+            "  adaptive, unpinned        120 ns  (100 ns to 200 ns)        120 ns   200 ns   200 ns       1.5 %         12 ns\n",
+            "  the publish call takes     12 ns  (10 ns to 20 ns)            what the publisher pays; 12 ns while it is awake\n",
+            "  process's CPU               3.0 %  (3.0 % to 3.0 %)",
+            "  single publisher, 1 in 64               120/s  (100/s to 200/s)\n",
+            "\nrecommended here\n  s ",
+            " v\n      r\n",
+            "\nleft out\n  cpu ",
+            " no books\n",
+        ] {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
+        for idle in IdleStrategy::ALL {
+            assert_eq!(table.matches(&format!("\n  {idle:<24}  ")).count(), 2, "{idle} at both paces");
+        }
+        assert!(table.lines().all(|line| line.trim_end() == line), "{table}");
+    }
+
+    #[test]
+    fn what_was_not_asked_has_no_row_and_no_heading() {
+        let mut report = report();
+        report.figures.retain(|figure| matches!(figure.question, Question::Throughput { .. }));
+        report.left_out.clear();
+        let table = table(&report);
+        for absent in ["cache line", "latency from", "waking", "left out"] {
+            assert!(!table.contains(absent), "{table}");
+        }
+    }
 
     #[test]
     fn running_text_keeps_its_margin_and_its_width() {
