@@ -211,22 +211,21 @@ mod tests {
     #[test]
     fn each_part_has_its_rows_with_units_and_spread() {
         let table = table(&report());
+        let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
-            "machine   <P>, 2 cores, linux 6; worker pinned to core 0, publisher to core 1\nrun       ringmain ",
-            ", 3 rounds of all questions in turn, 3.0 s; 51,000 events, all delivered\n",
+            "machine <P>, 2 cores, linux 6; worker pinned to core 0, publisher to core 1 run ringmain ",
+            ", 3 rounds of all questions in turn, 3.0 s; 51,000 events, all delivered",
             "others kept 1.2 cores busy",
-            "a cache line               120 ns  (100 ns to 200 ns)          near: under 220 ns in 3 of 3 rounds\n",
+            "a cache line 120 ns (100 ns to 200 ns) near: under 220 ns in 3 of 3 rounds",
             "latency from publish to the end of the handler, 10,000 events/s",
-            "  adaptive, unpinned        120 ns  (100 ns to 200 ns)        120 ns   200 ns   200 ns       1.5 %         12 ns\n",
-            "  the publish call takes     12 ns  (10 ns to 20 ns)            what the publisher pays; 12 ns while it is awake\n",
-            "  process's CPU               3.0 %  (3.0 % to 3.0 %)",
-            "  single publisher, 1 in 64               120/s  (100/s to 200/s)\n",
-            "\nrecommended here\n  s ",
-            " v\n      r\n",
-            "\nleft out\n  cpu ",
-            " no books\n",
+            "adaptive, unpinned 120 ns (100 ns to 200 ns) 120 ns 200 ns 200 ns 1.5 % 12 ns",
+            "the publish call takes 12 ns (10 ns to 20 ns) what the publisher pays; 12 ns while it is awake",
+            "process's CPU 3.0 % (3.0 % to 3.0 %)",
+            "single publisher, 1 in 64 120/s (100/s to 200/s)",
+            "recommended here s v r",
+            "left out cpu no books",
         ] {
-            assert!(table.contains(part), "{part} is missing in\n{table}");
+            assert!(words.contains(part), "{part} is missing in\n{table}");
         }
         for idle in IdleStrategy::ALL {
             assert_eq!(table.matches(&format!("\n  {idle:<24}  ")).count(), 2, "{idle} at both paces");
