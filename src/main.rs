@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringmain::node::args::{Cli, Command};
-use ringmain::node::pipe;
+use ringmain::node::{bench, pipe};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Pipe(flags) => pipe::run(&flags),
+        Command::Bench(flags) => bench::run(&flags),
     }
 }

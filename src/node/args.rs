@@ -1,5 +1,7 @@
 //! The flags of the command line, and the help that teaches them.
 
+use std::path::PathBuf;
+
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -27,6 +29,14 @@ pub enum Command {
     /// subscription is behind, reading stdin waits. A summary goes to stderr at the end.
     #[command(after_long_help = EXAMPLES, after_help = "`ringmain pipe --help` has examples.")]
     Pipe(Pipe),
+    /// Measure this machine in about 30 seconds, and recommend settings for it
+    ///
+    /// Latency by idle strategy at 10,000 and 1,000 events a second, what it costs to wake a parked
+    /// worker, the way between two cores, and throughput; each several times in turn, with its spread.
+    /// Then settings for `Bus::builder()`, each with the figures it follows from. Let the machine be
+    /// otherwise quiet, or measure it as busy as your program will find it.
+    #[command(after_long_help = BENCH_HELP, after_help = "`ringmain bench --help` says how to read the figures.")]
+    Bench(Bench),
 }
 
 /// The flags of `ringmain pipe`.
@@ -74,6 +84,22 @@ pub struct Pipe {
     /// Stop at the first malformed line with exit code 2, instead of naming it on stderr and going on
     #[arg(long)]
     pub strict: bool,
+}
+
+/// The flags of `ringmain bench`.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// Take about this many seconds, 3 to 600; with more of them there are more rounds, and steadier figures
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(3..=600))]
+    pub seconds: u16,
+
+    /// Draw latency percentiles by idle strategy into FILE, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
+    /// Write one JSON object a line instead of the table, times in nanoseconds
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How the summary is written.
@@ -125,6 +151,34 @@ Exit codes:
   1  stdin could not be read, or stdout not be written
   2  wrong flags, or a malformed line under --strict"#;
 
+/// Shown by `ringmain bench --help`.
+const BENCH_HELP: &str = r#"Examples:
+  The table, and a picture of it for the browser:
+    ringmain bench --plot latency.svg
+
+  For a program: the settings recommended here, as they are given to `Bus::builder()`:
+    ringmain bench --json | jq -r 'select(.code).code'
+
+  As in a container with one core:
+    taskset -c 0 ringmain bench --seconds 10
+
+Reading:
+  A figure is the median of the rounds; behind it stand the lowest and the highest round. Where these lie far
+  apart, somebody else used the machine: measure again, or longer. Absolute times of shared machines move from
+  run to run; what holds is how rows of one run compare.
+  `near` and `far` say how long a cache line takes between the two cores and back, under 220 ns or more. A far
+  machine hands events over several times slower, whatever is set.
+  A machine of one core is not asked what takes two; the end of the table says what was left out, and why.
+
+JSON:
+  `record` is machine, figure, left_out or recommendation. The machine lists the names of all figures under
+  `questions`; a figure has its `question`, `unit` (ns or events/s), `median`, `low`, `high` and `rounds`.
+
+Exit codes:
+  0  all was measured, and every event arrived; or nobody reads stdout any more
+  1  FILE or stdout cannot be written, or the bus failed
+  2  wrong flags"#;
+
 fn idle_strategies() -> impl TypedValueParser<Value = IdleStrategy> {
     PossibleValuesParser::new(IdleStrategy::ALL.map(IdleStrategy::as_str)).try_map(|name| name.parse::<IdleStrategy>())
 }
@@ -139,7 +193,10 @@ mod tests {
 
     fn pipe(flags: &[&str]) -> Result<Pipe, clap::Error> {
         let words = ["ringmain", "pipe"].iter().chain(flags);
-        Cli::try_parse_from(words).map(|Cli { command: Command::Pipe(pipe) }| pipe)
+        Cli::try_parse_from(words).map(|cli| match cli.command {
+            Command::Pipe(pipe) => pipe,
+            Command::Bench(bench) => panic!("{bench:?}"),
+        })
     }
 
     fn pattern(text: &str) -> Pattern {
@@ -246,6 +303,22 @@ mod tests {
         ] {
             assert!(help.contains(part), "{part} is missing in\n{help}");
         }
+    }
+
+    #[test]
+    fn every_example_of_bench_works_and_its_defaults_are_the_documented_ones() {
+        let examples = BENCH_HELP.lines().filter_map(|line| line.split_once("ringmain bench"));
+        let benches: Vec<_> = examples
+            .map(|(_, flags)| {
+                let flags = words(flags.split('|').next().unwrap_or_default());
+                let words = ["ringmain", "bench"].into_iter().chain(flags.iter().map(String::as_str));
+                match Cli::try_parse_from(words).expect("an example").command {
+                    Command::Bench(Bench { seconds, plot, json }) => (seconds, plot, json),
+                    Command::Pipe(pipe) => panic!("{pipe:?}"),
+                }
+            })
+            .collect();
+        assert_eq!(benches, [(30, Some("latency.svg".into()), false), (30, None, true), (10, None, false)]);
     }
 
     #[test]

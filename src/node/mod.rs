@@ -1,4 +1,4 @@
-//! What the `ringmain` command is made of: lines in, lines out, the summary and the flags.
+//! What the `ringmain` command is made of: the flags, and the jobs `pipe` and `bench`.
 //!
 //! ```text
 //! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout
@@ -8,11 +8,12 @@
 //!
 //! Every edge speaks CloudEvents 1.0 JSON; [`ingress`] also takes the short form
 //! `{"type": .., "data": ..}` and foreign JSON whose type stands in a field.
-//! Only [`pipe`] holds a bus; the other pieces are plain functions.
+//! Only [`pipe`] holds a bus; the other pieces are plain functions. [`bench`] stands by itself.
 
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod bench;
 pub mod egress;
 pub mod event_type;
 pub mod human;

@@ -1,6 +1,6 @@
 //! Stderr while a job runs: messages, and below them one line that says how far it is.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -35,7 +35,25 @@ impl Progress {
         Self { line }
     }
 
-    /// Counts one event.
+    /// Shows how many of `steps` steps are done, where stderr is a terminal; nothing may be written to stdout meanwhile.
+    /// It is drawn between steps only, so that drawing disturbs no measurement.
+    pub(super) fn of_steps(steps: u64, seconds: u64) -> Self {
+        let line = io::stderr().is_terminal().then(|| {
+            let template = format!("{{bar:16}} {{elapsed}} of about {seconds} s, {{wide_msg}}");
+            let style = ProgressStyle::with_template(&template).expect("the template is well-formed");
+            ProgressBar::new(steps).with_style(style)
+        });
+        Self { line }
+    }
+
+    /// Says which step begins.
+    pub(super) fn begin(&self, step: impl Display) {
+        if let Some(line) = &self.line {
+            line.set_message(step.to_string());
+        }
+    }
+
+    /// Counts one event, or one step.
     pub(super) fn count(&self) {
         if let Some(line) = &self.line {
             line.inc(1);

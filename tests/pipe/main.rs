@@ -1,6 +1,7 @@
-//! What `ringmain pipe` promises, kept by the real binary and read by serde_json.
+//! What the commands `ringmain pipe` and `ringmain bench` promise, kept by the real binary and read by serde_json.
 #![cfg(feature = "daemon")]
 
+mod bench;
 mod ends;
 mod lines;
 mod volume;
