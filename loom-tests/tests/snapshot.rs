@@ -158,3 +158,61 @@ fn what_old_values_led_to_is_out_of_use_when_acknowledged() {
         acknowledged
     });
 }
+
+#[test]
+fn a_nudge_shows_what_changed_before_it() {
+    let bounds = Bounds { preemptions: None, executions_min: 5 };
+    // Whether the worker was nudged, and so looked at what had changed.
+    model("snapshot::nudge", bounds, &[false, true], |threads| {
+        let (exchange, current, drops) = exchange(2);
+        // std's lock orders nothing under loom: the nudge alone must.
+        let change = Arc::new(Mutex::new(None));
+        let (control, changed, ledger) = (Arc::clone(&exchange), Arc::clone(&change), drops.clone());
+        let nudging = threads.spawn(move || {
+            *changed.lock().expect("nobody panicked") = Some(ledger.value(1));
+            control.nudge();
+        });
+        let (worker, changed) = (Arc::clone(&exchange), Arc::clone(&change));
+        let working = threads.spawn(move || {
+            let nudged = worker.is_stale(&current);
+            if nudged {
+                let changed = changed.lock().expect("nobody panicked");
+                assert_eq!(changed.as_ref().expect("it changed before the nudge").number(), 1);
+            }
+            (current, nudged)
+        });
+        nudging.end();
+        let (mut current, nudged) = working.end();
+        assert_eq!(between_events(&exchange, &mut current), 0, "a nudge brings no value");
+        assert!(!exchange.is_stale(&current), "one look answers a nudge");
+        drop((exchange, current, change));
+        assert!(drops.all_once());
+        nudged
+    });
+}
+
+#[test]
+fn a_nudge_hides_no_offer() {
+    let bounds = Bounds { preemptions: None, executions_min: 20 };
+    // What the worker used beside both.
+    model("snapshot::nudge_and_offer", bounds, &[0, 1], |threads| {
+        let (exchange, mut current, drops) = exchange(2);
+        let (control, ledger) = (Arc::clone(&exchange), drops.clone());
+        let offering = threads.spawn(move || control.offer(ledger.value(1)));
+        let control = Arc::clone(&exchange);
+        let nudging = threads.spawn(move || control.nudge());
+        let worker = Arc::clone(&exchange);
+        let working = threads.spawn(move || {
+            let used = between_events(&worker, &mut current);
+            (current, used)
+        });
+        let generation = offering.end();
+        nudging.end();
+        let (mut current, used) = working.end();
+        assert_eq!(between_events(&exchange, &mut current), 1);
+        assert!(exchange.acknowledged() >= generation);
+        drop((exchange, current));
+        assert!(drops.all_once());
+        used
+    });
+}
