@@ -21,9 +21,9 @@ mod wants;
 
 pub use broadcast::{LANES, Lanes, LanesLayout, Reader, Slot};
 pub use cells::{Cells, Feeder, Taken};
-pub use claim::{Claimant, Frame, LaneFull, Rest};
+pub use claim::{Claimant, Frame, LaneFull, Rest, Room};
 pub use gate::Gate;
 pub use order::DrainOrder;
 pub use pool::{Block, Pool, PoolClass};
-pub use slot::{HEAD_BYTES, STAMP_BYTES};
-pub use wants::{WORKERS_MAX, Wants};
+pub use slot::{HEAD_BYTES, HEAD_WORDS, STAMP_BYTES};
+pub use wants::{WORKERS_MAX, WantedBy, Wants};

@@ -17,6 +17,10 @@ pub const STAMP_BYTES: usize = 8;
 pub const HEAD_BYTES: usize = 56;
 /// Where the block word is: 0, or 1 + the handle of the block that holds the rest of the body.
 const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
+/// Words of a head.
+pub const HEAD_WORDS: usize = HEAD_BYTES / size_of::<u64>();
+/// Slots are whole lines, and what follows stamp and head starts with one.
+pub(super) const LINE_BYTES: usize = STAMP_BYTES + HEAD_BYTES;
 
 /// Slots start on page boundaries, so that a slot of 64 n bytes never straddles a cache line it need not.
 const ALIGN: usize = 4096;
@@ -101,21 +105,19 @@ impl SlotMemory {
     #[inline(always)]
     pub(crate) unsafe fn write(&self, slot: usize, head: &[u8; HEAD_BYTES], block_word: u32, tail: &[u8]) {
         debug_assert!(HEAD_BYTES + tail.len() <= self.body_bytes(), "the caller has checked the length");
-        let copy = || {
-            let rest = self.at(slot, STAMP_BYTES + HEAD_BYTES);
-            // SAFETY: the destination is ours by contract and long enough; `tail` cannot overlap it.
-            unsafe { rest.copy_from_nonoverlapping(tail.as_ptr(), tail.len()) };
-            let body = self.at(slot, STAMP_BYTES);
-            // SAFETY: as above.
-            unsafe { body.copy_from_nonoverlapping(head.as_ptr(), BLOCK_WORD_AT) };
-            let word = self.at(slot, STAMP_BYTES + BLOCK_WORD_AT).cast::<u32>();
-            // SAFETY: as above; 60 bytes into a 64-byte aligned slot is aligned to four.
-            unsafe { word.write(block_word) };
-        };
-        #[cfg(ringmain_loom)]
-        self.shadow[slot].1.with_mut(|_| copy());
-        #[cfg(not(ringmain_loom))]
-        copy();
+        let place = self.place(slot);
+        // SAFETY: the destination is ours by contract and long enough; `tail` cannot overlap it.
+        place.writing(|| unsafe { place.rest().copy_from_nonoverlapping(tail.as_ptr(), tail.len()) });
+        let (words, _) = head.as_chunks();
+        // SAFETY: the caller owns the slot.
+        unsafe { place.write_head(std::array::from_fn(|nth| u64::from_ne_bytes(words[nth])), block_word) };
+    }
+
+    /// `slot`, which is below `count`, for its writer.
+    #[inline(always)]
+    pub(crate) fn place(&self, slot: usize) -> Place<'_> {
+        debug_assert!((slot + 1) * self.stride + ALIGN <= self.layout.size(), "slot {slot} is inside the block");
+        Place { memory: self, slot, at: self.at(slot, 0) }
     }
 
     /// The whole body of `slot`. Bytes that were never written are zero.
@@ -143,6 +145,89 @@ impl SlotMemory {
         let body = self.at(slot, STAMP_BYTES);
         // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.
         unsafe { std::slice::from_raw_parts_mut(body, self.body_bytes()) }
+    }
+}
+
+/// A slot whose address was computed once, for the steps of writing it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    memory: &'a SlotMemory,
+    #[cfg_attr(not(ringmain_loom), allow(dead_code, reason = "loom's shadow goes by number"))]
+    slot: usize,
+    /// The slot's first byte: `stride` bytes from here are inside the block.
+    at: *mut u8,
+}
+
+impl<'a> Place<'a> {
+    /// Writes the head, with `block_word` in its last four bytes.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`SlotMemory::write`].
+    #[inline(always)]
+    pub(crate) unsafe fn write_head(self, mut head: [u64; HEAD_WORDS], block_word: u32) {
+        let [a, b, c, d, ..] = head[HEAD_WORDS - 1].to_ne_bytes();
+        let [e, f, g, h] = block_word.to_ne_bytes();
+        head[HEAD_WORDS - 1] = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        // SAFETY: the head lies inside the slot.
+        let place = unsafe { self.at.add(STAMP_BYTES) }.cast::<[u64; HEAD_WORDS]>();
+        // SAFETY: the destination is ours by contract; 8 bytes into a 64-byte aligned slot is aligned to a word.
+        self.writing(|| unsafe { place.write(head) });
+    }
+
+    /// Copies whole lines behind the head.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`SlotMemory::write`], and the lines fit behind its head.
+    #[inline(always)]
+    pub(crate) unsafe fn write_lines(self, lines: &[[u8; LINE_BYTES]]) {
+        debug_assert!((1 + lines.len()) * LINE_BYTES <= self.memory.stride, "the caller has checked the length");
+        let rest = self.rest().cast::<[u8; LINE_BYTES]>();
+        // A constant count becomes a few vector moves and no call.
+        let copy = |count| {
+            // SAFETY: the destination is ours by contract; so many lines fit, and cannot overlap it.
+            unsafe { rest.copy_from_nonoverlapping(lines.as_ptr(), count) }
+        };
+        self.writing(|| match lines.len() {
+            1 => copy(1),
+            2 => copy(2),
+            count => copy(count),
+        });
+    }
+
+    /// What follows the head, to fill in place: whole lines.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`SlotMemory::write`], for as long as the reference lives.
+    #[inline(always)]
+    pub(crate) unsafe fn rest_mut(self) -> &'a mut [u8] {
+        self.writing(|| ());
+        // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.
+        unsafe { std::slice::from_raw_parts_mut(self.rest(), self.memory.stride - LINE_BYTES) }
+    }
+
+    /// The stamp.
+    #[inline(always)]
+    pub(crate) fn stamp(self) -> &'a AtomicU64 {
+        #[cfg(ringmain_loom)]
+        return self.memory.stamp(self.slot);
+        #[cfg(not(ringmain_loom))]
+        // SAFETY: as in `SlotMemory::stamp`; it is the slot's first word.
+        return unsafe { &*self.at.cast::<AtomicU64>() };
+    }
+
+    #[inline(always)]
+    fn rest(self) -> *mut u8 {
+        // SAFETY: a slot is at least a line long.
+        unsafe { self.at.add(LINE_BYTES) }
+    }
+
+    /// Writes into the body, and lets loom know.
+    #[inline(always)]
+    fn writing(self, write: impl FnOnce()) {
+        #[cfg(ringmain_loom)]
+        self.memory.shadow[self.slot].1.with_mut(|_| write());
+        #[cfg(not(ringmain_loom))]
+        write();
     }
 }
 
