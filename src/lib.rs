@@ -66,7 +66,7 @@ pub mod internals {
     pub mod sync {
         pub use crate::sync::*;
     }
-    pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, read_frame};
+    pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, Meanwhile, read_frame};
 }
 
 #[cfg(feature = "json")]

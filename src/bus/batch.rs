@@ -1,6 +1,7 @@
 //! Several events in one piece: all are accepted, or none.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -174,24 +175,40 @@ impl Drop for Batch<'_> {
 
 /// One try to bring all events into their lane.
 fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
-    let Collected { events, bytes, wanted } = collected;
-    let shared = std::sync::Arc::clone(publisher.shared());
-    let engine = &shared.engine;
-    let place = publisher.place();
-    let counts = &engine.publishers[place].counts;
-    if !engine.enter(place) {
+    let (engine, slot) = (Arc::clone(&publisher.shared().engine), Arc::clone(publisher.slot()));
+    if !slot.enter(&engine) {
         return Err(PublishError::ShuttingDown);
     }
+    let sent = once_inside(publisher, priority, collected);
+    if sent.is_ok() {
+        let (events, wanted) = (collected.events.len() as u64, collected.wanted.len() as u64);
+        slot.counts.routed.add(wanted);
+        slot.counts.unmatched.add(events - wanted);
+        slot.counts.accepted.add(events);
+    }
+    slot.leave();
+    match sent {
+        Ok(()) => engine.parker.wake(collected.wanted.iter().fold(0, |all, (_, workers)| all | workers)),
+        Err(PublishError::Full { .. }) => publisher.wake_holders(priority.lane()),
+        Err(_) => {}
+    }
+    sent
+}
+
+fn once_inside(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
+    let Collected { events, bytes, wanted } = collected;
     let lane = priority.lane();
+    let engine = &publisher.shared().engine;
     wanted.clear();
     wanted.extend(events.iter().enumerate().filter_map(|(nth, event)| {
         let workers = engine.wants.workers(event.header.type_id, lane);
         (workers != 0).then_some((nth, workers))
     }));
-    if !wanted.is_empty()
-        && let Some(shed) = publisher.policy().sheds(priority, publisher.claimant(), engine.lanes.limit())
-    {
-        engine.leave(place);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let limit = engine.lanes.limit();
+    if let Some(shed) = publisher.policy().sheds(priority, publisher.claimant(), limit) {
         return Err(shed);
     }
     let frame = |nth: usize| {
@@ -203,23 +220,10 @@ fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected
         };
         Frame { head: header.as_words(), rest }
     };
-    let result = if wanted.is_empty() {
-        Ok(())
-    } else {
-        publisher.claimant().push_batch(lane, wanted.len(), frame).map(|first| {
-            engine.parker.wake(wanted.iter().fold(0, |all, (_, workers)| all | workers));
-            publisher.wake_laggards(lane, first.wrapping_add(wanted.len() as u64));
-        })
-    };
-    if result.is_ok() {
-        counts.routed.add(wanted.len() as u64);
-        counts.unmatched.add((events.len() - wanted.len()) as u64);
-        counts.accepted.add(events.len() as u64);
-    } else {
-        engine.parker.wake(engine.lanes.active());
-    }
-    engine.leave(place);
-    result.map_err(|full| lane_full(priority, full))
+    let sent = publisher
+        .make_sure(lane, wanted.len())
+        .and_then(|()| publisher.claimant().push_batch(lane, wanted.len(), frame));
+    sent.map(|_| ()).map_err(|full| lane_full(priority, full))
 }
 
 impl fmt::Debug for Batch<'_> {

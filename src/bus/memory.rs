@@ -7,7 +7,7 @@ use crate::delivery::{Route, Sink, SubscriptionState};
 use crate::event::Directory;
 use crate::metrics::{HistogramCells, Recorder};
 use crate::ring::{HugePages, LANES};
-use crate::worker::{PublisherPlace, Schedule};
+use crate::worker::{PublisherSlot, Schedule};
 
 use super::{Bus, Control, Publisher, Shared};
 
@@ -83,7 +83,11 @@ pub(super) fn histograms_bytes(workers: usize) -> usize {
 
 /// Places of publishers, and the queue of those that [`Bus::publish`] lends out.
 pub(super) fn publishers_bytes(publishers: usize) -> usize {
-    publishers * (size_of::<PublisherPlace>() + size_of::<(usize, Publisher)>())
+    publishers
+        * (align_of::<PublisherSlot>()
+            + size_of::<PublisherSlot>()
+            + size_of::<usize>()
+            + size_of::<(usize, Publisher)>())
 }
 
 /// Names come in runs of so many, and so do routes.

@@ -1,20 +1,22 @@
 //! Rust values to payload bytes and back, by rkyv: encoded once, read in place ever after.
 
+use std::alloc::Layout;
 use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 
-use rkyv::api::{access_with_context, serialize_using};
+use rkyv::api::access_with_context;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::{Failure, Strategy};
 use rkyv::ser::allocator::{Arena, ArenaHandle};
 use rkyv::ser::sharing::Unshare;
-use rkyv::ser::{Positional, Serializer, Writer};
+use rkyv::ser::{Allocator, Positional, Serializer, Writer};
 use rkyv::validation::Validator;
 use rkyv::validation::archive::ArchiveValidator;
 use rkyv::validation::shared::SharedValidator;
-use rkyv::{Archive, Serialize};
+use rkyv::{Archive, Place, Serialize};
 
 use super::{Encoding, FLAG_LOCAL, Header};
 
@@ -50,7 +52,7 @@ where
 
 /// What rkyv serialises with. Named in bounds only.
 #[doc(hidden)]
-pub type Encoder<'a> = Strategy<Serializer<Destination<'a>, ArenaHandle<'a>, Unshare>, Failure>;
+pub type Encoder<'a> = Strategy<Serializer<Destination<'a>, Meanwhile<'a>, Unshare>, Failure>;
 
 /// What rkyv validates with. Named in bounds only.
 #[doc(hidden)]
@@ -83,6 +85,48 @@ impl<E> Writer<E> for Destination<'_> {
     }
 }
 
+/// Memory that a serialisation may need meanwhile. It takes hold of its arena when it is first asked, so that values
+/// that ask for none, flat ones above all, do not pay for it.
+#[doc(hidden)]
+pub struct Meanwhile<'a> {
+    arena: Option<&'a mut Arena>,
+    handle: Option<ArenaHandle<'a>>,
+}
+
+impl<'a> Meanwhile<'a> {
+    #[inline]
+    fn new(arena: &'a mut Arena) -> Self {
+        Self { arena: Some(arena), handle: None }
+    }
+
+    #[inline]
+    fn handle(&mut self) -> &mut ArenaHandle<'a> {
+        let Self { arena, handle } = self;
+        handle.get_or_insert_with(|| arena.take().expect("the arena is taken once, for the handle").acquire())
+    }
+}
+
+impl fmt::Debug for Meanwhile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meanwhile").field("used", &self.handle.is_some()).finish_non_exhaustive()
+    }
+}
+
+// SAFETY: all memory comes from the one handle, which keeps the contract; it stays the same once there is one.
+unsafe impl<E> Allocator<E> for Meanwhile<'_> {
+    #[inline]
+    unsafe fn push_alloc(&mut self, layout: Layout) -> Result<NonNull<[u8]>, E> {
+        // SAFETY: the caller's contract is the handle's.
+        unsafe { self.handle().push_alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn pop_alloc(&mut self, ptr: NonNull<u8>, layout: Layout) -> Result<(), E> {
+        // SAFETY: the caller's contract is the handle's; what is popped here was pushed here.
+        unsafe { self.handle().pop_alloc(ptr, layout) }
+    }
+}
+
 /// Why a payload was not encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodeFault {
@@ -105,34 +149,54 @@ pub trait Encode {
 }
 
 impl<E: Event> Encode for &E {
+    #[inline]
     fn encoding(&self) -> Encoding {
         Encoding::Rkyv
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         FLAG_LOCAL
     }
 
+    /// What is reached by pointers comes first, written piece by piece; then the root, which is resolved where it is to
+    /// lie: a flat value is a few stores.
     #[inline]
     fn encode(&self, out: &mut [u8], arena: &mut Arena) -> Result<usize, EncodeFault> {
         const { assert!(align_of::<E::Archived>() <= PAYLOAD_ALIGN, "payloads are aligned to 16 bytes") };
-        let room = out.len();
         let destination = Destination { bytes: out, written: 0 };
-        let mut serializer = Serializer::new(destination, arena.acquire(), Unshare);
-        serialize_using::<_, Failure>(*self, &mut serializer).map_err(|Failure| EncodeFault::Refused)?;
+        let mut serializer = Serializer::new(destination, Meanwhile::new(arena), Unshare);
+        let resolver = E::serialize(self, Strategy::wrap(&mut serializer)).map_err(|Failure| EncodeFault::Refused)?;
         let Destination { bytes, written } = serializer.into_writer();
-        if written > room {
-            return Err(EncodeFault::Needs(written));
-        }
+        let root = written.next_multiple_of(align_of::<E::Archived>());
+        let end = root + size_of::<E::Archived>();
+        let Some(place) = bytes.get_mut(written..end) else { return Err(EncodeFault::Needs(end)) };
+        resolve(*self, resolver, place, written);
         // What is encoded here is read without validation. rkyv's derives make it valid; an implementation by hand is
         // checked in debug builds.
         debug_assert!(
-            check::<E>(&bytes[..written], None).is_ok(),
+            check::<E>(&bytes[..end], None).is_ok(),
             "{}'s rkyv implementation writes archives that it does not accept",
             std::any::type_name::<E>()
         );
-        Ok(written)
+        Ok(end)
     }
+}
+
+/// Writes the root of an archive to the end of `place`, which begins `before` bytes into the archive, and zeros before it.
+// A function of its own, because its arguments cannot overlap: that lets the compiler leave zeros out that are
+// overwritten anyway.
+#[inline]
+fn resolve<E: Event>(value: &E, resolver: E::Resolver, place: &mut [u8], before: usize) {
+    // Padding in front of and inside the root is part of the archive, and no place for what was here before.
+    place.fill(0);
+    let padding = place.len() - size_of::<E::Archived>();
+    let root = place[padding..].as_mut_ptr().cast::<E::Archived>();
+    assert!(root.is_aligned(), "payloads are written to 16-byte boundaries");
+    // SAFETY: aligned, as was just asked; from here to the end of `place` are as many bytes as the archived value has,
+    // and they are initialised.
+    let root = unsafe { Place::new_unchecked(before + padding, root) };
+    value.resolve(resolver, root);
 }
 
 /// Why a payload could not be read as the type its subscription asks for.

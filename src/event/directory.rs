@@ -6,7 +6,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use crate::clock::Clock;
 
@@ -63,20 +63,39 @@ impl Names {
     }
 }
 
-/// A topic that two Rust types claim.
+/// A topic that two Rust types claim. One word, so that results of publishing stay short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TypeConflict {
+pub struct TypeConflict(&'static Conflict);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Conflict {
     topic: &'static str,
     known_as: &'static str,
     asked_as: &'static str,
 }
 
+impl TypeConflict {
+    /// Conflicts are kept for ever, each once: there are no more than the program has topics and types.
+    #[cold]
+    fn new(conflict: Conflict) -> Self {
+        static MET: Mutex<Option<AHashSet<&'static Conflict>>> = Mutex::new(None);
+        let mut met = MET.lock().unwrap_or_else(PoisonError::into_inner);
+        let met = met.get_or_insert_default();
+        if let Some(known) = met.get(&conflict) {
+            return Self(known);
+        }
+        let kept: &'static Conflict = Box::leak(Box::new(conflict));
+        met.insert(kept);
+        Self(kept)
+    }
+}
+
 impl fmt::Display for TypeConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conflict { topic, known_as, asked_as } = self.0;
         write!(
             f,
-            "topic {:?} carries {} on this bus and cannot also carry {}; use another topic name",
-            self.topic, self.known_as, self.asked_as
+            "topic {topic:?} carries {known_as} on this bus and cannot also carry {asked_as}; use another topic name"
         )
     }
 }
@@ -91,6 +110,7 @@ pub struct RustType {
 }
 
 impl RustType {
+    #[inline]
     pub(crate) fn of<E: 'static>() -> Self {
         Self { id: TypeId::of::<E>(), name: std::any::type_name::<E>() }
     }
@@ -146,7 +166,7 @@ impl Directory {
         if known.id == rust.id {
             return Ok(());
         }
-        Err(TypeConflict { topic, known_as: known.name, asked_as: rust.name })
+        Err(TypeConflict::new(Conflict { topic, known_as: known.name, asked_as: rust.name }))
     }
 
     /// Whether further names get id 0.

@@ -148,6 +148,7 @@ pub(crate) struct ExtensionBuffer {
 }
 
 impl ExtensionBuffer {
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.targets = 0;
@@ -156,14 +157,20 @@ impl ExtensionBuffer {
         self.fault = None;
     }
 
-    /// Whether there is nothing to carry and nothing to say against it.
     /// Whether the topic's name has still to be added; says so once an event, however often it is tried.
     pub(crate) fn claim_name(&mut self) -> bool {
         !std::mem::replace(&mut self.named, true)
     }
 
+    /// Whether there is nothing to carry and nothing to say against it.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.fault.is_none()
+    }
+
+    /// Whether something is wrong that [`finish`](Self::finish) will say.
+    pub(crate) fn has_fault(&self) -> bool {
+        self.fault.is_some()
     }
 
     /// Remembers the first thing that is wrong, to be said when the event is published.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::EventId;
+use super::{EventId, Priority};
 
 /// Bytes of the header that follows the stamp.
 pub(crate) const HEADER_BYTES: usize = 56;
@@ -72,6 +72,35 @@ pub(crate) struct Header {
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == 8);
 
 impl Header {
+    /// Of an event without id, time, topic and payload.
+    pub(crate) const BLANK: Self = Self {
+        id: [0; 16],
+        time: 0,
+        deadline: 0,
+        type_id: 0,
+        source_id: 0,
+        payload_bytes: 0,
+        extension_bytes: 0,
+        schema: 1,
+        priority: Priority::Normal as u8,
+        encoding: 0,
+        attempt: 1,
+        flags: 0,
+        check: 0,
+    };
+
+    /// With an extension and a payload of so many bytes.
+    #[inline(always)]
+    pub(crate) fn with_payload(self, extension_bytes: usize, bytes: usize, encoding: Encoding, flags: u8) -> Self {
+        Self {
+            extension_bytes: extension_bytes as u16,
+            payload_bytes: bytes as u32,
+            encoding: encoding as u8,
+            flags: self.flags | flags,
+            ..self
+        }
+    }
+
     /// The header as it lies at the start of a body.
     #[inline(always)]
     pub(crate) fn as_words(&self) -> &[u64; HEADER_BYTES / 8] {
@@ -87,6 +116,22 @@ impl Header {
         unsafe { &*std::ptr::from_ref(words).cast() }
     }
 
+    /// The header as the words that it lies in, made in registers: [`as_words`](Self::as_words) needs it in memory.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> [u64; HEADER_BYTES / size_of::<u64>()] {
+        let (first, second) = self.id.split_at(8);
+        let half = |id: &[u8]| u64::from_ne_bytes(std::array::from_fn(|nth| id[nth]));
+        [
+            half(first),
+            half(second),
+            self.time,
+            self.deadline,
+            word(self.type_id, self.source_id),
+            word(self.payload_bytes, half_word(self.extension_bytes, self.schema)),
+            word(u32::from_ne_bytes([self.priority, self.encoding, self.attempt, self.flags]), self.check),
+        ]
+    }
+
     /// Reads the header in place.
     ///
     /// # Errors
@@ -100,6 +145,7 @@ impl Header {
         Ok(unsafe { &*body.as_ptr().cast::<Self>() })
     }
 
+    #[inline(always)]
     pub(crate) fn event_id(&self) -> EventId {
         EventId::from_bytes(self.id)
     }
@@ -130,6 +176,19 @@ impl Header {
     }
 }
 
+/// Two neighbours in memory as one word.
+#[inline(always)]
+const fn word(first: u32, second: u32) -> u64 {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    (high as u64) << 32 | low as u64
+}
+
+#[inline(always)]
+const fn half_word(first: u16, second: u16) -> u32 {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    (high as u32) << 16 | low as u32
+}
+
 /// Bytes that are no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -158,3 +217,36 @@ impl fmt::Display for FrameError {
 }
 
 impl std::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn words_are_the_bytes_of_the_header(bytes in proptest::array::uniform(any::<[u8; 8]>())) {
+            let bytes: [[u8; 8]; HEADER_BYTES / 8] = bytes;
+            let words = bytes.map(u64::from_ne_bytes);
+            let bytes = bytes.concat();
+            let header = Header {
+                id: bytes[..16].try_into().unwrap(),
+                time: words[2],
+                deadline: words[3],
+                type_id: u32::from_ne_bytes(bytes[32..36].try_into().unwrap()),
+                source_id: u32::from_ne_bytes(bytes[36..40].try_into().unwrap()),
+                payload_bytes: u32::from_ne_bytes(bytes[40..44].try_into().unwrap()),
+                extension_bytes: u16::from_ne_bytes(bytes[44..46].try_into().unwrap()),
+                schema: u16::from_ne_bytes(bytes[46..48].try_into().unwrap()),
+                priority: bytes[48],
+                encoding: bytes[49],
+                attempt: bytes[50],
+                flags: bytes[51],
+                check: u32::from_ne_bytes(bytes[52..].try_into().unwrap()),
+            };
+            prop_assert_eq!(header.words(), words);
+            prop_assert_eq!(*header.as_words(), words);
+            prop_assert_eq!(Header::of_words(&words), &header);
+        }
+    }
+}

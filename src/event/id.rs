@@ -23,17 +23,20 @@ impl EventId {
     }
 
     /// The id with these bytes, most significant first.
+    #[inline]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
     /// The bytes, most significant first.
+    #[inline]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
 impl From<u128> for EventId {
+    #[inline]
     fn from(value: u128) -> Self {
         Self(value.to_be_bytes())
     }
@@ -80,37 +83,57 @@ impl FromStr for EventId {
     }
 }
 
+const NS_PER_MILLI: u64 = 1_000_000;
+/// Version 7, where it lies in the upper half of an id.
+const VERSION: u64 = 0x7000;
+
 /// Makes version 7 ids for one publisher: 48 bits of milliseconds, 12 of their fraction, 62 random ones.
 #[derive(Debug)]
 pub(crate) struct IdSource {
     state: u64,
     /// The upper half of ids at the last time given: milliseconds, version, fraction.
     high: u64,
+    /// Unix nanoseconds at which the millisecond of the last time given began, and its number.
+    milli_begun: u64,
+    milli: u64,
 }
 
 impl IdSource {
     /// Seeded by the operating system.
     pub(crate) fn new() -> Self {
         let (high, low) = Uuid::new_v4().as_u64_pair();
-        Self { state: high ^ low.rotate_left(32), high: 0x7000 }
+        Self::seeded(high ^ low.rotate_left(32))
     }
 
     /// Seeded by hand, so that a simulation repeats.
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self { state: seed, high: 0x7000 }
+        Self { state: seed, high: VERSION, milli_begun: 0, milli: 0 }
     }
 
-    /// Sets the time of the ids to come.
+    /// Sets the time of the ids to come. A few instructions while the millisecond stays the same.
     #[inline]
     pub(crate) fn at(&mut self, unix_ns: u64) {
-        let millis = unix_ns / 1_000_000;
-        let fraction = (unix_ns % 1_000_000) * 4096 / 1_000_000;
+        let mut into = unix_ns.wrapping_sub(self.milli_begun);
+        if into >= NS_PER_MILLI {
+            into = self.turn_to_milli_of(unix_ns);
+        }
+        // Below a million, so that the product fits.
+        let fraction = into as u32 * 4096 / NS_PER_MILLI as u32;
         // Never back: ids of one publisher keep their order when the wall clock is set back.
-        self.high = self.high.max((millis << 16) | 0x7000 | fraction);
+        self.high = self.high.max((self.milli << 16) | VERSION | u64::from(fraction));
+    }
+
+    /// Returns how far into its millisecond the time is.
+    #[cold]
+    fn turn_to_milli_of(&mut self, unix_ns: u64) -> u64 {
+        self.milli = unix_ns / NS_PER_MILLI;
+        let into = unix_ns % NS_PER_MILLI;
+        self.milli_begun = unix_ns - into;
+        into
     }
 
     /// The next id. About 1 ns.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> EventId {
         // wyrand: one multiplication a number, equidistributed enough for 62 bits that only have to differ.
         self.state = self.state.wrapping_add(0xa076_1d64_78bd_642f);
@@ -141,6 +164,24 @@ mod tests {
             assert!(id > last, "an event of a later microsecond has a greater id");
             last = id;
         }
+    }
+
+    #[test]
+    fn an_id_tells_its_time_wherever_it_stands_in_its_millisecond() {
+        let begun = 1_700_000_000_000_000_000;
+        let mut source = IdSource::seeded(7);
+        for ns in [0, 1, 244, 245, 999_999, 1_000_000, 1_000_245, 86_400_000_000_000, 86_400_000_999_999] {
+            source.at(begun + ns);
+            let high = u128::from(source.next()) >> 64;
+            assert_eq!(high >> 16, u128::from((begun + ns) / 1_000_000), "{ns}");
+            assert_eq!(high & 0xfff, u128::from((begun + ns) % 1_000_000 * 4096 / 1_000_000), "{ns}");
+        }
+        source.at(begun);
+        let high = u128::from(source.next()) >> 64;
+        assert_eq!(high >> 16, u128::from((begun + 86_400_000_000_000) / 1_000_000), "never back");
+        source.at(begun + 86_400_001_000_000);
+        let high = u128::from(source.next()) >> 64;
+        assert_eq!(high >> 16, u128::from((begun + 86_400_001_000_000) / 1_000_000), "and on again");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use priority::{ParsePriorityError, Priority};
 pub use source::EventSource;
 pub use topic::{Category, Topic, TopicError};
 
-pub use codec::{Check, Destination, Encode, Encoder, KnownAs};
+pub use codec::{Check, Destination, Encode, Encoder, KnownAs, Meanwhile};
 pub(crate) use codec::{EncodeFault, Trust, read_archived};
 pub(crate) use directory::{Directory, RustType};
 pub(crate) use extension::{EXTENSION_BYTES_MAX, ExtensionBuffer, Tag};

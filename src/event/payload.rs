@@ -79,10 +79,12 @@ impl<'a> Payload<'a> {
 }
 
 impl Encode for Payload<'_> {
+    #[inline]
     fn encoding(&self) -> Encoding {
         self.encoding
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         0
     }

@@ -3,13 +3,14 @@
 //! A claim by fetch-add cannot be taken back, so it must be certain before it is made. Each publisher checks the gate
 //! first; between its check and its fetch-add at most `publishers_max - 1` others can do the same, once each, because
 //! a publisher is an exclusive handle. The lane keeps that many slots of headroom above its limit, so a claimed slot
-//! is always free.
+//! is always free. How long a publisher takes from its check to its claim does not matter: a [`Room`] that is held
+//! while user code encodes is one such claim to come, and dropped it was none.
 
 use std::sync::Arc;
 
 use super::broadcast::{LANES, Lanes};
 use super::pool::Block;
-use super::slot::{HEAD_BYTES, Head};
+use super::slot::{HEAD_BYTES, Head, LINE_BYTES, Place};
 use crate::sync::primitive::{BeforeWrite, Ordering};
 
 /// Why a lane took nothing. All numbers are slots.
@@ -43,57 +44,105 @@ pub enum Rest<'a> {
 #[derive(Debug)]
 pub struct Claimant {
     lanes: Arc<Lanes>,
+    /// Sequences, a lane, from which on the cursors are looked at again before a claim: at the latest the gate plus the
+    /// limit, earlier while the lane is more than half full, so that sleeping laggards are found in time.
+    look_at: [u64; LANES],
     /// The gate as last seen, a lane. Behind the real one, never ahead.
     gate: [u64; LANES],
-    /// No other publisher exists: claims are plain stores.
+    /// No other publisher exists: claims are plain stores, and the next free slot is this one's before it is claimed.
     exclusive: bool,
 }
 
 impl Claimant {
     pub fn new(lanes: Arc<Lanes>, exclusive: bool) -> Self {
         // A gate one limit behind the claim makes the first publish look at the real one.
-        let gate = std::array::from_fn(|lane| lanes.claimed(lane).wrapping_sub(lanes.limit()));
-        Self { lanes, gate, exclusive }
+        let look_at: [u64; LANES] = std::array::from_fn(|lane| lanes.claimed(lane));
+        let gate = look_at.map(|claimed| claimed.wrapping_sub(lanes.limit()));
+        Self { lanes, look_at, gate, exclusive }
     }
 
-    /// Slots of `lane` in use, as far as this publisher knows: never less than the truth.
+    /// The next sequence of `lane`: this claimant's for sure if it is the only one.
     #[inline(always)]
-    fn apparent_depth(&self, lane: usize) -> u64 {
+    fn next(&self, lane: usize) -> u64 {
         // Relaxed: the claim word orders nothing; the stamp and the cursors do.
-        self.lanes.claim_word(lane).load(Ordering::Relaxed).wrapping_sub(self.gate[lane])
+        self.lanes.claim_word(lane).load(Ordering::Relaxed)
     }
 
     /// Looks at the gate when `lane` seems to hold more than `enough`, and returns the depth then known.
-    #[inline(always)]
+    #[inline]
     pub fn depth_if_above(&mut self, lane: usize, enough: u64) -> u64 {
-        let depth = self.apparent_depth(lane);
+        let depth = self.next(lane).wrapping_sub(self.gate[lane]);
         if depth <= enough { depth } else { self.refresh(lane).map_or(depth, |(depth, _)| depth) }
     }
 
     /// Reads the workers' cursors. Returns the depth and the slowest worker, or `None` while no worker is active.
     #[cold]
     fn refresh(&mut self, lane: usize) -> Option<(u64, usize)> {
-        // Relaxed: `Lanes::gate` starts with a fence and reads the cursors with Acquire.
-        let claimed = self.lanes.claim_word(lane).load(Ordering::Relaxed);
+        let claimed = self.next(lane);
         let (slowest, gate) = self.lanes.gate(lane, claimed)?;
         self.gate[lane] = gate;
         Some((claimed.wrapping_sub(gate), slowest))
     }
 
-    /// Makes sure that `count` slots of `lane` can be claimed within the limit.
+    /// The gate of `lane` as this claimant saw it last: the slowest worker's cursor.
+    pub fn last_gate(&self, lane: usize) -> u64 {
+        self.gate[lane]
+    }
+
+    /// Makes sure that `count` slots of `lane` can be claimed within the limit. Returns whether this was the moment to
+    /// wake workers that sleep although the lane is more than half full: once in an eighth of the limit.
     #[inline(always)]
-    fn check(&mut self, lane: usize, count: u64) -> Result<(), LaneFull> {
-        if self.apparent_depth(lane) + count <= self.lanes.limit() { Ok(()) } else { self.check_again(lane, count) }
+    pub fn make_sure(&mut self, lane: usize, count: u64) -> Result<bool, LaneFull> {
+        if self.is_sure(lane, self.next(lane), count) { Ok(false) } else { self.look(lane, count) }
+    }
+
+    #[inline(always)]
+    fn is_sure(&self, lane: usize, next: u64, count: u64) -> bool {
+        self.look_at[lane].wrapping_sub(next) as i64 >= count as i64
     }
 
     #[cold]
-    fn check_again(&mut self, lane: usize, count: u64) -> Result<(), LaneFull> {
+    #[inline(never)]
+    fn look(&mut self, lane: usize, count: u64) -> Result<bool, LaneFull> {
         let limit = self.lanes.limit();
-        match self.refresh(lane) {
-            None => Err(LaneFull { depth: 0, limit, gated_by: None }),
-            Some((depth, _)) if depth + count <= limit => Ok(()),
-            Some((depth, slowest)) => Err(LaneFull { depth, limit, gated_by: Some(slowest) }),
+        let Some((depth, slowest)) = self.refresh(lane) else {
+            return Err(LaneFull { depth: 0, limit, gated_by: None });
+        };
+        if depth + count > limit {
+            return Err(LaneFull { depth, limit, gated_by: Some(slowest) });
         }
+        let is_half_full = depth > limit / 2;
+        let good_for = if is_half_full { (depth + limit / 8 + 1).min(limit) } else { limit / 2 + 1 };
+        self.look_at[lane] = self.gate[lane].wrapping_add(good_for);
+        Ok(is_half_full)
+    }
+
+    /// Room for one event in `lane`. `buffer` takes what follows its head, unless it can be written in place. Calls
+    /// `laggards` when sleeping workers should be woken, see [`make_sure`](Self::make_sure).
+    ///
+    /// # Panics
+    /// When `buffer` is not as long as what follows the head of a slot.
+    #[inline(always)]
+    pub fn room<'a>(
+        &'a mut self,
+        lane: usize,
+        buffer: &'a mut [u8],
+        laggards: impl FnOnce(),
+    ) -> Result<Room<'a>, LaneFull> {
+        let sequence = self.next(lane);
+        if !self.is_sure(lane, sequence, 1) && self.look(lane, 1)? {
+            laggards();
+        }
+        if !self.exclusive {
+            assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
+            return Ok(Room { lanes: &self.lanes, lane, sequence, own: None, buffer });
+        }
+        let place = self.lanes.place(lane, sequence);
+        // SAFETY: nobody else claims, and the check says that every active worker has passed the previous lap of the
+        // slot (read with Acquire). Readers look at its stamp alone until `commit` sets it, which ends the borrow.
+        // Workers that become active later start at the claim, which is not beyond it.
+        let buffer = unsafe { self.lanes.memory().rest_mut(place) };
+        Ok(Room { lanes: &self.lanes, lane, sequence, own: Some(place), buffer })
     }
 
     /// Puts one event into `lane` and returns its sequence.
@@ -103,21 +152,9 @@ impl Claimant {
     #[inline]
     pub fn push(&mut self, lane: usize, frame: Frame<'_>) -> Result<u64, LaneFull> {
         self.fits(&frame);
-        self.check(lane, 1)?;
-        let word = self.lanes.claim_word(lane);
-        let sequence = if self.exclusive {
-            // Relaxed: nobody else writes the claim word; the stamp carries the body.
-            let sequence = word.load(Ordering::Relaxed);
-            word.store(sequence.wrapping_add(1), Ordering::Relaxed);
-            sequence
-        } else {
-            // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims: if they claimed between our check
-            // and this, it was their look at the cursors that freed the slot, and we inherit it.
-            word.fetch_add(1, Ordering::AcqRel)
-        };
-        // SAFETY: the claim made `sequence` ours, and the check with its headroom says that every active worker has
-        // passed the slot's previous lap. Among the last `publishers_max + 1` claims one publisher has two; at the
-        // second it had read cursors (Acquire) beyond that lap, and the claims since hand this on (SYNC(lanes.claim)).
+        self.make_sure(lane, 1)?;
+        let sequence = claim(&self.lanes, self.exclusive, lane, self.next(lane));
+        // SAFETY: the slot is ours and free, see `claim`, and the frame fits.
         unsafe { self.commit(lane, sequence, frame) };
         Ok(sequence)
     }
@@ -135,7 +172,7 @@ impl Claimant {
             self.fits(&frame(nth));
         }
         let first = loop {
-            self.check(lane, count as u64)?;
+            self.make_sure(lane, count as u64)?;
             let word = self.lanes.claim_word(lane);
             // Relaxed: the exchange decides.
             let first = word.before_write();
@@ -143,7 +180,7 @@ impl Claimant {
                 continue;
             }
             let next = first.wrapping_add(count as u64);
-            // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims, as in `push`.
+            // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims, as in `claim`.
             if word.compare_exchange_weak(first, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break first;
             }
@@ -179,7 +216,81 @@ impl Claimant {
                 unsafe { memory.write(place, frame.head, handle.word(), &workers.to_ne_bytes()) }
             }
         }
-        // SYNC(slot.commit): Release. Pairs with `Reader::is_ready`; the body written above is visible with the stamp.
-        memory.stamp(place).store(sequence.wrapping_add(1), Ordering::Release);
+        show(&self.lanes, place, sequence);
     }
+}
+
+/// Room for one event: the check of the gate has been passed, and nothing is claimed yet. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Room<'a> {
+    lanes: &'a Lanes,
+    lane: usize,
+    /// The claim word as it was: the sequence that an exclusive claimant gets.
+    sequence: u64,
+    /// The slot that an exclusive claimant gets, behind whose head the buffer lies.
+    own: Option<Place>,
+    buffer: &'a mut [u8],
+}
+
+impl Room<'_> {
+    /// Where to write what follows the head; its old content shows through. Starts on a 16-byte boundary when the
+    /// claimant's buffer does.
+    #[inline(always)]
+    pub fn buffer(&mut self) -> &mut [u8] {
+        self.buffer
+    }
+
+    /// Claims the slot and makes the event visible: `head`, whose last four bytes are the ring's, and the first `bytes`
+    /// of the buffer. Returns its sequence.
+    ///
+    /// # Cost
+    /// As [`Claimant::push`]; an exclusive claimant copies nothing.
+    #[inline(always)]
+    pub fn commit(self, head: Head, bytes: usize) -> u64 {
+        let Self { lanes, lane, sequence, own, buffer } = self;
+        let memory = lanes.memory();
+        if let Some(place) = own {
+            let sequence = claim(lanes, true, lane, sequence);
+            // SAFETY: the slot is ours and free, see `claim` and `room`.
+            unsafe { memory.write_head(place, head, 0) };
+            show(lanes, place, sequence);
+            return sequence;
+        }
+        // Whole lines: what lies behind the event in its last line is noise in a slot as it is in the buffer.
+        let lines = &buffer.as_chunks().0[..bytes.div_ceil(LINE_BYTES)];
+        let sequence = claim(lanes, false, lane, sequence);
+        let place = lanes.place(lane, sequence);
+        // SAFETY: the slot is ours and free, see `claim`; `room` checked the length of the buffer.
+        unsafe { memory.write_lines(place, lines) };
+        // SAFETY: as above.
+        unsafe { memory.write_head(place, head, 0) };
+        show(lanes, place, sequence);
+        sequence
+    }
+}
+
+/// Claims a slot of `lane`, after the check of the gate; `next` is the claim word as an exclusive claimant has read it.
+///
+/// The slot is free: the check with its headroom says that every active worker has passed its previous lap. Among the
+/// last `publishers_max + 1` claims one publisher has two; at the second it had read cursors (Acquire) beyond that lap,
+/// and the claims since hand this on (SYNC(lanes.claim)).
+#[inline(always)]
+fn claim(lanes: &Lanes, exclusive: bool, lane: usize, next: u64) -> u64 {
+    let word = lanes.claim_word(lane);
+    if exclusive {
+        // Relaxed: nobody else writes the claim word; the stamp carries the body.
+        word.store(next.wrapping_add(1), Ordering::Relaxed);
+        next
+    } else {
+        // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims: if they claimed between our check
+        // and this, it was their look at the cursors that freed the slot, and we inherit it.
+        word.fetch_add(1, Ordering::AcqRel)
+    }
+}
+
+/// Makes the event in `place` visible.
+#[inline(always)]
+fn show(lanes: &Lanes, place: Place, sequence: u64) {
+    // SYNC(slot.commit): Release. Pairs with `Cursor::is_ready`; the body written before is visible with the stamp.
+    lanes.memory().stamp(place).store(sequence.wrapping_add(1), Ordering::Release);
 }

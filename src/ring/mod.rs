@@ -23,11 +23,11 @@ mod wants;
 
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
-pub use claim::{Claimant, Frame, LaneFull, Rest};
+pub use claim::{Claimant, Frame, LaneFull, Rest, Room};
 pub use gate::Gate;
 pub use memory::{HugePages, OutOfMemory, Pages, Piece, probe};
 pub use order::{DrainOrder, Serve};
 pub use pool::{Block, Pool, PoolClass};
 pub use reader::{Reader, Slot};
 pub use slot::{HEAD_BYTES, Head, STAMP_BYTES};
-pub use wants::{WORKERS_MAX, Wants};
+pub use wants::{WORKERS_MAX, WantedBy, Wants};

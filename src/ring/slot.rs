@@ -16,12 +16,12 @@ pub const STAMP_BYTES: usize = 8;
 
 /// The start of a body, in words.
 pub type Head = [u64; HEAD_WORDS];
-const HEAD_WORDS: usize = HEAD_BYTES / 8;
+const HEAD_WORDS: usize = HEAD_BYTES / size_of::<u64>();
 
 /// Bytes at the start of a body whose meaning floor 5 knows, but for the last four: the ring's own block word.
 pub const HEAD_BYTES: usize = 56;
-/// Where the block word is: 0, or 1 + the handle of the block that holds the rest of the body.
-const BLOCK_WORD_AT: usize = HEAD_BYTES - 4;
+/// Slots are whole lines, and what follows stamp and head starts with one.
+pub(super) const LINE_BYTES: usize = STAMP_BYTES + HEAD_BYTES;
 
 /// Where a slot of some [`SlotMemory`] starts, for that memory to open. Kept where a slot is met often, for it takes a
 /// multiplication to find.
@@ -151,21 +151,73 @@ impl SlotMemory {
     #[inline(always)]
     pub(crate) unsafe fn write(&self, place: Place, head: &Head, block_word: u32, tail: &[u8]) {
         debug_assert!(HEAD_BYTES + tail.len() <= self.body_bytes(), "the caller has checked the length");
-        let copy = || {
-            let rest = self.at(place, STAMP_BYTES + HEAD_BYTES);
-            // SAFETY: the destination is ours by contract and long enough; `tail` cannot overlap it.
-            unsafe { rest.copy_from_nonoverlapping(tail.as_ptr(), tail.len()) };
-            let body = self.at(place, STAMP_BYTES);
-            // SAFETY: as above.
-            unsafe { body.copy_from_nonoverlapping(head.as_ptr().cast(), BLOCK_WORD_AT) };
-            let word = self.at(place, STAMP_BYTES + BLOCK_WORD_AT).cast::<u32>();
-            // SAFETY: as above; 60 bytes into a 64-byte aligned slot is aligned to four.
-            unsafe { word.write(block_word) };
+        // SAFETY: the destination is ours by contract and long enough; `tail` cannot overlap it.
+        self.writing(place, || unsafe { self.rest(place).copy_from_nonoverlapping(tail.as_ptr(), tail.len()) });
+        // SAFETY: the caller owns the slot.
+        unsafe { self.write_head(place, *head, block_word) };
+    }
+
+    /// Writes the head, with `block_word` in its last four bytes.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`write`](Self::write).
+    #[inline(always)]
+    pub(crate) unsafe fn write_head(&self, place: Place, mut head: Head, block_word: u32) {
+        let [a, b, c, d, ..] = head[HEAD_WORDS - 1].to_ne_bytes();
+        let [e, f, g, h] = block_word.to_ne_bytes();
+        head[HEAD_WORDS - 1] = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let body = self.at(place, STAMP_BYTES).cast::<Head>();
+        // SAFETY: the destination is ours by contract; 8 bytes into a 64-byte aligned slot is aligned to a word.
+        self.writing(place, || unsafe { body.write(head) });
+    }
+
+    /// Copies whole lines behind the head.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`write`](Self::write), and the lines fit behind its head.
+    #[inline(always)]
+    pub(crate) unsafe fn write_lines(&self, place: Place, lines: &[[u8; LINE_BYTES]]) {
+        debug_assert!((1 + lines.len()) * LINE_BYTES <= self.stride, "the caller has checked the length");
+        let rest = self.rest(place).cast::<[u8; LINE_BYTES]>();
+        // A constant count becomes a few vector moves and no call.
+        let copy = |count| {
+            // SAFETY: the destination is ours by contract; so many lines fit, and cannot overlap it.
+            unsafe { rest.copy_from_nonoverlapping(lines.as_ptr(), count) }
         };
+        self.writing(place, || match lines.len() {
+            1 => copy(1),
+            2 => copy(2),
+            count => copy(count),
+        });
+    }
+
+    /// What follows the head, to fill in place: whole lines.
+    ///
+    /// # Safety
+    /// The caller owns the slot as for [`write`](Self::write), for as long as the reference lives.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "ownership of the slot is the caller's claim, not a borrow of the block")]
+    pub(crate) unsafe fn rest_mut(&self, place: Place) -> &mut [u8] {
+        self.writing(place, || ());
+        // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.
+        unsafe { std::slice::from_raw_parts_mut(self.rest(place), self.stride - LINE_BYTES) }
+    }
+
+    #[inline(always)]
+    fn rest(&self, place: Place) -> *mut u8 {
+        self.at(place, LINE_BYTES)
+    }
+
+    /// Writes into a body, and lets loom know.
+    #[inline(always)]
+    fn writing(&self, place: Place, write: impl FnOnce()) {
         #[cfg(ringmain_loom)]
-        self.shadow(place).1.with_mut(|_| copy());
+        self.shadow(place).1.with_mut(|_| write());
         #[cfg(not(ringmain_loom))]
-        copy();
+        {
+            let _ = place;
+            write();
+        }
     }
 
     /// The whole body of the slot at `place`. Bytes that were never written are zero.

@@ -86,11 +86,10 @@ impl Parker {
         }
     }
 
-    /// Whether any of `workers` sleeps. The caller's earlier stores are ordered before this look.
+    /// Whether any of `workers` seems to sleep: a hint, not to be waited on. One load.
     #[inline]
-    pub fn any_parked(&self, workers: u64) -> bool {
-        self.barrier.light();
-        // Relaxed: as in `wake`.
+    pub fn seems_parked(&self, workers: u64) -> bool {
+        // Relaxed: nothing is concluded from it; `wake`, which comes later, looks behind a barrier.
         self.parked.load(Ordering::Relaxed) & workers != 0
     }
 

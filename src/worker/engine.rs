@@ -60,16 +60,36 @@ pub(crate) struct PublisherCounts {
     pub(crate) schedule_full: Counter,
 }
 
-/// A publisher's place: whether it is inside a publish, and what it counted.
+/// A publisher's place: whether it is inside a publish, and what it counted. In cache lines of its own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct PublisherSlot {
     /// 1 while its publisher is between the look at the phase and the commit.
     busy: AtomicU32,
     pub(crate) counts: PublisherCounts,
 }
 
-/// A publisher's place, in cache lines of its own.
-pub(crate) type PublisherPlace = CachePadded<PublisherSlot>;
+impl PublisherSlot {
+    /// The publisher steps in, unless the bus is closing. Must be followed by `leave`.
+    #[inline(always)]
+    pub(crate) fn enter(&self, engine: &Engine) -> bool {
+        // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
+        self.busy.store(1, Ordering::Relaxed);
+        engine.barrier.light();
+        if engine.is_running() {
+            return true;
+        }
+        self.leave();
+        false
+    }
+
+    /// The publisher steps out.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        // SYNC(engine.busy): Release. Pairs with `publishers_inside`; claims and counts come before.
+        self.busy.store(0, Ordering::Release);
+    }
+}
 
 /// The phase of a bus, in a word of its own.
 #[derive(Debug)]
@@ -95,7 +115,7 @@ pub(crate) struct Engine {
     /// One a worker.
     pub(crate) recorders: Box<[Arc<Recorder>]>,
     /// One a publisher, and a last one for the timers.
-    pub(crate) publishers: Box<[PublisherPlace]>,
+    pub(crate) publishers: Box<[Arc<PublisherSlot>]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) phase: PhaseCell,
     /// One bit a worker that has left.
@@ -140,6 +160,12 @@ impl Engine {
         }
     }
 
+    #[inline(always)]
+    pub(crate) fn is_running(&self) -> bool {
+        // SYNC(engine.phase): Acquire. Pairs with `set_phase`.
+        self.phase.0.load(Ordering::Acquire) == Phase::Running as u32
+    }
+
     /// Moves on; phases only ever rise. Returns whether this call raised it.
     pub(crate) fn set_phase(&self, phase: Phase) -> bool {
         // SYNC(engine.phase): AcqRel. Pairs with `phase`.
@@ -165,22 +191,13 @@ impl Engine {
     /// Publisher: steps in, unless the bus is closing. Must be followed by `leave`.
     #[inline]
     pub(crate) fn enter(&self, publisher: usize) -> bool {
-        let slot = &self.publishers[publisher];
-        // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
-        slot.busy.store(1, Ordering::Relaxed);
-        self.barrier.light();
-        if self.phase() == Phase::Running {
-            return true;
-        }
-        self.leave(publisher);
-        false
+        self.publishers[publisher].enter(self)
     }
 
     /// Publisher: steps out.
     #[inline]
     pub(crate) fn leave(&self, publisher: usize) {
-        // SYNC(engine.busy): Release. Pairs with `publishers_inside`; claims and counts come before.
-        self.publishers[publisher].busy.store(0, Ordering::Release);
+        self.publishers[publisher].leave();
     }
 
     /// Refuses publishers from now on. Returns whether this call began it.

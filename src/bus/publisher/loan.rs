@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::event::{EventId, Payload, Priority};
+use crate::event::{Encoding, EventId, Payload, Priority};
 
 use super::{Prepared, PublishError, Publisher};
 
@@ -40,8 +40,8 @@ impl Loan<'_> {
             Ok(type_id) => type_id,
             Err(error) => return publisher.settle(Err(error)),
         };
-        let mut header = publisher.header(&envelope, type_id, 0);
-        header.payload_bytes = self.bytes as u32;
+        let header = publisher.header(&envelope, type_id);
+        let header = header.with_payload(0, self.bytes, Encoding::Bytes, 0);
         publisher.prepared = Some(Prepared { header, priority, block, due: 0 });
         let result = match publisher.policy.wait_limit() {
             Some(limit) => publisher.keep_trying(limit, Publisher::attempt),

@@ -2,8 +2,11 @@
 
 mod loan;
 mod outgoing;
+mod plain;
 mod refusal;
 mod send;
+mod stamps;
+mod subject;
 mod wait;
 
 use std::any::TypeId;
@@ -16,11 +19,10 @@ use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 
 use crate::event::{
-    Encode, Event, EventId, EventSource, ExtensionBuffer, HEADER_BYTES, Header, IdSource, Payload, Priority, RustType,
-    Tag, Topic,
+    Encode, EventId, EventSource, ExtensionBuffer, HEADER_BYTES, Header, IdSource, Priority, RustType, Tag,
 };
-use crate::ring::{Block, Claimant, HEAD_BYTES};
-use crate::worker::PublisherCounts;
+use crate::ring::{Block, Claimant, HEAD_BYTES, LANES};
+use crate::worker::{Engine, PublisherSlot};
 
 use super::batch::Collected;
 use super::{Batch, Shared};
@@ -28,49 +30,18 @@ use super::{Batch, Shared};
 pub use loan::Loan;
 pub use outgoing::Outgoing;
 pub use refusal::{FullPolicy, PublishError};
+pub use subject::Subject;
 
+use plain::Detour;
 pub(super) use refusal::lane_full;
+use stamps::Stamps;
+use subject::Latest;
 use wait::Waiting;
 
 const _: () = assert!(HEADER_BYTES == HEAD_BYTES, "the event floor and the ring floor agree on the head");
 
 /// Topics a publisher remembers without a look-up.
 const CACHE: usize = 64;
-
-/// What an event is published under, with what payload: a [`Topic`] with a reference to its type, or a topic's name
-/// with a [`Payload`].
-pub trait Subject<P>: Copy {
-    #[doc(hidden)]
-    fn name(&self) -> &str;
-
-    /// The name for ever, and the Rust type, of a typed topic.
-    #[doc(hidden)]
-    fn typed(&self) -> Option<(&'static str, RustType)>;
-}
-
-impl<E: Event> Subject<&E> for Topic<E> {
-    #[inline]
-    fn name(&self) -> &str {
-        Topic::name(self)
-    }
-
-    #[inline]
-    fn typed(&self) -> Option<(&'static str, RustType)> {
-        Some((Topic::name(self), RustType::of::<E>()))
-    }
-}
-
-impl<'p> Subject<Payload<'p>> for &str {
-    #[inline]
-    fn name(&self) -> &str {
-        self
-    }
-
-    #[inline]
-    fn typed(&self) -> Option<(&'static str, RustType)> {
-        None
-    }
-}
 
 /// A typed topic as the publisher has met it.
 #[derive(Debug, Clone, Copy)]
@@ -105,20 +76,40 @@ struct Envelope {
     source_id: u32,
 }
 
+impl Envelope {
+    /// Of an event that says nothing but its priority.
+    #[inline(always)]
+    const fn plain(priority: Priority, source_id: u32) -> Self {
+        Self { priority, id: None, time: 0, deadline: 0, due: 0, schema: 1, attempt: 1, source_id }
+    }
+
+    #[inline(always)]
+    fn is_plain(&self, source_id: u32) -> bool {
+        let Self { priority: _, id, time, deadline, due, schema, attempt, source_id: own } = self;
+        id.is_none() && (*time | *deadline | *due) == 0 && (*schema, *attempt, *own) == (1, 1, source_id)
+    }
+}
+
 /// An exclusive handle to publish with: one a thread or task. Its events keep their order within a priority.
 ///
 /// Verbs: `publish` follows the [`FullPolicy`], `try_publish` never waits, `publish_deadline` waits at most so long,
 /// `publish_async` waits without blocking the thread.
 pub struct Publisher {
-    shared: Arc<Shared>,
-    place: usize,
+    // What every publish touches.
+    latest: Latest,
+    engine: Arc<Engine>,
+    slot: Arc<PublisherSlot>,
     claimant: Claimant,
-    ids: IdSource,
-    source: String,
+    stamps: Stamps,
     source_id: u32,
     policy: FullPolicy,
+    payload_bytes_max: usize,
     arena: Arena,
     scratch: AlignedVec<16>,
+    // The rest.
+    shared: Arc<Shared>,
+    place: usize,
+    source: String,
     extension: ExtensionBuffer,
     cache: Box<[Option<Known>; CACHE]>,
     names: AHashMap<Box<str>, u32>,
@@ -128,11 +119,8 @@ pub struct Publisher {
     prepared: Option<Prepared>,
     /// Events of the batch being collected: a batch that is forgotten loses no block.
     collected: Collected,
-    /// Instant of the last stamp, and publishes since.
-    stamp: u64,
-    unstamped: u32,
-    /// Sequences at which the lanes' depth is next looked at for sleeping laggards.
-    laggards_at: [u64; 4],
+    /// The gate, a lane, at which its sleeping holders were last woken by a refusal.
+    woken_at: [Option<u64>; LANES],
 }
 
 impl Publisher {
@@ -142,19 +130,24 @@ impl Publisher {
         }
         let max = shared.settings.publishers_max;
         let (place, nth) = shared.control().take_publisher().ok_or(PublishError::NoPublisher { max })?;
-        let engine = &shared.engine;
+        let engine = Arc::clone(&shared.engine);
         let mut scratch = AlignedVec::with_capacity(engine.lanes.body_bytes());
         scratch.resize(engine.lanes.body_bytes() - HEAD_BYTES, 0);
-        let source = shared.settings.source.clone();
+        let settings = &shared.settings;
+        let source = settings.source.clone();
+        let ids = settings.id_seed.map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(nth)));
         Ok(Self {
-            place,
-            claimant: Claimant::new(Arc::clone(&engine.lanes), shared.settings.exclusive),
-            ids: shared.settings.id_seed.map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(nth))),
+            latest: Latest::new(),
+            slot: Arc::clone(&engine.publishers[place]),
+            claimant: Claimant::new(Arc::clone(&engine.lanes), settings.exclusive),
+            stamps: Stamps::new(settings.stamps, ids),
             source_id: engine.directory.intern_source(&source),
-            source,
-            policy: shared.settings.full_policy,
+            policy: settings.full_policy,
+            payload_bytes_max: settings.payload_bytes_max,
             arena: Arena::new(),
             scratch,
+            place,
+            source,
             extension: ExtensionBuffer::default(),
             cache: Box::new([None; CACHE]),
             names: AHashMap::new(),
@@ -162,10 +155,8 @@ impl Publisher {
             sources: AHashMap::new(),
             prepared: None,
             collected: Collected::default(),
-            stamp: 0,
-            // So that the first event is stamped, whatever the policy.
-            unstamped: u32::MAX - 1,
-            laggards_at: engine.claimed(),
+            woken_at: [None; LANES],
+            engine,
             shared,
         })
     }
@@ -192,7 +183,8 @@ impl Publisher {
         if bytes > max {
             return Err(PublishError::SourceTooLong { bytes, max });
         }
-        self.source_id = self.shared.engine.directory.intern_source(source.as_str());
+        self.source_id = self.engine.directory.intern_source(source.as_str());
+        self.latest.forget();
         source.as_str().clone_into(&mut self.source);
         Ok(self)
     }
@@ -228,18 +220,8 @@ impl Publisher {
     pub(super) fn begin(&mut self) -> Outgoing<'_> {
         self.extension.clear();
         self.prepared = None;
-        let source_id = self.source_id;
-        let envelope = Envelope {
-            priority: Priority::Normal,
-            id: None,
-            time: 0,
-            deadline: 0,
-            due: 0,
-            schema: 1,
-            attempt: 1,
-            source_id,
-        };
-        if source_id == 0 {
+        let envelope = Envelope::plain(Priority::Normal, self.source_id);
+        if self.source_id == 0 {
             self.extension.text(Tag::Source, "source", &self.source, EventSource::BYTES_MAX);
         }
         Outgoing { publisher: self, envelope }
@@ -258,20 +240,54 @@ impl Publisher {
     /// # Cost
     /// Lock-free and without allocation once topic and sizes are known. Wakes only sleeping workers that have a
     /// subscription for the topic. An event that nobody subscribed to takes no slot.
+    #[inline]
     pub fn publish<S: Subject<P>, P: Encode + Copy>(&mut self, topic: S, payload: P) -> Result<EventId, PublishError> {
-        self.event().publish(topic, payload)
+        match self.plain(&topic, &payload, Priority::Normal) {
+            Ok(id) => Ok(id),
+            Err(detour) => self.publish_at_length(detour, topic, payload),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish_at_length<S: Subject<P>, P: Encode + Copy>(
+        &mut self,
+        detour: Detour,
+        topic: S,
+        payload: P,
+    ) -> Result<EventId, PublishError> {
+        let limit = self.policy.wait_limit();
+        self.event().publish_after(detour, limit, topic, payload)
     }
 
     /// Publishes at Normal priority, or fails at once.
     ///
     /// # Errors
     /// See [`PublishError`].
+    ///
+    /// # Cost
+    /// As [`publish`](Self::publish). Refused for a full lane, the event was not encoded.
+    #[inline]
     pub fn try_publish<S: Subject<P>, P: Encode + Copy>(
         &mut self,
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        self.event().try_publish(topic, payload)
+        match self.plain(&topic, &payload, Priority::Normal) {
+            Ok(id) => Ok(id),
+            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full)),
+            Err(Detour::LongWay) => self.try_publish_at_length(topic, payload),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_publish_at_length<S: Subject<P>, P: Encode + Copy>(
+        &mut self,
+        topic: S,
+        payload: P,
+    ) -> Result<EventId, PublishError> {
+        self.event().publish_after(Detour::LongWay, None, topic, payload)
     }
 
     /// Publishes at Normal priority, waiting at most `limit`.
@@ -318,6 +334,7 @@ impl Publisher {
 
     /// Begins a batch of events of one priority.
     pub fn batch(&mut self, priority: Priority) -> Batch<'_> {
+        self.latest.forget();
         Batch::new(self, priority)
     }
 
@@ -327,18 +344,15 @@ impl Publisher {
     /// # Errors
     /// When the payload is larger than allowed, or no block is free.
     pub fn loan(&mut self, bytes: usize) -> Result<Loan<'_>, PublishError> {
+        self.latest.forget();
         self.collected.clear();
         self.prepared = None;
-        let max = self.shared.settings.payload_bytes_max;
+        let max = self.payload_bytes_max;
         let taken = if bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { self.take_block(bytes) };
         let block = self.settle(taken)?;
-        let header = blank_header();
-        self.prepared = Some(Prepared { header, priority: Priority::Normal, block: Some(block), due: 0 });
+        self.prepared =
+            Some(Prepared { header: Header::BLANK, priority: Priority::Normal, block: Some(block), due: 0 });
         Ok(Loan { publisher: self, bytes })
-    }
-
-    fn counts(&self) -> &PublisherCounts {
-        &self.shared.engine.publishers[self.place].counts
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -357,7 +371,7 @@ impl Publisher {
     #[cold]
     fn book(&mut self, error: &PublishError) {
         self.prepared = None;
-        let counts = self.counts();
+        let counts = &self.slot.counts;
         match error {
             PublishError::Full { .. } => counts.full.add(1),
             PublishError::TimedOut { .. } => counts.timed_out.add(1),
@@ -381,8 +395,8 @@ impl Publisher {
         &mut self.claimant
     }
 
-    pub(super) fn place(&self) -> usize {
-        self.place
+    pub(super) fn slot(&self) -> &Arc<PublisherSlot> {
+        &self.slot
     }
 
     pub(super) fn policy(&self) -> FullPolicy {
@@ -390,27 +404,9 @@ impl Publisher {
     }
 }
 
-fn blank_header() -> Header {
-    Header {
-        id: [0; 16],
-        time: 0,
-        deadline: 0,
-        type_id: 0,
-        source_id: 0,
-        payload_bytes: 0,
-        extension_bytes: 0,
-        schema: 1,
-        priority: Priority::Normal as u8,
-        encoding: 0,
-        attempt: 1,
-        flags: 0,
-        check: 0,
-    }
-}
-
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.shared.engine.gate.leave(self.place);
+        self.engine.gate.leave(self.place);
         self.shared.control().give_publisher(self.place);
     }
 }

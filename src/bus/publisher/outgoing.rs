@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::event::{Aggregate, Encode, EnvelopeError, EventId, EventSource, Meta, Priority, ServiceTarget, Tag};
 
 use super::super::Explanation;
-use super::{Envelope, PublishError, Publisher, Subject, Waiting};
+use super::{Detour, Envelope, PublishError, Publisher, Subject, Waiting};
 
 /// An event under way to be published: its envelope. End it with one of the publishing verbs.
 #[must_use = "nothing is published until one of the publishing verbs is called"]
@@ -18,6 +18,7 @@ pub struct Outgoing<'p> {
 
 impl<'p> Outgoing<'p> {
     /// How urgent it is. Default Normal.
+    #[inline]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.envelope.priority = priority;
         self
@@ -40,7 +41,7 @@ impl<'p> Outgoing<'p> {
     /// When it was created, in nanoseconds of Unix time, for an event from outside. Default: now. It is shown by the
     /// wall clock, so a step of that clock while the event is under way moves it as well.
     pub fn created_at_unix_ns(mut self, unix_ns: u64) -> Self {
-        self.envelope.time = self.publisher.shared.engine.directory.clock.instant_of(unix_ns);
+        self.envelope.time = self.publisher.engine.directory.clock.instant_of(unix_ns);
         self
     }
 
@@ -54,7 +55,7 @@ impl<'p> Outgoing<'p> {
         }
         let known = self.publisher.sources.get(source).copied();
         let id = known.unwrap_or_else(|| {
-            let id = self.publisher.shared.engine.directory.intern_source(source);
+            let id = self.publisher.engine.directory.intern_source(source);
             if id != 0 {
                 self.publisher.sources.insert(source.into(), id);
             }
@@ -87,13 +88,13 @@ impl<'p> Outgoing<'p> {
 
     /// Nobody wants it later than this long from now: it is then counted as expired instead of delivered.
     pub fn expires_after(mut self, time: Duration) -> Self {
-        self.envelope.deadline = self.publisher.shared.engine.directory.clock.after(time);
+        self.envelope.deadline = self.publisher.engine.directory.clock.after(time);
         self
     }
 
     /// It is due this long from now, and waits with the timers until then (at most `scheduled_max` events do).
     pub fn not_before(mut self, time: Duration) -> Self {
-        let due = self.publisher.shared.engine.directory.clock.after(time);
+        let due = self.publisher.engine.directory.clock.after(time);
         self.publisher.extension.instant(Tag::NotBefore, due);
         self.envelope.due = due;
         self
@@ -168,10 +169,14 @@ impl<'p> Outgoing<'p> {
     ///
     /// # Errors
     /// See [`PublishError`]; nothing of a refused event is in the bus.
-    pub fn publish<S: Subject<P>, P: Encode + Copy>(self, topic: S, payload: P) -> Result<EventId, PublishError> {
-        match self.publisher.policy.wait_limit() {
-            Some(limit) => self.publish_deadline(topic, payload, limit),
-            None => self.try_publish(topic, payload),
+    #[inline]
+    pub fn publish<S: Subject<P>, P: Encode + Copy>(mut self, topic: S, payload: P) -> Result<EventId, PublishError> {
+        match self.plain(&topic, &payload) {
+            Ok(id) => Ok(id),
+            Err(detour) => {
+                let limit = self.publisher.policy.wait_limit();
+                self.publish_after(detour, limit, topic, payload)
+            }
         }
     }
 
@@ -179,30 +184,33 @@ impl<'p> Outgoing<'p> {
     ///
     /// # Errors
     /// See [`PublishError`].
+    #[inline]
     pub fn try_publish<S: Subject<P>, P: Encode + Copy>(
         mut self,
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        self.checked();
-        let result = self.publisher.once(&topic, &payload, &self.envelope);
-        self.publisher.settle(result)
+        match self.plain(&topic, &payload) {
+            Ok(id) => Ok(id),
+            Err(detour) => self.publish_after(detour, None, topic, payload),
+        }
     }
 
     /// Publishes, waiting at most `limit`. On a worker thread it does not wait: the lane would wait for itself.
     ///
     /// # Errors
     /// See [`PublishError`].
+    #[inline]
     pub fn publish_deadline<S: Subject<P>, P: Encode + Copy>(
         mut self,
         topic: S,
         payload: P,
         limit: Duration,
     ) -> Result<EventId, PublishError> {
-        self.checked();
-        let envelope = self.envelope;
-        let result = self.publisher.keep_trying(limit, |publisher| publisher.once(&topic, &payload, &envelope));
-        self.publisher.settle(result)
+        match self.plain(&topic, &payload) {
+            Ok(id) => Ok(id),
+            Err(detour) => self.publish_after(detour, Some(limit), topic, payload),
+        }
     }
 
     /// Publishes, awaiting room; on any async runtime. Dropped before it is ready, it has published nothing.
@@ -214,6 +222,9 @@ impl<'p> Outgoing<'p> {
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
+        if let Ok(id) = self.plain(&topic, &payload) {
+            return Ok(id);
+        }
         self.checked();
         let envelope = self.envelope;
         let waiting = Waiting(self.publisher);
@@ -221,6 +232,44 @@ impl<'p> Outgoing<'p> {
             poll_fn(|context| waiting.0.poll_trying(context, |publisher| publisher.once(&topic, &payload, &envelope)))
                 .await;
         waiting.0.settle(result)
+    }
+
+    /// The short way, for an event that has nothing to say but its priority.
+    #[inline(always)]
+    fn plain<S: Subject<P>, P: Encode>(&mut self, topic: &S, payload: &P) -> Result<EventId, Detour> {
+        let Self { publisher, envelope } = self;
+        if !envelope.is_plain(publisher.source_id) || !publisher.extension.is_empty() {
+            return Err(Detour::LongWay);
+        }
+        publisher.plain(topic, payload, envelope.priority)
+    }
+
+    /// The long way, waiting at most `limit`. A full lane that the short way has met is not met again unless it may
+    /// be waited for: then the event is encoded and stamped first, so that its time counts from before the wait.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn publish_after<S: Subject<P>, P: Encode + Copy>(
+        mut self,
+        detour: Detour,
+        limit: Option<Duration>,
+        topic: S,
+        payload: P,
+    ) -> Result<EventId, PublishError> {
+        self.checked();
+        let Self { publisher, envelope } = self;
+        let full = match (limit, detour) {
+            (Some(_), _) => None,
+            (None, Detour::Full(full)) => Some(full),
+            (None, Detour::LongWay) => publisher.finds_full(&topic, &envelope),
+        };
+        if let Some(full) = full {
+            return Err(publisher.refuse(envelope.priority, full));
+        }
+        let result = match limit {
+            Some(limit) => publisher.keep_trying(limit, |publisher| publisher.once(&topic, &payload, &envelope)),
+            None => publisher.once(&topic, &payload, &envelope),
+        };
+        publisher.settle(result)
     }
 }
 

@@ -29,8 +29,15 @@ impl FullPolicy {
         Self { shed_low_above_percent: Some(percent), ..self }
     }
 
+    #[inline]
     pub(in crate::bus) fn wait_limit(self) -> Option<Duration> {
         self.wait
+    }
+
+    /// Whether an event of this priority may be shed.
+    #[inline(always)]
+    pub(in crate::bus) fn may_shed(self, priority: Priority) -> bool {
+        priority == Priority::Low && self.shed_low_above_percent.is_some()
     }
 
     /// The refusal of a Low event whose lane, with room for `limit`, is filled above the watermark.

@@ -1,11 +1,11 @@
 //! The publisher's side of the data path: encode, look who wants it, claim, copy, commit, wake.
 
-use crate::event::{Encode, EncodeFault, EventId, FLAG_MEASURED, FLAG_STAMPED, Header, Priority, Tag, check_name};
-use crate::ring::{Block, Frame, Rest};
-use crate::worker::{Scheduled, StampPolicy};
+use crate::event::{Encode, EncodeFault, EventId, Header, Priority, Tag, check_name};
+use crate::ring::{Block, Frame, LaneFull, Rest};
+use crate::worker::Scheduled;
 
 use super::refusal::{lane_full, waits};
-use super::{CACHE, Envelope, Known, Prepared, PublishError, Publisher, Subject, blank_header};
+use super::{CACHE, Envelope, Known, Prepared, PublishError, Publisher, Subject};
 
 impl Publisher {
     /// The id of a topic: from the cache, or by the directory.
@@ -25,7 +25,7 @@ impl Publisher {
                     Some(&type_id) => type_id,
                     None => {
                         let type_id = self.shared.type_id(name);
-                        self.shared.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
+                        self.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
                         if type_id != 0 {
                             self.typed.insert(key, type_id);
                         }
@@ -53,7 +53,7 @@ impl Publisher {
     }
 
     pub(super) fn take_block(&self, bytes: usize) -> Result<Block, PublishError> {
-        let engine = &self.shared.engine;
+        let engine = &self.engine;
         let max = engine.pool.block_bytes_max();
         if bytes > max {
             // Waiting would be in vain.
@@ -87,7 +87,7 @@ impl Publisher {
         extension_bytes: usize,
         bytes: usize,
     ) -> Result<(usize, Block), PublishError> {
-        let max = self.shared.settings.payload_bytes_max;
+        let max = self.payload_bytes_max;
         if bytes > max {
             return Err(PublishError::TooLarge { bytes, max });
         }
@@ -122,9 +122,9 @@ impl Publisher {
                 let (bytes, block) = self.encode_large(payload, extension_bytes, bytes)?;
                 (bytes, Some(block))
             }
-            Ok(bytes) if bytes <= self.shared.settings.payload_bytes_max => (bytes, None),
+            Ok(bytes) if bytes <= self.payload_bytes_max => (bytes, None),
             Ok(bytes) => {
-                return Err(PublishError::TooLarge { bytes, max: self.shared.settings.payload_bytes_max });
+                return Err(PublishError::TooLarge { bytes, max: self.payload_bytes_max });
             }
             Err(EncodeFault::Needs(bytes)) => {
                 let (bytes, block) = self.encode_large(payload, extension_bytes, bytes)?;
@@ -132,59 +132,36 @@ impl Publisher {
             }
             Err(EncodeFault::Refused) => return Err(PublishError::Encode),
         };
-        let mut header = self.header(envelope, type_id, extension_bytes);
-        header.payload_bytes = bytes as u32;
-        header.encoding = payload.encoding() as u8;
-        header.flags |= payload.flags();
-        Ok((header, block))
+        let header = self.header(envelope, type_id);
+        Ok((header.with_payload(extension_bytes, bytes, payload.encoding(), payload.flags()), block))
     }
 
-    #[inline]
-    pub(super) fn header(&mut self, envelope: &Envelope, type_id: u32, extension_bytes: usize) -> Header {
-        let stamped = match self.shared.settings.stamps {
-            StampPolicy::Every => true,
-            StampPolicy::OneIn(every) => {
-                self.unstamped += 1;
-                self.unstamped >= every || self.finds_a_sleeper(type_id, envelope.priority)
-            }
-        };
-        if stamped {
-            self.take_stamp();
+    pub(super) fn header(&mut self, envelope: &Envelope, type_id: u32) -> Header {
+        let workers = self.engine.wants.workers(type_id, envelope.priority.lane());
+        self.stamps.header(&self.engine, envelope, type_id, workers)
+    }
+
+    /// Whether an event that is not to wait would find its lane full: asked before it is encoded, since whoever is
+    /// refused may come again and again.
+    pub(super) fn finds_full<P, S: Subject<P>>(&mut self, topic: &S, envelope: &Envelope) -> Option<LaneFull> {
+        let (priority, lane) = (envelope.priority, envelope.priority.lane());
+        if envelope.due != 0 || self.extension.has_fault() || self.policy.may_shed(priority) {
+            return None;
         }
-        let id = envelope.id.unwrap_or_else(|| self.ids.next());
-        let foreign_time = envelope.time != 0;
-        Header {
-            type_id,
-            id: *id.as_bytes(),
-            time: if foreign_time { envelope.time } else { self.stamp },
-            deadline: envelope.deadline,
-            source_id: envelope.source_id,
-            extension_bytes: extension_bytes as u16,
-            schema: envelope.schema,
-            priority: envelope.priority as u8,
-            attempt: envelope.attempt,
-            // An event that came with its own time, or waits on purpose, says nothing about this bus's latency.
-            flags: match stamped {
-                true if !foreign_time && envelope.due == 0 => FLAG_MEASURED | FLAG_STAMPED,
-                true => FLAG_MEASURED,
-                false => 0,
-            },
-            ..blank_header()
+        let type_id = self.resolve(topic).ok()?;
+        if self.engine.wants.workers(type_id, lane) == 0 {
+            return None;
         }
+        self.make_sure(lane, 1).err()
     }
 
-    #[inline]
-    fn finds_a_sleeper(&self, type_id: u32, priority: Priority) -> bool {
-        let engine = &self.shared.engine;
-        engine.parker.any_parked(engine.wants.workers(type_id, priority.lane()))
-    }
-
-    #[inline]
-    fn take_stamp(&mut self) {
-        let clock = &self.shared.engine.directory.clock;
-        self.unstamped = 0;
-        self.stamp = clock.now();
-        self.ids.at(clock.unix_ns(self.stamp));
+    /// Makes sure of room in a lane, and wakes workers that sleep although it fills up: they have no target for what
+    /// comes, but hold its slots.
+    pub(in crate::bus) fn make_sure(&mut self, lane: usize, count: usize) -> Result<(), LaneFull> {
+        if self.claimant.make_sure(lane, count as u64)? {
+            self.engine.parker.wake(self.engine.lanes.active());
+        }
+        Ok(())
     }
 
     /// Tries once more to bring the event that is encoded already into its lane.
@@ -203,66 +180,49 @@ impl Publisher {
     }
 
     /// Brings an encoded event into its lane, from the scratch or a block.
-    #[inline]
     fn send(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<EventId, PublishError> {
-        if !self.shared.engine.enter(self.place) {
+        if !self.slot.enter(&self.engine) {
             return Err(PublishError::ShuttingDown);
         }
-        let result = self.send_inside(header, priority, block);
-        self.shared.engine.leave(self.place);
-        result
+        let sent = self.send_inside(header, priority, block);
+        self.slot.leave();
+        // Waking takes its time, and nobody has to wait for it who waits for publishers to leave.
+        match sent {
+            Ok(workers) => {
+                self.engine.parker.wake(workers);
+                Ok(header.event_id())
+            }
+            Err(refused) => {
+                if matches!(refused, PublishError::Full { .. }) {
+                    self.wake_holders(priority.lane());
+                }
+                Err(refused)
+            }
+        }
     }
 
-    #[inline]
-    fn send_inside(
-        &mut self,
-        header: &Header,
-        priority: Priority,
-        block: Option<&Block>,
-    ) -> Result<EventId, PublishError> {
-        let engine = &*self.shared.engine;
-        let counts = &engine.publishers[self.place].counts;
+    /// Returns the workers to wake.
+    fn send_inside(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<u64, PublishError> {
         let lane = priority.lane();
-        let workers = engine.wants.workers(header.type_id, lane);
+        let workers = self.engine.wants.workers(header.type_id, lane);
         if workers == 0 {
-            counts.unmatched.add(1);
-            counts.accepted.add(1);
-            return Ok(header.event_id());
+            self.slot.counts.unmatched.add(1);
+            self.slot.counts.accepted.add(1);
+            return Ok(0);
         }
-        if let Some(shed) = self.policy.sheds(priority, &mut self.claimant, engine.lanes.limit()) {
+        if let Some(shed) = self.policy.sheds(priority, &mut self.claimant, self.engine.lanes.limit()) {
             return Err(shed);
         }
+        self.make_sure(lane, 1).map_err(|full| lane_full(priority, full))?;
         let rest = match block {
             Some(block) => Rest::Block(block, workers),
             None => Rest::Inline(&self.scratch[..header.rest_bytes()]),
         };
-        match self.claimant.push(lane, Frame { head: header.as_words(), rest }) {
-            Ok(sequence) => {
-                counts.routed.add(1);
-                counts.accepted.add(1);
-                engine.parker.wake(workers);
-                self.wake_laggards(lane, sequence);
-                Ok(header.event_id())
-            }
-            Err(full) => {
-                engine.parker.wake(engine.lanes.active());
-                Err(lane_full(priority, full))
-            }
-        }
-    }
-
-    /// Wakes workers that sleep although their lane fills up: they have no target for what comes, but hold its slots.
-    #[inline]
-    pub(in crate::bus) fn wake_laggards(&mut self, lane: usize, sequence: u64) {
-        if (sequence.wrapping_sub(self.laggards_at[lane]) as i64) < 0 {
-            return;
-        }
-        let engine = &self.shared.engine;
-        let limit = engine.lanes.limit();
-        self.laggards_at[lane] = sequence.wrapping_add(limit / 8 + 1);
-        if self.claimant.depth_if_above(lane, limit / 2) > limit / 2 {
-            engine.parker.wake(engine.lanes.active());
-        }
+        let pushed = self.claimant.push(lane, Frame { head: header.as_words(), rest });
+        pushed.map_err(|full| lane_full(priority, full))?;
+        self.slot.counts.routed.add(1);
+        self.slot.counts.accepted.add(1);
+        Ok(workers)
     }
 
     /// Hands an encoded event to the timers.
@@ -276,19 +236,21 @@ impl Publisher {
                 block
             }
         };
-        let engine = &*self.shared.engine;
-        if !engine.enter(self.place) {
+        let schedule = &self.engine.schedule;
+        if !self.slot.enter(&self.engine) {
             return Err(PublishError::ShuttingDown);
         }
-        let put = engine.schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest });
+        let put = schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest });
         if put.is_ok() {
-            self.counts().accepted.add(1);
-            engine.parker.wake(1);
+            self.slot.counts.accepted.add(1);
         }
-        engine.leave(self.place);
+        self.slot.leave();
         match put {
-            Ok(()) => Ok(prepared.header.event_id()),
-            Err(_) => Err(PublishError::ScheduleFull { max: engine.schedule.max() }),
+            Ok(()) => {
+                self.engine.parker.wake(1);
+                Ok(prepared.header.event_id())
+            }
+            Err(_) => Err(PublishError::ScheduleFull { max: schedule.max() }),
         }
     }
 

@@ -32,10 +32,10 @@ impl Publisher {
                 result => return result,
             }
         }
-        let clock = self.shared.engine.directory.clock.clone();
+        let clock = self.engine.directory.clock.clone();
         let begun = clock.now();
         let waker = of_this_thread();
-        let gate = Arc::clone(&self.shared.engine.gate);
+        let gate = Arc::clone(&self.engine.gate);
         loop {
             gate.wait(self.place, &waker);
             let result = once(self);
@@ -64,7 +64,7 @@ impl Publisher {
         for registered in [false, true] {
             match once(self) {
                 Err(error) if waits(&error) && !registered => {
-                    self.shared.engine.gate.wait(self.place, context.waker());
+                    self.engine.gate.wait(self.place, context.waker());
                 }
                 Err(error) if waits(&error) => return Poll::Pending,
                 result => return Poll::Ready(result),
@@ -80,6 +80,6 @@ pub(super) struct Waiting<'p>(pub(super) &'p mut Publisher);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.prepared = None;
-        self.0.shared.engine.gate.leave(self.0.place);
+        self.0.engine.gate.leave(self.0.place);
     }
 }

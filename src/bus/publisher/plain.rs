@@ -1,0 +1,109 @@
+//! The short way of an event with nothing to say but topic, priority and payload, which is nearly every event.
+//!
+//! It makes the same steps as the long way of `send.rs`, with the same parts, and leaves out what such an event has no
+//! use for. Before it has claimed anything it may say [`Detour`]: then it has published nothing, and the long way starts
+//! from the beginning, at the price of encoding again. So there is no case that only this file knows.
+
+use crate::event::{Encode, EventId, Priority};
+use crate::ring::LaneFull;
+
+use super::{Envelope, PublishError, Publisher, Subject};
+
+/// Why the short way led nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Detour {
+    /// Something unusual, which the long way knows how to treat, or to refuse.
+    LongWay,
+    /// The lane is full, and the event not even encoded.
+    Full(LaneFull),
+}
+
+impl Publisher {
+    /// Publishes an event without envelope and without waiting.
+    ///
+    /// User code runs while nothing is claimed: into the free slot itself when this is the only publisher, else into the
+    /// scratch. It may fail or panic there.
+    #[inline(always)]
+    pub(super) fn plain<S: Subject<P>, P: Encode>(
+        &mut self,
+        topic: &S,
+        payload: &P,
+        priority: Priority,
+    ) -> Result<EventId, Detour> {
+        if !topic.is_latest(&self.latest) && !self.turn_to(topic) {
+            return Err(Detour::LongWay);
+        }
+        let Self { engine, slot, claimant, scratch, arena, stamps, latest, .. } = self;
+        let (engine, lane, type_id) = (&**engine, priority.lane(), latest.type_id);
+        let Some(wanted) = engine.wants.of(type_id) else { return Err(Detour::LongWay) };
+        let workers = wanted.workers(lane);
+        if workers == 0 || self.policy.may_shed(priority) {
+            return Err(Detour::LongWay);
+        }
+        let laggards = || engine.parker.wake(engine.lanes.active());
+        let mut room = match claimant.room(lane, scratch, laggards) {
+            Ok(room) => room,
+            Err(full) => return Err(Detour::Full(full)),
+        };
+        let bytes = match payload.encode(room.buffer(), arena) {
+            Ok(bytes) if bytes <= self.payload_bytes_max => bytes,
+            _ => return Err(Detour::LongWay),
+        };
+        let header = stamps.header(engine, &Envelope::plain(priority, self.source_id), type_id, workers);
+        let header = header.with_payload(0, bytes, payload.encoding(), payload.flags());
+        if !slot.enter(engine) {
+            return Err(Detour::LongWay);
+        }
+        room.commit(header.words(), bytes);
+        slot.counts.routed.add(1);
+        slot.counts.accepted.add(1);
+        slot.leave();
+        // Asked again: user code may have taken its time, and a worker begun to want this type and gone to sleep.
+        engine.parker.wake(wanted.workers(lane));
+        Ok(header.event_id())
+    }
+
+    /// Remembers a topic as the latest, if the short way can publish under it.
+    #[inline(never)]
+    fn turn_to<P, S: Subject<P>>(&mut self, topic: &S) -> bool {
+        self.collected.clear();
+        self.prepared = None;
+        match self.resolve(topic) {
+            Ok(type_id) if type_id != 0 && self.source_id != 0 => {
+                topic.remember(&mut self.latest);
+                self.latest.type_id = type_id;
+                true
+            }
+            // A refusal comes again on the long way, which books it.
+            _ => false,
+        }
+    }
+
+    /// The refusal of an event that found its lane full and is not to wait.
+    #[cold]
+    pub(super) fn refuse(&mut self, priority: Priority, full: LaneFull) -> PublishError {
+        let refused = if self.engine.is_running() {
+            self.wake_holders(priority.lane());
+            super::lane_full(priority, full)
+        } else {
+            PublishError::ShuttingDown
+        };
+        self.book(&refused);
+        refused
+    }
+
+    /// Wakes the workers that may sleep in front of a full lane: those with no target for what fills it, which nobody
+    /// wakes on its account.
+    ///
+    /// Once for each gate: while the slowest worker has not moved since it was woken, another wake-up would find it where the
+    /// first did. It is running; or it waits for a mailbox, whose consumer wakes it; or for a slot that is claimed and not
+    /// yet filled, and then it naps. Whoever moved the gate may have gone to sleep since, behind events of others: a
+    /// refusal at another gate wakes anew.
+    pub(in crate::bus) fn wake_holders(&mut self, lane: usize) {
+        let gate = Some(self.claimant.last_gate(lane));
+        if self.woken_at[lane] != gate {
+            self.woken_at[lane] = gate;
+            self.engine.parker.wake(self.engine.lanes.active());
+        }
+    }
+}

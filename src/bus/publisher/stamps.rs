@@ -1,0 +1,67 @@
+//! What is new about every event: its id, and its time when the policy, or a sleeping worker, asks for one.
+
+use crate::event::{FLAG_MEASURED, FLAG_STAMPED, Header, IdSource};
+use crate::worker::{Engine, StampPolicy};
+
+use super::Envelope;
+
+/// Stamps and ids of one publisher.
+#[derive(Debug)]
+pub(super) struct Stamps {
+    /// Stamps one event in so many.
+    every: u32,
+    /// Events until the policy asks for the next stamp.
+    left: u32,
+    /// Instant of the last stamp.
+    last: u64,
+    ids: IdSource,
+}
+
+impl Stamps {
+    pub(super) fn new(policy: StampPolicy, ids: IdSource) -> Self {
+        let every = match policy {
+            StampPolicy::Every => 1,
+            StampPolicy::OneIn(every) => every,
+        };
+        // The first event is stamped, whatever the policy.
+        Self { every, left: 1, last: 0, ids }
+    }
+
+    /// The header of the next event, which `workers` want. Extension and payload are to be added.
+    #[inline(always)]
+    pub(super) fn header(&mut self, engine: &Engine, envelope: &Envelope, type_id: u32, workers: u64) -> Header {
+        self.left -= 1;
+        let stamped = self.left == 0 || engine.parker.seems_parked(workers);
+        if stamped {
+            self.take(engine);
+        }
+        let foreign_time = envelope.time != 0;
+        let id = envelope.id.unwrap_or_else(|| self.ids.next());
+        Header {
+            type_id,
+            id: *id.as_bytes(),
+            time: if foreign_time { envelope.time } else { self.last },
+            deadline: envelope.deadline,
+            source_id: envelope.source_id,
+            schema: envelope.schema,
+            priority: envelope.priority as u8,
+            attempt: envelope.attempt,
+            // An event that came with its own time, or waits on purpose, says nothing about this bus's latency.
+            flags: match stamped {
+                true if !foreign_time && envelope.due == 0 => FLAG_MEASURED | FLAG_STAMPED,
+                true => FLAG_MEASURED,
+                false => 0,
+            },
+            ..Header::BLANK
+        }
+    }
+
+    /// Not inlined: it would make the many publishes that take no stamp spill their registers.
+    #[inline(never)]
+    fn take(&mut self, engine: &Engine) {
+        let clock = &engine.directory.clock;
+        self.left = self.every;
+        self.last = clock.now();
+        self.ids.at(clock.unix_ns(self.last));
+    }
+}
