@@ -82,7 +82,7 @@ impl Draft {
     }
 
     /// Writes the payload words.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_payload<W: Word, const WORDS: usize>(&self, payload: &mut [W; WORDS]) {
         let tag = self.tag();
         let seed = tag.wrapping_mul(SEED);
@@ -150,7 +150,7 @@ impl<const WORDS: usize> Default for Event<WORDS> {
 
 impl<const WORDS: usize> Event<WORDS> {
     /// A new event, for a channel that takes it by value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(draft: &Draft) -> Self {
         let mut event = Self::default();
         event.fill(draft);
@@ -158,7 +158,7 @@ impl<const WORDS: usize> Event<WORDS> {
     }
 
     /// Writes each byte of the event in place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, draft: &Draft) {
         draft.write_payload(&mut self.payload);
         self.header = Header {
@@ -183,7 +183,7 @@ impl<const WORDS: usize> Event<WORDS> {
     }
 
     /// Hands the event to the consumer, header line read too: one whose halves disagree is torn, and counts as lost.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&self, sink: &mut impl Sink) {
         let torn = self.header.id[0] != self.payload[0] || self.header.sequence as u32 != self.header.check;
         if torn {

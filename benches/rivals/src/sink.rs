@@ -68,7 +68,7 @@ impl Default for Tally {
 
 impl Tally {
     /// Takes one event, every word of it; gives back its stamp.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]) -> u64 {
         let tag = payload[0].number();
         let sum = payload[2..].iter().fold(0u64, |sum, word| sum.wrapping_add(word.number()));

@@ -160,8 +160,10 @@ static ELSEWHERE: &[(&str, &str, &str)] = &[
 enum Verdict {
     /// The bound holds, and so does the stretch.
     Stretch,
-    /// The bound holds, if there is one; the stretch, if there is one, does not.
+    /// The bound holds; the stretch, if there is one, does not.
     Met,
+    /// There is only a stretch, and it is not reached.
+    Short,
     /// It does not.
     Missed,
     /// A figure is lacking: not asked, or its regime did not come up.
@@ -231,8 +233,11 @@ impl Target {
             verdict: match measured {
                 None => Verdict::Open,
                 Some(_) if self.stretch.is_some_and(reached) => Verdict::Stretch,
-                Some(_) if self.bound.is_none_or(reached) => Verdict::Met,
-                Some(_) => Verdict::Missed,
+                Some(_) => match self.bound.map(reached) {
+                    Some(true) => Verdict::Met,
+                    Some(false) => Verdict::Missed,
+                    None => Verdict::Short,
+                },
             },
             regime: found.map(|(regime, ..)| regime),
             rounds: found.map_or(0, |(_, ours, _)| ours.values.len()),
@@ -335,6 +340,7 @@ pub(crate) fn table(held: &[Held]) -> String {
             Verdict::Open => "open",
             Verdict::Missed => "MISSED",
             Verdict::Met => "met",
+            Verdict::Short => "stretch not reached",
             Verdict::Stretch => "met, stretch too",
         };
         vec![
@@ -372,6 +378,11 @@ mod tests {
         let class = question.asked_as().classes(subject).into_iter().find(|class| class.poll == poll);
         let class = class.expect("the question has such a class");
         Figures { question, subject, class, regime, values: values.to_vec(), latency: None }
+    }
+
+    fn tuned(mut figures: Figures) -> Figures {
+        figures.class.poll = Tuned;
+        figures
     }
 
     fn verdicts(id: &str, figures: &[Figures]) -> Vec<Verdict> {
@@ -419,6 +430,9 @@ mod tests {
         let burst = |subject, value: f64| figures(Burst, subject, Shipped, near, &[value]);
         let drained = |single: f64| verdicts("P7", &[burst("crossbeam-channel", 100.0), burst(SINGLE, single)])[0];
         assert_eq!((drained(17.0), drained(17.1)), (Verdict::Met, Verdict::Missed));
+        let rings = |ours| [of("bare-ring-single", near, &[100.0]), of(SINGLE, near, &[ours])].map(tuned);
+        let wished = |ours| verdicts("P1", &rings(ours))[3];
+        assert_eq!((wished(74.0), wished(75.0)), (Verdict::Short, Verdict::Stretch));
     }
 
     #[test]

@@ -28,22 +28,18 @@ impl Patience {
     }
 
     /// Publishes, waiting for room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish(&mut self, publisher: &mut impl Publisher, draft: &Draft) -> Result<(), Fault> {
-        let mut waited = false;
+        self.idle.reset();
         // One call: the subject's code is then a part of the loop that publishes, as it is in its users'.
         while !publisher.try_publish(draft) {
-            if !waited {
-                waited = true;
-                self.idle.reset();
-            }
             self.wait()?;
         }
         Ok(())
     }
 
     /// One turn of waiting for a consumer to get on.
-    #[inline]
+    #[cold]
     pub(super) fn wait(&mut self) -> Result<(), Fault> {
         self.idle.wait();
         self.turns = self.turns.wrapping_add(1);

@@ -103,7 +103,7 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers) -> Ends<Feed<WO
 }
 
 impl<const WORDS: usize> Publisher for Feed<WORDS> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         draft.write_payload(&mut self.scratch);
         let rest = Rest::Inline(self.scratch.as_flattened());

@@ -25,7 +25,7 @@ impl Subject for BusBroadcast {
 }
 
 impl<const WORDS: usize> Publisher for Bus<Event<WORDS>> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.try_broadcast(Event::new(draft)).is_ok()
     }

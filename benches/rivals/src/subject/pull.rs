@@ -195,7 +195,7 @@ impl<P> FanOut<P> {
 }
 
 impl<P: Publisher> Publisher for FanOut<P> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         while let Some(channel) = self.channels.get_mut(self.reached) {
             if !channel.try_publish(draft) {

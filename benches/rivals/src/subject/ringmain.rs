@@ -161,7 +161,7 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers, workers: usize)
 }
 
 impl<const WORDS: usize> Publisher for Outlet<WORDS> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         let mut payload = Payload { words: [0u64; WORDS] };
         draft.write_payload(&mut payload.words);

@@ -78,7 +78,7 @@ impl Subject for TokioBroadcast {
 }
 
 impl<const WORDS: usize> Publisher for Paced<WORDS> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         if self.published == self.clear_to {
             // SYNC(broadcast.read): Acquire. Pairs with the report of a receiver: what it has read may be overwritten.
