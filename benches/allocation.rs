@@ -5,10 +5,14 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
-use ringmain::{Bus, BusBuilder, EventId, IdleStrategy, Payload, Priority, Topic};
+use ringmain::{Bus, BusBuilder, Delivery, EventId, IdleStrategy, Mailbox, Payload, Priority, RecvError, Topic};
 use support::{Count, LARGE, SMALL, Setup, Words};
 
 /// Bursts before the count begins: caches fill, every slot and block is used once.
@@ -67,8 +71,12 @@ fn main() {
     inline("typed, the worker parks", IdleStrategy::Park, SMALL);
     dynamic_with_envelope();
     borrowed_publisher();
-    mailbox();
+    mailbox("mailbox", |mailbox| mailbox.recv());
+    // One waker for all, as a runtime keeps one a task; made on the thread that it wakes.
+    let own = OnceLock::new();
+    mailbox("mailbox, awaited", move |mailbox| block_on(own.get_or_init(waker), mailbox.recv_async()));
     handler_thread();
+    handler_future();
     batch();
 }
 
@@ -166,16 +174,18 @@ fn borrowed_publisher() {
     support::finish(&bus);
 }
 
-fn mailbox() {
+type Received = Result<Delivery<Topic<Words<8>>>, RecvError>;
+
+fn mailbox(name: &str, mut receive: impl FnMut(&mut Mailbox<Topic<Words<8>>>) -> Received + Send) {
     let bus = bus(Setup::ONE_TO_ONE.idle());
     let mut mailbox = bus.subscribe(SMALL).mailbox().expect("the bus runs");
     let mut publisher = bus.publisher().expect("there is a place");
-    promise_none("mailbox", |sent| {
+    promise_none(name, |sent| {
         for word in sent..sent + BURST {
             publisher.publish(SMALL, &Words::new(word)).expect("the lane drains");
         }
         for word in sent..sent + BURST {
-            let delivery = mailbox.recv().expect("the bus runs");
+            let delivery = receive(&mut mailbox).expect("the bus runs");
             let event = delivery.event().expect("it was encoded here");
             assert_eq!(event.words[0].to_native(), word, "events come in order, each once");
         }
@@ -202,6 +212,58 @@ fn handler_thread() {
     });
     drop(publisher);
     support::finish(&bus);
+}
+
+/// An async handler may keep a delivery beyond its own end, so it gets a counted one: the figure is told.
+fn handler_future() {
+    let bus = bus(Setup::ONE_TO_ONE.idle());
+    let count = Count::default();
+    let counted = count.clone();
+    let handling = bus.subscribe(SMALL).run(move |delivery| {
+        let counted = counted.clone();
+        async move {
+            black_box(delivery.event().map_or(0, |event| event.sum()));
+            counted.add_one();
+        }
+    });
+    let handling = handling.expect("the bus runs");
+    let task = thread::spawn(move || block_on(&waker(), handling));
+    let mut publisher = bus.publisher().expect("there is a place");
+    let figure = allocations_a_burst(|sent| {
+        for word in sent..sent + BURST {
+            publisher.publish(SMALL, &Words::new(word)).expect("the lane drains");
+        }
+        count.wait(sent + BURST);
+    });
+    println!("allocation/async handler: {} allocations an event", figure / BURST as f64);
+    drop(publisher);
+    support::finish(&bus);
+    task.join().expect("it ends with its bus");
+}
+
+/// Unparks the thread that made it.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn waker() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+/// Polls to the end. The smallest runtime there is: it allocates nothing itself.
+fn block_on<F: Future>(waker: &Waker, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 /// A batch collects before it publishes: the figure is told, nothing is promised.

@@ -1,4 +1,4 @@
-//! What does it cost to measure every event, or 1 in 64, and to read the figures?
+//! What does it cost to measure every event, 1 in 64 or none, and to read the figures?
 
 mod support;
 
@@ -14,7 +14,9 @@ const EVENTS: u64 = 1_000;
 fn main() {
     support::announce(&[Setup::ONE_TO_ONE]);
     let mut criterion = support::criterion();
-    for (name, policy) in [("every", StampPolicy::Every), ("one_in_64", StampPolicy::OneIn(64))] {
+    // The first event and one in four thousand million: as good as none.
+    let none = StampPolicy::OneIn(u32::MAX);
+    for (name, policy) in [("every", StampPolicy::Every), ("one_in_64", StampPolicy::OneIn(64)), ("none", none)] {
         stamps(&mut criterion, name, policy);
     }
     reading(&mut criterion);

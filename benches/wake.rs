@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
@@ -15,6 +16,7 @@ fn main() {
     support::announce(&[Setup::ONE_TO_ONE]);
     eprintln!("those called parked: idle strategy park; those with 4 workers: not pinned");
     let mut criterion = support::criterion();
+    clock_alone(&mut criterion);
     let spinning = || Setup::ONE_TO_ONE.builder();
     bench(&mut criterion, "nobody_subscribed", spinning(), false);
     bench(&mut criterion, "awake", spinning(), true);
@@ -22,6 +24,17 @@ fn main() {
     let four = Bus::builder().workers(4).pin(false).idle(IdleStrategy::Park);
     bench(&mut criterion, "parked_one_target_of_4_workers", four, true);
     criterion.final_summary();
+}
+
+/// What the others include: two looks at the clock, with nothing between them.
+fn clock_alone(criterion: &mut Criterion) {
+    criterion.bench_function("wake/clock_alone", |bencher| {
+        bencher.iter_custom(|iterations| {
+            support::on_publisher_thread(Setup::ONE_TO_ONE, || {
+                (0..iterations).map(|_| black_box(Instant::now()).elapsed()).sum()
+            })
+        });
+    });
 }
 
 /// Times single publishes, clock reading included; the time between them is not counted.

@@ -14,8 +14,8 @@ use crate::subject::Sink;
 pub(crate) const SMALL: usize = 8;
 /// Payload words of the 1 KiB payload.
 pub(crate) const LARGE: usize = 128;
-/// Most publishers that one run tells apart by tag.
-pub(crate) const PUBLISHERS_MAX: usize = 2;
+/// Most publishers that one run tells apart by tag: a power of two.
+pub(crate) const PUBLISHERS_MAX: usize = 4;
 
 const PUBLISHER_SHIFT: u32 = 56;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -29,6 +29,38 @@ pub(crate) enum Urgency {
     Critical,
     /// Its lowest.
     Low,
+}
+
+/// One word of a payload, in whatever form a subject keeps it: all are the same eight bytes.
+pub(crate) trait Word: Copy {
+    /// Puts a number into the form.
+    fn of(number: u64) -> Self;
+    /// The number in it.
+    fn number(self) -> u64;
+}
+
+impl Word for u64 {
+    #[inline]
+    fn of(number: u64) -> Self {
+        number
+    }
+
+    #[inline]
+    fn number(self) -> u64 {
+        self
+    }
+}
+
+impl Word for [u8; 8] {
+    #[inline]
+    fn of(number: u64) -> Self {
+        number.to_ne_bytes()
+    }
+
+    #[inline]
+    fn number(self) -> u64 {
+        u64::from_ne_bytes(self)
+    }
 }
 
 /// What the harness wants published; the subject writes the event out, in place where it can.
@@ -46,20 +78,25 @@ pub(crate) struct Draft {
 
 impl Draft {
     fn tag(&self) -> u64 {
-        (u64::from(self.publisher) << PUBLISHER_SHIFT) | self.sequence
+        tag(usize::from(self.publisher), self.sequence)
     }
 
     /// Writes the payload words.
-    #[inline]
-    pub(crate) fn write_payload<const WORDS: usize>(&self, payload: &mut [u64; WORDS]) {
+    #[inline(always)]
+    pub(crate) fn write_payload<W: Word, const WORDS: usize>(&self, payload: &mut [W; WORDS]) {
         let tag = self.tag();
         let seed = tag.wrapping_mul(SEED);
-        payload[0] = tag;
-        payload[1] = self.stamp;
+        payload[0] = W::of(tag);
+        payload[1] = W::of(self.stamp);
         for (word, index) in payload[2..].iter_mut().zip(0u64..) {
-            *word = seed.wrapping_add(index);
+            *word = W::of(seed.wrapping_add(index));
         }
     }
+}
+
+/// The tag of a publisher's event.
+pub(crate) const fn tag(publisher: usize, sequence: u64) -> u64 {
+    ((publisher as u64) << PUBLISHER_SHIFT) | sequence
 }
 
 /// Splits a tag into publisher (not yet checked against [`PUBLISHERS_MAX`]) and sequence.
@@ -72,7 +109,7 @@ pub(crate) fn split_tag(tag: u64) -> (usize, u64) {
 pub(crate) fn expected_checksum(words: usize, publisher: u8, events: u64) -> u64 {
     let filled = words as u64 - 2;
     let sequences = (u128::from(events) * u128::from(events.saturating_sub(1)) / 2) as u64;
-    let tags = (u64::from(publisher) << PUBLISHER_SHIFT).wrapping_mul(events).wrapping_add(sequences);
+    let tags = tag(usize::from(publisher), 0).wrapping_mul(events).wrapping_add(sequences);
     let indices = (filled * (filled - 1) / 2).wrapping_mul(events);
     tags.wrapping_mul(SEED).wrapping_mul(filled).wrapping_add(indices)
 }
@@ -113,7 +150,7 @@ impl<const WORDS: usize> Default for Event<WORDS> {
 
 impl<const WORDS: usize> Event<WORDS> {
     /// A new event, for a channel that takes it by value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(draft: &Draft) -> Self {
         let mut event = Self::default();
         event.fill(draft);
@@ -121,7 +158,7 @@ impl<const WORDS: usize> Event<WORDS> {
     }
 
     /// Writes each byte of the event in place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, draft: &Draft) {
         draft.write_payload(&mut self.payload);
         self.header = Header {
@@ -146,13 +183,13 @@ impl<const WORDS: usize> Event<WORDS> {
     }
 
     /// Hands the event to the consumer, header line read too: one whose halves disagree is torn, and counts as lost.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&self, sink: &mut impl Sink) {
         let torn = self.header.id[0] != self.payload[0] || self.header.sequence as u32 != self.header.check;
         if torn {
             sink.torn();
         } else {
-            sink.event(self.payload.iter().copied());
+            sink.event(&self.payload);
         }
     }
 }

@@ -12,6 +12,7 @@ mod report;
 mod rounds;
 mod sink;
 mod subject;
+mod targets;
 
 use std::fs;
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ struct Args {
     /// Print one JSON object a line instead of tables
     #[arg(long)]
     json: bool,
+    /// Ask what the targets need, and say of each whether it is met
+    #[arg(long)]
+    targets: bool,
     /// Draw the latency percentiles of the latency questions into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -73,7 +77,11 @@ fn run(args: &Args) -> Result<(), String> {
         return Ok(());
     }
     let machine = Machine::survey().ok_or("the system does not tell which cores this process may use")?;
-    let questions = if args.questions.is_empty() { Question::value_variants() } else { &args.questions };
+    let questions = match (args.questions.is_empty(), args.targets) {
+        (false, _) => args.questions.clone(),
+        (true, true) => targets::questions(),
+        (true, false) => Question::value_variants().to_vec(),
+    };
     let subjects = if args.subjects.is_empty() { SUBJECTS.iter().collect() } else { args.subjects.clone() };
     if let Some(question) = questions.iter().find(|question| question.cores_min() > machine.cores()) {
         return Err(format!(
@@ -90,7 +98,7 @@ fn run(args: &Args) -> Result<(), String> {
         println!("{}", header(&machine));
     }
     let mut asked: Vec<Question> = Vec::new();
-    let mut plotted = Vec::new();
+    let mut figures = Vec::new();
     for question in questions.iter().map(|question| question.asked_as()) {
         if asked.contains(&question) {
             continue;
@@ -106,10 +114,18 @@ fn run(args: &Args) -> Result<(), String> {
                 println!("{}", report::table(reported, &lines));
             }
         }
-        plotted.extend(answer.figures.into_iter().filter(|figures| figures.latency.is_some()));
+        figures.extend(answer.figures);
+    }
+    if args.targets {
+        let held = targets::hold(&figures, &machine.name);
+        if args.json {
+            print!("{}", targets::json(&held).map_err(|error| error.to_string())?);
+        } else {
+            println!("{}", targets::table(&held));
+        }
     }
     if let Some(path) = &args.plot {
-        let svg = plot::svg(&plotted, &machine.name).ok_or("--plot: none of these questions is about latency")?;
+        let svg = plot::svg(&figures, &machine.name).ok_or("--plot: none of these questions is about latency")?;
         fs::write(path, svg).map_err(|error| format!("--plot {}: {error}", path.display()))?;
     }
     Ok(())
@@ -143,7 +159,7 @@ fn list() {
     for question in Question::value_variants() {
         let value = question.to_possible_value();
         let help = value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
-        println!("  {:<17} {:<12} {help}", question.name(), question.unit());
+        println!("  {:<23} {:<12} {help}", question.name(), question.unit());
     }
     println!("subjects:");
     for subject in SUBJECTS {
@@ -152,6 +168,7 @@ fn list() {
             Publishers::Many => "many publishers",
         };
         let parks = if subject.parks { "spins or parks" } else { "only spins" };
-        println!("  {:<22} {publishers}, {parks}", subject.name);
+        let rival = if subject.rival { "" } else { ", no rival" };
+        println!("  {:<22} {publishers}, {parks}{rival}", subject.name);
     }
 }

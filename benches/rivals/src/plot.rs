@@ -57,6 +57,7 @@ fn title(question: Question) -> String {
     let what = match question {
         Question::Pingpong => "whole round trip",
         Question::CriticalFlood => "Critical events",
+        Question::CriticalFloodDispatch => "one call of the handler",
         _ => "one way",
     };
     format!("{}: {what}", question.name())

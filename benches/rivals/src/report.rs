@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::machine::Regime;
 use crate::questions::{Better, Question};
 use crate::rounds::Figures;
-use crate::subject::REFERENCE;
+use crate::subject::{REFERENCE, TAXED};
 
 /// One row of the table, one line of JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -83,7 +83,8 @@ pub(crate) fn lines(question: Question, figures: &[Figures], machine: &str) -> V
     lines
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle of them; the mean of the two middle ones where there are two; not a number of none.
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -125,21 +126,54 @@ pub(crate) fn table(question: Question, lines: &[Line]) -> String {
         row.extend(line.percentiles.iter().flatten().map(u64::to_string));
         row
     }));
+    let mut text = format!("{}, {} ({better})\n", question.name(), question.unit());
+    text.push_str(&grid(&cells, 3));
+    for tax in taxes(question, lines) {
+        text.push_str(&tax);
+    }
+    text
+}
+
+/// Cells in columns, the first `names` of them to the left, figures to the right.
+pub(crate) fn grid(cells: &[Vec<String>], names: usize) -> String {
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns)
-        .map(|column| cells.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
+        .map(|column| {
+            cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
         .collect();
-    let mut text = format!("{}, {} ({better})\n", question.name(), question.unit());
-    for row in &cells {
+    let mut text = String::new();
+    for row in cells {
         for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            // Names to the left, figures to the right.
-            let written = if column < 3 { write!(text, "  {cell:<width$}") } else { write!(text, "  {cell:>width$}") };
+            let written =
+                if column < names { write!(text, "  {cell:<width$}") } else { write!(text, "  {cell:>width$}") };
             written.expect("a String takes any text");
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
     text
+}
+
+/// What everything but the ring costs: the share of the bare ring's throughput that ringmain does not reach.
+fn taxes(question: Question, lines: &[Line]) -> Vec<String> {
+    if !question.is_about_throughput() {
+        return Vec::new();
+    }
+    let pairs = TAXED.iter().flat_map(|&(full, bare)| {
+        let bares = lines.iter().filter(move |line| line.subject == bare);
+        bares.filter_map(move |bare| {
+            let same = |line: &&Line| (line.regime, &line.class) == (bare.regime, &bare.class);
+            Some((lines.iter().filter(same).find(|line| line.subject == full)?, bare))
+        })
+    });
+    pairs
+        .map(|(full, bare)| {
+            let percent = (1.0 - full.median / bare.median) * 100.0;
+            let regime = full.regime.name();
+            format!("  feature tax, {} {regime}: {percent:.1} % ({} of {})\n", full.class, full.subject, bare.subject)
+        })
+        .collect()
 }
 
 /// Three significant digits, for reading.
@@ -199,6 +233,23 @@ mod tests {
         let crossbeam = line(&lines, "crossbeam-channel", "shipped", Regime::Near);
         assert_eq!(crossbeam.ratio_to_best_rival, Some(2.0));
         assert_eq!(lines[0].subject, "kanal");
+    }
+
+    #[test]
+    fn the_feature_tax_compares_a_form_with_its_own_ring() {
+        let of = |subject, poll, values: &[f64]| figures(Question::Throughput11, subject, poll, Regime::Near, values);
+        let all = [
+            of("ringmain-single", Poll::Tuned, &[90.0]),
+            of("bare-ring-single", Poll::Tuned, &[100.0]),
+            of("bare-ring-single", Poll::Shipped, &[50.0]),
+            of("bare-ring", Poll::Tuned, &[70.0]),
+        ];
+        let taxes = taxes(Question::Throughput11, &lines(Question::Throughput11, &all, ""));
+        assert_eq!(taxes.len(), 1, "{taxes:?}");
+        assert!(taxes[0].contains("10.0 %") && taxes[0].contains("one/tuned"), "{taxes:?}");
+        // The bare ring is no rival: nobody is compared with it.
+        let lines = lines(Question::Throughput11, &all, "");
+        assert!(lines.iter().all(|line| line.ratio_to_best_rival.is_none()));
     }
 
     #[test]

@@ -12,12 +12,13 @@ use crate::subject::Entry;
 
 /// Attempts are at most this many times the rounds asked for.
 const ATTEMPTS_FACTOR: usize = 3;
-/// Events of the first run of a row, which only serves to choose how many the others take.
-const PROBE_EVENTS: u64 = 100_000;
 /// How long a run of open length should take, in seconds.
 const RUN_SECONDS: f64 = 0.04;
-/// Events of a run of open length, most and least.
+/// Events of a run of open length, least and most. The first run of a row takes the least, and only serves to choose how
+/// many the others take.
 const RUN_EVENTS: [f64; 2] = [100_000.0, 20_000_000.0];
+/// The least of them where each goes to many receivers.
+const RUN_EVENTS_FLOOR: f64 = 10_000.0;
 /// The same for a smoke test, which does without a probe.
 const SMOKE_EVENTS: u64 = 20_000;
 
@@ -151,17 +152,20 @@ pub(crate) fn ask(
 impl Row {
     fn run(&mut self, question: Question, machine: &Machine, smoke: bool) -> Result<Outcome, Fault> {
         let job = |events| Job { question, class: self.class, machine, events, smoke };
+        // What goes to many receivers takes as much longer.
+        let [least, most] = RUN_EVENTS;
+        let least = (least / question.subscriptions() as f64).max(RUN_EVENTS_FLOOR);
         let events = match self.events {
             Some(events) => events,
-            None if smoke => SMOKE_EVENTS,
+            None if smoke => SMOKE_EVENTS / question.subscriptions() as u64,
             None => {
-                let probe = (self.subject.run)(&job(PROBE_EVENTS))?;
+                let probe = (self.subject.run)(&job(least as u64))?;
                 let Some(events_per_s) = probe.events_per_s else {
                     // Of fixed length: the probe was a run like any other.
-                    self.events = Some(PROBE_EVENTS);
+                    self.events = Some(least as u64);
                     return Ok(probe);
                 };
-                (events_per_s * RUN_SECONDS).clamp(RUN_EVENTS[0], RUN_EVENTS[1]) as u64
+                (events_per_s * RUN_SECONDS).clamp(least, most) as u64
             }
         };
         self.events = Some(events);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 
-use crate::event::{PUBLISHERS_MAX, expected_checksum, split_tag};
+use crate::event::{PUBLISHERS_MAX, Word, expected_checksum, split_tag, tag};
 use crate::machine::Clock;
 use crate::subject::Sink;
 
@@ -51,38 +51,47 @@ impl fmt::Display for Fault {
 impl Error for Fault {}
 
 /// Counts and checks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
-    /// The sequence due next, a publisher.
-    next: [u64; PUBLISHERS_MAX],
+    /// The tag due next, a publisher.
+    due: [u64; PUBLISHERS_MAX],
     received: u64,
     checksum: u64,
     fault: Option<Fault>,
 }
 
+impl Default for Tally {
+    fn default() -> Self {
+        Self { due: std::array::from_fn(|publisher| tag(publisher, 0)), received: 0, checksum: 0, fault: None }
+    }
+}
+
 impl Tally {
     /// Takes one event, every word of it; gives back its stamp.
-    #[inline]
-    pub(crate) fn take(&mut self, mut payload: impl Iterator<Item = u64>) -> u64 {
-        let tag = payload.next().unwrap_or(u64::MAX);
-        let stamp = payload.next().unwrap_or(0);
-        self.checksum = payload.fold(self.checksum, u64::wrapping_add);
+    #[inline(always)]
+    pub(crate) fn take<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]) -> u64 {
+        let tag = payload[0].number();
+        let sum = payload[2..].iter().fold(0u64, |sum, word| sum.wrapping_add(word.number()));
+        self.checksum = self.checksum.wrapping_add(sum);
         self.received += 1;
-        let (publisher, sequence) = split_tag(tag);
-        match self.next.get_mut(publisher) {
-            Some(next) if *next == sequence => *next += 1,
-            _ => self.out_of_order(publisher, sequence),
+        let (publisher, _) = split_tag(tag);
+        // A publisher beyond the last falls on one whose tag is due there, and so is out of order.
+        let due = &mut self.due[publisher % PUBLISHERS_MAX];
+        if *due == tag {
+            *due += 1;
+        } else {
+            self.out_of_order(tag);
         }
-        stamp
+        payload[1].number()
     }
 
     #[cold]
-    fn out_of_order(&mut self, publisher: usize, received: u64) {
-        let expected = self.next.get(publisher).copied().unwrap_or(0);
+    fn out_of_order(&mut self, came: u64) {
+        let (publisher, received) = split_tag(came);
+        let due = &mut self.due[publisher % PUBLISHERS_MAX];
+        let (_, expected) = split_tag(*due);
+        *due = tag(publisher % PUBLISHERS_MAX, received + 1);
         self.fault.get_or_insert(Fault::Order { publisher, expected, received });
-        if let Some(next) = self.next.get_mut(publisher) {
-            *next = received + 1;
-        }
     }
 
     /// Takes one event that is not in one piece.
@@ -172,6 +181,13 @@ impl Meter {
         }
     }
 
+    #[inline(never)]
+    fn record(&mut self, stamp: u64) {
+        if self.started != 0 {
+            self.latency.saturating_record(self.clock.nanos(stamp, self.clock.ticks()));
+        }
+    }
+
     #[cold]
     fn reached(&mut self) {
         let now = self.clock.ticks();
@@ -186,11 +202,10 @@ impl Meter {
 
 impl Sink for Meter {
     #[inline]
-    fn event(&mut self, payload: impl Iterator<Item = u64>) {
+    fn event<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]) {
         let stamp = self.tally.take(payload);
-        if stamp != 0 && self.started != 0 {
-            let nanos = self.clock.nanos(stamp, self.clock.ticks());
-            self.latency.saturating_record(nanos);
+        if stamp != 0 {
+            self.record(stamp);
         }
         if self.tally.received() == self.mark {
             self.reached();
@@ -243,7 +258,7 @@ impl Drain {
 
 impl Sink for Drain {
     #[inline]
-    fn event(&mut self, payload: impl Iterator<Item = u64>) {
+    fn event<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]) {
         self.tally.take(payload);
         if self.tally.received() == self.mark {
             self.mark += self.burst;
@@ -271,9 +286,9 @@ mod tests {
     fn feed(sequences: &[u64]) -> Tally {
         let mut tally = Tally::default();
         for &sequence in sequences {
-            let mut payload = [0; SMALL];
+            let mut payload = [0u64; SMALL];
             Draft { publisher: 0, urgency: Urgency::Ordinary, sequence, stamp: 3 }.write_payload(&mut payload);
-            assert_eq!(tally.take(payload.into_iter()), 3);
+            assert_eq!(tally.take(&payload), 3);
         }
         tally
     }
@@ -292,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_an_unknown_publisher_is_a_fault() {
+        let mut tally = Tally::default();
+        let mut payload = [0u64; SMALL];
+        let publisher = PUBLISHERS_MAX as u8;
+        Draft { publisher, urgency: Urgency::Ordinary, sequence: 0, stamp: 0 }.write_payload(&mut payload);
+        tally.take(&payload);
+        let fault = Fault::Order { publisher: PUBLISHERS_MAX, expected: 0, received: 0 };
+        assert_eq!(tally.verify(SMALL, &[1]), Err(fault));
+    }
+
+    #[test]
     fn the_median_lies_between_the_steps_of_the_clock() {
         let mut latency = latencies();
         assert_eq!(median_ns(&latency), 0.0);
@@ -306,10 +332,10 @@ mod tests {
     #[test]
     fn a_changed_word_is_a_fault() {
         let mut tally = feed(&[0, 1]);
-        let mut payload = [0; SMALL];
+        let mut payload = [0u64; SMALL];
         Draft { publisher: 0, urgency: Urgency::Ordinary, sequence: 2, stamp: 0 }.write_payload(&mut payload);
         payload[SMALL - 1] ^= 1;
-        tally.take(payload.into_iter());
+        tally.take(&payload);
         assert!(matches!(tally.verify(SMALL, &[3]), Err(Fault::Checksum { .. })));
     }
 }

@@ -2,7 +2,9 @@
 
 mod burst;
 mod flood;
+mod idle;
 mod paced;
+mod patterns;
 mod pingpong;
 mod stage;
 mod throughput;
@@ -50,12 +52,33 @@ pub(crate) enum Question {
     /// 100,000 events at once onto an idle consumer, from the first publish to the last event read
     #[value(name = "burst")]
     Burst,
-    /// Latency of rare Critical events in a flood of Low ones that a consumer of 500 ns an event cannot keep up with
+    /// Wait of rare Critical events in a flood of Normal and Low that a consumer of 500 ns an event cannot keep up with
     #[value(name = "critical-flood")]
     CriticalFlood,
+    /// What one call of that consumer's handler took meanwhile
+    #[value(name = "critical-flood-dispatch")]
+    CriticalFloodDispatch,
     /// Events a second with publisher and consumer on one core
     #[value(name = "one-core")]
     OneCore,
+    /// Cost of a delivery when each event goes to one subscription, handled or received on one thread
+    #[value(name = "many-subscriptions-1")]
+    ManySubscriptions1,
+    /// The same with 10 subscriptions
+    #[value(name = "many-subscriptions-10")]
+    ManySubscriptions10,
+    /// The same with 100 subscriptions
+    #[value(name = "many-subscriptions-100")]
+    ManySubscriptions100,
+    /// From publish to handler beside 100,000 patterns that do not match, over the same without them
+    #[value(name = "non-matching-patterns")]
+    NonMatchingPatterns,
+    /// CPU of a process with a default bus that has nothing to do
+    #[value(name = "idle")]
+    Idle,
+    /// How often its threads go to sleep meanwhile
+    #[value(name = "idle-switches")]
+    IdleSwitches,
 }
 
 /// Which direction is good.
@@ -81,9 +104,12 @@ impl Question {
                 "Mev/s"
             }
             Self::Paced100k | Self::Paced1k | Self::Pingpong => "ns p50",
-            Self::Paced1kCpu => "% of a core",
+            Self::Paced1kCpu | Self::Idle => "% of a core",
             Self::Burst => "ns/event",
-            Self::CriticalFlood => "ns p99",
+            Self::CriticalFlood | Self::CriticalFloodDispatch => "ns p99",
+            Self::ManySubscriptions1 | Self::ManySubscriptions10 | Self::ManySubscriptions100 => "ns/delivery",
+            Self::NonMatchingPatterns => "x",
+            Self::IdleSwitches => "switches/s",
         }
     }
 
@@ -92,30 +118,61 @@ impl Question {
         if self.unit() == "Mev/s" { Better::Higher } else { Better::Lower }
     }
 
-    /// The question whose run answers this one: two are answered by one run.
+    /// The question whose run answers this one: some runs answer two.
     pub(crate) fn asked_as(self) -> Self {
-        if self == Self::Paced1kCpu { Self::Paced1k } else { self }
+        match self {
+            Self::Paced1kCpu => Self::Paced1k,
+            Self::CriticalFloodDispatch => Self::CriticalFlood,
+            Self::IdleSwitches => Self::Idle,
+            question => question,
+        }
+    }
+
+    /// Receivers on each consumer thread.
+    pub(crate) fn subscriptions(self) -> usize {
+        match self {
+            Self::ManySubscriptions10 => 10,
+            Self::ManySubscriptions100 => 100,
+            _ => 1,
+        }
+    }
+
+    /// True for what is asked of a bus and makes no sense for a channel.
+    pub(crate) fn is_about_ringmain(self) -> bool {
+        matches!(self, Self::NonMatchingPatterns | Self::Idle | Self::IdleSwitches)
+    }
+
+    /// True for events a second between two cores.
+    pub(crate) fn is_about_throughput(self) -> bool {
+        matches!(self, Self::Throughput11 | Self::Throughput11Large | Self::Throughput21 | Self::Throughput12)
+    }
+
+    /// True for what one subscription costs beside others.
+    pub(crate) fn is_about_subscriptions(self) -> bool {
+        matches!(self, Self::ManySubscriptions1 | Self::ManySubscriptions10 | Self::ManySubscriptions100)
     }
 
     /// Cores without which the question makes no sense.
     pub(crate) fn cores_min(self) -> usize {
-        if self == Self::OneCore { 1 } else { 2 }
+        if self == Self::OneCore || self.is_about_ringmain() { 1 } else { 2 }
     }
 
     /// The rows that a subject has under this question: none where it cannot take part.
     pub(crate) fn classes(self, subject: &Entry) -> Vec<Class> {
         let stamps: &[Stamps] = match self {
             Self::Throughput11 | Self::Pingpong => &[Stamps::Sampled, Stamps::Each],
-            Self::Paced100k | Self::Paced1k | Self::Paced1kCpu => &[Stamps::Each],
             _ => &[Stamps::Sampled],
         };
-        if self == Self::Throughput21 && subject.publishers == Publishers::One {
+        if !(subject.takes_part)(self) || self == Self::Throughput21 && subject.publishers == Publishers::One {
             return Vec::new();
         }
         let parked = (Poll::Shipped, Wait::Parked);
         let spinning = subject.polls.iter().map(|poll| (*poll, Wait::Spinning));
         let loops: Vec<_> = match self.asked_as() {
             Self::Paced1k if subject.parks => vec![parked],
+            Self::Idle => vec![parked],
+            // Turned by hand: there is no loop to speak of.
+            Self::NonMatchingPatterns => vec![(Poll::Shipped, Wait::Spinning)],
             Self::OneCore if subject.parks => spinning.chain([parked]).collect(),
             _ => spinning.collect(),
         };
@@ -136,7 +193,8 @@ pub(crate) struct Class {
     pub(crate) poll: Poll,
     /// How the consumer waits.
     pub(crate) wait: Wait,
-    /// Which events are stamped.
+    /// Which events are stamped by the subject, or for want of that by the harness. What a latency question needs to
+    /// be answered is not counted.
     pub(crate) stamps: Stamps,
 }
 
@@ -187,7 +245,7 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     fn plan(&self, seating: Seating) -> Plan {
         let Class { poll, wait, stamps, .. } = self.class;
-        Plan { seating, capacity: CAPACITY, poll, wait, stamps }
+        Plan { seating, subscriptions: self.question.subscriptions(), capacity: CAPACITY, poll, wait, stamps }
     }
 
     /// `full` events, or a hundredth of them for a smoke test.
@@ -235,6 +293,11 @@ pub(crate) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
         Question::Paced1k | Question::Paced1kCpu => paced::sleeping::<S>(job),
         Question::Pingpong => pingpong::run::<S>(job),
         Question::Burst => burst::run::<S>(job),
-        Question::CriticalFlood => flood::run::<S>(job),
+        Question::CriticalFlood | Question::CriticalFloodDispatch => flood::run::<S>(job),
+        Question::ManySubscriptions1 | Question::ManySubscriptions10 | Question::ManySubscriptions100 => {
+            throughput::run::<S, SMALL>(job, machine.seat(1, 1))
+        }
+        Question::NonMatchingPatterns => Ok(patterns::run(job)),
+        Question::Idle | Question::IdleSwitches => Ok(idle::run(job)),
     }
 }

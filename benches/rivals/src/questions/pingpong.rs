@@ -9,7 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::{Job, Outcome, stage};
-use crate::event::{Draft, SMALL, Urgency};
+use crate::event::{Draft, SMALL, Urgency, Word};
 use crate::machine::{Clock, Seating, pin};
 use crate::sink::{Fault, Tally, latencies, median_ns};
 use crate::subject::{Consumer, Ends, Publisher, Seat, Sink, Subject};
@@ -49,7 +49,7 @@ struct Ping<P> {
 
 impl<P: Publisher> Sink for Ping<P> {
     #[inline]
-    fn event(&mut self, payload: impl Iterator<Item = u64>) {
+    fn event<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]) {
         self.tally.take(payload);
         let now = self.clock.ticks();
         let received = self.tally.received();
@@ -87,7 +87,7 @@ struct Pong<P> {
 
 impl<P: Publisher> Sink for Pong<P> {
     #[inline]
-    fn event(&mut self, payload: impl Iterator<Item = u64>) {
+    fn event<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]) {
         self.tally.take(payload);
         answer(&mut self.publisher, self.tally.received() - 1);
     }

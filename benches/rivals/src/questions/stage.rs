@@ -28,22 +28,18 @@ impl Patience {
     }
 
     /// Publishes, waiting for room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish(&mut self, publisher: &mut impl Publisher, draft: &Draft) -> Result<(), Fault> {
-        if publisher.try_publish(draft) {
-            return Ok(());
-        }
         self.idle.reset();
-        loop {
+        // One call: the subject's code is then a part of the loop that publishes, as it is in its users'.
+        while !publisher.try_publish(draft) {
             self.wait()?;
-            if publisher.try_publish(draft) {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// One turn of waiting for a consumer to get on.
-    #[inline]
+    #[cold]
     pub(super) fn wait(&mut self) -> Result<(), Fault> {
         self.idle.wait();
         self.turns = self.turns.wrapping_add(1);
@@ -73,7 +69,7 @@ impl Drop for Leaving {
     }
 }
 
-/// Opens a channel and runs it dry: each consumer with its sink, each publisher through `publish` (its number, its end,
+/// Opens a channel and runs it dry: each receiver with its sink, each publisher through `publish` (its number, its end,
 /// and how to wait). Gives back the sinks, and what the publishers returned.
 pub(super) fn play<S, const WORDS: usize, K, R>(
     plan: &Plan,
@@ -91,21 +87,28 @@ where
     let left = Arc::new(AtomicBool::new(false));
     let (ready, all_ready) = mpsc::channel();
 
-    let seats = plan.seating.consumers.iter().zip(sinks);
-    let consumers: Vec<_> = ends
+    let mut receivers = ends.consumers.into_iter().zip(sinks);
+    let threads: Vec<_> = plan
+        .seating
         .consumers
+        .iter()
+        .map(|core| (*core, receivers.by_ref().take(plan.subscriptions).collect::<Vec<_>>()))
+        .collect();
+    let consumers: Vec<_> = threads
         .into_iter()
-        .zip(seats)
-        .map(|(consumer, (&core, sink))| {
+        .map(|(core, mut together)| {
             let seat = Seat::new(plan, ready.clone(), Arc::clone(&ended));
             let leaving = Leaving(Some(Arc::clone(&left)));
             thread::spawn(move || {
                 pin(core);
-                let sink = consumer.run(sink, &seat);
-                if sink.done() {
+                let sinks = match together.pop() {
+                    Some((receiver, sink)) if together.is_empty() => vec![receiver.run(sink, &seat)],
+                    last => S::Consumer::run_together(together.into_iter().chain(last).collect(), &seat),
+                };
+                if sinks.iter().all(Sink::done) {
                     leaving.properly();
                 }
-                sink
+                sinks
             })
         })
         .collect();
@@ -130,7 +133,7 @@ where
     let published: Vec<_> = publishers.into_iter().map(join).collect();
     // SYNC(run.ended): Release. Pairs with the load in `Seat::ended`; the joins above put all publishing before it.
     ended.store(true, Ordering::Release);
-    let sinks = consumers.into_iter().map(join).collect();
+    let sinks = consumers.into_iter().flat_map(join).collect();
     Ok((sinks, published.into_iter().collect::<Result<_, _>>()?))
 }
 
@@ -184,6 +187,10 @@ mod tests {
             let sink = given_back.recv().expect("the worker gives the sink back, done or not");
             worker.join().expect("it has nothing left to panic over");
             sink
+        }
+
+        fn run_together<S: Sink>(together: Vec<(Self, S)>, seat: &Seat) -> Vec<S> {
+            together.into_iter().map(|(receiver, sink)| receiver.run(sink, seat)).collect()
         }
     }
 

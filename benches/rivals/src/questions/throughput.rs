@@ -1,14 +1,15 @@
-//! How many events a second go through, publishers never idle, the consumer reading each whole event?
+//! How many events a second go through, publishers never idle, each receiver reading each whole event?
 
 use super::{Job, Outcome, stage};
 use crate::event::{Draft, Urgency};
 use crate::machine::Seating;
-use crate::questions::CAPACITY;
+use crate::questions::{Better, CAPACITY};
 use crate::sink::{Fault, Meter};
 use crate::subject::{Stamps, Subject};
 
-/// The rate from the end of a warm-up of two laps to the last event, taken by the consumers: from the first of them
-/// that was warm to the last that was done.
+/// The rate from the end of a warm-up of two laps to the last event, taken by the receivers: from the first of them
+/// that was warm to the last that was done. The questions about many subscriptions are asked the other way round: what
+/// one delivery takes.
 pub(super) fn run<S: Subject, const WORDS: usize>(job: &Job<'_>, seating: Seating) -> Result<Outcome, Fault> {
     let plan = job.plan(seating);
     let count = plan.seating.publishers.len() as u64;
@@ -16,13 +17,18 @@ pub(super) fn run<S: Subject, const WORDS: usize>(job: &Job<'_>, seating: Seatin
     let goal = each * count;
     let warmup = (2 * CAPACITY as u64).min(goal / 4);
     let clock = &job.machine.clock;
-    let sinks = plan.seating.consumers.iter().map(|_| Meter::new(clock, warmup, goal)).collect();
+    let sinks = (0..plan.receivers()).map(|_| Meter::new(clock, warmup, goal)).collect();
 
-    let (stamps, ticker) = (plan.stamps, clock.clone());
+    // A subject that measures latency itself is not made to carry a second stamp.
+    let mask = match plan.stamps {
+        _ if S::STAMPS || job.question.is_about_subscriptions() => u64::MAX,
+        Stamps::Each => 0,
+        Stamps::Sampled => Stamps::SAMPLE - 1,
+    };
+    let ticker = clock.clone();
     let publish = move |publisher, mut end, mut patience: stage::Patience| {
         for sequence in 0..each {
-            let stamped = stamps == Stamps::Each || sequence.is_multiple_of(Stamps::SAMPLE);
-            let stamp = if stamped { ticker.ticks() } else { 0 };
+            let stamp = if sequence & mask == 0 { ticker.ticks() } else { 0 };
             patience.publish(&mut end, &Draft { publisher, urgency: Urgency::Ordinary, sequence, stamp })?;
         }
         Ok(())
@@ -35,7 +41,11 @@ pub(super) fn run<S: Subject, const WORDS: usize>(job: &Job<'_>, seating: Seatin
     let started = meters.iter().map(|meter| meter.started).min().unwrap_or(0);
     let finished = meters.iter().map(|meter| meter.finished).max().unwrap_or(0);
     let events_per_s = (goal - warmup) as f64 / clock.nanos(started, finished).max(1) as f64 * 1e9;
-    let mut outcome = Outcome::one(job.question, events_per_s / 1e6, None);
+    let value = match job.question.better() {
+        Better::Higher => events_per_s / 1e6,
+        Better::Lower => 1e9 / (events_per_s * plan.receivers() as f64),
+    };
+    let mut outcome = Outcome::one(job.question, value, None);
     outcome.events_per_s = Some(events_per_s);
     Ok(outcome)
 }

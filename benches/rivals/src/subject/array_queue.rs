@@ -27,7 +27,7 @@ impl Subject for CrossbeamArrayQueue {
 }
 
 impl<const WORDS: usize> Publisher for Arc<ArrayQueue<Event<WORDS>>> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.push(Event::new(draft)).is_ok()
     }

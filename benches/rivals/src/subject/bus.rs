@@ -13,18 +13,19 @@ impl Subject for BusBroadcast {
     const NAME: &'static str = "bus";
     const PUBLISHERS: Publishers = Publishers::One;
     const PARKS: bool = true;
+    const BROADCASTS: bool = true;
     type Publisher<const WORDS: usize> = Bus<Event<WORDS>>;
     type Consumer<const WORDS: usize> = BusReader<Event<WORDS>>;
 
     fn open<const WORDS: usize>(plan: &Plan) -> Ends<Self::Publisher<WORDS>, Self::Consumer<WORDS>> {
         let mut bus = Bus::new(plan.capacity);
-        let consumers = plan.seating.consumers.iter().map(|_| bus.add_rx()).collect();
+        let consumers = (0..plan.receivers()).map(|_| bus.add_rx()).collect();
         Ends { publishers: vec![bus], consumers }
     }
 }
 
 impl<const WORDS: usize> Publisher for Bus<Event<WORDS>> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.try_broadcast(Event::new(draft)).is_ok()
     }

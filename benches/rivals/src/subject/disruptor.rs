@@ -78,7 +78,7 @@ impl Subject for DisruptorMulti {
 macro_rules! both_ends {
     ($publisher:ident, $barrier:ty) => {
         impl<const WORDS: usize> Publisher for $publisher<WORDS> {
-            #[inline]
+            #[inline(always)]
             fn try_publish(&mut self, draft: &Draft) -> bool {
                 match self {
                     Self::One(producer) => producer.try_publish(|line| line.0.fill(draft)).is_ok(),

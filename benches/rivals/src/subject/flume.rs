@@ -22,7 +22,7 @@ impl Subject for Flume {
 }
 
 impl<const WORDS: usize> Publisher for Sender<Event<WORDS>> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.try_send(Event::new(draft)).is_ok()
     }

@@ -11,8 +11,12 @@
 //! An event travels as a [`Draft`]. Rivals turn it into an [`crate::event::Event`]; a subject with a header of its own
 //! fills only the payload ([`Draft::write_payload`]) and hands the payload words to [`Sink::event`]. One that has
 //! several forms (one publisher, many publishers) is several subjects in one file.
+//!
+//! Rivals are what `ratio_to_best_rival` looks among. ringmain is none, and neither is its bare ring, which stands in
+//! the table for the limit that everything built on it has.
 
 mod array_queue;
+mod bare_ring;
 mod bus;
 mod crossbeam_channel;
 mod disruptor;
@@ -31,9 +35,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use crate::event::Draft;
+use crate::event::{Draft, Word};
 use crate::machine::Seating;
-use crate::questions::{self, Job, Outcome};
+use crate::questions::{self, Job, Outcome, Question};
 use crate::sink::Fault;
 
 pub(crate) use pull::{FanOut, Idle, Polled, Pull, one_by_one, until_empty};
@@ -42,6 +46,9 @@ pub(crate) use pull::{FanOut, Idle, Polled, Pull, one_by_one, until_empty};
 pub(crate) static SUBJECTS: &[Entry] = &[
     Entry::of::<ringmain::RingmainSingle>(),
     Entry::of::<ringmain::Ringmain>(),
+    Entry::of::<ringmain::RingmainFourWorkers>(),
+    Entry::of::<bare_ring::BareRingSingle>(),
+    Entry::of::<bare_ring::BareRing>(),
     Entry::of::<crossbeam_channel::CrossbeamChannel>(),
     Entry::of::<array_queue::CrossbeamArrayQueue>(),
     Entry::of::<kanal::Kanal>(),
@@ -59,11 +66,14 @@ pub(crate) static SUBJECTS: &[Entry] = &[
 /// The subject that `ratio_to_crossbeam` compares with, as shipped.
 pub(crate) const REFERENCE: &str = "crossbeam-channel";
 
+/// A form of ringmain, and the bare ring under it: what the one lacks to the other is the tax on its features.
+pub(crate) const TAXED: [(&str, &str); 2] = [("ringmain-single", "bare-ring-single"), ("ringmain", "bare-ring")];
+
 /// What one subject is and how it is opened.
 pub(crate) trait Subject: 'static {
     /// As in the table and for `--subject`.
     const NAME: &'static str;
-    /// False for ringmain: `ratio_to_best_rival` looks among rivals only.
+    /// False for ringmain and its bare ring: `ratio_to_best_rival` looks among rivals only.
     const RIVAL: bool = true;
     /// Whether the form measured admits publishers on several threads. `One` is left out of `throughput-2-1`.
     const PUBLISHERS: Publishers;
@@ -72,13 +82,23 @@ pub(crate) trait Subject: 'static {
     const POLLS: &'static [Poll] = &[Poll::Shipped, Poll::Tuned];
     /// Whether its consumer can sleep until an event comes ([`Wait::Parked`]).
     const PARKS: bool;
+    /// Whether each of any number of receivers gets every event of one channel.
+    const BROADCASTS: bool = false;
+    /// True for a subject that stamps events and records their latencies itself ([`Plan::stamps`]): the harness then
+    /// does not do it a second time where it asks for throughput.
+    const STAMPS: bool = false;
     /// The publishing end.
     type Publisher<const WORDS: usize>: Publisher;
     /// The receiving end.
     type Consumer<const WORDS: usize>: Consumer;
 
-    /// Makes one channel as `plan` says. With several consumers each receives every event: a subject that cannot
-    /// broadcast opens a channel a consumer and publishes to each.
+    /// Whether it has a row under `question`.
+    fn takes_part(question: Question) -> bool {
+        if question.is_about_subscriptions() { Self::BROADCASTS } else { !question.is_about_ringmain() }
+    }
+
+    /// Makes one channel as `plan` says. With several receivers each receives every event: a subject that cannot
+    /// broadcast opens a channel a receiver and publishes to each.
     fn open<const WORDS: usize>(plan: &Plan) -> Ends<Self::Publisher<WORDS>, Self::Consumer<WORDS>>;
 }
 
@@ -97,12 +117,17 @@ pub(crate) trait Consumer: Send + 'static {
     ///
     /// A subject with threads of its own blocks here meanwhile.
     fn run<S: Sink>(self, sink: S, seat: &Seat) -> S;
+
+    /// The same for several receivers on one thread, each with a sink of its own. They come back in this order.
+    fn run_together<S: Sink>(together: Vec<(Self, S)>, seat: &Seat) -> Vec<S>
+    where
+        Self: Sized;
 }
 
 /// Reads events fully and checks them: the harness's handler.
 pub(crate) trait Sink: Send + 'static {
     /// Takes one event by its payload words (see [`crate::event`]).
-    fn event(&mut self, payload: impl Iterator<Item = u64>);
+    fn event<W: Word, const WORDS: usize>(&mut self, payload: &[W; WORDS]);
     /// Takes one event that is not in one piece; the run fails.
     fn torn(&mut self);
     /// True when all events have come.
@@ -114,7 +139,7 @@ pub(crate) trait Sink: Send + 'static {
 pub(crate) struct Ends<P, C> {
     /// As many as [`Seating::publishers`].
     pub(crate) publishers: Vec<P>,
-    /// As many as [`Seating::consumers`].
+    /// As many as [`Plan::receivers`]: first those of the first consumer thread.
     pub(crate) consumers: Vec<C>,
 }
 
@@ -123,6 +148,8 @@ pub(crate) struct Ends<P, C> {
 pub(crate) struct Plan {
     /// How many of each side, and the cores of their threads.
     pub(crate) seating: Seating,
+    /// Receivers on each consumer thread.
+    pub(crate) subscriptions: usize,
     /// Slots, the same for all; a power of two.
     pub(crate) capacity: usize,
     /// Which poll loop.
@@ -131,6 +158,13 @@ pub(crate) struct Plan {
     pub(crate) wait: Wait,
     /// Which events the subject itself should stamp, if it does that; the stamps of [`Draft`] come on top.
     pub(crate) stamps: Stamps,
+}
+
+impl Plan {
+    /// How many receivers there are, over all consumer threads.
+    pub(crate) fn receivers(&self) -> usize {
+        self.seating.consumers.len() * self.subscriptions
+    }
 }
 
 /// One or many publisher threads.
@@ -218,6 +252,8 @@ pub(crate) struct Entry {
     pub(crate) polls: &'static [Poll],
     /// [`Subject::PARKS`].
     pub(crate) parks: bool,
+    /// [`Subject::takes_part`].
+    pub(crate) takes_part: fn(Question) -> bool,
     /// Runs one question once.
     pub(crate) run: fn(&Job<'_>) -> Result<Outcome, Fault>,
 }
@@ -230,6 +266,7 @@ impl Entry {
             publishers: S::PUBLISHERS,
             polls: S::POLLS,
             parks: S::PARKS,
+            takes_part: S::takes_part,
             run: questions::run::<S>,
         }
     }

@@ -43,31 +43,74 @@ impl<P: Pull> Consumer for P {
         }
         sink
     }
+
+    fn run_together<S: Sink>(mut together: Vec<(Self, S)>, seat: &Seat) -> Vec<S> {
+        assert!(seat.wait == Wait::Spinning, "nobody sleeps at many channels at once");
+        seat.ready();
+        spin_together(&mut together, seat);
+        together.into_iter().map(|(_, sink)| sink).collect()
+    }
 }
 
 fn spin<P: Pull, S: Sink>(receiver: &mut P, sink: &mut S, seat: &Seat) {
-    let mut handled = 0;
-    let mut idle = Idle::new(seat.yields);
+    let mut rhythm = Rhythm::new(seat);
     while !sink.done() {
         // Asked before the poll: what was published before the end is then seen by the poll.
         let ended = seat.ended();
-        let polled = receiver.poll(sink);
-        handled += polled.taken;
-        if polled.taken > 0 {
-            idle.reset();
-        } else if ended {
+        if rhythm.after(receiver.poll(sink)) && ended {
             return;
+        }
+    }
+}
+
+/// One turn is a poll of each receiver.
+fn spin_together<P: Pull, S: Sink>(together: &mut [(P, S)], seat: &Seat) {
+    let mut rhythm = Rhythm::new(seat);
+    while !together.iter().all(|(_, sink)| sink.done()) {
+        let ended = seat.ended();
+        let mut all = Polled { taken: 0, caught_up: true };
+        for (receiver, sink) in &mut *together {
+            let polled = receiver.poll(sink);
+            all.taken += polled.taken;
+            all.caught_up &= polled.caught_up;
+        }
+        if rhythm.after(all) && ended {
+            return;
+        }
+    }
+}
+
+/// What a spinning consumer does between polls.
+struct Rhythm {
+    tuned: bool,
+    idle: Idle,
+    /// Events since it last caught up.
+    handled: usize,
+}
+
+impl Rhythm {
+    fn new(seat: &Seat) -> Self {
+        Self { tuned: seat.poll == Poll::Tuned, idle: Idle::new(seat.yields), handled: 0 }
+    }
+
+    /// True after a poll that found nothing.
+    #[inline]
+    fn after(&mut self, polled: Polled) -> bool {
+        self.handled += polled.taken;
+        if polled.taken > 0 {
+            self.idle.reset();
         } else {
-            idle.wait();
+            self.idle.wait();
         }
         if polled.caught_up {
-            if seat.poll == Poll::Tuned && handled >= 2 {
+            if self.tuned && self.handled >= 2 {
                 for _ in 0..PAUSE_SPINS {
                     hint::spin_loop();
                 }
             }
-            handled = 0;
+            self.handled = 0;
         }
+        polled.taken == 0
     }
 }
 
@@ -122,7 +165,7 @@ pub(crate) fn one_by_one<const WORDS: usize>(
     until_empty(sink, |sink| next().map(|event| event.deliver(sink)).is_some())
 }
 
-/// A publisher for subjects that cannot broadcast: one channel a consumer, each event published to all of them.
+/// A publisher for subjects that cannot broadcast: one channel a receiver, each event published to all of them.
 #[derive(Debug)]
 pub(crate) struct FanOut<P> {
     channels: Vec<P>,
@@ -131,7 +174,7 @@ pub(crate) struct FanOut<P> {
 }
 
 impl<P> FanOut<P> {
-    /// A channel a consumer, each made with the plan's capacity, and as many publishers as planned.
+    /// A channel a receiver, each made with the plan's capacity, and as many publishers as planned.
     pub(crate) fn open<C>(plan: &Plan, make: impl Fn(usize) -> (P, C)) -> Ends<Self, C>
     where
         P: Clone,
@@ -146,13 +189,13 @@ impl<P> FanOut<P> {
 
     /// The same for one publisher, whose ends need not be `Clone`.
     pub(crate) fn open_single<C>(plan: &Plan, make: impl Fn(usize) -> (P, C)) -> Ends<Self, C> {
-        let (channels, consumers) = plan.seating.consumers.iter().map(|_| make(plan.capacity)).unzip();
+        let (channels, consumers) = (0..plan.receivers()).map(|_| make(plan.capacity)).unzip();
         Ends { publishers: vec![Self { channels, reached: 0 }], consumers }
     }
 }
 
 impl<P: Publisher> Publisher for FanOut<P> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         while let Some(channel) = self.channels.get_mut(self.reached) {
             if !channel.try_publish(draft) {

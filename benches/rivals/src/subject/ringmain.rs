@@ -4,16 +4,18 @@
 //! A bus has one worker a consumer, each with one inline handler. Its slots hold header and payload: as many bytes as
 //! the rivals' event. It has one poll loop, which pauses after it caught up, and stands in both classes with it.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use core_affinity::CoreId;
-use ringmain::{Bus, IdleStrategy, Priority, PublishError, StampPolicy, Topic};
+use ringmain::{Bus, IdleStrategy, Priority, PublishError, StampPolicy, Subscription, Topic};
+use rkyv::rend::u64_le;
 use rkyv::{Archive, Serialize};
 
 use super::{Consumer, Ends, Plan, Publisher, Publishers, Seat, Sink, Stamps, Subject, Wait};
-use crate::event::{Draft, Urgency};
+use crate::event::{Draft, Urgency, Word};
 use crate::machine::pin;
+use crate::questions::Question;
 
 /// Bytes of a slot before the payload: stamp and header.
 const HEAD_BYTES: usize = 64;
@@ -27,6 +29,22 @@ pub(crate) struct Ringmain;
 /// `BusBuilder::single_publisher`.
 #[derive(Debug)]
 pub(crate) struct RingmainSingle;
+
+/// The default form with four workers, of which one has something to do.
+#[derive(Debug)]
+pub(crate) struct RingmainFourWorkers;
+
+impl Word for u64_le {
+    #[inline]
+    fn of(number: u64) -> Self {
+        Self::from_native(number)
+    }
+
+    #[inline]
+    fn number(self) -> u64 {
+        self.to_native()
+    }
+}
 
 /// The payload.
 #[derive(Debug, Archive, Serialize)]
@@ -55,11 +73,17 @@ impl Subject for Ringmain {
     const RIVAL: bool = false;
     const PUBLISHERS: Publishers = Publishers::Many;
     const PARKS: bool = true;
+    const BROADCASTS: bool = true;
+    const STAMPS: bool = true;
     type Publisher<const WORDS: usize> = Outlet<WORDS>;
     type Consumer<const WORDS: usize> = Inlet<WORDS>;
 
+    fn takes_part(_question: Question) -> bool {
+        true
+    }
+
     fn open<const WORDS: usize>(plan: &Plan) -> Ends<Self::Publisher<WORDS>, Self::Consumer<WORDS>> {
-        open(plan, Publishers::Many)
+        open(plan, Publishers::Many, plan.seating.consumers.len())
     }
 }
 
@@ -68,15 +92,40 @@ impl Subject for RingmainSingle {
     const RIVAL: bool = false;
     const PUBLISHERS: Publishers = Publishers::One;
     const PARKS: bool = true;
+    const BROADCASTS: bool = true;
+    const STAMPS: bool = true;
     type Publisher<const WORDS: usize> = Outlet<WORDS>;
     type Consumer<const WORDS: usize> = Inlet<WORDS>;
 
+    fn takes_part(question: Question) -> bool {
+        // An idle bus has no publishers.
+        question.asked_as() != Question::Idle
+    }
+
     fn open<const WORDS: usize>(plan: &Plan) -> Ends<Self::Publisher<WORDS>, Self::Consumer<WORDS>> {
-        open(plan, Publishers::One)
+        open(plan, Publishers::One, plan.seating.consumers.len())
     }
 }
 
-fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers) -> Ends<Outlet<WORDS>, Inlet<WORDS>> {
+impl Subject for RingmainFourWorkers {
+    const NAME: &'static str = "ringmain-4-workers";
+    const RIVAL: bool = false;
+    const PUBLISHERS: Publishers = Publishers::Many;
+    const PARKS: bool = true;
+    const STAMPS: bool = true;
+    type Publisher<const WORDS: usize> = Outlet<WORDS>;
+    type Consumer<const WORDS: usize> = Inlet<WORDS>;
+
+    fn takes_part(question: Question) -> bool {
+        question.asked_as() == Question::Paced1k
+    }
+
+    fn open<const WORDS: usize>(plan: &Plan) -> Ends<Self::Publisher<WORDS>, Self::Consumer<WORDS>> {
+        open(plan, Publishers::Many, 4)
+    }
+}
+
+fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers, workers: usize) -> Ends<Outlet<WORDS>, Inlet<WORDS>> {
     let idle = match plan.wait {
         Wait::Parked => IdleStrategy::default(),
         Wait::Spinning if plan.seating.shares_a_core() => IdleStrategy::Yield,
@@ -89,7 +138,7 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers) -> Ends<Outlet<
     // Its own way to pin would put the first worker on the first core, which is the publisher's here.
     let builder = Bus::builder()
         .name("rivals")
-        .workers(plan.seating.consumers.len())
+        .workers(workers)
         .pin(false)
         .idle(idle)
         .stamps(stamps)
@@ -102,15 +151,19 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers) -> Ends<Outlet<
     let bus = builder.build().expect("all settings are within their limits");
     let publisher = |_| Outlet(bus.publisher().expect("a question has no more publishers than the bus was built for"));
     let publishers = plan.seating.publishers.iter().map(publisher).collect();
-    let consumers =
-        (0..).zip(&plan.seating.consumers).map(|(worker, &core)| Inlet { bus: bus.clone(), worker, core }).collect();
+    let inlets = |(worker, &core)| (0..plan.subscriptions).map(move |_| (worker, core));
+    let consumers = (0..)
+        .zip(&plan.seating.consumers)
+        .flat_map(inlets)
+        .map(|(worker, core)| Inlet { bus: bus.clone(), worker, core })
+        .collect();
     Ends { publishers, consumers }
 }
 
 impl<const WORDS: usize> Publisher for Outlet<WORDS> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
-        let mut payload = Payload { words: [0; WORDS] };
+        let mut payload = Payload { words: [0u64; WORDS] };
         draft.write_payload(&mut payload.words);
         let published = match draft.urgency {
             Urgency::Ordinary => self.0.try_publish(Payload::TOPIC, &payload),
@@ -142,7 +195,7 @@ impl<S: Sink> Lent<S> {
             pin(core);
         }
         let Some(sink) = &mut self.sink else { return };
-        sink.event(payload.words.iter().map(|word| word.to_native()));
+        sink.event(&payload.words);
         if sink.done() {
             self.give_back();
         }
@@ -165,16 +218,29 @@ impl<S> Drop for Lent<S> {
     }
 }
 
-impl<const WORDS: usize> Consumer for Inlet<WORDS> {
-    fn run<S: Sink>(self, sink: S, seat: &Seat) -> S {
+impl<const WORDS: usize> Inlet<WORDS> {
+    fn subscribe<S: Sink>(self, sink: S) -> Handled<S> {
         let (give_back, given_back) = mpsc::channel();
         let mut lent = Lent { sink: Some(sink), give_back, core: Some(self.core) };
         let subscribe = self.bus.subscribe(Payload::<WORDS>::TOPIC).on_worker(self.worker);
         let subscription =
             subscribe.handle(move |payload, _| lent.event(payload)).expect("the bus runs and has this worker");
-        seat.ready();
+        Handled { bus: self.bus, subscription, given_back }
+    }
+}
+
+/// A subscription that has a sink.
+#[derive(Debug)]
+struct Handled<S> {
+    bus: Bus,
+    subscription: Subscription,
+    given_back: Receiver<S>,
+}
+
+impl<S: Sink> Handled<S> {
+    fn collect(self, seat: &Seat) -> S {
         loop {
-            match given_back.recv_timeout(LOOK) {
+            match self.given_back.recv_timeout(LOOK) {
                 Ok(sink) => return sink,
                 Err(RecvTimeoutError::Timeout) if !seat.ended() => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
@@ -182,8 +248,22 @@ impl<const WORDS: usize> Consumer for Inlet<WORDS> {
         }
         // What has not come by the end of a flush never will. Ending the subscription drops its handler.
         let _ = self.bus.flush();
-        drop(subscription);
-        given_back.recv().expect("a handler that is dropped gives its sink back")
+        drop(self.subscription);
+        self.given_back.recv().expect("a handler that is dropped gives its sink back")
+    }
+}
+
+impl<const WORDS: usize> Consumer for Inlet<WORDS> {
+    fn run<S: Sink>(self, sink: S, seat: &Seat) -> S {
+        let handled = self.subscribe(sink);
+        seat.ready();
+        handled.collect(seat)
+    }
+
+    fn run_together<S: Sink>(together: Vec<(Self, S)>, seat: &Seat) -> Vec<S> {
+        let handled: Vec<_> = together.into_iter().map(|(inlet, sink)| inlet.subscribe(sink)).collect();
+        seat.ready();
+        handled.into_iter().map(|handled| handled.collect(seat)).collect()
     }
 }
 
@@ -203,9 +283,15 @@ mod tests {
     /// Publishes `EVENTS`, of which the consumer waits for `goal`, with the consumer on this thread.
     fn play(stamps: Stamps, goal: u64) -> (Meter, Bus) {
         let machine = Machine::survey().expect("Linux tells the cores");
-        let plan =
-            Plan { seating: machine.seat(1, 1), capacity: 4_096, poll: Poll::Shipped, wait: Wait::Parked, stamps };
-        let Ends { mut publishers, mut consumers } = open::<SMALL>(&plan, Publishers::One);
+        let plan = Plan {
+            seating: machine.seat(1, 1),
+            subscriptions: 1,
+            capacity: 4_096,
+            poll: Poll::Shipped,
+            wait: Wait::Parked,
+            stamps,
+        };
+        let Ends { mut publishers, mut consumers } = open::<SMALL>(&plan, Publishers::One, 1);
         let (mut outlet, inlet) = (publishers.remove(0), consumers.remove(0));
         let bus = inlet.bus.clone();
         let ended = Arc::new(AtomicBool::new(false));

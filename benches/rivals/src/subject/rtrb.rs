@@ -22,7 +22,7 @@ impl Subject for Rtrb {
 }
 
 impl<const WORDS: usize> Publisher for Producer<Line<WORDS>> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.push(Line(Event::new(draft))).is_ok()
     }

@@ -22,7 +22,7 @@ impl Subject for StdSyncChannel {
 }
 
 impl<const WORDS: usize> Publisher for SyncSender<Event<WORDS>> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.try_send(Event::new(draft)).is_ok()
     }

@@ -37,7 +37,7 @@ impl Subject for Thingbuf {
 }
 
 impl<const WORDS: usize> Publisher for Sender<Event<WORDS>, Keep> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         self.try_send_ref().map(|mut slot| slot.fill(draft)).is_ok()
     }

@@ -40,29 +40,29 @@ pub(crate) struct Paced<const WORDS: usize> {
 #[derive(Debug)]
 pub(crate) struct Reporting<const WORDS: usize> {
     receiver: Receiver<Event<WORDS>>,
-    /// Own count and report, one a publisher.
-    read: Vec<(u64, Arc<Read>)>,
+    /// Own count and report, one a publishing thread.
+    read: [(u64, Arc<Read>); PUBLISHERS_MAX],
+    /// Number of the last publishing thread.
+    last: usize,
 }
 
 impl Subject for TokioBroadcast {
     const NAME: &'static str = "tokio-broadcast";
     const PUBLISHERS: Publishers = Publishers::Many;
     const PARKS: bool = true;
+    const BROADCASTS: bool = true;
     type Publisher<const WORDS: usize> = Paced<WORDS>;
     type Consumer<const WORDS: usize> = Reporting<WORDS>;
 
     fn open<const WORDS: usize>(plan: &Plan) -> Ends<Self::Publisher<WORDS>, Self::Consumer<WORDS>> {
         let (sender, first) = broadcast::channel(plan.capacity);
         let mut receivers = vec![first];
-        receivers.extend((1..plan.seating.consumers.len()).map(|_| sender.subscribe()));
+        receivers.extend((1..plan.receivers()).map(|_| sender.subscribe()));
+        let count = plan.seating.publishers.len();
         let consumers: Vec<_> = receivers
             .into_iter()
-            .map(|receiver| {
-                let read = (0..PUBLISHERS_MAX).map(|_| Default::default()).collect();
-                Reporting { receiver, read }
-            })
+            .map(|receiver| Reporting { receiver, read: Default::default(), last: count - 1 })
             .collect();
-        let count = plan.seating.publishers.len();
         let share = (plan.capacity / count) as u64;
         let publishers = (0..count)
             .map(|index| Paced {
@@ -78,7 +78,7 @@ impl Subject for TokioBroadcast {
 }
 
 impl<const WORDS: usize> Publisher for Paced<WORDS> {
-    #[inline]
+    #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
         if self.published == self.clear_to {
             // SYNC(broadcast.read): Acquire. Pairs with the report of a receiver: what it has read may be overwritten.
@@ -97,7 +97,8 @@ impl<const WORDS: usize> Publisher for Paced<WORDS> {
 impl<const WORDS: usize> Reporting<WORDS> {
     #[inline]
     fn count(&mut self, event: &Event<WORDS>) {
-        let (count, read) = &mut self.read[event.publisher()];
+        // One thread may publish as several, and then has one share all the same.
+        let (count, read) = &mut self.read[event.publisher().min(self.last)];
         *count += 1;
         if count.is_multiple_of(REPORT_EVENTS) {
             // SYNC(broadcast.read): Release. Pairs with the load in `try_publish`.
