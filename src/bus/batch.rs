@@ -182,9 +182,8 @@ fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected
     let sent = once_inside(publisher, priority, collected);
     if sent.is_ok() {
         let (events, wanted) = (collected.events.len() as u64, collected.wanted.len() as u64);
-        slot.counts.routed.add(wanted);
-        slot.counts.unmatched.add(events - wanted);
-        slot.counts.accepted.add(events);
+        slot.counts.route(wanted);
+        slot.counts.pass_over(events - wanted);
     }
     slot.leave();
     match sent {

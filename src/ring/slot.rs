@@ -79,11 +79,11 @@ impl SlotMemory {
     }
 
     #[inline(always)]
-    fn at(&self, slot: usize, offset: usize) -> *mut u8 {
+    fn at(&self, slot: usize, offset: usize) -> NonNull<u8> {
         let byte = slot * self.stride + offset;
         debug_assert!(byte + ALIGN <= self.layout.size(), "slot {slot} is inside the block");
         // SAFETY: callers pass a slot below `count` and an offset within the stride, so the byte is in the allocation.
-        unsafe { self.base.as_ptr().add(byte) }
+        unsafe { self.base.add(byte) }
     }
 
     /// The stamp of `slot`, which is below `count`.
@@ -93,7 +93,7 @@ impl SlotMemory {
         return &self.shadow[slot].0;
         #[cfg(not(ringmain_loom))]
         // SAFETY: the word is inside the allocation, aligned to 64, zeroed at birth, and only ever used as this atomic.
-        return unsafe { &*self.at(slot, 0).cast::<AtomicU64>() };
+        return unsafe { self.at(slot, 0).cast::<AtomicU64>().as_ref() };
     }
 
     /// Copies `tail` and then `head` into the body of `slot`, with `block_word` in the last four bytes of the head:
@@ -129,7 +129,7 @@ impl SlotMemory {
         // loom cannot follow a borrow; it checks that no write is concurrent with its beginning.
         #[cfg(ringmain_loom)]
         self.shadow[slot].1.with(|_| ());
-        let body = self.at(slot, STAMP_BYTES);
+        let body = self.at(slot, STAMP_BYTES).as_ptr();
         // SAFETY: inside the allocation, initialised (zeroed at birth), and not written meanwhile by contract.
         unsafe { std::slice::from_raw_parts(body, self.body_bytes()) }
     }
@@ -142,7 +142,7 @@ impl SlotMemory {
     pub(crate) unsafe fn body_mut(&self, slot: usize) -> &mut [u8] {
         #[cfg(ringmain_loom)]
         self.shadow[slot].1.with_mut(|_| ());
-        let body = self.at(slot, STAMP_BYTES);
+        let body = self.at(slot, STAMP_BYTES).as_ptr();
         // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.
         unsafe { std::slice::from_raw_parts_mut(body, self.body_bytes()) }
     }
@@ -155,7 +155,7 @@ pub(crate) struct Place<'a> {
     #[cfg_attr(not(ringmain_loom), allow(dead_code, reason = "loom's shadow goes by number"))]
     slot: usize,
     /// The slot's first byte: `stride` bytes from here are inside the block.
-    at: *mut u8,
+    at: NonNull<u8>,
 }
 
 impl<'a> Place<'a> {
@@ -212,13 +212,13 @@ impl<'a> Place<'a> {
         return self.memory.stamp(self.slot);
         #[cfg(not(ringmain_loom))]
         // SAFETY: as in `SlotMemory::stamp`; it is the slot's first word.
-        return unsafe { &*self.at.cast::<AtomicU64>() };
+        return unsafe { self.at.cast::<AtomicU64>().as_ref() };
     }
 
     #[inline(always)]
     fn rest(self) -> *mut u8 {
         // SAFETY: a slot is at least a line long.
-        unsafe { self.at.add(LINE_BYTES) }
+        unsafe { self.at.add(LINE_BYTES) }.as_ptr()
     }
 
     /// Writes into the body, and lets loom know.

@@ -22,6 +22,7 @@ use crate::event::{
     Encode, EventId, EventSource, ExtensionBuffer, HEADER_BYTES, Header, IdSource, Priority, RustType, Tag,
 };
 use crate::ring::{Block, Claimant, HEAD_BYTES, LANES};
+use crate::sync::parker::Parker;
 use crate::worker::{Engine, PublisherSlot};
 
 use super::batch::Collected;
@@ -98,6 +99,7 @@ pub struct Publisher {
     // What every publish touches.
     latest: Latest,
     engine: Arc<Engine>,
+    parker: Arc<Parker>,
     slot: Arc<PublisherSlot>,
     claimant: Claimant,
     stamps: Stamps,
@@ -138,6 +140,7 @@ impl Publisher {
         let ids = settings.id_seed.map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(nth)));
         Ok(Self {
             latest: Latest::new(),
+            parker: Arc::clone(&engine.parker),
             slot: Arc::clone(&engine.publishers[place]),
             claimant: Claimant::new(Arc::clone(&engine.lanes), settings.exclusive),
             stamps: Stamps::new(settings.stamps, ids),

@@ -138,7 +138,7 @@ impl Publisher {
 
     pub(super) fn header(&mut self, envelope: &Envelope, type_id: u32) -> Header {
         let workers = self.engine.wants.workers(type_id, envelope.priority.lane());
-        self.stamps.header(&self.engine, envelope, type_id, workers)
+        self.stamps.header(&self.engine, envelope, type_id, self.engine.parker.seems_parked(workers))
     }
 
     /// Whether an event that is not to wait would find its lane full: asked before it is encoded, since whoever is
@@ -206,8 +206,7 @@ impl Publisher {
         let lane = priority.lane();
         let workers = self.engine.wants.workers(header.type_id, lane);
         if workers == 0 {
-            self.slot.counts.unmatched.add(1);
-            self.slot.counts.accepted.add(1);
+            self.slot.counts.pass_over(1);
             return Ok(0);
         }
         if let Some(shed) = self.policy.sheds(priority, &mut self.claimant, self.engine.lanes.limit()) {
@@ -220,8 +219,7 @@ impl Publisher {
         };
         let pushed = self.claimant.push(lane, Frame { head: header.as_bytes(), rest });
         pushed.map_err(|full| lane_full(priority, full))?;
-        self.slot.counts.routed.add(1);
-        self.slot.counts.accepted.add(1);
+        self.slot.counts.route(1);
         Ok(workers)
     }
 
