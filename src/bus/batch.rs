@@ -50,9 +50,14 @@ impl Collected {
     #[inline]
     pub(super) fn clear(&mut self) {
         if !self.events.is_empty() {
-            self.events.clear();
-            self.bytes.clear();
+            self.clear_up();
         }
+    }
+
+    #[cold]
+    fn clear_up(&mut self) {
+        self.events.clear();
+        self.bytes.clear();
     }
 
     /// Adds an event whose extension and payload are in `block`, or else in `bytes`.

@@ -214,15 +214,18 @@ impl Publisher {
     /// # bus.shutdown()?;
     /// # Ok::<(), ringmain::Error>(())
     /// ```
+    #[inline]
     pub fn event(&mut self) -> Outgoing<'_> {
         self.collected.clear();
         self.begin()
     }
 
     /// Begins an event that may be one of a batch.
+    #[inline]
     pub(super) fn begin(&mut self) -> Outgoing<'_> {
-        self.extension.clear();
-        self.prepared = None;
+        if !self.extension.is_empty() || self.prepared.is_some() {
+            self.tidy_up();
+        }
         let envelope = Envelope::plain(Priority::Normal, self.source_id);
         if self.source_id == 0 {
             self.extension.text(Tag::Source, "source", &self.source, EventSource::BYTES_MAX);
@@ -230,7 +233,15 @@ impl Publisher {
         Outgoing { publisher: self, envelope }
     }
 
+    /// Forgets the event before: its envelope, and its block when it was given up.
+    #[cold]
+    fn tidy_up(&mut self) {
+        self.extension.clear();
+        self.prepared = None;
+    }
+
     /// Begins an event of this priority.
+    #[inline]
     pub fn at(&mut self, priority: Priority) -> Outgoing<'_> {
         self.event().priority(priority)
     }

@@ -84,7 +84,9 @@ impl Publisher {
     #[inline(never)]
     fn turn_to<P, S: Subject<P>>(&mut self, topic: &S) -> bool {
         self.collected.clear();
-        self.prepared = None;
+        if self.prepared.is_some() {
+            self.tidy_up();
+        }
         match self.resolve(topic) {
             Ok(type_id) if type_id != 0 && self.source_id != 0 => {
                 topic.remember(&mut self.latest);

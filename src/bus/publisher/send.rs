@@ -1,55 +1,71 @@
 //! The publisher's side of the data path: encode, look who wants it, claim, copy, commit, wake.
 
-use crate::event::{Encode, EncodeFault, EventId, Header, Priority, Tag, check_name};
+use crate::event::{Encode, EncodeFault, EventId, Header, Priority, RustType, Tag, check_name};
 use crate::ring::{Block, Frame, LaneFull, Rest};
 use crate::worker::Scheduled;
 
 use super::refusal::{lane_full, waits};
 use super::{CACHE, Envelope, Known, Prepared, PublishError, Publisher, Subject};
 
+/// Where the cache keeps a typed topic.
+#[inline]
+fn entry(name: &'static str) -> usize {
+    ((name.as_ptr() as usize / 4) ^ name.len()) % CACHE
+}
+
 impl Publisher {
-    /// The id of a topic: from the cache, or by the directory.
+    /// The id of a topic: as this publisher knows it, or by the directory.
     #[inline]
     pub(super) fn resolve<P, S: Subject<P>>(&mut self, topic: &S) -> Result<u32, PublishError> {
-        match topic.typed() {
-            Some((name, rust)) => {
-                let entry = ((name.as_ptr() as usize / 4) ^ name.len()) % CACHE;
-                if let Some(known) = self.cache[entry]
-                    && std::ptr::eq(known.name, name)
-                    && known.rust.id == rust.id
-                {
-                    return Ok(known.type_id);
-                }
-                let key = (name.as_ptr() as usize, name.len(), rust.id);
-                let type_id = match self.typed.get(&key) {
-                    Some(&type_id) => type_id,
-                    None => {
-                        let type_id = self.shared.type_id(name);
-                        self.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
-                        if type_id != 0 {
-                            self.typed.insert(key, type_id);
-                        }
-                        type_id
-                    }
-                };
-                if type_id != 0 {
-                    self.cache[entry] = Some(Known { name, rust, type_id });
-                }
-                Ok(type_id)
-            }
-            None => {
-                let name = topic.name();
-                if let Some(&type_id) = self.names.get(name) {
-                    return Ok(type_id);
-                }
-                check_name(name).map_err(PublishError::Topic)?;
-                let type_id = self.shared.type_id(name);
-                if type_id != 0 {
-                    self.names.insert(name.into(), type_id);
-                }
-                Ok(type_id)
-            }
+        match self.known(topic) {
+            Some(type_id) => Ok(type_id),
+            None => match topic.typed() {
+                Some((name, rust)) => self.meet_typed(name, rust),
+                None => self.meet(topic.name()),
+            },
         }
+    }
+
+    #[inline]
+    fn known<P, S: Subject<P>>(&self, topic: &S) -> Option<u32> {
+        match topic.typed() {
+            Some((name, rust)) => match &self.cache[entry(name)] {
+                Some(known) if std::ptr::eq(known.name, name) && known.rust.id == rust.id => Some(known.type_id),
+                _ => None,
+            },
+            None => self.names.get(topic.name()).copied(),
+        }
+    }
+
+    /// A typed topic that is not in the cache.
+    #[cold]
+    fn meet_typed(&mut self, name: &'static str, rust: RustType) -> Result<u32, PublishError> {
+        let key = (name.as_ptr() as usize, name.len(), rust.id);
+        let type_id = match self.typed.get(&key) {
+            Some(&type_id) => type_id,
+            None => {
+                let type_id = self.shared.type_id(name);
+                self.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
+                if type_id != 0 {
+                    self.typed.insert(key, type_id);
+                }
+                type_id
+            }
+        };
+        if type_id != 0 {
+            self.cache[entry(name)] = Some(Known { name, rust, type_id });
+        }
+        Ok(type_id)
+    }
+
+    #[cold]
+    fn meet(&mut self, name: &str) -> Result<u32, PublishError> {
+        check_name(name).map_err(PublishError::Topic)?;
+        let type_id = self.shared.type_id(name);
+        if type_id != 0 {
+            self.names.insert(name.into(), type_id);
+        }
+        Ok(type_id)
     }
 
     pub(super) fn take_block(&self, bytes: usize) -> Result<Block, PublishError> {
