@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ringmain::internals::ring::{Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pages, Pool, PoolClass, Reader, Rest};
+use ringmain::internals::ring::{
+    Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pages, Pool, PoolClass, Reader, Rest, STAMP_BYTES,
+};
 
 /// The lane that models use. They take the second one, so that a mixed-up lane number shows.
 pub const LANE: usize = 1;
@@ -10,6 +12,8 @@ pub const LANE: usize = 1;
 pub const REST_BYTES: usize = 8;
 
 const SLOT_BYTES: usize = 128;
+/// Bytes behind the head of a slot.
+pub const TAIL_BYTES: usize = SLOT_BYTES - STAMP_BYTES - HEAD_BYTES;
 
 /// Lanes of `slots` that refuse at `limit`, for `workers`, with their first event at `first`.
 pub fn lanes(slots: usize, limit: u64, workers: usize, first: u64, pool: &Arc<Pool>) -> Arc<Lanes> {

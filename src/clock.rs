@@ -19,9 +19,22 @@ pub(crate) struct Clock {
 #[derive(Debug, Clone)]
 enum Source {
     /// The processor's time-stamp counter, calibrated once a process; the system clock where it is not invariant.
-    Counter { clock: quanta::Clock, start: u64 },
+    Counter {
+        clock: quanta::Clock,
+        start: u64,
+        /// Nanoseconds in 2^40 of the counter's ticks.
+        scale: u64,
+    },
     /// Moved by hand, in tests.
     Manual(Arc<AtomicU64>),
+}
+
+/// Ticks are scaled by a fraction of this power of two: exact to 10^-11 of the time, and one multiplication.
+const SCALE_SHIFT: u32 = 40;
+
+#[inline]
+fn scaled(ticks: u64, scale: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(scale)) >> SCALE_SHIFT) as u64
 }
 
 fn unix_now() -> u64 {
@@ -32,7 +45,8 @@ impl Clock {
     pub(crate) fn system() -> Self {
         let clock = quanta::Clock::new();
         let start = clock.raw();
-        Self { source: Source::Counter { clock, start }, origin: Arc::new(AtomicU64::new(unix_now())) }
+        let scale = clock.delta_as_nanos(0, 1 << SCALE_SHIFT);
+        Self { source: Source::Counter { clock, start, scale }, origin: Arc::new(AtomicU64::new(unix_now())) }
     }
 
     /// A clock that stands still at 1 ns until it is advanced; instant 0 is 2026-01-01T00:00:00Z.
@@ -46,7 +60,11 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match &self.source {
-            Source::Counter { clock, start } => clock.delta_as_nanos(*start, clock.raw()) + 1,
+            Source::Counter { clock, start, scale } => {
+                // Counters of two cores may differ by a little, and the clock have been made on the other one.
+                let ticks = clock.raw().saturating_sub(*start);
+                scaled(ticks, *scale) + 1
+            }
             // Relaxed: a test advances it on the thread that reads it, or does not care which of two instants it sees.
             Source::Manual(now) => now.load(Ordering::Relaxed),
         }
@@ -81,6 +99,14 @@ impl Clock {
         }
     }
 
+    /// The instant of the call, and its Unix nanoseconds.
+    #[inline]
+    pub(crate) fn now_and_unix_ns(&self) -> (u64, u64) {
+        let now = self.now();
+        // Relaxed: display only. No sum of an age and a date of ours wraps.
+        (now, self.origin.load(Ordering::Relaxed).wrapping_add(now))
+    }
+
     /// Unix nanoseconds of an instant, as the wall clock stands now.
     #[inline]
     pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
@@ -110,6 +136,15 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_system_clock_counts_as_its_source_does() {
+        let Source::Counter { clock, scale, .. } = Clock::system().source else { panic!("the system's clock counts") };
+        for ticks in [0, 1, 1_000, 1 << 32, 1 << 40, 1 << 55] {
+            let (ours, exact) = (scaled(ticks, scale), clock.delta_as_nanos(0, ticks));
+            assert!(ours.abs_diff(exact) <= 1 + exact / 10_000_000_000, "{ticks}: {ours} for {exact}");
+        }
+    }
 
     #[test]
     fn a_time_before_the_clock_was_made_reads_back_and_is_past() {

@@ -2,15 +2,26 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, drain, lanes, pool, read, read_up_to, reader};
+use loom_tests::lanes::{Event, LANE, TAIL_BYTES, drain, lanes, pool, read, read_up_to, reader};
 use loom_tests::{Bounds, model};
-use ringmain::internals::ring::{Claimant, LaneFull, Reader, Wants};
+use ringmain::internals::ring::{Claimant, HEAD_WORDS, LaneFull, Reader, Wants};
 use ringmain::internals::sync::snapshot::Snapshot;
 
 /// Pushes event `number` and returns its sequence.
 fn push(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
     claimant.push(LANE, Event::new(number).inline())
 }
+
+/// As `push`, but writes what follows the head before it claims: in place for an exclusive claimant.
+fn write_and_commit(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
+    let mut buffer = [0; TAIL_BYTES];
+    let mut room = claimant.room(LANE, || &mut buffer, || ())?;
+    room.buffer().fill(number);
+    Ok(room.commit([u64::from_ne_bytes([number; 8]); HEAD_WORDS], TAIL_BYTES))
+}
+
+/// One way to push an event.
+type Push = fn(&mut Claimant, u8) -> Result<u64, LaneFull>;
 
 #[test]
 fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
@@ -40,7 +51,7 @@ fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
 }
 
 /// One publisher and one reader in a lane of one slot, so that every event after the first reuses a slot.
-fn reused_slot(name: &str, first: u64, exclusive: bool) {
+fn reused_slot(name: &str, first: u64, exclusive: bool, push: Push) {
     let bounds = Bounds { preemptions: None, executions_min: 30 };
     // Accepted out of three, and how many of them the reader met.
     let outcomes = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)];
@@ -75,25 +86,68 @@ fn reused_slot(name: &str, first: u64, exclusive: bool) {
 
 #[test]
 fn a_slot_is_reused_after_it_was_read_and_a_full_lane_refuses() {
-    reused_slot("broadcast::reused_slot", 0, false);
+    reused_slot("broadcast::reused_slot", 0, false, push);
+}
+
+#[test]
+fn an_event_written_before_its_claim_is_read_whole() {
+    reused_slot("broadcast::committed_room", 0, false, write_and_commit);
+}
+
+#[test]
+fn an_event_written_in_place_is_not_seen_before_it_is_committed() {
+    reused_slot("broadcast::written_in_place", 0, true, write_and_commit);
+}
+
+#[test]
+fn room_that_is_given_up_was_never_claimed() {
+    // What the reader met while the publisher wrote.
+    model("broadcast::room_given_up", Bounds { preemptions: None, executions_min: 5 }, &[0, 1], |threads| {
+        let lanes = lanes(1, 1, 1, 0, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), true);
+        let publishing = threads.spawn(move || {
+            let mut room = claimant.room(LANE, || &mut [], || ()).expect("the lane is empty");
+            room.buffer().fill(7);
+            drop(room);
+            write_and_commit(&mut claimant, 1).expect("the slot is still free")
+        });
+        let reading = threads.spawn(move || {
+            let met = read_up_to(&mut reader, 1);
+            (reader, met)
+        });
+        assert_eq!(publishing.end(), 0);
+        let (mut reader, met) = reading.end();
+        assert_eq!([met.clone(), drain(&mut reader)].concat(), [1]);
+        met.len()
+    });
 }
 
 #[test]
 fn an_exclusive_publisher_reuses_a_slot_after_it_was_read() {
-    reused_slot("broadcast::exclusive_publisher", 0, true);
+    reused_slot("broadcast::exclusive_publisher", 0, true, push);
 }
 
 #[test]
 fn sequences_wrap_without_a_gap() {
-    reused_slot("broadcast::wrap", u64::MAX - 1, false);
+    reused_slot("broadcast::wrap", u64::MAX - 1, false, push);
 }
 
 #[test]
 fn publishers_that_pass_the_check_together_stay_within_the_headroom() {
+    headroom("broadcast::headroom", push);
+}
+
+#[test]
+fn publishers_that_write_between_check_and_claim_stay_within_the_headroom() {
+    headroom("broadcast::headroom_of_rooms", write_and_commit);
+}
+
+fn headroom(name: &str, push: Push) {
     let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
     // Accepted of each publisher; two more than the limit never fit, whoever comes first.
     let outcomes = [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
-    model("broadcast::headroom", bounds, &outcomes, |threads| {
+    model(name, bounds, &outcomes, move |threads| {
         // The limit and one publisher more: exactly what two publishers can come to.
         let lanes = lanes(2, 1, 1, 0, &pool(0));
         let mut reader = reader(&lanes, 0);

@@ -50,9 +50,14 @@ impl Collected {
     #[inline]
     pub(super) fn clear(&mut self) {
         if !self.events.is_empty() {
-            self.events.clear();
-            self.bytes.clear();
+            self.clear_up();
         }
+    }
+
+    #[cold]
+    fn clear_up(&mut self) {
+        self.events.clear();
+        self.bytes.clear();
     }
 
     /// Adds an event whose extension and payload are in `block`, or else in `bytes`.
@@ -182,9 +187,8 @@ fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected
     let sent = once_inside(publisher, priority, collected);
     if sent.is_ok() {
         let (events, wanted) = (collected.events.len() as u64, collected.wanted.len() as u64);
-        slot.counts.routed.add(wanted);
-        slot.counts.unmatched.add(events - wanted);
-        slot.counts.accepted.add(events);
+        slot.counts.route(wanted);
+        slot.counts.pass_over(events - wanted);
     }
     slot.leave();
     match sent {

@@ -140,6 +140,8 @@ impl std::error::Error for EnvelopeError {}
 #[derive(Debug, Default)]
 pub(crate) struct ExtensionBuffer {
     bytes: Vec<u8>,
+    /// There is something to carry, or to say against it.
+    touched: bool,
     targets: usize,
     metadata: usize,
     /// The topic's name is among the fields.
@@ -150,11 +152,10 @@ pub(crate) struct ExtensionBuffer {
 impl ExtensionBuffer {
     #[inline]
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.targets = 0;
-        self.metadata = 0;
-        self.named = false;
-        self.fault = None;
+        if self.touched {
+            self.bytes.clear();
+            *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        }
     }
 
     /// Whether the topic's name has still to be added; says so once an event, however often it is tried.
@@ -165,7 +166,7 @@ impl ExtensionBuffer {
     /// Whether there is nothing to carry and nothing to say against it.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.fault.is_none()
+        !self.touched
     }
 
     /// Whether something is wrong that [`finish`](Self::finish) will say.
@@ -175,6 +176,7 @@ impl ExtensionBuffer {
 
     /// Remembers the first thing that is wrong, to be said when the event is published.
     pub(crate) fn reject(&mut self, fault: EnvelopeError) {
+        self.touched = true;
         self.fault.get_or_insert(fault);
     }
 
@@ -185,6 +187,7 @@ impl ExtensionBuffer {
             self.reject(EnvelopeError::TooLong { bytes: after, max: EXTENSION_BYTES_MAX });
             return;
         }
+        self.touched = true;
         let [low, high] = (length as u16).to_le_bytes();
         self.bytes.extend_from_slice(&[tag as u8, 0, low, high]);
         for part in parts {

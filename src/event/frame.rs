@@ -119,11 +119,13 @@ impl Header {
     /// The header as the words that it lies in, made in registers: [`as_words`](Self::as_words) needs it in memory.
     #[inline(always)]
     pub(crate) fn words(&self) -> [u64; HEADER_BYTES / size_of::<u64>()] {
-        let (first, second) = self.id.split_at(8);
-        let half = |id: &[u8]| u64::from_ne_bytes(std::array::from_fn(|nth| id[nth]));
+        // In one piece: taken byte by byte, the compiler would put it together byte by byte.
+        let id = u128::from_ne_bytes(self.id);
+        let (low, high) = (id as u64, (id >> 64) as u64);
+        let (first, second) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
         [
-            half(first),
-            half(second),
+            first,
+            second,
             self.time,
             self.deadline,
             word(self.type_id, self.source_id),

@@ -91,8 +91,8 @@ const VERSION: u64 = 0x7000;
 #[derive(Debug)]
 pub(crate) struct IdSource {
     state: u64,
-    /// The upper half of ids at the last time given: milliseconds, version, fraction.
-    high: u64,
+    /// The first eight bytes of ids, little end first: milliseconds, version, fraction of the latest time given, swapped.
+    first: u64,
     /// Unix nanoseconds at which the millisecond of the last time given began, and its number.
     milli_begun: u64,
     milli: u64,
@@ -107,7 +107,7 @@ impl IdSource {
 
     /// Seeded by hand, so that a simulation repeats.
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self { state: seed, high: VERSION, milli_begun: 0, milli: 0 }
+        Self { state: seed, first: VERSION.swap_bytes(), milli_begun: 0, milli: 0 }
     }
 
     /// Sets the time of the ids to come. A few instructions while the millisecond stays the same.
@@ -120,7 +120,8 @@ impl IdSource {
         // Below a million, so that the product fits.
         let fraction = into as u32 * 4096 / NS_PER_MILLI as u32;
         // Never back: ids of one publisher keep their order when the wall clock is set back.
-        self.high = self.high.max((self.milli << 16) | VERSION | u64::from(fraction));
+        let first = self.first.swap_bytes().max((self.milli << 16) | VERSION | u64::from(fraction));
+        self.first = first.swap_bytes();
     }
 
     /// Returns how far into its millisecond the time is.
@@ -139,8 +140,9 @@ impl IdSource {
         self.state = self.state.wrapping_add(0xa076_1d64_78bd_642f);
         let product = u128::from(self.state) * u128::from(self.state ^ 0xe703_7ed1_a0b4_28db);
         let random = (product >> 64) as u64 ^ product as u64;
-        let low = (random & (u64::MAX >> 2)) | (1 << 63);
-        EventId::from(u128::from(self.high) << 64 | u128::from(low))
+        // Two bits of the ninth byte say that it is a UUID.
+        let second = random & !0xc0 | 0x80;
+        EventId((u128::from(second) << 64 | u128::from(self.first)).to_le_bytes())
     }
 }
 

@@ -117,7 +117,7 @@ impl Claimant {
         Ok(is_half_full)
     }
 
-    /// Room for one event in `lane`. `buffer` takes what follows its head, unless it can be written in place. Calls
+    /// Room for one event in `lane`. What follows its head goes to `buffer` first, unless it can be written in place. Calls
     /// `laggards` when sleeping workers should be woken, see [`make_sure`](Self::make_sure).
     ///
     /// # Panics
@@ -126,7 +126,7 @@ impl Claimant {
     pub fn room<'a>(
         &'a mut self,
         lane: usize,
-        buffer: &'a mut [u8],
+        buffer: impl FnOnce() -> &'a mut [u8],
         laggards: impl FnOnce(),
     ) -> Result<Room<'a>, LaneFull> {
         let sequence = self.next(lane);
@@ -134,6 +134,7 @@ impl Claimant {
             laggards();
         }
         if !self.exclusive {
+            let buffer = buffer();
             assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
             return Ok(Room { lanes: &self.lanes, lane, sequence, own: None, buffer });
         }

@@ -29,5 +29,5 @@ pub use memory::{HugePages, OutOfMemory, Pages, Piece, probe};
 pub use order::{DrainOrder, Serve};
 pub use pool::{Block, Pool, PoolClass};
 pub use reader::{Reader, Slot};
-pub use slot::{HEAD_BYTES, Head, STAMP_BYTES};
+pub use slot::{HEAD_BYTES, HEAD_WORDS, Head, STAMP_BYTES};
 pub use wants::{WORKERS_MAX, WantedBy, Wants};

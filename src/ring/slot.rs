@@ -16,7 +16,8 @@ pub const STAMP_BYTES: usize = 8;
 
 /// The start of a body, in words.
 pub type Head = [u64; HEAD_WORDS];
-const HEAD_WORDS: usize = HEAD_BYTES / size_of::<u64>();
+/// Words of a head.
+pub const HEAD_WORDS: usize = HEAD_BYTES / size_of::<u64>();
 
 /// Bytes at the start of a body whose meaning floor 5 knows, but for the last four: the ring's own block word.
 pub const HEAD_BYTES: usize = 56;
@@ -26,7 +27,7 @@ pub(super) const LINE_BYTES: usize = STAMP_BYTES + HEAD_BYTES;
 /// Where a slot of some [`SlotMemory`] starts, for that memory to open. Kept where a slot is met often, for it takes a
 /// multiplication to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(*mut u8);
+pub(crate) struct Place(NonNull<u8>);
 
 // SAFETY: an address; only `SlotMemory` goes there, which is Sync.
 unsafe impl Send for Place {}
@@ -45,7 +46,11 @@ impl Round {
     /// Where the slot after the one at `place` lies.
     #[inline(always)]
     pub(crate) fn after(&self, place: Place) -> Place {
-        if place == self.last { self.first } else { Place(place.0.wrapping_add(self.stride)) }
+        if place == self.last {
+            return self.first;
+        }
+        // SAFETY: another slot of the same memory follows, for the round's last one has been dealt with.
+        Place(unsafe { place.0.add(self.stride) })
     }
 }
 
@@ -106,7 +111,8 @@ impl SlotMemory {
     pub(crate) fn place(&self, slot: usize) -> Place {
         let byte = slot * self.stride;
         debug_assert!(byte < self.region.bytes(), "slot {slot} is inside the block");
-        Place(self.base.as_ptr().wrapping_add(byte))
+        // SAFETY: callers pass a slot below `count`, so its first byte is in the allocation.
+        Place(unsafe { self.base.add(byte) })
     }
 
     /// The round of `slots`.
@@ -119,16 +125,17 @@ impl SlotMemory {
     #[inline(always)]
     fn at(&self, place: Place, offset: usize) -> *mut u8 {
         debug_assert!(offset <= self.stride && self.holds(place), "{place:?} is inside the block");
-        place.0.wrapping_add(offset)
+        // SAFETY: the slot's bytes are in the allocation, up to its end.
+        unsafe { place.0.as_ptr().add(offset) }
     }
 
     fn holds(&self, place: Place) -> bool {
-        place.0.addr().checked_sub(self.base.addr().get()).is_some_and(|byte| byte < self.region.bytes())
+        place.0.addr().get().checked_sub(self.base.addr().get()).is_some_and(|byte| byte < self.region.bytes())
     }
 
     #[cfg(ringmain_loom)]
     fn shadow(&self, place: Place) -> &(AtomicU64, UnsafeCell<()>) {
-        &self.shadow[(place.0.addr() - self.base.addr().get()) / self.stride]
+        &self.shadow[(place.0.addr().get() - self.base.addr().get()) / self.stride]
     }
 
     /// The stamp of the slot at `place`.

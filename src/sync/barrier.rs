@@ -30,10 +30,16 @@ impl Barrier {
         if self.asymmetric {
             membarrier::keep_program_order();
         } else {
-            // SYNC(barrier): SeqCst fence. Pairs with `heavy`; of two threads that store, pass a barrier and load,
-            // at least one sees the other's store.
-            fence(Ordering::SeqCst);
+            Self::light_fence();
         }
+    }
+
+    /// Out of the way of the common case, and dear enough for a call more not to matter.
+    #[cold]
+    fn light_fence() {
+        // SYNC(barrier): SeqCst fence. Pairs with `heavy`; of two threads that store, pass a barrier and load, at least
+        // one sees the other's store.
+        fence(Ordering::SeqCst);
     }
 
     /// The cold side. With `membarrier` 0.2 to 8 µs, else one fence. Milliseconds where the kernel takes back what it

@@ -60,6 +60,22 @@ pub(crate) struct PublisherCounts {
     pub(crate) schedule_full: Counter,
 }
 
+impl PublisherCounts {
+    /// Counts events that went into a lane.
+    #[inline(always)]
+    pub(crate) fn route(&self, events: u64) {
+        self.routed.add(events);
+        self.accepted.add(events);
+    }
+
+    /// Counts events that were accepted and that nobody wanted.
+    #[inline]
+    pub(crate) fn pass_over(&self, events: u64) {
+        self.unmatched.add(events);
+        self.accepted.add(events);
+    }
+}
+
 /// A publisher's place: whether it is inside a publish, and what it counted. In cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]

@@ -22,6 +22,7 @@ use crate::event::{
     Encode, EventId, EventSource, ExtensionBuffer, HEADER_BYTES, Header, IdSource, Priority, RustType, Tag,
 };
 use crate::ring::{Block, Claimant, HEAD_BYTES, LANES};
+use crate::sync::parker::Parker;
 use crate::worker::{Engine, PublisherSlot};
 
 use super::batch::Collected;
@@ -98,6 +99,7 @@ pub struct Publisher {
     // What every publish touches.
     latest: Latest,
     engine: Arc<Engine>,
+    parker: Arc<Parker>,
     slot: Arc<PublisherSlot>,
     claimant: Claimant,
     stamps: Stamps,
@@ -138,6 +140,7 @@ impl Publisher {
         let ids = settings.id_seed.map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(nth)));
         Ok(Self {
             latest: Latest::new(),
+            parker: Arc::clone(&engine.parker),
             slot: Arc::clone(&engine.publishers[place]),
             claimant: Claimant::new(Arc::clone(&engine.lanes), settings.exclusive),
             stamps: Stamps::new(settings.stamps, ids),
@@ -211,15 +214,18 @@ impl Publisher {
     /// # bus.shutdown()?;
     /// # Ok::<(), ringmain::Error>(())
     /// ```
+    #[inline]
     pub fn event(&mut self) -> Outgoing<'_> {
         self.collected.clear();
         self.begin()
     }
 
     /// Begins an event that may be one of a batch.
+    #[inline]
     pub(super) fn begin(&mut self) -> Outgoing<'_> {
-        self.extension.clear();
-        self.prepared = None;
+        if !self.extension.is_empty() || self.prepared.is_some() {
+            self.tidy_up();
+        }
         let envelope = Envelope::plain(Priority::Normal, self.source_id);
         if self.source_id == 0 {
             self.extension.text(Tag::Source, "source", &self.source, EventSource::BYTES_MAX);
@@ -227,7 +233,15 @@ impl Publisher {
         Outgoing { publisher: self, envelope }
     }
 
+    /// Forgets the event before: its envelope, and its block when it was given up.
+    #[cold]
+    fn tidy_up(&mut self) {
+        self.extension.clear();
+        self.prepared = None;
+    }
+
     /// Begins an event of this priority.
+    #[inline]
     pub fn at(&mut self, priority: Priority) -> Outgoing<'_> {
         self.event().priority(priority)
     }

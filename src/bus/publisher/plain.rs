@@ -33,41 +33,60 @@ impl Publisher {
         if !topic.is_latest(&self.latest) && !self.turn_to(topic) {
             return Err(Detour::LongWay);
         }
-        let Self { engine, slot, claimant, scratch, arena, stamps, latest, .. } = self;
-        let (engine, lane, type_id) = (&**engine, priority.lane(), latest.type_id);
-        let Some(wanted) = engine.wants.of(type_id) else { return Err(Detour::LongWay) };
-        let workers = wanted.workers(lane);
-        if workers == 0 || self.policy.may_shed(priority) {
+        let lane = priority.lane();
+        if self.policy.may_shed(priority) {
             return Err(Detour::LongWay);
         }
-        let laggards = || engine.parker.wake(engine.lanes.active());
-        let mut room = match claimant.room(lane, scratch, laggards) {
+        let laggards = || self.parker.wake(self.engine.lanes.active());
+        let mut room = match self.claimant.room(lane, || &mut self.scratch, laggards) {
             Ok(room) => room,
+            // What nobody wants needs no room.
+            Err(_) if self.engine.wants.workers(self.latest.type_id, lane) == 0 => return Err(Detour::LongWay),
             Err(full) => return Err(Detour::Full(full)),
         };
-        let bytes = match payload.encode(room.buffer(), arena) {
+        let bytes = match payload.encode(room.buffer(), &mut self.arena) {
             Ok(bytes) if bytes <= self.payload_bytes_max => bytes,
             _ => return Err(Detour::LongWay),
         };
-        let header = stamps.header(engine, &Envelope::plain(priority, self.source_id), type_id, workers);
-        let header = header.with_payload(0, bytes, payload.encoding(), payload.flags());
+        // From here on each reference is taken when it is needed: there are fewer registers than steps.
+        let (engine, slot) = (&*self.engine, &*self.slot);
         if !slot.enter(engine) {
             return Err(Detour::LongWay);
         }
+        let type_id = self.latest.type_id;
+        let workers = engine.wants.workers(type_id, lane);
+        if workers == 0 {
+            return Ok(self.pass_over(priority));
+        }
+        let parker = &*self.parker;
+        let envelope = Envelope::plain(priority, self.source_id);
+        let header = self.stamps.header(engine, &envelope, type_id, parker.seems_parked(workers));
+        let header = header.with_payload(0, bytes, payload.encoding(), payload.flags());
         room.commit(header.words(), bytes);
-        slot.counts.routed.add(1);
-        slot.counts.accepted.add(1);
+        slot.counts.route(1);
         slot.leave();
-        // Asked again: user code may have taken its time, and a worker begun to want this type and gone to sleep.
-        engine.parker.wake(wanted.workers(lane));
+        parker.wake(workers);
         Ok(header.event_id())
+    }
+
+    /// Ends the publish of an event that nobody wants: it has an id, is counted, and goes nowhere.
+    #[cold]
+    #[inline(never)]
+    fn pass_over(&mut self, priority: Priority) -> EventId {
+        let envelope = Envelope::plain(priority, self.source_id);
+        let header = self.stamps.header(&self.engine, &envelope, self.latest.type_id, false);
+        self.slot.counts.pass_over(1);
+        self.slot.leave();
+        header.event_id()
     }
 
     /// Remembers a topic as the latest, if the short way can publish under it.
     #[inline(never)]
     fn turn_to<P, S: Subject<P>>(&mut self, topic: &S) -> bool {
         self.collected.clear();
-        self.prepared = None;
+        if self.prepared.is_some() {
+            self.tidy_up();
+        }
         match self.resolve(topic) {
             Ok(type_id) if type_id != 0 && self.source_id != 0 => {
                 topic.remember(&mut self.latest);

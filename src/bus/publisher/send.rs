@@ -1,55 +1,71 @@
 //! The publisher's side of the data path: encode, look who wants it, claim, copy, commit, wake.
 
-use crate::event::{Encode, EncodeFault, EventId, Header, Priority, Tag, check_name};
+use crate::event::{Encode, EncodeFault, EventId, Header, Priority, RustType, Tag, check_name};
 use crate::ring::{Block, Frame, LaneFull, Rest};
 use crate::worker::Scheduled;
 
 use super::refusal::{lane_full, waits};
 use super::{CACHE, Envelope, Known, Prepared, PublishError, Publisher, Subject};
 
+/// Where the cache keeps a typed topic.
+#[inline]
+fn entry(name: &'static str) -> usize {
+    ((name.as_ptr() as usize / 4) ^ name.len()) % CACHE
+}
+
 impl Publisher {
-    /// The id of a topic: from the cache, or by the directory.
+    /// The id of a topic: as this publisher knows it, or by the directory.
     #[inline]
     pub(super) fn resolve<P, S: Subject<P>>(&mut self, topic: &S) -> Result<u32, PublishError> {
-        match topic.typed() {
-            Some((name, rust)) => {
-                let entry = ((name.as_ptr() as usize / 4) ^ name.len()) % CACHE;
-                if let Some(known) = self.cache[entry]
-                    && std::ptr::eq(known.name, name)
-                    && known.rust.id == rust.id
-                {
-                    return Ok(known.type_id);
-                }
-                let key = (name.as_ptr() as usize, name.len(), rust.id);
-                let type_id = match self.typed.get(&key) {
-                    Some(&type_id) => type_id,
-                    None => {
-                        let type_id = self.shared.type_id(name);
-                        self.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
-                        if type_id != 0 {
-                            self.typed.insert(key, type_id);
-                        }
-                        type_id
-                    }
-                };
-                if type_id != 0 {
-                    self.cache[entry] = Some(Known { name, rust, type_id });
-                }
-                Ok(type_id)
-            }
-            None => {
-                let name = topic.name();
-                if let Some(&type_id) = self.names.get(name) {
-                    return Ok(type_id);
-                }
-                check_name(name).map_err(PublishError::Topic)?;
-                let type_id = self.shared.type_id(name);
-                if type_id != 0 {
-                    self.names.insert(name.into(), type_id);
-                }
-                Ok(type_id)
-            }
+        match self.known(topic) {
+            Some(type_id) => Ok(type_id),
+            None => match topic.typed() {
+                Some((name, rust)) => self.meet_typed(name, rust),
+                None => self.meet(topic.name()),
+            },
         }
+    }
+
+    #[inline]
+    fn known<P, S: Subject<P>>(&self, topic: &S) -> Option<u32> {
+        match topic.typed() {
+            Some((name, rust)) => match &self.cache[entry(name)] {
+                Some(known) if std::ptr::eq(known.name, name) && known.rust.id == rust.id => Some(known.type_id),
+                _ => None,
+            },
+            None => self.names.get(topic.name()).copied(),
+        }
+    }
+
+    /// A typed topic that is not in the cache.
+    #[cold]
+    fn meet_typed(&mut self, name: &'static str, rust: RustType) -> Result<u32, PublishError> {
+        let key = (name.as_ptr() as usize, name.len(), rust.id);
+        let type_id = match self.typed.get(&key) {
+            Some(&type_id) => type_id,
+            None => {
+                let type_id = self.shared.type_id(name);
+                self.engine.directory.bind(type_id, name, rust).map_err(PublishError::TypeConflict)?;
+                if type_id != 0 {
+                    self.typed.insert(key, type_id);
+                }
+                type_id
+            }
+        };
+        if type_id != 0 {
+            self.cache[entry(name)] = Some(Known { name, rust, type_id });
+        }
+        Ok(type_id)
+    }
+
+    #[cold]
+    fn meet(&mut self, name: &str) -> Result<u32, PublishError> {
+        check_name(name).map_err(PublishError::Topic)?;
+        let type_id = self.shared.type_id(name);
+        if type_id != 0 {
+            self.names.insert(name.into(), type_id);
+        }
+        Ok(type_id)
     }
 
     pub(super) fn take_block(&self, bytes: usize) -> Result<Block, PublishError> {
@@ -138,7 +154,7 @@ impl Publisher {
 
     pub(super) fn header(&mut self, envelope: &Envelope, type_id: u32) -> Header {
         let workers = self.engine.wants.workers(type_id, envelope.priority.lane());
-        self.stamps.header(&self.engine, envelope, type_id, workers)
+        self.stamps.header(&self.engine, envelope, type_id, self.engine.parker.seems_parked(workers))
     }
 
     /// Whether an event that is not to wait would find its lane full: asked before it is encoded, since whoever is
@@ -206,8 +222,7 @@ impl Publisher {
         let lane = priority.lane();
         let workers = self.engine.wants.workers(header.type_id, lane);
         if workers == 0 {
-            self.slot.counts.unmatched.add(1);
-            self.slot.counts.accepted.add(1);
+            self.slot.counts.pass_over(1);
             return Ok(0);
         }
         if let Some(shed) = self.policy.sheds(priority, &mut self.claimant, self.engine.lanes.limit()) {
@@ -220,8 +235,7 @@ impl Publisher {
         };
         let pushed = self.claimant.push(lane, Frame { head: header.as_words(), rest });
         pushed.map_err(|full| lane_full(priority, full))?;
-        self.slot.counts.routed.add(1);
-        self.slot.counts.accepted.add(1);
+        self.slot.counts.route(1);
         Ok(workers)
     }
 

@@ -27,11 +27,11 @@ impl Stamps {
         Self { every, left: 1, last: 0, ids }
     }
 
-    /// The header of the next event, which `workers` want. Extension and payload are to be added.
+    /// The header of the next event; `wakes` when a worker sleeps that wants it. Extension and payload are to be added.
     #[inline(always)]
-    pub(super) fn header(&mut self, engine: &Engine, envelope: &Envelope, type_id: u32, workers: u64) -> Header {
+    pub(super) fn header(&mut self, engine: &Engine, envelope: &Envelope, type_id: u32, wakes: bool) -> Header {
         self.left -= 1;
-        let stamped = self.left == 0 || engine.parker.seems_parked(workers);
+        let stamped = self.left == 0 || wakes;
         if stamped {
             self.take(engine);
         }
@@ -57,11 +57,12 @@ impl Stamps {
     }
 
     /// Not inlined: it would make the many publishes that take no stamp spill their registers.
+    #[cold]
     #[inline(never)]
     fn take(&mut self, engine: &Engine) {
-        let clock = &engine.directory.clock;
+        let (now, unix_ns) = engine.directory.clock.now_and_unix_ns();
         self.left = self.every;
-        self.last = clock.now();
-        self.ids.at(clock.unix_ns(self.last));
+        self.last = now;
+        self.ids.at(unix_ns);
     }
 }

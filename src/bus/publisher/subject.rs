@@ -66,9 +66,10 @@ impl<E: Event> Subject<&E> for Topic<E> {
         latest.at == name.as_ptr() as usize && latest.bytes == name.len() && latest.rust == TypeId::of::<E>()
     }
 
+    #[inline]
     fn remember(&self, latest: &mut Latest) {
         let name = Topic::name(self);
-        latest.forget();
+        latest.text.clear();
         (latest.at, latest.bytes, latest.rust) = (name.as_ptr() as usize, name.len(), TypeId::of::<E>());
     }
 }
@@ -90,6 +91,7 @@ impl<'p> Subject<Payload<'p>> for &str {
         latest.text == *self && !self.is_empty()
     }
 
+    #[inline]
     fn remember(&self, latest: &mut Latest) {
         latest.forget();
         latest.text.push_str(self);

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use ringmain::internals::ring::{Claimant, HEAD_BYTES, Head, Lanes, LanesLayout, Pages, Pool, Reader, STAMP_BYTES};
+use ringmain::internals::ring::{
+    Claimant, HEAD_BYTES, HEAD_WORDS, Head, Lanes, LanesLayout, Pages, Pool, Reader, STAMP_BYTES,
+};
 
 use super::{Ends, Plan, Polled, Publisher, Publishers, Pull, Sink, Subject, until_empty};
 use crate::event::Draft;
@@ -23,7 +25,7 @@ pub(crate) struct BareRingSingle;
 /// The lane that is used, of four.
 const LANE: usize = 2;
 /// What a slot holds before the payload; here it says nothing.
-const HEAD: Head = [0; HEAD_BYTES / 8];
+const HEAD: Head = [0; HEAD_WORDS];
 
 /// The claiming end, with a payload to write into where it cannot be written into the slot.
 #[derive(Debug)]
