@@ -43,7 +43,7 @@ impl fmt::Display for Fault {
             }
             Self::Torn { received } => write!(f, "an event came torn, after {received} whole ones"),
             Self::ConsumerLeft => f.write_str("a consumer ended before all events had come"),
-            Self::Stuck { seconds } => write!(f, "no event came for {seconds} s; one was lost"),
+            Self::Stuck { seconds } => write!(f, "not all events came within {seconds} s; one was lost"),
         }
     }
 }
