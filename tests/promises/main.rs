@@ -8,6 +8,7 @@ mod ledger;
 mod names;
 mod order;
 mod publisher_faults;
+mod short_way;
 mod starvation;
 mod support;
 mod time;
