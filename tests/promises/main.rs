@@ -9,6 +9,7 @@ mod names;
 mod order;
 mod publisher_faults;
 mod runs;
+mod short_way;
 mod starvation;
 mod support;
 mod time;
