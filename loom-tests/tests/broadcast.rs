@@ -107,9 +107,7 @@ fn room_that_is_given_up_was_never_claimed() {
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), true);
         let publishing = threads.spawn(move || {
-            let mut room = claimant.room(LANE, || &mut [], || ()).expect("the lane is empty");
-            room.buffer().fill(7);
-            drop(room);
+            claimant.room(LANE, || &mut [], || ()).expect("the lane is empty").buffer().fill(7);
             write_and_commit(&mut claimant, 1).expect("the slot is still free")
         });
         let reading = threads.spawn(move || {
