@@ -181,16 +181,14 @@ impl Drop for Batch<'_> {
 /// One try to bring all events into their lane.
 fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
     let (engine, slot) = (Arc::clone(&publisher.shared().engine), Arc::clone(publisher.slot()));
-    if !slot.enter(&engine) {
-        return Err(PublishError::ShuttingDown);
-    }
+    let Some(inside) = slot.enter(&engine) else { return Err(PublishError::ShuttingDown) };
     let sent = once_inside(publisher, priority, collected);
     if sent.is_ok() {
         let (events, wanted) = (collected.events.len() as u64, collected.wanted.len() as u64);
-        slot.counts.route(wanted);
-        slot.counts.pass_over(events - wanted);
+        inside.counts().route(wanted);
+        inside.counts().pass_over(events - wanted);
     }
-    slot.leave();
+    drop(inside);
     match sent {
         Ok(()) => engine.parker.wake(collected.wanted.iter().fold(0, |all, (_, workers)| all | workers)),
         Err(PublishError::Full { .. }) => publisher.wake_holders(priority.lane()),

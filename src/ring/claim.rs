@@ -117,33 +117,29 @@ impl Claimant {
         Ok(is_half_full)
     }
 
-    /// Room for one event in `lane`. What follows its head goes to `buffer` first, unless it can be written in place. Calls
-    /// `laggards` when sleeping workers should be woken, see [`make_sure`](Self::make_sure).
+    /// Room for one event in `lane`, or `None` when the gate has to be looked at first, see
+    /// [`make_sure`](Self::make_sure). What follows the event's head goes to `buffer` first, unless it can be written in
+    /// place.
     ///
     /// # Panics
     /// When `buffer` is not as long as what follows the head of a slot.
     #[inline(always)]
-    pub fn room<'a>(
-        &'a mut self,
-        lane: usize,
-        buffer: impl FnOnce() -> &'a mut [u8],
-        laggards: impl FnOnce(),
-    ) -> Result<Room<'a>, LaneFull> {
+    pub fn room<'a>(&'a mut self, lane: usize, buffer: impl FnOnce() -> &'a mut [u8]) -> Option<Room<'a>> {
         let sequence = self.next(lane);
-        if !self.is_sure(lane, sequence, 1) && self.look(lane, 1)? {
-            laggards();
+        if !self.is_sure(lane, sequence, 1) {
+            return None;
         }
         if !self.exclusive {
             let buffer = buffer();
             assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
-            return Ok(Room { lanes: &self.lanes, lane, sequence, own: None, buffer });
+            return Some(Room { lanes: &self.lanes, lane, sequence, own: None, buffer });
         }
         let place = self.lanes.place(lane, sequence);
         // SAFETY: nobody else claims, and the check says that every active worker has passed the previous lap of the
         // slot (read with Acquire). Readers look at its stamp alone until `commit` sets it, which ends the borrow.
         // Workers that become active later start at the claim, which is not beyond it.
         let buffer = unsafe { self.lanes.memory().rest_mut(place) };
-        Ok(Room { lanes: &self.lanes, lane, sequence, own: Some(place), buffer })
+        Some(Room { lanes: &self.lanes, lane, sequence, own: Some(place), buffer })
     }
 
     /// Puts one event into `lane` and returns its sequence.
@@ -251,11 +247,12 @@ impl Room<'_> {
         let Self { lanes, lane, sequence, own, buffer } = self;
         let memory = lanes.memory();
         if let Some(place) = own {
-            let sequence = claim(lanes, true, lane, sequence);
             // SAFETY: the slot is ours and free, see `claim` and `room`.
             unsafe { memory.write_head(place, head, 0) };
             show(lanes, place, sequence);
-            return sequence;
+            // The claim comes last, for its line is another than the slot's. Nobody else claims, and a reader that is ahead
+            // of the claim word for a moment is what every look at the gate allows for.
+            return claim(lanes, true, lane, sequence);
         }
         // Whole lines: what lies behind the event in its last line is noise in a slot as it is in the buffer.
         let lines = &buffer.as_chunks().0[..bytes.div_ceil(LINE_BYTES)];

@@ -15,7 +15,7 @@ use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
 
-use super::engine::{Engine, Phase, WorkerTable};
+use super::engine::{Engine, Phase, PublisherCounts, WorkerTable};
 use super::timer::{Scheduled, Timers};
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
@@ -319,13 +319,12 @@ impl Worker {
         }
         let now = engine.directory.clock.now();
         // The timers publish like any publisher, so that a shutdown waits for them before it drains the lanes.
-        let place = engine.publishers.len() - 1;
-        if timers.next_due().is_none_or(|due| due > now) || !engine.enter(place) {
+        let slot = &engine.publishers[engine.publishers.len() - 1];
+        if timers.next_due().is_none_or(|due| due > now) {
             return 0;
         }
-        let published = timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, event));
-        engine.leave(place);
-        published
+        let Some(inside) = slot.enter(engine) else { return 0 };
+        timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, inside.counts(), event))
     }
 
     /// What an idle worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
@@ -418,9 +417,7 @@ fn refuses(subscription: &SubscriptionState, meta: &Meta<'_>) -> bool {
 }
 
 /// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
-fn publish_due(engine: &Engine, claimant: &mut Claimant, event: &mut Scheduled) -> bool {
-    let timers = engine.publishers.len() - 1;
-    let counts = &engine.publishers[timers].counts;
+fn publish_due(engine: &Engine, claimant: &mut Claimant, counts: &PublisherCounts, event: &mut Scheduled) -> bool {
     let lane = LANES - 1 - usize::from(event.header.priority & 3);
     let workers = engine.wants.workers(event.header.type_id, lane);
     if workers == 0 {
@@ -435,9 +432,13 @@ fn publish_due(engine: &Engine, claimant: &mut Claimant, event: &mut Scheduled) 
     } else {
         claimant.push(lane, Frame { head: &head, rest: Rest::Block(&event.rest, workers) })
     };
-    if sent.is_ok() {
-        counts.routed.add(1);
-        engine.parker.wake(workers);
+    match &sent {
+        Ok(_) => {
+            counts.routed.add(1);
+            engine.parker.wake(workers);
+        }
+        // Sleeping workers that do not want what fills the lane may hold it.
+        Err(_) => engine.parker.wake(engine.lanes.active()),
     }
     sent.is_ok()
 }

@@ -47,10 +47,11 @@ pub(crate) type WorkerTable = Table<Route>;
 
 /// Counts of one publisher slot, written by the one publisher that holds it.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct PublisherCounts {
     pub(crate) accepted: Counter,
-    pub(crate) unmatched: Counter,
     pub(crate) routed: Counter,
+    pub(crate) unmatched: Counter,
     pub(crate) full: Counter,
     pub(crate) timed_out: Counter,
     pub(crate) shed: Counter,
@@ -78,32 +79,41 @@ impl PublisherCounts {
 
 /// A publisher's place: whether it is inside a publish, and what it counted. In cache lines of its own.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct PublisherSlot {
-    /// 1 while its publisher is between the look at the phase and the commit.
+    /// 1 while its publisher is between the look at the phase and the commit. In one line with what every publish counts.
     busy: AtomicU32,
     pub(crate) counts: PublisherCounts,
 }
 
-impl PublisherSlot {
-    /// The publisher steps in, unless the bus is closing. Must be followed by `leave`.
+/// A publisher is inside a publish until this is dropped: also when user code panics there.
+#[derive(Debug)]
+pub(crate) struct Inside<'a>(&'a PublisherSlot);
+
+impl Inside<'_> {
     #[inline(always)]
-    pub(crate) fn enter(&self, engine: &Engine) -> bool {
+    pub(crate) fn counts(&self) -> &PublisherCounts {
+        &self.0.counts
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SYNC(engine.busy): Release. Pairs with `publishers_inside`; claims and counts come before.
+        self.0.busy.store(0, Ordering::Release);
+    }
+}
+
+impl PublisherSlot {
+    /// The publisher steps in, unless the bus is closing.
+    #[inline(always)]
+    pub(crate) fn enter(&self, engine: &Engine) -> Option<Inside<'_>> {
         // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
         self.busy.store(1, Ordering::Relaxed);
+        let inside = Inside(self);
         engine.barrier.light();
-        if engine.is_running() {
-            return true;
-        }
-        self.leave();
-        false
-    }
-
-    /// The publisher steps out.
-    #[inline(always)]
-    pub(crate) fn leave(&self) {
-        // SYNC(engine.busy): Release. Pairs with `publishers_inside`; claims and counts come before.
-        self.busy.store(0, Ordering::Release);
+        engine.is_running().then_some(inside)
     }
 }
 
@@ -204,18 +214,6 @@ impl Engine {
         self.phase() == Phase::Stopped || self.left.load(Ordering::Acquire) & (1 << worker) != 0
     }
 
-    /// Publisher: steps in, unless the bus is closing. Must be followed by `leave`.
-    #[inline]
-    pub(crate) fn enter(&self, publisher: usize) -> bool {
-        self.publishers[publisher].enter(self)
-    }
-
-    /// Publisher: steps out.
-    #[inline]
-    pub(crate) fn leave(&self, publisher: usize) {
-        self.publishers[publisher].leave();
-    }
-
     /// Refuses publishers from now on. Returns whether this call began it.
     pub(crate) fn close(&self) -> bool {
         let first = self.set_phase(Phase::Closing);
@@ -226,7 +224,7 @@ impl Engine {
 
     /// Whether a publisher is still between its look at the phase and its commit.
     pub(crate) fn publishers_inside(&self) -> bool {
-        // SYNC(engine.busy): Acquire. Pairs with `leave`.
+        // SYNC(engine.busy): Acquire. Pairs with the drop of `Inside`.
         self.publishers.iter().any(|slot| slot.busy.load(Ordering::Acquire) != 0)
     }
 

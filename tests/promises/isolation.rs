@@ -375,6 +375,9 @@ fn unsubscribing_a_handler_on_its_own_thread_ends_its_calls() {
             publisher.publish("a", BODY).unwrap();
         }
         assert_eq!(entered.recv().unwrap(), 0);
+        while slow.record().ledger.matched < 5 {
+            std::thread::yield_now();
+        }
         slow.unsubscribe().unwrap();
         drop(go);
         // The thread lets go of its end when it leaves.

@@ -197,46 +197,39 @@ impl Publisher {
 
     /// Brings an encoded event into its lane, from the scratch or a block.
     fn send(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<EventId, PublishError> {
-        if !self.slot.enter(&self.engine) {
-            return Err(PublishError::ShuttingDown);
-        }
-        let sent = self.send_inside(header, priority, block);
-        self.slot.leave();
-        // Waking takes its time, and nobody has to wait for it who waits for publishers to leave.
-        match sent {
-            Ok(workers) => {
-                self.engine.parker.wake(workers);
-                Ok(header.event_id())
-            }
-            Err(refused) => {
-                if matches!(refused, PublishError::Full { .. }) {
-                    self.wake_holders(priority.lane());
-                }
-                Err(refused)
-            }
-        }
-    }
-
-    /// Returns the workers to wake.
-    fn send_inside(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<u64, PublishError> {
+        let Self { engine, slot, claimant, policy, scratch, .. } = self;
         let lane = priority.lane();
-        let workers = self.engine.wants.workers(header.type_id, lane);
+        let Some(inside) = slot.enter(engine) else { return Err(PublishError::ShuttingDown) };
+        let workers = engine.wants.workers(header.type_id, lane);
         if workers == 0 {
-            self.slot.counts.pass_over(1);
-            return Ok(0);
+            inside.counts().pass_over(1);
+            return Ok(header.event_id());
         }
-        if let Some(shed) = self.policy.sheds(priority, &mut self.claimant, self.engine.lanes.limit()) {
+        if let Some(shed) = policy.sheds(priority, claimant, engine.lanes.limit()) {
             return Err(shed);
         }
-        self.make_sure(lane, 1).map_err(|full| lane_full(priority, full))?;
         let rest = match block {
             Some(block) => Rest::Block(block, workers),
-            None => Rest::Inline(&self.scratch[..header.rest_bytes()]),
+            None => Rest::Inline(&scratch[..header.rest_bytes()]),
         };
-        let pushed = self.claimant.push(lane, Frame { head: header.as_words(), rest });
-        pushed.map_err(|full| lane_full(priority, full))?;
-        self.slot.counts.route(1);
-        Ok(workers)
+        let laggards = claimant.make_sure(lane, 1);
+        let pushed = laggards.and_then(|laggards| {
+            claimant.push(lane, Frame { head: header.as_words(), rest })?;
+            inside.counts().route(1);
+            Ok(laggards)
+        });
+        // Waking takes its time, and nobody has to wait for it who waits for publishers to leave.
+        drop(inside);
+        match pushed {
+            Ok(laggards) => {
+                engine.parker.wake(if laggards { engine.lanes.active() } else { workers });
+                Ok(header.event_id())
+            }
+            Err(full) => {
+                self.wake_holders(lane);
+                Err(lane_full(priority, full))
+            }
+        }
     }
 
     /// Hands an encoded event to the timers.
@@ -251,14 +244,12 @@ impl Publisher {
             }
         };
         let schedule = &self.engine.schedule;
-        if !self.slot.enter(&self.engine) {
-            return Err(PublishError::ShuttingDown);
-        }
+        let Some(inside) = self.slot.enter(&self.engine) else { return Err(PublishError::ShuttingDown) };
         let put = schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest });
         if put.is_ok() {
-            self.slot.counts.accepted.add(1);
+            inside.counts().accepted.add(1);
         }
-        self.slot.leave();
+        drop(inside);
         match put {
             Ok(()) => {
                 self.engine.parker.wake(1);

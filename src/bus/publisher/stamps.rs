@@ -5,8 +5,9 @@ use crate::worker::{Engine, StampPolicy};
 
 use super::Envelope;
 
-/// Stamps and ids of one publisher.
+/// Stamps and ids of one publisher: one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Stamps {
     /// Stamps one event in so many.
     every: u32,

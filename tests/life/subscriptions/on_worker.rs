@@ -140,6 +140,7 @@ fn a_handler_on_a_thread_of_its_own_may_end_its_subscription() {
     let made = made.handle_on("own", {
         let (bus, ended) = (bus.clone(), ended.clone());
         move |_, _| {
+            until("both in the mailbox", || bus.ledger().subscriptions.matched == 2);
             let begun = std::time::Instant::now();
             let count = bus.unsubscribe_handler("once", &HandlerId::new("own"));
             ended.push((count, begun.elapsed()));
