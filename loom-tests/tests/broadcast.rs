@@ -15,9 +15,14 @@ fn push(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
 /// As `push`, but writes what follows the head before it claims: in place for an exclusive claimant.
 fn write_and_commit(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
     let mut buffer = [0; TAIL_BYTES];
-    let mut room = claimant.room(LANE, || &mut buffer, || ())?;
-    room.buffer().fill(number);
-    Ok(room.commit([u64::from_ne_bytes([number; 8]); HEAD_WORDS], TAIL_BYTES))
+    loop {
+        // Another publisher may claim between the look and the room.
+        claimant.make_sure(LANE, 1)?;
+        if let Some(mut room) = claimant.room(LANE, || &mut buffer) {
+            room.buffer().fill(number);
+            return Ok(room.commit([u64::from_ne_bytes([number; 8]); HEAD_WORDS], TAIL_BYTES));
+        }
+    }
 }
 
 /// One way to push an event.
@@ -107,7 +112,8 @@ fn room_that_is_given_up_was_never_claimed() {
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), true);
         let publishing = threads.spawn(move || {
-            claimant.room(LANE, || &mut [], || ()).expect("the lane is empty").buffer().fill(7);
+            claimant.make_sure(LANE, 1).expect("the lane is empty");
+            claimant.room(LANE, || &mut []).expect("nobody else claims").buffer().fill(7);
             write_and_commit(&mut claimant, 1).expect("the slot is still free")
         });
         let reading = threads.spawn(move || {

@@ -109,7 +109,10 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers) -> Ends<Feed<WO
 impl<const WORDS: usize> Publisher for Feed<WORDS> {
     #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
-        let Ok(mut room) = self.claimant.room(LANE, || self.scratch.as_flattened_mut(), || ()) else { return false };
+        if self.claimant.make_sure(LANE, 1).is_err() {
+            return false;
+        }
+        let Some(mut room) = self.claimant.room(LANE, || self.scratch.as_flattened_mut()) else { return false };
         let payload = room.buffer().as_chunks_mut::<8>().0.first_chunk_mut::<WORDS>();
         draft.write_payload(payload.expect("a slot is made for the payload"));
         room.commit(HEAD, size_of::<[u64; WORDS]>());
