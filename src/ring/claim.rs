@@ -129,17 +129,13 @@ impl Claimant {
         if !self.is_sure(lane, sequence, 1) {
             return None;
         }
-        if !self.exclusive {
-            let buffer = buffer();
-            assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
-            return Some(Room { lanes: &self.lanes, lane, sequence, own: None, buffer });
+        if self.exclusive {
+            let to = Destination::Slot(self.lanes.place(lane, sequence));
+            return Some(Room { lanes: &self.lanes, lane, sequence, to });
         }
-        let place = self.lanes.place(lane, sequence);
-        // SAFETY: nobody else claims, and the check says that every active worker has passed the previous lap of the
-        // slot (read with Acquire). Readers look at its stamp alone until `commit` sets it, which ends the borrow.
-        // Workers that become active later start at the claim, which is not beyond it.
-        let buffer = unsafe { self.lanes.memory().rest_mut(place) };
-        Some(Room { lanes: &self.lanes, lane, sequence, own: Some(place), buffer })
+        let buffer = buffer();
+        assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
+        Some(Room { lanes: &self.lanes, lane, sequence, to: Destination::Buffer(buffer) })
     }
 
     /// Puts one event into `lane` and returns its sequence.
@@ -224,9 +220,16 @@ pub struct Room<'a> {
     lane: usize,
     /// The claim word as it was: the sequence that an exclusive claimant gets.
     sequence: u64,
-    /// The slot that an exclusive claimant gets, behind whose head the buffer lies.
-    own: Option<Place>,
-    buffer: &'a mut [u8],
+    to: Destination<'a>,
+}
+
+/// Where what follows a head is written.
+#[derive(Debug)]
+enum Destination<'a> {
+    /// The slot that an exclusive claimant gets. No reference: it is the readers' before `commit` has returned.
+    Slot(Place),
+    /// A buffer, to be copied from.
+    Buffer(&'a mut [u8]),
 }
 
 impl Room<'_> {
@@ -234,7 +237,13 @@ impl Room<'_> {
     /// claimant's buffer does.
     #[inline(always)]
     pub fn buffer(&mut self) -> &mut [u8] {
-        self.buffer
+        match &mut self.to {
+            // SAFETY: nobody else claims, and the check says that every active worker has passed the previous lap of the
+            // slot (read with Acquire). Readers look at its stamp alone until `commit`, which takes the room. Workers
+            // that become active later start at the claim, which is not beyond it.
+            Destination::Slot(place) => unsafe { self.lanes.memory().rest_mut(*place) },
+            Destination::Buffer(buffer) => buffer,
+        }
     }
 
     /// Claims the slot and makes the event visible: `head`, whose last four bytes are the ring's, and the first `bytes`
@@ -244,16 +253,18 @@ impl Room<'_> {
     /// As [`Claimant::push`]; an exclusive claimant copies nothing.
     #[inline(always)]
     pub fn commit(self, head: Head, bytes: usize) -> u64 {
-        let Self { lanes, lane, sequence, own, buffer } = self;
+        let Self { lanes, lane, sequence, to } = self;
         let memory = lanes.memory();
-        if let Some(place) = own {
-            // SAFETY: the slot is ours and free, see `claim` and `room`.
-            unsafe { memory.write_head(place, head, 0) };
-            show(lanes, place, sequence);
-            // The claim comes last, for its line is another than the slot's. Nobody else claims, and a reader that is ahead
-            // of the claim word for a moment is what every look at the gate allows for.
-            return claim(lanes, true, lane, sequence);
-        }
+        let buffer = match to {
+            Destination::Slot(place) => {
+                let sequence = claim(lanes, true, lane, sequence);
+                // SAFETY: the slot is ours and free, see `claim` and `buffer`.
+                unsafe { memory.write_head(place, head, 0) };
+                show(lanes, place, sequence);
+                return sequence;
+            }
+            Destination::Buffer(buffer) => buffer,
+        };
         // Whole lines: what lies behind the event in its last line is noise in a slot as it is in the buffer.
         let lines = &buffer.as_chunks().0[..bytes.div_ceil(LINE_BYTES)];
         let sequence = claim(lanes, false, lane, sequence);

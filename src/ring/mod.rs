@@ -30,4 +30,4 @@ pub use order::{DrainOrder, Serve};
 pub use pool::{Block, Pool, PoolClass};
 pub use reader::{Reader, Slot};
 pub use slot::{HEAD_BYTES, HEAD_WORDS, Head, STAMP_BYTES};
-pub use wants::{WORKERS_MAX, WantedBy, Wants};
+pub use wants::{WORKERS_MAX, Wants};

@@ -60,7 +60,7 @@ impl Cursor {
     /// Whether the next event is committed. One load.
     #[inline(always)]
     fn is_ready(self, lanes: &Lanes) -> bool {
-        // SYNC(slot.commit): Acquire. Pairs with `Claimant::commit`; the body is visible with the stamp.
+        // SYNC(slot.commit): Acquire. Pairs with `show` of the claim; the body is visible with the stamp.
         lanes.memory().stamp(self.place).load(Ordering::Acquire) == self.ready
     }
 
@@ -204,6 +204,7 @@ impl Reader {
     #[inline(always)]
     pub fn advance(&mut self, lane: usize) {
         let cursor = &mut self.cursors[lane % LANES];
+        debug_assert!(cursor.is_ready(&self.lanes), "only an event that was seen is stepped over");
         // SAFETY: the caller has seen the event, and its references have ended with the borrow of `self`.
         unsafe { cursor.give_back(&self.lanes, self.worker) };
         let place = self.rounds[lane % LANES].after(cursor.place);

@@ -31,13 +31,10 @@ impl Wants {
     /// Workers with a target for `type_id` in `lane`, one bit each.
     #[inline(always)]
     pub fn workers(&self, type_id: u32, lane: usize) -> u64 {
-        self.of(type_id).map_or(0, |wanted| wanted.workers(lane))
-    }
-
-    /// Who wants `type_id`, to be asked more than once. `None` for an id beyond the last.
-    #[inline(always)]
-    pub fn of(&self, type_id: u32) -> Option<WantedBy<'_>> {
-        self.words.get(type_id as usize).map(WantedBy)
+        let word = self.words.get(type_id as usize);
+        // SYNC(wants): Acquire. Pairs with `set`: a worker whose bit is seen has activated its cursors before, so what
+        // is claimed from now on will be read by it.
+        word.map_or(0, |word| (word.load(Ordering::Acquire) >> (lane * WORKERS_MAX)) & 0xffff)
     }
 
     /// Sets or clears the bits of `worker`, as `lanes` (a bit each) says. Control plane, under its lock, after the worker has
@@ -57,19 +54,5 @@ impl Wants {
         let old = word.before_write();
         // SYNC(wants): Release. Pairs with `workers`.
         word.store((old & !all) | bits, Ordering::Release);
-    }
-}
-
-/// Who wants one type.
-#[derive(Debug, Clone, Copy)]
-pub struct WantedBy<'a>(&'a AtomicU64);
-
-impl WantedBy<'_> {
-    /// Workers with a target for it in `lane`, one bit each, as of now.
-    #[inline(always)]
-    pub fn workers(self, lane: usize) -> u64 {
-        // SYNC(wants): Acquire. Pairs with `set`: a worker whose bit is seen has activated its cursors before, so what
-        // is claimed from now on will be read by it.
-        (self.0.load(Ordering::Acquire) >> (lane * WORKERS_MAX)) & 0xffff
     }
 }

@@ -51,10 +51,6 @@ impl Barrier {
         // SYNC(barrier): SeqCst fence. Pairs with `light`; with membarrier it orders the caller's own accesses.
         fence(Ordering::SeqCst);
     }
-
-    pub fn is_asymmetric(self) -> bool {
-        self.asymmetric
-    }
 }
 
 #[cfg(all(target_os = "linux", not(miri), not(ringmain_loom)))]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hint::spin_loop;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::sync::primitive::thread;
 
@@ -18,7 +19,8 @@ pub enum IdleStrategy {
     Backoff,
     /// Sleeps at once until a publisher wakes it, which costs that publisher some microseconds.
     Park,
-    /// Spins briefly, yields briefly, then parks: the default.
+    /// Spins briefly, yields briefly, then parks: the default. Where that does not pay, because events come further apart,
+    /// it parks ever sooner; the first short sleep brings the spinning back.
     #[default]
     Adaptive,
 }
@@ -74,13 +76,17 @@ pub(super) enum Rest {
     /// Look again.
     Again,
     /// Sleep this long without being woken, then look again.
-    Nap(std::time::Duration),
+    Nap(Duration),
     /// Sleep until woken.
     Park,
 }
 
 const SPINS: u32 = 200;
 const YIELDS: u32 = 20;
+/// Looks of the adaptive strategy before it parks, when they have not paid for long.
+const LOOKS_MIN: u32 = 4;
+/// A sleep shorter than this cost more than looking on would have.
+const SHORT_SLEEP: Duration = Duration::from_micros(20);
 const NAP_MAX_MICROS: u64 = 1_000;
 
 /// Counts idle looks in a row.
@@ -88,11 +94,13 @@ const NAP_MAX_MICROS: u64 = 1_000;
 pub(super) struct Idle {
     strategy: IdleStrategy,
     looks: u32,
+    /// Looks before the adaptive strategy parks.
+    patience: u32,
 }
 
 impl Idle {
     pub(super) fn new(strategy: IdleStrategy) -> Self {
-        Self { strategy, looks: 0 }
+        Self { strategy, looks: 0, patience: SPINS + YIELDS }
     }
 
     #[inline]
@@ -105,6 +113,11 @@ impl Idle {
         self.looks
     }
 
+    /// The worker has slept: whether it was worth it shows how long to look before the next sleep.
+    pub(super) fn slept(&mut self, time: Duration) {
+        self.patience = if time < SHORT_SLEEP { SPINS + YIELDS } else { (self.patience / 2).max(LOOKS_MIN) };
+    }
+
     /// One more look found nothing.
     pub(super) fn rest(&mut self) -> Rest {
         self.looks = self.looks.wrapping_add(1);
@@ -112,12 +125,13 @@ impl Idle {
             IdleStrategy::BusySpin => spin_loop(),
             IdleStrategy::Yield => thread::yield_now(),
             IdleStrategy::Park => return Rest::Park,
+            IdleStrategy::Adaptive if self.looks > self.patience => return Rest::Park,
             IdleStrategy::Backoff | IdleStrategy::Adaptive if self.looks <= SPINS => spin_loop(),
             IdleStrategy::Backoff | IdleStrategy::Adaptive if self.looks <= SPINS + YIELDS => thread::yield_now(),
             IdleStrategy::Adaptive => return Rest::Park,
             IdleStrategy::Backoff => {
                 let step = (self.looks - SPINS - YIELDS).min(10);
-                return Rest::Nap(std::time::Duration::from_micros((1 << step).min(NAP_MAX_MICROS)));
+                return Rest::Nap(Duration::from_micros((1 << step).min(NAP_MAX_MICROS)));
             }
         }
         Rest::Again

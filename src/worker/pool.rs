@@ -137,23 +137,30 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
                         worker.watch();
                         thread::park_timeout(nap);
                     }
-                    Rest::Park => park(engine, &mut worker),
+                    Rest::Park => {
+                        if let Some(slept) = park(engine, &mut worker) {
+                            idle.slept(slept);
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-fn park(engine: &Engine, worker: &mut Worker) {
+/// Sleeps until there is something to do. Returns how long; `None` when there was something at once.
+fn park(engine: &Engine, worker: &mut Worker) -> Option<Duration> {
     let index = worker.index();
     worker.before_sleep();
     engine.parker.prepare(index);
     if worker.has_work() {
         engine.parker.cancel(index);
-        return;
+        return None;
     }
     // Looked at after the announcement: what is claimed later wakes this worker, if it concerns it.
     let due = worker.watch();
-    let limit = due.map(|due| Duration::from_nanos(due.saturating_sub(engine.directory.clock.now())).max(NAP));
+    let begun = engine.directory.clock.now();
+    let limit = due.map(|due| Duration::from_nanos(due.saturating_sub(begun)).max(NAP));
     engine.parker.park(index, limit);
+    Some(Duration::from_nanos(engine.directory.clock.now().saturating_sub(begun)))
 }

@@ -160,3 +160,23 @@ fn a_more_urgent_event_ends_a_run_at_once() {
         assert_eq!(saw.take(), [0, 1, 2, 3, 4, 100, 5, 6, 7, 8, 9]);
     }
 }
+
+#[test]
+fn events_too_long_for_a_slot_are_measured_as_often_as_others() {
+    for (bytes, every) in [(16, 2), (3_000, 2), (3_000, 64)] {
+        let builder = Bus::builder().workers(1).stamps(StampPolicy::OneIn(every));
+        let simulation = Simulation::new(builder, 1).unwrap();
+        let bus = simulation.bus();
+        let _listener = bus.subscribe(TOPICS[0]).handle(|_, _| {});
+        let mut publisher = bus.publisher().unwrap();
+        let mut serialised = 0;
+        for number in 0..1_024 {
+            let ballast = vec![0; bytes];
+            publisher.try_publish(TOPICS[0], &Step { number, fate: 0, ballast }).unwrap();
+            serialised += 1;
+            simulation.run();
+        }
+        let measured = bus.metrics().delivery_latency.total.count;
+        assert_eq!(measured, serialised / u64::from(every), "{bytes} bytes, one in {every}");
+    }
+}

@@ -119,6 +119,8 @@ pub struct Publisher {
     typed: AHashMap<(usize, usize, TypeId), u32>,
     sources: AHashMap<Box<str>, u32>,
     prepared: Option<Prepared>,
+    /// Bytes of a payload that the short way found too long for a slot, for the long way to begin with.
+    needs: Option<usize>,
     /// Events of the batch being collected: a batch that is forgotten loses no block.
     collected: Collected,
     /// The gate, a lane, at which its sleeping holders were last woken by a refusal.
@@ -157,6 +159,7 @@ impl Publisher {
             typed: AHashMap::new(),
             sources: AHashMap::new(),
             prepared: None,
+            needs: None,
             collected: Collected::default(),
             woken_at: [None; LANES],
             engine,
@@ -226,6 +229,7 @@ impl Publisher {
         if !self.extension.is_empty() || self.prepared.is_some() {
             self.tidy_up();
         }
+        self.needs = None;
         let envelope = Envelope::plain(Priority::Normal, self.source_id);
         if self.source_id == 0 {
             self.extension.text(Tag::Source, "source", &self.source, EventSource::BYTES_MAX);
@@ -290,7 +294,7 @@ impl Publisher {
         match self.plain(&topic, &payload, Priority::Normal) {
             Ok(id) => Ok(id),
             Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full)),
-            Err(Detour::LongWay) => self.try_publish_at_length(topic, payload),
+            Err(detour) => self.try_publish_at_length(detour, topic, payload),
         }
     }
 
@@ -298,10 +302,11 @@ impl Publisher {
     #[inline(never)]
     fn try_publish_at_length<S: Subject<P>, P: Encode + Copy>(
         &mut self,
+        detour: Detour,
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        self.event().publish_after(Detour::LongWay, None, topic, payload)
+        self.event().publish_after(detour, None, topic, payload)
     }
 
     /// Publishes at Normal priority, waiting at most `limit`.

@@ -222,8 +222,9 @@ impl<'p> Outgoing<'p> {
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        if let Ok(id) = self.plain(&topic, &payload) {
-            return Ok(id);
+        match self.plain(&topic, &payload) {
+            Ok(id) => return Ok(id),
+            Err(detour) => self.publisher.needs = detour.needs(),
         }
         self.checked();
         let envelope = self.envelope;
@@ -260,11 +261,12 @@ impl<'p> Outgoing<'p> {
         let full = match (limit, detour) {
             (Some(_), _) => None,
             (None, Detour::Full(full)) => Some(full),
-            (None, Detour::LongWay) => publisher.finds_full(&topic, &envelope),
+            (None, Detour::LongWay | Detour::TooLong(_)) => publisher.finds_full(&topic, &envelope),
         };
         if let Some(full) = full {
             return Err(publisher.refuse(envelope.priority, full));
         }
+        publisher.needs = detour.needs();
         let result = match limit {
             Some(limit) => publisher.keep_trying(limit, |publisher| publisher.once(&topic, &payload, &envelope)),
             None => publisher.once(&topic, &payload, &envelope),

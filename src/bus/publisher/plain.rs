@@ -4,7 +4,7 @@
 //! use for. Before it has claimed anything it may say [`Detour`]: then it has published nothing, and the long way starts
 //! from the beginning, at the price of encoding again. So there is no case that only this file knows.
 
-use crate::event::{Encode, EventId, Priority};
+use crate::event::{Encode, EncodeFault, EventId, Priority};
 use crate::ring::LaneFull;
 use crate::worker::{Engine, Inside};
 
@@ -16,15 +16,27 @@ use super::{Envelope, PublishError, Publisher, Subject};
 pub(super) enum Detour {
     /// Something unusual, which the long way knows how to treat, or to refuse.
     LongWay,
+    /// The payload has so many bytes, more than fit a slot.
+    TooLong(usize),
     /// The lane is full, and the event not even encoded.
     Full(LaneFull),
+}
+
+impl Detour {
+    /// What the long way need not find out again.
+    pub(super) fn needs(self) -> Option<usize> {
+        match self {
+            Self::TooLong(bytes) => Some(bytes),
+            Self::LongWay | Self::Full(_) => None,
+        }
+    }
 }
 
 impl Publisher {
     /// Publishes an event without envelope and without waiting.
     ///
     /// User code runs while nothing is claimed: into the free slot itself when this is the only publisher, else into the
-    /// scratch. It may fail or panic there. A shutdown that begins meanwhile waits for it.
+    /// scratch. It may fail or panic there.
     #[inline(always)]
     pub(super) fn plain<S: Subject<P>, P: Encode>(
         &mut self,
@@ -41,10 +53,6 @@ impl Publisher {
 
     /// The short way of an event of the latest topic, when there is room for sure. `Err(None)` when it is another topic, or
     /// the gate has to be looked at.
-    ///
-    /// The order of its stores is worth half the throughput between two cores. The slot's lines have to come from the
-    /// worker's core, and every store after the first of them waits in line for it: so what is the publisher's own is
-    /// stored before the event or after it, and the event's lines in one go.
     #[inline(always)]
     fn at_once<S: Subject<P>, P: Encode>(
         &mut self,
@@ -60,6 +68,11 @@ impl Publisher {
             return Err(Some(Detour::LongWay));
         }
         let Some(mut room) = self.claimant.room(lane, || &mut self.scratch) else { return Err(None) };
+        let bytes = match payload.encode(room.buffer(), &mut self.arena) {
+            Ok(bytes) if bytes <= self.payload_bytes_max => bytes,
+            Err(EncodeFault::Needs(bytes)) => return Err(Some(Detour::TooLong(bytes))),
+            _ => return Err(Some(Detour::LongWay)),
+        };
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
         let engine = &*self.engine;
         let Some(inside) = self.slot.enter(engine) else { return Err(Some(Detour::LongWay)) };
@@ -70,16 +83,11 @@ impl Publisher {
         }
         let envelope = Envelope::plain(priority, self.source_id);
         let header = self.stamps.header(engine, &envelope, type_id, parker.seems_parked(workers));
-        let bytes = match payload.encode(room.buffer(), &mut self.arena) {
-            Ok(bytes) if bytes <= self.payload_bytes_max => bytes,
-            _ => return Err(Some(Detour::LongWay)),
-        };
         let header = header.with_payload(0, bytes, payload.encoding(), payload.flags());
         room.commit(header.words(), bytes);
         inside.counts().route(1);
         drop(inside);
-        // Asked again: user code may have taken its time, and a worker begun to want this type and gone to sleep.
-        parker.wake(engine.wants.workers(type_id, lane));
+        parker.wake(workers);
         Ok(header.event_id())
     }
 

@@ -132,7 +132,11 @@ impl Publisher {
         let extension_bytes =
             if type_id != 0 && self.extension.is_empty() { 0 } else { self.place_extension(type_id, topic.name())? };
         let room = self.scratch.get_mut(extension_bytes..).unwrap_or(&mut []);
-        let (bytes, block) = match payload.encode(room, &mut self.arena) {
+        let encoded = match self.needs.take() {
+            Some(bytes) => Err(EncodeFault::Needs(bytes)),
+            None => payload.encode(room, &mut self.arena),
+        };
+        let (bytes, block) = match encoded {
             // The fields alone may be too long for a slot, and the payload empty.
             Ok(bytes) if extension_bytes > self.scratch.len() => {
                 let (bytes, block) = self.encode_large(payload, extension_bytes, bytes)?;
