@@ -6,9 +6,7 @@
 
 use crate::event::{Encode, EncodeFault, EventId, Priority};
 use crate::ring::LaneFull;
-use crate::worker::{Engine, Inside};
 
-use super::stamps::Stamps;
 use super::{Envelope, PublishError, Publisher, Subject};
 
 /// Why the short way led nowhere.
@@ -68,21 +66,32 @@ impl Publisher {
             return Err(Some(Detour::LongWay));
         }
         let Some(mut room) = self.claimant.room(lane, || &mut self.scratch) else { return Err(None) };
+        // Id and time come before the payload: what is written to the slot has to wait for its lines, and whatever the
+        // publisher writes after that waits behind it.
+        let type_id = self.latest.type_id;
+        let wakes = self.parker.seems_parked(self.engine.wants.workers(type_id, lane));
+        let envelope = Envelope::plain(priority, self.source_id);
+        let header = self.stamps.header(&self.engine, &envelope, type_id, wakes);
         let bytes = match payload.encode(room.buffer(), &mut self.arena) {
             Ok(bytes) if bytes <= self.payload_bytes_max => bytes,
-            Err(EncodeFault::Needs(bytes)) => return Err(Some(Detour::TooLong(bytes))),
-            _ => return Err(Some(Detour::LongWay)),
+            fault => {
+                self.stamps.take_back(&header);
+                return Err(Some(match fault {
+                    Err(EncodeFault::Needs(bytes)) => Detour::TooLong(bytes),
+                    Ok(_) | Err(EncodeFault::Refused) => Detour::LongWay,
+                }));
+            }
         };
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
-        let engine = &*self.engine;
+        let (engine, parker) = (&*self.engine, &*self.parker);
         let Some(inside) = self.slot.enter(engine) else { return Err(Some(Detour::LongWay)) };
-        let (type_id, parker) = (self.latest.type_id, &*self.parker);
+        // User code may have taken its time, and a worker begun to want this type and gone to sleep.
         let workers = engine.wants.workers(type_id, lane);
         if workers == 0 {
-            return Ok(pass_over(&mut self.stamps, &inside, engine, type_id));
+            // It has an id, is counted, and goes nowhere.
+            inside.counts().pass_over(1);
+            return Ok(header.event_id());
         }
-        let envelope = Envelope::plain(priority, self.source_id);
-        let header = self.stamps.header(engine, &envelope, type_id, parker.seems_parked(workers));
         let header = header.with_payload(0, bytes, payload.encoding(), payload.flags());
         room.commit(header.words(), bytes);
         inside.counts().route(1);
@@ -157,12 +166,4 @@ impl Publisher {
             self.engine.parker.wake(self.engine.lanes.active());
         }
     }
-}
-
-/// Ends the publish of an event that nobody wants: it has an id, is counted, and goes nowhere.
-#[cold]
-#[inline(never)]
-fn pass_over(stamps: &mut Stamps, inside: &Inside<'_>, engine: &Engine, type_id: u32) -> EventId {
-    inside.counts().pass_over(1);
-    stamps.header(engine, &Envelope::plain(Priority::Normal, 0), type_id, false).event_id()
 }

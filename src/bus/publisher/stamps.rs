@@ -57,6 +57,12 @@ impl Stamps {
         }
     }
 
+    /// An event is not published with this header after all: the next one takes its turn.
+    #[cold]
+    pub(super) fn take_back(&mut self, header: &Header) {
+        self.left = if header.has(FLAG_MEASURED) { 1 } else { self.left + 1 };
+    }
+
     /// Not inlined: it would make the many publishes that take no stamp spill their registers.
     #[cold]
     #[inline(never)]
