@@ -206,7 +206,7 @@ impl Worker {
         !self.reader.is_active() || (0..LANES).all(|lane| self.reader.lag(lane) == 0)
     }
 
-    /// Brings events of a lane that has one to their subscriptions. Returns how many: at least one.
+    /// Brings events of a lane that has one to their subscriptions. Returns how many.
     #[inline(always)]
     fn serve(&mut self, serve: Serve) -> Result<u32, NoRoom> {
         let lane = serve.lane;

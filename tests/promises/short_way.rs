@@ -42,6 +42,43 @@ impl<S: Fallible + ?Sized> Serialize<S> for Watched {
     }
 }
 
+/// Shuts the bus down while it is written.
+struct Last(Bus);
+
+const LAST: Topic<Last> = Topic::new("last");
+
+impl Archive for Last {
+    type Archived = Archived<u64>;
+    type Resolver = ();
+
+    fn resolve(&self, (): (), out: Place<Self::Archived>) {
+        0_u64.resolve((), out);
+        assert!(self.0.shutdown().unwrap().is_clean());
+    }
+}
+
+impl<S: Fallible + ?Sized> Serialize<S> for Last {
+    fn serialize(&self, _: &mut S) -> Result<(), S::Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_event_whose_encoding_outlasts_the_bus_is_refused_and_not_lost() {
+    watched(|| {
+        for builder in forms(|| Bus::builder().workers(1)) {
+            let bus = builder.build().unwrap();
+            let _made = bus.subscribe("**").handle(|_: Payload<'_>, _: &_| ()).unwrap();
+            let mut publisher = bus.publisher().unwrap();
+            publisher.publish(TICK, &Tick { from: 0, nth: 0 }).unwrap();
+            let refused = publisher.publish(LAST, &Last(bus.clone()));
+            assert!(matches!(refused, Err(PublishError::ShuttingDown)), "{refused:?}");
+            let ledger = bus.ledger();
+            assert_eq!((ledger.accepted, ledger.subscriptions.delivered, ledger.in_lanes), (1, 1, 0));
+        }
+    });
+}
+
 #[test]
 fn a_panic_while_an_event_is_written_leaves_no_event_and_the_lane_as_it_was() {
     for builder in forms(|| Bus::builder().workers(1).max_queue_size(4)) {
