@@ -49,6 +49,7 @@ pub struct BusBuilder {
     single_publisher: bool,
     batch_max: Option<usize>,
     turn_max: usize,
+    coalesce_max: Duration,
     critical_burst_max: u32,
     stamps: StampPolicy,
     slow_handler: Duration,
@@ -81,6 +82,7 @@ impl Default for BusBuilder {
             single_publisher: false,
             batch_max: None,
             turn_max: 100,
+            coalesce_max: Duration::from_micros(10),
             critical_burst_max: 64,
             stamps: StampPolicy::default(),
             slow_handler: Duration::from_millis(50),
@@ -174,6 +176,16 @@ impl BusBuilder {
     /// Events a worker handles before it publishes its progress. Default 100.
     pub fn turn_max(mut self, events: usize) -> Self {
         self.turn_max = events;
+        self
+    }
+
+    /// How long at most a worker that has caught up with a flow of events rests before it looks again, so that publishers
+    /// fill a batch meanwhile: a dense flow between two cores is three times as fast for it. Default 10 µs; zero: never.
+    ///
+    /// The rest is 50 ns for each event handled since the last one. A single event is no flow and brings no rest, and
+    /// more urgent events end it. At most 1 ms.
+    pub fn coalesce_max(mut self, time: Duration) -> Self {
+        self.coalesce_max = time;
         self
     }
 
@@ -302,6 +314,8 @@ impl BusBuilder {
         check("max_queue_size", self.max_queue_size, 1, 1 << 26);
         check("batch_max", self.batch_limit(), 1, self.max_queue_size.min(1 << 20));
         check("turn_max", self.turn_max, 1, 1 << 20);
+        let coalesce_ns = usize::try_from(self.coalesce_max.as_nanos()).unwrap_or(usize::MAX);
+        check("coalesce_max in nanoseconds", coalesce_ns, 0, 1_000_000);
         check("critical_burst_max", self.critical_burst_max as usize, 1, 1 << 20);
         check("mailbox_capacity", self.mailbox_capacity, 1, 1 << 24);
         check("types_max", self.types_max, 1, TYPES_MAX);
@@ -417,6 +431,7 @@ impl BusBuilder {
             turned_away: SharedCounter::default(),
             consumers_gone: SharedCounter::default(),
             turn_max: self.turn_max,
+            coalesce_max_ns: self.coalesce_max.as_nanos() as u64,
             critical_burst_max: self.critical_burst_max,
             slow_handler_ns: u64::try_from(self.slow_handler.as_nanos()).unwrap_or(u64::MAX),
             debug: self.debug,

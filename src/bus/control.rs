@@ -206,7 +206,7 @@ impl Shared {
     pub(crate) fn drive_until_idle(&self) {
         let mut busy = true;
         while busy {
-            busy = (0..self.engine.workers()).any(|worker| matches!(self.turn(worker), Some(Turn::Worked(_))));
+            busy = (0..self.engine.workers()).any(|worker| matches!(self.turn(worker), Some(Turn::Worked { .. })));
         }
     }
 

@@ -86,11 +86,13 @@ impl Parker {
         }
     }
 
-    /// Whether any of `workers` seems to sleep: a hint, not to be waited on. One load.
-    #[inline]
-    pub fn seems_parked(&self, workers: u64) -> bool {
+    /// Whether any of `workers` seems to sleep: a hint, not to be waited on. One load, and who they are is asked only when
+    /// somebody does.
+    #[inline(always)]
+    pub fn seems_parked(&self, workers: impl FnOnce() -> u64) -> bool {
         // Relaxed: nothing is concluded from it; `wake`, which comes later, looks behind a barrier.
-        self.parked.load(Ordering::Relaxed) & workers != 0
+        let parked = self.parked.load(Ordering::Relaxed);
+        parked != 0 && parked & workers() != 0
     }
 
     #[cold]

@@ -71,7 +71,7 @@ impl Simulation {
     /// Runs one turn of one worker. Returns the events it passed; `None` when there is no such worker.
     pub fn turn(&self, worker: usize) -> Option<usize> {
         self.bus.shared().turn(worker).map(|turn| match turn {
-            Turn::Worked(events) => events,
+            Turn::Worked { events, .. } => events,
             Turn::Idle | Turn::Finished => 0,
         })
     }

@@ -1,8 +1,9 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
+use std::hint::spin_loop;
 use std::slice::Iter;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::delivery::{
     Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch, SubscriptionState,
@@ -23,14 +24,20 @@ const STALL_NS: u64 = 1_000_000_000;
 /// How often the wall clock's origin is looked at again.
 const WALL_CHECK_NS: u64 = 1_000_000_000;
 
+/// What one event of a flow adds to the time that a worker coalesces: a few times what it takes to hand it over, or else
+/// batches would not grow.
+const COALESCE_NS: u64 = 50;
+/// Spins between two looks at the time and at more urgent lanes.
+const COALESCE_SPINS: u32 = 4;
+
 /// Turns after which waiting publishers are woken, however little room there is.
 const GATE_TURNS: u32 = 8;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// Some events were passed.
-    Worked(usize),
+    /// So many events were passed; and whether no more could be seen then.
+    Worked { events: usize, caught_up: bool },
     /// Nothing to do.
     Idle,
     /// Everything was read and no more can come: the worker may leave.
@@ -58,6 +65,8 @@ pub(crate) struct Worker {
     stopwatch: Stopwatch,
     /// The bus was shutting down when this turn began.
     closing: bool,
+    /// Lanes of which this turn passed events, a bit each.
+    moved: u8,
     /// Turns in a row that made too little room to wake waiting publishers for.
     gate_shut: u32,
 }
@@ -86,6 +95,7 @@ impl Worker {
             wall_checked: 0,
             stopwatch: Stopwatch::default(),
             closing: false,
+            moved: 0,
             gate_shut: 0,
         }
     }
@@ -120,10 +130,14 @@ impl Worker {
         self.closing = phase > Phase::Running;
         let mut passed = self.run_timers();
         self.suspended = 0;
-        let mut moved = 0_u8;
+        self.moved = 0;
         self.stopwatch.begin_turn();
+        let mut caught_up = false;
         while passed < self.engine.turn_max {
-            let Some(serve) = self.order.next(self.ready()) else { break };
+            let Some(serve) = self.order.next(self.ready()) else {
+                caught_up = true;
+                break;
+            };
             let max = serve.max.min((self.engine.turn_max - passed) as u32);
             let served = match self.serve(Serve { max, urgent: serve.urgent & !self.suspended, ..serve }) {
                 Ok(served) => served,
@@ -133,7 +147,7 @@ impl Worker {
                 }
             };
             self.order.served(serve.lane, served);
-            moved |= 1 << serve.lane;
+            self.moved |= 1 << serve.lane;
             passed += served as usize;
             // A newer table is taken over between two events, and a long turn is cut short. A handler may also have held
             // the worker past the end of the bus: that is told the same way, and nothing more is called then.
@@ -144,12 +158,12 @@ impl Worker {
         if passed > 0 {
             self.reader.release();
             // Waking publishers for a few slots costs more than it brings, but nobody is kept waiting for many turns.
-            let enough = passed < self.engine.turn_max || self.has_made_room(moved);
+            let enough = passed < self.engine.turn_max || self.has_made_room();
             self.gate_shut = if enough || self.gate_shut >= GATE_TURNS { 0 } else { self.gate_shut + 1 };
             if self.gate_shut == 0 {
                 self.engine.gate.open();
             }
-            return Turn::Worked(passed);
+            return Turn::Worked { events: passed, caught_up };
         }
         if std::mem::take(&mut self.gate_shut) > 0 {
             self.engine.gate.open();
@@ -162,15 +176,36 @@ impl Worker {
 
     /// Whether one of the lanes that moved has room worth waking a waiting publisher for. One that has not will move
     /// again, or the worker falls idle and opens the gate then.
-    fn has_made_room(&self, moved: u8) -> bool {
+    fn has_made_room(&self) -> bool {
         let limit = self.engine.lanes.limit();
-        (0..LANES).any(|lane| moved & (1 << lane) != 0 && self.reader.lag(lane) <= limit - limit / 4)
+        (0..LANES).any(|lane| self.moved & (1 << lane) != 0 && self.reader.lag(lane) <= limit - limit / 4)
     }
 
     /// Lanes with a committed event that may be passed, one bit each.
     #[inline(always)]
     fn ready(&self) -> u8 {
         self.reader.ready() & !self.suspended
+    }
+
+    /// Leaves the lanes alone for a while after a flow of `events` that ended with the last one there was.
+    ///
+    /// Who reads each slot as soon as it is written pulls the lines out of the publisher's hands, and both wait for lines
+    /// instead of working: the flow is several times slower. Left alone, the publisher fills a batch; in a flow fast
+    /// enough to gain by it the batches grow, each while the worker rests from the one before. A single event is no
+    /// flow, and a more urgent one ends the rest.
+    pub(crate) fn coalesce(&self, events: usize) {
+        let wait = (events as u64 * COALESCE_NS).min(self.engine.coalesce_max_ns);
+        if events < 2 || wait == 0 {
+            return;
+        }
+        let urgent = (1_u8 << self.moved.trailing_zeros().min(LANES as u32)) - 1;
+        // Real time, whatever the clock of the bus shows.
+        let begun = Instant::now();
+        while !self.reader.has_any(urgent) && (begun.elapsed().as_nanos() as u64) < wait {
+            for _ in 0..COALESCE_SPINS {
+                spin_loop();
+            }
+        }
     }
 
     /// Whether a turn would find something. Asked once more before sleeping.

@@ -154,6 +154,7 @@ pub(crate) struct Engine {
     pub(crate) consumers_gone: SharedCounter,
     /// Events a worker handles in one turn.
     pub(crate) turn_max: usize,
+    pub(crate) coalesce_max_ns: u64,
     pub(crate) critical_burst_max: u32,
     /// Nanoseconds of one handler call after which it is told of.
     pub(crate) slow_handler_ns: u64,

@@ -14,11 +14,6 @@ use super::duty::{Turn, Worker};
 use super::engine::Engine;
 use super::idle::{Idle, IdleStrategy, Rest};
 
-/// After a turn of at least so many events, a worker that has caught up pauses before it looks again, so that the
-/// publisher keeps the cache line for a whole batch.
-const CATCH_UP_EVENTS: usize = 2;
-const CATCH_UP_PAUSES: usize = 24;
-
 /// The shortest sleep: a timer that is due but finds its lane full, or a slot that is claimed and not yet filled.
 const NAP: Duration = Duration::from_micros(100);
 
@@ -109,6 +104,7 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
     engine.parker.enter(index);
     ON_WORKER.set(true);
     let mut idle = Idle::new(strategy);
+    // Events since it last caught up.
     let mut handled = 0;
     loop {
         match worker.turn() {
@@ -116,34 +112,29 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
                 engine.leave_worker(index);
                 return;
             }
-            Turn::Worked(passed) => {
-                handled = passed;
+            Turn::Worked { events, caught_up } => {
+                handled += events;
+                if caught_up {
+                    worker.coalesce(handled);
+                    handled = 0;
+                }
                 idle.worked();
             }
-            Turn::Idle => {
-                if handled >= CATCH_UP_EVENTS {
-                    handled = 0;
-                    for _ in 0..CATCH_UP_PAUSES {
-                        std::hint::spin_loop();
-                    }
-                    continue;
+            Turn::Idle => match idle.rest() {
+                Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
+                    worker.watch();
                 }
-                match idle.rest() {
-                    Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
-                        worker.watch();
-                    }
-                    Rest::Again => {}
-                    Rest::Nap(nap) => {
-                        worker.watch();
-                        thread::park_timeout(nap);
-                    }
-                    Rest::Park => {
-                        if let Some(slept) = park(engine, &mut worker) {
-                            idle.slept(slept);
-                        }
+                Rest::Again => {}
+                Rest::Nap(nap) => {
+                    worker.watch();
+                    thread::park_timeout(nap);
+                }
+                Rest::Park => {
+                    if let Some(slept) = park(engine, &mut worker) {
+                        idle.slept(slept);
                     }
                 }
-            }
+            },
         }
     }
 }

@@ -88,6 +88,7 @@ fn every_fault_is_reported_at_once_with_its_text() {
         .max_queue_size(0)
         .batch_max(0)
         .turn_max(0)
+        .coalesce_max(Duration::from_secs(1))
         .critical_burst_max(0)
         .mailbox_capacity(0)
         .types_max(0)
@@ -106,6 +107,7 @@ fn every_fault_is_reported_at_once_with_its_text() {
         "max_queue_size is 0; it goes from 1 to 67108864",
         "batch_max is 0; it goes from 1 to ",
         "turn_max is 0; it goes from 1 to 1048576",
+        "coalesce_max in nanoseconds is 1000000000; it goes from 0 to 1000000",
         "critical_burst_max is 0; it goes from 1 to 1048576",
         "mailbox_capacity is 0; it goes from 1 to 16777216",
         "types_max is 0; it goes from 1 to 1048576",
@@ -118,7 +120,7 @@ fn every_fault_is_reported_at_once_with_its_text() {
     ] {
         assert!(text.contains(said), "{said:?} in {text:?}");
     }
-    assert_eq!(error.faults().len(), 16, "{text}");
+    assert_eq!(error.faults().len(), 17, "{text}");
 }
 
 #[test]

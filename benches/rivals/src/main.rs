@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use machine::{Machine, NEAR_NS_MAX};
-use questions::{CAPACITY, Question};
+use questions::{Question, SLOTS};
 use rounds::Effort;
 use subject::{Entry, Publishers, SUBJECTS};
 
@@ -40,6 +40,9 @@ struct Args {
     /// Runs of each row in one regime; up to three times as many are made if the regime changes
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// Slots of each channel, a power of two. Between two cores much depends on whether they all fit a core's own cache
+    #[arg(long, default_value_t = SLOTS as u32, value_parser = clap::value_parser!(u32).range(1_024..=1 << 20))]
+    slots: u32,
     /// Print one JSON object a line instead of tables
     #[arg(long)]
     json: bool,
@@ -91,11 +94,15 @@ fn run(args: &Args) -> Result<(), String> {
             machine.cores(),
         ));
     }
-    let effort = Effort { rounds: if args.smoke { 1 } else { usize::from(args.rounds) }, smoke: args.smoke };
+    if !args.slots.is_power_of_two() {
+        return Err(format!("--slots {} is no power of two; try {}", args.slots, args.slots.next_power_of_two()));
+    }
+    let slots = args.slots as usize;
+    let effort = Effort { rounds: if args.smoke { 1 } else { usize::from(args.rounds) }, slots, smoke: args.smoke };
     if args.json {
-        eprintln!("{}", header(&machine));
+        eprintln!("{}", header(&machine, slots));
     } else {
-        println!("{}", header(&machine));
+        println!("{}", header(&machine, slots));
     }
     let mut asked: Vec<Question> = Vec::new();
     let mut figures = Vec::new();
@@ -131,7 +138,7 @@ fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-fn header(machine: &Machine) -> String {
+fn header(machine: &Machine, slots: usize) -> String {
     let seats = |publishers, consumers| {
         let seating = machine.seat(publishers, consumers);
         let ids = |cores: &[core_affinity::CoreId]| {
@@ -151,7 +158,7 @@ fn header(machine: &Machine) -> String {
             machine.round_trip_ns(),
         )
     };
-    format!("{}; {pinning}; {CAPACITY} slots; class = publishers/poll loop/waiting/stamps\n", machine.name)
+    format!("{}; {pinning}; {slots} slots; class = publishers/poll loop/waiting/stamps\n", machine.name)
 }
 
 fn list() {

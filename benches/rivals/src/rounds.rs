@@ -30,6 +30,8 @@ const OTHERS_CORES_MAX: f64 = 0.1;
 pub(crate) struct Effort {
     /// Runs of each row in one regime.
     pub(crate) rounds: usize,
+    /// Slots of each channel.
+    pub(crate) slots: usize,
     /// Tiny counts, and a change of regime does not matter.
     pub(crate) smoke: bool,
 }
@@ -125,7 +127,7 @@ pub(crate) fn ask(
         // Each round begins with another row, so that none always follows the same one.
         for turn in 0..pending.len() {
             let row = &mut rows[pending[(turn + round) % pending.len()]];
-            let outcome = row.run(question, machine, effort.smoke).map_err(|fault| Failed {
+            let outcome = row.run(question, machine, effort).map_err(|fault| Failed {
                 subject: row.subject.name,
                 question,
                 class: row.class,
@@ -150,8 +152,9 @@ pub(crate) fn ask(
 }
 
 impl Row {
-    fn run(&mut self, question: Question, machine: &Machine, smoke: bool) -> Result<Outcome, Fault> {
-        let job = |events| Job { question, class: self.class, machine, events, smoke };
+    fn run(&mut self, question: Question, machine: &Machine, effort: Effort) -> Result<Outcome, Fault> {
+        let Effort { slots, smoke, .. } = effort;
+        let job = |events| Job { question, class: self.class, machine, events, slots, smoke };
         // What goes to many receivers takes as much longer.
         let [least, most] = RUN_EVENTS;
         let least = (least / question.subscriptions() as f64).max(RUN_EVENTS_FLOOR);

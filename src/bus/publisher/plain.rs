@@ -69,7 +69,7 @@ impl Publisher {
         // Id and time come before the payload: what is written to the slot has to wait for its lines, and whatever the
         // publisher writes after that waits behind it.
         let type_id = self.latest.type_id;
-        let wakes = self.parker.seems_parked(self.engine.wants.workers(type_id, lane));
+        let wakes = self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane));
         let envelope = Envelope::plain(priority, self.source_id);
         let header = self.stamps.header(&self.engine, &envelope, type_id, wakes);
         let bytes = match payload.encode(room.buffer(), &mut self.arena) {

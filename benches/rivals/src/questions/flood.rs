@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::{CAPACITY, Job, Outcome, Question, Sample, stage};
+use super::{Job, Outcome, Question, Sample, stage};
 use crate::event::{Draft, SMALL, Urgency, Word};
 use crate::machine::Clock;
 use crate::sink::{Fault, Meter, latencies};
@@ -55,7 +55,7 @@ pub(super) fn run<S: Subject>(job: &Job<'_>) -> Result<Outcome, Fault> {
     let criticals = job.scaled(160_000) / FLOOD_EACH;
     let flood = criticals * FLOOD_EACH;
     let goal = criticals + flood;
-    let warmup = (2 * CAPACITY as u64).min(flood / 4);
+    let warmup = job.warmup(flood);
     let plan = job.plan(job.machine.seat(1, 1));
     let clock = job.machine.clock.clone();
     let ticks = (HANDLER_NS / 1e6 * clock.ticks_per_ms()) as u64;

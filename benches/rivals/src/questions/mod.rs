@@ -19,8 +19,8 @@ use crate::machine::{Machine, Seating};
 use crate::sink::Fault;
 use crate::subject::{Entry, Plan, Poll, Publishers, Stamps, Subject, Wait};
 
-/// Slots of each channel.
-pub(crate) const CAPACITY: usize = 4_096;
+/// Slots of each channel unless somebody asks for another number: what a lane of a default bus has.
+pub(crate) const SLOTS: usize = 16_384;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -238,6 +238,8 @@ pub(crate) struct Job<'a> {
     pub(crate) machine: &'a Machine,
     /// How many events where the question leaves that open (throughput).
     pub(crate) events: u64,
+    /// Slots of each channel.
+    pub(crate) slots: usize,
     /// Just prove that it runs.
     pub(crate) smoke: bool,
 }
@@ -245,7 +247,12 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     fn plan(&self, seating: Seating) -> Plan {
         let Class { poll, wait, stamps, .. } = self.class;
-        Plan { seating, subscriptions: self.question.subscriptions(), capacity: CAPACITY, poll, wait, stamps }
+        Plan { seating, subscriptions: self.question.subscriptions(), capacity: self.slots, poll, wait, stamps }
+    }
+
+    /// Events of `total` before a measurement begins: two laps, in which each slot is written for the first time.
+    fn warmup(&self, total: u64) -> u64 {
+        (2 * self.slots as u64).min(total / 4)
     }
 
     /// `full` events, or a hundredth of them for a smoke test.

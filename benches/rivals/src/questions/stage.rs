@@ -229,7 +229,7 @@ mod tests {
     fn answer<S: Subject>(question: Question, wait: Wait) -> Result<f64, Fault> {
         let machine = Machine::survey().expect("Linux tells the cores");
         let class = Class { publishers: S::PUBLISHERS, poll: Poll::Shipped, wait, stamps: Stamps::Sampled };
-        let job = Job { question, class, machine: &machine, events: EVENTS, smoke: true };
+        let job = Job { question, class, machine: &machine, events: EVENTS, slots: 1_024, smoke: true };
         crate::questions::run::<S>(&job).map(|outcome| outcome.samples[0].value)
     }
 

@@ -3,7 +3,7 @@
 use super::{Job, Outcome, stage};
 use crate::event::{Draft, Urgency};
 use crate::machine::Seating;
-use crate::questions::{Better, CAPACITY};
+use crate::questions::Better;
 use crate::sink::{Fault, Meter};
 use crate::subject::{Stamps, Subject};
 
@@ -15,7 +15,7 @@ pub(super) fn run<S: Subject, const WORDS: usize>(job: &Job<'_>, seating: Seatin
     let count = plan.seating.publishers.len() as u64;
     let each = job.events / count;
     let goal = each * count;
-    let warmup = (2 * CAPACITY as u64).min(goal / 4);
+    let warmup = job.warmup(goal);
     let clock = &job.machine.clock;
     let sinks = (0..plan.receivers()).map(|_| Meter::new(clock, warmup, goal)).collect();
 

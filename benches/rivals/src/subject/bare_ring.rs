@@ -93,7 +93,10 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers) -> Ends<Feed<WO
         pages: Pages::Any,
     };
     let pool = Pool::new(&[], Pages::Any).expect("it is empty");
-    let lanes = Arc::new(Lanes::new(layout, Arc::new(pool)).expect("some hundred KiB can be had"));
+    let mut lanes = Lanes::new(layout, Arc::new(pool)).expect("some MiB can be had");
+    // Others write each slot when they are made.
+    lanes.pieces().for_each(|mut piece| piece.touch());
+    let lanes = Arc::new(lanes);
     let consumers = (0..layout.workers)
         .map(|worker| {
             let mut reader = Reader::new(Arc::clone(&lanes), worker);

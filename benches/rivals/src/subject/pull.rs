@@ -2,12 +2,17 @@
 
 use std::hint;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Consumer, Ends, Plan, Poll, Publisher, Seat, Sink, Wait};
 use crate::event::{Draft, Event};
 
-/// Spins of the tuned loop's pause: under half a microsecond, in which the publisher fills a dozen slots undisturbed.
-const PAUSE_SPINS: u32 = 16;
+/// What an event of a flow adds to the rest that the tuned loop takes when it has caught up, and the longest rest: as
+/// ringmain's workers have them.
+const REST_PER_EVENT: Duration = Duration::from_nanos(50);
+const REST_MAX: Duration = Duration::from_micros(10);
+/// Spins between two looks at the time.
+const REST_SPINS: u32 = 4;
 /// Empty polls before a thread that shares its core yields.
 const YIELD_POLLS: u32 = 32;
 /// Events taken by [`until_empty`] before the loop looks up.
@@ -104,8 +109,12 @@ impl Rhythm {
         }
         if polled.caught_up {
             if self.tuned && self.handled >= 2 {
-                for _ in 0..PAUSE_SPINS {
-                    hint::spin_loop();
+                let rest = REST_MAX.min(REST_PER_EVENT.saturating_mul(self.handled as u32));
+                let begun = Instant::now();
+                while begun.elapsed() < rest {
+                    for _ in 0..REST_SPINS {
+                        hint::spin_loop();
+                    }
                 }
             }
             self.handled = 0;

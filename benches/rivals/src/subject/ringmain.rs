@@ -2,7 +2,8 @@
 //! polled, routing, panics contained, latencies and ledger kept, workers that can park.
 //!
 //! A bus has one worker a consumer, each with one inline handler. Its slots hold header and payload: as many bytes as
-//! the rivals' event. It has one poll loop, which pauses after it caught up, and stands in both classes with it.
+//! the rivals' event; they are made resident, as most rivals' are by being written. It has one poll loop, which rests
+//! after it caught up with a flow, and stands in both classes with it.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -142,6 +143,7 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers, workers: usize)
         .pin(false)
         .idle(idle)
         .stamps(stamps)
+        .prefault(true)
         .slot_bytes(HEAD_BYTES + size_of::<Payload<WORDS>>());
     // A lane's slots are the next power of two above limit and headroom: with these limits, the plan's capacity.
     let builder = match publishers {
