@@ -18,7 +18,7 @@ fn write_and_commit(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull
     loop {
         // Another publisher may claim between the look and the room.
         claimant.make_sure(LANE, 1)?;
-        if let Some(mut room) = claimant.room(LANE, || &mut buffer) {
+        if let Some(mut room) = claimant.room(LANE).map(|room| room.draft(|| &mut buffer)) {
             room.buffer().fill(number);
             return Ok(room.commit([u64::from_ne_bytes([number; 8]); HEAD_WORDS], TAIL_BYTES));
         }
@@ -113,7 +113,7 @@ fn room_that_is_given_up_was_never_claimed() {
         let mut claimant = Claimant::new(Arc::clone(&lanes), true);
         let publishing = threads.spawn(move || {
             claimant.make_sure(LANE, 1).expect("the lane is empty");
-            claimant.room(LANE, || &mut []).expect("nobody else claims").buffer().fill(7);
+            claimant.room(LANE).expect("nobody else claims").draft(|| &mut []).buffer().fill(7);
             write_and_commit(&mut claimant, 1).expect("the slot is still free")
         });
         let reading = threads.spawn(move || {

@@ -144,6 +144,9 @@ pub trait Encode {
     /// Flags that the frame gets.
     fn flags(&self) -> u8;
 
+    /// The payload, when it lies in memory just as it is to be written.
+    fn as_bytes(&self) -> Option<&[u8]>;
+
     /// Writes the payload to the front of `out` (aligned to 16) and returns its length.
     fn encode(&self, out: &mut [u8], arena: &mut Arena) -> Result<usize, EncodeFault>;
 }
@@ -157,6 +160,14 @@ impl<E: Event> Encode for &E {
     #[inline]
     fn flags(&self) -> u8 {
         FLAG_LOCAL
+    }
+
+    #[inline(always)]
+    fn as_bytes(&self) -> Option<&[u8]> {
+        let value: &E = self;
+        let bytes = std::ptr::from_ref(value).cast::<u8>();
+        // SAFETY: where this is enabled, rkyv attests that the value's bytes are those of its archive, none of them padding.
+        E::COPY_OPTIMIZATION.is_enabled().then(|| unsafe { std::slice::from_raw_parts(bytes, size_of::<E>()) })
     }
 
     /// What is reached by pointers comes first, written piece by piece; then the root, which is resolved where it is to

@@ -89,6 +89,11 @@ impl Encode for Payload<'_> {
         0
     }
 
+    #[inline(always)]
+    fn as_bytes(&self) -> Option<&[u8]> {
+        Some(self.bytes)
+    }
+
     #[inline]
     fn encode(&self, out: &mut [u8], _arena: &mut Arena) -> Result<usize, EncodeFault> {
         let needed = self.bytes.len();

@@ -118,24 +118,12 @@ impl Claimant {
     }
 
     /// Room for one event in `lane`, or `None` when the gate has to be looked at first, see
-    /// [`make_sure`](Self::make_sure). What follows the event's head goes to `buffer` first, unless it can be written in
-    /// place.
-    ///
-    /// # Panics
-    /// When `buffer` is not as long as what follows the head of a slot.
+    /// [`make_sure`](Self::make_sure).
     #[inline(always)]
-    pub fn room<'a>(&'a mut self, lane: usize, buffer: impl FnOnce() -> &'a mut [u8]) -> Option<Room<'a>> {
+    pub fn room(&mut self, lane: usize) -> Option<Room<'_>> {
         let sequence = self.next(lane);
-        if !self.is_sure(lane, sequence, 1) {
-            return None;
-        }
-        if self.exclusive {
-            let to = Destination::Slot(self.lanes.place(lane, sequence));
-            return Some(Room { lanes: &self.lanes, lane, sequence, to });
-        }
-        let buffer = buffer();
-        assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
-        Some(Room { lanes: &self.lanes, lane, sequence, to: Destination::Buffer(buffer) })
+        let Self { lanes, exclusive, .. } = &*self;
+        self.is_sure(lane, sequence, 1).then_some(Room { lanes, exclusive: *exclusive, lane, sequence })
     }
 
     /// Puts one event into `lane` and returns its sequence.
@@ -217,9 +205,60 @@ impl Claimant {
 #[derive(Debug)]
 pub struct Room<'a> {
     lanes: &'a Lanes,
+    exclusive: bool,
     lane: usize,
     /// The claim word as it was: the sequence that an exclusive claimant gets.
     sequence: u64,
+}
+
+impl<'a> Room<'a> {
+    /// Bytes that fit behind the head.
+    #[inline(always)]
+    pub fn rest_bytes(&self) -> usize {
+        self.lanes.body_bytes() - HEAD_BYTES
+    }
+
+    /// Claims the slot and makes an event visible: `head`, whose last four bytes are the ring's, and `rest`. Returns its
+    /// sequence.
+    ///
+    /// # Cost
+    /// As [`Claimant::push`].
+    ///
+    /// # Panics
+    /// When `rest` is longer than what follows the head of a slot.
+    #[inline(always)]
+    pub fn put(self, head: Head, rest: &[u8]) -> u64 {
+        let Self { lanes, exclusive, lane, sequence } = self;
+        assert!(HEAD_BYTES + rest.len() <= lanes.body_bytes(), "longer events travel in a block");
+        let sequence = claim(lanes, exclusive, lane, sequence);
+        let place = lanes.place(lane, sequence);
+        // SAFETY: the slot is ours and free, see `claim`, and the length was checked.
+        unsafe { lanes.memory().write(place, &head, 0, rest) };
+        show(lanes, place, sequence);
+        sequence
+    }
+
+    /// For an event that is still to be written: in place, where that can be taken back, else to `buffer`.
+    ///
+    /// # Panics
+    /// When `buffer` is not as long as what follows the head of a slot.
+    #[inline(always)]
+    pub fn draft(self, buffer: impl FnOnce() -> &'a mut [u8]) -> Draft<'a> {
+        let to = if self.exclusive {
+            Destination::Slot(self.lanes.place(self.lane, self.sequence))
+        } else {
+            let buffer = buffer();
+            assert_eq!(HEAD_BYTES + buffer.len(), self.lanes.body_bytes(), "the buffer is as long as a slot's rest");
+            Destination::Buffer(buffer)
+        };
+        Draft { room: self, to }
+    }
+}
+
+/// An event being written, with room for it. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    room: Room<'a>,
     to: Destination<'a>,
 }
 
@@ -232,16 +271,16 @@ enum Destination<'a> {
     Buffer(&'a mut [u8]),
 }
 
-impl Room<'_> {
+impl Draft<'_> {
     /// Where to write what follows the head; its old content shows through. Starts on a 16-byte boundary when the
-    /// claimant's buffer does.
+    /// buffer given does.
     #[inline(always)]
     pub fn buffer(&mut self) -> &mut [u8] {
         match &mut self.to {
             // SAFETY: nobody else claims, and the check says that every active worker has passed the previous lap of the
-            // slot (read with Acquire). Readers look at its stamp alone until `commit`, which takes the room. Workers
+            // slot (read with Acquire). Readers look at its stamp alone until `commit`, which takes the draft. Workers
             // that become active later start at the claim, which is not beyond it.
-            Destination::Slot(place) => unsafe { self.lanes.memory().rest_mut(*place) },
+            Destination::Slot(place) => unsafe { self.room.lanes.memory().rest_mut(*place) },
             Destination::Buffer(buffer) => buffer,
         }
     }
@@ -253,7 +292,7 @@ impl Room<'_> {
     /// As [`Claimant::push`]; an exclusive claimant copies nothing.
     #[inline(always)]
     pub fn commit(self, head: Head, bytes: usize) -> u64 {
-        let Self { lanes, lane, sequence, to } = self;
+        let Self { room: Room { lanes, lane, sequence, .. }, to } = self;
         let memory = lanes.memory();
         let buffer = match to {
             Destination::Slot(place) => {
@@ -269,7 +308,7 @@ impl Room<'_> {
         let lines = &buffer.as_chunks().0[..bytes.div_ceil(LINE_BYTES)];
         let sequence = claim(lanes, false, lane, sequence);
         let place = lanes.place(lane, sequence);
-        // SAFETY: the slot is ours and free, see `claim`; `room` checked the length of the buffer.
+        // SAFETY: the slot is ours and free, see `claim`; `draft` checked the length of the buffer.
         unsafe { memory.write_lines(place, lines) };
         // SAFETY: as above.
         unsafe { memory.write_head(place, head, 0) };

@@ -5,9 +5,17 @@
 //! from the beginning, at the price of encoding again. So there is no case that only this file knows.
 
 use crate::event::{Encode, EncodeFault, EventId, Priority};
-use crate::ring::LaneFull;
+use crate::ring::{Draft, LaneFull, Room};
 
 use super::{Envelope, PublishError, Publisher, Subject};
+
+/// A payload that fits a slot.
+enum Ready<'a> {
+    /// To be copied as it lies in memory.
+    Flat(Room<'a>, &'a [u8]),
+    /// Encoded.
+    Written(Draft<'a>),
+}
 
 /// Why the short way led nowhere.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +41,8 @@ impl Detour {
 impl Publisher {
     /// Publishes an event without envelope and without waiting.
     ///
-    /// User code runs while nothing is claimed: into the free slot itself when this is the only publisher, else into the
-    /// scratch. It may fail or panic there.
+    /// A payload that is its own archive is copied into the slot. Others are encoded by user code, which may fail or panic,
+    /// while nothing is claimed: into the free slot itself when this is the only publisher, else into the scratch.
     #[inline(always)]
     pub(super) fn plain<S: Subject<P>, P: Encode>(
         &mut self,
@@ -65,15 +73,23 @@ impl Publisher {
         if self.policy.may_shed(priority) {
             return Err(Some(Detour::LongWay));
         }
-        let Some(mut room) = self.claimant.room(lane, || &mut self.scratch) else { return Err(None) };
+        let Some(room) = self.claimant.room(lane) else { return Err(None) };
         // Id and time come before the payload: what is written to the slot has to wait for its lines, and whatever the
         // publisher writes after that waits behind it.
         let type_id = self.latest.type_id;
         let wakes = self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane));
         let envelope = Envelope::plain(priority, self.source_id);
         let header = self.stamps.header(&self.engine, &envelope, type_id, wakes);
-        let bytes = match payload.encode(room.buffer(), &mut self.arena) {
-            Ok(bytes) if bytes <= self.payload_bytes_max => bytes,
+        let ready = match payload.as_bytes() {
+            Some(bytes) if bytes.len() <= room.rest_bytes() => Ok((Ready::Flat(room, bytes), bytes.len())),
+            Some(bytes) => Err(EncodeFault::Needs(bytes.len())),
+            None => {
+                let mut draft = room.draft(|| &mut self.scratch);
+                payload.encode(draft.buffer(), &mut self.arena).map(|bytes| (Ready::Written(draft), bytes))
+            }
+        };
+        let (ready, bytes) = match ready {
+            Ok((ready, bytes)) if bytes <= self.payload_bytes_max => (ready, bytes),
             fault => {
                 self.stamps.take_back(&header);
                 return Err(Some(match fault {
@@ -93,7 +109,10 @@ impl Publisher {
             return Ok(header.event_id());
         }
         let header = header.with_payload(0, bytes, payload.encoding(), payload.flags());
-        room.commit(header.words(), bytes);
+        match ready {
+            Ready::Flat(room, bytes) => room.put(header.words(), bytes),
+            Ready::Written(draft) => draft.commit(header.words(), bytes),
+        };
         inside.counts().route(1);
         drop(inside);
         parker.wake(workers);

@@ -115,7 +115,8 @@ impl<const WORDS: usize> Publisher for Feed<WORDS> {
         if self.claimant.make_sure(LANE, 1).is_err() {
             return false;
         }
-        let Some(mut room) = self.claimant.room(LANE, || self.scratch.as_flattened_mut()) else { return false };
+        let Some(room) = self.claimant.room(LANE) else { return false };
+        let mut room = room.draft(|| self.scratch.as_flattened_mut());
         let payload = room.buffer().as_chunks_mut::<8>().0.first_chunk_mut::<WORDS>();
         draft.write_payload(payload.expect("a slot is made for the payload"));
         room.commit(HEAD, size_of::<[u64; WORDS]>());

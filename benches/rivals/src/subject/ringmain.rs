@@ -11,7 +11,6 @@ use std::time::Duration;
 use core_affinity::CoreId;
 use ringmain::{Bus, IdleStrategy, Priority, PublishError, StampPolicy, Subscription, Topic};
 use rkyv::rend::u64_le;
-use rkyv::{Archive, Serialize};
 
 use super::{Consumer, Ends, Plan, Publisher, Publishers, Seat, Sink, Stamps, Subject, Wait};
 use crate::event::{Draft, Urgency, Word};
@@ -47,14 +46,11 @@ impl Word for u64_le {
     }
 }
 
-/// The payload.
-#[derive(Debug, Archive, Serialize)]
-pub(crate) struct Payload<const WORDS: usize> {
-    words: [u64; WORDS],
-}
+/// The payload: a flat value, as most events of latency-sensitive processes are.
+type Payload<const WORDS: usize> = [u64; WORDS];
 
-impl<const WORDS: usize> Payload<WORDS> {
-    const TOPIC: Topic<Self> = Topic::new("rivals.payload");
+const fn topic<const WORDS: usize>() -> Topic<Payload<WORDS>> {
+    Topic::new("rivals.payload")
 }
 
 /// A publisher of the bus.
@@ -165,12 +161,12 @@ fn open<const WORDS: usize>(plan: &Plan, publishers: Publishers, workers: usize)
 impl<const WORDS: usize> Publisher for Outlet<WORDS> {
     #[inline(always)]
     fn try_publish(&mut self, draft: &Draft) -> bool {
-        let mut payload = Payload { words: [0u64; WORDS] };
-        draft.write_payload(&mut payload.words);
+        let mut payload = [0u64; WORDS];
+        draft.write_payload(&mut payload);
         let published = match draft.urgency {
-            Urgency::Ordinary => self.0.try_publish(Payload::TOPIC, &payload),
-            Urgency::Critical => self.0.at(Priority::Critical).try_publish(Payload::TOPIC, &payload),
-            Urgency::Low => self.0.at(Priority::Low).try_publish(Payload::TOPIC, &payload),
+            Urgency::Ordinary => self.0.try_publish(topic(), &payload),
+            Urgency::Critical => self.0.at(Priority::Critical).try_publish(topic(), &payload),
+            Urgency::Low => self.0.at(Priority::Low).try_publish(topic(), &payload),
         };
         match published {
             Ok(_) => true,
@@ -192,12 +188,12 @@ struct Lent<S> {
 
 impl<S: Sink> Lent<S> {
     #[inline]
-    fn event<const WORDS: usize>(&mut self, payload: &ArchivedPayload<WORDS>) {
+    fn event<const WORDS: usize>(&mut self, payload: &[u64_le; WORDS]) {
         if let Some(core) = self.core.take() {
             pin(core);
         }
         let Some(sink) = &mut self.sink else { return };
-        sink.event(&payload.words);
+        sink.event(payload);
         if sink.done() {
             self.give_back();
         }
@@ -224,7 +220,7 @@ impl<const WORDS: usize> Inlet<WORDS> {
     fn subscribe<S: Sink>(self, sink: S) -> Handled<S> {
         let (give_back, given_back) = mpsc::channel();
         let mut lent = Lent { sink: Some(sink), give_back, core: Some(self.core) };
-        let subscribe = self.bus.subscribe(Payload::<WORDS>::TOPIC).on_worker(self.worker);
+        let subscribe = self.bus.subscribe(topic::<WORDS>()).on_worker(self.worker);
         let subscription =
             subscribe.handle(move |payload, _| lent.event(payload)).expect("the bus runs and has this worker");
         Handled { bus: self.bus, subscription, given_back }
