@@ -517,21 +517,23 @@ impl<I: Interest> Subscribe<I> {
         let engine = Arc::clone(&shared.engine);
         drop(shared);
         Ok(async move {
+            // One allocation for all events, unless the handler keeps one of them.
+            let mut held = None;
             while let Ok(delivery) = mailbox.recv_async().await {
                 let Some(calling) = state.begin_call(engine.barrier) else {
                     delivery.discard();
                     break;
                 };
-                let delivery = Arc::new(delivery);
+                let delivery = delivery.share(held.take());
                 let handling = handler(Arc::clone(&delivery));
                 drop(calling);
                 let outcome = handling.await.into();
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
-                    // The handler may have kept a clone: the delivery settles with the last one.
                     delivery.mark_failed();
                 }
+                held = Delivery::settle_shared(delivery);
             }
         })
     }

@@ -493,7 +493,7 @@ impl<I: Interest> Iterator for Iter<'_, I> {
 
 /// An event in a consumer's hands. It may move between threads; dropped, it counts as delivered.
 pub struct Delivery<I: Interest> {
-    /// Present until the drop.
+    /// Present until it is settled.
     taken: Option<Taken>,
     shared: Arc<MailboxShared>,
     known_as: KnownAs,
@@ -555,6 +555,34 @@ impl<I: Interest> Delivery<I> {
         self.finish();
     }
 
+    /// Shares the delivery, in the memory of a settled one that nobody else holds.
+    pub(crate) fn share(self, settled: Option<Arc<Self>>) -> Arc<Self> {
+        if let Some(mut settled) = settled
+            && let Some(place) = Arc::get_mut(&mut settled)
+        {
+            *place = self;
+            return settled;
+        }
+        Arc::new(self)
+    }
+
+    /// Settles a delivery that its handler may have kept a clone of: then it is settled with the last one, else now, and
+    /// its memory is given back for the next.
+    pub(crate) fn settle_shared(mut delivery: Arc<Self>) -> Option<Arc<Self>> {
+        Arc::get_mut(&mut delivery)?.settle_as_marked();
+        Some(delivery)
+    }
+
+    fn settle_as_marked(&mut self) {
+        if self.taken.is_some() {
+            // Relaxed: see `mark_failed`.
+            let failed = std::thread::panicking() || self.has_failed.load(Ordering::Relaxed);
+            let counter = if failed { &self.shared.failed } else { &self.shared.delivered };
+            counter.add(1);
+            self.finish();
+        }
+    }
+
     /// Settles the delivery by what its handler returned.
     pub(crate) fn settle(mut self, outcome: &Outcome) {
         let counter = match outcome {
@@ -583,13 +611,7 @@ impl Delivery<Pattern> {
 
 impl<I: Interest> Drop for Delivery<I> {
     fn drop(&mut self) {
-        if self.taken.is_some() {
-            // Relaxed: see `mark_failed`.
-            let failed = std::thread::panicking() || self.has_failed.load(Ordering::Relaxed);
-            let counter = if failed { &self.shared.failed } else { &self.shared.delivered };
-            counter.add(1);
-            self.finish();
-        }
+        self.settle_as_marked();
     }
 }
 

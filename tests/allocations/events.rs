@@ -1,5 +1,7 @@
 //! Once topics and sizes are known, an event costs no allocation on any thread: counted by the allocator itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::{Bus, EventId, Payload, Priority, Topic};
@@ -70,7 +72,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 7] = [
+    let scenarios: [Scenario; 8] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -78,6 +80,7 @@ fn count_all() {
         ("large payloads in blocks", large_payloads_in_blocks),
         ("published by the bus", publishing_by_the_bus),
         ("mailboxes", mailboxes),
+        ("async handlers", async_handlers),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -168,5 +171,38 @@ fn mailboxes() -> u64 {
     let count = finish(&bus, count);
     let sum = |events: u64| events * (events - 1) / 2;
     assert_eq!(consumer.join().unwrap(), sum(2_000) + sum(EVENTS));
+    count
+}
+
+fn async_handlers() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let subscribe = bus.subscribe(TICK);
+    let (ready, wait) = std::sync::mpsc::channel();
+    let sum = Arc::new(AtomicU64::new(0));
+    let total = Arc::clone(&sum);
+    let handler = subscribe.run(move |delivery| {
+        let total = Arc::clone(&total);
+        async move {
+            // Relaxed: read after the thread has been joined.
+            total.fetch_add(delivery.event().unwrap().price.to_native(), Ordering::Relaxed);
+        }
+    });
+    let handler = handler.unwrap();
+    let consumer = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        wait_once();
+        ready.send(()).unwrap();
+        runtime.block_on(handler);
+    });
+    wait_once();
+    wait.recv().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    let count = finish(&bus, count);
+    consumer.join().unwrap();
+    let of = |events: u64| events * (events - 1) / 2;
+    assert_eq!(sum.load(Ordering::Relaxed), of(2_000) + of(EVENTS));
     count
 }
