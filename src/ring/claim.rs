@@ -212,6 +212,12 @@ pub struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
+    /// Whether a draft is written into the slot itself.
+    #[inline(always)]
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
     /// Bytes that fit behind the head.
     #[inline(always)]
     pub fn rest_bytes(&self) -> usize {

@@ -41,8 +41,8 @@ impl Detour {
 impl Publisher {
     /// Publishes an event without envelope and without waiting.
     ///
-    /// A payload that is its own archive is copied into the slot. Others are encoded by user code, which may fail or panic,
-    /// while nothing is claimed: into the free slot itself when this is the only publisher, else into the scratch.
+    /// User code, which may fail or panic, runs while nothing is claimed: it encodes into the free slot itself when this is
+    /// the only publisher, else into the scratch. A payload that is its own archive needs none, nor the scratch.
     #[inline(always)]
     pub(super) fn plain<S: Subject<P>, P: Encode>(
         &mut self,
@@ -80,7 +80,9 @@ impl Publisher {
         let wakes = self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane));
         let envelope = Envelope::plain(priority, self.source_id);
         let header = self.stamps.header(&self.engine, &envelope, type_id, wakes);
-        let ready = match payload.as_bytes() {
+        // The sooner a slot is written to, the sooner its lines are here: what can be written before the claim is.
+        let flat = if room.is_exclusive() { None } else { payload.as_bytes() };
+        let ready = match flat {
             Some(bytes) if bytes.len() <= room.rest_bytes() => Ok((Ready::Flat(room, bytes), bytes.len())),
             Some(bytes) => Err(EncodeFault::Needs(bytes.len())),
             None => {
