@@ -180,10 +180,11 @@ impl BusBuilder {
     }
 
     /// How long at most a worker that has caught up with a flow of events rests before it looks again, so that publishers
-    /// fill a batch meanwhile: a dense flow between two cores is three times as fast for it. Default 10 µs; zero: never.
+    /// fill a batch meanwhile: a dense flow between two cores is up to three times as fast for it. Default 10 µs; zero: never.
     ///
-    /// The rest is 50 ns for each event handled since the last one. A single event is no flow and brings no rest, and
-    /// more urgent events end it. At most 1 ms.
+    /// The rest is 50 ns for each event handled since the last one. There is none after single events, Critical ones, or a
+    /// flow slower than 200 ns an event, nor with [`IdleStrategy::Park`] and [`IdleStrategy::Yield`]; more urgent events
+    /// end it. At most 1 ms.
     pub fn coalesce_max(mut self, time: Duration) -> Self {
         self.coalesce_max = time;
         self

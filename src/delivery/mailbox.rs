@@ -510,7 +510,7 @@ impl<I: Interest> Delivery<I> {
     }
 
     fn taken(&self) -> &Taken {
-        self.taken.as_ref().expect("a delivery holds its cell until it is dropped")
+        self.taken.as_ref().expect("a delivery holds its cell until it is settled")
     }
 
     fn header(&self) -> &Header {

@@ -164,10 +164,21 @@ impl<E: Event> Encode for &E {
 
     #[inline(always)]
     fn as_bytes(&self) -> Option<&[u8]> {
+        // An archived type may be longer than its value, by attributes of the derive.
+        let is_flat = const { E::COPY_OPTIMIZATION.is_enabled() && size_of::<E>() == size_of::<E::Archived>() };
+        if !is_flat {
+            return None;
+        }
         let value: &E = self;
-        let bytes = std::ptr::from_ref(value).cast::<u8>();
-        // SAFETY: where this is enabled, rkyv attests that the value's bytes are those of its archive, none of them padding.
-        E::COPY_OPTIMIZATION.is_enabled().then(|| unsafe { std::slice::from_raw_parts(bytes, size_of::<E>()) })
+        // SAFETY: where the optimisation is enabled, rkyv attests that the value has no padding and that each field lies where
+        // and as it lies in the archive.
+        let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<E>()) };
+        debug_assert!(
+            !bytes.as_ptr().cast::<E::Archived>().is_aligned() || check::<E>(bytes, None).is_ok(),
+            "{}'s rkyv implementation allows copies that it does not accept",
+            std::any::type_name::<E>()
+        );
+        Some(bytes)
     }
 
     /// What is reached by pointers comes first, written piece by piece; then the root, which is resolved where it is to

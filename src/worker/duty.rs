@@ -27,6 +27,8 @@ const WALL_CHECK_NS: u64 = 1_000_000_000;
 /// What one event of a flow adds to the time that a worker coalesces: a few times what it takes to hand it over, or else
 /// batches would not grow.
 const COALESCE_NS: u64 = 50;
+/// Nanoseconds an event, from one catching up to the next, up to which a flow is dense: slower ones do not wait for lines.
+const DENSE_NS: u64 = 200;
 /// Spins between two looks at the time and at more urgent lanes.
 const COALESCE_SPINS: u32 = 4;
 
@@ -67,6 +69,8 @@ pub(crate) struct Worker {
     closing: bool,
     /// Lanes of which this turn passed events, a bit each.
     moved: u8,
+    /// When it last caught up with a flow.
+    caught_up: Instant,
     /// Turns in a row that made too little room to wake waiting publishers for.
     gate_shut: u32,
 }
@@ -96,6 +100,7 @@ impl Worker {
             stopwatch: Stopwatch::default(),
             closing: false,
             moved: 0,
+            caught_up: Instant::now(),
             gate_shut: 0,
         }
     }
@@ -135,7 +140,7 @@ impl Worker {
         let mut caught_up = false;
         while passed < self.engine.turn_max {
             let Some(serve) = self.order.next(self.ready()) else {
-                caught_up = true;
+                caught_up = self.suspended == 0;
                 break;
             };
             let max = serve.max.min((self.engine.turn_max - passed) as u32);
@@ -191,21 +196,31 @@ impl Worker {
     ///
     /// Who reads each slot as soon as it is written pulls the lines out of the publisher's hands, and both wait for lines
     /// instead of working: the flow is several times slower. Left alone, the publisher fills a batch; in a flow fast
-    /// enough to gain by it the batches grow, each while the worker rests from the one before. A single event is no
-    /// flow, and a more urgent one ends the rest.
-    pub(crate) fn coalesce(&self, events: usize) {
-        let wait = (events as u64 * COALESCE_NS).min(self.engine.coalesce_max_ns);
-        if events < 2 || wait == 0 {
+    /// enough to gain by it the batches grow, each while the worker rests from the one before. Nobody rests after single
+    /// events, slow ones or Critical ones, and a more urgent event, a newer table or the end of the bus ends the rest.
+    pub(crate) fn coalesce(&mut self, events: usize) {
+        let rest = Duration::from_nanos((events as u64 * COALESCE_NS).min(self.engine.coalesce_max_ns));
+        if events < 2 || rest.is_zero() || self.moved & 1 != 0 {
             return;
         }
-        let urgent = (1_u8 << self.moved.trailing_zeros().min(LANES as u32)) - 1;
         // Real time, whatever the clock of the bus shows.
         let begun = Instant::now();
-        while !self.reader.has_any(urgent) && (begun.elapsed().as_nanos() as u64) < wait {
+        let took = begun.saturating_duration_since(self.caught_up);
+        let is_dense = took <= Duration::from_nanos(events as u64 * DENSE_NS);
+        let mut now = begun;
+        while is_dense && now.saturating_duration_since(begun) < rest && !self.is_called() {
             for _ in 0..COALESCE_SPINS {
                 spin_loop();
             }
+            now = Instant::now();
         }
+        self.caught_up = now;
+    }
+
+    /// Whether something does not wait for the end of a rest.
+    fn is_called(&self) -> bool {
+        let urgent = (1_u8 << self.moved.trailing_zeros().min(LANES as u32)) - 1;
+        self.reader.has_any(urgent) || self.exchange.is_stale(&self.table) || self.engine.phase() > Phase::Running
     }
 
     /// Whether a turn would find something. Asked once more before sleeping.

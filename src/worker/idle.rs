@@ -41,6 +41,13 @@ impl IdleStrategy {
     }
 }
 
+impl IdleStrategy {
+    /// Whether it spins before anything else: the others give the processor away, to a publisher above all.
+    pub(super) fn spins(self) -> bool {
+        matches!(self, Self::BusySpin | Self::Backoff | Self::Adaptive)
+    }
+}
+
 impl fmt::Display for IdleStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -114,27 +114,32 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
             }
             Turn::Worked { events, caught_up } => {
                 handled += events;
-                if caught_up {
+                if caught_up && strategy.spins() {
                     worker.coalesce(handled);
+                }
+                if caught_up {
                     handled = 0;
                 }
                 idle.worked();
             }
-            Turn::Idle => match idle.rest() {
-                Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
-                    worker.watch();
-                }
-                Rest::Again => {}
-                Rest::Nap(nap) => {
-                    worker.watch();
-                    thread::park_timeout(nap);
-                }
-                Rest::Park => {
-                    if let Some(slept) = park(engine, &mut worker) {
-                        idle.slept(slept);
+            Turn::Idle => {
+                handled = 0;
+                match idle.rest() {
+                    Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
+                        worker.watch();
+                    }
+                    Rest::Again => {}
+                    Rest::Nap(nap) => {
+                        worker.watch();
+                        thread::park_timeout(nap);
+                    }
+                    Rest::Park => {
+                        if let Some(slept) = park(engine, &mut worker) {
+                            idle.slept(slept);
+                        }
                     }
                 }
-            },
+            }
         }
     }
 }

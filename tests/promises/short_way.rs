@@ -282,3 +282,58 @@ fn a_sleeper_that_holds_a_full_lane_is_woken_by_refusals_each_time_anew() {
 fn results_of_publishing_are_a_few_words() {
     assert!(size_of::<Result<ringmain::EventId, PublishError>>() <= 6 * size_of::<usize>());
 }
+
+/// Without padding: it is its own archive.
+#[derive(Clone, Copy, Archive, Serialize)]
+struct Flat {
+    at: u64,
+    side: [bool; 2],
+    tag: [u8; 6],
+}
+
+/// Without padding, and yet its archive is longer than the value.
+#[derive(Clone, Copy, Archive, Serialize)]
+#[rkyv(attr(repr(C, align(16))))]
+struct Widened {
+    at: u64,
+}
+
+/// Nothing at all.
+#[derive(Clone, Copy, Archive, Serialize)]
+struct Empty;
+
+#[test]
+fn values_arrive_whole_whether_they_are_their_own_archive_or_not() {
+    const FLAT: Topic<Flat> = Topic::new("flat");
+    const WIDENED: Topic<Widened> = Topic::new("widened");
+    const EMPTY: Topic<Empty> = Topic::new("empty");
+    const WORDS: Topic<[u64; 3]> = Topic::new("words");
+    for builder in forms(|| Bus::builder().workers(1)) {
+        let simulation = Simulation::new(builder, 3).unwrap();
+        let bus = simulation.bus();
+        let mut flat = bus.subscribe(FLAT).mailbox().unwrap();
+        let mut widened = bus.subscribe(WIDENED).mailbox().unwrap();
+        let mut empty = bus.subscribe(EMPTY).mailbox().unwrap();
+        let mut words = bus.subscribe(WORDS).mailbox().unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        // Something for a shorter archive to show through.
+        publisher.publish("noise", Payload::raw(&[0xff; 128])).unwrap();
+        publisher.publish(FLAT, &Flat { at: 7, side: [true, false], tag: *b"abcdef" }).unwrap();
+        publisher.publish(WIDENED, &Widened { at: 9 }).unwrap();
+        publisher.publish(EMPTY, &Empty).unwrap();
+        publisher.publish(WORDS, &[1, 2, 3]).unwrap();
+        simulation.run();
+        let delivery = flat.try_recv().unwrap();
+        let event = delivery.event().unwrap();
+        assert_eq!((event.at.to_native(), event.side, event.tag), (7, [true, false], *b"abcdef"));
+        assert_eq!(delivery.meta().payload().bytes().len(), size_of::<ArchivedFlat>());
+        let delivery = widened.try_recv().unwrap();
+        assert_eq!(delivery.event().unwrap().at.to_native(), 9);
+        assert_eq!(delivery.meta().payload().bytes().len(), size_of::<ArchivedWidened>());
+        assert!(size_of::<ArchivedWidened>() > size_of::<Widened>());
+        let delivery = empty.try_recv().unwrap();
+        assert!(delivery.event().is_ok() && delivery.meta().payload().bytes().is_empty());
+        assert_eq!(words.try_recv().unwrap().event().unwrap().map(|word| word.to_native()), [1, 2, 3]);
+        drop((flat, widened, empty, words));
+    }
+}
