@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use super::contain::contained;
+use super::mutant::mutant;
 use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread, thread_local};
 
 const IDLE: u32 = 0;
@@ -44,7 +45,7 @@ impl WakerCell {
         let claimed = self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
         if claimed.is_err() {
             // A wake-up is under way: it may have missed us, so it counts for us.
-            waker.wake_by_ref();
+            mutant!("waker.busy", waker.wake_by_ref() => ());
             return;
         }
         self.waker.with_mut(|slot| {
@@ -56,7 +57,7 @@ impl WakerCell {
         });
         // SYNC(waker.hand): AcqRel. Release shows the waker to `wake`; Acquire sees what a waker did before it came.
         let met = self.state.compare_exchange(REGISTERING, IDLE, Ordering::AcqRel, Ordering::Acquire);
-        if met.is_err() {
+        if mutant!("waker.met", met.is_err() => false) {
             let waker = self.waker.with_mut(|slot| {
                 // SAFETY: the state is REGISTERING | WAKING: the waking side saw our bit and left the cell to us.
                 unsafe { &mut *slot }.take()
@@ -79,7 +80,7 @@ impl WakerCell {
                 unsafe { &mut *slot }.take()
             });
             // SYNC(waker.hand): Release. Pairs with the Acquire in `register`; hands the emptied cell back.
-            self.state.fetch_and(!WAKING, Ordering::Release);
+            self.state.fetch_and(!WAKING, mutant!("waker.hand", Ordering::Release));
             if let Some(waker) = waker {
                 // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
                 let _ = contained(|| waker.wake());
