@@ -59,7 +59,8 @@ fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
 /// One publisher and one reader in a lane of one slot, so that every event after the first reuses a slot.
 fn reused_slot(name: &str, more_mutants: &[&str], first: u64, exclusive: bool, push: Push) {
     let bounds = Bounds { preemptions: None, executions_min: 30 };
-    let mutants = [&["slot.commit", "lanes.cursor_store", "lanes.cursor_load", "claim.limit"], more_mutants].concat();
+    let mutants =
+        [&["slot.commit", "lanes.cursor_store", "lanes.cursor_load", "claim.good_for"], more_mutants].concat();
     // Accepted out of three, and how many of them the reader met.
     let outcomes = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)];
     model(name, bounds, &mutants, &outcomes, move |threads| {
@@ -138,7 +139,14 @@ fn an_exclusive_publisher_reuses_a_slot_after_it_was_read() {
 
 #[test]
 fn sequences_wrap_without_a_gap() {
-    reused_slot("broadcast::wrap", &["lanes.wrap", "lanes.old_stamps"], u64::MAX - 1, false, push);
+    let more_mutants = ["lanes.wrap", "lanes.old_stamps"];
+    reused_slot("broadcast::wrap", &more_mutants, u64::MAX, false, push);
+    reused_slot("broadcast::wrap_exclusive", &more_mutants, u64::MAX, true, write_and_commit);
+}
+
+#[test]
+fn sequences_go_on_beyond_32_bits() {
+    reused_slot("broadcast::beyond_u32", &["lanes.u32"], u64::from(u32::MAX) - 1, false, push);
 }
 
 #[test]
@@ -153,7 +161,7 @@ fn publishers_that_write_between_check_and_claim_stay_within_the_headroom() {
 
 fn headroom(name: &str, push: Push) {
     let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
-    let mutants = ["lanes.claim", "claim.limit"];
+    let mutants = ["lanes.claim", "claim.good_for"];
     // Accepted of each publisher; two more than the limit never fit, whoever comes first.
     let outcomes = [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
     model(name, bounds, &mutants, &outcomes, move |threads| {
@@ -289,7 +297,7 @@ fn nothing_claimed_after_an_activation_is_overwritten_unread() {
 fn a_publisher_that_sees_a_want_is_read() {
     const TYPE: u32 = 1;
     let bounds = Bounds { preemptions: Some(3), executions_min: 20 };
-    let mutants = ["wants.set", "snapshot.acknowledge"];
+    let mutants = ["snapshot.eager"];
     model("broadcast::wants", bounds, &mutants, &[None, Some(7)], |threads| {
         let lanes = lanes(1, 1, 1, 0, &pool(0));
         let wants = Arc::new(Wants::new(TYPE as usize).expect("a few words fit"));

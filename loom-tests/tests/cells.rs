@@ -78,6 +78,7 @@ fn each_event_is_taken_once_in_order() {
 #[test]
 fn positions_wrap_without_a_gap() {
     each_once_in_order("cells::wrap", &["cells.queue", "cells.wrap"], u64::MAX);
+    each_once_in_order("cells::beyond_u32", &["cells.queue"], u64::from(u32::MAX));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn between_events(exchange: &Snapshot<Watched>, current: &mut Current<Watched>) 
 #[test]
 fn an_offer_arrives_and_its_acknowledgement_ends_the_old_value() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
-    let mutants = ["snapshot.offer", "snapshot.retire"];
+    let mutants = ["snapshot.eager", "snapshot.retire"];
     // The value the worker last used beside the offer, and whether the control plane met the acknowledgement.
     let outcomes = [(0, false), (1, false), (1, true)];
     model("snapshot::offer", bounds, &mutants, &outcomes, |threads| {
@@ -134,7 +134,7 @@ fn an_exchange_dropped_with_an_offer_pending_leaks_nothing() {
 #[test]
 fn what_old_values_led_to_is_out_of_use_when_acknowledged() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
-    let mutants = ["snapshot.acknowledge"];
+    let mutants = ["snapshot.acknowledge", "snapshot.eager"];
     // Whether the control plane met the acknowledgement, and then dropped what only the old value led to.
     model("snapshot::acknowledge", bounds, &mutants, &[false, true], |threads| {
         let (exchange, mut current, drops) = exchange(3);

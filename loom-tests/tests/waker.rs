@@ -37,7 +37,7 @@ fn told(saw: bool, wakes: &Wakes) -> &'static str {
 #[test]
 fn a_registration_sees_the_wake_up_or_gets_it() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
-    let mutants = ["waker.met", "waker.busy"];
+    let mutants = ["waker.wake", "waker.show"];
     model("waker::one_wake", bounds, &mutants, &["saw", "woken", "both"], |threads| {
         let cell = Arc::new(WakerCell::new());
         let flag = Arc::new(AtomicU64::new(0));
@@ -94,7 +94,7 @@ fn a_registration_misses_neither_of_two_wake_ups() {
 #[test]
 fn a_thread_sleeps_by_its_waker() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
-    let mutants = ["waker.met", "waker.busy"];
+    let mutants = ["waker.wake", "waker.show"];
     // Whether it slept; a lost wake-up would leave it asleep.
     model("waker::thread", bounds, &mutants, &[false, true], |threads| {
         let cell = Arc::new(WakerCell::new());

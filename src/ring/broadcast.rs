@@ -187,7 +187,7 @@ impl Lanes {
             let worker = active.trailing_zeros() as usize;
             active &= active - 1;
             let cursor = self.cursor(worker, lane);
-            let ahead = (claimed.wrapping_sub(cursor) as i64) < 0;
+            let ahead = mutant!("lanes.wrap", (claimed.wrapping_sub(cursor) as i64) < 0 => claimed < cursor);
             let cursor = if ahead { claimed } else { cursor };
             let behind = |other| claimed.wrapping_sub(cursor) > claimed.wrapping_sub(other);
             if slowest.is_none_or(|(_, least)| mutant!("lanes.slowest", behind(least) => !behind(least))) {

@@ -45,7 +45,7 @@ pub struct Cells {
 impl IndexRing {
     fn new(capacity: usize, first: u64) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            entries: boxed(capacity, |_| AtomicU32::new(NONE))?,
+            entries: boxed(capacity, |_| AtomicU32::new(mutant!("cells.queue", NONE => 0)))?,
             head: CachePadded::new(AtomicU64::new(first)),
             tail: CachePadded::new(AtomicU64::new(first)),
         })
@@ -70,12 +70,13 @@ impl IndexRing {
         let mut head = self.head.load(Ordering::Acquire);
         loop {
             // SYNC(cells.queue): Acquire. Pairs with `push`.
-            if self.tail.load(Ordering::Acquire) == head {
+            let tail = self.tail.load(Ordering::Acquire);
+            if mutant!("cells.wrap", tail == head => tail <= head) {
                 return None;
             }
             // Relaxed: the tail's Acquire made it visible; if another taker was first, the exchange fails.
             let cell = self.entry(head).load(Ordering::Relaxed);
-            let next = mutant!("cells.wrap", head.wrapping_add(1) => head.saturating_add(1));
+            let next = head.wrapping_add(1);
             // SYNC(cells.head): AcqRel. Our read of the entry comes before the worker fills it again a lap later.
             let taken = self.head.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire);
             match mutant!("cells.head", taken => Ok(head)) {

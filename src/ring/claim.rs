@@ -109,12 +109,12 @@ impl Claimant {
         let Some((depth, slowest)) = self.refresh(lane) else {
             return Err(LaneFull { depth: 0, limit, gated_by: None });
         };
-        if mutant!("claim.limit", depth + count > limit => depth > limit) {
+        if depth + count > limit {
             return Err(LaneFull { depth, limit, gated_by: Some(slowest) });
         }
         let is_half_full = depth > limit / 2;
         let good_for = if is_half_full { (depth + limit / 8 + 1).min(limit) } else { limit / 2 + 1 };
-        self.look_at[lane] = self.gate[lane].wrapping_add(good_for);
+        self.look_at[lane] = self.gate[lane].wrapping_add(mutant!("claim.good_for", good_for => good_for + 1));
         Ok(is_half_full)
     }
 
@@ -168,8 +168,8 @@ impl Claimant {
                 break first;
             }
         };
-        for nth in (0..count).rev() {
-            let nth = mutant!("batch.order", nth => count - 1 - nth);
+        for left in (0..count).rev() {
+            let nth = mutant!("batch.order", left => count - 1 - left);
             // SAFETY: as in `push`; the exchange made all `count` sequences ours, and they lie within the limit.
             unsafe { self.commit(lane, first.wrapping_add(nth as u64), frame(nth)) };
         }

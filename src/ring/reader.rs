@@ -209,8 +209,8 @@ impl Reader {
         // SAFETY: the caller has seen the event, and its references have ended with the borrow of `self`.
         unsafe { cursor.give_back(&self.lanes, self.worker) };
         let place = self.rounds[lane % LANES].after(cursor.place);
-        let ready = mutant!("lanes.wrap", cursor.ready.wrapping_add(1) => cursor.ready.saturating_add(1));
-        *cursor = Cursor { next: cursor.ready, place, ready };
+        let after = cursor.ready.wrapping_add(1);
+        *cursor = Cursor { next: cursor.ready, place, ready: mutant!("lanes.u32", after => u64::from(after as u32)) };
     }
 
     /// Publishes the cursors: the slots passed may be reused. Returns whether any moved.

@@ -4,7 +4,6 @@
 //! for the type. No bit, no slot: the event is counted and goes nowhere. The bits also say whom to wake.
 
 use super::memory::{OutOfMemory, boxed};
-use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 
 /// Workers that fit beside four lanes in a word.
@@ -54,6 +53,6 @@ impl Wants {
         // Relaxed: only the control plane writes, under its lock.
         let old = word.before_write();
         // SYNC(wants): Release. Pairs with `workers`.
-        word.store((old & !all) | bits, mutant!("wants.set", Ordering::Release));
+        word.store((old & !all) | bits, Ordering::Release);
     }
 }

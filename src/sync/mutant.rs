@@ -2,8 +2,8 @@
 //! other build they do not exist.
 //!
 //! ```ignore
-//! word.store(value, mutant!("bell.wait", Ordering::Release)); // The bug: Relaxed.
-//! let full = mutant!("claim.look", depth > limit => false); // What is right => the bug.
+//! stamp.store(sequence, mutant!("slot.commit", Ordering::Release)); // The bug: Relaxed.
+//! if mutant!("batch.limit", depth > limit => false) {} // What is right => the bug.
 //! ```
 
 #[cfg(ringmain_loom)]

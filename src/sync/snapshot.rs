@@ -124,7 +124,8 @@ impl<T> Snapshot<T> {
     /// The newest generation the worker has acknowledged: no lookup meets an older value any more.
     pub fn acknowledged(&self) -> u64 {
         // SYNC(snapshot.acknowledge): Acquire. Pairs with `adopt`.
-        self.acknowledged.load(Ordering::Acquire)
+        let word = mutant!("snapshot.eager", &self.acknowledged => &self.generation);
+        word.load(Ordering::Acquire)
     }
 
     /// Frees what the worker has retired. Control plane.

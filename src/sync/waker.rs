@@ -56,7 +56,8 @@ impl WakerCell {
             }
         });
         // SYNC(waker.hand): AcqRel. Release shows the waker to `wake`; Acquire sees what a waker did before it came.
-        let met = self.state.compare_exchange(REGISTERING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+        let met =
+            self.state.compare_exchange(REGISTERING, IDLE, mutant!("waker.show", Ordering::AcqRel), Ordering::Acquire);
         if mutant!("waker.met", met.is_err() => false) {
             let waker = self.waker.with_mut(|slot| {
                 // SAFETY: the state is REGISTERING | WAKING: the waking side saw our bit and left the cell to us.
@@ -74,7 +75,7 @@ impl WakerCell {
     /// Wakes the registered waiter, if there is one. Lock-free; costs one read-modify-write when nobody waits.
     pub fn wake(&self) {
         // SYNC(waker.hand): AcqRel. Acquire sees the waker that `register` stored; Release shows what we did before.
-        if self.state.fetch_or(WAKING, Ordering::AcqRel) == IDLE {
+        if self.state.fetch_or(WAKING, mutant!("waker.wake", Ordering::AcqRel)) == IDLE {
             let waker = self.waker.with_mut(|slot| {
                 // SAFETY: the state was IDLE and is WAKING now, so the cell is ours until we clear the bit.
                 unsafe { &mut *slot }.take()
