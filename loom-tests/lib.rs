@@ -1,11 +1,13 @@
 //! Models of ringmain's concurrent structures: the harness that makes sure a model explores what it says.
 //!
 //! A loom model can pass because it explores nothing. So a [`model`] names the outcomes it expects and the least number
-//! of executions, and fails when one was never seen, an unknown one was, or there were too few. Whoever takes part is
-//! spawned through [`Threads`]: loom explores little around its main thread.
+//! of executions, and fails when one was never seen, an unknown one was, or there were too few. It also names mutants,
+//! bugs planted in the source as `mutant!("name", ..)`, runs again with each of them switched on, and fails when it then
+//! does not. Whoever takes part is spawned through [`Threads`]: loom explores little around its main thread.
 //!
 //! With `--cfg ringmain_loom` each model runs every execution that its bounds allow. Without it the same files run on
-//! real threads, some thousand rounds each (a few under Miri), where only an unknown outcome is a failure.
+//! real threads, some thousand rounds each (a few under Miri), where only an unknown outcome is a failure and there are
+//! no mutants.
 //!
 //! What loom does not model: `membarrier` (models use `Barrier::fences()`, its portable form), time, and spurious
 //! failures of weak exchanges. Its `unpark` synchronises even with a thread that does not sleep, so models of wakers
@@ -21,6 +23,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+#[cfg(ringmain_loom)]
+mod hunt;
 pub mod lanes;
 pub mod watch;
 
@@ -91,36 +95,60 @@ impl<T> Join<T> {
     }
 }
 
-/// Runs `body` again and again, once an execution, and checks what came out of it.
+/// Sleeps by `sleep`, until somebody wakes the thread. A model fails when a thread is left there and no other can run:
+/// that is how a lost wake-up shows.
+pub fn asleep<R>(sleep: impl FnOnce() -> R) -> R {
+    #[cfg(ringmain_loom)]
+    return hunt::counted_asleep(sleep);
+    #[cfg(not(ringmain_loom))]
+    sleep()
+}
+
+/// Runs `body` again and again, once an execution, and checks what came out of it; then hunts for each of `mutants`.
 ///
 /// # Panics
 /// When `body` does; when an outcome is missing or unknown; when there were too few executions or fewer than two
-/// threads.
-pub fn model<O, B>(name: &str, bounds: Bounds, outcomes: &[O], body: B)
+/// threads; when there is no mutant or one was not found.
+pub fn model<O, B>(name: &str, bounds: Bounds, mutants: &[&str], outcomes: &[O], body: B)
 where
-    O: Ord + Clone + Debug + Send + 'static,
+    O: Ord + Clone + Debug + Send + Sync + 'static,
     B: Fn(&mut Threads) -> O + Send + Sync + 'static,
 {
+    #[cfg(ringmain_loom)]
+    match hunt::role(name) {
+        hunt::Role::Prover => {}
+        hunt::Role::Hunter => hunt::begin(),
+        hunt::Role::Bystander => return,
+    }
+
     let seen = Arc::new(Mutex::new(BTreeMap::new()));
-    let record = Arc::clone(&seen);
+    let (record, expected) = (Arc::clone(&seen), outcomes.to_vec());
     explore(bounds, move || {
         let mut threads = Threads::default();
         let outcome = body(&mut threads);
         assert!(threads.spawned >= 2, "one thread alone races with nobody");
+        assert!(expected.contains(&outcome), "came to {outcome:?}, which it does not expect");
         *record.lock().expect("no execution panicked").entry(outcome).or_insert(0_u64) += 1;
     });
+
+    #[cfg(ringmain_loom)]
+    if hunt::role(name) == hunt::Role::Hunter {
+        hunt::found_nothing();
+    }
 
     let seen = seen.lock().expect("no execution panicked");
     let executions: u64 = seen.values().sum();
     println!("model {name}: executions {executions}, outcomes {seen:?}");
-    let unknown: Vec<_> = seen.keys().filter(|outcome| !outcomes.contains(outcome)).collect();
-    assert!(unknown.is_empty(), "{name} came to {unknown:?}, which it does not expect");
-    if cfg!(ringmain_loom) {
+    #[cfg(ringmain_loom)]
+    {
         let missing: Vec<_> = outcomes.iter().filter(|outcome| !seen.contains_key(outcome)).collect();
         assert!(missing.is_empty(), "{name} never came to {missing:?}");
         let least = bounds.executions_min;
         assert!(executions >= least, "{name} ran {executions} executions, expected at least {least}");
+        hunt::hunt(name, mutants);
     }
+    #[cfg(not(ringmain_loom))]
+    assert!(!mutants.is_empty(), "{name} names no mutant, so nothing shows that it can fail");
 }
 
 #[cfg(ringmain_loom)]

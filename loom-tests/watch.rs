@@ -28,11 +28,16 @@ impl Drops {
 
     /// The value `number`, of which there is one.
     pub fn value(&self, number: usize) -> Watched {
+        #[cfg(ringmain_loom)]
+        let uses = UnsafeCell::new(());
+        // Its making is a use too. loom alone would take it for as old as what its thread did last.
+        #[cfg(ringmain_loom)]
+        uses.with_mut(|_| ());
         Watched {
             number,
             drops: self.clone(),
             #[cfg(ringmain_loom)]
-            uses: UnsafeCell::new(()),
+            uses,
         }
     }
 

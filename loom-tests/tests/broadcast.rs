@@ -31,9 +31,10 @@ type Push = fn(&mut Claimant, u8) -> Result<u64, LaneFull>;
 #[test]
 fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    let mutants = ["slot.commit", "slot.ready"];
     // What the reader met while they published, and the order it saw in the end.
     let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)];
-    model("broadcast::two_publishers", bounds, &outcomes, |threads| {
+    model("broadcast::two_publishers", bounds, &mutants, &outcomes, |threads| {
         let lanes = lanes(4, 2, 1, 0, &pool(0));
         let mut reader = reader(&lanes, 0);
         let publishers = [1, 2].map(|number| {
@@ -56,11 +57,13 @@ fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
 }
 
 /// One publisher and one reader in a lane of one slot, so that every event after the first reuses a slot.
-fn reused_slot(name: &str, first: u64, exclusive: bool, push: Push) {
+fn reused_slot(name: &str, more_mutants: &[&str], first: u64, exclusive: bool, push: Push) {
     let bounds = Bounds { preemptions: None, executions_min: 30 };
+    let mutants =
+        [&["slot.commit", "lanes.cursor_store", "lanes.cursor_load", "claim.good_for"], more_mutants].concat();
     // Accepted out of three, and how many of them the reader met.
     let outcomes = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)];
-    model(name, bounds, &outcomes, move |threads| {
+    model(name, bounds, &mutants, &outcomes, move |threads| {
         let lanes = lanes(1, 1, 1, first, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), exclusive);
@@ -91,23 +94,25 @@ fn reused_slot(name: &str, first: u64, exclusive: bool, push: Push) {
 
 #[test]
 fn a_slot_is_reused_after_it_was_read_and_a_full_lane_refuses() {
-    reused_slot("broadcast::reused_slot", 0, false, push);
+    reused_slot("broadcast::reused_slot", &[], 0, false, push);
 }
 
 #[test]
 fn an_event_written_before_its_claim_is_read_whole() {
-    reused_slot("broadcast::committed_room", 0, false, write_and_commit);
+    reused_slot("broadcast::committed_room", &[], 0, false, write_and_commit);
 }
 
 #[test]
 fn an_event_written_in_place_is_not_seen_before_it_is_committed() {
-    reused_slot("broadcast::written_in_place", 0, true, write_and_commit);
+    reused_slot("broadcast::written_in_place", &[], 0, true, write_and_commit);
 }
 
 #[test]
 fn room_that_is_given_up_was_never_claimed() {
+    let bounds = Bounds { preemptions: None, executions_min: 5 };
+    let mutants = ["slot.commit", "slot.ready"];
     // What the reader met while the publisher wrote.
-    model("broadcast::room_given_up", Bounds { preemptions: None, executions_min: 5 }, &[0, 1], |threads| {
+    model("broadcast::room_given_up", bounds, &mutants, &[0, 1], |threads| {
         let lanes = lanes(1, 1, 1, 0, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), true);
@@ -129,12 +134,19 @@ fn room_that_is_given_up_was_never_claimed() {
 
 #[test]
 fn an_exclusive_publisher_reuses_a_slot_after_it_was_read() {
-    reused_slot("broadcast::exclusive_publisher", 0, true, push);
+    reused_slot("broadcast::exclusive_publisher", &[], 0, true, push);
 }
 
 #[test]
 fn sequences_wrap_without_a_gap() {
-    reused_slot("broadcast::wrap", u64::MAX - 1, false, push);
+    let more_mutants = ["lanes.wrap", "lanes.old_stamps"];
+    reused_slot("broadcast::wrap", &more_mutants, u64::MAX, false, push);
+    reused_slot("broadcast::wrap_exclusive", &more_mutants, u64::MAX, true, write_and_commit);
+}
+
+#[test]
+fn sequences_go_on_beyond_32_bits() {
+    reused_slot("broadcast::beyond_u32", &["lanes.u32"], u64::from(u32::MAX) - 1, false, push);
 }
 
 #[test]
@@ -149,9 +161,10 @@ fn publishers_that_write_between_check_and_claim_stay_within_the_headroom() {
 
 fn headroom(name: &str, push: Push) {
     let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+    let mutants = ["lanes.claim", "claim.good_for"];
     // Accepted of each publisher; two more than the limit never fit, whoever comes first.
     let outcomes = [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
-    model(name, bounds, &outcomes, move |threads| {
+    model(name, bounds, &mutants, &outcomes, move |threads| {
         // The limit and one publisher more: exactly what two publishers can come to.
         let lanes = lanes(2, 1, 1, 0, &pool(0));
         let mut reader = reader(&lanes, 0);
@@ -177,7 +190,8 @@ fn headroom(name: &str, push: Push) {
 #[test]
 fn a_batch_appears_whole() {
     let bounds = Bounds { preemptions: None, executions_min: 5 };
-    model("broadcast::batch", bounds, &[0, 2], |threads| {
+    let mutants = ["batch.order", "slot.commit"];
+    model("broadcast::batch", bounds, &mutants, &[0, 2], |threads| {
         let lanes = lanes(2, 2, 1, 0, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), false);
@@ -200,9 +214,10 @@ fn a_batch_appears_whole() {
 #[test]
 fn a_batch_keeps_together_and_within_the_limit_beside_a_publisher() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
+    let mutants = ["batch.limit"];
     // The batch alone, the single alone, the batch and then the single that had checked before it, either order.
     let outcomes = [vec![1, 2], vec![1, 2, 3], vec![3]];
-    model("broadcast::batch_beside_publisher", bounds, &outcomes, |threads| {
+    model("broadcast::batch_beside_publisher", bounds, &mutants, &outcomes, |threads| {
         let lanes = lanes(4, 2, 1, 0, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut batcher = Claimant::new(Arc::clone(&lanes), false);
@@ -222,8 +237,9 @@ fn a_batch_keeps_together_and_within_the_limit_beside_a_publisher() {
 #[test]
 fn two_readers_gate_each_other() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+    let mutants = ["lanes.slowest", "lanes.cursor_store", "lanes.cursor_load"];
     // Accepted of two, by a lane of one slot: the second only after both readers have passed the first.
-    model("broadcast::two_readers", bounds, &[1, 2], |threads| {
+    model("broadcast::two_readers", bounds, &mutants, &[1, 2], |threads| {
         let lanes = lanes(1, 1, 2, 0, &pool(0));
         let readers = [0, 1].map(|worker| reader(&lanes, worker));
         let mut claimant = Claimant::new(Arc::clone(&lanes), false);
@@ -250,10 +266,11 @@ fn two_readers_gate_each_other() {
 #[test]
 fn nothing_claimed_after_an_activation_is_overwritten_unread() {
     let bounds = Bounds { preemptions: None, executions_min: 100 };
+    let mutants = ["lanes.activate_fence", "lanes.gate_fence", "lanes.catch_up"];
     // Where the new reader starts, and how many events were accepted: from then on one more than it has read, and none
     // more while the publisher still sees where it began to catch up.
     let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)];
-    model("broadcast::activation", bounds, &outcomes, |threads| {
+    model("broadcast::activation", bounds, &mutants, &outcomes, |threads| {
         let lanes = lanes(1, 1, 2, 0, &pool(0));
         let mut old = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), false);
@@ -280,7 +297,8 @@ fn nothing_claimed_after_an_activation_is_overwritten_unread() {
 fn a_publisher_that_sees_a_want_is_read() {
     const TYPE: u32 = 1;
     let bounds = Bounds { preemptions: Some(3), executions_min: 20 };
-    model("broadcast::wants", bounds, &[None, Some(7)], |threads| {
+    let mutants = ["snapshot.eager"];
+    model("broadcast::wants", bounds, &mutants, &[None, Some(7)], |threads| {
         let lanes = lanes(1, 1, 1, 0, &pool(0));
         let wants = Arc::new(Wants::new(TYPE as usize).expect("a few words fit"));
         // Stands for the worker's table: its acknowledgement tells the control plane that the worker is active.

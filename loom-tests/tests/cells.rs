@@ -54,9 +54,9 @@ fn drain(cells: &Arc<Cells>) -> Vec<u8> {
 }
 
 /// A feeder and a consumer over two cells.
-fn each_once_in_order(name: &str, first: u64) {
+fn each_once_in_order(name: &str, mutants: &[&str], first: u64) {
     let bounds = Bounds { preemptions: None, executions_min: 50 };
-    model(name, bounds, &[0, 1, 2], move |threads| {
+    model(name, bounds, mutants, &[0, 1, 2], move |threads| {
         let (mut worker, cells, _lanes) = worker(2, 2, first);
         let feeding = threads.spawn(move || {
             assert!(worker.feed() && worker.feed(), "there is a cell for each");
@@ -72,20 +72,22 @@ fn each_once_in_order(name: &str, first: u64) {
 
 #[test]
 fn each_event_is_taken_once_in_order() {
-    each_once_in_order("cells::each_once", 0);
+    each_once_in_order("cells::each_once", &["cells.queue"], 0);
 }
 
 #[test]
 fn positions_wrap_without_a_gap() {
-    each_once_in_order("cells::wrap", u64::MAX);
+    each_once_in_order("cells::wrap", &["cells.queue", "cells.wrap"], u64::MAX);
+    each_once_in_order("cells::beyond_u32", &["cells.queue"], u64::from(u32::MAX));
 }
 
 #[test]
 fn a_cell_is_filled_again_after_its_last_read() {
     let bounds = Bounds { preemptions: None, executions_min: 50 };
+    let mutants = ["cells.free", "cells.queue"];
     // Fed of three attempts into one cell, and what the consumer met.
     let outcomes = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)];
-    model("cells::refill", bounds, &outcomes, |threads| {
+    model("cells::refill", bounds, &mutants, &outcomes, |threads| {
         let (mut worker, cells, _lanes) = worker(3, 1, 0);
         let feeding = threads.spawn(move || {
             let fed = (0..3).filter(|_| worker.feed()).count();
@@ -103,9 +105,10 @@ fn a_cell_is_filled_again_after_its_last_read() {
 #[test]
 fn the_oldest_cell_is_dropped_or_taken_never_both() {
     let bounds = Bounds { preemptions: None, executions_min: 50 };
+    let mutants = ["cells.head", "cells.free"];
     // Whether one of two was left to be dropped for the third, and what the consumer met.
     let outcomes = [(false, vec![1, 2]), (true, vec![1]), (true, vec![1, 3]), (true, vec![2]), (true, vec![2, 3])];
-    model("cells::drop_oldest", bounds, &outcomes, |threads| {
+    model("cells::drop_oldest", bounds, &mutants, &outcomes, |threads| {
         let (mut worker, cells, _lanes) = worker(3, 2, 0);
         assert!(worker.feed() && worker.feed());
         let feeding = threads.spawn(move || {
@@ -127,7 +130,8 @@ fn the_oldest_cell_is_dropped_or_taken_never_both() {
 #[test]
 fn cells_freed_by_two_threads_are_claimed_once_each() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
-    model("cells::free_against_claim", bounds, &[0, 1, 2], |threads| {
+    let mutants = ["cells.free"];
+    model("cells::free_against_claim", bounds, &mutants, &[0, 1, 2], |threads| {
         let (mut worker, cells, _lanes) = worker(4, 2, 0);
         assert!(worker.feed() && worker.feed());
         let held = [0, 1].map(|_| cells.take(LANE).expect("two are queued"));
@@ -159,9 +163,10 @@ fn publish_in_block(lanes: &Arc<Lanes>, pool: &Arc<Pool>) {
 #[test]
 fn a_block_in_a_cell_is_freed_after_its_lane_and_its_cell() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 300 };
+    let mutants = ["cells.retain", "cells.release_block", "pool.count", "pool.free"];
     // Whether the consumer met the event, and whether a publisher could take the block again.
     let outcomes = [(false, false), (true, false), (true, true)];
-    model("cells::block", bounds, &outcomes, |threads| {
+    model("cells::block", bounds, &mutants, &outcomes, |threads| {
         let pool = pool(1);
         let lanes = lanes(1, 1, 1, 0, &pool);
         let reader = reader(&lanes, 0);
@@ -191,8 +196,9 @@ fn a_block_in_a_cell_is_freed_after_its_lane_and_its_cell() {
 #[test]
 fn a_dropped_mailbox_gives_the_blocks_of_queued_cells_back() {
     let bounds = Bounds { preemptions: None, executions_min: 5 };
+    let mutants = ["cells.drop", "cells.release_block"];
     // Whether the consumer took the event before the mailbox went.
-    model("cells::drop", bounds, &[false, true], |threads| {
+    model("cells::drop", bounds, &mutants, &[false, true], |threads| {
         let pool = pool(1);
         let lanes = lanes(1, 1, 1, 0, &pool);
         let reader = reader(&lanes, 0);

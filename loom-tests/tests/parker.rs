@@ -1,11 +1,11 @@
-//! Sleeping workers: a wake-up is never lost. A lost one leaves loom without a thread to run, which it reports.
+//! Sleeping workers: a wake-up is never lost. A lost one leaves a thread [`asleep`].
 //!
 //! `Barrier::fences()` stands for `membarrier` too: there the light side is a compiler fence and the heavy side makes
 //! the other threads' processors fence, which loom cannot express.
 
 use std::sync::Arc;
 
-use loom_tests::{Bounds, model};
+use loom_tests::{Bounds, asleep, model};
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::parker::Parker;
 use ringmain::internals::sync::primitive::{AtomicU64, Ordering};
@@ -28,7 +28,7 @@ fn wait_for(wanted: u64, events: &AtomicU64, parker: &Parker, worker: usize) -> 
     while look(events) < wanted {
         parker.prepare(worker);
         if look(events) < wanted {
-            parker.park(worker, None);
+            asleep(|| parker.park(worker, None));
             slept += 1;
         } else {
             parker.cancel(worker);
@@ -40,8 +40,9 @@ fn wait_for(wanted: u64, events: &AtomicU64, parker: &Parker, worker: usize) -> 
 #[test]
 fn an_event_is_seen_before_the_sleep_or_ends_it() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
+    let mutants = ["barrier.light", "barrier.heavy"];
     // How often the worker slept.
-    model("parker::one_waker", bounds, &[0, 1], |threads| {
+    model("parker::one_waker", bounds, &mutants, &[0, 1], |threads| {
         let parker = Arc::new(Parker::new(1, Barrier::fences()));
         let events = Arc::new(AtomicU64::new(0));
         let (for_worker, seen) = (Arc::clone(&parker), Arc::clone(&events));
@@ -57,7 +58,8 @@ fn an_event_is_seen_before_the_sleep_or_ends_it() {
 #[test]
 fn two_wakers_leave_nothing_unseen() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
-    model("parker::two_wakers", bounds, &[0, 1, 2], |threads| {
+    let mutants = ["barrier.light", "barrier.heavy"];
+    model("parker::two_wakers", bounds, &mutants, &[0, 1, 2], |threads| {
         let parker = Arc::new(Parker::new(1, Barrier::fences()));
         let events = Arc::new(AtomicU64::new(0));
         let (for_worker, seen) = (Arc::clone(&parker), Arc::clone(&events));
@@ -79,10 +81,11 @@ fn two_wakers_leave_nothing_unseen() {
 #[test]
 fn a_wake_up_that_met_a_cancelled_sleep_does_not_spoil_the_next() {
     let bounds = Bounds { preemptions: None, executions_min: 100 };
+    let mutants = ["barrier.light", "barrier.heavy"];
     // How often the worker slept for the first event, and for the second: the first wake-up may come late and end the
     // second sleep, which then is taken up again.
     let outcomes = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)];
-    model("parker::cancelled", bounds, &outcomes, |threads| {
+    model("parker::cancelled", bounds, &mutants, &outcomes, |threads| {
         let parker = Arc::new(Parker::new(1, Barrier::fences()));
         let events = Arc::new(AtomicU64::new(0));
         let (for_worker, seen) = (Arc::clone(&parker), Arc::clone(&events));
@@ -103,9 +106,10 @@ fn a_wake_up_that_met_a_cancelled_sleep_does_not_spoil_the_next() {
 #[test]
 fn a_wake_up_reaches_those_it_names_and_nobody_else() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 100 };
+    let mutants = ["parker.named"];
     // How often each of two workers slept; the first one's event is published last.
     let outcomes = [(0, 0), (0, 1), (1, 0), (1, 1)];
-    model("parker::named_workers", bounds, &outcomes, |threads| {
+    model("parker::named_workers", bounds, &mutants, &outcomes, |threads| {
         let parker = Arc::new(Parker::new(2, Barrier::fences()));
         let events = [0, 1].map(|_| Arc::new(AtomicU64::new(0)));
         let working = [0, 1].map(|worker| {
@@ -128,9 +132,10 @@ fn a_wake_up_reaches_those_it_names_and_nobody_else() {
 #[test]
 fn one_wake_up_reaches_all_it_names() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 100 };
+    let mutants = ["parker.all"];
     // How often each of two workers slept.
     let outcomes = [(0, 0), (0, 1), (1, 0), (1, 1)];
-    model("parker::one_for_two", bounds, &outcomes, |threads| {
+    model("parker::one_for_two", bounds, &mutants, &outcomes, |threads| {
         let parker = Arc::new(Parker::new(2, Barrier::fences()));
         let events = Arc::new(AtomicU64::new(0));
         let working = [0, 1].map(|worker| {

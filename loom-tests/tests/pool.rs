@@ -16,9 +16,10 @@ fn take(pool: &Arc<Pool>, byte: u8) -> Option<Block> {
 #[test]
 fn a_block_has_one_owner_although_it_comes_and_goes() {
     let bounds = Bounds { preemptions: None, executions_min: 200 };
+    let mutants = ["pool.tag", "pool.free"];
     // Whether the first publisher got a block, and whether the second got one, two, and one again.
     let outcomes = [(false, [true, true, true]), (true, [true, false, true]), (true, [true, true, false])];
-    model("pool::owners", bounds, &outcomes, |threads| {
+    model("pool::owners", bounds, &mutants, &outcomes, |threads| {
         let pool = pool(2);
         let (first, second) = (Arc::clone(&pool), Arc::clone(&pool));
         let one = threads.spawn(move || take(&first, 1).map(|mut block| (block.bytes()[0] == 1, block)));
@@ -47,7 +48,8 @@ fn a_block_has_one_owner_although_it_comes_and_goes() {
 #[test]
 fn a_block_is_freed_once_after_the_last_of_its_readers() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 300 };
-    model("pool::count", bounds, &[false, true], |threads| {
+    let mutants = ["pool.count", "pool.free"];
+    model("pool::count", bounds, &mutants, &[false, true], |threads| {
         let pool = pool(1);
         let lanes = lanes(1, 1, 2, 0, &pool);
         let readers = [0, 1].map(|worker| reader(&lanes, worker));
@@ -79,7 +81,8 @@ fn a_block_is_freed_once_after_the_last_of_its_readers() {
 #[test]
 fn an_event_that_is_not_a_readers_business_leaves_the_block_alone() {
     let bounds = Bounds { preemptions: None, executions_min: 5 };
-    model("pool::foreign", bounds, &[false, true], |threads| {
+    let mutants = ["block.counted", "pool.free"];
+    model("pool::foreign", bounds, &mutants, &[false, true], |threads| {
         let pool = pool(1);
         let lanes = lanes(1, 1, 2, 0, &pool);
         let mut mine = reader(&lanes, 0);

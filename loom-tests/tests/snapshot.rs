@@ -24,9 +24,10 @@ fn between_events(exchange: &Snapshot<Watched>, current: &mut Current<Watched>) 
 #[test]
 fn an_offer_arrives_and_its_acknowledgement_ends_the_old_value() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
+    let mutants = ["snapshot.eager", "snapshot.retire"];
     // The value the worker last used beside the offer, and whether the control plane met the acknowledgement.
     let outcomes = [(0, false), (1, false), (1, true)];
-    model("snapshot::offer", bounds, &outcomes, |threads| {
+    model("snapshot::offer", bounds, &mutants, &outcomes, |threads| {
         let (exchange, mut current, drops) = exchange(2);
         let (control, ledger) = (Arc::clone(&exchange), drops.clone());
         let offering = threads.spawn(move || {
@@ -55,9 +56,10 @@ fn an_offer_arrives_and_its_acknowledgement_ends_the_old_value() {
 #[test]
 fn the_newest_of_two_offers_arrives_and_values_never_go_back() {
     let bounds = Bounds { preemptions: None, executions_min: 50 };
+    let mutants = ["snapshot.replaced", "snapshot.offer"];
     // What the worker used, between events, beside the offers.
     let outcomes = [[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 2]];
-    model("snapshot::two_offers", bounds, &outcomes, |threads| {
+    model("snapshot::two_offers", bounds, &mutants, &outcomes, |threads| {
         let (exchange, mut current, drops) = exchange(3);
         let (control, ledger) = (Arc::clone(&exchange), drops.clone());
         let offering = threads.spawn(move || {
@@ -82,9 +84,10 @@ fn the_newest_of_two_offers_arrives_and_values_never_go_back() {
 #[test]
 fn values_are_collected_once_while_others_retire() {
     let bounds = Bounds { preemptions: None, executions_min: 50 };
+    let mutants = ["snapshot.retire", "snapshot.replaced"];
     // Dropped by the control plane before the worker had ended, replaced offers included.
     let outcomes = [0, 1, 2];
-    model("snapshot::collect", bounds, &outcomes, |threads| {
+    model("snapshot::collect", bounds, &mutants, &outcomes, |threads| {
         let (exchange, mut current, drops) = exchange(3);
         let (control, ledger) = (Arc::clone(&exchange), drops.clone());
         let collecting = threads.spawn(move || {
@@ -111,8 +114,9 @@ fn values_are_collected_once_while_others_retire() {
 #[test]
 fn an_exchange_dropped_with_an_offer_pending_leaks_nothing() {
     let bounds = Bounds { preemptions: None, executions_min: 5 };
+    let mutants = ["snapshot.drop"];
     // The value in use when the worker left.
-    model("snapshot::drop", bounds, &[0, 1], |threads| {
+    model("snapshot::drop", bounds, &mutants, &[0, 1], |threads| {
         let (exchange, mut current, drops) = exchange(2);
         let (control, ledger) = (Arc::clone(&exchange), drops.clone());
         let offering = threads.spawn(move || control.offer(ledger.value(1)));
@@ -130,8 +134,9 @@ fn an_exchange_dropped_with_an_offer_pending_leaks_nothing() {
 #[test]
 fn what_old_values_led_to_is_out_of_use_when_acknowledged() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
+    let mutants = ["snapshot.acknowledge", "snapshot.eager"];
     // Whether the control plane met the acknowledgement, and then dropped what only the old value led to.
-    model("snapshot::acknowledge", bounds, &[false, true], |threads| {
+    model("snapshot::acknowledge", bounds, &mutants, &[false, true], |threads| {
         let (exchange, mut current, drops) = exchange(3);
         // std's lock orders nothing under loom: the acknowledgement alone must.
         let handler = Arc::new(Mutex::new(Some(drops.value(2))));
@@ -162,8 +167,9 @@ fn what_old_values_led_to_is_out_of_use_when_acknowledged() {
 #[test]
 fn a_nudge_shows_what_changed_before_it() {
     let bounds = Bounds { preemptions: None, executions_min: 5 };
+    let mutants = ["snapshot.nudge"];
     // Whether the worker was nudged, and so looked at what had changed.
-    model("snapshot::nudge", bounds, &[false, true], |threads| {
+    model("snapshot::nudge", bounds, &mutants, &[false, true], |threads| {
         let (exchange, current, drops) = exchange(2);
         // std's lock orders nothing under loom: the nudge alone must.
         let change = Arc::new(Mutex::new(None));
@@ -194,8 +200,9 @@ fn a_nudge_shows_what_changed_before_it() {
 #[test]
 fn a_nudge_hides_no_offer() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
+    let mutants = ["snapshot.late"];
     // What the worker used beside both.
-    model("snapshot::nudge_and_offer", bounds, &[0, 1], |threads| {
+    model("snapshot::nudge_and_offer", bounds, &mutants, &[0, 1], |threads| {
         let (exchange, mut current, drops) = exchange(2);
         let (control, ledger) = (Arc::clone(&exchange), drops.clone());
         let offering = threads.spawn(move || control.offer(ledger.value(1)));

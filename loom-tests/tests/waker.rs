@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use loom_tests::watch::Wakes;
-use loom_tests::{Bounds, Join, model};
+use loom_tests::{Bounds, Join, asleep, model};
 use ringmain::internals::ring::Gate;
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::bell::Bell;
@@ -37,7 +37,8 @@ fn told(saw: bool, wakes: &Wakes) -> &'static str {
 #[test]
 fn a_registration_sees_the_wake_up_or_gets_it() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
-    model("waker::one_wake", bounds, &["saw", "woken", "both"], |threads| {
+    let mutants = ["waker.wake", "waker.show"];
+    model("waker::one_wake", bounds, &mutants, &["saw", "woken", "both"], |threads| {
         let cell = Arc::new(WakerCell::new());
         let flag = Arc::new(AtomicU64::new(0));
         let (wakes, waker) = Wakes::new();
@@ -58,8 +59,9 @@ fn a_registration_sees_the_wake_up_or_gets_it() {
 #[test]
 fn a_registration_misses_neither_of_two_wake_ups() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    let mutants = ["waker.met", "waker.busy", "waker.hand"];
     let outcomes = ["saw", "woken", "both"];
-    model("waker::two_wakes", bounds, &outcomes, |threads| {
+    model("waker::two_wakes", bounds, &mutants, &outcomes, |threads| {
         let cell = Arc::new(WakerCell::new());
         let flags = [0, 1].map(|_| Arc::new(AtomicU64::new(0)));
         let (waiting_at, seen) = (Arc::clone(&cell), flags.clone());
@@ -92,8 +94,9 @@ fn a_registration_misses_neither_of_two_wake_ups() {
 #[test]
 fn a_thread_sleeps_by_its_waker() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
+    let mutants = ["waker.wake", "waker.show"];
     // Whether it slept; a lost wake-up would leave it asleep.
-    model("waker::thread", bounds, &[false, true], |threads| {
+    model("waker::thread", bounds, &mutants, &[false, true], |threads| {
         let cell = Arc::new(WakerCell::new());
         let flag = Arc::new(AtomicU64::new(0));
         let (waiting_at, seen) = (Arc::clone(&cell), Arc::clone(&flag));
@@ -102,7 +105,7 @@ fn a_thread_sleeps_by_its_waker() {
             let mut slept = false;
             waiting_at.register(&waker);
             while !look(&seen) {
-                thread::park();
+                asleep(thread::park);
                 slept = true;
                 waiting_at.register(&waker);
             }
@@ -120,7 +123,8 @@ fn a_thread_sleeps_by_its_waker() {
 #[test]
 fn a_bell_is_heard_or_its_cause_seen() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
-    model("bell::one_ring", bounds, &["saw", "woken", "both"], |threads| {
+    let mutants = ["barrier.light", "barrier.heavy"];
+    model("bell::one_ring", bounds, &mutants, &["saw", "woken", "both"], |threads| {
         let bell = Arc::new(Bell::new(Barrier::fences()));
         let flag = Arc::new(AtomicU64::new(0));
         let (wakes, waker) = Wakes::new();
@@ -141,7 +145,8 @@ fn a_bell_is_heard_or_its_cause_seen() {
 #[test]
 fn a_bell_rung_by_two_is_heard_by_who_waits_again() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
-    model("bell::two_rings", bounds, &["saw", "woken", "both"], |threads| {
+    let mutants = ["barrier.light", "barrier.heavy", "waker.busy"];
+    model("bell::two_rings", bounds, &mutants, &["saw", "woken", "both"], |threads| {
         let bell = Arc::new(Bell::new(Barrier::fences()));
         let flags = [0, 1].map(|_| Arc::new(AtomicU64::new(0)));
         let (waiting_at, seen) = (Arc::clone(&bell), flags.clone());
@@ -173,9 +178,10 @@ fn a_bell_rung_by_two_is_heard_by_who_waits_again() {
 #[test]
 fn an_open_gate_lets_every_waiting_publisher_on() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    let mutants = ["gate.open_all", "barrier.light", "barrier.heavy"];
     let told_both = ["saw", "woken", "both"];
     let outcomes: Vec<_> = told_both.into_iter().flat_map(|one| told_both.map(|other| (one, other))).collect();
-    model("gate::two_publishers", bounds, &outcomes, |threads| {
+    model("gate::two_publishers", bounds, &mutants, &outcomes, |threads| {
         let gate = Arc::new(Gate::new(2, Barrier::fences()));
         let room = Arc::new(AtomicU64::new(0));
         let waiting = [0, 1].map(|publisher| {
@@ -199,7 +205,8 @@ fn an_open_gate_lets_every_waiting_publisher_on() {
 #[test]
 fn a_publisher_that_left_the_gate_takes_nobodys_wake_up() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 300 };
-    model("gate::leave", bounds, &["saw", "woken", "both"], |threads| {
+    let mutants = ["gate.leave"];
+    model("gate::leave", bounds, &mutants, &["saw", "woken", "both"], |threads| {
         let gate = Arc::new(Gate::new(2, Barrier::fences()));
         let room = Arc::new(AtomicU64::new(0));
         let (left, for_waiting) = (Arc::clone(&gate), Arc::clone(&gate));

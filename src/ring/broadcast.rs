@@ -19,6 +19,7 @@ use crossbeam::utils::CachePadded;
 use super::memory::{HugePages, OutOfMemory, Pages, Piece};
 use super::pool::Pool;
 use super::slot::{Place, Round, SlotMemory};
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering, fence};
 
 /// Lanes of a bus, by rank: 0 is read first.
@@ -63,7 +64,7 @@ impl Lanes {
     pub fn new(layout: LanesLayout, pool: Arc<Pool>) -> Result<Self, OutOfMemory> {
         assert!(layout.slots.is_power_of_two() && layout.limit <= layout.slots as u64, "the builder rounds up");
         let memory = SlotMemory::new(LANES.saturating_mul(layout.slots), layout.slot_bytes, layout.pages)?;
-        if layout.first != 0 {
+        if mutant!("lanes.old_stamps", layout.first != 0 => false) {
             for lane in 0..LANES {
                 for nth in 0..layout.slots as u64 {
                     let sequence = layout.first.wrapping_add(nth);
@@ -134,7 +135,7 @@ impl Lanes {
         self.active.fetch_or(1 << worker, Ordering::Release);
         // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Lanes::gate`: a publisher that missed the bit has
         // a gate no further than the claims that the reader reads now.
-        fence(Ordering::SeqCst);
+        mutant!("lanes.activate_fence", fence(Ordering::SeqCst) => ());
     }
 
     #[inline(always)]
@@ -165,7 +166,7 @@ impl Lanes {
     #[inline]
     pub fn cursor(&self, worker: usize, lane: usize) -> u64 {
         // SYNC(lanes.cursor): Acquire. Pairs with `Reader::release`; the worker's reads are over.
-        self.cursors[worker][lane].load(Ordering::Acquire)
+        self.cursors[worker][lane].load(mutant!("lanes.cursor_load", Ordering::Acquire))
     }
 
     /// Workers whose cursors gate, one bit each.
@@ -179,16 +180,17 @@ impl Lanes {
     pub(super) fn gate(&self, lane: usize, claimed: u64) -> Option<(usize, u64)> {
         // SYNC(lanes.activate): SeqCst fence. Pairs with the one in `Lanes::activate`: a publisher that does not see
         // the worker's bit has read `claimed` before the worker read it, so its gate is not beyond that worker.
-        fence(Ordering::SeqCst);
+        mutant!("lanes.gate_fence", fence(Ordering::SeqCst) => ());
         let mut active = self.active();
         let mut slowest: Option<(usize, u64)> = None;
         while active != 0 {
             let worker = active.trailing_zeros() as usize;
             active &= active - 1;
             let cursor = self.cursor(worker, lane);
-            let ahead = (claimed.wrapping_sub(cursor) as i64) < 0;
+            let ahead = mutant!("lanes.wrap", (claimed.wrapping_sub(cursor) as i64) < 0 => claimed < cursor);
             let cursor = if ahead { claimed } else { cursor };
-            if slowest.is_none_or(|(_, least)| claimed.wrapping_sub(cursor) > claimed.wrapping_sub(least)) {
+            let behind = |other| claimed.wrapping_sub(cursor) > claimed.wrapping_sub(other);
+            if slowest.is_none_or(|(_, least)| mutant!("lanes.slowest", behind(least) => !behind(least))) {
                 slowest = Some((worker, cursor));
             }
         }

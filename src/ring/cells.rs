@@ -17,6 +17,7 @@ use super::memory::{OutOfMemory, Pages, boxed};
 use super::pool::{BlockHandle, Pool};
 use super::reader::{Slot, SlotRest};
 use super::slot::{Head, STAMP_BYTES, SlotMemory, block_word};
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
@@ -44,7 +45,7 @@ pub struct Cells {
 impl IndexRing {
     fn new(capacity: usize, first: u64) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            entries: boxed(capacity, |_| AtomicU32::new(NONE))?,
+            entries: boxed(capacity, |_| AtomicU32::new(mutant!("cells.queue", NONE => 0)))?,
             head: CachePadded::new(AtomicU64::new(first)),
             tail: CachePadded::new(AtomicU64::new(first)),
         })
@@ -61,7 +62,7 @@ impl IndexRing {
         // Relaxed: published by the tail below. A taker that reads an entry of an earlier lap fails its exchange.
         self.entry(tail).store(cell, Ordering::Relaxed);
         // SYNC(cells.queue): Release. Pairs with `take`; the cell's bytes and its number are visible with the tail.
-        self.tail.store(tail.wrapping_add(1), Ordering::Release);
+        self.tail.store(tail.wrapping_add(1), mutant!("cells.queue", Ordering::Release));
     }
 
     fn take(&self) -> Option<u32> {
@@ -69,14 +70,16 @@ impl IndexRing {
         let mut head = self.head.load(Ordering::Acquire);
         loop {
             // SYNC(cells.queue): Acquire. Pairs with `push`.
-            if self.tail.load(Ordering::Acquire) == head {
+            let tail = self.tail.load(Ordering::Acquire);
+            if mutant!("cells.wrap", tail == head => tail <= head) {
                 return None;
             }
             // Relaxed: the tail's Acquire made it visible; if another taker was first, the exchange fails.
             let cell = self.entry(head).load(Ordering::Relaxed);
             let next = head.wrapping_add(1);
             // SYNC(cells.head): AcqRel. Our read of the entry comes before the worker fills it again a lap later.
-            match self.head.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire) {
+            let taken = self.head.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire);
+            match mutant!("cells.head", taken => Ok(head)) {
                 Ok(_) => return Some(cell),
                 Err(now) => head = now,
             }
@@ -156,7 +159,8 @@ impl Cells {
             // Relaxed: published by the exchange below.
             self.below[cell as usize].store(top, Ordering::Relaxed);
             // SYNC(cells.free): Release. Pairs with `claim`; our reads of the cell come before its next filling.
-            match self.free.compare_exchange_weak(top, cell, Ordering::Release, Ordering::Relaxed) {
+            let release = mutant!("cells.free", Ordering::Release);
+            match self.free.compare_exchange_weak(top, cell, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => top = now,
             }
@@ -215,7 +219,7 @@ impl Feeder {
         };
         let Some(cell) = self.claim() else { return false };
         if let Some(handle) = BlockHandle::from_word(word) {
-            self.cells.pool.retain(handle);
+            mutant!("cells.retain", self.cells.pool.retain(handle) => ());
         }
         let place = self.cells.memory.place(cell as usize);
         // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and the tail is part of one.
@@ -267,7 +271,7 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         // SAFETY: the cell is ours, and no borrow of `parts` outlives `self`.
-        unsafe { self.cells.release_block(self.cell) };
+        mutant!("cells.release_block", unsafe { self.cells.release_block(self.cell) } => ());
         self.cells.free(self.cell);
     }
 }
@@ -275,7 +279,7 @@ impl Drop for Taken {
 impl Drop for Cells {
     fn drop(&mut self) {
         for lane in 0..LANES {
-            while let Some(cell) = self.queues[lane].take() {
+            while let Some(cell) = mutant!("cells.drop", self.queues[lane].take() => None) {
                 // SAFETY: the last owner is dropping: nobody else uses the cell, and a queued cell was written.
                 unsafe { self.release_block(cell) };
             }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::broadcast::{LANES, Lanes};
 use super::pool::Block;
 use super::slot::{HEAD_BYTES, Head, LINE_BYTES, Place};
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{BeforeWrite, Ordering};
 
 /// Why a lane took nothing. All numbers are slots.
@@ -113,7 +114,7 @@ impl Claimant {
         }
         let is_half_full = depth > limit / 2;
         let good_for = if is_half_full { (depth + limit / 8 + 1).min(limit) } else { limit / 2 + 1 };
-        self.look_at[lane] = self.gate[lane].wrapping_add(good_for);
+        self.look_at[lane] = self.gate[lane].wrapping_add(mutant!("claim.good_for", good_for => good_for + 1));
         Ok(is_half_full)
     }
 
@@ -157,7 +158,8 @@ impl Claimant {
             let word = self.lanes.claim_word(lane);
             // Relaxed: the exchange decides.
             let first = word.before_write();
-            if first.wrapping_sub(self.gate[lane]) + count as u64 > self.lanes.limit() {
+            let depth = first.wrapping_sub(self.gate[lane]);
+            if mutant!("batch.limit", depth + count as u64 > self.lanes.limit() => false) {
                 continue;
             }
             let next = first.wrapping_add(count as u64);
@@ -166,7 +168,8 @@ impl Claimant {
                 break first;
             }
         };
-        for nth in (0..count).rev() {
+        for left in (0..count).rev() {
+            let nth = mutant!("batch.order", left => count - 1 - left);
             // SAFETY: as in `push`; the exchange made all `count` sequences ours, and they lie within the limit.
             unsafe { self.commit(lane, first.wrapping_add(nth as u64), frame(nth)) };
         }
@@ -338,7 +341,7 @@ fn claim(lanes: &Lanes, exclusive: bool, lane: usize, next: u64) -> u64 {
     } else {
         // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims: if they claimed between our check
         // and this, it was their look at the cursors that freed the slot, and we inherit it.
-        word.fetch_add(1, Ordering::AcqRel)
+        word.fetch_add(1, mutant!("lanes.claim", Ordering::AcqRel))
     }
 }
 
@@ -346,5 +349,5 @@ fn claim(lanes: &Lanes, exclusive: bool, lane: usize, next: u64) -> u64 {
 #[inline(always)]
 fn show(lanes: &Lanes, place: Place, sequence: u64) {
     // SYNC(slot.commit): Release. Pairs with `Cursor::is_ready`; the body written before is visible with the stamp.
-    lanes.memory().stamp(place).store(sequence.wrapping_add(1), Ordering::Release);
+    lanes.memory().stamp(place).store(sequence.wrapping_add(1), mutant!("slot.commit", Ordering::Release));
 }

@@ -5,6 +5,7 @@ use std::task::Waker;
 use crossbeam::utils::CachePadded;
 
 use crate::sync::barrier::Barrier;
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU64, Ordering};
 use crate::sync::waker::WakerCell;
 
@@ -38,7 +39,7 @@ impl Gate {
     /// The publisher waits no more.
     pub fn leave(&self, publisher: usize) {
         // Relaxed: a wake-up that comes all the same is a spurious one.
-        self.waiting.fetch_and(!(1 << publisher), Ordering::Relaxed);
+        self.waiting.fetch_and(mutant!("gate.leave", !(1 << publisher) => 0), Ordering::Relaxed);
     }
 
     /// Wakes all who wait. The caller has made room (moved a cursor, freed a block) before. One load when nobody does.
@@ -57,7 +58,7 @@ impl Gate {
         let mut waiting = self.waiting.swap(0, Ordering::Acquire);
         while waiting != 0 {
             let publisher = waiting.trailing_zeros() as usize;
-            waiting &= waiting - 1;
+            waiting &= mutant!("gate.open_all", waiting - 1 => 0);
             self.wakers[publisher].wake();
         }
     }

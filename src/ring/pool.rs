@@ -13,6 +13,7 @@ use crossbeam::utils::CachePadded;
 
 use super::memory::{OutOfMemory, Pages, Piece, boxed};
 use super::slot::{STAMP_BYTES, SlotMemory};
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
@@ -117,7 +118,8 @@ impl Class {
             self.below[block as usize].store(top as u32, Ordering::Relaxed);
             let next = retag(top, block);
             // SYNC(pool.free): Release. Pairs with `pop`.
-            match self.free.compare_exchange_weak(top, next, Ordering::Release, Ordering::Relaxed) {
+            let release = mutant!("pool.free", Ordering::Release);
+            match self.free.compare_exchange_weak(top, next, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => top = now,
             }
@@ -126,7 +128,7 @@ impl Class {
 }
 
 fn retag(old: u64, block: u32) -> u64 {
-    ((old >> 32).wrapping_add(1) << 32) | u64::from(block)
+    (mutant!("pool.tag", (old >> 32).wrapping_add(1) => 0) << 32) | u64::from(block)
 }
 
 impl Pool {
@@ -209,7 +211,7 @@ impl Pool {
     pub(super) unsafe fn release(&self, handle: BlockHandle) {
         let (class, block) = self.place(handle);
         // SYNC(pool.count): AcqRel. Release: our reads are over; Acquire: so are those of all holders before us.
-        let before = class.counts[block].fetch_sub(1, Ordering::AcqRel);
+        let before = class.counts[block].fetch_sub(1, mutant!("pool.count", Ordering::AcqRel));
         debug_assert!(before > 0, "a count is given back once");
         if before == 1 {
             class.push(block as u32);

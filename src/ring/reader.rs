@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::broadcast::{LANES, Lanes};
 use super::pool::BlockHandle;
 use super::slot::{Head, Place, Round, block_word};
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::Ordering;
 
 /// Whether `worker` is one of those a slot's block was shared with.
 fn counted(tail: &[u8], worker: usize) -> bool {
     let workers = tail.first_chunk().map_or(0, |workers| u64::from_ne_bytes(*workers));
-    workers & (1 << worker) != 0
+    mutant!("block.counted", workers & (1 << worker) != 0 => true)
 }
 
 /// One event in its slot.
@@ -61,7 +62,7 @@ impl Cursor {
     #[inline(always)]
     fn is_ready(self, lanes: &Lanes) -> bool {
         // SYNC(slot.commit): Acquire. Pairs with `show` of the claim; the body is visible with the stamp.
-        lanes.memory().stamp(self.place).load(Ordering::Acquire) == self.ready
+        mutant!("slot.ready", lanes.memory().stamp(self.place).load(Ordering::Acquire) == self.ready => true)
     }
 
     /// The slot of a committed event.
@@ -147,7 +148,7 @@ impl Reader {
         }
         self.catch_up();
         self.lanes.activate(self.worker);
-        self.catch_up();
+        mutant!("lanes.catch_up", self.catch_up() => ());
         self.active = true;
     }
 
@@ -208,7 +209,8 @@ impl Reader {
         // SAFETY: the caller has seen the event, and its references have ended with the borrow of `self`.
         unsafe { cursor.give_back(&self.lanes, self.worker) };
         let place = self.rounds[lane % LANES].after(cursor.place);
-        *cursor = Cursor { next: cursor.ready, place, ready: cursor.ready.wrapping_add(1) };
+        let after = cursor.ready.wrapping_add(1);
+        *cursor = Cursor { next: cursor.ready, place, ready: mutant!("lanes.u32", after => u64::from(after as u32)) };
     }
 
     /// Publishes the cursors: the slots passed may be reused. Returns whether any moved.
@@ -219,7 +221,7 @@ impl Reader {
         for ((shared, released), cursor) in shared.iter().zip(&mut self.released).zip(&self.cursors) {
             if *released != cursor.next {
                 // SYNC(lanes.cursor): Release. Pairs with `Lanes::cursor`; our reads come before any reuse.
-                shared.store(cursor.next, Ordering::Release);
+                shared.store(cursor.next, mutant!("lanes.cursor_store", Ordering::Release));
                 *released = cursor.next;
                 moved = true;
             }

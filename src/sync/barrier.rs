@@ -5,6 +5,7 @@
 //! and going to sleep is rare, so where the kernel has `membarrier` the sleeper makes every running thread of the
 //! process execute a barrier, and the publisher needs none. Elsewhere both sides fence.
 
+use super::mutant::mutant;
 use super::primitive::{Ordering, fence};
 
 /// How this process gets its store-load barriers. `Copy`, so that the hot side reads it from its own cache line.
@@ -39,7 +40,7 @@ impl Barrier {
     fn light_fence() {
         // SYNC(barrier): SeqCst fence. Pairs with `heavy`; of two threads that store, pass a barrier and load, at least
         // one sees the other's store.
-        fence(Ordering::SeqCst);
+        mutant!("barrier.light", fence(Ordering::SeqCst) => ());
     }
 
     /// The cold side. With `membarrier` 0.2 to 8 µs, else one fence. Milliseconds where the kernel takes back what it
@@ -49,7 +50,7 @@ impl Barrier {
             membarrier::on_all_threads();
         }
         // SYNC(barrier): SeqCst fence. Pairs with `light`; with membarrier it orders the caller's own accesses.
-        fence(Ordering::SeqCst);
+        mutant!("barrier.heavy", fence(Ordering::SeqCst) => ());
     }
 }
 

@@ -8,12 +8,14 @@
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
+//! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
 //! | [`contain`] | calls user code, lets no panic out |
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
 pub mod barrier;
 pub mod bell;
 pub mod contain;
+pub mod mutant;
 pub mod owned;
 pub mod parker;
 pub mod primitive;

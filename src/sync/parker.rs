@@ -17,6 +17,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use super::barrier::Barrier;
+use super::mutant::mutant;
 use super::primitive::{AtomicU64, Ordering, thread};
 
 /// The sleeping places of up to 64 workers.
@@ -98,10 +99,10 @@ impl Parker {
     #[cold]
     fn unpark(&self, workers: u64) {
         // SYNC(parker.wake): AcqRel. Pairs with `park`; and clearing the bit decides who unparks.
-        let mut mine = self.parked.fetch_and(!workers, Ordering::AcqRel) & workers;
+        let mut mine = self.parked.fetch_and(mutant!("parker.named", !workers => 0), Ordering::AcqRel) & workers;
         while mine != 0 {
             let worker = mine.trailing_zeros() as usize;
-            mine &= mine - 1;
+            mine &= mutant!("parker.all", mine - 1 => 0);
             if let Some(thread) = self.threads[worker].get() {
                 thread.unpark();
             }

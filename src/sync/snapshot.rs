@@ -7,6 +7,7 @@
 
 use std::ptr;
 
+use super::mutant::mutant;
 use super::primitive::{AtomicPtr, AtomicU64, Ordering};
 
 /// A value on its way to, or back from, its worker.
@@ -61,8 +62,8 @@ impl<T> Snapshot<T> {
     pub fn offer(&self, value: T) -> u64 {
         let offered = Box::into_raw(Box::new(Crate { value, below: ptr::null_mut() }));
         // SYNC(snapshot.offer): AcqRel. Release shows the value to `adopt`; Acquire when we take back our own old one.
-        let replaced = self.next.swap(offered, Ordering::AcqRel);
-        if !replaced.is_null() {
+        let replaced = self.next.swap(offered, mutant!("snapshot.offer", Ordering::AcqRel));
+        if mutant!("snapshot.replaced", !replaced.is_null() => false) {
             // SAFETY: the swap took it out of the slot, so it is ours alone and was made by Box::into_raw.
             drop(unsafe { Box::from_raw(replaced) });
         }
@@ -79,7 +80,7 @@ impl<T> Snapshot<T> {
     /// Makes the worker look up from its work, as if a newer value waited: something else has changed.
     pub fn nudge(&self) {
         // SYNC(snapshot.generation): Release. Pairs with `is_stale`; what changed before is seen by who sees this.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(1, mutant!("snapshot.nudge", Ordering::Release));
     }
 
     /// What [`is_stale`](Self::is_stale) asks, to ask often while `current` is lent out.
@@ -99,9 +100,9 @@ impl<T> Snapshot<T> {
             let fresh = unsafe { Box::from_raw(taken) };
             self.retire(std::mem::replace(&mut current.holding, fresh));
         }
-        current.generation = generation;
+        current.generation = mutant!("snapshot.late", generation => self.generation.load(Ordering::Acquire));
         // SYNC(snapshot.acknowledge): Release. Pairs with `acknowledged`; all use of older values came before.
-        self.acknowledged.store(generation, Ordering::Release);
+        self.acknowledged.store(generation, mutant!("snapshot.acknowledge", Ordering::Release));
     }
 
     fn retire(&self, old: Box<Crate<T>>) {
@@ -112,7 +113,8 @@ impl<T> Snapshot<T> {
             // SAFETY: `old` is still ours until the exchange below succeeds.
             unsafe { (*old).below = head };
             // SYNC(snapshot.retire): Release. Pairs with `collect`; our last use of the value comes before its drop.
-            match self.retired.compare_exchange_weak(head, old, Ordering::Release, Ordering::Relaxed) {
+            let release = mutant!("snapshot.retire", Ordering::Release);
+            match self.retired.compare_exchange_weak(head, old, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
@@ -122,7 +124,8 @@ impl<T> Snapshot<T> {
     /// The newest generation the worker has acknowledged: no lookup meets an older value any more.
     pub fn acknowledged(&self) -> u64 {
         // SYNC(snapshot.acknowledge): Acquire. Pairs with `adopt`.
-        self.acknowledged.load(Ordering::Acquire)
+        let word = mutant!("snapshot.eager", &self.acknowledged => &self.generation);
+        word.load(Ordering::Acquire)
     }
 
     /// Frees what the worker has retired. Control plane.
@@ -165,7 +168,7 @@ impl<T> Drop for Snapshot<T> {
         self.collect();
         // Relaxed: `&mut self` is the only access left.
         let pending = self.next.swap(ptr::null_mut(), Ordering::Relaxed);
-        if !pending.is_null() {
+        if mutant!("snapshot.drop", !pending.is_null() => false) {
             // SAFETY: nobody else has access any more, and it was made by Box::into_raw.
             drop(unsafe { Box::from_raw(pending) });
         }

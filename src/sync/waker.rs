@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use super::contain::contained;
+use super::mutant::mutant;
 use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread, thread_local};
 
 const IDLE: u32 = 0;
@@ -44,7 +45,7 @@ impl WakerCell {
         let claimed = self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
         if claimed.is_err() {
             // A wake-up is under way: it may have missed us, so it counts for us.
-            waker.wake_by_ref();
+            mutant!("waker.busy", waker.wake_by_ref() => ());
             return;
         }
         self.waker.with_mut(|slot| {
@@ -55,8 +56,9 @@ impl WakerCell {
             }
         });
         // SYNC(waker.hand): AcqRel. Release shows the waker to `wake`; Acquire sees what a waker did before it came.
-        let met = self.state.compare_exchange(REGISTERING, IDLE, Ordering::AcqRel, Ordering::Acquire);
-        if met.is_err() {
+        let met =
+            self.state.compare_exchange(REGISTERING, IDLE, mutant!("waker.show", Ordering::AcqRel), Ordering::Acquire);
+        if mutant!("waker.met", met.is_err() => false) {
             let waker = self.waker.with_mut(|slot| {
                 // SAFETY: the state is REGISTERING | WAKING: the waking side saw our bit and left the cell to us.
                 unsafe { &mut *slot }.take()
@@ -73,13 +75,13 @@ impl WakerCell {
     /// Wakes the registered waiter, if there is one. Lock-free; costs one read-modify-write when nobody waits.
     pub fn wake(&self) {
         // SYNC(waker.hand): AcqRel. Acquire sees the waker that `register` stored; Release shows what we did before.
-        if self.state.fetch_or(WAKING, Ordering::AcqRel) == IDLE {
+        if self.state.fetch_or(WAKING, mutant!("waker.wake", Ordering::AcqRel)) == IDLE {
             let waker = self.waker.with_mut(|slot| {
                 // SAFETY: the state was IDLE and is WAKING now, so the cell is ours until we clear the bit.
                 unsafe { &mut *slot }.take()
             });
             // SYNC(waker.hand): Release. Pairs with the Acquire in `register`; hands the emptied cell back.
-            self.state.fetch_and(!WAKING, Ordering::Release);
+            self.state.fetch_and(!WAKING, mutant!("waker.hand", Ordering::Release));
             if let Some(waker) = waker {
                 // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
                 let _ = contained(|| waker.wake());
