@@ -190,14 +190,21 @@ impl Shared {
         on_worker_thread() || matches!(self.driver, Driver::Manual(_))
     }
 
-    /// Runs one turn of `worker` in a bus that is driven by hand; `None` in any other.
+    /// Runs one turn of `worker` in a bus that is driven by hand; `None` in any other. One that is idle looks around, as it
+    /// would before it sleeps.
     pub(crate) fn turn(&self, worker: usize) -> Option<Turn> {
         match &self.driver {
             Driver::Threads => None,
             Driver::Manual(workers) => {
                 let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
                 let worker = workers.get_mut(worker)?;
-                Some(as_worker(|| worker.turn()))
+                Some(as_worker(|| {
+                    let turn = worker.turn();
+                    if turn == Turn::Idle {
+                        worker.watch();
+                    }
+                    turn
+                }))
             }
         }
     }

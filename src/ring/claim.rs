@@ -168,6 +168,8 @@ impl Claimant {
                 break first;
             }
         };
+        #[cfg(feature = "stall")]
+        super::stall::visit(first);
         for left in (0..count).rev() {
             let nth = mutant!("batch.order", left => count - 1 - left);
             // SAFETY: as in `push`; the exchange made all `count` sequences ours, and they lie within the limit.
@@ -334,7 +336,7 @@ impl Draft<'_> {
 #[inline(always)]
 fn claim(lanes: &Lanes, exclusive: bool, lane: usize, next: u64) -> u64 {
     let word = lanes.claim_word(lane);
-    if exclusive {
+    let claimed = if exclusive {
         // Relaxed: nobody else writes the claim word; the stamp carries the body.
         word.store(next.wrapping_add(1), Ordering::Relaxed);
         next
@@ -342,12 +344,17 @@ fn claim(lanes: &Lanes, exclusive: bool, lane: usize, next: u64) -> u64 {
         // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims: if they claimed between our check
         // and this, it was their look at the cursors that freed the slot, and we inherit it.
         word.fetch_add(1, mutant!("lanes.claim", Ordering::AcqRel))
-    }
+    };
+    #[cfg(feature = "stall")]
+    super::stall::visit(claimed);
+    claimed
 }
 
 /// Makes the event in `place` visible.
 #[inline(always)]
 fn show(lanes: &Lanes, place: Place, sequence: u64) {
+    #[cfg(feature = "stall")]
+    super::stall::visit(sequence);
     // SYNC(slot.commit): Release. Pairs with `Cursor::is_ready`; the body written before is visible with the stamp.
     lanes.memory().stamp(place).store(sequence.wrapping_add(1), mutant!("slot.commit", Ordering::Release));
 }

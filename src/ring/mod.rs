@@ -19,6 +19,8 @@ mod order;
 mod pool;
 mod reader;
 mod slot;
+#[cfg(feature = "stall")]
+pub mod stall;
 mod wants;
 
 pub use broadcast::{LANES, Lanes, LanesLayout};

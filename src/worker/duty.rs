@@ -21,6 +21,8 @@ use super::timer::{Scheduled, Timers};
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
 const STALL_NS: u64 = 1_000_000_000;
+/// A worker that always has something to do looks for stalled publishers after so many turns, and after each long one.
+const WATCH_TURNS: u32 = 256;
 /// How often the wall clock's origin is looked at again.
 const WALL_CHECK_NS: u64 = 1_000_000_000;
 
@@ -73,6 +75,8 @@ pub(crate) struct Worker {
     caught_up: Instant,
     /// Turns in a row that made too little room to wake waiting publishers for.
     gate_shut: u32,
+    /// Turns that passed events since the last look for stalled publishers.
+    unwatched: u32,
 }
 
 /// Why an event could not be passed.
@@ -102,6 +106,7 @@ impl Worker {
             moved: 0,
             caught_up: Instant::now(),
             gate_shut: 0,
+            unwatched: 0,
         }
     }
 
@@ -167,6 +172,11 @@ impl Worker {
             self.gate_shut = if enough || self.gate_shut >= GATE_TURNS { 0 } else { self.gate_shut + 1 };
             if self.gate_shut == 0 {
                 self.engine.gate.open();
+            }
+            // One lane may stand still while the others leave no turn idle.
+            self.unwatched += 1;
+            if self.unwatched >= WATCH_TURNS || self.stopwatch.is_turn_long() {
+                self.watch();
             }
             return Turn::Worked { events: passed, caught_up };
         }
@@ -377,9 +387,11 @@ impl Worker {
         timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, inside.counts(), event))
     }
 
-    /// What an idle worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
-    /// every idle look: it reads the publishers' claims, and so takes their cache lines away.
+    /// What a worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
+    /// every turn or idle look: it reads the publishers' claims, and so takes their cache lines away.
+    #[cold]
     pub(crate) fn watch(&mut self) -> Option<u64> {
+        self.unwatched = 0;
         let now = self.engine.directory.clock.now();
         if now.saturating_sub(self.wall_checked) >= WALL_CHECK_NS {
             self.wall_checked = now;

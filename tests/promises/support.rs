@@ -5,8 +5,12 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringmain::{Bus, BusBuilder, FlushError, Meta, Notice, Priority, Topic};
+use ringmain::{BusBuilder, Meta, Notice, Priority, Topic};
 use rkyv::{Archive, Serialize};
+
+#[path = "../support/books.rs"]
+mod books;
+pub(crate) use books::*;
 
 /// A test that takes longer hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -34,35 +38,6 @@ pub(crate) fn watched(test: impl FnOnce() + Send + 'static) {
             body.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     }
-}
-
-/// Brings the bus to rest as far as it goes, and checks every term of its books. Events may still wait in mailboxes.
-pub(crate) fn assert_balanced(bus: &Bus) {
-    match bus.flush() {
-        Ok(()) | Err(FlushError::TimedOut { .. }) => {}
-        Err(error) => panic!("{error}"),
-    }
-    assert_books(bus);
-}
-
-/// As [`assert_balanced`], and nothing may be left anywhere.
-pub(crate) fn assert_settled(bus: &Bus) {
-    bus.flush().unwrap_or_else(|error| panic!("{error}: {:#?}", bus.ledger()));
-    assert_books(bus);
-    let ledger = bus.ledger();
-    let left = ledger.in_lanes + ledger.subscriptions.queued + ledger.subscriptions.in_flight;
-    assert_eq!(left, 0, "something is left: {ledger:#?}");
-}
-
-/// The equations of the ledger, as they stand: exact whenever nothing moves.
-pub(crate) fn assert_books(bus: &Bus) {
-    let ledger = bus.ledger();
-    for record in bus.subscriptions() {
-        assert!(record.ledger.is_balanced(), "the books of {:?} do not balance: {:#?}", record.name, record.ledger);
-    }
-    assert!(ledger.is_balanced(), "the books of the bus do not balance: {ledger:#?}");
-    assert_eq!(ledger.accepted, ledger.scheduled + ledger.unmatched + ledger.routed, "{ledger:#?}");
-    assert_eq!(ledger.routed, ledger.claimed, "{ledger:#?}");
 }
 
 /// A place where handlers leave what they saw.

@@ -1,0 +1,15 @@
+//! What goes wrong on purpose: stopped threads, panics in user code, odd payloads, calls from within. One binary, so that
+//! it links once.
+
+#[cfg(feature = "stall")]
+mod forms;
+mod panics;
+mod payloads;
+mod reentrancy;
+#[cfg(feature = "stall")]
+mod stalls;
+#[path = "../promises/support.rs"]
+#[allow(dead_code, reason = "the promises use the rest")]
+mod support;
+#[cfg(feature = "stall")]
+mod window;

@@ -1,0 +1,51 @@
+//! The conservation law, as every test checks it: what was accepted is in exactly one place, and each place counts for itself.
+//!
+//! A module of each test binary, by path.
+
+#![allow(dead_code, reason = "each binary uses what it needs")]
+
+use ringmain::{Bus, FlushError, Ledger};
+
+/// The equations of the ledger, as they stand: exact whenever nothing moves.
+#[track_caller]
+pub(crate) fn assert_books(bus: &Bus) {
+    let ledger = bus.ledger();
+    for record in bus.subscriptions() {
+        assert!(record.ledger.is_balanced(), "the books of {:?} do not balance: {:#?}", record.name, record.ledger);
+    }
+    assert!(ledger.is_balanced(), "the books of the bus do not balance: {ledger:#?}");
+    assert_eq!(ledger.accepted, ledger.scheduled + ledger.unmatched + ledger.routed, "{ledger:#?}");
+    assert_eq!(ledger.routed, ledger.claimed, "{ledger:#?}");
+}
+
+/// Brings the bus to rest as far as it goes, and checks its books. Events may still wait in mailboxes.
+#[track_caller]
+pub(crate) fn assert_balanced(bus: &Bus) {
+    match bus.flush() {
+        Ok(()) | Err(FlushError::TimedOut { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+    assert_books(bus);
+}
+
+/// As [`assert_balanced`], and nothing may be left anywhere.
+#[track_caller]
+pub(crate) fn assert_settled(bus: &Bus) {
+    bus.flush().unwrap_or_else(|error| panic!("{error}: {:#?}", bus.ledger()));
+    assert_books(bus);
+    let ledger = bus.ledger();
+    let left = ledger.in_lanes + ledger.subscriptions.queued + ledger.subscriptions.in_flight;
+    assert_eq!(left, 0, "something is left: {ledger:#?}");
+}
+
+/// The books balance, and every term is what the test has counted itself.
+#[track_caller]
+pub(crate) fn assert_counted(bus: &Bus, counted: &Ledger) {
+    assert_books(bus);
+    let ledger = bus.ledger();
+    assert_eq!(ledger, *counted, "the books (left) and the test's own count (right) differ");
+    let (metrics, subscriptions) = (bus.metrics(), &ledger.subscriptions);
+    assert_eq!(metrics.messages_published, counted.accepted, "{metrics:#?}");
+    assert_eq!(metrics.messages_delivered, subscriptions.delivered, "{metrics:#?}");
+    assert_eq!(metrics.messages_dropped, subscriptions.dropped.total(), "{metrics:#?}");
+}
