@@ -23,7 +23,7 @@ mod wants;
 
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
-pub use claim::{Draft, Claimant, Frame, LaneFull, Rest, Room};
+pub use claim::{Claimant, Draft, Frame, LaneFull, Rest, Room};
 pub use gate::Gate;
 pub use memory::{HugePages, OutOfMemory, Pages, Piece, probe};
 pub use order::{DrainOrder, Serve};
