@@ -5,7 +5,6 @@ use std::task::{Context, Poll, Waker};
 use ringmain::TryRecvError;
 
 use crate::scenario::{Grip, Scenario};
-use crate::world::Way;
 
 impl Scenario {
     /// A consumer takes a few events, and settles some of them at once.
@@ -119,14 +118,5 @@ impl Scenario {
                 sub.acked += 1;
             }
         });
-    }
-
-    /// Whether a mailbox is left that may hold blocks.
-    pub(crate) fn has_lent(&self) -> bool {
-        let queued = self.bus().ledger().subscriptions.queued;
-        let blocked = self
-            .world
-            .with(|world| world.subs.iter().any(|sub| matches!(sub.way, Way::Mailbox(..)) && sub.in_hand > 0));
-        queued > 0 || blocked
     }
 }

@@ -1,6 +1,6 @@
 //! The books of the bus against the model's: each term is counted by the test itself.
 
-use ringmain::{Bus, Ledger, Overflow, SubscriptionId, SubscriptionLedger};
+use ringmain::{Bus, Ledger, Overflow, Refused, SubscriptionId, SubscriptionLedger};
 
 use crate::world::{LANES, Skipped, Sub, Way, World, lane_of};
 
@@ -119,8 +119,7 @@ pub(crate) fn check_order(world: &World) -> Result<(), String> {
 }
 
 /// Refusals, by reason, as the bus counts them.
-pub(crate) fn check_refusals(bus: &Bus, world: &World) -> Result<(), String> {
-    let refused = bus.metrics().refused;
+pub(crate) fn check_refusals(refused: &Refused, world: &World) -> Result<(), String> {
     let counted = [
         ("full", refused.full),
         ("shed", refused.shed),
