@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What has to happen at least once in a few hundred seeds.
-const KINDS: [&str; 59] = [
+const KINDS: [&str; 60] = [
     "accepted",
     "async published",
     "async waited",
@@ -32,6 +32,7 @@ const KINDS: [&str; 59] = [
     "lane held up by a mailbox",
     "loan abandoned",
     "loan published",
+    "made way in a mailbox",
     "paused",
     "predicate panicked",
     "publisher dropped",

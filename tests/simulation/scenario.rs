@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusState, FullPolicy, Publisher, StampPolicy, SubscriptionId, SubscriptionLedger};
+use ringmain::{Bus, BusState, FullPolicy, Notice, Publisher, StampPolicy, SubscriptionId, SubscriptionLedger};
 
 use crate::census::Census;
 use crate::draw::Draw;
@@ -118,9 +118,23 @@ impl Scenario {
         } else {
             builder = builder.publishers_max(6).scheduled_max(scheduled_max);
         }
+        let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max);
+        let world = Shared(Arc::new(Mutex::new(world)));
+        let follows_cells = draw.one_in(3);
+        if follows_cells {
+            let world = world.clone();
+            builder = builder.enable_debug(true).observer(move |notice: &Notice<'_>| {
+                if let Notice::Delivered { name, event, handled: None, .. } = notice {
+                    let nth = name.parse().expect("subscriptions are named by their number");
+                    world.with(|world| world.put(nth, *event));
+                }
+            });
+        }
+        world.with(|world| {
+            world.follows_cells = follows_cells;
+            world.trace = traced.then(Vec::new);
+        });
         let simulation = Simulation::new(builder, seed).unwrap_or_else(|error| panic!("{error}"));
-        let mut world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max);
-        world.trace = traced.then(Vec::new);
         // Each scenario has favourites, and things that it never does.
         let mut weights: Vec<_> = USUAL.iter().map(|&usual| usual * draw.pick(&[0, 1, 1, 2, 5])).collect();
         weights[0] += 4;
@@ -132,7 +146,7 @@ impl Scenario {
             parties: Vec::new(),
             speakers: Vec::new(),
             simulation,
-            world: Shared(Arc::new(Mutex::new(world))),
+            world,
             draw,
             publishers_made: 0,
             weights,
@@ -255,6 +269,7 @@ impl Scenario {
     fn drive_one<R>(&mut self, worker: usize, how: impl FnOnce(&Simulation) -> R) -> R {
         self.world.with(|world| world.before_turn(worker == 0));
         let before = self.live_ledgers();
+        self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
         let result = how(&self.simulation);
         let ledger = self.bus().ledger();
         let after = self.live_ledgers();

@@ -75,6 +75,9 @@ impl Scenario {
                     Form::Future => "subscribed: future",
                 });
                 self.note(format_args!("{nth} subscribes to {text} {:?}", sub.way));
+                if form != Form::Inline && self.world.with(|world| world.follows_cells) {
+                    sub.cells = Some(Default::default());
+                }
                 self.world.with(|world| world.subs.push(sub));
                 self.parties.push(Party { nth, id, grip });
             }

@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use ringmain::{EventId, Meta, Overflow, Pattern, Priority, PublishError};
 
+use crate::cells::Queues;
 use crate::census::Census;
 use crate::subjects::{Content, Shape, Spec};
 
@@ -74,6 +75,8 @@ pub(crate) struct Sub {
     /// Came due: their place in the lane is not known before somebody sees it.
     pub(crate) loose: Vec<usize>,
     last: [Option<u64>; LANES],
+    /// What is in its mailbox, where that is followed.
+    pub(crate) cells: Option<Queues>,
     /// Matched and filtered since the bus was last at rest.
     pub(crate) fresh: (u64, u64),
     pub(crate) matched: u64,
@@ -120,6 +123,7 @@ impl Sub {
             expected: Default::default(),
             loose: Vec::new(),
             last: [None; LANES],
+            cells: None,
             fresh: (0, 0),
             matched: 0,
             filtered: 0,
@@ -178,6 +182,8 @@ pub(crate) struct World {
     pub(crate) overflows_types: bool,
     pub(crate) scheduled_max: usize,
     pub(crate) is_closed: bool,
+    /// The bus tells of every event that goes into a mailbox.
+    pub(crate) follows_cells: bool,
     pub(crate) is_turning: bool,
     pub(crate) events: Vec<Event>,
     by_id: HashMap<EventId, usize>,
@@ -208,6 +214,7 @@ impl World {
             overflows_types,
             scheduled_max,
             is_closed: false,
+            follows_cells: false,
             is_turning: false,
             events: Vec::new(),
             by_id: HashMap::new(),
@@ -417,16 +424,21 @@ impl World {
         self.load = [0; LANES];
     }
 
+    pub(crate) fn index_of(&self, id: EventId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
     /// A subscription gets an event. Returns what it makes of it.
     pub(crate) fn see(&mut self, nth: usize, meta: &Meta<'_>, read: Option<Content>) -> Action {
         let id = meta.id();
-        let Some(&index) = self.by_id.get(&id) else {
+        let Some(index) = self.index_of(id) else {
             self.broken(format!("subscription {nth} got {id}, which nobody published"));
             return Action::Ack;
         };
         let now = self.now;
         self.note(format_args!("seen {index} by {nth} at {now} as {}", meta.sequence()));
-        if let Err(what) = self.check_sight(nth, index, meta, read) {
+        let sight = self.check_sight(nth, index, meta, read).and_then(|()| self.take(nth, index));
+        if let Err(what) = sight {
             let (event, sub) = (&self.events[index], &self.subs[nth]);
             let what = format!("subscription {nth}, event {index}: {what}; {event:?} {sub:?}");
             self.broken(what);
