@@ -1,0 +1,95 @@
+//! How often each kind of thing happened: a scenario that never meets a full mailbox says nothing about full mailboxes.
+
+use std::collections::BTreeMap;
+
+/// What has to happen at least once in a few hundred seeds.
+const KINDS: [&str; 60] = [
+    "accepted",
+    "async published",
+    "async waited",
+    "async given up",
+    "batch abandoned",
+    "batch published",
+    "batch refused",
+    "books checked at rest",
+    "borrowed publish",
+    "called: acknowledged",
+    "called: failed",
+    "called: panicked",
+    "clock moved",
+    "closed in a mailbox",
+    "dropped: expired in a lane",
+    "dropped: expired in a mailbox",
+    "dropped: paused",
+    "dropped: overflow, newest",
+    "dropped: overflow, oldest",
+    "failed: not readable",
+    "filtered",
+    "flush came to an end",
+    "flush timed out",
+    "future polled",
+    "held delivery settled late",
+    "lane held up by a mailbox",
+    "loan abandoned",
+    "loan published",
+    "made way in a mailbox",
+    "paused",
+    "predicate panicked",
+    "publisher dropped",
+    "publisher made",
+    "publisher refused",
+    "pulled",
+    "pulled nothing: paused",
+    "refused: envelope",
+    "refused: full",
+    "refused: mixed batch",
+    "refused: no block",
+    "refused: no publisher",
+    "refused: schedule full",
+    "refused: scheduled in batch",
+    "refused: shed",
+    "refused: shutting down",
+    "refused: too large",
+    "relayed by a handler",
+    "resumed",
+    "scheduled",
+    "scheduled came due",
+    "scheduled waited for a full lane",
+    "sequences wrapped",
+    "shutdown, clean",
+    "shutdown, something left",
+    "subscribed: future",
+    "subscribed: inline",
+    "subscribed: mailbox",
+    "unmatched",
+    "unsubscribed",
+    "wall clock stepped",
+];
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Census(BTreeMap<&'static str, u64>);
+
+impl Census {
+    pub(crate) fn count(&mut self, kind: &'static str) {
+        *self.0.entry(kind).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (kind, count) in &other.0 {
+            *self.0.entry(kind).or_default() += count;
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        for (kind, count) in &self.0 {
+            println!("{count:>12} {kind}");
+        }
+    }
+
+    pub(crate) fn assert_all_happened(&self) {
+        let never: Vec<_> = KINDS.iter().filter(|kind| !self.0.contains_key(*kind)).collect();
+        assert!(never.is_empty(), "these never happened: {never:?}");
+        let unknown: Vec<_> = self.0.keys().filter(|kind| !KINDS.contains(kind)).collect();
+        assert!(unknown.is_empty(), "these are not in the list: {unknown:?}");
+    }
+}

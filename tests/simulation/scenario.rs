@@ -1,0 +1,439 @@
+//! One scenario: a bus, those who use it, and steps drawn from a seed until all is delivered or the bus is shut down.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringmain::testing::Simulation;
+use ringmain::{Bus, BusState, FullPolicy, Notice, Publisher, StampPolicy, SubscriptionId, SubscriptionLedger};
+
+use crate::census::Census;
+use crate::draw::Draw;
+use crate::oracle;
+use crate::parties::{InHand, Inbox, Shared};
+use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
+use crate::world::{Way, World};
+
+pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>;
+
+/// What a finished scenario leaves.
+pub(crate) struct Done {
+    pub(crate) census: Census,
+    pub(crate) steps: u64,
+    pub(crate) virtual_ns: u64,
+    pub(crate) trace_hash: u64,
+}
+
+/// A publisher, and its number among all there were.
+pub(crate) struct Speaker {
+    pub(crate) publisher: Publisher,
+    pub(crate) nth: usize,
+    pub(crate) source: String,
+}
+
+/// Who holds a subscription.
+pub(crate) enum Grip {
+    Inline(ringmain::Subscription),
+    /// It lives as long as the bus.
+    Nobody,
+    Mailbox(Box<dyn Inbox>),
+    Future(Future),
+}
+
+/// A subscription, live or over but still being emptied.
+pub(crate) struct Party {
+    pub(crate) nth: usize,
+    pub(crate) id: SubscriptionId,
+    pub(crate) grip: Grip,
+}
+
+pub(crate) struct Scenario {
+    // In this order: whatever hangs on the bus goes first, or last, as the seed says.
+    pub(crate) hands: Vec<(usize, Box<dyn InHand>)>,
+    pub(crate) parties: Vec<Party>,
+    pub(crate) speakers: Vec<Speaker>,
+    pub(crate) simulation: Simulation,
+    pub(crate) world: Shared,
+    pub(crate) draw: Draw,
+    pub(crate) publishers_made: usize,
+    weights: Vec<usize>,
+    blocks: usize,
+    workers: usize,
+    steps: u64,
+}
+
+/// What the steps are; they have weights of their own in each scenario.
+const STEPS: [fn(&mut Scenario); 16] = [
+    Scenario::publish,
+    Scenario::publish_in_full,
+    Scenario::publish_batch,
+    Scenario::publish_loan,
+    Scenario::publish_borrowed,
+    Scenario::subscribe,
+    Scenario::unsubscribe,
+    Scenario::pause_or_resume,
+    Scenario::pull,
+    Scenario::settle,
+    Scenario::turn,
+    Scenario::run_all,
+    Scenario::move_clock,
+    Scenario::flush,
+    Scenario::change_speakers,
+    Scenario::shut_down,
+];
+const USUAL: [usize; 16] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0];
+
+impl Scenario {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+        let mut draw = Draw::new(seed);
+        let workers = 1 + draw.below(4);
+        let limit = draw.pick(&[8, 12, 32, 100]);
+        let first_sequence = draw.pick(&[0, u64::from(u32::MAX) - 3, u64::MAX - 20]);
+        let (small, large) = (1 + draw.below(12), 1 + draw.below(4));
+        let mut types_max = 64;
+        let mut scheduled_max = draw.pick(&[0, 3, 64]);
+        let policy = match draw.below(3) {
+            0 => FullPolicy::REJECT,
+            1 => FullPolicy::wait(Duration::from_secs(1)),
+            _ => FullPolicy::REJECT.shed_low_above(draw.pick(&[25, 50, 75])),
+        };
+        let mut builder = Bus::builder()
+            .workers(workers)
+            .max_queue_size(limit)
+            .slot_bytes(draw.pick(&[128, 256]))
+            .payload_bytes_max(PAYLOAD_BYTES_MAX)
+            .blocks([(600, small), (4_096, large)])
+            .turn_max(1 + draw.below(20))
+            .critical_burst_max(1 + draw.below(8) as u32)
+            .stamps(if draw.one_in(3) { StampPolicy::OneIn(1 + draw.below(4) as u32) } else { StampPolicy::Every })
+            .when_full(policy)
+            .sources_max(draw.pick(&[1, 2, 64]))
+            .first_sequence(first_sequence);
+        if draw.one_in(6) {
+            types_max = 1 + draw.below(4);
+        }
+        builder = builder.types_max(types_max);
+        if draw.one_in(8) {
+            scheduled_max = 0;
+            builder = builder.single_publisher();
+        } else {
+            builder = builder.publishers_max(6).scheduled_max(scheduled_max);
+        }
+        let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max);
+        let world = Shared(Arc::new(Mutex::new(world)));
+        let follows_cells = draw.one_in(3);
+        if follows_cells {
+            let world = world.clone();
+            builder = builder.enable_debug(true).observer(move |notice: &Notice<'_>| {
+                if let Notice::Delivered { name, event, handled: None, .. } = notice {
+                    let nth = name.parse().expect("subscriptions are named by their number");
+                    world.with(|world| world.put(nth, *event));
+                }
+            });
+        }
+        world.with(|world| {
+            world.follows_cells = follows_cells;
+            world.trace = traced.then(Vec::new);
+        });
+        let simulation = Simulation::new(builder, seed).unwrap_or_else(|error| panic!("{error}"));
+        // Each scenario has favourites, and things that it never does.
+        let mut weights: Vec<_> = USUAL.iter().map(|&usual| usual * draw.pick(&[0, 1, 1, 2, 5])).collect();
+        weights[0] += 4;
+        weights[5] += 1;
+        weights[10] += 1;
+        weights[15] = usize::from(draw.one_in(3));
+        Self {
+            hands: Vec::new(),
+            parties: Vec::new(),
+            speakers: Vec::new(),
+            simulation,
+            world,
+            draw,
+            publishers_made: 0,
+            weights,
+            blocks: small + large,
+            workers,
+            steps: 0,
+        }
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        self.simulation.bus()
+    }
+
+    pub(crate) fn count(&self, kind: &'static str) {
+        self.world.with(|world| world.census.count(kind));
+    }
+
+    pub(crate) fn note(&self, line: std::fmt::Arguments<'_>) {
+        self.world.with(|world| world.note(line));
+    }
+
+    pub(crate) fn check(&self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.world.with(|world| world.broken(what));
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.world.with(|world| world.is_closed)
+    }
+
+    fn violation(&self) -> Option<String> {
+        self.world.with(|world| {
+            let trace = world.trace.take();
+            if let Some(lines) = &trace {
+                lines.iter().for_each(|line| println!("{line}"));
+            }
+            world.trace = trace.map(|_| Vec::new());
+            world.violation.take()
+        })
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run(mut self) -> Result<Done, String> {
+        for _ in 0..self.draw.below(5) {
+            self.subscribe();
+        }
+        let steps = 40 + self.draw.below(160);
+        for _ in 0..steps {
+            self.one_step()?;
+        }
+        self.finish();
+        if let Some(broken) = self.violation() {
+            return Err(broken);
+        }
+        let (steps, mut draw) = (self.steps, self.draw);
+        let done = self.world.with(|world| Done {
+            census: world.census.clone(),
+            steps,
+            virtual_ns: world.now,
+            trace_hash: world.trace_hash(),
+        });
+        // The bus may go first or last; neither panics nor hangs.
+        if draw.one_in(2) {
+            drop(self.simulation);
+            drop((self.hands, self.parties, self.speakers));
+        } else {
+            drop((self.speakers, self.hands, self.parties));
+            drop(self.simulation);
+        }
+        Ok(done)
+    }
+
+    fn one_step(&mut self) -> Result<(), String> {
+        self.steps += 1;
+        let step = self.draw.weighted(&self.weights);
+        self.note(format_args!("step {} is {step}", self.steps));
+        STEPS[step](self);
+        let ledger = self.bus().ledger();
+        self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
+        self.violation().map_or(Ok(()), Err)
+    }
+
+    fn turn(&mut self) {
+        let worker = self.draw.below(self.workers);
+        self.drive_one(worker, |simulation| simulation.turn(worker));
+    }
+
+    fn run_all(&mut self) {
+        self.drive(|simulation| {
+            simulation.run();
+        });
+        if self.bus().ledger().in_lanes > 0 {
+            self.count("lane held up by a mailbox");
+        }
+    }
+
+    fn move_clock(&mut self) {
+        if self.draw.one_in(6) {
+            self.count("wall clock stepped");
+            self.simulation.step_wall_clock(self.draw.next() >> 3);
+            return;
+        }
+        self.count("clock moved");
+        let by = some_time(&mut self.draw);
+        self.advance(by);
+    }
+
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.simulation.advance(by);
+        self.world.with(|world| world.now += by.as_nanos() as u64);
+    }
+
+    /// Lets workers turn, and holds what they did against the model.
+    pub(crate) fn drive<R>(&mut self, how: impl FnOnce(&Simulation) -> R) -> R {
+        self.drive_one(0, how)
+    }
+
+    /// The same, of one worker. The first one keeps the timers.
+    fn drive_one<R>(&mut self, worker: usize, how: impl FnOnce(&Simulation) -> R) -> R {
+        self.world.with(|world| world.before_turn(worker == 0));
+        let before = self.live_ledgers();
+        self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
+        let result = how(&self.simulation);
+        let ledger = self.bus().ledger();
+        let after = self.live_ledgers();
+        let is_at_rest = ledger.in_lanes == 0;
+        let checked = self.world.with(|world| {
+            world.after_turn(ledger.scheduled);
+            world.note(format_args!("turned: {} in lanes, {} scheduled", ledger.in_lanes, ledger.scheduled));
+            for ((nth, before), (_, after)) in before.iter().zip(&after) {
+                oracle::check_filling(world.subs[*nth].way, before, after)?;
+            }
+            if is_at_rest {
+                world.lanes_are_empty();
+                world.census.count("books checked at rest");
+                for (nth, ledger) in &after {
+                    oracle::check_at_rest(world, *nth, ledger).map_err(|what| format!("subscription {nth}: {what}"))?;
+                }
+            }
+            Ok(())
+        });
+        self.check(checked);
+        result
+    }
+
+    /// The books of each subscription that is alive.
+    fn live_ledgers(&self) -> Vec<(usize, SubscriptionLedger)> {
+        let live = self.world.with(|world| world.subs.iter().map(|sub| sub.is_live).collect::<Vec<_>>());
+        let parties = self.parties.iter().filter(|party| live[party.nth]);
+        parties.map(|party| (party.nth, oracle::ledger_of(self.bus(), party.id))).collect()
+    }
+
+    fn flush(&mut self) {
+        let result = self.drive(|simulation| simulation.bus().flush());
+        let ledger = self.bus().ledger();
+        self.note(format_args!("flush {result:?}"));
+        // A pause holds what is in its mailbox, and nobody waits for that.
+        let paused = self.world.with(|world| world.subs.iter().map(|sub| sub.is_paused).collect::<Vec<_>>());
+        let held = self.live_ledgers().into_iter().filter(|(nth, _)| paused[*nth]);
+        let held: u64 = held.map(|(_, ledger)| ledger.queued + ledger.in_flight).sum();
+        let all = &ledger.subscriptions;
+        let waits = all.queued + all.in_flight > held;
+        let settled = ledger.in_lanes == 0 && !waits;
+        self.count(if result.is_ok() { "flush came to an end" } else { "flush timed out" });
+        if result.is_ok() != settled {
+            self.check(Err(format!("flush said {result:?}, settled is {settled}: {ledger:?}")));
+        }
+    }
+
+    fn shut_down(&mut self) {
+        if self.is_closed() || self.steps < 30 {
+            return;
+        }
+        self.end_bus();
+    }
+
+    fn end_bus(&mut self) {
+        self.world.with(|world| world.is_closed = true);
+        let report = self.drive(|simulation| simulation.bus().shutdown());
+        let ledger = self.bus().ledger();
+        let Ok(report) = report else {
+            self.check(Err(format!("{report:?}")));
+            return;
+        };
+        self.note(format_args!("{report:?}"));
+        let all = &ledger.subscriptions;
+        let right = report.delivered == all.delivered
+            && report.left_in_lanes == ledger.in_lanes
+            && report.left_in_mailboxes == all.queued + all.in_flight
+            && report.left_scheduled == ledger.scheduled
+            && report.workers_left
+            && report.ledger_balanced
+            && self.bus().state() == BusState::Stopped
+            && self.bus().shutdown() == Ok(report);
+        self.count(if report.is_clean() { "shutdown, clean" } else { "shutdown, something left" });
+        if !right {
+            self.check(Err(format!("{report:?} of {ledger:?}")));
+        }
+    }
+
+    /// Lets everything come to its end: consumers take all there is, and all that is scheduled comes due.
+    fn finish(&mut self) {
+        self.note(format_args!("the end begins"));
+        self.resume_all();
+        for _ in 0..3_000 {
+            self.settle_all();
+            self.pull_all();
+            self.settle_all();
+            self.run_all();
+            let ledger = self.bus().ledger();
+            let all = &ledger.subscriptions;
+            let moving = if self.is_closed() { 0 } else { ledger.in_lanes + ledger.scheduled };
+            if moving + all.queued + all.in_flight == 0 {
+                break;
+            }
+            if ledger.scheduled > 0 && !self.is_closed() {
+                self.advance(Duration::from_secs(60));
+            }
+        }
+        let ledger = self.bus().ledger();
+        self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
+        self.check(self.world.with(|world| oracle::check_order(world)));
+        self.check_ends(&ledger);
+        // Merging all histograms takes a debug build longer than the scenario.
+        let is_replay = self.world.with(|world| world.trace.is_some());
+        if self.draw.one_in(8) || is_replay || !cfg!(debug_assertions) {
+            self.check_metrics();
+        }
+        if !self.is_closed() && self.draw.one_in(2) {
+            self.end_bus();
+        }
+    }
+
+    /// Nothing is left anywhere, and everything that was dropped has its reason.
+    fn check_ends(&self, ledger: &ringmain::Ledger) {
+        let all = &ledger.subscriptions;
+        if all.queued + all.in_flight > 0 || (!self.is_closed() && ledger.in_lanes + ledger.scheduled > 0) {
+            self.check(Err(format!("something is left: {ledger:?}")));
+        }
+        let ledgers = self.live_ledgers();
+        self.world.with(|world| {
+            for (nth, ledger) in &ledgers {
+                let sub = &world.subs[*nth];
+                let unread = ledger.failed > sub.failed;
+                let kinds = match sub.way {
+                    Way::Inline => [
+                        (ledger.dropped.expired > 0, "dropped: expired in a lane"),
+                        (ledger.dropped.paused > 0, "dropped: paused"),
+                        (unread, "failed: not readable"),
+                    ],
+                    Way::Mailbox(_, overflow) => [
+                        (ledger.dropped.expired > 0, "dropped: expired in a mailbox"),
+                        (
+                            ledger.dropped.overflow > 0 && overflow == ringmain::Overflow::DropNewest,
+                            "dropped: overflow, newest",
+                        ),
+                        (
+                            ledger.dropped.overflow > 0 && overflow == ringmain::Overflow::DropOldest,
+                            "dropped: overflow, oldest",
+                        ),
+                    ],
+                };
+                let filtered = (ledger.filtered > 0, "filtered");
+                for (_, kind) in kinds.into_iter().chain([filtered]).filter(|(happened, _)| *happened) {
+                    world.census.count(kind);
+                }
+            }
+            let wrapped = world.events.iter().filter_map(|event| event.sequence);
+            let first = world.first_sequence;
+            if wrapped.max().is_some_and(|place| first.checked_add(place).is_none()) {
+                world.census.count("sequences wrapped");
+            }
+        });
+    }
+
+    /// Refusals are counted by reason, and all blocks are back in the pool once nobody can hold one.
+    fn check_metrics(&mut self) {
+        // A publisher keeps the block of a loan or batch that was forgotten.
+        self.speakers.clear();
+        let metrics = self.bus().metrics();
+        self.check(self.world.with(|world| oracle::check_refusals(&metrics.refused, world)));
+        let (free, ledger) = (metrics.free_blocks, metrics.ledger);
+        let held = ledger.scheduled as usize;
+        if ledger.in_lanes + ledger.subscriptions.queued == 0 && free + held != self.blocks {
+            let blocks = self.blocks;
+            self.check(Err(format!("{free} of {blocks} blocks are free, and {held} are held: {ledger:?}")));
+        }
+    }
+}
