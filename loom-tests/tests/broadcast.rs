@@ -236,13 +236,22 @@ fn a_batch_keeps_together_and_within_the_limit_beside_a_publisher() {
 
 #[test]
 fn two_readers_gate_each_other() {
+    two_readers("broadcast::two_readers", false, push);
+}
+
+#[test]
+fn two_readers_gate_an_exclusive_publisher() {
+    two_readers("broadcast::two_readers_exclusive", true, write_and_commit);
+}
+
+fn two_readers(name: &str, exclusive: bool, push: Push) {
     let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
     let mutants = ["lanes.slowest", "lanes.cursor_store", "lanes.cursor_load"];
     // Accepted of two, by a lane of one slot: the second only after both readers have passed the first.
-    model("broadcast::two_readers", bounds, &mutants, &[1, 2], |threads| {
+    model(name, bounds, &mutants, &[1, 2], move |threads| {
         let lanes = lanes(1, 1, 2, 0, &pool(0));
         let readers = [0, 1].map(|worker| reader(&lanes, worker));
-        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), exclusive);
         let publishing = threads.spawn(move || {
             push(&mut claimant, 1).expect("the lane is empty");
             1 + usize::from(push(&mut claimant, 2).is_ok())
@@ -265,15 +274,24 @@ fn two_readers_gate_each_other() {
 
 #[test]
 fn nothing_claimed_after_an_activation_is_overwritten_unread() {
+    activation("broadcast::activation", false, push);
+}
+
+#[test]
+fn nothing_written_in_place_beside_an_activation_is_missed() {
+    activation("broadcast::activation_exclusive", true, write_and_commit);
+}
+
+fn activation(name: &str, exclusive: bool, push: Push) {
     let bounds = Bounds { preemptions: None, executions_min: 100 };
     let mutants = ["lanes.activate_fence", "lanes.gate_fence", "lanes.catch_up"];
     // Where the new reader starts, and how many events were accepted: from then on one more than it has read, and none
     // more while the publisher still sees where it began to catch up.
     let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)];
-    model("broadcast::activation", bounds, &mutants, &outcomes, |threads| {
+    model(name, bounds, &mutants, &outcomes, move |threads| {
         let lanes = lanes(1, 1, 2, 0, &pool(0));
         let mut old = reader(&lanes, 0);
-        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), exclusive);
         let publishing = threads.spawn(move || {
             // The old reader reads at once, so that it never holds the publisher up.
             (0..3).filter(|&number| push(&mut claimant, number).is_ok() && read(&mut old).is_some()).count()

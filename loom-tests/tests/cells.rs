@@ -151,13 +151,13 @@ fn cells_freed_by_two_threads_are_claimed_once_each() {
     });
 }
 
-/// Publishes event 1 in the pool's block, to worker 0.
-fn publish_in_block(lanes: &Arc<Lanes>, pool: &Arc<Pool>) {
-    let mut block = pool.take(REST_BYTES).expect("all blocks are free");
-    block.bytes_mut()[..REST_BYTES].fill(1);
-    let event = Event::new(1);
+/// Publishes event `number` in one of the pool's blocks, to worker 0.
+fn publish_in_block(lanes: &Arc<Lanes>, pool: &Arc<Pool>, number: u8) {
+    let mut block = pool.take(REST_BYTES).expect("a block is free");
+    block.bytes_mut()[..REST_BYTES].fill(number);
+    let event = Event::new(number);
     let frame = Frame { head: event.head(), rest: Rest::Block(&block, 1) };
-    Claimant::new(Arc::clone(lanes), false).push(LANE, frame).expect("the lane is empty");
+    Claimant::new(Arc::clone(lanes), false).push(LANE, frame).expect("the lane has room");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_block_in_a_cell_is_freed_after_its_lane_and_its_cell() {
         let pool = pool(1);
         let lanes = lanes(1, 1, 1, 0, &pool);
         let reader = reader(&lanes, 0);
-        publish_in_block(&lanes, &pool);
+        publish_in_block(&lanes, &pool, 1);
         let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("a cell fits");
         let mut worker = Worker { reader, feeder };
         let feeding = threads.spawn(move || {
@@ -202,7 +202,7 @@ fn a_dropped_mailbox_gives_the_blocks_of_queued_cells_back() {
         let pool = pool(1);
         let lanes = lanes(1, 1, 1, 0, &pool);
         let reader = reader(&lanes, 0);
-        publish_in_block(&lanes, &pool);
+        publish_in_block(&lanes, &pool, 1);
         let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("a cell fits");
         let mut worker = Worker { reader, feeder };
         let feeding = threads.spawn(move || {
@@ -216,5 +216,33 @@ fn a_dropped_mailbox_gives_the_blocks_of_queued_cells_back() {
         drop(cells);
         assert_eq!(pool.free_blocks(), 1);
         met
+    });
+}
+
+#[test]
+fn a_delivery_may_outlive_its_mailbox() {
+    let bounds = Bounds { preemptions: None, executions_min: 5 };
+    let mutants = ["cells.drop", "cells.release_block"];
+    // Blocks that were free when the mailbox had gone: those of its queue go with it, or with the delivery.
+    model("cells::outlived", bounds, &mutants, &[0, 1, 2], |threads| {
+        let pool = pool(2);
+        let lanes = lanes(2, 2, 1, 0, &pool);
+        let reader = reader(&lanes, 0);
+        publish_in_block(&lanes, &pool, 1);
+        publish_in_block(&lanes, &pool, 2);
+        let (feeder, cells) = Cells::new(2, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("cells fit");
+        let mut worker = Worker { reader, feeder };
+        assert!(worker.feed() && worker.feed());
+        let taken = cells.take(LANE).expect("two are queued");
+        let holding = threads.spawn(move || read(&taken));
+        let blocks = Arc::clone(&pool);
+        let leaving = threads.spawn(move || {
+            drop((worker, cells));
+            blocks.free_blocks()
+        });
+        assert_eq!(holding.end(), 1);
+        let free = leaving.end();
+        assert_eq!(pool.free_blocks(), 2);
+        free
     });
 }

@@ -109,3 +109,26 @@ fn an_event_that_is_not_a_readers_business_leaves_the_block_alone() {
         taken
     });
 }
+
+#[test]
+fn a_block_that_was_never_published_comes_back() {
+    let bounds = Bounds { preemptions: None, executions_min: 10 };
+    let mutants = ["block.drop", "pool.free"];
+    // Who got the only block: at least one does.
+    let outcomes = [[false, true], [true, false], [true, true]];
+    model("pool::unpublished", bounds, &mutants, &outcomes, |threads| {
+        let pool = pool(1);
+        let taking = [1, 2].map(|byte| {
+            let pool = Arc::clone(&pool);
+            threads.spawn(move || {
+                take(&pool, byte).is_some_and(|mut block| {
+                    assert!(block.bytes().iter().all(|&found| found == byte), "two publishers wrote one block");
+                    true
+                })
+            })
+        });
+        let took = taking.map(loom_tests::Join::end);
+        assert_eq!(pool.free_blocks(), 1);
+        took
+    });
+}

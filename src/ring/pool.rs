@@ -255,7 +255,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if !self.shared.get() {
+        if mutant!("block.drop", !self.shared.get() => false) {
             let (class, block) = self.pool.place(self.handle);
             class.push(block as u32);
         }

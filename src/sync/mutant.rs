@@ -1,7 +1,7 @@
 //! Bugs planted by hand. Under `--cfg ringmain_loom` a model switches one on, to show that it would find it; in any
 //! other build they do not exist.
 //!
-//! ```ignore
+//! ```text
 //! stamp.store(sequence, mutant!("slot.commit", Ordering::Release)); // The bug: Relaxed.
 //! if mutant!("batch.limit", depth > limit => false) {} // What is right => the bug.
 //! ```
