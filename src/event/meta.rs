@@ -219,7 +219,9 @@ mod tests {
 
     #[test]
     fn the_source_of_an_event_beats_its_publishers_also_where_neither_has_a_number() {
-        let simulation = Simulation::new(Bus::builder().workers(1).sources_max(1), 1).unwrap();
+        // A small bus: Miri makes it, too.
+        let builder = Bus::builder().workers(1).sources_max(1).max_queue_size(16).blocks([(512, 2)]);
+        let simulation = Simulation::new(builder.payload_bytes_max(512).publishers_max(2), 1).unwrap();
         let mut inbox = simulation.bus().subscribe("**").mailbox().unwrap();
         let mut publisher = simulation.bus().publisher().unwrap();
         publisher.set_source("publisher").unwrap();

@@ -208,6 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "a minute a case, and nothing but sums")]
         fn writers_are_summarised_together_as_the_sorted_values_say(
             one in prop::collection::vec(0..10_000_000_000_u64, 1..200),
             other in prop::collection::vec(0..5_000_u64, 0..200),
@@ -232,6 +233,7 @@ mod tests {
         }
 
         #[test]
+        #[cfg_attr(miri, ignore = "a minute a case, and nothing but sums")]
         fn any_histogram_is_summarised_in_its_own_words(
             values in prop::collection::vec(0..1_000_000_u64, 1..200),
         ) {

@@ -210,7 +210,8 @@ impl Pool {
     /// The count is the caller's, and it does not use the block any more.
     pub(super) unsafe fn release(&self, handle: BlockHandle) {
         let (class, block) = self.place(handle);
-        // SYNC(pool.count): AcqRel. Release: our reads are over; Acquire: so are those of all holders before us.
+        // SYNC(pool.count): AcqRel. Pairs with itself. Release: our reads are over; Acquire: so are those of all
+        // holders before us.
         let before = class.counts[block].fetch_sub(1, mutant!("pool.count", Ordering::AcqRel));
         debug_assert!(before > 0, "a count is given back once");
         if before == 1 {

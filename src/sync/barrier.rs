@@ -85,7 +85,7 @@ mod membarrier {
 
     #[inline(always)]
     pub(super) fn keep_program_order() {
-        // SYNC(barrier): compiler fence only. The processor's half is the partner's membarrier.
+        // SYNC(barrier): SeqCst for the compiler only. The processor's half is the partner's membarrier.
         compiler_fence(Ordering::SeqCst);
     }
 }

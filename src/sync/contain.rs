@@ -17,8 +17,10 @@ pub fn contained<R>(f: impl FnOnce() -> R) -> Option<R> {
 
 #[cold]
 fn bury(payload: Box<dyn std::any::Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+        && let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second)))
+    {
+        std::mem::forget(third);
     }
 }
 

@@ -63,7 +63,8 @@ impl WakerCell {
                 // SAFETY: the state is REGISTERING | WAKING: the waking side saw our bit and left the cell to us.
                 unsafe { &mut *slot }.take()
             });
-            // SYNC(waker.hand): Release. Pairs with the Acquire in `register` and `wake`; hands the cell back.
+            // SYNC(waker.hand): AcqRel. Release hands the cell back to `register` and `wake`; Acquire sees what a waker
+            // that came since did before.
             self.state.swap(IDLE, Ordering::AcqRel);
             if let Some(waker) = waker {
                 // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
