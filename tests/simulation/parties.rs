@@ -84,7 +84,8 @@ impl Listener {
     /// Publishes another event from within the handler.
     fn relay(&mut self, meta: &Meta<'_>) {
         let Some((publisher, nth)) = &mut self.publisher else { return };
-        let mut draw = Draw::new(u128::from(meta.id()) as u64);
+        // Several may relay one event, each in its own words.
+        let mut draw = Draw::new(u128::from(meta.id()) as u64 ^ *nth as u64);
         let mut spec = if draw.one_in(2) { Spec::plain(&mut draw) } else { Spec::dressed(&mut draw) };
         // What is due at once might come due within this very turn, which the model does not follow.
         spec.not_before = spec.not_before.filter(|time| !time.is_zero());

@@ -391,6 +391,14 @@ impl World {
             if due.iter().any(|&index| self.events[index].attempts > 0) && !self.is_closed {
                 self.census.count("scheduled waited for a full lane");
             }
+            if scheduled < (due.len() + later.len()) as u64 {
+                // Some went and some did not: which of them is not known.
+                for &index in &due {
+                    for &(nth, _) in &self.events[index].offered {
+                        self.subs[nth].is_vague = true;
+                    }
+                }
+            }
             self.pending = due;
             self.pending.extend(later);
             return;

@@ -1,6 +1,9 @@
 //! 10,000 events a second for as long as one likes, and 100,000 at once: nothing is lost, and memory stays small.
 //!
-//! Runs 5 seconds; `RINGMAIN_SUSTAINED_SECONDS=60` makes it the full minute.
+//! Runs 5 seconds; `RINGMAIN_SUSTAINED_SECONDS=60` makes it the full minute. [`soak`] goes on for hours.
+
+mod plot;
+mod soak;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,6 +20,11 @@ fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
+}
+
+fn number_from_env(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -77,8 +85,7 @@ impl Watched {
 #[test]
 fn ten_thousand_events_a_second_are_sustained() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let seconds = std::env::var("RINGMAIN_SUSTAINED_SECONDS")
-        .map_or(SECONDS_DEFAULT, |text| text.parse().expect("RINGMAIN_SUSTAINED_SECONDS is a number of seconds"));
+    let seconds = number_from_env("RINGMAIN_SUSTAINED_SECONDS").unwrap_or(SECONDS_DEFAULT);
     let watched = Watched::start();
     let mut publisher = watched.bus.publisher().unwrap();
     let begun = Instant::now();
