@@ -473,6 +473,10 @@ impl Shared {
             let _ = contained(|| drop(workers));
         }
         let _ = contained(|| drop(released));
+        let codecs = std::mem::take(&mut *self.codecs());
+        for codec in codecs.into_values() {
+            let _ = contained(|| drop(codec));
+        }
         self.collect_tables();
     }
 
