@@ -8,6 +8,7 @@ use rkyv::ser::allocator::Arena;
 use rkyv::util::AlignedVec;
 
 use crate::event::{Encode, EncodeFault, Encoding, Event, Payload, RustType, Topic, TypeConflict};
+use crate::sync::contain::contained;
 
 use super::Bus;
 
@@ -114,8 +115,8 @@ impl Bus {
         let key = (topic.name().to_owned(), serializer.encoding());
         let codec = Arc::new(Typed { serializer, event: PhantomData });
         let replaced = shared.codecs().insert(key, codec);
-        // Its drop is user code: not under the lock, which the statement above has let go.
-        drop(replaced);
+        // Its drop is user code: not under the lock, which the statement above has let go, and its panic is its own.
+        let _ = contained(|| drop(replaced));
         Ok(())
     }
 

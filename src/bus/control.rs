@@ -8,7 +8,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
-use crate::delivery::{Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState};
+use crate::delivery::{Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling};
 use crate::metrics::{HistogramCells, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::PatternTrie;
@@ -185,9 +185,16 @@ impl Shared {
         self.codecs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the calling thread must not wait: a worker would wait for itself, and so would a test that drives them.
+    /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives
+    /// them, and a handler behind a mailbox that is full.
     pub(crate) fn must_not_wait(&self) -> bool {
-        on_worker_thread() || matches!(self.driver, Driver::Manual(_))
+        on_worker_thread() || matches!(self.driver, Driver::Manual(_)) || self.is_held_up_by_this_thread()
+    }
+
+    /// Whether the calling thread is in a handler whose own full mailbox is what holds the lanes up.
+    fn is_held_up_by_this_thread(&self) -> bool {
+        // Under the lock, but only for handlers that found no room.
+        is_calling() && self.control().subscriptions().any(|subscription| subscription.is_held_up_by_this_thread())
     }
 
     /// Runs one turn of `worker` in a bus that is driven by hand; `None` in any other. One that is idle looks around, as it
@@ -466,6 +473,10 @@ impl Shared {
             let _ = contained(|| drop(workers));
         }
         let _ = contained(|| drop(released));
+        let codecs = std::mem::take(&mut *self.codecs());
+        for codec in codecs.into_values() {
+            let _ = contained(|| drop(codec));
+        }
         self.collect_tables();
     }
 

@@ -123,6 +123,12 @@ impl MailboxShared {
         (0..LANES).map(|lane| self.cells.queued(lane)).sum()
     }
 
+    /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
+    pub(crate) fn holds_up(&self) -> bool {
+        let settled = self.settled.get();
+        self.overflow == Overflow::Block && self.owed() - settled >= self.cells.capacity() as u64
+    }
+
     /// Queued or in a consumer's hands.
     pub(crate) fn is_settled(&self) -> bool {
         let queued = self.queued();

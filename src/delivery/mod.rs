@@ -29,4 +29,4 @@ pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Sink, State, SubscriptionState};
+pub(crate) use subscription::{Sink, State, SubscriptionState, is_calling};

@@ -113,6 +113,11 @@ thread_local! {
     static CALLING: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Whether the calling thread is in a handler's call, outside its worker.
+pub(crate) fn is_calling() -> bool {
+    CALLING.get() != 0
+}
+
 /// A call of a handler by a consumer, until it is dropped.
 pub(crate) struct Calling<'a> {
     subscription: &'a SubscriptionState,
@@ -209,6 +214,13 @@ impl SubscriptionState {
         let call = Calling { subscription: self, outer: CALLING.replace(std::ptr::from_ref(self).addr()) };
         barrier.light();
         (self.state() != State::Closed).then_some(call)
+    }
+
+    /// Whether the calling thread is in this subscription's handler while its mailbox is full and holds its lanes up:
+    /// nothing but the end of that call makes room.
+    pub(crate) fn is_held_up_by_this_thread(&self) -> bool {
+        CALLING.get() == std::ptr::from_ref(self).addr()
+            && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
     }
 
     /// Orders the end of the subscription before a look at `is_calling_elsewhere`. Control plane.

@@ -146,6 +146,11 @@ impl Cells {
         self.queues[lane].take().map(|cell| Taken { cells: Arc::clone(self), cell, lane })
     }
 
+    /// Cells there are, queued, taken and free.
+    pub fn capacity(&self) -> usize {
+        self.below.len()
+    }
+
     /// Queued cells of `lane`.
     #[inline]
     pub fn queued(&self, lane: usize) -> u64 {

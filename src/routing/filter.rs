@@ -122,6 +122,15 @@ pub(crate) struct CompiledFilter {
     dynamic: bool,
 }
 
+impl Drop for CompiledFilter {
+    fn drop(&mut self) {
+        for (filter, _) in std::mem::take(&mut self.filters) {
+            // What a predicate holds is its user's: whoever ends a subscription is not hurt by its drop.
+            let _ = contained(|| drop(filter));
+        }
+    }
+}
+
 impl CompiledFilter {
     /// Resolves sources to ids; a source that the directory has no room for is compared by its text.
     pub(crate) fn new(filters: Vec<Filter>, directory: &Directory) -> Self {

@@ -251,6 +251,15 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for observer in self.observers.drain(..) {
+            // Whoever drops the engine last, a worker perhaps, is not hurt by an observer's drop.
+            let _ = contained(|| drop(observer));
+        }
+    }
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("phase", &self.phase()).field("workers", &self.workers()).finish_non_exhaustive()

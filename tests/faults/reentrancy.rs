@@ -1,1 +1,217 @@
-//! Placeholder
+//! Handlers that call the bus they are called by: nothing waits for itself, and nothing hangs.
+//!
+//! What an inline handler may call is promised in `tests/life/subscriptions/on_worker.rs`, and the bus dropped on a worker
+//! in `tests/life/shutdown.rs`; here are those with a thread or a task of their own.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+use ringmain::testing::Simulation;
+use ringmain::{Bus, BusState, FlushError, FullPolicy, Notice, Payload, Priority, PublishError, Publisher};
+
+use crate::support::{Log, assert_books, assert_settled, watched};
+
+const NOTHING: Payload<'static> = Payload::raw(b"");
+/// Longer than any test may take: whoever waits for so long hangs.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+const PATIENCE: Duration = Duration::from_secs(50);
+
+type Publish = fn(&mut Publisher) -> Result<(), PublishError>;
+
+#[test]
+fn a_handler_of_its_own_thread_that_publishes_to_its_own_full_lane_gets_full() {
+    let forms: [Publish; 4] = [
+        |publisher| publisher.publish("echo.again", NOTHING).map(drop),
+        |publisher| publisher.publish_deadline("echo.again", NOTHING, FOR_EVER).map(drop),
+        |publisher| publisher.publish_batch("echo.again", [NOTHING; 3]).map(drop),
+        |publisher| publisher.loan(8)?.publish(Priority::Normal, "echo.again").map(drop),
+    ];
+    for publish in forms {
+        watched(move || {
+            let builder = Bus::builder().workers(1).max_queue_size(8).batch_max(8);
+            let bus = builder.when_full(FullPolicy::wait(FOR_EVER)).build().unwrap();
+            let mut own = bus.publisher().unwrap();
+            let (refused, told) = mpsc::channel();
+            let made = bus.subscribe("echo.*").capacity(2).handle_on("echo", move |_, meta| {
+                if meta.topic() == "echo.first" {
+                    let error = std::iter::from_fn(|| Some(publish(&mut own))).find_map(Result::err);
+                    refused.send(error.unwrap()).unwrap();
+                }
+            });
+            let made = made.unwrap();
+            bus.publish("echo.first", NOTHING).unwrap();
+            let error = told.recv_timeout(PATIENCE).expect("it does not wait for itself");
+            let PublishError::Full { priority, limit, gated_by, .. } = error else { panic!("{error}") };
+            assert_eq!((priority, limit, gated_by), (Priority::Normal, 8, Some(0)));
+            assert_settled(&bus);
+            // One in its hands, one more in the mailbox, and what the lane takes.
+            assert!(made.record().delivery_count >= 2 + 6, "{:?}", made.record().ledger);
+            assert_eq!(made.record().delivery_count, bus.ledger().accepted);
+            assert!(bus.shutdown().unwrap().is_clean());
+        });
+    }
+}
+
+#[test]
+fn a_handler_of_its_own_thread_waits_for_a_lane_that_others_hold_up() {
+    watched(|| {
+        let builder = Bus::builder().workers(1).max_queue_size(4).batch_max(4);
+        let bus = builder.when_full(FullPolicy::wait(PATIENCE)).build().unwrap();
+        let mut holding = bus.subscribe("held").capacity(1).mailbox().unwrap();
+        let mut own = bus.publisher().unwrap();
+        let (says, said) = mpsc::channel();
+        let made = bus.subscribe("go").handle_on("waiting", move |_, _| {
+            for _ in 0..20 {
+                says.send(own.publish("held", NOTHING).map(drop)).unwrap();
+            }
+        });
+        let _made = made.unwrap();
+        bus.publish("go", NOTHING).unwrap();
+        // One in the mailbox and four in the lane: now it waits, or is about to.
+        for _ in 0..5 {
+            assert_eq!(said.recv_timeout(PATIENCE), Ok(Ok(())));
+        }
+        for _ in 0..20 {
+            drop(holding.recv_deadline(PATIENCE).unwrap());
+        }
+        assert_eq!(said.iter().take(15).collect::<Vec<_>>(), [Ok(()); 15], "it was worth the wait");
+        assert_settled(&bus);
+        assert_eq!((bus.ledger().accepted, bus.metrics().refused.total()), (21, 0));
+        assert!(bus.shutdown().unwrap().is_clean());
+    });
+}
+
+#[test]
+fn a_handler_of_its_own_thread_may_shut_the_bus_down() {
+    watched(|| {
+        let bus = Bus::builder().workers(2).build().unwrap();
+        let seen = Log::new();
+        let log = seen.clone();
+        let _neighbour = bus.subscribe("*").handle(move |_, meta| log.add(meta.sequence())).unwrap();
+        let (says, said) = mpsc::channel();
+        let ending = bus.clone();
+        let made = bus.subscribe("end").handle_on("ending", move |_, _| {
+            says.send(ending.shutdown_deadline(PATIENCE)).unwrap();
+        });
+        let made = made.unwrap();
+        bus.publish("other", NOTHING).unwrap();
+        bus.publish("end", NOTHING).unwrap();
+        let report = said.recv_timeout(PATIENCE).unwrap().unwrap();
+        // The event in its own hands is not settled before it returns.
+        assert_eq!((report.left_in_mailboxes, report.left_in_lanes, report.workers_left), (1, 0, true), "{report:?}");
+        assert!(report.ledger_balanced, "{report:?}");
+        assert_eq!(bus.state(), BusState::Stopped);
+        assert_eq!(bus.publish("end", NOTHING), Err(PublishError::ShuttingDown));
+        while made.record().delivery_count == 0 {
+            thread::yield_now();
+        }
+        assert_books(&bus);
+        assert_eq!(seen.take(), [0, 1]);
+    });
+}
+
+#[test]
+fn a_handler_of_its_own_thread_that_flushes_is_told_what_it_waits_for() {
+    watched(|| {
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let (says, said) = mpsc::channel();
+        let flushing = bus.clone();
+        let made = bus.subscribe("a").handle_on("flushing", move |_, _| {
+            says.send(flushing.flush_deadline(Duration::from_millis(10))).unwrap();
+        });
+        let _made = made.unwrap();
+        bus.publish("a", NOTHING).unwrap();
+        let refused = said.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(refused, Err(FlushError::TimedOut { in_lanes: 0, in_mailboxes: 1, .. })), "{refused:?}");
+        assert_settled(&bus);
+        assert!(bus.shutdown().unwrap().is_clean());
+    });
+}
+
+#[test]
+fn a_handler_of_its_own_thread_may_drop_the_last_handle_of_the_bus() {
+    watched(|| {
+        let bus = Bus::builder().workers(2).build().unwrap();
+        let last: Arc<Mutex<Option<Bus>>> = Arc::default();
+        let seen = Log::new();
+        let (log, (says, said)) = (seen.clone(), mpsc::channel());
+        let _neighbour = bus.subscribe("*").handle(move |_, meta| log.add(meta.sequence())).unwrap();
+        let dropping = Arc::clone(&last);
+        let made = bus.subscribe("end").handle_on("dropping", move |_, _| {
+            let bus = dropping.lock().unwrap().take().expect("it was left before the event was published");
+            drop(bus);
+            says.send(()).unwrap();
+        });
+        let made = made.unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        *last.lock().unwrap() = Some(bus);
+        publisher.publish("other", NOTHING).unwrap();
+        publisher.publish("end", NOTHING).unwrap();
+        said.recv_timeout(PATIENCE).expect("it does not wait for itself");
+        assert_eq!(publisher.publish("other", NOTHING), Err(PublishError::ShuttingDown));
+        assert_eq!(seen.take(), [0, 1]);
+        while made.record().delivery_count == 0 {
+            thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn an_async_handler_may_end_its_subscription_and_the_bus() {
+    for ends_bus in [false, true] {
+        let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+        let bus = simulation.bus();
+        let calls = Log::new();
+        let (log, ending) = (calls.clone(), bus.clone());
+        let running = bus.subscribe("a").run(move |_| {
+            let (log, bus) = (log.clone(), ending.clone());
+            async move {
+                log.add(if ends_bus {
+                    let report = bus.shutdown().unwrap();
+                    (report.left_in_mailboxes, bus.subscriptions().len())
+                } else {
+                    bus.unsubscribe(bus.subscriptions()[0].id).unwrap();
+                    (bus.ledger().subscriptions.in_flight, bus.subscriptions().len())
+                });
+            }
+        });
+        let mut running = pin!(running.unwrap());
+        bus.publish("a", NOTHING).unwrap();
+        simulation.run();
+        // It has one event in its hands, is not called again, and the future ends.
+        assert!(running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!(calls.take(), [(1, usize::from(ends_bus))]);
+        assert_settled(bus);
+        assert_eq!(bus.ledger().subscriptions.delivered, 1);
+    }
+}
+
+#[test]
+fn an_observer_may_publish_what_it_hears() {
+    let publisher: Arc<Mutex<Option<Publisher>>> = Arc::default();
+    let own = Arc::clone(&publisher);
+    let builder = Bus::builder().workers(1).observer(move |notice: &Notice<'_>| {
+        if let (Notice::HandlerFailed { error, .. }, Some(own)) = (notice, &mut *own.lock().unwrap()) {
+            own.publish("alarm", Payload::plain_text(error)).unwrap();
+        }
+    });
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    *publisher.lock().unwrap() = Some(bus.publisher().unwrap());
+    let _failing = bus.subscribe("a").handle(|_, _| Err::<(), _>("no more disk")).unwrap();
+    let mut alarms = bus.subscribe("alarm").mailbox().unwrap();
+    for _ in 0..3 {
+        bus.publish("a", NOTHING).unwrap();
+    }
+    simulation.run();
+    for _ in 0..3 {
+        assert_eq!(alarms.try_recv().unwrap().payload().text(), Some("no more disk"));
+    }
+    assert!(alarms.try_recv().is_err());
+    assert_settled(bus);
+    // The observer's publisher would keep the bus alive in a ring.
+    drop(publisher.lock().unwrap().take());
+}

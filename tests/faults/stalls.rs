@@ -20,6 +20,7 @@ use crate::support::{Draw, Log, assert_counted, assert_settled, observed, watche
 const STALLS_A_BUS: u64 = 50;
 /// Publishers stopped inside each other.
 const DEPTH: usize = 3;
+const BLOCKS: usize = 64;
 const STALL: Duration = Duration::from_secs(1);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -86,7 +87,7 @@ impl World {
             .workers(2)
             .max_queue_size(limit)
             .batch_max(8)
-            .blocks([(1_000, 64)])
+            .blocks([(1_000, BLOCKS)])
             .prefault(false)
             .types_max(16);
         let builder = builder.payload_bytes_max(1_000).when_full(FullPolicy::REJECT).first_sequence(first);
@@ -256,8 +257,7 @@ impl World {
         counted.claimed = counted.accepted;
         counted.subscriptions.matched = 3 * counted.accepted;
         counted.subscriptions.delivered = 3 * counted.accepted;
-        assert_counted(bus, &counted);
-        assert_eq!(bus.metrics().free_blocks, 64);
+        assert_eq!(assert_counted(bus, &counted).free_blocks, BLOCKS, "every block is back");
     }
 }
 

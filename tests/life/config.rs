@@ -7,7 +7,7 @@ use ringmain::{
     create_event_bus_with_config,
 };
 
-use crate::support::{PATIENCE, Seen, assert_balanced, shut_down_clean, simulate};
+use crate::support::{PATIENCE, Seen, assert_books, shut_down_clean, simulate};
 
 /// What can be seen of the settings of a bus from outside.
 fn shape(metrics: &Metrics) -> (u64, usize, usize, usize, Vec<u64>) {
@@ -75,7 +75,7 @@ fn each_setting_of_the_config_takes_effect() {
     assert!(matches!(flushed, ringmain::FlushError::TimedOut { after, .. } if after == LIMIT));
     drop((mailbox, made));
     bus.shutdown_deadline(PATIENCE).unwrap();
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn limits_themselves_are_allowed() {
         Err(PublishError::NoBlock { bytes: 16, max: 0 }),
         "without blocks nothing can wait for its time"
     );
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_single_publisher_is_the_only_one_and_schedules_nothing() {
     assert_eq!(made.record().delivery_count, 100);
     drop(publisher);
     bus.publisher().unwrap();
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -198,5 +198,5 @@ fn a_publisher_lent_by_the_bus_is_given_back() {
     assert_eq!(bus.publish("a", Payload::raw(b"")), Err(PublishError::NoPublisher { max: 1 }));
     drop(own);
     bus.publish("a", Payload::raw(b"")).unwrap();
-    assert_balanced(bus);
+    assert_books(bus);
 }

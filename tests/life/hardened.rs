@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Payload, PublishError};
 
-use crate::support::{PATIENCE, assert_balanced};
+use crate::support::{PATIENCE, assert_books};
 
 struct Bomb;
 
@@ -34,7 +34,7 @@ fn a_panic_whose_value_panics_leaves_the_worker_alive() {
     bus.publish("a", Payload::raw(b"")).unwrap();
     bus.flush_deadline(PATIENCE).unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 2);
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_change_is_taken_over_between_two_events_of_a_long_backlog() {
     subscribed.join().unwrap().unwrap();
     drop(release);
     bus.flush_deadline(PATIENCE).unwrap();
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn what_can_never_fit_is_refused_instead_of_awaited() {
     let refused = publisher.event().metadata("k", &"v".repeat(100)).publish("a", Payload::raw(&[0; 150]));
     assert!(matches!(refused, Err(PublishError::NoBlock { max: 0, .. })), "{refused:?}");
     assert!(bus.subscribe("a").handle_on("a\0b", |_, _| ()).is_err(), "no thread has such a name");
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_handler_that_publishes_goes_with_the_bus() {
     let bus = Bus::builder().workers(1).build().unwrap();
     subscribe(&bus);
     bus.publish("a", Payload::raw(b"")).unwrap();
-    assert_balanced(&bus);
+    assert_books(&bus);
     drop(bus);
     assert_eq!(gone.load(Ordering::Relaxed), 1, "the handler owned a publisher of its own bus");
     let simulation = Simulation::new(Bus::builder().workers(1), 3).unwrap();

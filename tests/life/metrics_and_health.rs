@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringmain::testing::Simulation;
 use ringmain::{Bus, FullPolicy, Health, Payload, Priority, PublishError};
 
-use crate::support::{assert_balanced, simulate};
+use crate::support::{assert_books, simulate};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -65,7 +65,7 @@ fn counts_say_what_was_published_delivered_failed_dropped_and_refused() {
     assert_eq!(depths, [(Priority::Critical, 0), (Priority::High, 0), (Priority::Normal, 16), (Priority::Low, 9)]);
     assert_eq!(metrics.ledger, bus.ledger());
     drop(made);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn rates_are_events_per_second_of_the_time_between_readings() {
     assert_eq!(metrics.throughput, 0.0);
     assert!(metrics.throughput_last_minute > 0.0);
     drop(made);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn latencies_are_summed_up_by_lane_worker_and_stage() {
         assert!(lane.wait_max_events > 0, "starvation is bounded by a number");
     }
     drop(inline);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_lane_at_four_fifths_of_its_limit_is_degraded() {
     simulation.run();
     assert_eq!(bus.metrics().health(), Health::Healthy);
     drop(made);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_p95_of_a_tenth_of_a_second_is_degraded() {
     simulation.run();
     assert_eq!(bus.metrics().health(), Health::Degraded);
     drop(made);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn memory_is_reserved_at_build_and_grows_with_mailboxes_only() {
     assert_eq!(bus.memory(), before);
     drop(inline);
     assert!((built..built + names).contains(&reserved()));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -233,5 +233,5 @@ fn latencies_of_a_mailbox_outlive_it() {
     let lanes = bus.metrics().lanes;
     let counts = lanes.iter().map(|lane| (lane.priority, lane.latency.total.count));
     assert!(counts.eq([(Priority::Critical, 0), (Priority::High, 20), (Priority::Normal, 10), (Priority::Low, 0)]));
-    assert_balanced(bus);
+    assert_books(bus);
 }

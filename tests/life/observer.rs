@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ringmain::{Bus, Notice, Payload};
 
-use crate::support::{Notices, PATIENCE, Seen, assert_balanced, number, shut_down_clean, simulate};
+use crate::support::{Notices, PATIENCE, Seen, assert_books, number, shut_down_clean, simulate};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -153,7 +153,7 @@ fn a_consumer_that_panics_takes_its_subscription_with_it_and_is_named() {
     let id = dropped.id();
     drop(dropped);
     assert_eq!(seen.take(), [(id, "a".to_owned(), false)], "an orderly end is told apart");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ringmain::{Bus, EventSource, Filter, Notice, Payload, Priority, SubscribeError, Verdict};
 
-use crate::support::{Notices, Seen, assert_balanced, shut_down_clean, simulate};
+use crate::support::{Notices, Seen, assert_books, shut_down_clean, simulate};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -47,7 +47,7 @@ fn each_pattern_gets_the_topics_its_grammar_says() {
         assert_eq!(got[pattern], topics, "{pattern}");
     }
     drop(made);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn topics_that_appear_later_reach_the_wildcards_of_every_worker() {
         assert_eq!(made.record().delivery_count, TOPICS as u64);
     }
     assert_eq!(exact.record().delivery_count, 1);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn topics_beyond_types_max_are_matched_by_name() {
     let counts = [&early, &wild, &late, &category].map(|made| made.record().delivery_count);
     assert_eq!(counts, [2, 8, 1, 1]);
     assert!(bus.metrics().matched_by_name > 0);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 /// The sequence numbers (as payload texts) that a filter lets through, out of a fixed set of events.
@@ -145,7 +145,7 @@ fn passing_all(filters: impl IntoIterator<Item = Filter>) -> Vec<&'static str> {
         publisher.at(priority).source(source).publish(topic, Payload::plain_text(text)).unwrap();
     }
     simulation.run();
-    assert_balanced(bus);
+    assert_books(bus);
     drop(made.unwrap());
     let seen = seen.take();
     EVENTS.iter().map(|(text, ..)| *text).filter(|text| seen.iter().any(|one| one == text)).collect()
@@ -209,7 +209,7 @@ fn a_predicate_that_panics_refuses_the_event_and_is_observed() {
     assert_eq!(panics.take(), [("picky".to_owned(), fatal)]);
     let ledger = made.record().ledger;
     assert_eq!((ledger.filtered, ledger.delivered), (2, 1));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn sources_beyond_sources_max_are_compared_by_text() {
     simulation.run();
     assert_eq!(seen.take(), ["b", "d"]);
     drop(made.unwrap());
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn explain_says_why_for_each_subscription() {
         assert_eq!((one.subscription, one.worker), (made.id(), 1));
     }
     assert_eq!(explained[1].to_string(), "pattern (orders) on worker 1: its pattern does not match the topic");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 fn words() -> impl Strategy<Value = &'static str> {
@@ -395,5 +395,5 @@ fn a_filter_for_a_source_that_no_publisher_can_have_is_refused() {
     publisher.set_source(longest.as_str()).unwrap().publish("a", NOTHING).unwrap();
     simulation.run();
     assert_eq!(seen.take(), [max]);
-    assert_balanced(bus);
+    assert_books(bus);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringmain::{Bus, BusState, FlushError, FullPolicy, Payload, Priority, PublishError, ShutdownReport};
 
-use crate::support::{Latch, PATIENCE, Seen, assert_balanced, number, shut_down_clean, simulate, until};
+use crate::support::{Latch, PATIENCE, Seen, assert_books, number, shut_down_clean, simulate, until};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -38,7 +38,7 @@ fn a_bus_runs_shuts_down_and_stops() {
     assert!(stopping.join().unwrap().unwrap().is_clean());
     assert_eq!(bus.state(), BusState::Stopped);
     assert!(format!("{bus:?}").contains("Stopped"));
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn publishers_are_refused_at_once_and_those_that_wait_are_woken() {
     let report = stopping.join().unwrap().unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.delivered, 4, "the one that hung and those behind it");
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_was_accepted_is_delivered_by_priority() {
     assert!(report.is_clean() && report.ledger_balanced, "{report:?}");
     assert_eq!(report.delivered, 5);
     drop(made.unwrap());
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn handlers_see_that_the_bus_shuts_down() {
     bus.shutdown().unwrap();
     assert_eq!(seen.take(), [false, true]);
     drop(made);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn shutdown_waits_for_handlers_on_their_own_threads() {
     assert!(report.is_clean() && report.ledger_balanced, "{report:?}");
     assert_eq!(seen.take(), (0..20).collect::<Vec<_>>());
     drop(made.unwrap());
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn shutdown_is_idempotent_and_concurrent_calls_agree() {
     assert_eq!(bus.shutdown_deadline(Duration::ZERO), Ok(reports[0]));
     bus.flush().unwrap();
     drop(made);
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_hasty_second_call_does_not_cut_the_first_one_short() {
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.delivered, 1_001);
     drop(made);
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_handler_that_hangs_is_left_behind_at_the_deadline() {
         let ledger = bus.ledger();
         ledger.subscriptions.delivered > 0 && ledger.subscriptions.delivered + ledger.in_lanes == 11
     });
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -242,10 +242,10 @@ fn a_handler_thread_that_hangs_is_left_behind_too() {
     inside.pass();
     let report = bus.shutdown_deadline(Duration::from_millis(20)).unwrap();
     assert_eq!((report.workers_left, report.left_in_mailboxes, report.left_in_lanes), (false, 3, 0), "{report:?}");
-    assert_balanced(&bus);
+    assert_books(&bus);
     release.open();
     until("the rest", || bus.ledger().subscriptions.delivered == 3);
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_full_mailbox_that_nobody_pulls_does_not_keep_the_bus_alive() {
     let report = bus.shutdown_deadline(Duration::from_millis(50)).unwrap();
     assert_eq!((report.left_in_mailboxes, report.left_in_lanes, report.workers_left), (2, 8, true), "{report:?}");
     assert!(report.ledger_balanced, "{:#?}", bus.ledger());
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn scheduled_events_are_reported() {
     assert_eq!((report.left_scheduled, report.delivered, report.is_clean()), (3, 1, false), "{report:?}");
     assert!(report.ledger_balanced);
     drop(made);
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn what_was_accepted_while_the_bus_shut_down_is_delivered_or_counted() {
         let ledger = bus.ledger();
         assert_eq!((ledger.accepted, ledger.routed), (accepted, accepted));
         assert_eq!((made.record().delivery_count, pulled), (accepted, accepted), "{report:#?} {ledger:#?}");
-        assert_balanced(&bus);
+        assert_books(&bus);
     }
 }
 

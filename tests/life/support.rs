@@ -6,22 +6,19 @@ use std::time::{Duration, Instant};
 use ringmain::testing::Simulation;
 use ringmain::{Bus, BusBuilder, Notice, Observer, Payload};
 
+#[path = "../support/books.rs"]
+mod books;
+pub(crate) use books::assert_books;
+
 /// Longer than anything here takes on a busy machine. Nothing waits for it unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Every event that was accepted is in exactly one place. Call it when nothing moves.
-#[track_caller]
-pub(crate) fn assert_balanced(bus: &Bus) {
-    let ledger = bus.ledger();
-    assert!(ledger.is_balanced(), "{ledger:#?}");
-}
 
 /// Shuts down, and finds everything settled and the books balanced.
 #[track_caller]
 pub(crate) fn shut_down_clean(bus: &Bus) {
     let report = bus.shutdown_deadline(PATIENCE).unwrap();
     assert!(report.is_clean() && report.ledger_balanced, "{report:#?} {:#?}", bus.ledger());
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 pub(crate) fn simulate(builder: BusBuilder) -> Simulation {

@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each binary uses what it needs")]
 
-use ringmain::{Bus, FlushError, Ledger};
+use ringmain::{Bus, FlushError, Ledger, Metrics};
 
 /// The equations of the ledger, as they stand: exact whenever nothing moves.
 #[track_caller]
@@ -38,9 +38,9 @@ pub(crate) fn assert_settled(bus: &Bus) {
     assert_eq!(left, 0, "something is left: {ledger:#?}");
 }
 
-/// The books balance, and every term is what the test has counted itself.
+/// The books balance, and every term is what the test has counted itself. Returns the figures, which agree.
 #[track_caller]
-pub(crate) fn assert_counted(bus: &Bus, counted: &Ledger) {
+pub(crate) fn assert_counted(bus: &Bus, counted: &Ledger) -> Metrics {
     assert_books(bus);
     let ledger = bus.ledger();
     assert_eq!(ledger, *counted, "the books (left) and the test's own count (right) differ");
@@ -48,4 +48,5 @@ pub(crate) fn assert_counted(bus: &Bus, counted: &Ledger) {
     assert_eq!(metrics.messages_published, counted.accepted, "{metrics:#?}");
     assert_eq!(metrics.messages_delivered, subscriptions.delivered, "{metrics:#?}");
     assert_eq!(metrics.messages_dropped, subscriptions.dropped.total(), "{metrics:#?}");
+    metrics
 }

@@ -13,7 +13,8 @@ use super::refusal::{timed_out, waits};
 use super::{PublishError, Publisher};
 
 impl Publisher {
-    /// Tries until there is room, at most `limit`. On a worker it does not wait.
+    /// Tries until there is room, at most `limit`. Where that would be a wait for the calling thread itself it does not
+    /// wait.
     pub(in crate::bus) fn keep_trying<R>(
         &mut self,
         limit: Duration,
@@ -41,13 +42,16 @@ impl Publisher {
             let result = once(self);
             let waited = Duration::from_nanos(clock.now().saturating_sub(begun));
             match result {
-                Err(error) if waits(&error) => match limit.checked_sub(waited).filter(|left| !left.is_zero()) {
-                    Some(left) => thread::park_timeout(left),
-                    None => {
-                        gate.leave(self.place);
-                        return Err(timed_out(error, limit));
+                // The worker may have filled the mailbox of this very handler meanwhile; then it opened the gate last.
+                Err(error) if waits(&error) && !self.shared.must_not_wait() => {
+                    match limit.checked_sub(waited).filter(|left| !left.is_zero()) {
+                        Some(left) => thread::park_timeout(left),
+                        None => {
+                            gate.leave(self.place);
+                            return Err(timed_out(error, limit));
+                        }
                     }
-                },
+                }
                 result => {
                     gate.leave(self.place);
                     return result;

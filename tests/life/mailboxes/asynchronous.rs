@@ -10,7 +10,7 @@ use std::thread;
 use futures_core::Stream;
 use ringmain::{Bus, Delivery, FullPolicy, Mailbox, Notice, Outcome, Pattern, Payload, RecvError, Topic};
 
-use crate::support::{PATIENCE, Seen, assert_balanced, number, shut_down_clean, simulate, until};
+use crate::support::{PATIENCE, Seen, assert_books, number, shut_down_clean, simulate, until};
 
 /// Wakes the thread that blocks, and counts.
 struct Unpark(thread::Thread, AtomicUsize);
@@ -99,7 +99,7 @@ fn a_dropped_recv_async_loses_nothing() {
     simulation.run();
     assert_eq!(unpark.1.load(Ordering::SeqCst), 1, "the waker that was left is called");
     assert_eq!(number(block_on(mailbox.recv_async()).unwrap().payload()), 7);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_dropped_run_unsubscribes() {
     assert_eq!(bus.subscriptions().len(), 1);
     drop(running);
     assert_eq!(bus.subscriptions().len(), 0);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]

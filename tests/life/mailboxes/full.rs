@@ -5,7 +5,7 @@ use ringmain::{
     Bus, Filter, FullPolicy, Mailbox, Notice, Overflow, Pattern, Payload, Priority, PublishError, Subscribe,
 };
 
-use crate::support::{Seen, assert_balanced, number, simulate};
+use crate::support::{Seen, assert_books, number, simulate};
 
 fn publish(simulation: &Simulation, priority: Priority, values: std::ops::Range<u64>) {
     let mut publisher = simulation.bus().publisher().unwrap();
@@ -39,7 +39,7 @@ fn a_mailbox_that_blocks_holds_its_lane_and_loses_nothing() {
         simulation.run();
     }
     assert_eq!(rest, (1..12).collect::<Vec<_>>());
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn drop_newest_keeps_what_is_queued() {
     publish(&simulation, Priority::Critical, 10..11);
     assert_eq!(bus.subscription(mailbox.id()).unwrap().ledger.dropped.overflow, 7);
     assert_eq!(pull(&mut mailbox), [0, 1, 2, 3]);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn drop_oldest_lets_the_oldest_of_the_least_urgent_make_way() {
     publish(&simulation, Priority::Low, 4..6);
     assert_eq!(pull(&mut mailbox), [0, 1, 2, 3], "nothing queued is less urgent than a low event");
     assert_eq!(bus.subscription(mailbox.id()).unwrap().ledger.dropped.overflow, 8 + 2);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn an_event_in_a_consumers_hands_takes_a_place_until_it_is_settled() {
     drop(held);
     publish(&simulation, Priority::Normal, 4..5);
     assert_eq!(pull(&mut mailbox), [4]);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn an_overflow_is_observed() {
     assert_eq!(seen.len(), 0);
     publish(&simulation, Priority::Normal, 1..5);
     assert_eq!(seen.take(), [(mailbox.id(), "tiny".to_owned())], "once for a row of drops");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 /// A full mailbox that `narrow` makes picky holds up nothing that it would not take.
@@ -133,7 +133,7 @@ fn holds_up_only_what_it_wants(
         simulation.run();
     }
     assert_eq!((full.len(), other.record().delivery_count), (0, 5));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -168,5 +168,5 @@ fn a_full_mailbox_holds_up_only_the_types_it_wants_beyond_types_max_too() {
     simulation.run();
     assert_eq!((full.len(), other.record().delivery_count), (1, 3));
     drop(full);
-    assert_balanced(bus);
+    assert_books(bus);
 }

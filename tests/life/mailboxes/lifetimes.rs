@@ -8,7 +8,7 @@ use ringmain::{
     TryRecvError,
 };
 
-use crate::support::{PATIENCE, assert_balanced, number, shut_down_clean, simulate};
+use crate::support::{PATIENCE, assert_books, number, shut_down_clean, simulate};
 
 #[test]
 fn a_delivery_may_be_settled_on_another_thread() {
@@ -59,7 +59,7 @@ fn a_delivery_settled_while_its_thread_panics_counts_as_failed() {
     assert!(panicked.join().is_err());
     let record = bus.subscription(mailbox.id()).unwrap();
     assert_eq!((record.delivery_count, record.error_count), (0, 1));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -83,13 +83,13 @@ fn a_delivery_outlives_its_subscription() {
     simulation.run();
     let ledger = bus.ledger();
     assert_eq!((ledger.subscriptions.in_flight, ledger.subscriptions.dropped.closed), (1, 1));
-    assert_balanced(bus);
+    assert_books(bus);
     assert_eq!(held.payload().text(), Some(big.as_str()));
     assert_eq!(held.meta().topic(), "a");
     drop(held);
     assert_eq!(bus.ledger().subscriptions.delivered, 1);
     assert_eq!(bus.metrics().free_blocks, free, "its block went back");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_delivery_outlives_the_bus() {
     let held = [mailbox.recv().unwrap(), mailbox.recv().unwrap()];
     let report = bus.shutdown().unwrap();
     assert_eq!((report.left_in_mailboxes, report.is_clean(), report.ledger_balanced), (2, false, true));
-    assert_balanced(&bus);
+    assert_books(&bus);
     drop((bus, publisher, mailbox));
     assert_eq!(held[0].payload().text(), Some(big.as_str()));
     assert_eq!((held[1].payload().text(), held[1].meta().topic()), (Some("small"), "a"));
@@ -129,7 +129,7 @@ fn a_mailbox_can_be_drained_after_shutdown_and_is_then_closed() {
         assert!(matches!(one.recv_deadline(PATIENCE), Err(RecvError::Closed)));
     }
     assert_eq!(bus.ledger().subscriptions.delivered, 10);
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]
@@ -194,5 +194,5 @@ fn futures_move_between_threads() {
     future_is_send(&publisher.publish_async(TEXT, &text));
     future_is_send(&bus.subscribe("a").run(|delivery| async move { drop(delivery) }).unwrap());
     future_is_send(&bus.subscribe(TEXT).run(|delivery| async move { drop(delivery) }).unwrap());
-    assert_balanced(bus);
+    assert_books(bus);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringmain::{Bus, Payload, Priority, RecvError, TryRecvError};
 
-use crate::support::{Latch, PATIENCE, assert_balanced, number, shut_down_clean, simulate};
+use crate::support::{Latch, PATIENCE, assert_books, number, shut_down_clean, simulate};
 
 #[test]
 fn try_recv_never_waits() {
@@ -21,7 +21,7 @@ fn try_recv_never_waits() {
     assert_eq!((mailbox.len(), mailbox.is_empty()), (0, true));
     bus.unsubscribe(mailbox.id()).unwrap();
     assert!(matches!(mailbox.try_recv(), Err(TryRecvError::Closed)));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn more_urgent_events_are_pulled_first_and_one_priority_in_order() {
         let one: Vec<_> = pulled.iter().copied().filter(|value| value / 10 == rank).collect();
         assert_eq!(one, [rank * 10, rank * 10 + 1, rank * 10 + 2]);
     }
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_iterator_ends_with_the_subscription() {
     }
     assert_eq!(rest, [4, 5, 6, 7, 8, 9], "what was queued can be pulled after the end");
     assert!(mailbox.iter().next().is_none());
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 fn shut_down_with_leftovers(bus: &Bus, expected: u64) {

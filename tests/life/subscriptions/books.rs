@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::{Bus, Context, Filter, Handler, Meta, Outcome, Pattern, Payload, Priority, SubscribeError};
 
-use crate::support::{Seen, assert_balanced, number, simulate};
+use crate::support::{Seen, assert_books, number, simulate};
 
 /// Refuses odd numbers.
 struct Even;
@@ -57,7 +57,7 @@ fn a_record_tells_who_wants_what_since_when_and_how_it_went() {
     assert!(after.ledger.is_balanced(), "{after:?}");
     assert_eq!(bus.subscriptions().iter().map(|record| record.id).collect::<Vec<_>>(), [made.id()]);
     assert_eq!((before.delivery_count, before.last_delivered), (0, None), "a record is a copy");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn defaults_of_a_record_are_the_pattern_and_the_type_of_the_handler() {
     assert!(record.handler_id.as_str().contains("defaults_of_a_record"), "{}", record.handler_id);
     let record = bus.subscription(mailbox.id()).unwrap();
     assert_eq!((record.name.as_str(), record.handler_id.as_str()), ("a", "mailbox"));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn the_record_of_a_mailbox_counts_what_its_consumer_did_and_when() {
     drop(held);
     drop(mailbox.try_recv().unwrap());
     assert_eq!(bus.subscription(mailbox.id()).unwrap().delivery_count, 3);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_record_can_be_read_after_the_subscription_and_the_bus_are_gone() {
     simulation.run();
     bus.unsubscribe(made.id()).unwrap();
     assert!(matches!(bus.subscription(made.id()), Err(SubscribeError::NotFound(id)) if id == made.id()));
-    assert_balanced(bus);
+    assert_books(bus);
     drop(simulation);
     let record = made.record();
     assert_eq!((record.name.as_str(), record.delivery_count), ("late", 1));
@@ -160,5 +160,5 @@ fn a_paused_inline_handler_drops_and_counts_and_a_paused_mailbox_holds() {
     inline.unsubscribe().unwrap();
     assert_eq!(bus.pause(gone), Err(SubscribeError::NotFound(gone)));
     assert_eq!(bus.resume(gone), Err(SubscribeError::NotFound(gone)));
-    assert_balanced(bus);
+    assert_books(bus);
 }

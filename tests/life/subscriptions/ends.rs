@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringmain::{Bus, HandlerId, PatternError, Payload, SubscribeError};
 
-use crate::support::{Seen, assert_balanced, number, shut_down_clean, simulate};
+use crate::support::{Seen, assert_books, number, shut_down_clean, simulate};
 
 #[test]
 fn later_publishes_are_seen_and_earlier_are_not() {
@@ -40,7 +40,7 @@ fn later_publishes_are_seen_and_earlier_are_not() {
     assert_eq!(number(mailbox.try_recv().unwrap().payload()), 3);
     assert_eq!(number(mailbox.try_recv().unwrap().payload()), 4);
     assert!(mailbox.try_recv().is_err());
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_subscription_ends_by_handle_drop_id_and_handler_id() {
     assert_eq!(bus.subscriptions().len(), 1);
     assert_eq!(bus.subscriptions()[0].id, kept.id());
     drop((id, handler));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn one_call_ends_all_subscriptions_of_a_handler() {
     assert_eq!(bus.subscriptions().len(), 1);
     drop((made, other));
     assert_eq!(bus.subscriptions().len(), 0);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_event_that_nobody_wants_any_more_takes_no_slot() {
     simulation.run();
     let ledger = bus.ledger();
     assert_eq!((ledger.accepted, ledger.unmatched, ledger.routed), (3, 2, 1));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_forever_subscription_outlives_its_handle_and_ends_by_id() {
     publisher.publish("a", Payload::raw(b"")).unwrap();
     simulation.run();
     assert_eq!(seen.len(), 1);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn what_cannot_be_subscribed_is_refused_with_the_reason() {
     assert_eq!(bus.subscribe("a").handle(|_, _| {}).unwrap_err(), SubscribeError::ShuttingDown);
     assert_eq!(bus.subscribe("a").mailbox().unwrap_err(), SubscribeError::ShuttingDown);
     ended.unsubscribe().unwrap();
-    assert_balanced(&bus);
+    assert_books(&bus);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ringmain::{
     Topic,
 };
 
-use crate::support::{Seen, assert_balanced, simulate};
+use crate::support::{Seen, assert_books, simulate};
 
 const CREATED_NS: u64 = 1_800_000_000_123_456_789;
 
@@ -81,7 +81,7 @@ fn every_field_comes_back_inline_and_from_a_mailbox() {
             std::iter::from_fn(|| mailbox.try_recv().ok()).map(|one| read(&one.meta(), &long)).collect();
         assert_eq!(seen.take(), pulled);
         assert_eq!((pulled.len(), made.unwrap().record().error_count), (2, 0));
-        assert_balanced(bus);
+        assert_books(bus);
     }
 }
 
@@ -105,7 +105,7 @@ fn an_event_without_an_envelope_has_plain_defaults() {
     assert_eq!((meta.targets().count(), meta.metadata().count()), (0, 0));
     assert_eq!(meta.encoding(), Some(Encoding::Rkyv));
     drop(delivery);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn an_envelope_does_not_leak_into_the_next_event() {
     assert_eq!((meta.metadata().count(), meta.targets().count(), meta.correlation()), (0, 0, None));
     assert_eq!((meta.priority(), meta.schema_version(), meta.attempt()), (Priority::Normal, 1, 1));
     drop(delivery);
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_publisher_keeps_its_source_and_gives_it_to_its_clone() {
     assert_eq!(EventSource::system("clock").kind(), Some("system"));
     assert_eq!(EventSource::named("anybody").kind(), None);
     assert_eq!(EventSource::service("x").to_string(), "service:x");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ringmain::{Bus, DecodeError, Encoding, Notice, Payload, Subscription, Topic}
 use rkyv::rancor::{Error, Fallible, Source};
 use rkyv::{Archive, Serialize};
 
-use crate::support::{Seen, assert_balanced, simulate};
+use crate::support::{Seen, assert_books, simulate};
 
 #[derive(Archive, Serialize, Clone, Debug)]
 struct Order {
@@ -92,7 +92,7 @@ fn an_archive_from_outside_is_validated_and_read() {
         touch(rkyv::access::<ArchivedOrder, Error>(&bytes).unwrap())
     };
     assert_eq!(readers.read(Payload::rkyv(&archive())), Ok(expected));
-    assert_balanced(readers.simulation.bus());
+    assert_books(readers.simulation.bus());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn another_encoding_is_counted_failed_observed_and_the_worker_goes_on() {
     readers.simulation.run();
     let record = readers.inline.record();
     assert_eq!((record.delivery_count, record.error_count), (1, 4));
-    assert_balanced(readers.simulation.bus());
+    assert_books(readers.simulation.bus());
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn truncated_archives_are_errors() {
         assert!(readers.read(Payload::rkyv(&bytes[..length])).is_err(), "{length} bytes hold no root");
     }
     assert!(readers.inline.record().error_count > shorter_than_the_root as u64);
-    assert_balanced(readers.simulation.bus());
+    assert_books(readers.simulation.bus());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn misaligned_archives_are_errors() {
         let bytes = [vec![0; shift], archive()].concat();
         assert!(readers.read(Payload::rkyv(&bytes)).is_err(), "shifted by {shift}");
     }
-    assert_balanced(readers.simulation.bus());
+    assert_books(readers.simulation.bus());
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn archives_of_another_type_are_errors() {
     for bytes in others {
         assert_eq!(readers.read(Payload::rkyv(&bytes)), Err(DecodeError::Invalid { bytes: bytes.len() }));
     }
-    assert_balanced(readers.simulation.bus());
+    assert_books(readers.simulation.bus());
 }
 
 proptest! {
@@ -239,5 +239,5 @@ fn deep_nesting_from_outside_is_an_error_and_our_own_is_not_limited() {
     }
     let record = made.unwrap().record();
     assert_eq!((record.delivery_count, record.error_count), (4, 4));
-    assert_balanced(bus);
+    assert_books(bus);
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use ringmain::{Bus, Event, Payload, Priority, PublishError, SubscribeError, Topic};
 use rkyv::{Archive, Serialize};
 
-use crate::support::{Seen, assert_balanced, shut_down_clean, simulate};
+use crate::support::{Seen, assert_books, shut_down_clean, simulate};
 
 #[derive(Archive, Serialize, Clone, Debug, PartialEq)]
 struct Everything {
@@ -134,7 +134,7 @@ fn small_and_empty_types_travel_too() {
     assert!(nest.try_recv().unwrap().event().unwrap().is_none());
     assert_eq!(list.try_recv().unwrap().event().unwrap().as_slice(), ["a".to_owned(), "b".repeat(300)]);
     assert_eq!(text.try_recv().unwrap().event().unwrap().as_str(), "");
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_typed_event_is_read_where_it_lies() {
         assert_eq!(event, payload, "the archive is the payload itself");
     }
     drop(made.unwrap());
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_topic_carries_one_rust_type() {
     // Another bus knows nothing of this one's types.
     let other = simulate(Bus::builder().workers(1));
     let _typed = other.bus().subscribe(OTHER).handle(|_, _| {}).unwrap();
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn the_first_publish_ties_the_type_too() {
     assert!(batch.is_empty());
     drop(batch);
     assert!(matches!(bus.publish(SECOND, &1), Err(PublishError::TypeConflict(_))));
-    assert_balanced(bus);
+    assert_books(bus);
 }
 
 /// Fails to serialise on demand.
@@ -244,5 +244,5 @@ fn a_value_that_refuses_to_be_serialised_is_an_error_and_no_event() {
     simulation.run();
     assert_eq!(made.record().delivery_count, 1);
     assert_eq!(bus.metrics().refused.invalid, 1);
-    assert_balanced(bus);
+    assert_books(bus);
 }
