@@ -20,7 +20,7 @@ use rkyv::{Archive, Place, Serialize};
 
 use super::{Encoding, FLAG_LOCAL, Header};
 
-/// The deepest nesting that bytes from outside may have.
+/// The deepest nesting that bytes from outside may have: so many values within each other, the root among them.
 const DEPTH_MAX: usize = 64;
 /// Where payloads start, and so the strictest alignment an archived value may ask for.
 pub(crate) const PAYLOAD_ALIGN: usize = 16;
@@ -310,7 +310,8 @@ pub(crate) fn read_archived<'a, E: Event>(
 /// Checks bytes from outside: bounds, alignment, every value, depth.
 #[cold]
 pub(crate) fn validate<E: Event>(payload: &[u8]) -> Result<&E::Archived, DecodeError> {
-    check::<E>(payload, const { NonZeroUsize::new(DEPTH_MAX) })
+    // The validator refuses the level that it is given.
+    check::<E>(payload, const { NonZeroUsize::new(DEPTH_MAX + 1) })
 }
 
 fn check<E: Event>(payload: &[u8], depth: Option<NonZeroUsize>) -> Result<&E::Archived, DecodeError> {
