@@ -81,7 +81,9 @@ fn end(code: i32, why: &str) -> ! {
 }
 
 fn failed(info: &PanicHookInfo<'_>) {
-    let message = info.payload_as_str().unwrap_or("no message").trim().replace('\n', " ");
+    let payload = info.payload();
+    let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("no message").trim().replace('\n', " ");
     let of_the_model = info.location().is_some_and(|location| location.file().starts_with("loom-tests/"));
     let race = message.starts_with("Causality violation");
     let left_asleep = message.starts_with("deadlock") && SLEEPERS.get() > 0;
