@@ -1,4 +1,4 @@
-//! The shapes of the advisories about rkyv before 0.8.17: each is refused, as the version asked for must do.
+//! Forged archives, those of the advisories about rkyv before 0.8.17 among them: each is refused.
 
 use std::sync::Arc;
 
@@ -30,12 +30,15 @@ fn all_forged<E: Body>(archive: &[u8], words: impl IntoIterator<Item = usize>) -
     words.into_iter().flat_map(forge).collect()
 }
 
-/// RUSTSEC-2026-0234: pointer, length and capacity of a table are the first words of its root.
+/// RUSTSEC-2026-0233 and -0234: who walks through a table that claims more entries than it has, walks past its end.
 #[test]
 fn a_table_that_claims_more_than_its_memory_is_refused() {
     let counts = (0..9).map(|nth| (format!("a key that lies elsewhere, {nth}"), nth)).collect();
     let tables = Tables { counts, names: [].into(), seen: (0..40).collect(), sorted: [(1, vec![2])].into() };
-    for archive in all_forged::<Tables>(&encode_elsewhere(&tables), 0..3) {
+    let archive = encode_elsewhere(&tables);
+    // Pointer, length and capacity of the hash tables; pointer and length of the sorted one.
+    let more = [1, 7, 10].map(|length| forged::<Tables>(&archive, length, |length| length + 1));
+    for archive in all_forged::<Tables>(&archive, 0..3).into_iter().chain(more) {
         assert!(!is_read::<Tables>(&archive), "{archive:?}");
     }
 }
@@ -53,7 +56,7 @@ fn shared_memory_has_one_length() {
     }
 }
 
-/// RUSTSEC-2026-0233: a text that claims bytes of others, and a list of texts that lies elsewhere.
+/// And a list of texts that lies elsewhere.
 #[test]
 fn a_text_that_claims_bytes_of_others_is_refused() {
     let texts = Texts {
