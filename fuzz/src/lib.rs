@@ -1,5 +1,10 @@
 //! Models and oracles behind the fuzz targets.
 
+pub mod bodies;
+pub mod cells;
 pub mod frames;
 pub mod ingress;
+pub mod lanes;
 pub mod patterns;
+mod ring;
+pub mod routing;

@@ -126,7 +126,7 @@ fn check_error(text: &str, error: &PatternError) {
 }
 
 /// Whether `pattern` matches `name`, by a table of prefixes, filled pattern segment by pattern segment.
-fn is_match(pattern: &str, name: &str) -> bool {
+pub(crate) fn is_match(pattern: &str, name: &str) -> bool {
     let pattern = if pattern == "*" { "**" } else { pattern };
     let name: Vec<&str> = name.split('.').collect();
     // At `n`: the pattern read so far matches the first `n` segments of the name.

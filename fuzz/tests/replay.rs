@@ -7,10 +7,18 @@ type Check = fn(&[u8]);
 
 /// Every target, named as its folder under `corpus/`.
 const TARGETS: &[(&str, Check)] = &[
+    ("bodies", ringmain_fuzz::bodies::check),
+    ("cells", ringmain_fuzz::cells::check),
     ("frames", ringmain_fuzz::frames::check),
     ("ingress", ringmain_fuzz::ingress::check),
+    ("lanes", ringmain_fuzz::lanes::check),
     ("patterns", ringmain_fuzz::patterns::check),
+    ("routing", ringmain_fuzz::routing::check),
 ];
+
+/// Files of a target, and bytes of each: a corpus is read by people too.
+const FILES_MAX: usize = 30;
+const BYTES_MAX: u64 = 1024;
 
 fn corpus() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"))
@@ -28,6 +36,19 @@ fn every_target_passes_its_corpus() -> io::Result<()> {
             replayed += 1;
         }
         assert!(replayed > 0, "{target} has an empty corpus");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_corpus_is_small() -> io::Result<()> {
+    for (target, _) in TARGETS {
+        let files = fs::read_dir(corpus().join(target))?.collect::<Result<Vec<_>, _>>()?;
+        assert!(files.len() <= FILES_MAX, "{target} has {} files, at most {FILES_MAX} are kept", files.len());
+        for file in files {
+            let bytes = file.metadata()?.len();
+            assert!(bytes < BYTES_MAX, "{} has {bytes} bytes, fewer than {BYTES_MAX} are kept", file.path().display());
+        }
     }
     Ok(())
 }

@@ -1,0 +1,277 @@
+//! Bodies: archives that nobody vouches for are refused or read, never worse; what is read is a value like any other.
+//!
+//! The first byte says of which type the archive claims to be, and whether what follows is the archive itself, a value
+//! to encode and then to tamper with, or the depth of a bomb.
+
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::sync::{Arc, Mutex};
+
+use arbitrary::Unstructured;
+use ringmain::internals::Encode;
+use ringmain::testing::Simulation;
+use ringmain::{Bus, DecodeError, Encoding, Payload, Publisher, Subscription};
+use rkyv::api::high::HighDeserializer;
+use rkyv::rancor::Error;
+use rkyv::ser::allocator::Arena;
+use rkyv::{Archive, Deserialize, Serialize, api::high::HighSerializer, util::AlignedVec};
+
+use types::{Body, DEPTH_MAX, Flat, Nest, Shared, Tables, Texts};
+
+const ALIGN: usize = 16;
+/// A bomb that would crash whoever followed it on a stack of some MiB.
+const BOMB_DEPTH_MAX: usize = 100_000;
+
+thread_local! {
+    /// One bus for all cases: what it makes of an event does not depend on the events before.
+    static READERS: std::cell::RefCell<Readers> = std::cell::RefCell::new(Readers::new());
+}
+
+/// Reads `data` as an archive, or an archive built out of `data`, through a payload and through a bus.
+///
+/// # Panics
+///
+/// If what is read is not what was written, or depends on the way it came.
+pub fn check(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    READERS.with_borrow_mut(|readers| {
+        let Readers { flat, texts, tables, shared, nest, inlet } = readers;
+        let way = match choice / 5 % 8 {
+            0..=2 => Way::Raw,
+            3..=6 => Way::Tampered,
+            _ => Way::Bomb,
+        };
+        // Too few bytes for a case are no case.
+        let _ = match (way, choice % 5) {
+            (Way::Bomb, _) => nest.explode(inlet, &mut Unstructured::new(data)),
+            (way, 0) => flat.check(inlet, data, way),
+            (way, 1) => texts.check(inlet, data, way),
+            (way, 2) => tables.check(inlet, data, way),
+            (way, 3) => shared.check(inlet, data, way),
+            (way, _) => nest.check(inlet, data, way),
+        };
+    });
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Raw,
+    Tampered,
+    Bomb,
+}
+
+/// A bus with a reader of each type.
+struct Readers {
+    flat: Reader<Flat>,
+    texts: Reader<Texts>,
+    tables: Reader<Tables>,
+    shared: Reader<Shared>,
+    nest: Reader<Nest>,
+    inlet: Inlet,
+}
+
+/// Where events enter the bus.
+struct Inlet {
+    publisher: Publisher,
+    simulation: Simulation,
+    arena: Arena,
+}
+
+impl Readers {
+    fn new() -> Self {
+        let builder = Bus::builder().workers(1).max_queue_size(4).payload_bytes_max(1 << 20);
+        let simulation =
+            Simulation::new(builder.blocks([(8 << 10, 2), (1 << 20, 1)]), 7).expect("the settings are valid");
+        let bus = simulation.bus();
+        Self {
+            flat: Reader::new(bus),
+            texts: Reader::new(bus),
+            tables: Reader::new(bus),
+            shared: Reader::new(bus),
+            nest: Reader::new(bus),
+            inlet: Inlet { publisher: bus.publisher().expect("it is the first"), simulation, arena: Arena::new() },
+        }
+    }
+}
+
+/// A subscription that keeps what it read.
+struct Reader<E> {
+    seen: Arc<Mutex<Vec<E>>>,
+    subscription: Subscription,
+}
+
+type Writes<'a> = HighSerializer<AlignedVec, rkyv::ser::allocator::ArenaHandle<'a>, Error>;
+
+impl<E> Reader<E>
+where
+    E: Body + for<'a> Serialize<Writes<'a>>,
+    E::Archived: Deserialize<E, HighDeserializer<Error>>,
+{
+    fn new(bus: &Bus) -> Self {
+        let seen = Arc::<Mutex<Vec<E>>>::default();
+        let writer = Arc::clone(&seen);
+        let handler = move |event: &E::Archived, _: &ringmain::Meta<'_>| {
+            writer.lock().expect("no handler panics").push(owned::<E>(event));
+        };
+        let subscription = bus.subscribe(E::TOPIC).handle(handler).expect("the topic is new");
+        Self { seen, subscription }
+    }
+
+    fn check(&self, inlet: &mut Inlet, data: &[u8], way: Way) -> arbitrary::Result<()> {
+        if way == Way::Raw {
+            self.read(inlet, data, None);
+            return Ok(());
+        }
+        let mut bytes = Unstructured::new(data);
+        let value = E::arbitrary(&mut bytes)?;
+        let mut archive = if bytes.arbitrary()? { encode(&value, &mut inlet.arena) } else { encode_elsewhere(&value) };
+        self.read(inlet, &archive, Some(&value));
+        self.trust(inlet, &value);
+        tamper(&mut archive, &mut bytes)?;
+        self.read(inlet, &archive, None);
+        Ok(())
+    }
+
+    /// Reads `archive`, in which nothing but `intact` may be found, in each way there is.
+    fn read(&self, inlet: &mut Inlet, archive: &[u8], intact: Option<&E>) {
+        let value = at_alignment(archive, 0, |archive| {
+            let event = Payload::rkyv(archive).archived::<E>().map_err(|error| {
+                assert_eq!(error, DecodeError::Invalid { bytes: archive.len() });
+            });
+            let event = event.ok()?;
+            let value = owned::<E>(event);
+            value.look_up(event, intact.is_some());
+            Some(value)
+        });
+        if let Some(intact) = intact {
+            assert_eq!(value.as_ref(), intact.is_read().then_some(intact));
+        }
+        for off in [1, 2, 4, 8] {
+            // A root may be aligned here and not there, but is the same value wherever it is read.
+            let read =
+                at_alignment(archive, off, |archive| Payload::rkyv(archive).archived::<E>().ok().map(owned::<E>));
+            let same = read.is_none() || value.is_none() || read == value;
+            assert!(same, "{off} bytes further on it was read as {read:?}, not {value:?}");
+        }
+        assert_eq!(self.deliver(inlet, |publisher| publish_archive::<E>(publisher, archive)), value);
+        if let Some(value) = &value
+            && intact.is_none()
+        {
+            let again = encode(value, &mut inlet.arena);
+            let again = at_alignment(&again, 0, |archive| Payload::rkyv(archive).archived::<E>().map(owned::<E>));
+            assert_eq!(again.as_ref(), Ok(value));
+        }
+    }
+
+    /// What this process encoded is read as it was.
+    fn trust(&self, inlet: &mut Inlet, value: &E) {
+        let read = self.deliver(inlet, |publisher| {
+            publisher.publish(E::TOPIC, value).expect("the lane is empty");
+        });
+        assert_eq!(read.as_ref(), Some(value));
+    }
+
+    /// What the subscription reads of one event, `None` if it fails.
+    fn deliver(&self, inlet: &mut Inlet, publish: impl FnOnce(&mut Publisher)) -> Option<E> {
+        let before = self.subscription.record();
+        publish(&mut inlet.publisher);
+        inlet.simulation.turn(0);
+        let after = self.subscription.record();
+        let seen = std::mem::take(&mut *self.seen.lock().expect("no handler panics"));
+        let counts = (after.delivery_count - before.delivery_count, after.error_count - before.error_count);
+        assert_eq!(counts, (seen.len() as u64, 1 - seen.len() as u64));
+        seen.into_iter().next()
+    }
+}
+
+impl Reader<Nest> {
+    /// Deep nests are refused, and nobody follows them down.
+    fn explode(&self, inlet: &mut Inlet, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+        // Each box points to what lies before it, by an offset that is always the same.
+        let one = encode(&Nest::new(1), &mut inlet.arena);
+        let (innermost, other) = one.split_at(one.len() - size_of::<<Nest as Archive>::Archived>());
+        let depth =
+            if bytes.ratio(7, 8)? { bytes.int_in_range(0..=200)? } else { bytes.int_in_range(0..=BOMB_DEPTH_MAX)? };
+        let bomb = [innermost.to_vec(), other.repeat(depth)].concat();
+        let found = at_alignment(&bomb, 0, |bomb| {
+            Payload::rkyv(bomb).archived::<Nest>().map(|nest| owned::<Nest>(nest).depth())
+        });
+        let refused = DecodeError::Invalid { bytes: bomb.len() };
+        assert_eq!(found, if depth <= DEPTH_MAX { Ok(depth) } else { Err(refused) });
+        let delivered = self.deliver(inlet, |publisher| publish_archive::<Nest>(publisher, &bomb));
+        assert_eq!(delivered.map(|nest| nest.depth()), found.ok());
+        Ok(())
+    }
+}
+
+fn publish_archive<E: Body>(publisher: &mut Publisher, archive: &[u8]) {
+    publisher.publish(E::TOPIC.name(), Payload::rkyv(archive)).expect("the lane is empty");
+}
+
+/// The value of an archive that was accepted.
+fn owned<E: Body>(event: &E::Archived) -> E
+where
+    E::Archived: Deserialize<E, HighDeserializer<Error>>,
+{
+    rkyv::deserialize::<E, Error>(event).expect("an archive that is accepted is a value")
+}
+
+/// As this library encodes.
+fn encode<E: Body>(value: &E, arena: &mut Arena) -> Vec<u8> {
+    let encoded = &value;
+    assert_eq!(encoded.encoding(), Encoding::Rkyv);
+    let mut room = AlignedVec::<ALIGN>::new();
+    room.resize(16 << 10, 0xA5);
+    let bytes = encoded.encode(&mut room, arena).expect("no value is so long");
+    room[..bytes].to_vec()
+}
+
+/// As rkyv alone encodes, which lies differently and shares what is shared.
+fn encode_elsewhere<E: Body + for<'a> Serialize<Writes<'a>>>(value: &E) -> Vec<u8> {
+    rkyv::to_bytes::<Error>(value).expect("values of these types can be encoded").to_vec()
+}
+
+/// Calls `read` with a copy of `bytes` that lies `off` bytes behind an aligned address.
+fn at_alignment<R>(bytes: &[u8], off: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+    let mut room = AlignedVec::<ALIGN>::with_capacity(off + bytes.len());
+    room.resize(off, 0);
+    room.extend_from_slice(bytes);
+    read(&room[off..])
+}
+
+/// Changes some of what makes an archive: numbers, lengths, offsets, its end.
+fn tamper(archive: &mut Vec<u8>, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+    for _ in 0..bytes.int_in_range(1..=6)? {
+        if archive.is_empty() {
+            break;
+        }
+        let at = bytes.choose_index(archive.len())?;
+        // Offsets and lengths are words.
+        let word = at / 4 * 4;
+        match bytes.int_in_range(0..=6)? {
+            0 => archive[at] ^= 1 << bytes.int_in_range(0..=7)?,
+            1 => archive[at] = bytes.arbitrary()?,
+            2 => set_word(archive, word, bytes.int_in_range(-64..=64)?),
+            3 => set_word(archive, word, bytes.arbitrary()?),
+            4 => {
+                let from = bytes.choose_index(archive.len())? / 4 * 4;
+                let copied = archive.get(from..from + 4).and_then(|four| four.try_into().ok());
+                set_word(archive, word, copied.map_or(0, i32::from_le_bytes));
+            }
+            5 => archive.truncate(at),
+            _ => {
+                let more: Vec<u8> = archive[..at].to_vec();
+                archive.splice(0..0, more);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_word(archive: &mut [u8], at: usize, value: i32) {
+    if let Some(place) = archive.get_mut(at..at + 4) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+}
