@@ -101,3 +101,8 @@ pub mod node;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What the compiler refuses, and a twin of each that it takes.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/rules/refused.md")]
+struct CompilerRefuses;

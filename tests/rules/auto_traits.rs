@@ -1,0 +1,97 @@
+//! What may move to another thread, and what may be shared with one: said for every public handle, and for payloads that
+//! may do neither.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::MutexGuard;
+
+use ringmain::{
+    Batch, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter, Ledger, Loan, Mailbox, Meta,
+    Outgoing, Pattern, Payload, PublishError, Publisher, ShutdownReport, Subscribe, Subscription, Topic,
+};
+
+/// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
+macro_rules! has {
+    ($type:ty: $trait:path) => {{
+        #[allow(dead_code, reason = "unused where the type has the trait")]
+        trait Hasnt {
+            const HAS: bool = false;
+        }
+        impl<T: ?Sized> Hasnt for T {}
+        struct Asked<T: ?Sized>(std::marker::PhantomData<T>);
+        #[allow(dead_code, reason = "unused where the type lacks the trait")]
+        impl<T: ?Sized + $trait> Asked<T> {
+            const HAS: bool = true;
+        }
+        <Asked<$type>>::HAS
+    }};
+}
+
+macro_rules! send_and_sync {
+    ($type:ty) => {
+        (has!($type: Send), has!($type: Sync))
+    };
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize)]
+struct Plain {
+    id: u64,
+}
+
+#[test]
+fn the_question_has_both_answers() {
+    assert_eq!(send_and_sync!(u64), (true, true));
+    assert_eq!(send_and_sync!(Cell<u64>), (true, false));
+    assert_eq!(send_and_sync!(MutexGuard<'static, u64>), (false, true));
+    assert_eq!(send_and_sync!(Rc<u64>), (false, false));
+}
+
+#[test]
+fn a_bus_and_what_tells_of_it_are_shared_freely() {
+    assert_eq!(send_and_sync!(Bus), (true, true));
+    assert_eq!(send_and_sync!(BusBuilder), (true, true));
+    assert_eq!(send_and_sync!(Subscription), (true, true));
+    assert_eq!(send_and_sync!(Filter), (true, true));
+    assert_eq!(send_and_sync!(Pattern), (true, true));
+    assert_eq!(send_and_sync!(EventId), (true, true));
+    assert_eq!(send_and_sync!(Ledger), (true, true));
+    assert_eq!(send_and_sync!(ShutdownReport), (true, true));
+    assert_eq!(send_and_sync!((PublishError, FlushError, ringmain::Error)), (true, true));
+}
+
+#[test]
+fn a_publisher_and_what_it_lends_move_between_threads() {
+    assert!(has!(Publisher: Send) && has!(Outgoing<'static>: Send));
+    assert!(has!(Batch<'static>: Send) && has!(Loan<'static>: Send));
+    assert!(!has!(Publisher: Clone) && !has!(Outgoing<'static>: Clone));
+    assert!(!has!(Batch<'static>: Clone) && !has!(Loan<'static>: Clone));
+}
+
+#[test]
+fn a_mailbox_and_its_deliveries_move_between_threads_whatever_they_carry() {
+    assert!(has!(Mailbox<Pattern>: Send) && has!(Mailbox<Topic<Plain>>: Send) && has!(Iter<'static, Pattern>: Send));
+    assert!(has!(Delivery<Pattern>: Send) && has!(Delivery<Topic<Plain>>: Send));
+    assert!(has!(Subscribe<Pattern>: Send) && has!(Subscribe<Topic<Plain>>: Send));
+    assert!(!has!(Mailbox<Pattern>: Clone) && !has!(Delivery<Pattern>: Clone) && !has!(Subscription: Clone));
+}
+
+#[test]
+fn a_topic_is_a_name_and_moves_although_its_payload_may_not() {
+    assert_eq!(send_and_sync!(Topic<Rc<u64>>), (true, true));
+    assert_eq!(send_and_sync!(Topic<Cell<u64>>), (true, true));
+}
+
+#[test]
+fn an_event_is_shared_by_workers_as_what_it_is_archived_to() {
+    // Encoded on the publisher's thread, a shared pointer is a value among others; a cell stays one.
+    assert!(has!(Plain: ringmain::Event) && has!(Rc<u64>: ringmain::Event));
+    assert!(!has!(Cell<u64>: ringmain::Event) && !has!((u64, Cell<u8>): ringmain::Event));
+}
+
+#[test]
+fn what_a_handler_sees_is_read_only() {
+    assert_eq!(send_and_sync!(Payload<'static>), (true, true));
+    assert_eq!(send_and_sync!(Meta<'static>), (true, true));
+    assert!(has!(Payload<'static>: Copy));
+    assert!(has!(Context<'static>: Sync));
+}
