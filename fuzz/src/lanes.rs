@@ -55,6 +55,9 @@ struct Worker {
     unreleased: [u64; LANES],
 }
 
+/// An event in a block: what it says, the block, who holds it, and for which workers.
+type Blocked = (Content, Block, Rc<Held>, u64);
+
 impl Worker {
     fn behind(&self, lane: usize) -> u64 {
         self.unread[lane].len() as u64 + self.unreleased[lane]
@@ -217,10 +220,7 @@ impl Case {
     }
 
     /// An event in a block, and the workers it is for. `None` when no block is free, or no worker is active.
-    fn draw_block(
-        &mut self,
-        bytes: &mut Unstructured<'_>,
-    ) -> arbitrary::Result<Option<(Content, Block, Rc<Held>, u64)>> {
+    fn draw_block(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<Option<Blocked>> {
         let length = bytes.int_in_range(0..=CLASSES[1].block_bytes)?;
         let Some(workers) = self.draw_workers(bytes)? else { return Ok(None) };
         let content = self.content(length);

@@ -33,7 +33,7 @@ pub(crate) struct Content {
 impl Content {
     /// The `nth` event of a case: no two are alike.
     pub(crate) fn new(nth: u64, bytes: usize) -> Self {
-        let head = std::array::from_fn(|word| (nth << 8 | word as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let head = std::array::from_fn(|word| ((nth << 8) | (word as u64 + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Self { head, rest: (0..bytes).map(|at| (nth as u8).wrapping_mul(31).wrapping_add(at as u8)).collect() }
     }
 

@@ -237,11 +237,7 @@ impl Scenario {
             Ok(mut loan) => {
                 loan.bytes_mut().copy_from_slice(&bytes);
                 match self.draw.below(4) {
-                    0 => None,
-                    1 => {
-                        std::mem::forget(loan);
-                        None
-                    }
+                    0 | 1 => None,
                     _ => Some(loan.publish(spec.priority, spec.topic)),
                 }
             }

@@ -99,7 +99,6 @@ pub(crate) struct Skipped {
 }
 
 impl Sub {
-    #[expect(clippy::too_many_arguments, reason = "made in one place")]
     pub(crate) fn new(
         pattern: Pattern,
         lanes: u8,
