@@ -119,6 +119,7 @@ impl Class {
             let next = retag(top, block);
             // SYNC(pool.free): Release. Pairs with `pop`.
             let release = mutant!("pool.free", Ordering::Release);
+            // Relaxed: an exchange that failed has done nothing.
             match self.free.compare_exchange_weak(top, next, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => top = now,

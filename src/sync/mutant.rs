@@ -26,6 +26,7 @@ pub(crate) fn is_planted(name: &str) -> bool {
 #[cfg(ringmain_loom)]
 macro_rules! mutant {
     ($name:literal, $right:expr) => {
+        // Relaxed: the bug.
         $crate::sync::mutant::mutant!($name, $right => $crate::sync::primitive::Ordering::Relaxed)
     };
     ($name:literal, $right:expr => $bug:expr) => {

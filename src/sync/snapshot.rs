@@ -100,7 +100,8 @@ impl<T> Snapshot<T> {
             let fresh = unsafe { Box::from_raw(taken) };
             self.retire(std::mem::replace(&mut current.holding, fresh));
         }
-        current.generation = mutant!("snapshot.late", generation => self.generation.load(Ordering::Acquire));
+        // Relaxed: in the bug alone, which looks again.
+        current.generation = mutant!("snapshot.late", generation => self.generation.load(Ordering::Relaxed));
         // SYNC(snapshot.acknowledge): Release. Pairs with `acknowledged`; all use of older values came before.
         self.acknowledged.store(generation, mutant!("snapshot.acknowledge", Ordering::Release));
     }
@@ -114,6 +115,7 @@ impl<T> Snapshot<T> {
             unsafe { (*old).below = head };
             // SYNC(snapshot.retire): Release. Pairs with `collect`; our last use of the value comes before its drop.
             let release = mutant!("snapshot.retire", Ordering::Release);
+            // Relaxed: an exchange that failed has done nothing.
             match self.retired.compare_exchange_weak(head, old, release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
