@@ -40,6 +40,9 @@ impl<'a> Payload<'a> {
     }
 
     /// An rkyv archive made elsewhere. Typed readers validate it, at each reading.
+    ///
+    /// What is valid is safe to read, but may be forged: a look-up in a forged hash table (`HashMap`, `HashSet`) may never
+    /// return, for rkyv does not check where its entries lie. Go through such a table instead, or send a `BTreeMap`.
     pub const fn rkyv(archive: &'a [u8]) -> Self {
         Self { encoding: Encoding::Rkyv, bytes: archive }
     }

@@ -34,7 +34,7 @@ fn all_forged<E: Body>(archive: &[u8], words: impl IntoIterator<Item = usize>) -
 #[test]
 fn a_table_that_claims_more_than_its_memory_is_refused() {
     let counts = (0..9).map(|nth| (format!("a key that lies elsewhere, {nth}"), nth)).collect();
-    let tables = Tables { counts, names: [].into(), seen: (0..40).collect(), sorted: [(1, vec![2])].into() };
+    let tables = Tables { counts, names: Default::default(), seen: (0..40).collect(), sorted: [(1, vec![2])].into() };
     let archive = encode_elsewhere(&tables);
     // Pointer, length and capacity of the hash tables; pointer and length of the sorted one.
     let more = [1, 7, 10].map(|length| forged::<Tables>(&archive, length, |length| length + 1));
