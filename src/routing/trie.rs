@@ -232,6 +232,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "counts more steps than Miri makes in minutes")]
     fn a_lookup_among_100_000_patterns_looks_at_a_few_nodes() {
         let mut trie = PatternTrie::new();
         for value in 0..100_000_u32 {
@@ -252,6 +253,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "counts more steps than Miri makes in minutes")]
     fn nested_runs_cost_at_most_segments_times_nodes() {
         // Every pattern of six segments over three words.
         let words = ["**", "*", "a"];
