@@ -108,7 +108,8 @@ impl Shared {
                 }
             })
         };
-        let mut done = self.wait_until(limit, caught_up);
+        // A scheduled event is delivered before worker 0 has moved it from one count to the other.
+        let mut done = self.wait_until(limit, || caught_up() && !self.engine.timers_inside());
         if done {
             // What comes into mailboxes from now on was accepted later.
             let owed: SmallVec<[_; 8]> = {

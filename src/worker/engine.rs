@@ -229,6 +229,12 @@ impl Engine {
         self.publishers.iter().any(|slot| slot.busy.load(Ordering::Acquire) != 0)
     }
 
+    /// Whether worker 0 is between taking a due event out of the schedule's books and writing it into the publishers'.
+    pub(crate) fn timers_inside(&self) -> bool {
+        // SYNC(engine.busy): Acquire. Pairs with the drop of `Inside`.
+        self.publishers.last().is_some_and(|timers| timers.busy.load(Ordering::Acquire) != 0)
+    }
+
     /// Wakes every worker that sleeps.
     pub(crate) fn wake_all(&self) {
         self.parker.wake(u64::MAX);
