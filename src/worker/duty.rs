@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     moved: u8,
     /// When it last caught up with a flow.
     caught_up: Instant,
+    /// Events passed since then.
+    flow: usize,
     /// Turns in a row that made too little room to wake waiting publishers for.
     gate_shut: u32,
     /// Turns that passed events since the last look for stalled publishers.
@@ -105,6 +107,7 @@ impl Worker {
             closing: false,
             moved: 0,
             caught_up: Instant::now(),
+            flow: 0,
             gate_shut: 0,
             unwatched: 0,
         }
@@ -210,13 +213,15 @@ impl Worker {
     /// events, slow ones or Critical ones, and a more urgent event, a newer table or the end of the bus ends the rest.
     pub(crate) fn coalesce(&mut self, events: usize) {
         let rest = Duration::from_nanos((events as u64 * COALESCE_NS).min(self.engine.coalesce_max_ns));
+        // What single events took counts too: a worker at the publisher's heels meets few others.
+        self.flow += events;
         if events < 2 || rest.is_zero() || self.moved & 1 != 0 {
             return;
         }
         // Real time, whatever the clock of the bus shows.
         let begun = Instant::now();
         let took = begun.saturating_duration_since(self.caught_up);
-        let is_dense = took <= Duration::from_nanos(events as u64 * DENSE_NS);
+        let is_dense = took <= Duration::from_nanos(self.flow as u64 * DENSE_NS);
         let mut now = begun;
         while is_dense && now.saturating_duration_since(begun) < rest && !self.is_called() {
             for _ in 0..COALESCE_SPINS {
@@ -224,7 +229,7 @@ impl Worker {
             }
             now = Instant::now();
         }
-        self.caught_up = now;
+        (self.caught_up, self.flow) = (now, 0);
     }
 
     /// Whether something does not wait for the end of a rest.
