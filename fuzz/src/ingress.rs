@@ -4,8 +4,12 @@
 //! must accept the line exactly when the plain reading below does, with the same meaning, and what goes
 //! out again must be one line that means the same to the next hop.
 
+use std::fmt;
+
 use ringmain::node::egress::{Egress, Payload};
 use ringmain::node::ingress::{Attribute, DEPTH_MAX, DataRef, Ingress, IngressError, Rules, parse};
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 /// Checks one input.
@@ -28,18 +32,47 @@ pub fn check(data: &[u8]) {
     }
     match (&read, whole.and_then(|whole| meaning(whole, &rules))) {
         (Ok(event), Some(meaning)) => {
+            assert!(!names(line).is_some_and(says_twice), "one name stands there twice: {event:?}");
             assert_eq!(members_of(event), meaning);
             pass_on(event, meaning);
         }
         (Ok(event), None) => panic!("the plain reading refuses what was read as {event:?}"),
-        // What a value no longer shows: its text said something twice, or too much.
-        (
-            Err(IngressError::Duplicate { .. } | IngressError::TooManyMembers { .. } | IngressError::TooLong { .. }),
-            _,
-        ) => {}
+        (Err(IngressError::Duplicate { member }), _) => {
+            assert!(names(line).is_none_or(says_twice), "no name stands there twice, {member:?} least of all");
+        }
+        // What a value no longer shows: its text said too much.
+        (Err(IngressError::TooManyMembers { .. } | IngressError::TooLong { .. }), _) => {}
         (Err(error), Some(meaning)) => panic!("refused with \"{error}\", but it means {meaning:?}"),
         (Err(error), None) => assert!(!error.to_string().chars().any(char::is_control), "{error:?}"),
     }
+}
+
+/// The names of the members of `line`, each as often as it stands there: a value has it once. `None` if it is no object.
+fn names(line: &[u8]) -> Option<Vec<String>> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::new();
+            while let Some((name, IgnoredAny)) = members.next_entry()? {
+                names.push(name);
+            }
+            Ok(names)
+        }
+    }
+    let mut text = serde_json::Deserializer::from_slice(line);
+    let names = text.deserialize_map(Names).ok()?;
+    text.end().ok().map(|()| names)
+}
+
+fn says_twice(mut names: Vec<String>) -> bool {
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The event as members again, from its fields alone. The form of the data is part of its name, which

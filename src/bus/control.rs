@@ -13,6 +13,7 @@ use crate::metrics::{HistogramCells, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::PatternTrie;
 use crate::sync::contain::contained;
+use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
@@ -388,7 +389,7 @@ impl Shared {
         if let Sink::Mailbox(mailbox, _) = &subscription.sink {
             mailbox.close();
         }
-        if wait {
+        if mutant!("unsubscribe.wait", wait => false) {
             self.acknowledged(subscription.worker, generation)?;
             if matches!(&subscription.sink, Sink::Mailbox(..)) {
                 // A handler on a thread of its own, or in a future. A call that outlasts the deadline has long begun.

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::sync::mutant::mutant;
+
 pub use batch::Batch;
 pub use build_error::{BuildError, BuildFault};
 pub use builder::BusBuilder;
@@ -103,7 +105,7 @@ impl Bus {
         };
         let published = publisher.publish(topic, payload);
         // It always fits: the queue has a place for every publisher there can be.
-        drop(self.inner.spare.push(publisher));
+        drop(mutant!("publisher.spare", self.inner.spare.push(publisher) => Err(publisher)));
         published
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::delivery::{Sink, State};
+use crate::sync::mutant::mutant;
 use crate::worker::{Phase, on_worker_thread};
 
 use super::{Bus, Driver, Shared};
@@ -116,7 +117,9 @@ impl Shared {
                 let control = self.control();
                 let all = control.subscriptions().chain(control.ending());
                 all.filter_map(|subscription| match &subscription.sink {
-                    Sink::Mailbox(mailbox, _) => Some((Arc::clone(subscription), mailbox.owed())),
+                    Sink::Mailbox(mailbox, _) => {
+                        Some((Arc::clone(subscription), mutant!("flush.owed", mailbox.owed() => 0)))
+                    }
                     Sink::Inline(_) => None,
                 })
                 .collect()
@@ -209,7 +212,8 @@ impl Shared {
         let report = super::ShutdownReport {
             delivered: ledger.subscriptions.delivered,
             left_in_lanes: ledger.in_lanes,
-            left_in_mailboxes: ledger.subscriptions.queued + ledger.subscriptions.in_flight,
+            left_in_mailboxes: ledger.subscriptions.queued
+                + mutant!("shutdown.left", ledger.subscriptions.in_flight => 0),
             left_scheduled: ledger.scheduled,
             workers_left: workers_left && joined,
             ledger_balanced: ledger.is_balanced(),

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::{EventId, FrameError};
+use crate::sync::mutant::mutant;
 
 /// Bytes that all fields of one event may take.
 pub(crate) const EXTENSION_BYTES_MAX: usize = 16 * 1024;
@@ -250,7 +251,7 @@ impl ExtensionBuffer {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(mutant!("extension.align", 16 => 8)), 0);
         Ok(&self.bytes)
     }
 }
@@ -287,7 +288,8 @@ impl<'a> Iterator for Fields<'a> {
             return None;
         }
         let length = usize::from(u16::from_le_bytes([*low, *high]));
-        let Some((value, rest)) = value.split_at_checked(length) else {
+        let Some((value, rest)) = value.split_at_checked(mutant!("frame.field", length => length.min(value.len())))
+        else {
             self.rest = &[];
             return Some(Err(FrameError::Extension { at: self.at }));
         };

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::sync::mutant::mutant;
+
 /// A UUID. Ids that ringmain makes are version 7, so they sort by time; any UUID is accepted from outside.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId([u8; 16]);
@@ -120,7 +122,8 @@ impl IdSource {
         // Below a million, so that the product fits.
         let fraction = into as u32 * 4096 / NS_PER_MILLI as u32;
         // Never back: ids of one publisher keep their order when the wall clock is set back.
-        let first = self.first.swap_bytes().max((self.milli << 16) | VERSION | u64::from(fraction));
+        let first =
+            mutant!("id.back", self.first.swap_bytes() => 0).max((self.milli << 16) | VERSION | u64::from(fraction));
         self.first = first.swap_bytes();
     }
 

@@ -4,6 +4,7 @@
 //! The others share by weight: in each round a lane gets as many turns as its weight, heavier lanes first.
 
 use super::broadcast::LANES;
+use crate::sync::mutant::mutant;
 
 /// Turns of lanes 1 to 3 in a round.
 const WEIGHTS: [u32; LANES - 1] = [8, 4, 1];
@@ -70,7 +71,7 @@ impl DrainOrder {
     #[inline(always)]
     pub fn served(&mut self, lane: usize, events: u32) {
         if lane == 0 {
-            self.burst = (self.burst + events).min(self.burst_max);
+            self.burst = mutant!("order.burst", (self.burst + events).min(self.burst_max) => 0);
         } else {
             self.burst = 0;
             let credits = &mut self.credits[lane - 1];

@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use super::pattern::{Pattern, Segment};
+use crate::sync::mutant::mutant;
 
 /// Values filed under patterns.
 ///
@@ -115,7 +116,7 @@ impl<T> PatternTrie<T> {
             for at in live {
                 visited();
                 let node = &self.nodes[at];
-                if node.is_run {
+                if mutant!("trie.run", node.is_run => false) {
                     next.push(at);
                 }
                 for key in [read, Segment::One.as_str()] {

@@ -1,5 +1,6 @@
-//! Bugs planted by hand. Under `--cfg ringmain_loom` a model switches one on, to show that it would find it; in any
-//! other build they do not exist.
+//! Bugs planted by hand, each in the place where it would be made. Under `--cfg ringmain_loom` a model switches one on,
+//! under `--cfg ringmain_planted` the environment variable `RINGMAIN_PLANTED` names the one that is on: to show that it
+//! would be found. In any other build they do not exist.
 //!
 //! ```text
 //! stamp.store(sequence, mutant!("slot.commit", Ordering::Release)); // The bug: Relaxed.
@@ -8,6 +9,10 @@
 
 #[cfg(ringmain_loom)]
 static PLANTED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+#[cfg(all(ringmain_planted, not(ringmain_loom)))]
+static PLANTED: std::sync::LazyLock<Option<String>> =
+    std::sync::LazyLock::new(|| std::env::var("RINGMAIN_PLANTED").ok());
 
 /// Switches the mutant `name` on, for as long as the process lives.
 ///
@@ -23,7 +28,12 @@ pub(crate) fn is_planted(name: &str) -> bool {
     PLANTED.get().is_some_and(|planted| planted == name)
 }
 
-#[cfg(ringmain_loom)]
+#[cfg(all(ringmain_planted, not(ringmain_loom)))]
+pub(crate) fn is_planted(name: &str) -> bool {
+    PLANTED.as_deref() == Some(name)
+}
+
+#[cfg(any(ringmain_loom, ringmain_planted))]
 macro_rules! mutant {
     ($name:literal, $right:expr) => {
         // Relaxed: the bug.
@@ -34,7 +44,7 @@ macro_rules! mutant {
     };
 }
 
-#[cfg(not(ringmain_loom))]
+#[cfg(not(any(ringmain_loom, ringmain_planted)))]
 macro_rules! mutant {
     ($name:literal, $right:expr $(=> $bug:expr)?) => {
         $right

@@ -13,6 +13,7 @@ use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, Feeder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
+use crate::sync::mutant::mutant;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
 
@@ -558,7 +559,7 @@ fn failed(
     meta: &Meta<'_>,
     result: Option<Result<Outcome, DecodeError>>,
 ) {
-    subscription.counts.failed.add(1);
+    subscription.counts.failed.add(mutant!("panic.books", 1 => u64::from(result.is_some())));
     let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
     match result {
         Some(Ok(Outcome::Ack)) => {}
@@ -671,7 +672,8 @@ impl Call<'_> {
             }
             return false;
         }
-        if self.header.deadline != 0 && self.engine.directory.clock.now() > self.header.deadline {
+        let is_late = |now| mutant!("deadline.passed", now > self.header.deadline => false);
+        if self.header.deadline != 0 && is_late(self.engine.directory.clock.now()) {
             counts.matched.add(1);
             counts.expired.add(1);
             return false;
@@ -688,7 +690,7 @@ impl Call<'_> {
             subscription.set_overflowing(false);
         } else if mailbox.overflow() == Overflow::DropOldest {
             // Only events that are no more urgent make way.
-            let victim = (self.lane..LANES).rev().any(|lane| feeder.drop_oldest(lane));
+            let victim = (mutant!("overflow.victim", self.lane => 0)..LANES).rev().any(|lane| feeder.drop_oldest(lane));
             queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
             if queued {
                 self.overflowed(subscription);

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, Filter, FullPolicy, Overflow, Payload, Priority, PublishError, Subscription, SubscriptionLedger};
+use ringmain::{
+    Bus, Filter, FullPolicy, Overflow, Payload, Priority, PublishError, SubscribeError, Subscription,
+    SubscriptionLedger,
+};
 
 use super::support::{Log, assert_balanced, assert_settled, observed, watched};
 
@@ -385,5 +388,35 @@ fn unsubscribing_a_handler_on_its_own_thread_ends_its_calls() {
         assert_settled(&bus);
         let ledger = bus.ledger().subscriptions;
         assert_eq!((ledger.delivered, ledger.dropped.closed), (1, 4));
+    });
+}
+
+#[test]
+fn unsubscribe_does_not_return_well_while_an_inline_call_is_under_way() {
+    watched(|| {
+        // Long enough to subscribe on a busy machine.
+        let bus = Bus::builder().workers(2).deadline(Duration::from_millis(300)).build().unwrap();
+        let (inside, entered) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let hanging = bus.subscribe("a").on_worker(1).handle(move |_, meta| {
+            inside.send(meta.sequence()).unwrap();
+            // The other end is gone when the test lets go.
+            let _ = gone.recv();
+        });
+        let hanging = hanging.unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..5 {
+            publisher.publish("a", BODY).unwrap();
+        }
+        assert_eq!(entered.recv().unwrap(), 0);
+        let stuck = SubscribeError::WorkerStuck { worker: 1 };
+        assert_eq!(hanging.unsubscribe(), Err(stuck.clone()));
+        assert_eq!(bus.subscribe("b").on_worker(1).handle(|_, _| ()).unwrap_err(), stuck);
+        assert!(bus.subscriptions().is_empty(), "what could not be waited for is over, or was never there");
+        drop(go);
+        assert_settled(&bus);
+        // The handler lets go of its end when it is dropped.
+        assert_eq!(entered.iter().collect::<Vec<_>>(), [] as [u64; 0], "no call begins after unsubscribe returned");
+        assert_eq!(bus.ledger().subscriptions.delivered, 1);
     });
 }
