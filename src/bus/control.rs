@@ -203,6 +203,14 @@ impl Shared {
         is_calling() && self.control().subscriptions().any(|subscription| subscription.is_held_up_by_this_thread())
     }
 
+    /// Whether the calling thread is in a handler behind a mailbox of this bus.
+    pub(super) fn is_called_by_this_thread(&self) -> bool {
+        is_calling() && {
+            let control = self.control();
+            control.subscriptions().chain(control.ending()).any(|subscription| subscription.is_called_by_this_thread())
+        }
+    }
+
     /// Runs one turn of `worker` in a bus that is driven by hand; `None` in any other. One that is idle looks around, as it
     /// would before it sleeps.
     pub(crate) fn turn(&self, worker: usize) -> Option<Turn> {

@@ -273,20 +273,34 @@ fn a_handler_of_its_own_thread_may_shut_the_bus_down() {
 }
 
 #[test]
-fn a_handler_of_its_own_thread_that_flushes_is_told_what_it_waits_for() {
+fn a_handler_behind_a_mailbox_that_flushes_is_refused_at_once() {
     watched(|| {
         let bus = Bus::builder().workers(1).build().unwrap();
+        let other = Bus::builder().workers(1).build().unwrap();
         let (says, said) = mpsc::channel();
-        let flushing = bus.clone();
+        let (flushing, another, tells) = (bus.clone(), other.clone(), says.clone());
         let made = bus.subscribe("a").handle_on("flushing", move |_, _| {
-            says.send(flushing.flush_deadline(Duration::from_millis(10))).unwrap();
+            tells.send([flushing.flush_deadline(FOR_EVER), another.flush_deadline(FOR_EVER)]).unwrap();
         });
-        let _made = made.unwrap();
-        bus.publish("a", NOTHING).unwrap();
-        let refused = said.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(refused, Err(FlushError::TimedOut { in_lanes: 0, in_mailboxes: 1, .. })), "{refused:?}");
+        let (flushing, another) = (bus.clone(), other.clone());
+        let running = bus.subscribe("b").run(move |_| {
+            let (bus, other, says) = (flushing.clone(), another.clone(), says.clone());
+            async move {
+                tokio::task::yield_now().await;
+                says.send([bus.flush_deadline(FOR_EVER), other.flush_deadline(FOR_EVER)]).unwrap();
+            }
+        });
+        let (_made, running) = (made.unwrap(), running.unwrap());
+        let consumer = thread::spawn(|| block_on(running));
+        for topic in ["a", "b"] {
+            bus.publish(topic, NOTHING).unwrap();
+            let told = said.recv_timeout(PATIENCE).expect("it does not wait for itself");
+            assert_eq!(told, [Err(FlushError::InHandler), Ok(())], "its own bus, and another");
+        }
         assert_settled(&bus);
+        assert_books(&other);
         assert!(bus.shutdown().unwrap().is_clean());
+        consumer.join().unwrap();
     });
 }
 
