@@ -6,7 +6,7 @@
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -181,6 +181,33 @@ fn an_async_handler_whose_mailbox_fills_while_it_awaits_room_is_woken_and_gets_f
     }
     assert_settled(bus);
     assert_eq!(bus.ledger().accepted, 6);
+}
+
+#[test]
+fn an_async_publish_polled_on_a_worker_gets_full_and_is_not_left_pending() {
+    let builder = Bus::builder().workers(1).max_queue_size(4).batch_max(4);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut own = bus.publisher().unwrap();
+    let seen = Log::new();
+    let log = seen.clone();
+    let made = bus.subscribe("echo.*").handle(move |_, meta| {
+        if meta.topic() == "echo.first" {
+            for _ in 0..5 {
+                let publishing = pin!(own.publish_async("echo.again", NOTHING));
+                log.add(publishing.poll(&mut Context::from_waker(Waker::noop())).map(|published| published.map(drop)));
+            }
+        }
+    });
+    let _made = made.unwrap();
+    bus.publish("echo.first", NOTHING).unwrap();
+    simulation.run();
+    let polled = seen.take();
+    // The one that is being handled has its slot still.
+    assert_eq!(polled[..3], [Poll::Ready(Ok(())); 3]);
+    assert!(polled[3..].iter().all(|one| matches!(one, Poll::Ready(Err(PublishError::Full { .. })))), "{polled:?}");
+    assert_settled(bus);
+    assert_eq!(bus.ledger().accepted, 4);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ringmain::{Bus, FullPolicy, Overflow, Payload, Priority, Topic};
 use rkyv::{Archive, Serialize};
 
+use crate::books::assert_settled;
+
 const PUBLISHERS: u64 = 2;
 // Miri looks at each step, and takes its time.
 const EVENTS_DEFAULT: u64 = if cfg!(miri) { 30 } else { 20_000 };
@@ -130,5 +132,5 @@ fn publishers_and_workers_race_without_harm() {
     for expected in seen {
         assert_eq!(expected.lock().unwrap().0, [events; PUBLISHERS as usize]);
     }
-    assert!(bus.ledger().is_balanced(), "{:#?}", bus.ledger());
+    assert_settled(&bus);
 }
