@@ -173,7 +173,7 @@ fn an_async_handler_whose_mailbox_fills_while_it_awaits_room_is_woken_and_gets_f
     // Nobody else drains it: every later one is refused, until the handler returns.
     assert!(poll());
     let results = seen.take();
-    assert_eq!((results.len(), results[0].clone()), (100, Ok(())));
+    assert_eq!((results.len(), results[0]), (100, Ok(())));
     assert!(results[1..].iter().all(|result| matches!(result, Err(PublishError::Full { .. }))), "{results:?}");
     while bus.ledger().subscriptions.delivered < bus.ledger().accepted {
         simulation.run();
