@@ -295,7 +295,7 @@ impl Publisher {
     ) -> Result<EventId, PublishError> {
         match self.plain(&topic, &payload, Priority::Normal) {
             Ok(id) => Ok(id),
-            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full, &payload)),
+            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full, payload)),
             Err(detour) => self.try_publish_at_length(detour, topic, payload),
         }
     }

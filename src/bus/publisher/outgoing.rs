@@ -266,7 +266,7 @@ impl<'p> Outgoing<'p> {
             (None, Detour::LongWay | Detour::TooLong(_)) => publisher.finds_full(&topic, &envelope),
         };
         if let Some(full) = full {
-            return Err(publisher.refuse(envelope.priority, full, &payload));
+            return Err(publisher.refuse(envelope.priority, full, payload));
         }
         publisher.needs = detour.needs();
         let result = match limit {
