@@ -183,8 +183,8 @@ impl BusBuilder {
     /// fill a batch meanwhile: a dense flow between two cores is up to three times as fast for it. Default 10 µs; zero: never.
     ///
     /// The rest is 50 ns for each event handled since the last one. There is none after single events, Critical ones, or a
-    /// flow slower than 200 ns an event, nor with [`IdleStrategy::Park`] and [`IdleStrategy::Yield`]; more urgent events
-    /// end it. At most 1 ms.
+    /// flow slower than 200 ns an event, nor with [`IdleStrategy::Park`] and [`IdleStrategy::Yield`]; more urgent events,
+    /// changes of the worker's subscriptions and the end of the bus end it. At most 1 ms.
     pub fn coalesce_max(mut self, time: Duration) -> Self {
         self.coalesce_max = time;
         self
@@ -227,6 +227,10 @@ impl BusBuilder {
     }
 
     /// Topic names that get a place in the routing table, up to 1,048,576. Default 65,536. Those beyond are matched by name.
+    ///
+    /// # Cost
+    /// Each publish of a topic beyond the limit takes the control plane's lock, and each worker with subscriptions compares its
+    /// name with their patterns: neither lock-free nor fast. The other topics are as fast as ever.
     pub fn types_max(mut self, names: usize) -> Self {
         self.types_max = names;
         self

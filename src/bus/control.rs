@@ -189,13 +189,27 @@ impl Shared {
     /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives
     /// them, and a handler behind a mailbox that is full.
     pub(crate) fn must_not_wait(&self) -> bool {
-        on_worker_thread() || matches!(self.driver, Driver::Manual(_)) || self.is_held_up_by_this_thread()
+        matches!(self.driver, Driver::Manual(_)) || self.would_wait_for_itself()
+    }
+
+    /// Whether the calling thread would wait for itself: it is a worker, or runs the handler whose own full mailbox is what
+    /// holds the lanes up.
+    pub(crate) fn would_wait_for_itself(&self) -> bool {
+        on_worker_thread() || self.is_held_up_by_this_thread()
     }
 
     /// Whether the calling thread is in a handler whose own full mailbox is what holds the lanes up.
     fn is_held_up_by_this_thread(&self) -> bool {
         // Under the lock, but only for handlers that found no room.
         is_calling() && self.control().subscriptions().any(|subscription| subscription.is_held_up_by_this_thread())
+    }
+
+    /// Whether the calling thread is in a handler behind a mailbox of this bus.
+    pub(super) fn is_called_by_this_thread(&self) -> bool {
+        is_calling() && {
+            let control = self.control();
+            control.subscriptions().chain(control.ending()).any(|subscription| subscription.is_called_by_this_thread())
+        }
     }
 
     /// Runs one turn of `worker` in a bus that is driven by hand; `None` in any other. One that is idle looks around, as it

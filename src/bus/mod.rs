@@ -113,7 +113,8 @@ impl Bus {
     /// most the default deadline (5 s). Events that are scheduled, or held by a paused subscription, are not waited for.
     ///
     /// # Errors
-    /// When it takes longer, or when called on a worker.
+    /// When it takes longer; at once when called on a worker, or by a handler on a thread of its own or in a future, which
+    /// would wait for its own event.
     pub fn flush(&self) -> Result<(), FlushError> {
         self.flush_deadline(self.shared().settings.deadline)
     }
@@ -121,7 +122,7 @@ impl Bus {
     /// As [`flush`](Self::flush), waiting at most `limit`.
     ///
     /// # Errors
-    /// When it takes longer, or when called on a worker.
+    /// As [`flush`](Self::flush).
     pub fn flush_deadline(&self, limit: Duration) -> Result<(), FlushError> {
         self.shared().flush(limit)
     }

@@ -64,6 +64,9 @@ pub enum FlushError {
     },
     /// Called on a worker, which would wait for itself.
     OnWorker,
+    /// A flush by a handler on a thread of its own (`handle_on`) or in a future (`run`): it would wait for the event in its
+    /// own hands.
+    InHandler,
 }
 
 impl fmt::Display for FlushError {
@@ -74,6 +77,9 @@ impl fmt::Display for FlushError {
                 "after {after:?} {in_lanes} events were still in lanes and {in_mailboxes} in mailboxes; give more time, or look for a slow consumer"
             ),
             Self::OnWorker => f.write_str("a worker cannot wait for itself; flush and shut down from another thread"),
+            Self::InHandler => {
+                f.write_str("a handler cannot wait for the event in its own hands; flush from another thread or task")
+            }
         }
     }
 }
@@ -95,6 +101,9 @@ impl Shared {
     pub(super) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
         if on_worker_thread() {
             return Err(FlushError::OnWorker);
+        }
+        if self.is_called_by_this_thread() {
+            return Err(FlushError::InHandler);
         }
         let claimed = self.engine.claimed();
         self.drive_until_idle();

@@ -1,7 +1,9 @@
 //! Subscribing: what one wants, who handles it, and the handle that ends it.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Clock;
@@ -502,6 +504,11 @@ impl<I: Interest> Subscribe<I> {
     /// A future that hands each event to the async `handler`, one at a time; spawn it on any runtime. It ends with
     /// the subscription, and dropped it unsubscribes.
     ///
+    /// While the mailbox is full and holds its lane up, nothing but the end of the handler's future makes room. So what
+    /// that future publishes into a full lane, waiting or awaiting, is refused with
+    /// [`PublishError::Full`](crate::PublishError::Full) at once; that holds for what is polled as part of it, not for
+    /// tasks it spawns and then awaits.
+    ///
     /// # Errors
     /// See [`SubscribeError`].
     pub fn run<R, Fut, F>(self, mut handler: F) -> Result<impl Future<Output = ()> + use<I, R, Fut, F>, SubscribeError>
@@ -527,7 +534,11 @@ impl<I: Interest> Subscribe<I> {
                 let delivery = delivery.share(held.take());
                 let handling = handler(Arc::clone(&delivery));
                 drop(calling);
-                let outcome = handling.await.into();
+                let outcome = {
+                    let mut handling = pin!(handling);
+                    // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
+                    poll_fn(|context| state.poll(|| handling.as_mut().poll(context))).await.into()
+                };
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });

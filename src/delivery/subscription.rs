@@ -109,7 +109,8 @@ pub(crate) struct SubscriptionState {
 }
 
 thread_local! {
-    /// The address of the subscription whose handler this thread calls, outside its worker; 0 = none.
+    /// The address of the subscription whose handler this thread calls, or whose handler's future it polls, outside its
+    /// worker; 0 = none.
     static CALLING: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -118,16 +119,32 @@ pub(crate) fn is_calling() -> bool {
     CALLING.get() != 0
 }
 
+/// Names the subscription whose handler runs on this thread, until it is dropped.
+struct Named {
+    /// The one that this call is nested in.
+    outer: usize,
+}
+
+impl Named {
+    fn new(subscription: &SubscriptionState) -> Self {
+        Self { outer: CALLING.replace(std::ptr::from_ref(subscription).addr()) }
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        CALLING.set(self.outer);
+    }
+}
+
 /// A call of a handler by a consumer, until it is dropped.
 pub(crate) struct Calling<'a> {
     subscription: &'a SubscriptionState,
-    /// The call that this one is nested in.
-    outer: usize,
+    _named: Named,
 }
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        CALLING.set(self.outer);
         // SYNC(subscription.call): Release. Pairs with `is_calling_elsewhere`.
         self.subscription.calling.store(false, Ordering::Release);
     }
@@ -211,16 +228,26 @@ impl SubscriptionState {
         // Relaxed: the barrier orders it before the look at the state; `is_calling_elsewhere` does the same the other
         // way round.
         self.calling.store(true, Ordering::Relaxed);
-        let call = Calling { subscription: self, outer: CALLING.replace(std::ptr::from_ref(self).addr()) };
+        let call = Calling { subscription: self, _named: Named::new(self) };
         barrier.light();
         (self.state() != State::Closed).then_some(call)
+    }
+
+    /// Takes one step of the future that its handler has returned: what happens in it happens in the handler.
+    pub(crate) fn poll<R>(&self, step: impl FnOnce() -> R) -> R {
+        let _named = Named::new(self);
+        step()
+    }
+
+    /// Whether the calling thread is in this subscription's handler, or in a step of the future it returned.
+    pub(crate) fn is_called_by_this_thread(&self) -> bool {
+        CALLING.get() == std::ptr::from_ref(self).addr()
     }
 
     /// Whether the calling thread is in this subscription's handler while its mailbox is full and holds its lanes up:
     /// nothing but the end of that call makes room.
     pub(crate) fn is_held_up_by_this_thread(&self) -> bool {
-        CALLING.get() == std::ptr::from_ref(self).addr()
-            && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
+        self.is_called_by_this_thread() && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
     }
 
     /// Orders the end of the subscription before a look at `is_calling_elsewhere`. Control plane.
@@ -233,7 +260,7 @@ impl SubscriptionState {
     pub(crate) fn is_calling_elsewhere(&self) -> bool {
         // SYNC(subscription.call): Acquire. Pairs with the end of the call; what the handler did is seen by who
         // unsubscribed it.
-        self.calling.load(Ordering::Acquire) && CALLING.get() != std::ptr::from_ref(self).addr()
+        self.calling.load(Ordering::Acquire) && !self.is_called_by_this_thread()
     }
 
     /// Remembers when the last delivery was.

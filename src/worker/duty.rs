@@ -213,16 +213,15 @@ impl Worker {
     /// enough to gain by it the batches grow, each while the worker rests from the one before. Nobody rests after single
     /// events, slow ones or Critical ones, and a more urgent event, a newer table or the end of the bus ends the rest.
     pub(crate) fn coalesce(&mut self, events: usize) {
-        let rest = Duration::from_nanos((events as u64 * COALESCE_NS).min(self.engine.coalesce_max_ns));
         // What single events took counts too: a worker at the publisher's heels meets few others.
         self.flow += events;
-        if events < 2 || rest.is_zero() || self.moved & 1 != 0 {
+        let rest = self.rest_after(events);
+        if rest.is_zero() {
             return;
         }
         // Real time, whatever the clock of the bus shows.
         let begun = Instant::now();
-        let took = begun.saturating_duration_since(self.caught_up);
-        let is_dense = took <= Duration::from_nanos(self.flow as u64 * DENSE_NS);
+        let is_dense = is_dense(self.flow, begun.saturating_duration_since(self.caught_up));
         let mut now = begun;
         while is_dense && now.saturating_duration_since(begun) < rest && !self.is_called() {
             for _ in 0..COALESCE_SPINS {
@@ -231,6 +230,14 @@ impl Worker {
             now = Instant::now();
         }
         (self.caught_up, self.flow) = (now, 0);
+    }
+
+    /// How long to rest at most after a dense flow of `events`; zero: not at all.
+    fn rest_after(&self, events: usize) -> Duration {
+        if events < 2 || self.moved & 1 != 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos((events as u64).saturating_mul(COALESCE_NS).min(self.engine.coalesce_max_ns))
     }
 
     /// Whether something does not wait for the end of a rest.
@@ -450,6 +457,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether a flow of `events` in this time gains by a rest.
+fn is_dense(events: usize, took: Duration) -> bool {
+    took <= Duration::from_nanos((events as u64).saturating_mul(DENSE_NS))
 }
 
 /// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
@@ -752,3 +764,6 @@ impl Call<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ringmain::{Bus, EventId, Payload, Priority, Topic};
 
+use crate::books::{assert_books, assert_settled};
 use crate::{alone, asked};
 
 const EVENTS: u64 = 100_000;
@@ -31,8 +32,8 @@ fn allocations(bus: &Bus, mut event: impl FnMut(u64)) -> u64 {
     }
     bus.flush_deadline(PATIENCE).unwrap();
     let after = asked();
+    assert_books(bus);
     let ledger = bus.ledger();
-    assert!(ledger.is_balanced(), "{ledger:#?}");
     assert!(ledger.subscriptions.delivered >= EVENTS, "{ledger:#?}");
     after - before
 }
@@ -50,8 +51,7 @@ fn bus() -> Bus {
 
 fn finish(bus: &Bus, allocations: u64) -> u64 {
     bus.shutdown_deadline(PATIENCE).unwrap();
-    let ledger = bus.ledger();
-    assert!(ledger.is_balanced(), "{ledger:#?}");
+    assert_settled(bus);
     allocations
 }
 
@@ -60,6 +60,7 @@ fn wait_once() {
     let bus = Bus::builder().workers(1).build().unwrap();
     let mut mailbox = bus.subscribe("never").mailbox().unwrap();
     assert!(mailbox.recv_deadline(Duration::ZERO).is_err());
+    assert_settled(&bus);
 }
 
 /// Its name, and what runs it and counts its allocations.

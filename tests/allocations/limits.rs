@@ -3,6 +3,7 @@
 use ringmain::{BuildFault, Bus, BusBuilder, Payload, SubscribeError};
 
 use crate::alone;
+use crate::books::assert_settled;
 
 /// Lets this process have `bytes` of address space more than it has now. The allocator has up to 64 MiB in store.
 fn allow(bytes: u64) {
@@ -31,6 +32,7 @@ fn works(bus: &Bus) {
     let mut mailbox = bus.subscribe("a").capacity(16).mailbox().unwrap();
     bus.publish("a", Payload::raw(b"tea")).unwrap();
     assert_eq!(mailbox.recv().unwrap().payload().bytes(), b"tea");
+    assert_settled(bus);
 }
 
 #[test]

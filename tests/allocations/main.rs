@@ -1,6 +1,8 @@
 //! Memory: what the bus asks of the allocator, of the system, and what it says it has. One binary, because it brings an
 //! allocator that counts.
 
+#[path = "../support/books.rs"]
+mod books;
 mod events;
 #[cfg(target_os = "linux")]
 mod limits;

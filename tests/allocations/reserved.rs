@@ -2,6 +2,7 @@
 
 use ringmain::{Bus, BusBuilder, Mailbox, Overflow, Pattern, Payload, Subscription};
 
+use crate::books::assert_settled;
 use crate::{alone, assert_within_a_tenth, live};
 
 /// What keeps subscriptions alive.
@@ -35,6 +36,7 @@ fn compare(what: &str, builder: BusBuilder, topics: usize, of_each_kind: usize) 
     assert_eq!(bus.memory().reserved_bytes(), bus.metrics().memory_reserved_bytes);
     drop(kept);
     bus.shutdown().unwrap();
+    assert_settled(&bus);
     drop(bus);
     // Threads that are on their way out keep a little.
     let left = live().abs_diff(before);
@@ -66,5 +68,6 @@ fn a_default_bus_reserves_less_than_40_mb() {
         let memory = bus.memory();
         assert!(memory.reserved_bytes() < 40_000_000, "{workers} workers: {memory:?}");
         bus.shutdown().unwrap();
+        assert_settled(&bus);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringmain::{Bus, HugePages, Payload, Priority};
 
+use crate::books::assert_settled;
 use crate::{alone, assert_within_a_tenth};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ fn warm_up() {
     bus.flush_deadline(PATIENCE).unwrap();
     assert!(bus.memory().reserved_bytes() > 0 && resident() > 0);
     bus.shutdown_deadline(PATIENCE).unwrap();
+    assert_settled(&bus);
 }
 
 /// Writes each slot of each lane once, and each block.
@@ -76,6 +78,7 @@ fn a_default_bus_that_was_touched_all_over_is_as_large_as_it_says() {
         assert_within_a_tenth("a default bus", reported, found);
         assert!(found < 40_000_000, "{found}");
         bus.shutdown_deadline(PATIENCE).unwrap();
+        assert_settled(&bus);
     });
 }
 
@@ -99,6 +102,7 @@ fn prefault_makes_lanes_and_blocks_resident_before_build_returns() {
         drop(mailbox);
         assert!(touched - resident() >= 16_384 * 256, "its pages went back");
         bus.shutdown_deadline(PATIENCE).unwrap();
+        assert_settled(&bus);
         drop(bus);
         assert!(touched - resident() > wanted * 9 / 10, "all pages went back");
     });
@@ -134,8 +138,10 @@ fn huge_pages_are_used_where_the_kernel_has_them_and_said_to_be_refused_where_no
             assert_eq!(delivery.payload().bytes(), nth.to_le_bytes());
         }
         bus.shutdown_deadline(PATIENCE).unwrap();
+        assert_settled(&bus);
         let small = Bus::builder().huge_pages(true).max_queue_size(64).build().unwrap();
         assert_eq!(small.memory().huge_pages, HugePages::Refused, "its lanes are shorter than a huge page");
         small.shutdown_deadline(PATIENCE).unwrap();
+        assert_settled(&small);
     });
 }

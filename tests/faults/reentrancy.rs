@@ -3,9 +3,10 @@
 //! What an inline handler may call is promised in `tests/life/subscriptions/on_worker.rs`, and the bus dropped on a worker
 //! in `tests/life/shutdown.rs`; here are those with a thread or a task of their own.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,20 @@ const NOTHING: Payload<'static> = Payload::raw(b"");
 /// Longer than any test may take: whoever waits for so long hangs.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 const PATIENCE: Duration = Duration::from_secs(50);
+
+/// Counts wake-ups.
+#[derive(Default)]
+struct Wakes(AtomicU32);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+}
 
 type Publish = fn(&mut Publisher) -> Result<(), PublishError>;
 
@@ -53,6 +68,177 @@ fn a_handler_of_its_own_thread_that_publishes_to_its_own_full_lane_gets_full() {
             assert!(bus.shutdown().unwrap().is_clean());
         });
     }
+}
+
+type Published = Pin<Box<dyn Future<Output = (Publisher, Result<(), PublishError>)> + Send>>;
+
+#[test]
+fn an_async_handler_that_publishes_to_its_own_full_lane_gets_full() {
+    let forms: [fn(Publisher) -> Published; 4] = [
+        |mut own| {
+            Box::pin(async move {
+                let published = own.publish_async("echo.again", NOTHING).await.map(drop);
+                (own, published)
+            })
+        },
+        |mut own| {
+            Box::pin(async move {
+                let event = own.event().metadata("by", "the long way");
+                let published = event.publish_async("echo.again", NOTHING).await.map(drop);
+                (own, published)
+            })
+        },
+        |mut own| {
+            Box::pin(async move {
+                let published = own.publish("echo.again", NOTHING).map(drop);
+                (own, published)
+            })
+        },
+        |mut own| {
+            Box::pin(async move {
+                let published = own.publish_batch("echo.again", [NOTHING; 3]).map(drop);
+                (own, published)
+            })
+        },
+    ];
+    for publish in forms {
+        watched(move || {
+            let builder = Bus::builder().workers(1).max_queue_size(8).batch_max(8);
+            let bus = builder.when_full(FullPolicy::wait(FOR_EVER)).build().unwrap();
+            let mut own = Some(bus.publisher().unwrap());
+            let (refused, told) = mpsc::channel();
+            let running = bus.subscribe("echo.*").capacity(2).run(move |_| {
+                let (own, refused) = (own.take(), refused.clone());
+                async move {
+                    // The first event's handler has it.
+                    let Some(mut own) = own else { return };
+                    loop {
+                        let (back, published) = publish(own).await;
+                        own = back;
+                        if let Err(error) = published {
+                            return refused.send(error).unwrap();
+                        }
+                    }
+                }
+            });
+            let (running, id) = (running.unwrap(), bus.subscriptions()[0].id);
+            let consumer = thread::spawn(|| block_on(running));
+            bus.publish("echo.first", NOTHING).unwrap();
+            let error = told.recv_timeout(PATIENCE).expect("it does not wait for itself");
+            let PublishError::Full { priority, limit, gated_by, .. } = error else { panic!("{error}") };
+            assert_eq!((priority, limit, gated_by), (Priority::Normal, 8, Some(0)));
+            assert_settled(&bus);
+            let delivered = bus.subscription(id).unwrap().delivery_count;
+            assert!(
+                delivered >= 2 + 6,
+                "one in its hands, one more in the mailbox, and what the lane takes: {delivered}"
+            );
+            assert_eq!(delivered, bus.ledger().accepted);
+            bus.unsubscribe(id).unwrap();
+            consumer.join().unwrap();
+            assert!(bus.shutdown().unwrap().is_clean());
+        });
+    }
+}
+
+#[test]
+fn an_async_handler_whose_mailbox_fills_while_it_awaits_room_is_woken_and_gets_full() {
+    let builder = Bus::builder().workers(1).max_queue_size(4).batch_max(4);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut own = Some(bus.publisher().unwrap());
+    let seen = Log::new();
+    let log = seen.clone();
+    let running = bus.subscribe("echo").capacity(2).run(move |_| {
+        let (own, log) = (own.take(), log.clone());
+        async move {
+            if let Some(mut own) = own {
+                while log.len() < 100 {
+                    log.add(own.publish_async("echo", NOTHING).await.map(drop));
+                }
+            }
+        }
+    });
+    let mut running = pin!(running.unwrap());
+    let woken = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut poll = || running.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
+    bus.publish("echo", NOTHING).unwrap();
+    simulation.run();
+    assert!(poll());
+    assert_eq!(seen.take(), [Ok(()); 4], "its mailbox has room, and so the lane will have: it awaits that");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    simulation.run();
+    assert!(woken.0.load(Ordering::Relaxed) > 0, "one has moved to the mailbox, and that is full now");
+    // Nobody else drains it: every later one is refused, until the handler returns.
+    assert!(poll());
+    let results = seen.take();
+    assert_eq!((results.len(), results[0]), (100, Ok(())));
+    assert!(results[1..].iter().all(|result| matches!(result, Err(PublishError::Full { .. }))), "{results:?}");
+    while bus.ledger().subscriptions.delivered < bus.ledger().accepted {
+        simulation.run();
+        assert!(poll());
+    }
+    assert_settled(bus);
+    assert_eq!(bus.ledger().accepted, 6);
+}
+
+#[test]
+fn an_async_publish_polled_on_a_worker_gets_full_and_is_not_left_pending() {
+    let builder = Bus::builder().workers(1).max_queue_size(4).batch_max(4);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut own = bus.publisher().unwrap();
+    let seen = Log::new();
+    let log = seen.clone();
+    let made = bus.subscribe("echo.*").handle(move |_, meta| {
+        if meta.topic() == "echo.first" {
+            for _ in 0..5 {
+                let publishing = pin!(own.publish_async("echo.again", NOTHING));
+                log.add(publishing.poll(&mut Context::from_waker(Waker::noop())).map(|published| published.map(drop)));
+            }
+        }
+    });
+    let _made = made.unwrap();
+    bus.publish("echo.first", NOTHING).unwrap();
+    simulation.run();
+    let polled = seen.take();
+    // The one that is being handled has its slot still.
+    assert_eq!(polled[..3], [Poll::Ready(Ok(())); 3]);
+    assert!(polled[3..].iter().all(|one| matches!(one, Poll::Ready(Err(PublishError::Full { .. })))), "{polled:?}");
+    assert_settled(bus);
+    assert_eq!(bus.ledger().accepted, 4);
+}
+
+#[test]
+fn an_async_handler_awaits_a_lane_that_others_hold_up() {
+    let builder = Bus::builder().workers(1).max_queue_size(4).batch_max(4);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut holding = bus.subscribe("held").capacity(1).mailbox().unwrap();
+    let mut own = Some(bus.publisher().unwrap());
+    let seen = Log::new();
+    let log = seen.clone();
+    let running = bus.subscribe("go").run(move |_| {
+        let (own, log) = (own.take(), log.clone());
+        async move {
+            let mut own = own.expect("it is called once");
+            for _ in 0..20 {
+                log.add(own.publish_async("held", NOTHING).await.map(drop));
+            }
+        }
+    });
+    let mut running = pin!(running.unwrap());
+    bus.publish("go", NOTHING).unwrap();
+    let mut taken = 0;
+    while taken < 20 {
+        simulation.run();
+        assert!(running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        taken += u64::from(holding.try_recv().is_ok());
+    }
+    assert_eq!(seen.take(), [Ok(()); 20], "it was worth the wait");
+    assert_settled(bus);
+    assert_eq!((bus.ledger().accepted, bus.metrics().refused.total()), (21, 0));
 }
 
 #[test]
@@ -114,20 +300,34 @@ fn a_handler_of_its_own_thread_may_shut_the_bus_down() {
 }
 
 #[test]
-fn a_handler_of_its_own_thread_that_flushes_is_told_what_it_waits_for() {
+fn a_handler_behind_a_mailbox_that_flushes_is_refused_at_once() {
     watched(|| {
         let bus = Bus::builder().workers(1).build().unwrap();
+        let other = Bus::builder().workers(1).build().unwrap();
         let (says, said) = mpsc::channel();
-        let flushing = bus.clone();
+        let (flushing, another, tells) = (bus.clone(), other.clone(), says.clone());
         let made = bus.subscribe("a").handle_on("flushing", move |_, _| {
-            says.send(flushing.flush_deadline(Duration::from_millis(10))).unwrap();
+            tells.send([flushing.flush_deadline(FOR_EVER), another.flush_deadline(FOR_EVER)]).unwrap();
         });
-        let _made = made.unwrap();
-        bus.publish("a", NOTHING).unwrap();
-        let refused = said.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(refused, Err(FlushError::TimedOut { in_lanes: 0, in_mailboxes: 1, .. })), "{refused:?}");
+        let (flushing, another) = (bus.clone(), other.clone());
+        let running = bus.subscribe("b").run(move |_| {
+            let (bus, other, says) = (flushing.clone(), another.clone(), says.clone());
+            async move {
+                tokio::task::yield_now().await;
+                says.send([bus.flush_deadline(FOR_EVER), other.flush_deadline(FOR_EVER)]).unwrap();
+            }
+        });
+        let (_made, running) = (made.unwrap(), running.unwrap());
+        let consumer = thread::spawn(|| block_on(running));
+        for topic in ["a", "b"] {
+            bus.publish(topic, NOTHING).unwrap();
+            let told = said.recv_timeout(PATIENCE).expect("it does not wait for itself");
+            assert_eq!(told, [Err(FlushError::InHandler), Ok(())], "its own bus, and another");
+        }
         assert_settled(&bus);
+        assert_books(&other);
         assert!(bus.shutdown().unwrap().is_clean());
+        consumer.join().unwrap();
     });
 }
 

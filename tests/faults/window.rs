@@ -432,5 +432,6 @@ fn a_shutdown_in_time_delivers_what_a_stopped_publisher_publishes_when_it_wakes(
         let report = ending.join().unwrap();
         assert!(report.is_clean() && report.ledger_balanced, "{report:?}");
         assert_eq!(log.take(), [(Priority::Normal, 0, 7)]);
+        assert_settled(&bus);
     });
 }

@@ -1,6 +1,7 @@
 //! More workers than cores, pinned or not, and every way to idle: all deliver.
 
 use std::thread;
+use std::time::Duration;
 
 use ringmain::{Bus, BusBuilder, IdleStrategy, Payload, Priority};
 
@@ -59,6 +60,15 @@ fn every_idle_strategy_delivers() {
         }
     }
     assert!("nap".parse::<IdleStrategy>().unwrap_err().to_string().contains("\"nap\""));
+}
+
+#[test]
+fn workers_that_rest_as_long_as_they_may_or_never_deliver() {
+    for strategy in [IdleStrategy::BusySpin, IdleStrategy::Backoff, IdleStrategy::Adaptive] {
+        for limit in [Duration::ZERO, Duration::from_millis(1)] {
+            delivers(Bus::builder().idle(strategy).pin(false).coalesce_max(limit), 2, 400);
+        }
+    }
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn publishers_of_a_simulation_never_make_the_same_id() {
     let simulation = Simulation::new(Bus::builder().workers(1), 3).unwrap();
     let id = || simulation.bus().publisher().unwrap().publish("a", Payload::raw(b"")).unwrap();
     assert_ne!(id(), id(), "one after the other, in the same place, at the same instant");
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -87,6 +88,7 @@ fn ids_of_a_publisher_do_not_go_back_with_the_wall_clock() {
     simulation.advance(Duration::from_secs(1));
     let after = publisher.publish("a", Payload::raw(b"")).unwrap();
     assert_eq!(before.as_bytes()[..6], after.as_bytes()[..6], "the time of the id stands still");
+    assert_books(simulation.bus());
 }
 
 #[test]

@@ -363,7 +363,7 @@ proptest! {
         seen.sort_unstable();
         expected.sort_unstable();
         prop_assert_eq!(seen, expected);
-        prop_assert!(bus.ledger().is_balanced(), "{:#?}", bus.ledger());
+        assert_books(bus);
     }
 }
 

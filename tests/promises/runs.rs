@@ -158,6 +158,7 @@ fn a_more_urgent_event_ends_a_run_at_once() {
         }
         simulation.run();
         assert_eq!(saw.take(), [0, 1, 2, 3, 4, 100, 5, 6, 7, 8, 9]);
+        assert_settled(bus);
     }
 }
 
@@ -178,5 +179,6 @@ fn events_too_long_for_a_slot_are_measured_as_often_as_others() {
         }
         let measured = bus.metrics().delivery_latency.total.count;
         assert_eq!(measured, serialised / u64::from(every), "{bytes} bytes, one in {every}");
+        assert_settled(bus);
     }
 }

@@ -10,7 +10,7 @@ use ringmain::{Bus, BusBuilder, FullPolicy, IdleStrategy, Payload, Priority, Pub
 use rkyv::rancor::Fallible;
 use rkyv::{Archive, Archived, Place, Serialize};
 
-use super::support::{Log, TICK, Tick, assert_settled, watched};
+use super::support::{Log, TICK, Tick, assert_books, assert_settled, watched};
 
 /// The two forms of a publisher: one writes into the slot, the other copies into it.
 fn forms(builder: impl Fn() -> BusBuilder) -> [BusBuilder; 2] {
@@ -75,6 +75,7 @@ fn an_event_whose_encoding_outlasts_the_bus_is_refused_and_not_lost() {
             assert!(matches!(refused, Err(PublishError::ShuttingDown)), "{refused:?}");
             let ledger = bus.ledger();
             assert_eq!((ledger.accepted, ledger.subscriptions.delivered, ledger.in_lanes), (1, 1, 0));
+            assert_settled(&bus);
         }
     });
 }
@@ -155,6 +156,44 @@ fn what_nobody_wants_is_accepted_beside_a_full_lane() {
 }
 
 #[test]
+fn a_payload_known_to_be_too_large_is_refused_as_such_although_its_lane_is_full() {
+    const WORDS: Topic<[u64; 9]> = Topic::new("words");
+    const TEXT: Topic<String> = Topic::new("text");
+    let builder = || {
+        let small = Bus::builder().workers(1).max_queue_size(4).batch_max(4);
+        small.payload_bytes_max(64).when_full(FullPolicy::REJECT)
+    };
+    for builder in forms(builder) {
+        let simulation = Simulation::new(builder, 1).unwrap();
+        let bus = simulation.bus();
+        let _made = bus.subscribe("**").handle(|_: Payload<'_>, _: &_| ()).unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        let (fits, long, text) = ([0; 64], [0; 65], "t".repeat(100));
+        for _ in 0..4 {
+            publisher.publish("raw", Payload::raw(&fits)).unwrap();
+        }
+        let full = |result: Result<_, PublishError>| matches!(result, Err(PublishError::Full { depth: 4, .. }));
+        assert!(full(publisher.publish("raw", Payload::raw(&fits))));
+        assert!(full(publisher.try_publish("raw", Payload::raw(&fits))));
+        // How long these are is known without encoding them, and no room would help.
+        let too_large = |bytes| Err(PublishError::TooLarge { bytes, max: 64 });
+        assert_eq!(publisher.publish("raw", Payload::raw(&long)), too_large(65));
+        assert_eq!(publisher.try_publish("raw", Payload::raw(&long)), too_large(65));
+        assert_eq!(publisher.try_publish("new", Payload::raw(&long)), too_large(65));
+        assert_eq!(publisher.event().attempt(2).try_publish("raw", Payload::raw(&long)), too_large(65));
+        assert_eq!(publisher.try_publish(WORDS, &[0; 9]), too_large(72));
+        // A full lane is not encoded for.
+        assert!(full(publisher.try_publish(TEXT, &text)));
+        let refused = bus.metrics().refused;
+        assert_eq!((refused.full, refused.invalid, refused.total()), (3, 5, 8));
+        simulation.run();
+        assert!(matches!(publisher.try_publish(TEXT, &text), Err(PublishError::TooLarge { max: 64, .. })));
+        assert_settled(bus);
+        assert_eq!(bus.ledger().accepted, 4);
+    }
+}
+
+#[test]
 fn padding_is_zero_whatever_the_slot_held_before() {
     #[derive(Archive, Serialize)]
     struct Padded {
@@ -183,6 +222,7 @@ fn padding_is_zero_whatever_the_slot_held_before() {
         }
         let expected = [&[1][..], &[0; 7], &2_u64.to_le_bytes()].concat();
         assert_eq!(seen.take(), vec![expected; 4]);
+        assert_settled(bus);
     }
 }
 
@@ -334,6 +374,8 @@ fn values_arrive_whole_whether_they_are_their_own_archive_or_not() {
         let delivery = empty.try_recv().unwrap();
         assert!(delivery.event().is_ok() && delivery.meta().payload().bytes().is_empty());
         assert_eq!(words.try_recv().unwrap().event().unwrap().map(|word| word.to_native()), [1, 2, 3]);
+        // Deliveries are still held.
+        assert_books(bus);
         drop((flat, widened, empty, words));
     }
 }

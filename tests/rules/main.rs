@@ -1,5 +1,7 @@
 //! What the source promises about itself: orderings that name their partners, and threads that race without harm.
 
 mod auto_traits;
+#[path = "../support/books.rs"]
+mod books;
 mod orderings;
 mod stress;

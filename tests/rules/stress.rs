@@ -8,6 +8,8 @@ use std::time::Duration;
 use ringmain::{Bus, FullPolicy, Overflow, Payload, Priority, Topic};
 use rkyv::{Archive, Serialize};
 
+use crate::books::assert_settled;
+
 const PUBLISHERS: u64 = 2;
 // Miri looks at each step, and takes its time.
 const EVENTS_DEFAULT: u64 = if cfg!(miri) { 30 } else { 20_000 };
@@ -123,12 +125,13 @@ fn publishers_and_workers_race_without_harm() {
         publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
         visitor.join().unwrap();
         let report = bus.shutdown_deadline(PATIENCE).unwrap();
-        assert!(report.is_clean() && report.ledger_balanced, "{report:#?}");
+        // Consumers may still be pulling what their mailboxes hold; the books are looked into when they are done.
+        assert!(report.workers_left && report.left_in_lanes == 0, "{report:#?}");
         assert_eq!(patient.join().unwrap() as u64, PUBLISHERS * events);
         assert!(hasty.join().unwrap() > 0);
     });
     for expected in seen {
         assert_eq!(expected.lock().unwrap().0, [events; PUBLISHERS as usize]);
     }
-    assert!(bus.ledger().is_balanced(), "{:#?}", bus.ledger());
+    assert_settled(&bus);
 }

@@ -2,6 +2,8 @@
 //!
 //! Runs 5 seconds; `RINGMAIN_SUSTAINED_SECONDS=60` makes it the full minute. [`soak`] goes on for hours.
 
+#[path = "../support/books.rs"]
+mod books;
 mod plot;
 mod soak;
 
@@ -9,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringmain::{Bus, Payload};
+
+use crate::books::assert_settled;
 
 const EVENTS_PER_MS: u64 = 10;
 const SECONDS_DEFAULT: u64 = 5;
@@ -70,8 +74,9 @@ impl Watched {
         let rss = resident_bytes();
         self.bus.flush_deadline(PATIENCE).unwrap();
         let report = self.bus.shutdown_deadline(PATIENCE).unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+        assert_settled(&self.bus);
         let ledger = self.bus.ledger();
-        assert!(report.is_clean() && ledger.is_balanced(), "{report:#?} {ledger:#?}");
         assert_eq!((ledger.accepted, ledger.unmatched), (events, 0));
         assert_eq!((ledger.subscriptions.delivered, ledger.subscriptions.failed), (2 * events, 0));
         assert_eq!(*self.inline.lock().unwrap(), events);

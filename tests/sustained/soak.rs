@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use ringmain::{Bus, Overflow, Payload, Priority, Publisher};
 
+use crate::books::assert_books;
 use crate::plot;
 use crate::{ONE_AT_A_TIME, PATIENCE, number_from_env, resident_bytes};
 
@@ -147,8 +148,9 @@ impl Load {
         drop(self.unread);
         self.bus.flush_deadline(PATIENCE).expect("all is settled");
         let report = self.bus.shutdown_deadline(PATIENCE).expect("not on a worker");
+        assert!(report.workers_left, "{report:#?}");
+        assert_books(&self.bus);
         let ledger = self.bus.ledger();
-        assert!(ledger.is_balanced() && report.workers_left, "{report:#?} {ledger:#?}");
         assert_eq!((ledger.accepted, ledger.unmatched, ledger.subscriptions.failed), (events, 0, 0), "{ledger:#?}");
         let pulled = self.consumer.join().expect("the consumer ends with the bus");
         assert_eq!(pulled + ledger.scheduled, events, "the consumer gets every event once: {ledger:#?}");

@@ -284,7 +284,9 @@ impl Publisher {
     /// See [`PublishError`].
     ///
     /// # Cost
-    /// As [`publish`](Self::publish). Refused for a full lane, the event was not encoded.
+    /// As [`publish`](Self::publish). Refused for a full lane, the event was not encoded: one that would turn out too large
+    /// only then hears `Full` until there is room. One whose length is known, as a [`Payload`](crate::Payload)'s is, hears
+    /// `TooLarge` whatever its lane.
     #[inline]
     pub fn try_publish<S: Subject<P>, P: Encode + Copy>(
         &mut self,
@@ -293,7 +295,7 @@ impl Publisher {
     ) -> Result<EventId, PublishError> {
         match self.plain(&topic, &payload, Priority::Normal) {
             Ok(id) => Ok(id),
-            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full)),
+            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full, payload)),
             Err(detour) => self.try_publish_at_length(detour, topic, payload),
         }
     }
@@ -323,7 +325,8 @@ impl Publisher {
     }
 
     /// Publishes at Normal priority, awaiting room; on any async runtime. Dropped before it is ready, it has
-    /// published nothing.
+    /// published nothing. Polled where it would wait for itself, it is [`PublishError::Full`] at once: on a worker, and in the
+    /// future of a [`run`](crate::Subscribe::run) handler whose own full mailbox holds the lane up.
     ///
     /// # Errors
     /// See [`PublishError`].

@@ -213,7 +213,9 @@ impl<'p> Outgoing<'p> {
         }
     }
 
-    /// Publishes, awaiting room; on any async runtime. Dropped before it is ready, it has published nothing.
+    /// Publishes, awaiting room; on any async runtime. Dropped before it is ready, it has published nothing. Polled where
+    /// it would wait for itself, it is [`PublishError::Full`] at once: on a worker, and in the future of a
+    /// [`run`](crate::Subscribe::run) handler whose own full mailbox holds the lane up.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -264,7 +266,7 @@ impl<'p> Outgoing<'p> {
             (None, Detour::LongWay | Detour::TooLong(_)) => publisher.finds_full(&topic, &envelope),
         };
         if let Some(full) = full {
-            return Err(publisher.refuse(envelope.priority, full));
+            return Err(publisher.refuse(envelope.priority, full, payload));
         }
         publisher.needs = detour.needs();
         let result = match limit {

@@ -160,10 +160,14 @@ impl Publisher {
         }
     }
 
-    /// The refusal of an event that found its lane full and is not to wait.
+    /// The refusal of an event that found its lane full and is not to wait. That its payload is too long, if that is known
+    /// without encoding it, is said first: no room will ever help it.
     #[cold]
-    pub(super) fn refuse(&mut self, priority: Priority, full: LaneFull) -> PublishError {
-        let refused = if self.engine.is_running() {
+    pub(super) fn refuse<P: Encode>(&mut self, priority: Priority, full: LaneFull, payload: P) -> PublishError {
+        let (bytes, max) = (payload.as_bytes().map_or(0, <[u8]>::len), self.payload_bytes_max);
+        let refused = if bytes > max {
+            PublishError::TooLarge { bytes, max }
+        } else if self.engine.is_running() {
             self.wake_holders(priority.lane());
             super::lane_full(priority, full)
         } else {

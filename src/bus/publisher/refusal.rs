@@ -19,8 +19,8 @@ impl FullPolicy {
 
     /// Waits for room, at most `limit`, then fails with [`PublishError::TimedOut`]. The default, with 5 s.
     ///
-    /// A handler never waits for itself: on a worker, and in a handler of its own thread whose full mailbox is what holds
-    /// the lane up, it is [`PublishError::Full`] at once.
+    /// A handler never waits for itself: on a worker, and in a handler of its own thread or task whose full mailbox is what
+    /// holds the lane up, it is [`PublishError::Full`] at once.
     pub const fn wait(limit: Duration) -> Self {
         Self { wait: Some(limit), shed_low_above_percent: None }
     }

@@ -60,6 +60,7 @@ impl Publisher {
         }
     }
 
+    /// Tries, and leaves the waker while there is no room. Where that would be a wait for the task itself it is not one.
     pub(super) fn poll_trying<R>(
         &mut self,
         context: &mut task::Context<'_>,
@@ -67,10 +68,13 @@ impl Publisher {
     ) -> Poll<Result<R, PublishError>> {
         for registered in [false, true] {
             match once(self) {
-                Err(error) if waits(&error) && !registered => {
+                // Asked anew after the waker was left: whoever fills the handler's own mailbox opens the gate after that.
+                Err(error) if waits(&error) && !self.shared.would_wait_for_itself() => {
+                    if registered {
+                        return Poll::Pending;
+                    }
                     self.engine.gate.wait(self.place, context.waker());
                 }
-                Err(error) if waits(&error) => return Poll::Pending,
                 result => return Poll::Ready(result),
             }
         }

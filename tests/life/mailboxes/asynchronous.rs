@@ -234,4 +234,5 @@ fn an_async_handler_that_keeps_a_delivery_settles_it_later_and_no_other_with_it(
     assert_eq!(number(kept.lock().unwrap()[0].payload()), 1);
     kept.lock().unwrap().clear();
     assert_eq!(counts(), (4, 1, 0));
+    assert_books(bus);
 }

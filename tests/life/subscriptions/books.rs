@@ -54,7 +54,6 @@ fn a_record_tells_who_wants_what_since_when_and_how_it_went() {
     assert_eq!((after.delivery_count, after.error_count), (3, 2));
     assert_eq!(after.last_delivered, Some(created + Duration::from_secs(1)));
     assert_eq!((after.ledger.matched, after.ledger.filtered), (5, 1));
-    assert!(after.ledger.is_balanced(), "{after:?}");
     assert_eq!(bus.subscriptions().iter().map(|record| record.id).collect::<Vec<_>>(), [made.id()]);
     assert_eq!((before.delivery_count, before.last_delivered), (0, None), "a record is a copy");
     assert_books(bus);

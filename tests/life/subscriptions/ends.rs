@@ -165,6 +165,7 @@ fn a_subscription_that_outlives_its_bus_says_the_same_times() {
     let before = made.record();
     let between = before.last_delivered.unwrap().duration_since(before.created_at).unwrap();
     assert_eq!(between, Duration::from_secs(60));
+    assert_books(simulation.bus());
     drop(simulation);
     let after = made.record();
     assert_eq!((after.created_at, after.last_delivered), (before.created_at, before.last_delivered));

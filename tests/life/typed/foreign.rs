@@ -172,8 +172,7 @@ proptest! {
         if let Err(error) = readers.read(Payload::rkyv(&bytes)) {
             prop_assert_eq!(error, DecodeError::Invalid { bytes: bytes.len() });
         }
-        let bus = readers.simulation.bus();
-        prop_assert!(bus.ledger().is_balanced(), "{:#?}", bus.ledger());
+        assert_books(readers.simulation.bus());
     }
 
     #[test]
@@ -182,8 +181,7 @@ proptest! {
         if let Err(error) = readers.read(Payload::rkyv(&bytes)) {
             prop_assert_eq!(error, DecodeError::Invalid { bytes: bytes.len() });
         }
-        let bus = readers.simulation.bus();
-        prop_assert!(bus.ledger().is_balanced(), "{:#?}", bus.ledger());
+        assert_books(readers.simulation.bus());
     }
 }
 
