@@ -95,14 +95,14 @@ impl Shared {
         if on_worker_thread() {
             return Err(FlushError::OnWorker);
         }
-        let claimed = self.engine.claimed();
+        let ends = self.engine.lanes.ends();
         self.drive_until_idle();
         let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
         let begun = Instant::now();
         let caught_up = || {
             // A worker may have gone to sleep in front of a slot that was claimed and not committed yet.
             (0..self.engine.workers()).all(|worker| {
-                self.engine.has_caught_up(worker, &claimed) || {
+                self.engine.lanes.has_passed(worker, &ends) || {
                     self.engine.parker.wake(1 << worker);
                     false
                 }
@@ -116,7 +116,7 @@ impl Shared {
                 let control = self.control();
                 let all = control.subscriptions().chain(control.ending());
                 all.filter_map(|subscription| match &subscription.sink {
-                    Sink::Mailbox(mailbox, _) => Some((Arc::clone(subscription), mailbox.owed())),
+                    Sink::Mailbox(mailbox, _) => Some((Arc::clone(subscription), mailbox.custody().owed())),
                     Sink::Inline(_) => None,
                 })
                 .collect()
@@ -124,7 +124,9 @@ impl Shared {
             done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
                 self.fold_ended();
                 owed.iter().all(|(subscription, owed)| match &subscription.sink {
-                    Sink::Mailbox(mailbox, _) => mailbox.has_settled(*owed) || subscription.state() == State::Paused,
+                    Sink::Mailbox(mailbox, _) => {
+                        mailbox.custody().has_settled(*owed) || subscription.state() == State::Paused
+                    }
                     Sink::Inline(_) => true,
                 })
             });
@@ -144,7 +146,7 @@ impl Shared {
     fn in_mailboxes(&self) -> u64 {
         let control = self.control();
         let waiting = control.subscriptions().chain(control.ending()).filter(|subscription| {
-            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
+            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.custody().is_settled())
                 && subscription.state() != State::Paused
         });
         waiting

@@ -11,7 +11,7 @@ use crate::delivery::{
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
 use crate::metrics::HistogramCells;
-use crate::ring::{Cells, DrainOrder, Feeder, LANES};
+use crate::ring::{Cells, Custody, DrainOrder, Feeder, LANES};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
@@ -368,12 +368,9 @@ impl<I: Interest> Subscribe<I> {
         let mut mailbox = None;
         let made = self.add(pattern, handler_id, |owner, worker| {
             let made = Arc::new(MailboxShared::new(
-                cells,
+                Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate)),
                 overflow,
                 Bell::new(engine.barrier),
-                worker,
-                Arc::clone(&engine.parker),
-                Arc::clone(&engine.gate),
                 Arc::clone(&engine.directory),
                 latency,
             ));
@@ -423,7 +420,7 @@ impl<I: Interest> Subscribe<I> {
         let subscription = Arc::clone(&state);
         let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
-                let Some(_calling) = subscription.begin_call(engine.barrier) else {
+                let Some(_calling) = subscription.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
                 };
@@ -520,7 +517,7 @@ impl<I: Interest> Subscribe<I> {
             // One allocation for all events, unless the handler keeps one of them.
             let mut held = None;
             while let Ok(delivery) = mailbox.recv_async().await {
-                let Some(calling) = state.begin_call(engine.barrier) else {
+                let Some(calling) = state.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
                 };
@@ -599,7 +596,7 @@ fn farewell(shared: Weak<Shared>, subscription: &Arc<SubscriptionState>, mailbox
     let subscription = Arc::downgrade(subscription);
     Box::new(move |panicked| {
         let (Some(shared), Some(subscription)) = (shared.upgrade(), subscription.upgrade()) else { return };
-        mailbox.abandon();
+        mailbox.custody().abandon();
         if subscription.state() != State::Closed {
             let (id, name) = (subscription.id, subscription.name.as_str());
             if shared.engine.phase() != Phase::Stopped {
