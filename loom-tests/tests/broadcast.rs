@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, TAIL_BYTES, drain, lanes, pool, read, read_up_to, reader};
+use loom_tests::lanes::{Event, LANE, REST_BYTES, TAIL_BYTES, drain, lanes, pool, read, read_up_to, reader};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::{Claimant, HEAD_WORDS, LaneFull, Reader, Wants};
 use ringmain::internals::sync::snapshot::Snapshot;
@@ -21,6 +21,17 @@ fn write_and_commit(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull
         if let Some(mut room) = claimant.room(LANE).map(|room| room.draft(|| &mut buffer)) {
             room.buffer().fill(number);
             return Ok(room.commit([u64::from_ne_bytes([number; 8]); HEAD_WORDS], TAIL_BYTES));
+        }
+    }
+}
+
+/// As `push`, but an event whose bytes lie ready is copied by the room itself.
+fn put(claimant: &mut Claimant, number: u8) -> Result<u64, LaneFull> {
+    loop {
+        // Another publisher may claim between the look and the room.
+        claimant.make_sure(LANE, 1)?;
+        if let Some(room) = claimant.room(LANE) {
+            return Ok(room.put([u64::from_ne_bytes([number; 8]); HEAD_WORDS], &[number; REST_BYTES]));
         }
     }
 }
@@ -142,6 +153,19 @@ fn sequences_wrap_without_a_gap() {
     let more_mutants = ["lanes.wrap", "lanes.old_stamps"];
     reused_slot("broadcast::wrap", &more_mutants, u64::MAX, false, push);
     reused_slot("broadcast::wrap_exclusive", &more_mutants, u64::MAX, true, write_and_commit);
+}
+
+#[test]
+fn an_event_put_into_its_room_is_read_whole_when_sequences_wrap() {
+    let more_mutants = ["lanes.wrap", "lanes.old_stamps"];
+    reused_slot("broadcast::put_at_wrap", &more_mutants, u64::MAX, false, put);
+    reused_slot("broadcast::put_exclusive_at_wrap", &more_mutants, u64::MAX, true, put);
+    reused_slot("broadcast::put_beyond_u32", &["lanes.u32"], u64::from(u32::MAX) - 1, false, put);
+}
+
+#[test]
+fn publishers_that_put_into_rooms_stay_within_the_headroom() {
+    headroom("broadcast::headroom_of_puts", put);
 }
 
 #[test]

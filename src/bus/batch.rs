@@ -181,7 +181,7 @@ impl Drop for Batch<'_> {
 /// One try to bring all events into their lane.
 fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
     let (engine, slot) = (Arc::clone(&publisher.shared().engine), Arc::clone(publisher.slot()));
-    let Some(inside) = slot.enter(&engine) else { return Err(PublishError::ShuttingDown) };
+    let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
     let sent = once_inside(publisher, priority, collected);
     if sent.is_ok() {
         let (events, wanted) = (collected.events.len() as u64, collected.wanted.len() as u64);

@@ -9,12 +9,11 @@ use crate::delivery::Observer;
 use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
 use crate::ring::{Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, STAMP_BYTES, WORKERS_MAX};
+use crate::sync::admission::Admission;
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
 use crate::sync::snapshot::Snapshot;
-use crate::worker::{
-    Engine, IdleStrategy, PhaseCell, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores,
-};
+use crate::worker::{Engine, IdleStrategy, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores};
 
 use super::control::Settings;
 use super::reserve::{Plan, Reserved};
@@ -430,7 +429,7 @@ impl BusBuilder {
             recorders: recorders.into_iter().map(Arc::new).collect(),
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,
-            phase: PhaseCell::default(),
+            admission: Admission::new(barrier),
             left: Default::default(),
             unplaced: SharedCounter::default(),
             turned_away: SharedCounter::default(),

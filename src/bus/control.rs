@@ -208,7 +208,7 @@ impl Shared {
     pub(super) fn is_called_by_this_thread(&self) -> bool {
         is_calling() && {
             let control = self.control();
-            control.subscriptions().chain(control.ending()).any(|subscription| subscription.is_called_by_this_thread())
+            control.subscriptions().chain(control.ending()).any(|subscription| subscription.calls().is_here())
         }
     }
 
@@ -341,7 +341,7 @@ impl Shared {
     ) -> Result<Arc<SubscriptionState>, WorkerStuck> {
         let (subscription, generation) = {
             let mut control = self.control();
-            let subscription = Arc::new(make(&control, self.engine.claimed()));
+            let subscription = Arc::new(make(&control, self.engine.lanes.ends()));
             let worker = subscription.worker;
             let key = control.next_key;
             control.next_key += 1;
@@ -407,8 +407,8 @@ impl Shared {
             self.acknowledged(subscription.worker, generation)?;
             if matches!(&subscription.sink, Sink::Mailbox(..)) {
                 // A handler on a thread of its own, or in a future. A call that outlasts the deadline has long begun.
-                subscription.forbid_calls(self.engine.barrier);
-                self.wait_until(self.settings.deadline, || !subscription.is_calling_elsewhere());
+                subscription.calls().forbid(self.engine.barrier);
+                self.wait_until(self.settings.deadline, || !subscription.calls().is_elsewhere());
             }
         }
         self.fold_ended();
@@ -430,7 +430,7 @@ impl Shared {
         for subscription in released {
             // Discarding wakes who waits for room, which is user code: not under the lock.
             if let Sink::Mailbox(mailbox, _) = &subscription.sink
-                && mailbox.is_abandoned()
+                && mailbox.custody().is_abandoned()
             {
                 mailbox.discard();
             }
@@ -444,7 +444,7 @@ impl Shared {
                 let settled = match &subscription.sink {
                     Sink::Inline(_) => true,
                     // A consumer that is still there may go on taking what is queued.
-                    Sink::Mailbox(mailbox, _) => mailbox.is_settled(),
+                    Sink::Mailbox(mailbox, _) => mailbox.custody().is_settled(),
                 };
                 if released && settled {
                     let ledger = subscription.ledger();

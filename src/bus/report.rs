@@ -192,7 +192,7 @@ impl Shared {
             scheduled: engine.schedule.waiting(),
             unmatched: engine.published(|counts| &counts.unmatched),
             routed: engine.published(|counts| &counts.routed),
-            claimed: engine.claimed().iter().map(|claimed| claimed.wrapping_sub(first)).sum(),
+            claimed: engine.lanes.ends().iter().map(|claimed| claimed.wrapping_sub(first)).sum(),
             in_lanes: (0..LANES).map(|lane| engine.lanes.depth(lane)).sum(),
             subscriptions,
             unbalanced,

@@ -105,14 +105,14 @@ impl Shared {
         if self.is_called_by_this_thread() {
             return Err(FlushError::InHandler);
         }
-        let claimed = self.engine.claimed();
+        let ends = self.engine.lanes.ends();
         self.drive_until_idle();
         let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
         let begun = Instant::now();
         let caught_up = || {
             // A worker may have gone to sleep in front of a slot that was claimed and not committed yet.
             (0..self.engine.workers()).all(|worker| {
-                self.engine.has_caught_up(worker, &claimed) || {
+                self.engine.lanes.has_passed(worker, &ends) || {
                     self.engine.parker.wake(1 << worker);
                     false
                 }
@@ -127,7 +127,8 @@ impl Shared {
                 let all = control.subscriptions().chain(control.ending());
                 all.filter_map(|subscription| match &subscription.sink {
                     Sink::Mailbox(mailbox, _) => {
-                        Some((Arc::clone(subscription), mutant!("flush.owed", mailbox.owed() => 0)))
+                        let owed = mailbox.custody().owed();
+                        Some((Arc::clone(subscription), mutant!("flush.owed", owed => 0)))
                     }
                     Sink::Inline(_) => None,
                 })
@@ -136,7 +137,9 @@ impl Shared {
             done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
                 self.fold_ended();
                 owed.iter().all(|(subscription, owed)| match &subscription.sink {
-                    Sink::Mailbox(mailbox, _) => mailbox.has_settled(*owed) || subscription.state() == State::Paused,
+                    Sink::Mailbox(mailbox, _) => {
+                        mailbox.custody().has_settled(*owed) || subscription.state() == State::Paused
+                    }
                     Sink::Inline(_) => true,
                 })
             });
@@ -156,7 +159,7 @@ impl Shared {
     fn in_mailboxes(&self) -> u64 {
         let control = self.control();
         let waiting = control.subscriptions().chain(control.ending()).filter(|subscription| {
-            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
+            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.custody().is_settled())
                 && subscription.state() != State::Paused
         });
         waiting

@@ -13,7 +13,7 @@ use crate::delivery::{
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
 use crate::metrics::HistogramCells;
-use crate::ring::{Cells, DrainOrder, Feeder, LANES};
+use crate::ring::{Cells, Custody, DrainOrder, Feeder, LANES};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
@@ -370,12 +370,9 @@ impl<I: Interest> Subscribe<I> {
         let mut mailbox = None;
         let made = self.add(pattern, handler_id, |owner, worker| {
             let made = Arc::new(MailboxShared::new(
-                cells,
+                Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate)),
                 overflow,
                 Bell::new(engine.barrier),
-                worker,
-                Arc::clone(&engine.parker),
-                Arc::clone(&engine.gate),
                 Arc::clone(&engine.directory),
                 latency,
             ));
@@ -425,7 +422,7 @@ impl<I: Interest> Subscribe<I> {
         let subscription = Arc::clone(&state);
         let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
-                let Some(_calling) = subscription.begin_call(engine.barrier) else {
+                let Some(_calling) = subscription.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
                 };
@@ -527,7 +524,7 @@ impl<I: Interest> Subscribe<I> {
             // One allocation for all events, unless the handler keeps one of them.
             let mut held = None;
             while let Ok(delivery) = mailbox.recv_async().await {
-                let Some(calling) = state.begin_call(engine.barrier) else {
+                let Some(calling) = state.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
                 };
@@ -537,7 +534,7 @@ impl<I: Interest> Subscribe<I> {
                 let outcome = {
                     let mut handling = pin!(handling);
                     // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
-                    poll_fn(|context| state.poll(|| handling.as_mut().poll(context))).await.into()
+                    poll_fn(|context| state.calls().poll(|| handling.as_mut().poll(context))).await.into()
                 };
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
@@ -610,7 +607,7 @@ fn farewell(shared: Weak<Shared>, subscription: &Arc<SubscriptionState>, mailbox
     let subscription = Arc::downgrade(subscription);
     Box::new(move |panicked| {
         let (Some(shared), Some(subscription)) = (shared.upgrade(), subscription.upgrade()) else { return };
-        mailbox.abandon();
+        mailbox.custody().abandon();
         if subscription.state() != State::Closed {
             let (id, name) = (subscription.id, subscription.name.as_str());
             if shared.engine.phase() != Phase::Stopped {

@@ -12,10 +12,9 @@ use futures_core::Stream;
 
 use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, KnownAs, Meta, Payload};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{Cells, DrainOrder, Gate, LANES, Serve, Taken};
+use crate::ring::{Custody, DrainOrder, LANES, Serve, Taken};
 use crate::routing::Pattern;
 use crate::sync::bell::Bell;
-use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
@@ -39,25 +38,15 @@ pub enum Overflow {
 /// What worker and consumer of a mailbox share.
 #[derive(Debug)]
 pub(crate) struct MailboxShared {
-    cells: Arc<Cells>,
+    custody: Custody,
     overflow: Overflow,
     consumer: Bell,
-    /// The worker waits for a free cell. Set by it, cleared by whoever frees one.
-    starved: AtomicBool,
-    worker: usize,
-    parker: Arc<Parker>,
-    gate: Arc<Gate>,
-    closed: AtomicBool,
     paused: AtomicBool,
-    in_flight: SharedCounter,
-    settled: SharedCounter,
     delivered: SharedCounter,
     failed: SharedCounter,
     /// Events whose deadline passed while they were queued.
     expired: SharedCounter,
     discarded: SharedCounter,
-    /// The consumer is gone and takes nothing any more.
-    abandoned: AtomicBool,
     /// Instant of the last hand-over of a stamped event; 0 = none yet.
     last_delivered: AtomicU64,
     /// Publish to hand-over, a lane. Written by the consumer.
@@ -66,34 +55,22 @@ pub(crate) struct MailboxShared {
 }
 
 impl MailboxShared {
-    #[allow(clippy::too_many_arguments, reason = "made in one place, by the subscription builder")]
     pub(crate) fn new(
-        cells: Arc<Cells>,
+        custody: Custody,
         overflow: Overflow,
         consumer: Bell,
-        worker: usize,
-        parker: Arc<Parker>,
-        gate: Arc<Gate>,
         directory: Arc<Directory>,
         latency: [HistogramCells; LANES],
     ) -> Self {
         Self {
-            cells,
+            custody,
             overflow,
             consumer,
-            starved: AtomicBool::new(false),
-            worker,
-            parker,
-            gate,
-            closed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
-            in_flight: SharedCounter::default(),
-            settled: SharedCounter::default(),
             delivered: SharedCounter::default(),
             failed: SharedCounter::default(),
             expired: SharedCounter::default(),
             discarded: SharedCounter::default(),
-            abandoned: AtomicBool::new(false),
             last_delivered: AtomicU64::new(0),
             latency,
             directory,
@@ -116,52 +93,18 @@ impl MailboxShared {
 
     /// Cells, their queues and the histograms.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        size_of::<Self>() + self.cells.reserved_bytes() + LANES * HistogramCells::BYTES
+        size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
     }
 
-    fn queued(&self) -> u64 {
-        (0..LANES).map(|lane| self.cells.queued(lane)).sum()
+    /// Where its events are.
+    pub(crate) fn custody(&self) -> &Custody {
+        &self.custody
     }
 
     /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
     pub(crate) fn holds_up(&self) -> bool {
-        let settled = self.settled.get();
-        self.overflow == Overflow::Block && self.owed() - settled >= self.cells.capacity() as u64
-    }
-
-    /// Queued or in a consumer's hands.
-    pub(crate) fn is_settled(&self) -> bool {
-        let queued = self.queued();
-        // Settled before in flight: an event taken and settled in between must not stand for one still in somebody's hands.
-        let settled = self.settled.get();
-        queued == 0 && self.in_flight.get() == settled
-    }
-
-    /// The count of settled deliveries at which everything queued or handed over so far is settled.
-    pub(crate) fn owed(&self) -> u64 {
-        self.in_flight.get() + (0..LANES).map(|lane| self.cells.queued(lane)).sum::<u64>()
-    }
-
-    /// Whether what was `owed` is settled. Events that made way for newer ones settle nothing, so an empty mailbox
-    /// counts too.
-    pub(crate) fn has_settled(&self, owed: u64) -> bool {
-        self.settled.get() >= owed || self.is_settled()
-    }
-
-    /// Worker: says that it cannot go on for want of a cell; it must look once more before it sleeps.
-    pub(crate) fn starve(&self) {
-        // Relaxed: the barrier in `Parker::prepare` orders it before the last look.
-        self.starved.store(true, Ordering::Relaxed);
-    }
-
-    /// A cell or block became free.
-    fn made_room(&self) {
-        // The gate's barrier also orders the cell's return before the look at `starved`.
-        self.gate.open();
-        // Relaxed: ordered by the barrier above; the swap decides who wakes.
-        if self.starved.load(Ordering::Relaxed) && self.starved.swap(false, Ordering::Relaxed) {
-            self.parker.wake(1 << self.worker);
-        }
+        let settled = self.custody.settled();
+        self.overflow == Overflow::Block && self.custody.owed() - settled >= self.custody.cells().capacity() as u64
     }
 
     /// Worker: tells the consumer that something was queued.
@@ -170,17 +113,11 @@ impl MailboxShared {
         self.consumer.ring();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        // SYNC(mailbox.close): Acquire. Pairs with `close`.
-        self.closed.load(Ordering::Acquire)
-    }
-
     /// No more events will come; what is queued can still be taken.
     pub(crate) fn close(&self) {
-        // SYNC(mailbox.close): Release. Pairs with `is_closed`; what was queued before is seen by who sees this.
-        self.closed.store(true, Ordering::Release);
+        self.custody.close();
         self.consumer.ring();
-        self.made_room();
+        self.custody.made_room();
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {
@@ -196,37 +133,21 @@ impl MailboxShared {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// The consumer is gone: what is queued, now or by a worker that is just at it, is to be discarded.
-    pub(crate) fn abandon(&self) {
-        // SYNC(mailbox.abandon): Release. Pairs with `is_abandoned`; the consumer's last take came before.
-        self.abandoned.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_abandoned(&self) -> bool {
-        // SYNC(mailbox.abandon): Acquire. Pairs with `abandon`.
-        self.abandoned.load(Ordering::Acquire)
-    }
-
     /// Throws away what is queued, once the consumer is gone.
     pub(crate) fn discard(&self) {
-        let mut count = 0;
-        for lane in 0..LANES {
-            while self.cells.take(lane).is_some() {
-                count += 1;
-            }
-        }
+        let count = self.custody.discard();
         self.discarded.add(count);
         if count > 0 {
-            self.made_room();
+            self.custody.made_room();
         }
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
         // Settled first: an event that settles in between shows as in flight, not as missing.
-        let settled = self.settled.get();
+        let settled = self.custody.settled();
         SubscriptionLedger {
-            queued: self.queued(),
-            in_flight: self.in_flight.get().saturating_sub(settled),
+            queued: self.custody.queued(),
+            in_flight: self.custody.taken().saturating_sub(settled),
             delivered: self.delivered.get(),
             failed: self.failed.get(),
             dropped: super::Dropped {
@@ -316,7 +237,7 @@ impl<I: Interest> Mailbox<I> {
 
     /// Events waiting.
     pub fn len(&self) -> usize {
-        self.shared.queued() as usize
+        self.shared.custody.queued() as usize
     }
 
     /// Whether no event waits.
@@ -332,30 +253,25 @@ impl<I: Interest> Mailbox<I> {
     /// # Cost
     /// Lock-free, no allocation.
     pub fn try_recv(&mut self) -> Result<Delivery<I>, TryRecvError> {
-        let closed = self.shared.is_closed();
+        let custody = &self.shared.custody;
+        let closed = custody.is_closed();
         if self.shared.is_paused() && !closed {
             return Err(TryRecvError::Empty);
         }
         loop {
-            let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(self.shared.cells.queued(lane) > 0) << lane);
+            let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(custody.cells().queued(lane) > 0) << lane);
             let Some(Serve { lane, .. }) = self.order.next(ready) else {
                 return Err(if closed { TryRecvError::Closed } else { TryRecvError::Empty });
             };
             self.order.served(lane, 1);
-            self.shared.in_flight.add(1);
-            match self.shared.cells.take(lane) {
-                Some(taken) => match self.hand_over(taken) {
-                    Some(delivery) => return Ok(delivery),
-                    None => continue,
-                },
-                // The worker was faster and dropped it for a newer one.
-                None => self.shared.settled.add(1),
+            if let Some(delivery) = self.shared.custody.take(lane).and_then(|taken| self.hand_over(taken)) {
+                return Ok(delivery);
             }
         }
     }
 
     /// `None` when its deadline has passed while it was queued.
-    fn hand_over(&mut self, taken: Taken) -> Option<Delivery<I>> {
+    fn hand_over(&self, taken: Taken) -> Option<Delivery<I>> {
         let lane = taken.lane();
         let delivery = Delivery {
             taken: Some(taken),
@@ -525,7 +441,7 @@ impl<I: Interest> Delivery<I> {
 
     /// Events waiting in the mailbox it came from.
     pub(crate) fn queued_behind(&self) -> u64 {
-        self.shared.queued()
+        self.shared.custody.queued()
     }
 
     /// Everything about the event but its payload.
@@ -601,9 +517,7 @@ impl<I: Interest> Delivery<I> {
 
     fn finish(&mut self) {
         if let Some(taken) = self.taken.take() {
-            drop(taken);
-            self.shared.settled.add(1);
-            self.shared.made_room();
+            self.shared.custody.settle(taken);
         }
     }
 }

@@ -24,9 +24,10 @@ pub use mailbox::{Delivery, Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use observer::{Notice, Observer};
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
+pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Sink, State, SubscriptionState, is_calling};
+pub(crate) use subscription::{Sink, SubscriptionState};

@@ -1,6 +1,5 @@
 //! One subscription: who wants what, since when, and how it went.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,9 +9,9 @@ use crate::event::EventId;
 use crate::metrics::Counter;
 use crate::ring::{Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
-use crate::sync::barrier::Barrier;
+use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
 
@@ -64,15 +63,6 @@ pub(crate) enum Sink {
     Mailbox(Arc<MailboxShared>, OwnedCell<Feeder>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum State {
-    Active = 0,
-    Paused = 1,
-    /// Unsubscribed; what still comes is dropped.
-    Closed = 2,
-}
-
 /// Counts that the subscription's worker writes.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounts {
@@ -103,51 +93,7 @@ pub(crate) struct SubscriptionState {
     last_delivered: AtomicU64,
     /// The last event for the mailbox met a full one.
     overflowing: AtomicBool,
-    state: AtomicU8,
-    /// The consumer that calls the handler is between its look at `state` and the end of the call.
-    calling: AtomicBool,
-}
-
-thread_local! {
-    /// The address of the subscription whose handler this thread calls, or whose handler's future it polls, outside its
-    /// worker; 0 = none.
-    static CALLING: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Whether the calling thread is in a handler's call, outside its worker.
-pub(crate) fn is_calling() -> bool {
-    CALLING.get() != 0
-}
-
-/// Names the subscription whose handler runs on this thread, until it is dropped.
-struct Named {
-    /// The one that this call is nested in.
-    outer: usize,
-}
-
-impl Named {
-    fn new(subscription: &SubscriptionState) -> Self {
-        Self { outer: CALLING.replace(std::ptr::from_ref(subscription).addr()) }
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        CALLING.set(self.outer);
-    }
-}
-
-/// A call of a handler by a consumer, until it is dropped.
-pub(crate) struct Calling<'a> {
-    subscription: &'a SubscriptionState,
-    _named: Named,
-}
-
-impl Drop for Calling<'_> {
-    fn drop(&mut self) {
-        // SYNC(subscription.call): Release. Pairs with `is_calling_elsewhere`.
-        self.subscription.calling.store(false, Ordering::Release);
-    }
+    calls: Calls,
 }
 
 impl SubscriptionState {
@@ -176,8 +122,7 @@ impl SubscriptionState {
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
-            state: AtomicU8::new(State::Active as u8),
-            calling: AtomicBool::new(false),
+            calls: Calls::new(),
         }
     }
 
@@ -194,19 +139,12 @@ impl SubscriptionState {
 
     #[inline(always)]
     pub(crate) fn state(&self) -> State {
-        // Relaxed: a pause takes effect at some event soon; unsubscribing is ordered by the table's generation.
-        match self.state.load(Ordering::Relaxed) {
-            0 => State::Active,
-            1 => State::Paused,
-            _ => State::Closed,
-        }
+        self.calls.state()
     }
 
     /// Moves between active and paused; closed stays closed. Rings wakers, which is user code: not under a lock.
     pub(crate) fn set_state(&self, state: State) {
-        let open = |now: u8| (now != State::Closed as u8).then_some(state as u8);
-        // Relaxed (both): see `state`.
-        let _ = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, open);
+        self.calls.set_state(state);
         if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }
@@ -223,44 +161,15 @@ impl SubscriptionState {
         before
     }
 
-    /// A consumer that calls a handler steps in. `None` when the subscription has ended: it must not call any more.
-    pub(crate) fn begin_call(&self, barrier: Barrier) -> Option<Calling<'_>> {
-        // Relaxed: the barrier orders it before the look at the state; `is_calling_elsewhere` does the same the other
-        // way round.
-        self.calling.store(true, Ordering::Relaxed);
-        let call = Calling { subscription: self, _named: Named::new(self) };
-        barrier.light();
-        (self.state() != State::Closed).then_some(call)
-    }
-
-    /// Takes one step of the future that its handler has returned: what happens in it happens in the handler.
-    pub(crate) fn poll<R>(&self, step: impl FnOnce() -> R) -> R {
-        let _named = Named::new(self);
-        step()
-    }
-
-    /// Whether the calling thread is in this subscription's handler, or in a step of the future it returned.
-    pub(crate) fn is_called_by_this_thread(&self) -> bool {
-        CALLING.get() == std::ptr::from_ref(self).addr()
+    /// Between its consumer's calls of the handler and its end.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// Whether the calling thread is in this subscription's handler while its mailbox is full and holds its lanes up:
     /// nothing but the end of that call makes room.
     pub(crate) fn is_held_up_by_this_thread(&self) -> bool {
-        self.is_called_by_this_thread() && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
-    }
-
-    /// Orders the end of the subscription before a look at `is_calling_elsewhere`. Control plane.
-    pub(crate) fn forbid_calls(&self, barrier: Barrier) {
-        barrier.heavy();
-    }
-
-    /// Whether a consumer that may not have seen the end is in a call. Not the calling thread's own: it would wait for
-    /// itself. Ask after `forbid_calls`.
-    pub(crate) fn is_calling_elsewhere(&self) -> bool {
-        // SYNC(subscription.call): Acquire. Pairs with the end of the call; what the handler did is seen by who
-        // unsubscribed it.
-        self.calling.load(Ordering::Acquire) && !self.is_called_by_this_thread()
+        self.calls.is_here() && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
     }
 
     /// Remembers when the last delivery was.

@@ -197,6 +197,19 @@ impl Lanes {
         slowest
     }
 
+    /// The end of every lane at this moment.
+    pub fn ends(&self) -> [u64; LANES] {
+        std::array::from_fn(|lane| self.claimed(lane))
+    }
+
+    /// Whether `worker` has read everything before `ends`, or has no part in it. What it did with the events is seen by
+    /// the caller then.
+    pub fn has_passed(&self, worker: usize, ends: &[u64; LANES]) -> bool {
+        let is_past =
+            |cursor: u64, end: u64| mutant!("lanes.passed", (cursor.wrapping_sub(end) as i64) >= 0 => cursor >= end);
+        self.active() & (1 << worker) == 0 || (0..LANES).all(|lane| is_past(self.cursor(worker, lane), ends[lane]))
+    }
+
     /// Events claimed in `lane` and not yet passed by every active worker.
     pub fn depth(&self, lane: usize) -> u64 {
         let claimed = self.claimed(lane);

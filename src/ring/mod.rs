@@ -13,6 +13,7 @@
 mod broadcast;
 mod cells;
 mod claim;
+mod custody;
 mod gate;
 mod memory;
 mod order;
@@ -26,6 +27,7 @@ mod wants;
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
 pub use claim::{Claimant, Draft, Frame, LaneFull, Rest, Room};
+pub use custody::Custody;
 pub use gate::Gate;
 pub use memory::{HugePages, OutOfMemory, Pages, Piece, probe};
 pub use order::{DrainOrder, Serve};

@@ -183,7 +183,9 @@ impl Reader {
     #[inline(always)]
     pub fn has_any(&self, lanes: u8) -> bool {
         let [zero, one, two, three] = &self.cursors;
-        // Bit by bit: a loop over one or two lanes costs more than these tests.
+        // A reader that is not active may stand in front of what others read. Bit by bit: a loop over one or two lanes
+        // costs more than these tests.
+        let lanes = if self.active { lanes } else { 0 };
         (lanes & 1 != 0 && zero.is_ready(&self.lanes))
             || (lanes & 2 != 0 && one.is_ready(&self.lanes))
             || (lanes & 4 != 0 && two.is_ready(&self.lanes))
@@ -233,5 +235,28 @@ impl Reader {
     pub fn lag(&self, lane: usize) -> u64 {
         let lag = self.lanes.claimed(lane).wrapping_sub(self.cursors[lane].next);
         if (lag as i64) < 0 { 0 } else { lag }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::{Claimant, Frame, HEAD_WORDS, LanesLayout, Pages, Pool, Rest};
+
+    #[test]
+    fn a_reader_that_is_not_active_has_no_event() {
+        let layout = LanesLayout { slots: 2, slot_bytes: 128, limit: 1, workers: 2, first: 0, pages: Pages::Any };
+        let pool = Arc::new(Pool::new(&[], Pages::Any).expect("no blocks"));
+        let lanes = Arc::new(Lanes::new(layout, pool).expect("a few slots"));
+        let mut active = Reader::new(Arc::clone(&lanes), 0);
+        let mut idle = Reader::new(Arc::clone(&lanes), 1);
+        active.activate();
+        let frame = Frame { head: &[0; HEAD_WORDS], rest: Rest::Inline(&[]) };
+        Claimant::new(lanes, false).push(1, frame).expect("the lane is empty");
+        let seen = |reader: &Reader| (reader.has_any(0b1111), reader.ready(), reader.peek(1).is_some());
+        assert_eq!(seen(&active), (true, 0b10, true));
+        assert_eq!(seen(&idle), (false, 0, false));
+        idle.activate();
+        assert_eq!(seen(&idle), (false, 0, false), "it reads what is claimed from now on");
     }
 }

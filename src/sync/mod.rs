@@ -8,12 +8,16 @@
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
+//! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
+//! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
 //! | [`contain`] | calls user code, lets no panic out |
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
+pub mod admission;
 pub mod barrier;
 pub mod bell;
+pub mod calls;
 pub mod contain;
 pub mod mutant;
 pub mod owned;

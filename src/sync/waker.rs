@@ -40,7 +40,11 @@ impl WakerCell {
 
     /// Leaves `waker` to be woken by the next [`wake`](Self::wake). The caller must then look once more for what it
     /// waits for, after a barrier that the waking side shares. One registration at a time.
+    ///
+    /// A panic of the waker's own code passes through, and leaves the cell to others.
     pub fn register(&self, waker: &Waker) {
+        // Cloning a waker and dropping one is its runtime's code, which may panic: never while the cell is ours.
+        let mut waker_or_old = Some(waker.clone());
         // SYNC(waker.hand): Acquire. Pairs with the Release in `wake`; the cell is empty or holds our own old waker.
         let claimed = self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
         if claimed.is_err() {
@@ -50,10 +54,7 @@ impl WakerCell {
         }
         self.waker.with_mut(|slot| {
             // SAFETY: REGISTERING is ours, so nobody else touches the cell.
-            let slot = unsafe { &mut *slot };
-            if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                *slot = Some(waker.clone());
-            }
+            std::mem::swap(unsafe { &mut *slot }, &mut waker_or_old);
         });
         // SYNC(waker.hand): AcqRel. Release shows the waker to `wake`; Acquire sees what a waker did before it came.
         let met =
@@ -114,4 +115,61 @@ thread_local! {
 pub fn of_this_thread() -> Waker {
     // A thread that waits while its locals are torn down gets one of its own.
     OF_THIS_THREAD.try_with(Waker::clone).unwrap_or_else(|_| unpark_current())
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::ptr;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{RawWaker, RawWakerVTable};
+
+    use super::*;
+
+    static CLONE_PANICS: RawWakerVTable = RawWakerVTable::new(|_| panic!("clone"), |_| (), |_| (), |_| ());
+    static DROP_PANICS: RawWakerVTable =
+        RawWakerVTable::new(|_| RawWaker::new(ptr::null(), &DROP_PANICS), |_| (), |_| (), |_| panic!("drop"));
+
+    /// A waker without data, that does what `table` says.
+    fn waker_of(table: &'static RawWakerVTable) -> std::mem::ManuallyDrop<Waker> {
+        // SAFETY: no function of the tables uses the data, and any thread may call them.
+        std::mem::ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(ptr::null(), table)) })
+    }
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            // Relaxed: a count.
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a waker left in `cell` is woken once.
+    fn works(cell: &WakerCell) -> bool {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        cell.register(&Waker::from(Arc::clone(&count)));
+        // Relaxed: a count of this thread alone.
+        let before = count.0.load(Ordering::Relaxed);
+        cell.wake();
+        cell.wake();
+        // Relaxed: as above.
+        before == 0 && count.0.load(Ordering::Relaxed) == 1
+    }
+
+    #[test]
+    fn a_waker_whose_clone_panics_leaves_the_cell_to_the_next() {
+        let cell = WakerCell::new();
+        catch_unwind(AssertUnwindSafe(|| cell.register(&waker_of(&CLONE_PANICS)))).expect_err("its clone panics");
+        assert!(works(&cell));
+    }
+
+    #[test]
+    fn a_waker_whose_drop_panics_leaves_the_cell_to_the_next() {
+        let cell = WakerCell::new();
+        cell.register(&waker_of(&DROP_PANICS));
+        let next = Waker::from(Arc::new(Count(AtomicUsize::new(0))));
+        catch_unwind(AssertUnwindSafe(|| cell.register(&next))).expect_err("the old one's drop panics");
+        assert!(works(&cell));
+    }
 }

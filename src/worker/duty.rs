@@ -17,7 +17,8 @@ use crate::sync::mutant::mutant;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
 
-use super::engine::{Engine, Phase, PublisherCounts, WorkerTable};
+use super::Phase;
+use super::engine::{Engine, PublisherCounts, WorkerTable};
 use super::timer::{Scheduled, Timers};
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
@@ -396,7 +397,7 @@ impl Worker {
         if timers.next_due().is_none_or(|due| due > now) {
             return 0;
         }
-        let Some(inside) = slot.enter(engine) else { return 0 };
+        let Some(inside) = slot.enter(&engine.admission) else { return 0 };
         timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, inside.counts(), event))
     }
 
@@ -437,23 +438,20 @@ impl Worker {
         due
     }
 
-    /// Tells the mailboxes that hold this worker up that it is about to sleep.
-    pub(crate) fn before_sleep(&mut self) {
+    /// Tells the mailboxes that hold this worker up that it is about to sleep for want of a cell, or
+    /// that it is awake again. Between the two it serves nothing and takes no newer table, so both go to the same mailboxes.
+    pub(crate) fn starve(&mut self, starved: bool) {
         for lane in 0..LANES {
-            if self.suspended & (1 << lane) != 0 {
-                self.announce_starved(lane);
+            if self.suspended & (1 << lane) == 0 {
+                continue;
             }
-        }
-    }
-
-    /// Tells the full mailboxes of a suspended lane that this worker sleeps for want of a cell.
-    fn announce_starved(&mut self, lane: usize) {
-        let Some(slot) = self.reader.peek(lane) else { return };
-        let type_id = Header::of_words(slot.head).type_id;
-        let Some(route) = self.table.get().route(type_id) else { return };
-        for subscription in route.targets() {
-            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
-                mailbox.starve();
+            let Some(slot) = self.reader.peek(lane) else { continue };
+            let type_id = Header::of_words(slot.head).type_id;
+            let Some(route) = self.table.get().route(type_id) else { continue };
+            for subscription in route.targets() {
+                if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                    mailbox.custody().starve(starved);
+                }
             }
         }
     }
@@ -473,7 +471,7 @@ fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, ow
         Sink::Mailbox(mailbox, feeder) => {
             mailbox.overflow() != Overflow::Block
                 || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
-                || mailbox.is_closed()
+                || mailbox.custody().is_closed()
                 || !wants(subscription, lane, meta)
                 || refuses(subscription, meta)
         }
@@ -658,7 +656,7 @@ impl Call<'_> {
                 },
                 Sink::Mailbox(mailbox, feeder) => {
                     counts.matched.add(1);
-                    if mailbox.is_closed() {
+                    if mailbox.custody().is_closed() {
                         counts.closed.add(1);
                     } else if let Some(feeder) = feeder.get_mut(owner) {
                         self.put(subscription, mailbox, feeder);

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use crossbeam::utils::CachePadded;
-
 use crate::delivery::{Notice, Observer, Route};
 use crate::event::Directory;
 use crate::metrics::{Counter, Recorder, SharedCounter};
-use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
+use crate::ring::{Gate, Lanes, Pool, Wants};
 use crate::routing::Table;
+use crate::sync::admission::{Admission, Entrance, Phase};
 use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::parker::Parker;
@@ -26,20 +25,6 @@ pub enum StampPolicy {
     Every,
     /// One in this many (at least 1), and every event that finds a sleeping worker. The others carry the time of the last stamp.
     OneIn(u32),
-}
-
-/// The life of a bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    Running = 0,
-    /// Publishers are refused; some may still be inside a publish.
-    Closing = 1,
-    /// No publisher is inside: the lanes get no more events. Workers leave when they have read everything.
-    Draining = 2,
-    /// Workers leave at once.
-    Halting = 3,
-    Stopped = 4,
 }
 
 /// A worker's routing table.
@@ -77,55 +62,8 @@ impl PublisherCounts {
     }
 }
 
-/// A publisher's place: whether it is inside a publish, and what it counted. In cache lines of its own.
-#[derive(Debug, Default)]
-#[repr(C, align(128))]
-pub(crate) struct PublisherSlot {
-    /// 1 while its publisher is between the look at the phase and the commit. In one line with what every publish counts.
-    busy: AtomicU32,
-    pub(crate) counts: PublisherCounts,
-}
-
-/// A publisher is inside a publish until this is dropped: also when user code panics there.
-#[derive(Debug)]
-pub(crate) struct Inside<'a>(&'a PublisherSlot);
-
-impl Inside<'_> {
-    #[inline(always)]
-    pub(crate) fn counts(&self) -> &PublisherCounts {
-        &self.0.counts
-    }
-}
-
-impl Drop for Inside<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SYNC(engine.busy, lanes.claimed): Release. Pairs with `publishers_inside`; claims and counts come before.
-        self.0.busy.store(0, Ordering::Release);
-    }
-}
-
-impl PublisherSlot {
-    /// The publisher steps in, unless the bus is closing.
-    #[inline(always)]
-    pub(crate) fn enter(&self, engine: &Engine) -> Option<Inside<'_>> {
-        // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
-        self.busy.store(1, Ordering::Relaxed);
-        let inside = Inside(self);
-        engine.barrier.light();
-        engine.is_running().then_some(inside)
-    }
-}
-
-/// The phase of a bus, in a word of its own.
-#[derive(Debug)]
-pub(crate) struct PhaseCell(CachePadded<AtomicU32>);
-
-impl Default for PhaseCell {
-    fn default() -> Self {
-        Self(CachePadded::new(AtomicU32::new(Phase::Running as u32)))
-    }
-}
+/// A publisher's place: whether it is inside a publish, and what it counted.
+pub(crate) type PublisherSlot = Entrance<PublisherCounts>;
 
 /// The shared state of one bus.
 pub(crate) struct Engine {
@@ -143,7 +81,7 @@ pub(crate) struct Engine {
     /// One a publisher, and a last one for the timers.
     pub(crate) publishers: Box<[Arc<PublisherSlot>]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
-    pub(crate) phase: PhaseCell,
+    pub(crate) admission: Admission,
     /// One bit a worker that has left.
     pub(crate) left: AtomicU32,
     /// Publishes that found no free publisher to borrow.
@@ -177,26 +115,12 @@ impl Engine {
 
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
-        // SYNC(engine.phase): Acquire. Pairs with `set_phase`.
-        match self.phase.0.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Closing,
-            2 => Phase::Draining,
-            3 => Phase::Halting,
-            _ => Phase::Stopped,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn is_running(&self) -> bool {
-        // SYNC(engine.phase): Acquire. Pairs with `set_phase`.
-        self.phase.0.load(Ordering::Acquire) == Phase::Running as u32
+        self.admission.phase()
     }
 
     /// Moves on; phases only ever rise. Returns whether this call raised it.
     pub(crate) fn set_phase(&self, phase: Phase) -> bool {
-        // SYNC(engine.phase): AcqRel. Pairs with `phase`.
-        let raised = self.phase.0.fetch_max(phase as u32, Ordering::AcqRel) < phase as u32;
+        let raised = self.admission.raise(phase);
         if phase >= Phase::Halting {
             // A worker amid its events looks for a newer table only; it finds the phase as well.
             self.tables.iter().for_each(|table| table.nudge());
@@ -217,38 +141,24 @@ impl Engine {
 
     /// Refuses publishers from now on. Returns whether this call began it.
     pub(crate) fn close(&self) -> bool {
-        let first = self.set_phase(Phase::Closing);
-        self.barrier.heavy();
+        let first = self.admission.close();
         self.gate.open_all();
         first
     }
 
     /// Whether a publisher is still between its look at the phase and its commit.
     pub(crate) fn publishers_inside(&self) -> bool {
-        // SYNC(engine.busy): Acquire. Pairs with the drop of `Inside`.
-        self.publishers.iter().any(|slot| slot.busy.load(Ordering::Acquire) != 0)
+        self.publishers.iter().any(|slot| slot.is_occupied())
     }
 
     /// Whether worker 0 is between taking a due event out of the schedule's books and writing it into the publishers'.
     pub(crate) fn timers_inside(&self) -> bool {
-        // SYNC(engine.busy): Acquire. Pairs with the drop of `Inside`.
-        self.publishers.last().is_some_and(|timers| timers.busy.load(Ordering::Acquire) != 0)
+        self.publishers.last().is_some_and(|timers| timers.is_occupied())
     }
 
     /// Wakes every worker that sleeps.
     pub(crate) fn wake_all(&self) {
         self.parker.wake(u64::MAX);
-    }
-
-    /// Whether `worker` has read everything claimed so far.
-    pub(crate) fn has_caught_up(&self, worker: usize, claimed: &[u64; LANES]) -> bool {
-        self.lanes.active() & (1 << worker) == 0
-            || (0..LANES).all(|lane| (self.lanes.cursor(worker, lane).wrapping_sub(claimed[lane]) as i64) >= 0)
-    }
-
-    /// The end of every lane at this moment.
-    pub(crate) fn claimed(&self) -> [u64; LANES] {
-        std::array::from_fn(|lane| self.lanes.claimed(lane))
     }
 
     /// The sum of a count over all publishers.

@@ -15,8 +15,9 @@ mod timer;
 pub use engine::StampPolicy;
 pub use idle::{IdleStrategy, ParseIdleStrategyError};
 
+pub(crate) use crate::sync::admission::Phase;
 pub(crate) use affinity::{allowed_cores, on_worker_cores};
 pub(crate) use duty::{Turn, Worker};
-pub(crate) use engine::{Engine, Phase, PhaseCell, PublisherSlot, WorkerTable};
+pub(crate) use engine::{Engine, PublisherSlot, WorkerTable};
 pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};
 pub(crate) use timer::{Schedule, Scheduled};

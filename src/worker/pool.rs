@@ -146,8 +146,14 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
 
 /// Sleeps until there is something to do. Returns how long; `None` when there was something at once.
 fn park(engine: &Engine, worker: &mut Worker) -> Option<Duration> {
+    worker.starve(true);
+    let slept = announce_and_sleep(engine, worker);
+    worker.starve(false);
+    slept
+}
+
+fn announce_and_sleep(engine: &Engine, worker: &mut Worker) -> Option<Duration> {
     let index = worker.index();
-    worker.before_sleep();
     engine.parker.prepare(index);
     if worker.has_work() {
         engine.parker.cancel(index);

@@ -6,6 +6,7 @@
 
 use crate::event::{Encode, EncodeFault, EventId, Priority};
 use crate::ring::{Draft, LaneFull, Room};
+use crate::worker::Phase;
 
 use super::{Envelope, PublishError, Publisher, Subject};
 
@@ -102,7 +103,7 @@ impl Publisher {
         };
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
         let (engine, parker) = (&*self.engine, &*self.parker);
-        let Some(inside) = self.slot.enter(engine) else { return Err(Some(Detour::LongWay)) };
+        let Some(inside) = self.slot.enter(&engine.admission) else { return Err(Some(Detour::LongWay)) };
         // User code may have taken its time, and a worker begun to want this type and gone to sleep.
         let workers = engine.wants.workers(type_id, lane);
         if workers == 0 {
@@ -167,7 +168,7 @@ impl Publisher {
         let (bytes, max) = (payload.as_bytes().map_or(0, <[u8]>::len), self.payload_bytes_max);
         let refused = if bytes > max {
             PublishError::TooLarge { bytes, max }
-        } else if self.engine.is_running() {
+        } else if self.engine.phase() == Phase::Running {
             self.wake_holders(priority.lane());
             super::lane_full(priority, full)
         } else {

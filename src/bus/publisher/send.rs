@@ -203,7 +203,7 @@ impl Publisher {
     fn send(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<EventId, PublishError> {
         let Self { engine, slot, claimant, policy, scratch, .. } = self;
         let lane = priority.lane();
-        let Some(inside) = slot.enter(engine) else { return Err(PublishError::ShuttingDown) };
+        let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
         let workers = engine.wants.workers(header.type_id, lane);
         if workers == 0 {
             inside.counts().pass_over(1);
@@ -248,7 +248,7 @@ impl Publisher {
             }
         };
         let schedule = &self.engine.schedule;
-        let Some(inside) = self.slot.enter(&self.engine) else { return Err(PublishError::ShuttingDown) };
+        let Some(inside) = self.slot.enter(&self.engine.admission) else { return Err(PublishError::ShuttingDown) };
         let put = schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest });
         if put.is_ok() {
             inside.counts().accepted.add(1);

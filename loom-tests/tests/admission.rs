@@ -1,0 +1,244 @@
+//! Closing against publishing: who publishes is refused or waited for, and everything accepted is read.
+
+use std::sync::Arc;
+
+use loom_tests::lanes::{Event, LANE, drain, lanes, pool, read, reader};
+use loom_tests::{Bounds, asleep, model};
+use ringmain::internals::ring::{Claimant, Gate, Lanes, Reader};
+use ringmain::internals::sync::admission::{Admission, Entrance, Phase};
+use ringmain::internals::sync::barrier::Barrier;
+use ringmain::internals::sync::primitive::{AtomicU64, Ordering, thread};
+use ringmain::internals::sync::waker::of_this_thread;
+
+/// A publisher's place, with what it accepted.
+type Place = Entrance<AtomicU64>;
+
+/// What a publisher, or who closes, needs of a bus.
+#[derive(Clone)]
+struct Bus {
+    lanes: Arc<Lanes>,
+    admission: Arc<Admission>,
+    first: u64,
+}
+
+/// A bus of one worker, whose lanes begin at `first`.
+fn bus(first: u64) -> (Bus, Reader) {
+    let lanes = lanes(4, 2, 1, first, &pool(0));
+    let reader = reader(&lanes, 0);
+    (Bus { lanes, admission: Arc::new(Admission::new(Barrier::fences())), first }, reader)
+}
+
+impl Bus {
+    fn claimant(&self) -> Claimant {
+        Claimant::new(Arc::clone(&self.lanes), false)
+    }
+
+    /// Publishes as a publisher does. False when it is refused.
+    fn publish(&self, place: &Place, claimant: &mut Claimant, number: u8) -> bool {
+        let Some(inside) = place.enter(&self.admission) else { return false };
+        claimant.push(LANE, Event::new(number).inline()).expect("there is room for all");
+        let accepted = inside.counts();
+        // Relaxed: leaving must make it visible.
+        accepted.store(accepted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        true
+    }
+
+    /// Closes, and lets the worker drain once nobody is inside. Returns the end of the lane then, or `None` when somebody
+    /// was still inside after a few looks.
+    fn close(&self, places: &[Arc<Place>]) -> Option<u64> {
+        assert!(self.admission.close(), "nobody else closes");
+        let is_empty = (0..2).any(|_| places.iter().all(|place| !place.is_occupied()));
+        is_empty.then(|| {
+            let end = self.lanes.claimed(LANE);
+            // Relaxed: that nobody is inside must have made them visible.
+            let accepted: u64 = places.iter().map(|place| place.counts.load(Ordering::Relaxed)).sum();
+            assert_eq!(end.wrapping_sub(self.first), accepted, "the books of who left are not complete");
+            self.admission.raise(Phase::Draining);
+            end
+        })
+    }
+
+    /// Turns of a worker. Returns what it read, and whether it left because there is no more to come.
+    fn work(&self, reader: &mut Reader, turns: usize) -> (Vec<u8>, bool) {
+        let mut met = Vec::new();
+        for _ in 0..turns {
+            let phase = self.admission.phase();
+            match read(reader) {
+                Some(number) => met.push(number),
+                None if phase == Phase::Draining && reader.lag(LANE) == 0 => return (met, true),
+                None => {}
+            }
+        }
+        (met, false)
+    }
+}
+
+/// One publisher, who closes, and the worker that drains.
+fn closing(name: &str, first: u64) {
+    let bounds = Bounds { preemptions: Some(2), executions_min: 500 };
+    let mutants = [
+        "barrier.light",
+        "barrier.heavy",
+        "admission.look",
+        "admission.leave",
+        "admission.occupied",
+        "admission.raise",
+        "admission.phase",
+    ];
+    // Accepted of two, and whether the worker left: in two turns not after two events.
+    let outcomes = [(0, false), (0, true), (1, false), (1, true), (2, false)];
+    model(name, bounds, &mutants, &outcomes, move |threads| {
+        let (bus, mut reader) = bus(first);
+        let place = Arc::new(Place::default());
+        let (publisher, closer, worker) = (bus.clone(), bus.clone(), bus.clone());
+        let (at, mut claimant) = (Arc::clone(&place), bus.claimant());
+        let publishing = threads.spawn(move || {
+            [1, 2].into_iter().take_while(|&number| publisher.publish(&at, &mut claimant, number)).count()
+        });
+        let closing = threads.spawn(move || closer.close(&[place]));
+        let working = threads.spawn(move || {
+            let (met, left) = worker.work(&mut reader, 2);
+            (reader, met, left)
+        });
+        let accepted = publishing.end();
+        let end = closing.end();
+        let (mut reader, met, left) = working.end();
+        assert!(end.is_none_or(|end| end == bus.lanes.claimed(LANE)), "claimed after the bus began to drain");
+        assert!(!left || end.is_some(), "the worker left too early");
+        assert!(!left || met.len() == accepted, "the worker left with an event unread");
+        assert_eq!([met, drain(&mut reader)].concat(), [1, 2][..accepted]);
+        (accepted, left)
+    });
+}
+
+#[test]
+fn a_worker_that_leaves_has_read_all_that_was_accepted() {
+    closing("admission::close_at_wrap", u64::MAX);
+}
+
+#[test]
+fn a_worker_that_leaves_has_read_all_beyond_32_bits() {
+    closing("admission::close_beyond_u32", u64::from(u32::MAX));
+}
+
+#[test]
+fn a_close_waits_for_every_publisher_inside() {
+    let bounds = Bounds { preemptions: Some(2), executions_min: 500 };
+    let mutants = ["barrier.light", "barrier.heavy", "admission.look", "admission.leave", "admission.occupied"];
+    // Whether each of two was accepted, and whether the lanes were drained.
+    let outcomes: Vec<_> = (0..8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0)).collect();
+    model("admission::two_publishers", bounds, &mutants, &outcomes, |threads| {
+        let (bus, mut reader) = bus(u64::MAX);
+        let places = [(); 2].map(|()| Arc::new(Place::default()));
+        let publishing = [1, 2].map(|number| {
+            let (bus, place, mut claimant) = (bus.clone(), Arc::clone(&places[number as usize - 1]), bus.claimant());
+            threads.spawn(move || bus.publish(&place, &mut claimant, number))
+        });
+        let closer = bus.clone();
+        let draining = threads.spawn(move || {
+            let drained = closer.close(&places).map(|_| drain(&mut reader).len());
+            (reader, drained)
+        });
+        let [one, other] = publishing.map(loom_tests::Join::end);
+        let (mut reader, drained) = draining.end();
+        let accepted = usize::from(one) + usize::from(other);
+        let later = drain(&mut reader).len();
+        assert_eq!(drained.unwrap_or(0) + later, accepted);
+        assert!(drained.is_none() || later == 0, "an event came after the lanes were drained");
+        (one, other, drained.is_some())
+    });
+}
+
+#[test]
+fn a_place_that_is_given_back_and_taken_again_is_watched_all_along() {
+    let bounds = Bounds { preemptions: Some(2), executions_min: 300 };
+    let mutants = ["barrier.light", "barrier.heavy", "admission.leave", "admission.occupied"];
+    // Whether the first publisher was accepted, whether the next one was (`None`: it found the place taken), and whether
+    // the lanes were drained.
+    let next = [None, Some(false), Some(true)];
+    let of = |first, drained| next.map(|next| (first, next, drained));
+    let mut outcomes = [of(true, false), of(true, true)].concat();
+    // Who comes after a publisher that was refused is refused as well.
+    outcomes.extend([
+        (false, None, false),
+        (false, None, true),
+        (false, Some(false), false),
+        (false, Some(false), true),
+    ]);
+    model("admission::place_passed_on", bounds, &mutants, &outcomes, |threads| {
+        let (bus, mut reader) = bus(u64::MAX);
+        let place = Arc::new(Place::default());
+        // Stands for the control plane's lock, under which places are given back and taken.
+        let given_back = Arc::new(AtomicU64::new(0));
+        let (one, at, mut claimant, giving) =
+            (bus.clone(), Arc::clone(&place), bus.claimant(), Arc::clone(&given_back));
+        let first = threads.spawn(move || {
+            let accepted = one.publish(&at, &mut claimant, 1);
+            // The model's own lock: it releases what the publisher did.
+            giving.store(1, Ordering::Release);
+            accepted
+        });
+        let (other, at) = (bus.clone(), Arc::clone(&place));
+        let second = threads.spawn(move || {
+            // The model's own lock: it acquires.
+            let is_free = given_back.load(Ordering::Acquire) == 1;
+            is_free.then(|| other.publish(&at, &mut other.claimant(), 2))
+        });
+        let closer = bus.clone();
+        let draining = threads.spawn(move || {
+            let drained = closer.close(&[place]).map(|_| drain(&mut reader).len());
+            (reader, drained)
+        });
+        let (first, second) = (first.end(), second.end());
+        let (mut reader, drained) = draining.end();
+        let later = drain(&mut reader).len();
+        assert_eq!(drained.unwrap_or(0) + later, usize::from(first) + usize::from(second == Some(true)));
+        assert!(drained.is_none() || later == 0, "an event came after the lanes were drained");
+        (first, second, drained.is_some())
+    });
+}
+
+#[test]
+fn a_publisher_at_a_full_lane_does_not_sleep_through_the_end() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 300 };
+    let mutants = ["barrier.heavy", "admission.look"];
+    // Whether it slept.
+    model("admission::waiting_publisher", bounds, &mutants, &[false, true], |threads| {
+        let lanes = lanes(1, 1, 1, u64::MAX, &pool(0));
+        let reader = reader(&lanes, 0);
+        let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+        claimant.push(LANE, Event::new(1).inline()).expect("the lane is empty");
+        let admission = Arc::new(Admission::new(Barrier::fences()));
+        let gate = Arc::new(Gate::new(1, Barrier::fences()));
+        let (waiting_at, looks_at) = (Arc::clone(&gate), Arc::clone(&admission));
+        let publishing = threads.spawn(move || {
+            let (place, waker) = (Place::default(), of_this_thread());
+            let mut slept = false;
+            loop {
+                waiting_at.wait(0, &waker);
+                let Some(inside) = place.enter(&looks_at) else {
+                    waiting_at.leave(0);
+                    return slept;
+                };
+                claimant.push(LANE, Event::new(2).inline()).expect_err("nobody makes room");
+                drop(inside);
+                asleep(thread::park);
+                slept = true;
+            }
+        });
+        // A worker that leaves without having read what the publisher waits for.
+        let leaving = threads.spawn(move || {
+            assert!(reader.peek(LANE).is_some());
+            drop(reader);
+        });
+        let closing = threads.spawn(move || {
+            admission.close();
+            gate.open_all();
+        });
+        leaving.end();
+        closing.end();
+        let slept = publishing.end();
+        assert_eq!(lanes.depth(LANE), 1);
+        slept
+    });
+}
