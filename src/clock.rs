@@ -43,6 +43,10 @@ fn unix_now() -> u64 {
 
 impl Clock {
     pub(crate) fn system() -> Self {
+        if cfg!(ringmain_shuttle) {
+            // A schedule that is run again must come to the same end, so it has no time.
+            return Self::manual();
+        }
         let clock = quanta::Clock::new();
         let start = clock.raw();
         let scale = clock.delta_as_nanos(0, 1 << SCALE_SHIFT);

@@ -12,6 +12,7 @@ use crate::ring::{Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, 
 use crate::sync::admission::Admission;
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
+use crate::sync::primitive::Mutex;
 use crate::sync::snapshot::Snapshot;
 use crate::worker::{Engine, IdleStrategy, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores};
 
@@ -467,7 +468,7 @@ impl BusBuilder {
             pages,
         };
         if manual {
-            let driver = Driver::Manual(std::sync::Mutex::new(workers));
+            let driver = Driver::Manual(Mutex::new(workers));
             Ok((Arc::new(Shared::new(engine, settings, driver, control)), Vec::new()))
         } else {
             Ok((Arc::new(Shared::new(engine, settings, Driver::Threads, control)), workers))

@@ -1,8 +1,7 @@
 //! The control plane: subscriptions, routing tables and publisher places, under one lock that no event ever meets.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -15,6 +14,7 @@ use crate::routing::PatternTrie;
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
+use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
@@ -88,7 +88,7 @@ pub(crate) struct Control {
     free_publishers: u64,
     publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
-    pub(super) handler_threads: Vec<JoinHandle<()>>,
+    pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
     pub(super) lane_rates: [RateWindow; LANES],
@@ -241,7 +241,7 @@ impl Shared {
 
     /// Waits until `done`, looking ever less often; false after `limit`. Control plane only.
     pub(super) fn wait_until(&self, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let mut looks = 0_u32;
         loop {
             if done() {
@@ -251,9 +251,9 @@ impl Shared {
                 return false;
             }
             match looks {
-                0..200 => std::hint::spin_loop(),
-                200..300 => std::thread::yield_now(),
-                _ => std::thread::park_timeout(Duration::from_micros(u64::from(looks - 299).min(50) * 20)),
+                0..200 => spin_loop(),
+                200..300 => thread::yield_now(),
+                _ => thread::park_timeout(Duration::from_micros(u64::from(looks - 299).min(50) * 20)),
             }
             looks = looks.saturating_add(1);
         }

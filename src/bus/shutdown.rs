@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::delivery::{Sink, State};
 use crate::sync::mutant::mutant;
+use crate::sync::primitive::{Instant, thread};
 use crate::worker::{Phase, on_worker_thread};
 
 use super::{Bus, Driver, Shared};
@@ -208,8 +209,8 @@ impl Shared {
         }
         let mut handlers = std::mem::take(&mut self.control().handler_threads);
         // A handler that shuts its own bus down cannot wait for itself.
-        handlers.retain(|handle| handle.thread().id() != std::thread::current().id());
-        let joined = self.wait_until(left(), || handlers.iter().all(std::thread::JoinHandle::is_finished));
+        handlers.retain(|handle| !thread::is_current(handle));
+        let joined = self.wait_until(left(), || handlers.iter().all(thread::JoinHandle::is_finished));
         for handle in handlers.into_iter().filter(|handle| joined || handle.is_finished()) {
             // Panics of handlers are contained; one of the thread's own has been printed.
             drop(handle.join());
@@ -249,7 +250,7 @@ impl Shared {
         };
         if !on_worker_thread() {
             shut_down();
-        } else if std::thread::Builder::new().spawn(shut_down).is_err() {
+        } else if thread::Builder::new().spawn(shut_down).is_err() {
             // Without a thread to wait on there is no end in order: workers leave when they have read everything.
             self.engine.close();
             self.engine.set_phase(Phase::Draining);

@@ -18,6 +18,7 @@ use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
 use crate::sync::owned::OwnedCell;
+use crate::sync::primitive::thread::Builder;
 use crate::worker::{Engine, Phase};
 
 use super::control::WorkerStuck;
@@ -420,7 +421,7 @@ impl<I: Interest> Subscribe<I> {
         let state = shared.control().find(id).cloned().ok_or(SubscribeError::ShuttingDown)?;
         let engine = Arc::clone(&shared.engine);
         let subscription = Arc::clone(&state);
-        let spawned = std::thread::Builder::new().name(thread.to_owned()).spawn(move || {
+        let spawned = Builder::new().name(thread.to_owned()).spawn(move || {
             while let Ok(delivery) = mailbox.recv() {
                 let Some(_calling) = subscription.calls().begin(engine.barrier) else {
                     delivery.discard();

@@ -15,7 +15,12 @@
 
 use hdrhistogram::Histogram;
 
-use super::cells::{Counter, Peak};
+#[cfg(not(ringmain_shuttle))]
+use super::cells::Counter;
+use super::cells::Peak;
+/// A latency decides nothing, and a scheduler that could switch at each of these cells would do little else.
+#[cfg(ringmain_shuttle)]
+use super::unscheduled::Counter;
 
 /// The largest value told apart from larger ones: 2^42 - 1 ns, about 73 minutes.
 pub(crate) const VALUE_NS_MAX: u64 = (1 << 42) - 1;

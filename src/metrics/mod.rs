@@ -17,6 +17,8 @@ mod histogram;
 mod rate;
 mod recorder;
 mod summary;
+#[cfg(ringmain_shuttle)]
+mod unscheduled;
 
 pub(crate) use cells::{Counter, SharedCounter};
 pub(crate) use histogram::HistogramCells;

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use super::memory::{HugePages, OutOfMemory, Pages, Piece, Region};
 use crate::sync::primitive::AtomicU64;
-#[cfg(ringmain_loom)]
+#[cfg(any(ringmain_loom, ringmain_shuttle))]
 use crate::sync::primitive::UnsafeCell;
 
 /// Bytes of a slot's stamp.
@@ -61,8 +61,9 @@ pub(crate) struct SlotMemory {
     base: NonNull<u8>,
     region: Region,
     stride: usize,
-    /// Under loom the stamps live here, and each body has a cell whose accesses loom tracks.
-    #[cfg(ringmain_loom)]
+    /// Under loom and shuttle, whose atomics are no plain words, the stamps live here, and each body has a cell whose accesses
+    /// loom tracks.
+    #[cfg(any(ringmain_loom, ringmain_shuttle))]
     shadow: Vec<(AtomicU64, UnsafeCell<()>)>,
 }
 
@@ -83,7 +84,7 @@ impl SlotMemory {
             base: region.base(),
             region,
             stride,
-            #[cfg(ringmain_loom)]
+            #[cfg(any(ringmain_loom, ringmain_shuttle))]
             shadow: (0..count).map(|_| (AtomicU64::new(0), UnsafeCell::new(()))).collect(),
         })
     }
@@ -133,7 +134,7 @@ impl SlotMemory {
         place.0.addr().get().checked_sub(self.base.addr().get()).is_some_and(|byte| byte < self.region.bytes())
     }
 
-    #[cfg(ringmain_loom)]
+    #[cfg(any(ringmain_loom, ringmain_shuttle))]
     fn shadow(&self, place: Place) -> &(AtomicU64, UnsafeCell<()>) {
         &self.shadow[(place.0.addr().get() - self.base.addr().get()) / self.stride]
     }
@@ -141,9 +142,9 @@ impl SlotMemory {
     /// The stamp of the slot at `place`.
     #[inline(always)]
     pub(crate) fn stamp(&self, place: Place) -> &AtomicU64 {
-        #[cfg(ringmain_loom)]
+        #[cfg(any(ringmain_loom, ringmain_shuttle))]
         return &self.shadow(place).0;
-        #[cfg(not(ringmain_loom))]
+        #[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
         // SAFETY: places are of this memory's slots, so the word is inside the allocation, aligned to 64, zeroed at
         // birth, and only ever used as this atomic.
         return unsafe { &*self.at(place, 0).cast::<AtomicU64>() };
@@ -218,9 +219,9 @@ impl SlotMemory {
     /// Writes into a body, and lets loom know.
     #[inline(always)]
     fn writing(&self, place: Place, write: impl FnOnce()) {
-        #[cfg(ringmain_loom)]
+        #[cfg(any(ringmain_loom, ringmain_shuttle))]
         self.shadow(place).1.with_mut(|_| write());
-        #[cfg(not(ringmain_loom))]
+        #[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
         {
             let _ = place;
             write();
@@ -234,7 +235,7 @@ impl SlotMemory {
     #[inline]
     pub(crate) unsafe fn body(&self, place: Place) -> &[u8] {
         // loom cannot follow a borrow; it checks that no write is concurrent with its beginning.
-        #[cfg(ringmain_loom)]
+        #[cfg(any(ringmain_loom, ringmain_shuttle))]
         self.shadow(place).1.with(|_| ());
         let body = self.at(place, STAMP_BYTES);
         // SAFETY: inside the allocation, initialised (zeroed at birth), and not written meanwhile by contract.
@@ -247,7 +248,7 @@ impl SlotMemory {
     /// As for [`body`](Self::body); and a body is longer than a head.
     #[inline(always)]
     pub(crate) unsafe fn parts(&self, place: Place) -> (&Head, &[u8]) {
-        #[cfg(ringmain_loom)]
+        #[cfg(any(ringmain_loom, ringmain_shuttle))]
         self.shadow(place).1.with(|_| ());
         debug_assert!(self.body_bytes() >= HEAD_BYTES, "a body is longer than a head");
         let head = self.at(place, STAMP_BYTES).cast::<Head>();
@@ -264,7 +265,7 @@ impl SlotMemory {
     /// The caller owns the slot as for [`write`](Self::write), for as long as the reference lives.
     #[allow(clippy::mut_from_ref, reason = "ownership of the slot is the caller's claim, not a borrow of the block")]
     pub(crate) unsafe fn body_mut(&self, place: Place) -> &mut [u8] {
-        #[cfg(ringmain_loom)]
+        #[cfg(any(ringmain_loom, ringmain_shuttle))]
         self.shadow(place).1.with_mut(|_| ());
         let body = self.at(place, STAMP_BYTES);
         // SAFETY: inside the allocation, initialised, and exclusively the caller's by contract.

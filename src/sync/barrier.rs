@@ -20,7 +20,7 @@ impl Barrier {
         Self { asymmetric: membarrier::register() }
     }
 
-    /// Fences on both sides: the portable form, and the one loom models.
+    /// Fences on both sides: the portable form, and the one of loom and shuttle.
     pub const fn fences() -> Self {
         Self { asymmetric: false }
     }
@@ -54,7 +54,7 @@ impl Barrier {
     }
 }
 
-#[cfg(all(target_os = "linux", not(miri), not(ringmain_loom)))]
+#[cfg(all(target_os = "linux", not(miri), not(any(ringmain_loom, ringmain_shuttle))))]
 mod membarrier {
     use crate::sync::primitive::{Ordering, compiler_fence};
 
@@ -90,7 +90,7 @@ mod membarrier {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(miri), not(ringmain_loom))))]
+#[cfg(not(all(target_os = "linux", not(miri), not(any(ringmain_loom, ringmain_shuttle)))))]
 mod membarrier {
     pub(super) fn register() -> bool {
         false

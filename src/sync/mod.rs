@@ -2,7 +2,7 @@
 //!
 //! | part | who waits for whom |
 //! |---|---|
-//! | [`primitive`] | std's atomics, or loom's under `--cfg ringmain_loom`: the only switch |
+//! | [`primitive`] | std's atomics, loom's under `--cfg ringmain_loom`, shuttle's under `--cfg ringmain_shuttle`: the only switch |
 //! | [`barrier`] | a store-load fence that costs the hot side nothing where the kernel has `membarrier` |
 //! | [`parker`] | workers sleep, publishers wake just those concerned |
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |

@@ -1,13 +1,50 @@
-//! Atomics, cells and threads from std, or from loom when the crate is built with `--cfg ringmain_loom`.
+//! Atomics, cells, locks and threads from std; from loom when the crate is built with `--cfg ringmain_loom`, for models
+//! of one structure each; from shuttle with `--cfg ringmain_shuttle`, for schedules of the whole bus.
 //!
-//! No other file names `std::sync::atomic`. The switch is a cfg of our own, so that an embedder who model-checks
-//! with `--cfg loom` does not flip ringmain.
+//! No other file names `std::sync::atomic`. The switches are cfgs of our own, so that an embedder who model-checks
+//! with `--cfg loom` does not flip ringmain. loom has what its models need, and std serves the rest of the crate.
 
-#[cfg(not(ringmain_loom))]
+#[cfg(ringmain_shuttle)]
+mod scheduled;
+
+#[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
 pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 
 #[cfg(ringmain_loom)]
 pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(ringmain_shuttle)]
+pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+/// Locks of the control plane, which are held across atomics: shuttle must see who waits for one.
+#[cfg(ringmain_shuttle)]
+pub use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(not(ringmain_shuttle))]
+pub use std::sync::{Mutex, MutexGuard};
+
+/// Time by which the control plane bounds its waits.
+#[cfg(ringmain_shuttle)]
+pub use scheduled::Instant;
+#[cfg(not(ringmain_shuttle))]
+pub use std::time::Instant;
+
+#[cfg(ringmain_shuttle)]
+pub use shuttle::hint::spin_loop;
+#[cfg(not(ringmain_shuttle))]
+pub use std::hint::spin_loop;
+
+/// How workers tell that they have left.
+pub mod channel {
+    #[cfg(ringmain_shuttle)]
+    pub use super::scheduled::{Receiver, Sender, bounded};
+    #[cfg(not(ringmain_shuttle))]
+    pub use flume::{Receiver, Sender, bounded};
+}
+
+/// Atomics on which nothing rides, not even a figure of the ledger: no scheduler need look at them.
+pub mod unscheduled {
+    pub use std::sync::atomic::AtomicU64;
+}
 
 /// A word that the caller is about to write.
 ///
@@ -41,15 +78,31 @@ macro_rules! before_write {
 before_write!(AtomicU32 => u32, AtomicU64 => u64);
 #[cfg(ringmain_loom)]
 pub use loom::thread_local;
-#[cfg(not(ringmain_loom))]
+#[cfg(ringmain_shuttle)]
+pub use shuttle::thread_local;
+#[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
 pub use std::thread_local;
 
-/// Threads as far as parking needs them.
+/// Threads.
 pub mod thread {
+    #[cfg(ringmain_shuttle)]
+    pub use super::scheduled::{Builder, JoinHandle, park_timeout};
     #[cfg(ringmain_loom)]
     pub use loom::thread::{Thread, current, park, yield_now};
-    #[cfg(not(ringmain_loom))]
+    #[cfg(ringmain_shuttle)]
+    pub use shuttle::thread::{Thread, current, park, yield_now};
+    #[cfg(not(ringmain_shuttle))]
+    pub use std::thread::{Builder, JoinHandle};
+    #[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
     pub use std::thread::{Thread, current, park, park_timeout, yield_now};
+
+    /// Whether `handle` is the calling thread's.
+    pub fn is_current<T>(handle: &JoinHandle<T>) -> bool {
+        #[cfg(not(ringmain_shuttle))]
+        return handle.thread().id() == std::thread::current().id();
+        #[cfg(ringmain_shuttle)]
+        return handle.is_current();
+    }
 
     /// loom has no clock: a bounded wait is an unbounded one there, and a model that needs the bound hangs visibly.
     #[cfg(ringmain_loom)]
@@ -83,8 +136,11 @@ impl<T> UnsafeCell<T> {
     }
 
     /// Runs `f` with a pointer for reading; loom reports a write beside it as a race.
-    #[cfg(ringmain_loom)]
+    #[cfg(any(ringmain_loom, ringmain_shuttle))]
     pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-        self.0.with(f)
+        #[cfg(not(ringmain_loom))]
+        return f(self.0.get());
+        #[cfg(ringmain_loom)]
+        return self.0.with(f);
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Wake, Waker};
 
 use super::contain::contained;
 use super::mutant::mutant;
-use super::primitive::{AtomicU32, Ordering, UnsafeCell, thread, thread_local};
+use super::primitive::{AtomicU32, Ordering, UnsafeCell, spin_loop, thread, thread_local};
 
 const IDLE: u32 = 0;
 const REGISTERING: u32 = 1;
@@ -50,6 +50,8 @@ impl WakerCell {
         if claimed.is_err() {
             // A wake-up is under way: it may have missed us, so it counts for us.
             mutant!("waker.busy", waker.wake_by_ref() => ());
+            // The caller comes back at once, and again until the wake-up is over.
+            spin_loop();
             return;
         }
         self.waker.with_mut(|slot| {

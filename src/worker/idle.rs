@@ -1,11 +1,10 @@
 //! What a worker does when there is nothing to do.
 
 use std::fmt;
-use std::hint::spin_loop;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::sync::primitive::thread;
+use crate::sync::primitive::{spin_loop, thread};
 
 /// How a worker waits for work: the less it gives the processor away, the sooner it sees the next event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -3,11 +3,14 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::delivery::Notice;
-use crate::sync::primitive::thread;
+use crate::sync::primitive::thread::{self, Builder, JoinHandle};
+// loom has no constant ones, and its models never come here.
+#[cfg(ringmain_shuttle)]
+use crate::sync::primitive::thread_local;
+use crate::sync::primitive::{Instant, channel};
 
 use super::affinity;
 use super::duty::{Turn, Worker};
@@ -26,14 +29,14 @@ thread_local! {
 
 /// Whether the calling thread is a worker of any bus: nothing may wait on it.
 pub(crate) fn on_worker_thread() -> bool {
-    ON_WORKER.get()
+    ON_WORKER.with(Cell::get)
 }
 
 /// Marks the calling thread as a worker while `f` runs: used where a test drives the workers itself.
 pub(crate) fn as_worker<R>(f: impl FnOnce() -> R) -> R {
-    let before = ON_WORKER.replace(true);
+    let before = ON_WORKER.with(|on_worker| on_worker.replace(true));
     let result = f();
-    ON_WORKER.set(before);
+    ON_WORKER.with(|on_worker| on_worker.set(before));
     result
 }
 
@@ -41,7 +44,7 @@ pub(crate) fn as_worker<R>(f: impl FnOnce() -> R) -> R {
 #[derive(Debug)]
 pub(crate) struct WorkerThreads {
     handles: Vec<JoinHandle<()>>,
-    finished: flume::Receiver<usize>,
+    finished: channel::Receiver<usize>,
 }
 
 impl WorkerThreads {
@@ -57,7 +60,7 @@ impl WorkerThreads {
         pin: bool,
     ) -> io::Result<Self> {
         let cores = if pin { affinity::plan(workers.len()) } else { vec![None; workers.len()] };
-        let (leaving, finished) = flume::bounded(workers.len());
+        let (leaving, finished) = channel::bounded(workers.len());
         let mut handles = Vec::with_capacity(workers.len());
         for (worker, core) in workers.into_iter().zip(cores) {
             let engine = Arc::clone(engine);
@@ -102,7 +105,7 @@ impl WorkerThreads {
 fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
     let index = worker.index();
     engine.parker.enter(index);
-    ON_WORKER.set(true);
+    ON_WORKER.with(|on_worker| on_worker.set(true));
     let mut idle = Idle::new(strategy);
     // Events since it last caught up.
     let mut handled = 0;
