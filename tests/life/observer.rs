@@ -95,7 +95,9 @@ fn failures_and_panics_are_named_and_counted_and_the_next_event_is_handled() {
         _ => Ok(()),
     };
     for own_thread in [false, true] {
-        let bus = Bus::builder().workers(1).pin(false).observer(observe()).build().unwrap();
+        // The text of a backtrace may take a busy machine longer than a handler should.
+        let builder = Bus::builder().workers(1).pin(false).slow_handler_threshold(PATIENCE);
+        let bus = builder.observer(observe()).build().unwrap();
         let subscribe = bus.subscribe("a").named("moody");
         let made = if own_thread { subscribe.handle_on("own", handler) } else { subscribe.handle(handler) }.unwrap();
         let mut publisher = bus.publisher().unwrap();
