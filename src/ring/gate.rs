@@ -6,7 +6,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::sync::barrier::Barrier;
 use crate::sync::mutant::mutant;
-use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::waker::WakerCell;
 
 /// A waiting place for each of up to 64 publishers.
@@ -14,6 +14,9 @@ use crate::sync::waker::WakerCell;
 pub struct Gate {
     /// One bit a publisher that waits. Set by it, cleared by whoever wakes it.
     waiting: CachePadded<AtomicU64>,
+    /// The place after the one that was woken first the last time. On a busy machine the first to be woken is the one that
+    /// finds room: so they take turns, or the others would wait until they time out.
+    turn: AtomicU32,
     wakers: Box<[WakerCell]>,
     barrier: Barrier,
 }
@@ -23,6 +26,7 @@ impl Gate {
         assert!(publishers <= 64, "one bit a publisher");
         Self {
             waiting: CachePadded::new(AtomicU64::new(0)),
+            turn: AtomicU32::new(0),
             wakers: (0..publishers).map(|_| WakerCell::new()).collect(),
             barrier,
         }
@@ -54,12 +58,49 @@ impl Gate {
 
     #[cold]
     pub fn open_all(&self) {
+        // Relaxed (both): who is first is a question of fairness alone.
+        let turn = self.turn.load(Ordering::Relaxed);
         // SYNC(gate.waiting): Acquire. Pairs with `wait`.
-        let mut waiting = self.waiting.swap(0, Ordering::Acquire);
+        let mut waiting = self.waiting.swap(0, Ordering::Acquire).rotate_right(turn);
+        if waiting != 0 {
+            self.turn.store((waiting.trailing_zeros() + turn + 1) % u64::BITS, Ordering::Relaxed);
+        }
         while waiting != 0 {
-            let publisher = waiting.trailing_zeros() as usize;
+            let publisher = (waiting.trailing_zeros() + turn) % u64::BITS;
             waiting &= mutant!("gate.open_all", waiting - 1 => 0);
-            self.wakers[publisher].wake();
+            self.wakers[publisher as usize].wake();
+        }
+    }
+}
+
+#[cfg(all(test, not(any(ringmain_loom, ringmain_shuttle))))]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Named(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn publishers_that_wait_are_woken_first_in_turn() {
+        let gate = Gate::new(64, Barrier::fences());
+        let woken = Arc::default();
+        for first in [0, 7, 63, 0, 7, 63] {
+            for place in [0, 7, 63] {
+                gate.wait(place, &Waker::from(Arc::new(Named(place, Arc::clone(&woken)))));
+            }
+            gate.open_all();
+            let mut order = std::mem::take(&mut *woken.lock().unwrap());
+            assert_eq!(order[0], first);
+            order.sort_unstable();
+            assert_eq!(order, [0, 7, 63], "all are woken");
         }
     }
 }
