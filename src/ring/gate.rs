@@ -31,8 +31,8 @@ impl Gate {
     /// Leaves `waker`; the publisher must then try once more before it waits.
     pub fn wait(&self, publisher: usize, waker: &Waker) {
         self.wakers[publisher].register(waker);
-        // SYNC(gate.waiting): Release. Pairs with `open_all`; the waker is there when the bit is seen.
-        self.waiting.fetch_or(1 << publisher, Ordering::Release);
+        // Relaxed: the cell shows the waker, as in `Bell::wait`.
+        self.waiting.fetch_or(1 << publisher, Ordering::Relaxed);
         self.barrier.heavy();
     }
 
@@ -54,8 +54,8 @@ impl Gate {
 
     #[cold]
     pub fn open_all(&self) {
-        // SYNC(gate.waiting): Acquire. Pairs with `wait`.
-        let mut waiting = self.waiting.swap(0, Ordering::Acquire);
+        // Relaxed: as in `wait`; it only decides who wakes.
+        let mut waiting = self.waiting.swap(0, Ordering::Relaxed);
         while waiting != 0 {
             let publisher = waiting.trailing_zeros() as usize;
             waiting &= mutant!("gate.open_all", waiting - 1 => 0);

@@ -9,6 +9,7 @@
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
+//! | `weaken` | orderings weakened one at a time; in an ordinary build there is none |
 //! | [`contain`] | calls user code, lets no panic out |
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
@@ -21,3 +22,5 @@ pub mod parker;
 pub mod primitive;
 pub mod snapshot;
 pub mod waker;
+#[cfg(any(ringmain_loom, ringmain_weaken))]
+pub mod weaken;

@@ -1,13 +1,17 @@
-//! Atomics, cells and threads from std, or from loom when the crate is built with `--cfg ringmain_loom`.
+//! Atomics, cells and threads from std, or from loom when the crate is built with `--cfg ringmain_loom`. There, and
+//! under `--cfg ringmain_weaken`, the atomics stand behind a door of their own, where an ordering may be weakened.
 //!
-//! No other file names `std::sync::atomic`. The switch is a cfg of our own, so that an embedder who model-checks
+//! No other file than that door's names `std::sync::atomic`. The switch is a cfg of our own, so that an embedder who model-checks
 //! with `--cfg loom` does not flip ringmain.
 
-#[cfg(not(ringmain_loom))]
-pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+#[cfg(not(any(ringmain_loom, ringmain_weaken)))]
+pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-#[cfg(ringmain_loom)]
-pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(any(ringmain_loom, ringmain_weaken))]
+pub use super::weaken::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(not(ringmain_loom))]
+pub use std::sync::atomic::compiler_fence;
 
 /// A word that the caller is about to write.
 ///

@@ -100,7 +100,7 @@ impl Inside<'_> {
 impl Drop for Inside<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SYNC(engine.busy, lanes.claimed): Release. Pairs with `publishers_inside`; claims and counts come before.
+        // SYNC(engine.busy): Release. Pairs with `publishers_inside`; claims and counts come before.
         self.0.busy.store(0, Ordering::Release);
     }
 }

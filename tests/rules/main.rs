@@ -3,3 +3,4 @@
 mod auto_traits;
 mod orderings;
 mod stress;
+mod weakened;
