@@ -1,4 +1,5 @@
 //! Runs a model again with a bug planted in what it models, in a process of its own, and sees whether the model finds it.
+//! `ci/mutate-orderings` starts processes of its own, in which an ordering is weakened, and hears the same verdicts.
 //!
 //! A model that fails leaves threads half run, so nothing is unwound: the panic hook of that process says why it
 //! failed and ends it. Found are mutants at which an assertion of the model fails, an unknown outcome included; at which
@@ -9,6 +10,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::process::{Command, exit};
+use std::sync::Once;
 use std::time::Duration;
 use std::{env, thread};
 
@@ -23,6 +25,8 @@ const FOUND: i32 = 40;
 const OVERLOOKED: i32 = 41;
 const FAILED_OTHERWISE: i32 = 42;
 const TIMED_OUT: i32 = 43;
+/// A panic of ringmain's own: no verdict on a bug planted by hand, for it may be the bug's; one on a weakened ordering.
+const PANICKED: i32 = 44;
 
 /// Mutants are found within seconds, or by the next person.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -46,6 +50,8 @@ pub(crate) enum Role {
     Prover,
     /// To run this model with a mutant.
     Hunter,
+    /// To run each model with an ordering weakened, or to tell what each visits; the environment says which.
+    Weakened,
     /// To run another model.
     Bystander,
 }
@@ -53,6 +59,9 @@ pub(crate) enum Role {
 /// The part of model `name` in this process.
 pub(crate) fn role(name: &str) -> Role {
     match env::var(MODEL) {
+        Err(_) if env::var_os("RINGMAIN_WEAKEN").is_some() || env::var_os("RINGMAIN_VISITS").is_some() => {
+            Role::Weakened
+        }
         Err(_) => Role::Prover,
         Ok(hunter) if hunter == name => Role::Hunter,
         Ok(_) => Role::Bystander,
@@ -62,11 +71,18 @@ pub(crate) fn role(name: &str) -> Role {
 /// Plants the mutant that this process is for, and hears what then fails.
 pub(crate) fn begin() {
     plant(&env::var(MUTANT).expect("the hunter was told what to hunt"));
-    std::panic::set_hook(Box::new(failed));
+    hear();
     thread::spawn(|| {
         thread::sleep(LIMIT);
         end(TIMED_OUT, &format!("still running after {LIMIT:?}"));
     });
+}
+
+/// Lets the first failure end the process, with what it was.
+pub(crate) fn hear() {
+    static ONCE: Once = Once::new();
+    // Before loom puts its own hook around it, which keeps the ends of its coroutines from ours.
+    ONCE.call_once(|| std::panic::set_hook(Box::new(failed)));
 }
 
 /// Ends a hunt that has found nothing.
@@ -87,7 +103,12 @@ fn failed(info: &PanicHookInfo<'_>) {
     let of_the_model = info.location().is_some_and(|location| location.file().starts_with("loom-tests/"));
     let race = message.starts_with("Causality violation");
     let left_asleep = message.starts_with("deadlock") && SLEEPERS.get() > 0;
-    let code = if of_the_model || race || left_asleep { FOUND } else { FAILED_OTHERWISE };
+    let of_the_source = info.location().is_some_and(|location| location.file().starts_with("src/"));
+    let code = match of_the_model || race || left_asleep {
+        true => FOUND,
+        false if of_the_source => PANICKED,
+        false => FAILED_OTHERWISE,
+    };
     end(code, if left_asleep { "a thread was left asleep" } else { &message })
 }
 

@@ -46,7 +46,8 @@ impl Encoding {
 
 /// What every reader needs, in the order of its use. All integers are native-endian in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
+// Of 32-bit x86 alone a u64 asks for less.
+#[repr(C, align(8))]
 pub(crate) struct Header {
     pub(crate) id: [u8; 16],
     /// Instant of creation (nanoseconds of the bus clock).

@@ -157,9 +157,9 @@ impl Lanes {
     /// The sequence that the next event of `lane` will get. A moving figure unless publishers are quiet.
     #[inline]
     pub fn claimed(&self, lane: usize) -> u64 {
-        // SYNC(lanes.claimed): Acquire. Pairs with the publisher's Release when it leaves a publish (`bus` floor);
-        // alone it is a figure for depth and lag.
-        self.claims[lane].load(Ordering::Acquire)
+        // Relaxed: a number, behind which nothing is read. Who must see a publisher's last claim has seen it leave its
+        // publish before (SYNC(admission.inside)).
+        self.claims[lane].load(Ordering::Relaxed)
     }
 
     /// Where `worker` stands in `lane`: all sequences before it have been read by it.

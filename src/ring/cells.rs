@@ -77,8 +77,8 @@ impl IndexRing {
             // Relaxed: the tail's Acquire made it visible; if another taker was first, the exchange fails.
             let cell = self.entry(head).load(Ordering::Relaxed);
             let next = head.wrapping_add(1);
-            // SYNC(cells.head): AcqRel. Our read of the entry comes before the worker fills it again a lap later.
-            let taken = self.head.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire);
+            // SYNC(cells.head): Release. Our read of the entry comes before the worker fills it again a lap later.
+            let taken = self.head.compare_exchange_weak(head, next, Ordering::Release, Ordering::Acquire);
             match mutant!("cells.head", taken => Ok(head)) {
                 Ok(_) => return Some(cell),
                 Err(now) => head = now,
@@ -88,9 +88,9 @@ impl IndexRing {
 
     fn len(&self) -> u64 {
         // SYNC(cells.head): Acquire. Head first, so that the tail read after it is not behind.
-        let head = self.head.load(Ordering::Acquire);
-        // SYNC(cells.queue): Acquire. Pairs with `push`.
-        self.tail.load(Ordering::Acquire).wrapping_sub(head)
+        let head = self.head.load(mutant!("cells.len", Ordering::Acquire));
+        // Relaxed: whoever moved the head had seen the tail, and nothing but the number is taken from it.
+        self.tail.load(Ordering::Relaxed).wrapping_sub(head)
     }
 }
 
@@ -189,8 +189,8 @@ impl Cells {
 impl Feeder {
     /// Whether `push` would find a cell. True stays true until this feeder pushes.
     pub fn has_room(&self) -> bool {
-        // SYNC(cells.free): Acquire. Pairs with `free`.
-        self.cells.free.load(Ordering::Acquire) != NONE
+        // Relaxed: `claim` looks again before it touches the cell.
+        self.cells.free.load(Ordering::Relaxed) != NONE
     }
 
     fn claim(&mut self) -> Option<u32> {
@@ -203,8 +203,8 @@ impl Feeder {
             }
             // Relaxed: only this feeder pops, so `top` stays on the stack and its link stays as it is.
             let below = cells.below[top as usize].load(Ordering::Relaxed);
-            // SYNC(cells.free): Acquire on success and failure. Pairs with `free`.
-            match cells.free.compare_exchange_weak(top, below, Ordering::Acquire, Ordering::Acquire) {
+            // Relaxed: on success `top` is what was loaded with Acquire, for nobody else pops. A failure is such a load.
+            match cells.free.compare_exchange_weak(top, below, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => return Some(top),
                 Err(now) => top = now,
             }

@@ -163,8 +163,9 @@ impl Claimant {
                 continue;
             }
             let next = first.wrapping_add(count as u64);
-            // SYNC(lanes.claim): AcqRel. Pairs with the other publishers' claims, as in `claim`.
-            if word.compare_exchange_weak(first, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SYNC(lanes.claim): Release. Pairs with the other publishers' claims, as in `claim`. We inherit nothing: the
+            // exchange says that the limit of the check above still holds, and the gate in it is our own look.
+            if word.compare_exchange_weak(first, next, Ordering::Release, Ordering::Relaxed).is_ok() {
                 break first;
             }
         };

@@ -35,8 +35,8 @@ impl Gate {
     /// Leaves `waker`; the publisher must then try once more before it waits.
     pub fn wait(&self, publisher: usize, waker: &Waker) {
         self.wakers[publisher].register(waker);
-        // SYNC(gate.waiting): Release. Pairs with `open_all`; the waker is there when the bit is seen.
-        self.waiting.fetch_or(1 << publisher, Ordering::Release);
+        // Relaxed: the cell shows the waker, as in `Bell::wait`.
+        self.waiting.fetch_or(1 << publisher, Ordering::Relaxed);
         self.barrier.heavy();
     }
 
@@ -60,8 +60,8 @@ impl Gate {
     pub fn open_all(&self) {
         // Relaxed (both): who is first is a question of fairness alone.
         let turn = self.turn.load(Ordering::Relaxed);
-        // SYNC(gate.waiting): Acquire. Pairs with `wait`.
-        let mut waiting = self.waiting.swap(0, Ordering::Acquire).rotate_right(turn);
+        // Relaxed: as in `wait`; it only decides who wakes.
+        let mut waiting = self.waiting.swap(0, Ordering::Relaxed).rotate_right(turn);
         if waiting != 0 {
             self.turn.store((waiting.trailing_zeros() + turn + 1) % u64::BITS, Ordering::Relaxed);
         }

@@ -96,8 +96,8 @@ impl Class {
             // Relaxed: if the block is taken meanwhile this may be stale, and then the tag makes the exchange fail.
             let below = self.below[block as usize].load(Ordering::Relaxed);
             let next = retag(top, below);
-            // SYNC(pool.free): Acquire on success and failure. Pairs with `push`.
-            match self.free.compare_exchange_weak(top, next, Ordering::Acquire, Ordering::Acquire) {
+            // Relaxed: on success `top` is, tag and all, what was loaded with Acquire. A failure is such a load.
+            match self.free.compare_exchange_weak(top, next, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => {
                     // Relaxed: a figure.
                     self.free_blocks.fetch_sub(1, Ordering::Relaxed);

@@ -122,7 +122,7 @@ impl<C> Inside<'_, C> {
 impl<C> Drop for Inside<'_, C> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SYNC(admission.inside, lanes.claimed): Release. Pairs with `is_occupied`; claims and counts come before.
+        // SYNC(admission.inside): Release. Pairs with `is_occupied`; claims and counts come before.
         self.0.busy.store(0, mutant!("admission.leave", Ordering::Release));
     }
 }

@@ -24,8 +24,9 @@ impl Bell {
     /// Leaves `waker`; the waiter must then look once more before it waits.
     pub fn wait(&self, waker: &Waker) {
         self.waker.register(waker);
-        // SYNC(bell): Release. Pairs with `ring`; the waker is there when the flag is seen.
-        self.waiting.store(true, Ordering::Release);
+        // Relaxed: the cell shows the waker. A wake-up that came to the cell before `register` was seen by it, so it took
+        // the flag before this store, and not this one.
+        self.waiting.store(true, Ordering::Relaxed);
         self.barrier.heavy();
     }
 
@@ -41,8 +42,8 @@ impl Bell {
 
     #[cold]
     fn ring_out(&self) {
-        // SYNC(bell): Acquire. Pairs with `wait`.
-        if self.waiting.swap(false, Ordering::Acquire) {
+        // Relaxed: see `wait`; it only decides who wakes.
+        if self.waiting.swap(false, Ordering::Relaxed) {
             self.waker.wake();
         }
     }

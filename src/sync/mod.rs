@@ -11,6 +11,7 @@
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
+//! | `weaken` | orderings weakened one at a time; in an ordinary build there is none |
 //! | [`contain`] | calls user code, lets no panic out |
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
@@ -25,3 +26,5 @@ pub mod parker;
 pub mod primitive;
 pub mod snapshot;
 pub mod waker;
+#[cfg(any(ringmain_loom, ringmain_weaken))]
+pub mod weaken;

@@ -1,17 +1,21 @@
 //! Atomics, cells, locks and threads from std; from loom when the crate is built with `--cfg ringmain_loom`, for models
-//! of one structure each; from shuttle with `--cfg ringmain_shuttle`, for schedules of the whole bus.
+//! of one structure each; from shuttle with `--cfg ringmain_shuttle`, for schedules of the whole bus. Under loom, and under
+//! `--cfg ringmain_weaken`, the atomics stand behind a door of their own, where an ordering may be weakened.
 //!
-//! No other file names `std::sync::atomic`. The switches are cfgs of our own, so that an embedder who model-checks
-//! with `--cfg loom` does not flip ringmain. loom has what its models need, and std serves the rest of the crate.
+//! No other file than that door's names `std::sync::atomic`. The switches are cfgs of our own, so that an embedder who
+//! model-checks with `--cfg loom` does not flip ringmain. loom has what its models need, and std serves the rest of the crate.
 
 #[cfg(ringmain_shuttle)]
 mod scheduled;
 
-#[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
-pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+#[cfg(not(any(ringmain_loom, ringmain_weaken, ringmain_shuttle)))]
+pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-#[cfg(ringmain_loom)]
-pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(any(ringmain_loom, ringmain_weaken))]
+pub use super::weaken::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
+pub use std::sync::atomic::compiler_fence;
 
 #[cfg(ringmain_shuttle)]
 pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};

@@ -61,8 +61,8 @@ impl<T> Snapshot<T> {
     /// replaced, and dropped here. Control plane: allocates, and calls must not overlap.
     pub fn offer(&self, value: T) -> u64 {
         let offered = Box::into_raw(Box::new(Crate { value, below: ptr::null_mut() }));
-        // SYNC(snapshot.offer): AcqRel. Release shows the value to `adopt`; Acquire when we take back our own old one.
-        let replaced = self.next.swap(offered, mutant!("snapshot.offer", Ordering::AcqRel));
+        // SYNC(snapshot.offer): Release. Shows the value to `adopt`. What we take back is our own, under the same lock.
+        let replaced = self.next.swap(offered, mutant!("snapshot.offer", Ordering::Release));
         if mutant!("snapshot.replaced", !replaced.is_null() => false) {
             // SAFETY: the swap took it out of the slot, so it is ours alone and was made by Box::into_raw.
             drop(unsafe { Box::from_raw(replaced) });
@@ -93,8 +93,8 @@ impl<T> Snapshot<T> {
         // SYNC(snapshot.generation): Acquire. Pairs with `offer`; read before the slot, so that a value offered in
         // between is taken now and acknowledged with the next call.
         let generation = self.generation.load(Ordering::Acquire);
-        // SYNC(snapshot.offer): AcqRel. Pairs with `offer`.
-        let taken = self.next.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SYNC(snapshot.offer): Acquire. Pairs with `offer`, which reads nothing through the null we leave.
+        let taken = self.next.swap(ptr::null_mut(), Ordering::Acquire);
         if !taken.is_null() {
             // SAFETY: the swap took it out of the slot, so it is ours alone and was made by Box::into_raw.
             let fresh = unsafe { Box::from_raw(taken) };

@@ -46,6 +46,7 @@ impl WakerCell {
         // Cloning a waker and dropping one is its runtime's code, which may panic: never while the cell is ours.
         let mut waker_or_old = Some(waker.clone());
         // SYNC(waker.hand): Acquire. Pairs with the Release in `wake`; the cell is empty or holds our own old waker.
+        // On failure too: who wakes itself then sees at once why.
         let claimed = self.state.compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Acquire);
         if claimed.is_err() {
             // A wake-up is under way: it may have missed us, so it counts for us.
@@ -58,17 +59,17 @@ impl WakerCell {
             // SAFETY: REGISTERING is ours, so nobody else touches the cell.
             std::mem::swap(unsafe { &mut *slot }, &mut waker_or_old);
         });
-        // SYNC(waker.hand): AcqRel. Release shows the waker to `wake`; Acquire sees what a waker did before it came.
+        // SYNC(waker.hand): Release. Shows the waker to `wake`. A failure is relaxed: it leads to the swap below.
         let met =
-            self.state.compare_exchange(REGISTERING, IDLE, mutant!("waker.show", Ordering::AcqRel), Ordering::Acquire);
+            self.state.compare_exchange(REGISTERING, IDLE, mutant!("waker.show", Ordering::Release), Ordering::Relaxed);
         if mutant!("waker.met", met.is_err() => false) {
             let waker = self.waker.with_mut(|slot| {
                 // SAFETY: the state is REGISTERING | WAKING: the waking side saw our bit and left the cell to us.
                 unsafe { &mut *slot }.take()
             });
-            // SYNC(waker.hand): AcqRel. Release hands the cell back to `register` and `wake`; Acquire sees what a waker
-            // that came since did before.
-            self.state.swap(IDLE, Ordering::AcqRel);
+            // SYNC(waker.hand): Release. Hands the cell back to `register` and `wake`. What the waker did before is seen by
+            // the next `register`: whoever is woken comes again.
+            self.state.swap(IDLE, Ordering::Release);
             if let Some(waker) = waker {
                 // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
                 let _ = contained(|| waker.wake());

@@ -5,3 +5,4 @@ mod auto_traits;
 mod books;
 mod orderings;
 mod stress;
+mod weakened;
