@@ -183,7 +183,7 @@ impl BusBuilder {
     /// fill a batch meanwhile: a dense flow between two cores is up to three times as fast for it. Default 10 µs; zero: never.
     ///
     /// The rest is 50 ns for each event handled since the last one. There is none after single events, Critical ones, or a
-    /// flow slower than 200 ns an event, nor with [`IdleStrategy::Park`] and [`IdleStrategy::Yield`]; more urgent events,
+    /// flow slower than 200 ns an event, nor with [`IdleStrategy::Park`]; [`IdleStrategy::Yield`] yields meanwhile. More urgent events,
     /// changes of the worker's subscriptions and the end of the bus end it. At most 1 ms.
     pub fn coalesce_max(mut self, time: Duration) -> Self {
         self.coalesce_max = time;

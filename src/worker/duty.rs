@@ -1,6 +1,5 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
-use std::hint::spin_loop;
 use std::slice::Iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +32,6 @@ const WALL_CHECK_NS: u64 = 1_000_000_000;
 const COALESCE_NS: u64 = 50;
 /// Nanoseconds an event, from one catching up to the next, up to which a flow is dense: slower ones do not wait for lines.
 const DENSE_NS: u64 = 200;
-/// Spins between two looks at the time and at more urgent lanes.
-const COALESCE_SPINS: u32 = 4;
 
 /// Turns after which waiting publishers are woken, however little room there is.
 const GATE_TURNS: u32 = 8;
@@ -213,7 +210,9 @@ impl Worker {
     /// instead of working: the flow is several times slower. Left alone, the publisher fills a batch; in a flow fast
     /// enough to gain by it the batches grow, each while the worker rests from the one before. Nobody rests after single
     /// events, slow ones or Critical ones, and a more urgent event, a newer table or the end of the bus ends the rest.
-    pub(crate) fn coalesce(&mut self, events: usize) {
+    ///
+    /// `pause` is what to do between two looks at the time and at more urgent lanes.
+    pub(crate) fn coalesce(&mut self, events: usize, pause: fn()) {
         // What single events took counts too: a worker at the publisher's heels meets few others.
         self.flow += events;
         let rest = self.rest_after(events);
@@ -225,9 +224,7 @@ impl Worker {
         let is_dense = is_dense(self.flow, begun.saturating_duration_since(self.caught_up));
         let mut now = begun;
         while is_dense && now.saturating_duration_since(begun) < rest && !self.is_called() {
-            for _ in 0..COALESCE_SPINS {
-                spin_loop();
-            }
+            pause();
             now = Instant::now();
         }
         (self.caught_up, self.flow) = (now, 0);

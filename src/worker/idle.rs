@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::sync::primitive::{spin_loop, thread};
 
+/// Spins between two looks of a worker that rests.
+const REST_SPINS: u32 = 4;
+
 /// How a worker waits for work: the less it gives the processor away, the sooner it sees the next event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -41,9 +44,13 @@ impl IdleStrategy {
 }
 
 impl IdleStrategy {
-    /// Whether it spins before anything else: the others give the processor away, to a publisher above all.
-    pub(super) fn spins(self) -> bool {
-        matches!(self, Self::BusySpin | Self::Backoff | Self::Adaptive)
+    /// What a worker that rests from a dense flow does between two looks; `None`: it does not rest, but sleeps at once.
+    pub(super) fn pause(self) -> Option<fn()> {
+        match self {
+            Self::BusySpin | Self::Backoff | Self::Adaptive => Some(|| (0..REST_SPINS).for_each(|_| spin_loop())),
+            Self::Yield => Some(thread::yield_now),
+            Self::Park => None,
+        }
     }
 }
 

@@ -117,10 +117,10 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
             }
             Turn::Worked { events, caught_up } => {
                 handled += events;
-                if caught_up && strategy.spins() {
-                    worker.coalesce(handled);
-                }
                 if caught_up {
+                    if let Some(pause) = strategy.pause() {
+                        worker.coalesce(handled, pause);
+                    }
                     handled = 0;
                 }
                 idle.worked();
