@@ -10,9 +10,10 @@ const MUTANT: &str = "RINGMAIN_SHUTTLE_MUTANT";
 // How it ends: unlike any end that the test harness knows.
 pub(crate) const FOUND: i32 = 40;
 pub(crate) const OVERLOOKED: i32 = 41;
+pub(crate) const HUNG: i32 = 42;
 
 /// Mutants are found by one of so many seeds, or not at all.
-pub(crate) const SEEDS_MAX: u64 = 200;
+pub(crate) const SEEDS_MAX: u64 = 400;
 
 /// The mutant that this process is to plant.
 pub(crate) fn prey() -> Option<String> {

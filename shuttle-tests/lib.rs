@@ -97,7 +97,9 @@ fn failed(info: &PanicHookInfo<'_>, others: &dyn Fn(&PanicHookInfo<'_>)) {
     let Some((name, seed)) = RUNNING.with_borrow(Clone::clone) else { return others(info) };
     if let Some(mutant) = hunt::prey() {
         let line = message.replace('\n', " ");
-        end(hunt::FOUND, &format!("{line} (seed {seed}, {mutant})"));
+        // A schedule that does not end says nothing of why.
+        let code = if message.starts_with("exceeded max_steps") { hunt::HUNG } else { hunt::FOUND };
+        end(code, &format!("{line} (seed {seed}, {mutant})"));
     }
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let test = std::thread::current().name().unwrap_or_default().to_owned();

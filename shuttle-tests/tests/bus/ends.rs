@@ -10,7 +10,7 @@ use shuttle_tests::stage::{Numbered, Seen, TOPIC, beside, bus, end};
 fn the_last_handle_that_is_dropped_ends_the_bus_whoever_holds_it() {
     // Whether the publisher was refused, and events that the mailbox got.
     let outcomes = [(false, 3), (true, 0), (true, 1)];
-    scenario("ends::drop", &["slot.ready"], &outcomes, || {
+    scenario("ends::drop", &["admission.look"], &outcomes, || {
         let bus = bus(2);
         let seen = Seen::default();
         let noting = seen.clone();

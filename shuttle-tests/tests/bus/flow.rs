@@ -111,7 +111,7 @@ fn publishers_that_wait_for_room_are_all_woken_when_there_is_some() {
 
 #[test]
 fn what_a_publisher_was_told_is_accepted_is_delivered_or_reported_however_a_shutdown_meets_it() {
-    let mutants = ["slot.ready"];
+    let mutants = ["admission.look"];
     // Events accepted.
     scenario("flow::shutdown", &mutants, &[0, 1, 2, 3, 4, 5], || {
         let bus = bus(1);

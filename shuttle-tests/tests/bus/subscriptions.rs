@@ -52,7 +52,7 @@ fn no_handler_call_begins_after_its_unsubscribe_has_returned() {
 
 #[test]
 fn no_call_of_a_handler_on_its_own_thread_begins_after_its_unsubscribe_has_returned() {
-    scenario("subscriptions::on_thread", &["slot.ready"], &[0, 2], || {
+    scenario("subscriptions::on_thread", &["unsubscribe.wait"], &[0, 2], || {
         let bus = bus(1);
         let (seen, over) = (Seen::default(), Flag::default());
         let (noting, ended) = (seen.clone(), over.clone());
@@ -111,7 +111,7 @@ fn a_flood_reaches_who_was_subscribed_whole_and_who_subscribes_amid_it_from_its_
 #[test]
 fn a_handler_that_panics_amid_its_events_fails_that_event_and_hurts_nobody() {
     // Events of the bystander handled when the subscription of the panicking one ended.
-    scenario("subscriptions::panic", &["snapshot.eager", "slot.ready"], &[0, 1, 2, 3, 4, 5], || {
+    scenario("subscriptions::panic", &["snapshot.eager", "panic.books"], &[0, 1, 2, 3, 4, 5], || {
         let bus = bus(1);
         let (seen, over) = (Seen::default(), Flag::default());
         let (noting, ended) = (seen.clone(), over.clone());
