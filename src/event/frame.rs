@@ -46,8 +46,7 @@ impl Encoding {
 
 /// What every reader needs, in the order of its use. All integers are native-endian in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-// Of 32-bit x86 alone a u64 asks for less.
-#[repr(C, align(8))]
+#[repr(C)]
 pub(crate) struct Header {
     pub(crate) id: [u8; 16],
     /// Instant of creation (nanoseconds of the bus clock).
@@ -70,7 +69,7 @@ pub(crate) struct Header {
     pub(crate) check: u32,
 }
 
-const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == 8);
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == align_of::<u64>());
 
 impl Header {
     /// Of an event without id, time, topic and payload.
@@ -138,7 +137,7 @@ impl Header {
     /// Reads the header in place.
     ///
     /// # Errors
-    /// When `body` is too short or not aligned to 8 bytes.
+    /// When `body` is too short or not aligned as a `u64` is.
     #[inline(always)]
     pub(crate) fn read(body: &[u8]) -> Result<&Self, FrameError> {
         if body.len() < HEADER_BYTES || !body.as_ptr().cast::<Self>().is_aligned() {

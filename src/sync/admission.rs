@@ -68,8 +68,9 @@ impl Admission {
 
     /// Moves on; phases only ever rise. Returns whether this call raised it.
     pub fn raise(&self, phase: Phase) -> bool {
-        // SYNC(admission.phase): AcqRel. Pairs with `phase`; what was done before is seen by who sees this.
-        self.0.phase.fetch_max(phase as u32, mutant!("admission.raise", Ordering::AcqRel)) < phase as u32
+        // SYNC(admission.phase): Release. Pairs with `phase`; what was done before is seen by who sees this, or a later
+        // phase. Who did not raise it learns nothing from that: the report of who did comes under a lock.
+        self.0.phase.fetch_max(phase as u32, mutant!("admission.raise", Ordering::Release)) < phase as u32
     }
 
     /// Refuses publishers from now on. Returns whether this call began it. Who is not seen inside after this never
