@@ -27,7 +27,7 @@ fn flood(bus: &Bus, asked: &Flag) -> shuttle::thread::JoinHandle<Vec<usize>> {
 #[test]
 fn no_handler_call_begins_after_its_unsubscribe_has_returned() {
     // Events handled before.
-    scenario("subscriptions::unsubscribe", &["snapshot.eager"], &[0, 4], || {
+    scenario("subscriptions::unsubscribe", &["snapshot.eager"], &[1, 2, 4], || {
         let bus = bus(1);
         let (seen, over) = (Seen::default(), Flag::default());
         let (noting, ended) = (seen.clone(), over.clone());
@@ -39,6 +39,10 @@ fn no_handler_call_begins_after_its_unsubscribe_has_returned() {
         });
         let handler = handler.expect("subscribed");
         let publisher = flood(&bus, &over);
+        // Amid the events: without this it would nearly always be over before the first.
+        while seen.all().is_empty() {
+            shuttle::thread::yield_now();
+        }
         handler.unsubscribe().expect("the worker answers");
         over.set(1);
         end(publisher);
@@ -52,16 +56,22 @@ fn no_handler_call_begins_after_its_unsubscribe_has_returned() {
 
 #[test]
 fn no_call_of_a_handler_on_its_own_thread_begins_after_its_unsubscribe_has_returned() {
-    scenario("subscriptions::on_thread", &["unsubscribe.wait"], &[0, 2], || {
+    scenario("subscriptions::on_thread", &["unsubscribe.wait"], &[1, 2], || {
         let bus = bus(1);
         let (seen, over) = (Seen::default(), Flag::default());
         let (noting, ended) = (seen.clone(), over.clone());
         let handler = bus.subscribe(TOPIC).handle_on("own", move |payload, _| {
+            // The end may come amid the call.
+            shuttle::thread::yield_now();
             assert_eq!(ended.get(), 0, "called after its end");
             noting.note(payload);
         });
         let handler = handler.expect("subscribed");
         let publisher = flood(&bus, &over);
+        // Amid the events: without this it would nearly always be over before the first.
+        while seen.all().is_empty() {
+            shuttle::thread::yield_now();
+        }
         handler.unsubscribe().expect("the worker answers");
         over.set(1);
         end(publisher);
