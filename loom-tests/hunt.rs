@@ -19,6 +19,7 @@ use ringmain::internals::sync::mutant::plant;
 /// Which model hunts in this process, and for which mutant.
 const MODEL: &str = "RINGMAIN_LOOM_MODEL";
 const MUTANT: &str = "RINGMAIN_LOOM_MUTANT";
+const PREEMPTIONS: &str = "RINGMAIN_LOOM_PREEMPTIONS";
 
 // How the process of a hunt ends: unlike any end that the test harness knows.
 const FOUND: i32 = 40;
@@ -66,6 +67,12 @@ pub(crate) fn role(name: &str) -> Role {
         Ok(hunter) if hunter == name => Role::Hunter,
         Ok(_) => Role::Bystander,
     }
+}
+
+/// Preemptions that models are to be explored to, where they allow fewer.
+pub(crate) fn preemptions_wanted() -> usize {
+    let Ok(wanted) = env::var(PREEMPTIONS) else { return 0 };
+    wanted.parse().unwrap_or_else(|error| panic!("{PREEMPTIONS}={wanted}: {error}"))
 }
 
 /// Plants the mutant that this process is for, and hears what then fails.
@@ -121,7 +128,7 @@ pub(crate) fn hunt(name: &str, mutants: &[&str]) {
     let this = env::current_exe().expect("the test's own file");
     let survivors = mutants.iter().filter(|&&mutant| {
         let mut process = Command::new(&this);
-        process.args(["--test-threads=1", "--nocapture"]).env(MODEL, name).env(MUTANT, mutant);
+        process.args(["--test-threads=1", "--nocapture"]).env(MODEL, name).env(MUTANT, mutant).env_remove(PREEMPTIONS);
         let ended = process.output().expect("the test's own file starts");
         let why = String::from_utf8_lossy(&ended.stderr);
         let why = why.lines().last().unwrap_or("it said nothing");

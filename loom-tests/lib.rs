@@ -37,6 +37,7 @@ use std::thread;
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Switches away from a thread that could go on, an execution. `None` explores all: affordable for two threads.
+    /// `RINGMAIN_LOOM_PREEMPTIONS` asks for more; the hunts for mutants stay as they are.
     pub preemptions: Option<usize>,
     /// Fewer executions than this fail the model.
     pub executions_min: u64,
@@ -158,7 +159,7 @@ where
 #[cfg(ringmain_loom)]
 fn explore(bounds: Bounds, execution: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = bounds.preemptions;
+    builder.preemption_bound = bounds.preemptions.map(|least| least.max(hunt::preemptions_wanted()));
     builder.check(execution);
 }
 
