@@ -122,24 +122,17 @@ impl Shared {
         // A scheduled event is delivered before worker 0 has moved it from one count to the other.
         let mut done = self.wait_until(limit, || caught_up() && !self.engine.timers_inside());
         if done {
-            // What comes into mailboxes from now on was accepted later.
-            let owed: SmallVec<[_; 8]> = {
+            let mailboxes: SmallVec<[_; 8]> = {
                 let control = self.control();
                 let all = control.subscriptions().chain(control.ending());
-                all.filter_map(|subscription| match &subscription.sink {
-                    Sink::Mailbox(mailbox, _) => {
-                        let owed = mailbox.custody().owed();
-                        Some((Arc::clone(subscription), mutant!("flush.owed", owed => 0)))
-                    }
-                    Sink::Inline(_) => None,
-                })
-                .collect()
+                all.filter(|subscription| matches!(subscription.sink, Sink::Mailbox(..))).cloned().collect()
             };
             done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
                 self.fold_ended();
-                owed.iter().all(|(subscription, owed)| match &subscription.sink {
+                mailboxes.iter().all(|subscription| match &subscription.sink {
                     Sink::Mailbox(mailbox, _) => {
-                        mailbox.custody().has_settled(*owed) || subscription.state() == State::Paused
+                        mutant!("flush.owed", mailbox.custody().has_passed(&ends) => true)
+                            || subscription.state() == State::Paused
                     }
                     Sink::Inline(_) => true,
                 })

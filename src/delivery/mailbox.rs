@@ -104,7 +104,8 @@ impl MailboxShared {
     /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
     pub(crate) fn holds_up(&self) -> bool {
         let settled = self.custody.settled();
-        self.overflow == Overflow::Block && self.custody.owed() - settled >= self.custody.cells().capacity() as u64
+        let held = self.custody.queued() + self.custody.taken() - settled;
+        self.overflow == Overflow::Block && held >= self.custody.cells().capacity() as u64
     }
 
     /// Worker: tells the consumer that something was queued.
@@ -135,11 +136,7 @@ impl MailboxShared {
 
     /// Throws away what is queued, once the consumer is gone.
     pub(crate) fn discard(&self) {
-        let count = self.custody.discard();
-        self.discarded.add(count);
-        if count > 0 {
-            self.custody.made_room();
-        }
+        self.custody.discard(|| self.discarded.add(1));
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {

@@ -18,7 +18,7 @@ use super::pool::{BlockHandle, Pool};
 use super::reader::{Slot, SlotRest};
 use super::slot::{Head, STAMP_BYTES, SlotMemory, block_word};
 use crate::sync::mutant::mutant;
-use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
+use crate::sync::primitive::{AtomicU8, AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
 
@@ -40,6 +40,8 @@ pub struct Cells {
     /// Top of the free stack. Anyone pushes; only the worker pops, so a block cannot leave and come back under it.
     free: CachePadded<AtomicU32>,
     below: Box<[AtomicU32]>,
+    /// The lane of the event in each cell, counted from 1; 0 = free.
+    lanes: Box<[AtomicU8]>,
 }
 
 impl IndexRing {
@@ -126,19 +128,20 @@ impl Cells {
             queues: [critical?, high?, normal?, low?],
             free: CachePadded::new(AtomicU32::new(0)),
             below: boxed(capacity, below)?,
+            lanes: boxed(capacity, |_| AtomicU8::new(0))?,
         });
         Ok((Feeder { cells: Arc::clone(&cells) }, cells))
     }
 
     /// What so many cells reserve, but for rounding.
     pub const fn bytes_for(capacity: usize, body_bytes: usize) -> u64 {
-        let cell = body_bytes + STAMP_BYTES + (LANES + 1) * size_of::<u32>();
+        let cell = body_bytes + STAMP_BYTES + (LANES + 1) * size_of::<u32>() + size_of::<u8>();
         (capacity as u64).saturating_mul(cell as u64)
     }
 
     pub fn reserved_bytes(&self) -> usize {
         let rings: usize = self.queues.iter().map(|queue| size_of_val(&*queue.entries)).sum();
-        self.memory.reserved_bytes() + rings + size_of_val(&*self.below) + size_of::<Self>()
+        self.memory.reserved_bytes() + rings + size_of_val(&*self.below) + size_of_val(&*self.lanes) + size_of::<Self>()
     }
 
     /// Takes the oldest cell of `lane`.
@@ -157,7 +160,25 @@ impl Cells {
         self.queues[lane].len()
     }
 
+    /// Whether a cell, queued or taken, has an event from before `ends`, a sequence a lane. The worker has passed these
+    /// ends, as far as the caller has seen. Looks at every cell.
+    pub fn has_before(&self, ends: &[u64; LANES]) -> bool {
+        (0..self.lanes.len()).any(|cell| {
+            // SYNC(cells.lane): Acquire. Pairs with `free`; what was done with an event that is gone is seen.
+            let lane = usize::from(self.lanes[cell].load(mutant!("cells.lane_load", Ordering::Acquire)));
+            if lane == 0 {
+                return false;
+            }
+            // SYNC(cells.sequence): Acquire. Pairs with `push`: if it is another event than the lane's, that one is gone.
+            let sequence = self.memory.stamp(self.memory.place(cell)).load(Ordering::Acquire);
+            let end = ends[lane - 1];
+            mutant!("cells.before", (sequence.wrapping_sub(end) as i64) < 0 => sequence < end)
+        })
+    }
+
     fn free(&self, cell: u32) {
+        // SYNC(cells.lane): Release. Pairs with `has_before`; the event was handled and counted before.
+        self.lanes[cell as usize].store(0, mutant!("cells.lane_free", Ordering::Release));
         // Relaxed: the exchange decides.
         let mut top = self.free.before_write();
         loop {
@@ -229,8 +250,10 @@ impl Feeder {
         let place = self.cells.memory.place(cell as usize);
         // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and the tail is part of one.
         unsafe { self.cells.memory.write(place, slot.head, word, tail) };
-        // Relaxed: published with the bytes by the queue.
-        self.cells.memory.stamp(place).store(sequence, Ordering::Relaxed);
+        // SYNC(cells.sequence): Release. Pairs with `has_before`; the event that was here before is gone.
+        self.cells.memory.stamp(place).store(sequence, Ordering::Release);
+        // Relaxed: who asks has seen this worker pass the event (SYNC(lanes.cursor)), or need not know of it.
+        self.cells.lanes[cell as usize].store(lane as u8 + 1, Ordering::Relaxed);
         self.cells.queues[lane].push(cell);
         true
     }

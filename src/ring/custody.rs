@@ -74,9 +74,10 @@ impl Custody {
 
     /// An event is over: frees its cell and tells who waits for one.
     pub fn settle(&self, taken: Taken) {
-        drop(taken);
+        // Before the cell is free: who finds it free finds the event settled.
         // SYNC(custody.settled): Release. Pairs with `settled`; the event was taken, handled and counted before.
         self.settled.fetch_add(1, mutant!("custody.settle", Ordering::Release));
+        drop(taken);
         self.made_room();
     }
 
@@ -100,16 +101,10 @@ impl Custody {
         queued == 0 && self.taken() == settled
     }
 
-    /// The count of settled events at which everything queued or taken so far is settled, or more.
-    pub fn owed(&self) -> u64 {
-        // Queued before taken: an event that is taken in between counts twice, and not not at all.
-        mutant!("custody.owed", self.queued() + self.taken() => self.taken() + self.queued())
-    }
-
-    /// Whether what was `owed` is settled. Events that made way for newer ones settle nothing, so an empty mailbox
-    /// counts too.
-    pub fn has_settled(&self, owed: u64) -> bool {
-        self.settled() >= owed || self.is_settled()
+    /// Whether every event from before `ends`, a sequence a lane, is over. The worker has passed these ends, as far as the
+    /// caller has seen. Looks at every cell while there is one in use.
+    pub fn has_passed(&self, ends: &[u64; LANES]) -> bool {
+        self.is_settled() || !self.cells.has_before(ends)
     }
 
     /// Worker: says that it is about to sleep for want of a cell. It must announce its sleep, look once more, and say
@@ -155,15 +150,13 @@ impl Custody {
         self.abandoned.load(mutant!("custody.is_abandoned", Ordering::Acquire))
     }
 
-    /// Throws away what is queued, once the consumer is gone. Returns how many that were; room is told of by the
-    /// caller.
-    pub fn discard(&self) -> u64 {
-        let mut count = 0;
+    /// Throws away what is queued, once the consumer is gone. Calls `count` for each event, before it is settled.
+    pub fn discard(&self, mut count: impl FnMut()) {
         for lane in 0..LANES {
-            while self.cells.take(lane).is_some() {
-                count += 1;
+            while let Some(taken) = self.take(lane) {
+                count();
+                self.settle(taken);
             }
         }
-        count
     }
 }
