@@ -6,8 +6,8 @@
 //! does not. Whoever takes part is spawned through [`Threads`]: loom explores little around its main thread.
 //!
 //! With `--cfg ringmain_loom` each model runs every execution that its bounds allow. Without it the same files run on
-//! real threads, some thousand rounds each (a few under Miri), where only an unknown outcome is a failure and there are
-//! no mutants.
+//! real threads, some thousand rounds each (a few under Miri, or `RINGMAIN_ROUNDS`), where only an unknown outcome is a
+//! failure and there are no mutants.
 //!
 //! What loom does not model: `membarrier` (models use `Barrier::fences()`, its portable form), time, and spurious
 //! failures of weak exchanges. Its `unpark` synchronises even with a thread that does not sleep, so models of wakers
@@ -165,7 +165,8 @@ fn explore(bounds: Bounds, execution: impl Fn() + Send + Sync + 'static) {
 
 #[cfg(not(ringmain_loom))]
 fn explore(_bounds: Bounds, execution: impl Fn() + Send + Sync + 'static) {
-    let rounds = if cfg!(miri) { 5 } else { 2_000 };
+    let rounds = std::env::var("RINGMAIN_ROUNDS").map(|rounds| rounds.parse().expect("RINGMAIN_ROUNDS is a number"));
+    let rounds = rounds.unwrap_or(if cfg!(miri) { 5 } else { 2_000 });
     for _ in 0..rounds {
         execution();
     }
