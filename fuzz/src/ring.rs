@@ -39,8 +39,11 @@ impl Content {
 
     /// Whether this was read. The last four bytes of a head are the ring's, and what follows an event is noise.
     pub(crate) fn is(&self, head: &Head, rest: &[u8]) -> bool {
-        let ours = |head: &Head| (head[..HEAD_WORDS - 1].to_vec(), head[HEAD_WORDS - 1].to_ne_bytes()[..4].to_vec());
-        ours(&self.head) == ours(head) && rest.starts_with(&self.rest)
+        let last =
+            |head: &Head| *head[HEAD_WORDS - 1].to_ne_bytes().first_chunk::<4>().expect("a word has eight bytes");
+        self.head[..HEAD_WORDS - 1] == head[..HEAD_WORDS - 1]
+            && last(&self.head) == last(head)
+            && rest.starts_with(&self.rest)
     }
 }
 

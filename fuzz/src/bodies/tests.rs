@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ringmain::Payload;
 use rkyv::Archive;
 
-use super::types::{Body, Shared, Tables, Texts};
-use super::{at_alignment, encode_elsewhere};
+use super::types::{Body, DEPTH_MAX, Nest, Shared, Tables, Texts};
+use super::{BOMB_DEPTH, Encoder, at_alignment, bomb, encode_elsewhere};
 
 fn is_read<E: Body>(archive: &[u8]) -> bool {
     at_alignment(archive, 0, |archive| Payload::rkyv(archive).archived::<E>().is_ok())
@@ -53,6 +53,15 @@ fn shared_memory_has_one_length() {
     let longer = forged::<Shared>(&archive, 3, |length| length + 1);
     for archive in all_forged::<Shared>(&archive, 2..4).into_iter().chain([shorter, longer]) {
         assert!(!is_read::<Shared>(&archive), "{archive:?}");
+    }
+}
+
+/// Draws of such bombs are rare: here is one for sure.
+#[test]
+fn a_bomb_is_refused_before_anyone_follows_it() {
+    let mut encoder = Encoder::new();
+    for (depth, expected) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false), (BOMB_DEPTH, false)] {
+        assert_eq!(is_read::<Nest>(&bomb(&mut encoder, depth)), expected, "{depth} nests");
     }
 }
 
