@@ -10,7 +10,7 @@ const MUTANT: &str = "RINGMAIN_SHUTTLE_MUTANT";
 // How it ends: unlike any end that the test harness knows.
 pub(crate) const FOUND: i32 = 40;
 pub(crate) const OVERLOOKED: i32 = 41;
-pub(crate) const HUNG: i32 = 42;
+pub(crate) const FAILED_OTHERWISE: i32 = 42;
 
 /// Mutants are found by one of so many seeds, or not at all.
 pub(crate) const SEEDS_MAX: u64 = 400;

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::task;
 
 use crate::clock::Clock;
 use crate::delivery::{
@@ -533,9 +534,17 @@ impl<I: Interest> Subscribe<I> {
                 let handling = handler(Arc::clone(&delivery));
                 drop(calling);
                 let outcome = {
-                    let mut handling = pin!(handling);
+                    let mut handling = pin!(Some(handling));
                     // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
-                    poll_fn(|context| state.calls().poll(|| handling.as_mut().poll(context))).await.into()
+                    // Its end is such a step too: drops are the handler's code.
+                    let mut step = |context: &mut task::Context<'_>| {
+                        let outcome = handling.as_mut().as_pin_mut().expect("it has not ended").poll(context);
+                        if outcome.is_ready() {
+                            handling.set(None);
+                        }
+                        outcome
+                    };
+                    poll_fn(|context| state.calls().poll(|| step(context))).await.into()
                 };
                 if let Outcome::Failed(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);

@@ -35,7 +35,9 @@ impl Wish {
         let weaken = env::var("RINGMAIN_WEAKEN").ok();
         let weaken = weaken.map(|wish| {
             let (place, ordering) = wish.split_once('=').expect("a place, =, and an ordering");
-            (place.to_owned(), named(ordering))
+            let known = named(ordering);
+            assert!(known.is_some() || ordering == "none", "{ordering} is no ordering to weaken to, nor none");
+            (place.to_owned(), known)
         });
         Self { weaken, visits: env::var_os("RINGMAIN_VISITS").map(|_| Mutex::default()) }
     }

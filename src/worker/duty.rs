@@ -211,11 +211,11 @@ impl Worker {
     /// enough to gain by it the batches grow, each while the worker rests from the one before. Nobody rests after single
     /// events, slow ones or Critical ones, and a more urgent event, a newer table or the end of the bus ends the rest.
     ///
-    /// `pause` is what to do between two looks at the time and at more urgent lanes.
-    pub(crate) fn coalesce(&mut self, events: usize, pause: fn()) {
+    /// `lanes` are the flow's, a bit each; `pause` is what to do between two looks at the time and at more urgent lanes.
+    pub(crate) fn coalesce(&mut self, events: usize, lanes: u8, pause: fn()) {
         // What single events took counts too: a worker at the publisher's heels meets few others.
-        self.flow += events;
-        let rest = self.rest_after(events);
+        self.flow = if lanes & 1 == 0 { self.flow + events } else { 0 };
+        let rest = self.rest_after(events, lanes);
         if rest.is_zero() {
             return;
         }
@@ -230,9 +230,14 @@ impl Worker {
         (self.caught_up, self.flow) = (now, 0);
     }
 
+    /// Lanes of which the last turn passed events, a bit each.
+    pub(super) fn moved(&self) -> u8 {
+        self.moved
+    }
+
     /// How long to rest at most after a dense flow of `events`; zero: not at all.
-    fn rest_after(&self, events: usize) -> Duration {
-        if events < 2 || self.moved & 1 != 0 {
+    fn rest_after(&self, events: usize, lanes: u8) -> Duration {
+        if events < 2 || lanes & 1 != 0 {
             return Duration::ZERO;
         }
         Duration::from_nanos((events as u64).saturating_mul(COALESCE_NS).min(self.engine.coalesce_max_ns))

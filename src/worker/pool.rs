@@ -107,8 +107,8 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
     engine.parker.enter(index);
     ON_WORKER.with(|on_worker| on_worker.set(true));
     let mut idle = Idle::new(strategy);
-    // Events since it last caught up.
-    let mut handled = 0;
+    // Events since it last caught up, and their lanes, a bit each.
+    let (mut handled, mut lanes) = (0, 0);
     loop {
         match worker.turn() {
             Turn::Finished => {
@@ -117,16 +117,17 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
             }
             Turn::Worked { events, caught_up } => {
                 handled += events;
+                lanes |= worker.moved();
                 if caught_up {
                     if let Some(pause) = strategy.pause() {
-                        worker.coalesce(handled, pause);
+                        worker.coalesce(handled, lanes, pause);
                     }
-                    handled = 0;
+                    (handled, lanes) = (0, 0);
                 }
                 idle.worked();
             }
             Turn::Idle => {
-                handled = 0;
+                (handled, lanes) = (0, 0);
                 match idle.rest() {
                     Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
                         worker.watch();

@@ -48,7 +48,7 @@ impl World {
         let all = events * priorities.len();
         let mut workers = self.workers();
         assert_eq!(workers[0].turn(), Turn::Worked { events: all, caught_up: true });
-        workers[0].rest_after(all)
+        workers[0].rest_after(all, workers[0].moved())
     }
 
     fn is_called(&self) -> bool {
@@ -64,7 +64,7 @@ fn a_rest_grows_with_the_flow_up_to_the_limit() {
             assert_eq!(world.rest_after(&[priority], events), Duration::from_nanos(rest), "{events} {priority}");
         }
     }
-    assert_eq!(world.workers()[0].rest_after(usize::MAX), LIMIT);
+    assert_eq!(world.workers()[0].rest_after(usize::MAX, 0b0100), LIMIT);
 }
 
 #[test]
