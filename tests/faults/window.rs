@@ -403,6 +403,7 @@ fn a_shutdown_waits_for_a_stopped_publisher_to_its_deadline_and_counts_what_it_l
             for id in 0..10 {
                 Form::Flat.publish(&bus, &mut publisher, Priority::High, id).unwrap();
             }
+            until("both workers", || made.iter().all(|(_, log)| log.len() == 10));
             let report = bus.shutdown_deadline(Duration::from_millis(50)).unwrap();
             assert_eq!((report.delivered, report.left_in_lanes), (20, form.events()), "{report:?}");
             assert!(!report.is_clean() && report.workers_left, "{report:?}");
