@@ -441,13 +441,10 @@ impl Shared {
             let mut kept = Vec::new();
             for (subscription, generation) in std::mem::take(&mut control.ending) {
                 let released = is_released(&subscription, generation);
-                let settled = match &subscription.sink {
-                    Sink::Inline(_) => true,
-                    // A consumer that is still there may go on taking what is queued.
-                    Sink::Mailbox(mailbox, _) => mailbox.custody().is_settled(),
-                };
-                if released && settled {
-                    let ledger = subscription.ledger();
+                // A consumer that is still there may go on taking what is queued, and another thread be at discarding it. One
+                // look decides and is what is kept: a second one might find an event on its way.
+                let ledger = subscription.ledger();
+                if released && ledger.queued + ledger.in_flight == 0 {
                     control.ended += ledger;
                     if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                         control.has_ended_latency = true;
