@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ringmain::{Bus, Notice, Payload};
 
-use crate::support::{Notices, PATIENCE, Seen, assert_books, number, shut_down_clean, simulate};
+use crate::support::{Latch, Notices, PATIENCE, Seen, assert_books, number, shut_down_clean, simulate};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -63,8 +63,24 @@ fn a_slow_handler_on_its_own_thread_is_named_too() {
     const TIME: Duration = Duration::from_millis(3);
     let (seen, observer) = slow_handlers();
     let bus = Bus::builder().workers(1).slow_handler_threshold(TIME).observer(observer).build().unwrap();
-    let made = bus.subscribe("a").named("slowpoke").handle_on("own", |_, _| work(TIME)).unwrap();
+    let all_there = Latch::default();
+    let handler = {
+        let all_there = all_there.clone();
+        move |_: Payload<'_>, _: &ringmain::Meta<'_>| {
+            all_there.pass();
+            work(TIME);
+        }
+    };
+    let made = bus.subscribe("a").named("slowpoke").handle_on("own", handler).unwrap();
     let ids = bus.publisher().unwrap().publish_batch("a", [NOTHING; 3]).unwrap();
+    let is_there = || {
+        let ledger = made.record().ledger;
+        ledger.queued + ledger.in_flight == 3
+    };
+    while !is_there() {
+        std::thread::yield_now();
+    }
+    all_there.open();
     bus.flush_deadline(PATIENCE).unwrap();
     let slow = seen.take();
     let events: Vec<_> = slow.iter().map(|(_, _, _, event, ..)| event.clone()).collect();
