@@ -211,10 +211,11 @@ impl<E: Event> Encode for &E {
 #[inline]
 fn resolve<E: Event>(value: &E, resolver: E::Resolver, place: &mut [u8], before: usize) {
     let padding = place.len() - size_of::<E::Archived>();
-    // Padding in front of and inside the root is part of the archive, and no place for what was here before.
+    assert!(place[padding..].as_ptr().cast::<E::Archived>().is_aligned(), "payloads are written to 16-byte boundaries");
+    // Padding in front of and inside the root is part of the archive, and no place for what was here before. Nothing that may
+    // panic comes between this and the root, or no zero could be left out.
     place.fill(0);
-    let root = place[padding..].as_mut_ptr().cast::<E::Archived>();
-    assert!(root.is_aligned(), "payloads are written to 16-byte boundaries");
+    let root = place.as_mut_ptr().wrapping_add(padding).cast::<E::Archived>();
     // SAFETY: aligned, as was just asked; from here to the end of `place` are as many bytes as the archived value has,
     // and they are initialised.
     let root = unsafe { Place::new_unchecked(before + padding, root) };
