@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ringmain::internals::ring::{
-    Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pages, Pool, PoolClass, Reader, Rest, STAMP_BYTES,
+    Cells, Claimant, Feeder, Frame, HEAD_BYTES, Head, Lanes, LanesLayout, Pages, Pool, PoolClass, Reader, Rest,
+    STAMP_BYTES,
 };
 
 /// The lane that models use. They take the second one, so that a mixed-up lane number shows.
@@ -32,6 +33,30 @@ pub fn reader(lanes: &Arc<Lanes>, worker: usize) -> Reader {
     let mut reader = Reader::new(Arc::clone(lanes), worker);
     reader.activate();
     reader
+}
+
+/// A mailbox of so many cells, and a worker with the events 1 and 2 for it.
+pub fn mailbox(cells: usize) -> (Feeder, Arc<Cells>, Reader) {
+    let pool = pool(0);
+    let lanes = lanes(2, 2, 1, 0, &pool);
+    let reader = reader(&lanes, 0);
+    let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+    for number in [1, 2] {
+        claimant.push(LANE, Event::new(number).inline()).expect("the lane is empty");
+    }
+    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), 0, pool, Pages::Any).expect("a few cells fit");
+    (feeder, cells, reader)
+}
+
+/// Moves the next event, which was published before, into the mailbox. False when that is full, and the event stays where it
+/// is.
+pub fn feed(feeder: &mut Feeder, reader: &mut Reader) -> bool {
+    let slot = reader.peek(LANE).expect("the events were published before");
+    let fed = feeder.push(LANE, reader.sequence(LANE), &slot, REST_BYTES);
+    if fed {
+        reader.advance(LANE);
+    }
+    fed
 }
 
 /// The bytes of one event.

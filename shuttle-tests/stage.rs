@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ringmain::{Bus, BusBuilder, IdleStrategy, Payload, PublishError, Publisher};
+use ringmain::{Bus, BusBuilder, IdleStrategy, Mailbox, Pattern, Payload, PublishError, Publisher, RecvError};
 use shuttle::thread::{self, JoinHandle};
 
 /// The topic of most scenarios.
@@ -46,6 +46,23 @@ pub fn beside<T: Send + 'static>(part: impl FnOnce() -> T + Send + 'static) -> J
 /// When it panicked.
 pub fn end<T>(thread: JoinHandle<T>) -> T {
     thread.join().expect("its panic was reported")
+}
+
+/// Takes every event until the subscription has ended. Their numbers, in order.
+///
+/// # Panics
+/// When an event is not as it was published.
+pub fn until_closed(inbox: &mut Mailbox<Pattern>) -> Vec<usize> {
+    let mut got = Vec::new();
+    loop {
+        match inbox.recv() {
+            Ok(delivery) => got.push(Numbered::read(delivery.payload()).nth),
+            Err(error) => {
+                assert_eq!(error, RecvError::Closed);
+                return got;
+            }
+        }
+    }
 }
 
 /// An event: whose, and his how manieth. Every other one is long.
@@ -116,6 +133,14 @@ impl Seen {
     /// Never: nobody panics while holding the lock.
     pub fn add(&self, event: Numbered) {
         self.0.lock().expect("nobody panics while holding it").push(event);
+    }
+
+    /// Waits until somebody has seen one, so that what follows comes amid the events: it would nearly always be over before
+    /// the first.
+    pub fn wait_for_one(&self) {
+        while self.all().is_empty() {
+            thread::yield_now();
+        }
     }
 
     /// All, in their order.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, reader};
+use loom_tests::lanes::{Event, LANE, REST_BYTES, feed, lanes, number, pool, reader};
 use loom_tests::{Bounds, Join, model};
 use ringmain::internals::ring::{Cells, Claimant, Feeder, Frame, Lanes, Pages, Pool, Reader, Rest, Taken};
 
@@ -28,12 +28,7 @@ fn worker(events: u8, cells: usize, first: u64) -> (Worker, Arc<Cells>, Arc<Lane
 impl Worker {
     /// Moves the next event into the mailbox. False when that is full, and the event stays where it is.
     fn feed(&mut self) -> bool {
-        let slot = self.reader.peek(LANE).expect("the events were published before");
-        let fed = self.feeder.push(LANE, self.reader.sequence(LANE), &slot, REST_BYTES);
-        if fed {
-            self.reader.advance(LANE);
-        }
-        fed
+        feed(&mut self.feeder, &mut self.reader)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, reader};
+use loom_tests::lanes::{Event, LANE, feed, lanes, number, pool, reader};
 use loom_tests::{Bounds, asleep, model};
 use ringmain::internals::ring::{Cells, Claimant, Custody, Feeder, Gate, Lanes, Pages, Reader, Taken};
 use ringmain::internals::sync::barrier::Barrier;
@@ -37,12 +37,7 @@ fn mailbox(events: u8, cells: usize) -> (Worker, Arc<Custody>, Arc<Lanes>) {
 impl Worker {
     /// Moves the next event into the mailbox. False when that is full, and the event stays where it is.
     fn feed(&mut self) -> bool {
-        let slot = self.reader.peek(LANE).expect("the events were published before");
-        let fed = self.feeder.push(LANE, self.reader.sequence(LANE), &slot, REST_BYTES);
-        if fed {
-            self.reader.advance(LANE);
-        }
-        fed
+        feed(&mut self.feeder, &mut self.reader)
     }
 
     /// As `feed`, but sleeps until there is a cell. Returns whether it slept.

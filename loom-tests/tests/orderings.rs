@@ -2,28 +2,9 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, drain, lanes, number, pool, read_up_to, reader};
+use loom_tests::lanes::{Event, LANE, drain, feed, lanes, mailbox, number, pool, read_up_to, reader};
 use loom_tests::{Bounds, model};
-use ringmain::internals::ring::{Cells, Claimant, Feeder, Pages, Reader, Taken};
-
-/// A mailbox of two cells, and a worker with two events for it.
-fn mailbox() -> (Feeder, Arc<Cells>, Reader) {
-    let pool = pool(0);
-    let lanes = lanes(2, 2, 1, 0, &pool);
-    let reader = reader(&lanes, 0);
-    let mut claimant = Claimant::new(Arc::clone(&lanes), false);
-    for number in [1, 2] {
-        claimant.push(LANE, Event::new(number).inline()).expect("the lane is empty");
-    }
-    let (feeder, cells) = Cells::new(2, lanes.body_bytes(), 0, pool, Pages::Any).expect("two cells fit");
-    (feeder, cells, reader)
-}
-
-fn feed(feeder: &mut Feeder, reader: &mut Reader) {
-    let slot = reader.peek(LANE).expect("the events were published before");
-    assert!(feeder.push(LANE, reader.sequence(LANE), &slot, REST_BYTES), "a cell is free");
-    reader.advance(LANE);
-}
+use ringmain::internals::ring::{Claimant, Taken};
 
 fn read(taken: &Taken) -> u8 {
     let (head, rest) = taken.parts();
@@ -38,10 +19,10 @@ fn a_consumer_finds_nothing_beyond_what_was_queued_and_dropped() {
     let mutants = ["cells.queue", "cells.head"];
     // What the consumer took, before both were dropped.
     model("cells::dropped_unseen", bounds, &mutants, &[None, Some(1), Some(2)], |threads| {
-        let (mut feeder, cells, mut reader) = mailbox();
+        let (mut feeder, cells, mut reader) = mailbox(2);
         let feeding = threads.spawn(move || {
-            feed(&mut feeder, &mut reader);
-            feed(&mut feeder, &mut reader);
+            assert!(feed(&mut feeder, &mut reader), "a cell is free");
+            assert!(feed(&mut feeder, &mut reader), "a cell is free");
             let dropped = [(); 2].map(|()| usize::from(feeder.drop_oldest(LANE)));
             (feeder, dropped.iter().sum::<usize>())
         });
@@ -61,11 +42,11 @@ fn a_queue_seems_no_longer_than_it_ever_was() {
     let mutants = ["cells.len"];
     // How many events seemed queued.
     model("cells::queued", bounds, &mutants, &[0, 1, 2], |threads| {
-        let (mut feeder, cells, mut reader) = mailbox();
+        let (mut feeder, cells, mut reader) = mailbox(2);
         let feeding = threads.spawn(move || {
-            feed(&mut feeder, &mut reader);
+            assert!(feed(&mut feeder, &mut reader), "a cell is free");
             feeder.drop_oldest(LANE);
-            feed(&mut feeder, &mut reader);
+            assert!(feed(&mut feeder, &mut reader), "a cell is free");
             feeder
         });
         let looking = threads.spawn(move || cells.queued(LANE));

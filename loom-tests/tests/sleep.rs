@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, read, reader};
+use loom_tests::lanes::{Event, LANE, feed, lanes, mailbox, number, pool, read, reader};
 use loom_tests::{Bounds, asleep, model};
-use ringmain::internals::ring::{Cells, Claimant, Feeder, Gate, Lanes, Pages, Reader};
+use ringmain::internals::ring::{Cells, Claimant, Gate, Lanes, Reader};
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::bell::Bell;
 use ringmain::internals::sync::parker::Parker;
@@ -98,25 +98,6 @@ fn a_publisher_at_a_full_lane_does_not_sleep_beside_a_free_slot() {
     });
 }
 
-/// A mailbox of one cell, and a worker with two events for it.
-fn mailbox() -> (Feeder, Arc<Cells>, Reader) {
-    let pool = pool(0);
-    let lanes = lanes(2, 2, 1, 0, &pool);
-    let reader = reader(&lanes, 0);
-    let mut claimant = Claimant::new(Arc::clone(&lanes), false);
-    for number in [1, 2] {
-        claimant.push(LANE, Event::new(number).inline()).expect("the lane is empty");
-    }
-    let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, pool, Pages::Any).expect("a cell fits");
-    (feeder, cells, reader)
-}
-
-/// Moves the next event into the mailbox, if that has a cell for it.
-fn feed(feeder: &mut Feeder, reader: &mut Reader) -> Option<()> {
-    let slot = reader.peek(LANE).expect("the events were published before");
-    feeder.push(LANE, reader.sequence(LANE), &slot, REST_BYTES).then(|| reader.advance(LANE))
-}
-
 /// Takes the next event and frees its cell.
 fn take(cells: &Arc<Cells>) -> Option<u8> {
     let taken = cells.take(LANE)?;
@@ -129,7 +110,7 @@ fn a_consumer_does_not_sleep_in_front_of_a_queued_event() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
     // Whether it slept.
     model("sleep::consumer", bounds, &MUTANTS, &[false, true], |threads| {
-        let (mut feeder, cells, mut reader) = mailbox();
+        let (mut feeder, cells, mut reader) = mailbox(1);
         let bell = Arc::new(Bell::new(Barrier::fences()));
         let waiting_at = Arc::clone(&bell);
         let consuming = threads.spawn(move || {
@@ -145,7 +126,7 @@ fn a_consumer_does_not_sleep_in_front_of_a_queued_event() {
             }
         });
         let feeding = threads.spawn(move || {
-            feed(&mut feeder, &mut reader).expect("the cell is free");
+            assert!(feed(&mut feeder, &mut reader), "the cell is free");
             bell.ring();
         });
         feeding.end();
@@ -160,13 +141,13 @@ fn a_worker_in_want_of_a_cell_does_not_sleep_beside_a_free_one() {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
     // Whether it slept.
     model("sleep::starved_worker", bounds, &MUTANTS, &[false, true], |threads| {
-        let (mut feeder, cells, mut reader) = mailbox();
-        feed(&mut feeder, &mut reader).expect("the cell is free");
+        let (mut feeder, cells, mut reader) = mailbox(1);
+        assert!(feed(&mut feeder, &mut reader), "the cell is free");
         let parker = Arc::new(Parker::new(1, Barrier::fences()));
         let for_worker = Arc::clone(&parker);
         let working = threads.spawn(move || {
             for_worker.enter(0);
-            try_or_park(&for_worker, || feed(&mut feeder, &mut reader)).1
+            try_or_park(&for_worker, || feed(&mut feeder, &mut reader).then_some(())).1
         });
         let consumer = Arc::clone(&cells);
         let consuming = threads.spawn(move || {

@@ -18,6 +18,7 @@ mod report;
 mod reserve;
 mod shutdown;
 mod subscribe;
+mod subscribe_error;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,8 @@ pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use shutdown::{BusState, FlushError, ShutdownReport};
-pub use subscribe::{IntoInterest, Subscribe, SubscribeError, Subscription};
+pub use subscribe::{IntoInterest, Subscribe, Subscription};
+pub use subscribe_error::SubscribeError;
 
 pub(crate) use control::{Control, Driver, Shared};
 

@@ -12,7 +12,7 @@ use crate::delivery::{
     Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
     Outcome, Overflow, Scene, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
-use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic, TypeConflict};
+use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
 use crate::metrics::HistogramCells;
 use crate::ring::{Cells, Custody, DrainOrder, Feeder, LANES};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
@@ -22,95 +22,8 @@ use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::thread::Builder;
 use crate::worker::{Engine, Phase};
 
-use super::control::WorkerStuck;
+use super::subscribe_error::SubscribeError;
 use super::{Bus, Shared};
-
-/// Why a subscription was not made or ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// The pattern breaks the rules.
-    Pattern(PatternError),
-    /// The topic carries another Rust type.
-    TypeConflict(TypeConflict),
-    /// Called on a worker, which cannot wait for itself. Do it from another thread.
-    OnWorker,
-    /// The worker did not take the change over in time: a handler on it has not returned.
-    WorkerStuck {
-        /// Which.
-        worker: usize,
-    },
-    /// There is no such worker.
-    NoWorker {
-        /// The worker asked for.
-        worker: usize,
-        /// How many there are, from 0.
-        workers: usize,
-    },
-    /// The mailbox is larger than allowed, or has no room at all.
-    Capacity {
-        /// The capacity asked for.
-        capacity: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The system has no memory for such a mailbox.
-    Memory {
-        /// Events it was to hold, rounded up.
-        capacity: usize,
-        /// Bytes it would take.
-        bytes: u64,
-    },
-    /// A filter names a source that no publisher can have.
-    SourceTooLong {
-        /// Its length.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The bus is shutting down or has stopped.
-    ShuttingDown,
-    /// No subscription has this id.
-    NotFound(SubscriptionId),
-    /// The system refused a thread for the handler.
-    Thread(String),
-}
-
-impl fmt::Display for SubscribeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pattern(error) => error.fmt(f),
-            Self::TypeConflict(error) => error.fmt(f),
-            Self::OnWorker => f.write_str("subscriptions cannot be changed on a worker thread; do it from another"),
-            Self::WorkerStuck { worker } => write!(
-                f,
-                "worker {worker} did not take the change over in time; a handler on it has not returned: keep inline handlers short, or use handle_on"
-            ),
-            Self::NoWorker { worker, workers } => write!(f, "no worker {worker}; the bus has {workers}, from 0"),
-            Self::Capacity { capacity, max } => {
-                write!(f, "a mailbox of {capacity} events; it holds from 1 to {max}")
-            }
-            Self::Memory { capacity, bytes } => write!(
-                f,
-                "a mailbox of {capacity} events takes {bytes} bytes, more than the system gives; lower its capacity, or slot_bytes of the bus"
-            ),
-            Self::SourceTooLong { bytes, max } => {
-                write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")
-            }
-            Self::ShuttingDown => f.write_str("the bus is shutting down"),
-            Self::NotFound(id) => write!(f, "no subscription {id}"),
-            Self::Thread(error) => write!(f, "no thread for the handler: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for SubscribeError {}
-
-impl From<WorkerStuck> for SubscribeError {
-    fn from(stuck: WorkerStuck) -> Self {
-        Self::WorkerStuck { worker: stuck.worker }
-    }
-}
 
 /// A pattern, and for a typed topic its name and Rust type.
 type Wanted = (Pattern, Option<(&'static str, RustType)>);

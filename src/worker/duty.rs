@@ -1,24 +1,22 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
-use std::slice::Iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::delivery::{
-    Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch, SubscriptionState,
-};
-use crate::event::{DecodeError, FLAG_MEASURED, Header, Meta, Priority};
+use crate::delivery::{Kept, Notice, Run, Sink, Stopwatch};
+use crate::event::{FLAG_MEASURED, Header, Meta, Priority};
 use crate::metrics::Recorder;
-use crate::ring::{Claimant, DrainOrder, Feeder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve, Slot};
-use crate::routing::Refusal;
+use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
 use crate::sync::contain::contained;
-use crate::sync::mutant::mutant;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
 
 use super::Phase;
 use super::engine::{Engine, PublisherCounts, WorkerTable};
 use super::timer::{Scheduled, Timers};
+use call::{Call, finish, has_room};
+
+mod call;
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
 const STALL_NS: u64 = 1_000_000_000;
@@ -464,38 +462,6 @@ fn is_dense(events: usize, took: Duration) -> bool {
     took <= Duration::from_nanos((events as u64).saturating_mul(DENSE_NS))
 }
 
-/// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
-/// that has to wait has gone to nobody.
-#[inline(always)]
-fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
-    targets.iter().all(|subscription| match &subscription.sink {
-        Sink::Inline(_) => true,
-        Sink::Mailbox(mailbox, feeder) => {
-            mailbox.overflow() != Overflow::Block
-                || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
-                || mailbox.custody().is_closed()
-                || !wants(subscription, lane, meta)
-                || refuses(subscription, meta)
-        }
-    })
-}
-
-/// Whether a target of the event's type wants this very event, as far as that does not depend on its content: published
-/// after it subscribed, at a priority it asked for, and under a name it matches where the table could not tell.
-#[inline(always)]
-fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool {
-    subscription.has_started(lane, meta.sequence())
-        && subscription.filter.lanes() & (1 << lane) != 0
-        && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
-}
-
-/// Whether the filters of a subscription with a full mailbox refuse the event by its source or content. Asked again with each turn that the
-/// mailbox stays full.
-#[cold]
-fn refuses(subscription: &SubscriptionState, meta: &Meta<'_>) -> bool {
-    subscription.filter.is_dynamic() && subscription.filter.refusal(meta).is_some()
-}
-
 /// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
 fn publish_due(engine: &Engine, claimant: &mut Claimant, counts: &PublisherCounts, event: &mut Scheduled) -> bool {
     let lane = LANES - 1 - usize::from(event.header.priority & 3);
@@ -521,248 +487,6 @@ fn publish_due(engine: &Engine, claimant: &mut Claimant, counts: &PublisherCount
         Err(_) => engine.parker.wake(engine.lanes.active()),
     }
     sent.is_ok()
-}
-
-/// Lets an inline handler run, and books what came of it. Returns how many events it had.
-#[inline(always)]
-fn finish(engine: &Engine, mut run: Run<'_>, handler: &mut dyn Dispatch) -> u32 {
-    let ended = contained(|| handler.run(&mut run));
-    let counts = &run.subscription.counts;
-    counts.matched.add(u64::from(run.served));
-    counts.delivered.add(u64::from(run.served));
-    if !matches!(ended, Some(None)) {
-        settle(engine, &mut run, ended.flatten());
-    }
-    run.served
-}
-
-/// Settles the event that ended a run: one that failed, panicked (`None`) or took long.
-#[cold]
-fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, DecodeError>>) {
-    let elapsed = run.stop();
-    let subscription = run.subscription;
-    let Some((meta, lag)) = run.in_hand() else { return };
-    subscription.counts.matched.add(1);
-    book(engine, subscription, &meta, result);
-    if let Some(elapsed) = elapsed {
-        slow(engine, subscription, &meta, elapsed, lag);
-    }
-    run.step_over();
-}
-
-/// Counts what a handler has made of an event, and tells of it when that was no good; `None` is a panic.
-#[inline(always)]
-fn book(
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    meta: &Meta<'_>,
-    result: Option<Result<Outcome, DecodeError>>,
-) {
-    match result {
-        Some(Ok(Outcome::Ack)) => subscription.counts.delivered.add(1),
-        other => failed(engine, subscription, meta, other),
-    }
-}
-
-#[cold]
-fn failed(
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    meta: &Meta<'_>,
-    result: Option<Result<Outcome, DecodeError>>,
-) {
-    subscription.counts.failed.add(mutant!("panic.books", 1 => u64::from(result.is_some())));
-    let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
-    match result {
-        Some(Ok(Outcome::Ack)) => {}
-        Some(Ok(Outcome::Failed(error))) => {
-            engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error: &error });
-        }
-        Some(Err(error)) => engine.notice(&Notice::Undecodable { subscription: id, name, event, error }),
-        None => panicked(engine, subscription, meta),
-    }
-}
-
-#[cold]
-fn panicked(engine: &Engine, subscription: &SubscriptionState, meta: &Meta<'_>) {
-    let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
-    engine.notice(&Notice::HandlerPanicked { subscription: id, name, event });
-}
-
-#[cold]
-fn slow(engine: &Engine, subscription: &SubscriptionState, meta: &Meta<'_>, elapsed: u64, lag: u64) {
-    engine.notice(&Notice::SlowHandler {
-        subscription: subscription.id,
-        name: &subscription.name,
-        pattern: subscription.pattern.as_str(),
-        event: meta.id(),
-        elapsed: Duration::from_nanos(elapsed),
-        lag,
-    });
-}
-
-/// One event on its way to its subscriptions.
-struct Call<'a> {
-    engine: &'a Engine,
-    lane: usize,
-    lag: &'a Reader,
-    stages: &'a crate::metrics::Stages,
-    header: &'a Header,
-    meta: Meta<'a>,
-    slot: Slot<'a>,
-    /// All targets are inline and want the event.
-    plain: bool,
-    closing: bool,
-    /// Its handlers are timed.
-    measured: bool,
-    stopwatch: &'a mut Stopwatch,
-    /// The stopwatch shows the end of a handler of this event.
-    called: bool,
-}
-
-impl Call<'_> {
-    /// Brings the event to `targets`, in order. `Some` is what the last one taken made of it, when that was no
-    /// acknowledgement; the others are still to come.
-    fn deliver(
-        &mut self,
-        targets: &mut Iter<'_, Arc<SubscriptionState>>,
-        owner: &mut Owner,
-    ) -> Option<Result<Outcome, DecodeError>> {
-        for subscription in targets {
-            if !self.plain && !self.passes(subscription) {
-                continue;
-            }
-            let counts = &subscription.counts;
-            match &subscription.sink {
-                Sink::Inline(handler) => match subscription.state() {
-                    State::Active => {
-                        let Some(handler) = handler.get_mut(owner).and_then(Kept::get_mut) else { continue };
-                        counts.matched.add(1);
-                        let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
-                        match handler.dispatch(&self.meta, scene) {
-                            Ok(Outcome::Ack) => counts.delivered.add(1),
-                            other => return Some(other),
-                        }
-                        if self.measured {
-                            self.measure(subscription);
-                        }
-                    }
-                    State::Paused => {
-                        counts.matched.add(1);
-                        counts.paused.add(1);
-                    }
-                    State::Closed => {
-                        counts.matched.add(1);
-                        counts.closed.add(1);
-                    }
-                },
-                Sink::Mailbox(mailbox, feeder) => {
-                    counts.matched.add(1);
-                    if mailbox.custody().is_closed() {
-                        counts.closed.add(1);
-                    } else if let Some(feeder) = feeder.get_mut(owner) {
-                        self.put(subscription, mailbox, feeder);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Whether the event is `subscription`'s business, and not too late. Counts why not.
-    fn passes(&self, subscription: &SubscriptionState) -> bool {
-        if !wants(subscription, self.lane, &self.meta) {
-            return false;
-        }
-        let counts = &subscription.counts;
-        if subscription.filter.is_dynamic()
-            && let Some(refusal) = subscription.filter.refusal(&self.meta)
-        {
-            counts.filtered.add(1);
-            if refusal == Refusal::PredicatePanicked {
-                panicked(self.engine, subscription, &self.meta);
-            }
-            return false;
-        }
-        let is_late = |now| mutant!("deadline.passed", now > self.header.deadline => false);
-        if self.header.deadline != 0 && is_late(self.engine.directory.clock.now()) {
-            counts.matched.add(1);
-            counts.expired.add(1);
-            return false;
-        }
-        true
-    }
-
-    /// Copies the event into a mailbox, or counts it as overflow.
-    fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, feeder: &mut Feeder) {
-        let bytes = self.header.rest_bytes();
-        let sequence = self.meta.sequence();
-        let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
-        if queued {
-            subscription.set_overflowing(false);
-        } else if mailbox.overflow() == Overflow::DropOldest {
-            // Only events that are no more urgent make way.
-            let victim = (mutant!("overflow.victim", self.lane => 0)..LANES).rev().any(|lane| feeder.drop_oldest(lane));
-            queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
-            if queued {
-                self.overflowed(subscription);
-            }
-        }
-        if queued {
-            mailbox.notify();
-            if self.engine.debug {
-                self.debug(subscription, None);
-            }
-        } else {
-            self.overflowed(subscription);
-        }
-    }
-
-    /// Books what a handler has made of the event; `None` is a panic.
-    #[cold]
-    fn book(&mut self, subscription: &SubscriptionState, result: Option<Result<Outcome, DecodeError>>) {
-        book(self.engine, subscription, &self.meta, result);
-        if self.measured {
-            self.measure(subscription);
-        }
-    }
-
-    /// Books the time of a handler call that has ended.
-    fn measure(&mut self, subscription: &SubscriptionState) {
-        let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages);
-        subscription.delivered_at(now);
-        self.called = true;
-        if elapsed >= self.engine.slow_handler_ns {
-            slow(self.engine, subscription, &self.meta, elapsed, self.lag.lag(self.lane));
-        }
-        if self.engine.debug {
-            self.debug(subscription, Some(elapsed));
-        }
-    }
-
-    #[cold]
-    fn debug(&self, subscription: &SubscriptionState, handled: Option<u64>) {
-        let now = self.engine.directory.clock.now();
-        self.engine.notice(&Notice::Delivered {
-            subscription: subscription.id,
-            name: &subscription.name,
-            event: self.meta.id(),
-            topic: self.meta.topic(),
-            priority: self.meta.priority(),
-            sequence: self.meta.sequence(),
-            worker: subscription.worker,
-            age: Duration::from_nanos(now.saturating_sub(self.header.time)),
-            handled: handled.map(Duration::from_nanos),
-        });
-    }
-
-    #[cold]
-    fn overflowed(&self, subscription: &SubscriptionState) {
-        subscription.counts.overflow.add(1);
-        if !subscription.set_overflowing(true) {
-            self.engine.notice(&Notice::MailboxOverflow { subscription: subscription.id, name: &subscription.name });
-        }
-    }
 }
 
 #[cfg(test)]

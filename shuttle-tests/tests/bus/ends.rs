@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringmain::{BusState, PublishError, RecvError};
 use shuttle_tests::scenario;
-use shuttle_tests::stage::{Numbered, Seen, TOPIC, beside, bus, end};
+use shuttle_tests::stage::{Numbered, Seen, TOPIC, beside, bus, end, until_closed};
 
 #[test]
 fn the_last_handle_that_is_dropped_ends_the_bus_whoever_holds_it() {
@@ -35,18 +35,7 @@ fn the_last_handle_that_is_dropped_ends_the_bus_whoever_holds_it() {
             }
             3
         });
-        let consumer = beside(move || {
-            let mut got = Vec::new();
-            loop {
-                match inbox.recv() {
-                    Ok(delivery) => got.push(Numbered::read(delivery.payload()).nth),
-                    Err(error) => {
-                        assert_eq!(error, RecvError::Closed);
-                        return got;
-                    }
-                }
-            }
-        });
+        let consumer = beside(move || until_closed(&mut inbox));
         let ending = beside(move || drop(handler));
         let clone = bus.clone();
         let dropping = beside(move || {

@@ -1,8 +1,8 @@
 //! Mailboxes: receive beside publish, the drop of the mailbox, the end of the bus.
 
-use ringmain::{Overflow, PublishError, RecvError};
+use ringmain::{Overflow, PublishError};
 use shuttle_tests::scenario;
-use shuttle_tests::stage::{Numbered, TOPIC, beside, bus, end};
+use shuttle_tests::stage::{Numbered, TOPIC, beside, bus, end, until_closed};
 
 use crate::books::{assert_books, assert_settled};
 
@@ -15,18 +15,7 @@ fn a_consumer_gets_all_events_in_order_until_the_shutdown_and_is_then_told() {
     scenario("mailboxes::shutdown", &mutants, &[0, EVENTS], || {
         let bus = bus(1);
         let mut inbox = bus.subscribe(TOPIC).mailbox().expect("subscribed");
-        let consumer = beside(move || {
-            let mut got = Vec::new();
-            loop {
-                match inbox.recv() {
-                    Ok(delivery) => got.push(Numbered::read(delivery.payload()).nth),
-                    Err(error) => {
-                        assert_eq!(error, RecvError::Closed);
-                        return got;
-                    }
-                }
-            }
-        });
+        let consumer = beside(move || until_closed(&mut inbox));
         let publishing = bus.clone();
         let publisher = beside(move || {
             let Ok(mut own) = publishing.publisher() else { return 0 };

@@ -39,10 +39,7 @@ fn no_handler_call_begins_after_its_unsubscribe_has_returned() {
         });
         let handler = handler.expect("subscribed");
         let publisher = flood(&bus, &over);
-        // Amid the events: without this it would nearly always be over before the first.
-        while seen.all().is_empty() {
-            shuttle::thread::yield_now();
-        }
+        seen.wait_for_one();
         handler.unsubscribe().expect("the worker answers");
         over.set(1);
         end(publisher);
@@ -68,10 +65,7 @@ fn no_call_of_a_handler_on_its_own_thread_begins_after_its_unsubscribe_has_retur
         });
         let handler = handler.expect("subscribed");
         let publisher = flood(&bus, &over);
-        // Amid the events: without this it would nearly always be over before the first.
-        while seen.all().is_empty() {
-            shuttle::thread::yield_now();
-        }
+        seen.wait_for_one();
         handler.unsubscribe().expect("the worker answers");
         over.set(1);
         end(publisher);
