@@ -146,7 +146,12 @@ impl Cells {
 
     /// Takes the oldest cell of `lane`.
     pub fn take(self: &Arc<Self>, lane: usize) -> Option<Taken> {
-        self.queues[lane].take().map(|cell| Taken { cells: Arc::clone(self), cell, lane })
+        self.queues[lane].take().map(|cell| self.hold(cell, lane))
+    }
+
+    /// One more pair of hands for a cell that is the caller's. All but the last must `leave` it.
+    pub(super) fn hold(self: &Arc<Self>, cell: u32, lane: usize) -> Taken {
+        Taken { cells: Arc::clone(self), cell, lane, frees: true }
     }
 
     /// Cells there are, queued, taken and free.
@@ -176,9 +181,26 @@ impl Cells {
         })
     }
 
-    fn free(&self, cell: u32) {
+    /// Whether no cell holds an event that is not over. Looks at every cell.
+    pub fn is_over(&self) -> bool {
+        // SYNC(cells.lane): Acquire. Pairs with `end`.
+        (0..self.lanes.len()).all(|cell| self.lanes[cell].load(Ordering::Acquire) == 0)
+    }
+
+    /// The lane of the event in `cell`, which is the caller's.
+    pub(super) fn lane(&self, cell: u32) -> usize {
+        // Relaxed: written by the worker, and the cell came to the caller since.
+        usize::from(self.lanes[cell as usize].load(Ordering::Relaxed)).saturating_sub(1)
+    }
+
+    /// The event in `cell` is over, though somebody may still read it.
+    pub(super) fn end(&self, cell: u32) {
         // SYNC(cells.lane): Release. Pairs with `has_before`; the event was handled and counted before.
         self.lanes[cell as usize].store(0, mutant!("cells.lane_free", Ordering::Release));
+    }
+
+    fn free(&self, cell: u32) {
+        self.end(cell);
         // Relaxed: the exchange decides.
         let mut top = self.free.before_write();
         loop {
@@ -235,15 +257,19 @@ impl Feeder {
     /// Copies the event of `slot` into a free cell and queues it. `rest_bytes` of what follows the head are copied,
     /// or its block gets one more holder. False when all cells are in use, or the event is not this worker's business.
     pub fn push(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
+        let Some(cell) = self.fill(lane, sequence, slot, rest_bytes) else { return false };
+        self.enqueue(lane, cell);
+        true
+    }
+
+    /// As `push`, but the cell is not queued: it is the caller's.
+    pub(super) fn fill(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> Option<u32> {
         let (word, tail) = match slot.rest {
-            SlotRest::Inline(rest) => match rest.get(..rest_bytes) {
-                Some(tail) => (0, tail),
-                None => return false,
-            },
+            SlotRest::Inline(rest) => (0, rest.get(..rest_bytes)?),
             SlotRest::Block(handle, _) => (handle.word(), &[][..]),
-            SlotRest::Foreign => return false,
+            SlotRest::Foreign => return None,
         };
-        let Some(cell) = self.claim() else { return false };
+        let cell = self.claim()?;
         if let Some(handle) = BlockHandle::from_word(word) {
             mutant!("cells.retain", self.cells.pool.retain(handle) => ());
         }
@@ -254,8 +280,12 @@ impl Feeder {
         self.cells.memory.stamp(place).store(sequence, Ordering::Release);
         // Relaxed: who asks has seen this worker pass the event (SYNC(lanes.cursor)), or need not know of it.
         self.cells.lanes[cell as usize].store(lane as u8 + 1, Ordering::Relaxed);
+        Some(cell)
+    }
+
+    /// Queues a cell that is in no queue and nobody's but the caller's, or only being read.
+    pub(super) fn enqueue(&mut self, lane: usize, cell: u32) {
         self.cells.queues[lane].push(cell);
-        true
     }
 
     /// Frees the oldest queued cell of `lane` without anyone having seen it. False when none is queued.
@@ -270,9 +300,20 @@ pub struct Taken {
     cells: Arc<Cells>,
     cell: u32,
     lane: usize,
+    frees: bool,
 }
 
 impl Taken {
+    /// Which cell.
+    pub(super) fn cell(&self) -> u32 {
+        self.cell
+    }
+
+    /// Lets go of the cell without freeing it: it is queued again, or others hold it.
+    pub(super) fn leave(mut self) {
+        self.frees = false;
+    }
+
     pub fn lane(&self) -> usize {
         self.lane
     }
@@ -286,7 +327,7 @@ impl Taken {
     /// The head of the event and what follows it, padding included.
     #[inline]
     pub fn parts(&self) -> (&Head, &[u8]) {
-        // SAFETY: a taken cell is written again only after it was freed, which takes `self`.
+        // SAFETY: a taken cell is written again only after it was freed, by the last of those who hold it.
         let (head, rest) = unsafe { self.cells.memory.parts(self.cells.memory.place(self.cell as usize)) };
         match BlockHandle::from_word(block_word(head)) {
             None => (head, rest),
@@ -298,18 +339,22 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        // SAFETY: the cell is ours, and no borrow of `parts` outlives `self`.
-        mutant!("cells.release_block", unsafe { self.cells.release_block(self.cell) } => ());
-        self.cells.free(self.cell);
+        if self.frees {
+            // SAFETY: the cell is ours alone, and no borrow of `parts` outlives `self`.
+            mutant!("cells.release_block", unsafe { self.cells.release_block(self.cell) } => ());
+            self.cells.free(self.cell);
+        }
     }
 }
 
 impl Drop for Cells {
     fn drop(&mut self) {
-        for lane in 0..LANES {
-            while let Some(cell) = mutant!("cells.drop", self.queues[lane].take() => None) {
-                // SAFETY: the last owner is dropping: nobody else uses the cell, and a queued cell was written.
-                unsafe { self.release_block(cell) };
+        for cell in 0..self.lanes.len() {
+            // Relaxed: the last owner is dropping, after all others.
+            let in_use = self.lanes[cell].load(Ordering::Relaxed) != 0;
+            if mutant!("cells.drop", in_use => false) {
+                // SAFETY: nobody else uses the cell any more, and one in use was written.
+                unsafe { self.release_block(cell as u32) };
             }
         }
     }

@@ -72,11 +72,16 @@ impl Custody {
         taken
     }
 
+    /// An event that was taken is in nobody's hands any more.
+    pub(super) fn returned(&self) {
+        // SYNC(custody.settled): Release. Pairs with `settled`; the event was taken, handled and counted before.
+        self.settled.fetch_add(1, mutant!("custody.settle", Ordering::Release));
+    }
+
     /// An event is over: frees its cell and tells who waits for one.
     pub fn settle(&self, taken: Taken) {
         // Before the cell is free: who finds it free finds the event settled.
-        // SYNC(custody.settled): Release. Pairs with `settled`; the event was taken, handled and counted before.
-        self.settled.fetch_add(1, mutant!("custody.settle", Ordering::Release));
+        self.returned();
         drop(taken);
         self.made_room();
     }

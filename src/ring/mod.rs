@@ -10,6 +10,7 @@
 //!                         lane 3 ░░░░░░░░░░   active worker has passed it
 //! ```
 
+mod attempts;
 mod broadcast;
 mod cells;
 mod claim;
@@ -24,6 +25,7 @@ mod slot;
 pub mod stall;
 mod wants;
 
+pub use attempts::{ATTEMPTS_MAX, Attempt, Attempts, Overdue, RELEASES_MAX, Returned};
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
 pub use claim::{Claimant, Draft, Frame, LaneFull, Rest, Room};

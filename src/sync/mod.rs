@@ -16,6 +16,7 @@
 //! | [`owned`] | a value that only one worker may touch, checked by a token |
 
 pub mod admission;
+pub mod alarm;
 pub mod barrier;
 pub mod bell;
 pub mod calls;

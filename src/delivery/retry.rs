@@ -1,0 +1,113 @@
+//! When a failed delivery is tried again: exponential backoff with full jitter, bounded in attempts and in time.
+
+use std::time::Duration;
+
+/// How often a reliable subscription tries an event, and how long it waits in between.
+///
+/// The nth failure waits a random time up to `first_delay * 2^(n-1)`, at most `delay_max`: full jitter, so that what failed
+/// together does not come back together.
+///
+/// ```
+/// use std::time::Duration;
+/// use ringmain::RetryPolicy;
+///
+/// let patient = RetryPolicy::default().attempts_max(10).delays(Duration::from_millis(50), Duration::from_secs(5));
+/// assert_eq!(patient.delay_limit(1), Duration::from_millis(50));
+/// assert_eq!(patient.delay_limit(4), Duration::from_millis(400));
+/// assert_eq!(patient.delay_limit(60), Duration::from_secs(5));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    attempts_max: u8,
+    first_delay: Duration,
+    delay_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Three attempts, waiting up to 100 ms and then up to 200 ms; no delay is longer than 30 s.
+    fn default() -> Self {
+        Self { attempts_max: 3, first_delay: Duration::from_millis(100), delay_max: Duration::from_secs(30) }
+    }
+}
+
+impl RetryPolicy {
+    /// Attempts an event gets, the first among them, 1 to 255. Default 3. Releases do not count.
+    pub fn attempts_max(mut self, attempts: u8) -> Self {
+        self.attempts_max = attempts;
+        self
+    }
+
+    /// The longest wait after the first failure, and after any. Defaults 100 ms and 30 s.
+    pub fn delays(mut self, first: Duration, max: Duration) -> Self {
+        (self.first_delay, self.delay_max) = (first, max);
+        self
+    }
+
+    /// The longest wait after `attempts` failed attempts.
+    pub fn delay_limit(&self, attempts: u8) -> Duration {
+        let doublings = u32::from(attempts.saturating_sub(1));
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        self.first_delay.saturating_mul(factor).min(self.delay_max)
+    }
+
+    /// Whether an event that has had so many attempts gets no more.
+    pub(crate) fn is_spent(&self, attempts: u8) -> bool {
+        attempts >= self.attempts_max
+    }
+
+    /// How long to wait after `attempts` failed attempts, in nanoseconds.
+    pub(crate) fn delay_ns(&self, attempts: u8, jitter: &mut Jitter) -> u64 {
+        let limit = u64::try_from(self.delay_limit(attempts).as_nanos()).unwrap_or(u64::MAX);
+        jitter.up_to(limit)
+    }
+}
+
+/// Random waits. A generator of its own for each subscription, so that a simulation draws the same from the same seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Jitter(u64);
+
+impl Jitter {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number from 0 to `limit`, each as likely as can be told apart.
+    fn up_to(&mut self, limit: u64) -> u64 {
+        // SplitMix64, a public-domain generator: one addition of state, no bad seeds.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^= mixed >> 31;
+        ((u128::from(mixed) * (u128::from(limit) + 1)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_their_limit() {
+        let policy = RetryPolicy::default();
+        let limits: Vec<_> = (1..=11).map(|attempts| policy.delay_limit(attempts).as_millis()).collect();
+        assert_eq!(limits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
+        let endless = RetryPolicy::default().delays(Duration::from_secs(1), Duration::MAX);
+        assert!(endless.delay_limit(255) >= Duration::from_secs(u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn jitter_spreads_over_all_of_the_delay_and_never_beyond() {
+        let (policy, mut jitter) = (RetryPolicy::default(), Jitter::new(7));
+        let limit = 100_000_000_u64;
+        let mut tenths = [0_u32; 10];
+        for _ in 0..10_000 {
+            let delay = policy.delay_ns(1, &mut jitter);
+            assert!(delay <= limit);
+            tenths[(delay * 10 / (limit + 1)) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|&count| (850..1_150).contains(&count)), "{tenths:?}");
+        assert_eq!(RetryPolicy::default().delays(Duration::ZERO, Duration::ZERO).delay_ns(3, &mut jitter), 0);
+        assert_eq!(Jitter::new(3).up_to(u64::MAX), Jitter::new(3).up_to(u64::MAX), "the same of the same seed");
+    }
+}

@@ -1,0 +1,458 @@
+//! Attempts at the events of a mailbox: whose word counts, who still reads, and when an event comes back.
+//!
+//! ```text
+//!            ┌───────────────────────── due ─────────────────────────┐
+//!            ▼                                                       │
+//!   ──► queued ──take──► in hand ──again────────────────────────► waiting
+//!                           │  └──too late: the worker takes it away──┘
+//!                           └──end──► over ──nobody reads any more──► its cell is free
+//! ```
+//!
+//! All of it is one word a cell, so each step is one exchange, and of two that contradict each other one loses: an
+//! acknowledgement that comes when the worker has given the event to somebody else is late, changes nothing and says so. Who
+//! is late may go on reading: the cell is freed by whoever lets go of it last.
+//!
+//! ```text
+//!   63            28 27      21 20      9 8       2 1    0
+//!   │ due (ticks)   │ failures │ takes   │ holders │ state │
+//! ```
+
+use std::sync::Arc;
+
+use super::cells::{Cells, Feeder, Taken};
+use super::custody::Custody;
+use super::memory::{OutOfMemory, boxed};
+use super::reader::Slot;
+use crate::sync::alarm::{Alarm, NEVER};
+use crate::sync::barrier::Barrier;
+use crate::sync::mutant::mutant;
+use crate::sync::parker::Parker;
+use crate::sync::primitive::{AtomicU64, Ordering};
+
+/// An event fails at most so often, so that its failures and those who still hold it can be counted.
+pub const ATTEMPTS_MAX: u8 = 100;
+/// An event is given back without an attempt at most so often, so that the number of its takes tells them apart.
+pub const RELEASES_MAX: u16 = 3_900;
+/// The longest wait, in nanoseconds: a due time is a tick of a wheel that goes round in 52 days.
+pub const WAIT_MAX_NS: u64 = 20 * 24 * 3_600 * 1_000_000_000;
+
+/// Due times are kept to 2^16 ns, 66 µs.
+const TICK_SHIFT: u32 = 16;
+const TICKS: u64 = 1 << 36;
+
+const STATE: u64 = 0b11;
+const OVER: u64 = 0;
+const QUEUED: u64 = 1;
+const IN_HAND: u64 = 2;
+const WAITING: u64 = 3;
+const HOLDER: u64 = 1 << 2;
+const HOLDERS: u64 = TAKE - HOLDER;
+const TAKE: u64 = 1 << 9;
+const FAILURE: u64 = 1 << 21;
+const DUE: u32 = 28;
+
+fn takes(word: u64) -> u16 {
+    (word / TAKE % (FAILURE / TAKE)) as u16
+}
+
+fn failures(word: u64) -> u8 {
+    (word / FAILURE % ((1 << DUE) / FAILURE)) as u8
+}
+
+fn with_state(word: u64, state: u64) -> u64 {
+    word & !STATE | state
+}
+
+fn with_due(word: u64, tick: u64) -> u64 {
+    word & ((1 << DUE) - 1) | (tick % TICKS) << DUE
+}
+
+/// How many ticks `word` is due after the tick `now`; `None` when it is due.
+fn ticks_left(word: u64, now: u64) -> Option<u64> {
+    let left = (word >> DUE).wrapping_sub(now) % TICKS;
+    (left != 0 && left < TICKS / 2).then_some(left)
+}
+
+/// What is to become of an event whose consumer has had it for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// It comes back at this instant.
+    Again(u64),
+    /// It has had its attempts.
+    Over,
+}
+
+/// What an event that was given back met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returned {
+    /// It waits.
+    Waiting,
+    /// It waits, and the mailbox is closed: whoever finds this calls [`Attempts::discard_waiting`].
+    Closed,
+    /// Its time was over before.
+    Late,
+}
+
+/// The attempts at the events of one mailbox.
+#[derive(Debug)]
+pub struct Attempts {
+    custody: Arc<Custody>,
+    words: Box<[AtomicU64]>,
+    /// The instant of the first attempt at each event. Written by its first taker.
+    began: Box<[AtomicU64]>,
+    /// Events that wait for their time.
+    waiting: AtomicU64,
+    alarm: Arc<Alarm>,
+    parker: Arc<Parker>,
+    barrier: Barrier,
+}
+
+impl Attempts {
+    /// At the events in `custody`, whose worker has this alarm.
+    ///
+    /// # Errors
+    /// When the system has not so much memory.
+    pub fn new(
+        custody: Arc<Custody>,
+        alarm: Arc<Alarm>,
+        parker: Arc<Parker>,
+        barrier: Barrier,
+    ) -> Result<Self, OutOfMemory> {
+        let cells = custody.cells().capacity();
+        let words = boxed(cells, |_| AtomicU64::new(OVER))?;
+        let began = boxed(cells, |_| AtomicU64::new(0))?;
+        Ok(Self { custody, words, began, waiting: AtomicU64::new(0), alarm, parker, barrier })
+    }
+
+    /// What the attempts at so many events reserve.
+    pub const fn bytes_for(capacity: usize) -> u64 {
+        (capacity as u64).saturating_mul(2 * size_of::<AtomicU64>() as u64)
+    }
+
+    /// Where the events are.
+    pub fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// Events that wait for their time.
+    pub fn waiting(&self) -> u64 {
+        // Relaxed: a figure; flush asks the cells.
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn cells(&self) -> &Arc<Cells> {
+        self.custody.cells()
+    }
+
+    /// Worker: as [`Feeder::push`].
+    pub fn push(&self, feeder: &mut Feeder, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
+        let Some(cell) = feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
+        // Relaxed: the cell is ours; the queue publishes it.
+        self.words[cell as usize].store(QUEUED, Ordering::Relaxed);
+        feeder.enqueue(lane, cell);
+        true
+    }
+
+    /// Takes the oldest event of `lane` for an attempt that is to be over by the instant `due`. `None` when there is none.
+    pub fn take(self: &Arc<Self>, lane: usize, now: u64, due: u64) -> Option<Attempt> {
+        let taken = self.custody.take(lane)?;
+        let cell = taken.cell() as usize;
+        // Rounded up: nobody gets less than was promised.
+        let tick = tick_after(due, now);
+        // Relaxed: earlier takers wrote it, and the queue has shown that.
+        let word = &self.words[cell];
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            debug_assert_eq!(seen & STATE, QUEUED, "who takes it from the queue owns it");
+            if takes(seen) == 0 {
+                // Relaxed: shown by the exchange that ends this attempt.
+                self.began[cell].store(now, Ordering::Relaxed);
+            }
+            let next = with_due(with_state(seen, IN_HAND), tick) + TAKE + HOLDER;
+            // SYNC(attempts.word): Release. Pairs with `attend`; a worker that takes the event away knows when it began.
+            // Relaxed: a late holder let go meanwhile, and we wanted nothing of it.
+            match word.compare_exchange_weak(seen, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.alarm.set(instant_of(tick), &self.parker);
+                    return Some(Attempt {
+                        attempts: Arc::clone(self),
+                        taken: Some(taken),
+                        takes: takes(next),
+                        word: next,
+                    });
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Worker: queues what is due, and takes away what has been in hand for too long: `overdue` says, by the number of its
+    /// failures, this one among them, what becomes of it, and `book` hears of those that are over. Returns the instant at
+    /// which to look again. Looks at every cell.
+    pub fn attend(
+        self: &Arc<Self>,
+        feeder: &mut Feeder,
+        now: u64,
+        mut overdue: impl FnMut(u8) -> Overdue,
+        mut book: impl FnMut(&Attempt),
+    ) -> u64 {
+        let tick = now >> TICK_SHIFT;
+        let mut next_look = NEVER;
+        for (cell, word) in self.words.iter().enumerate() {
+            // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back.
+            let mut seen = word.load(mutant!("attempts.attend", Ordering::Acquire));
+            loop {
+                let state = seen & STATE;
+                if state != WAITING && state != IN_HAND {
+                    break;
+                }
+                if let Some(left) = ticks_left(seen, tick) {
+                    next_look = next_look.min(instant_of(tick + left));
+                    break;
+                }
+                let next = if state == WAITING {
+                    with_due(with_state(seen, QUEUED), 0)
+                } else {
+                    match overdue(failures(seen).saturating_add(1)) {
+                        Overdue::Again(due) => {
+                            with_due(with_state(seen, WAITING), due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT)
+                                + FAILURE
+                        }
+                        // Held by us too, so that it can be read and is not freed meanwhile.
+                        Overdue::Over => with_state(seen, OVER) + FAILURE + HOLDER,
+                    }
+                };
+                if next & STATE == WAITING {
+                    // Relaxed: a figure, moved before the event is.
+                    self.waiting.fetch_add(1, Ordering::Relaxed);
+                }
+                // SYNC(attempts.word): AcqRel. Of this and the holder's own exchange one comes too late. Release: the
+                // event is in the worker's hands, and what it books comes after.
+                match word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => {
+                        self.moved(feeder, cell as u32, next, &mut book);
+                        if next & STATE == WAITING {
+                            next_look = next_look.min(instant_of(tick + ticks_left(next, tick).unwrap_or(1)));
+                        }
+                        break;
+                    }
+                    Err(now) => {
+                        if next & STATE == WAITING {
+                            // Relaxed: takes our own count back.
+                            self.waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        seen = now;
+                    }
+                }
+            }
+        }
+        next_look
+    }
+
+    /// Worker: an event has come back to it.
+    fn moved(self: &Arc<Self>, feeder: &mut Feeder, cell: u32, word: u64, book: &mut impl FnMut(&Attempt)) {
+        let lane = self.cells().lane(cell);
+        match word & STATE {
+            QUEUED => {
+                feeder.enqueue(lane, cell);
+                // Relaxed: a figure.
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            WAITING => self.custody.returned(),
+            _ => {
+                let attempt = self.own(cell, lane, word);
+                book(&attempt);
+                attempt.finish();
+            }
+        }
+    }
+
+    /// The caller's hold on an event that it has moved to `word`.
+    fn own(self: &Arc<Self>, cell: u32, lane: usize, word: u64) -> Attempt {
+        let taken = self.cells().hold(cell, lane);
+        Attempt { attempts: Arc::clone(self), taken: Some(taken), takes: takes(word), word }
+    }
+
+    /// Ends what waits in a closed mailbox, which no worker attends to any more; `book` hears of each.
+    pub fn discard_waiting(self: &Arc<Self>, mut book: impl FnMut(&Attempt)) {
+        self.barrier.heavy();
+        for (cell, word) in self.words.iter().enumerate() {
+            // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back.
+            let mut seen = word.load(Ordering::Acquire);
+            while seen & STATE == WAITING {
+                let next = with_state(seen, OVER) + HOLDER;
+                // SYNC(attempts.word): Acquire. Of several who discard one gets it.
+                match word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Acquire) {
+                    Ok(_) => {
+                        let attempt = self.own(cell as u32, self.cells().lane(cell as u32), next);
+                        book(&attempt);
+                        // Relaxed: a figure.
+                        self.waiting.fetch_sub(1, Ordering::Relaxed);
+                        attempt.close();
+                        break;
+                    }
+                    Err(now) => seen = now,
+                }
+            }
+        }
+    }
+}
+
+/// The first tick that begins no earlier than `due`, which is at most the longest wait after `now`.
+fn tick_after(due: u64, now: u64) -> u64 {
+    (due.min(now.saturating_add(WAIT_MAX_NS)) + ((1 << TICK_SHIFT) - 1)) >> TICK_SHIFT
+}
+
+fn instant_of(tick: u64) -> u64 {
+    tick << TICK_SHIFT
+}
+
+/// An event in somebody's hands, for an attempt. Whose time is over may go on reading it, and has no say any more.
+///
+/// Dropped without a word it stays in hand until its time is over.
+#[derive(Debug)]
+pub struct Attempt {
+    attempts: Arc<Attempts>,
+    /// Present until it is let go of.
+    taken: Option<Taken>,
+    /// Tells this attempt from later ones at the same event.
+    takes: u16,
+    /// The cell's word when the attempt began.
+    word: u64,
+}
+
+impl Attempt {
+    fn taken(&self) -> &Taken {
+        self.taken.as_ref().expect("an attempt holds its cell until it is let go of")
+    }
+
+    fn cell(&self) -> usize {
+        self.taken().cell() as usize
+    }
+
+    /// The event, to be read.
+    pub fn event(&self) -> &Taken {
+        self.taken()
+    }
+
+    /// Failures before this attempt, or with it, if it is the worker that took the event away.
+    pub fn failures(&self) -> u8 {
+        failures(self.word)
+    }
+
+    /// How often the event was given back before without an attempt.
+    pub fn releases(&self) -> u16 {
+        self.takes.saturating_sub(1).saturating_sub(u16::from(self.failures()))
+    }
+
+    /// The instant at which the first attempt at the event began.
+    pub fn began(&self) -> u64 {
+        // Relaxed: shown with the cell.
+        self.attempts.began[self.cell()].load(Ordering::Relaxed)
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        &self.attempts.words[self.cell()]
+    }
+
+    fn is_mine(&self, word: u64) -> bool {
+        word & STATE == IN_HAND && mutant!("attempts.takes", takes(word) == self.takes => true)
+    }
+
+    /// Whether the attempt still counts.
+    pub fn is_current(&self) -> bool {
+        // Relaxed: a hint; the exchange decides.
+        self.is_mine(self.word().load(Ordering::Relaxed))
+    }
+
+    /// Moves the event on by `step`, if the attempt still counts.
+    fn exchange(&self, step: impl Fn(u64) -> u64) -> bool {
+        let word = self.word();
+        // Relaxed: the exchange decides.
+        let mut seen = word.load(Ordering::Relaxed);
+        while self.is_mine(seen) {
+            // SYNC(attempts.word): Release. Pairs with `attend`; what was done with the event is seen by who has it next.
+            // Relaxed: an exchange that failed has done nothing.
+            match word.compare_exchange_weak(
+                seen,
+                step(seen),
+                mutant!("attempts.exchange", Ordering::Release),
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Moves the end of the attempt to the instant `due`. False when it is over already.
+    pub fn extend(&self, now: u64, due: u64) -> bool {
+        let tick = tick_after(due, now);
+        let extended = self.exchange(|word| with_due(word, tick));
+        if extended {
+            // An end may also be moved forward.
+            self.attempts.alarm.set(instant_of(tick), &self.attempts.parker);
+        }
+        extended
+    }
+
+    /// Gives the event back, to come again at the instant `due`; as a failure, or as if it had not been taken.
+    pub fn again(mut self, now: u64, due: u64, failed: bool) -> Returned {
+        let attempts = Arc::clone(&self.attempts);
+        let tick = due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT;
+        let failure = if failed { FAILURE } else { 0 };
+        // Relaxed: a figure, moved before the event is.
+        attempts.waiting.fetch_add(1, Ordering::Relaxed);
+        if !self.exchange(|word| with_due(with_state(word, WAITING), tick) + failure - HOLDER) {
+            // Relaxed: takes our own count back.
+            attempts.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Returned::Late;
+        }
+        if let Some(taken) = self.taken.take() {
+            taken.leave();
+        }
+        attempts.custody.returned();
+        attempts.alarm.set(instant_of(tick), &attempts.parker);
+        attempts.barrier.light();
+        if attempts.custody.is_closed() { Returned::Closed } else { Returned::Waiting }
+    }
+
+    /// Ends the event. `book` hears of it before anybody finds it over. False, and nothing is booked, when the attempt's time
+    /// was over before.
+    pub fn end(self, book: impl FnOnce(&Self)) -> bool {
+        if !self.exchange(|word| with_state(word, OVER)) {
+            return false;
+        }
+        book(&self);
+        self.finish();
+        true
+    }
+
+    /// The event is over and booked, and leaves the hands.
+    fn finish(self) {
+        self.attempts.custody.returned();
+        self.close();
+    }
+
+    /// The event is over and booked.
+    fn close(self) {
+        self.attempts.cells().end(self.taken().cell());
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let Some(taken) = self.taken.take() else { return };
+        let word = &self.attempts.words[taken.cell() as usize];
+        // SYNC(attempts.word): AcqRel. Our reads come before the cell's next filling: by this if we are the last, by the
+        // last one's if we are not.
+        let before = word.fetch_sub(HOLDER, mutant!("attempts.leave", Ordering::AcqRel));
+        if before & STATE == OVER && mutant!("attempts.last", before & HOLDERS == HOLDER => true) {
+            drop(taken);
+            self.attempts.custody.made_room();
+        } else {
+            taken.leave();
+        }
+    }
+}
