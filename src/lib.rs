@@ -80,8 +80,8 @@ pub use bus::{
     create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
-    Context, Delivery, Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome,
-    Overflow, RecvError, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    Context, Delivery, DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome,
+    Overflow, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;
 pub use event::{

@@ -10,6 +10,7 @@ use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
 use crate::ring::{Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, STAMP_BYTES, WORKERS_MAX};
 use crate::sync::admission::Admission;
+use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::Mutex;
@@ -427,6 +428,7 @@ impl BusBuilder {
             directory: Arc::new(Directory::new(self.types_max, self.sources_max, clock)),
             barrier,
             tables: tables.into_iter().map(Arc::new).collect(),
+            alarms: (0..workers).map(|worker| Arc::new(Alarm::new(worker, barrier))).collect(),
             recorders: recorders.into_iter().map(Arc::new).collect(),
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,

@@ -354,6 +354,9 @@ impl Shared {
                 targets.push(Arc::clone(&subscription));
                 control.tables[worker].set(id, Some(Route::new(id, targets)));
             }
+            if subscription.is_attended() {
+                control.tables[worker].attended.push(Arc::clone(&subscription));
+            }
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
             (subscription, generation)
         };
@@ -395,6 +398,7 @@ impl Shared {
                 control.tables[worker].set(id, route);
             }
             self.publish_wants(&control, &subscription);
+            control.tables[worker].attended.retain(|other| other.id != subscription.id);
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
             control.ending.push((Arc::clone(&subscription), generation));
             (subscription, generation)
@@ -402,6 +406,9 @@ impl Shared {
         subscription.set_state(crate::delivery::State::Closed);
         if let Sink::Mailbox(mailbox, _) = &subscription.sink {
             mailbox.close();
+            if subscription.is_own_consumer {
+                mailbox.custody().abandon();
+            }
         }
         if mutant!("unsubscribe.wait", wait => false) {
             self.acknowledged(subscription.worker, generation)?;
@@ -429,10 +436,11 @@ impl Shared {
         };
         for subscription in released {
             // Discarding wakes who waits for room, which is user code: not under the lock.
-            if let Sink::Mailbox(mailbox, _) = &subscription.sink
-                && mailbox.custody().is_abandoned()
-            {
-                mailbox.discard();
+            if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+                if mailbox.custody().is_abandoned() {
+                    mailbox.discard();
+                }
+                mailbox.lose_worker();
             }
         }
         let mut gone = Vec::new();
@@ -444,7 +452,7 @@ impl Shared {
                 // A consumer that is still there may go on taking what is queued, and another thread be at discarding it. One
                 // look decides and is what is kept: a second one might find an event on its way.
                 let ledger = subscription.ledger();
-                if released && ledger.queued + ledger.in_flight == 0 {
+                if released && ledger.open() == 0 {
                     control.ended += ledger;
                     if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                         control.has_ended_latency = true;

@@ -131,7 +131,7 @@ impl Shared {
                 self.fold_ended();
                 mailboxes.iter().all(|subscription| match &subscription.sink {
                     Sink::Mailbox(mailbox, _) => {
-                        mutant!("flush.owed", mailbox.custody().has_passed(&ends) => true)
+                        mutant!("flush.owed", mailbox.has_passed(&ends) => true)
                             || subscription.state() == State::Paused
                     }
                     Sink::Inline(_) => true,
@@ -153,14 +153,11 @@ impl Shared {
     fn in_mailboxes(&self) -> u64 {
         let control = self.control();
         let waiting = control.subscriptions().chain(control.ending()).filter(|subscription| {
-            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.custody().is_settled())
+            matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
                 && subscription.state() != State::Paused
         });
         waiting
-            .map(|subscription| {
-                let ledger = subscription.ledger();
-                (ledger.queued + ledger.in_flight).max(1)
-            })
+            .map(|subscription| subscription.ledger().open().max(1))
             .sum()
     }
 
@@ -198,6 +195,10 @@ impl Shared {
         for subscription in &subscriptions {
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                 mailbox.close();
+                if subscription.is_own_consumer {
+                    mailbox.discard();
+                }
+                mailbox.lose_worker();
             }
         }
         let mut handlers = std::mem::take(&mut self.control().handler_threads);

@@ -5,22 +5,21 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::task;
+use std::task::{self, Poll};
 
 use crate::clock::Clock;
 use crate::delivery::{
-    Context, Custom, Delivery, Dispatch, Farewell, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
-    Outcome, Overflow, Scene, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
+    Consumer, Context, Custom, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
+    Outcome, Overflow, Reliable, RetryPolicy, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
 use crate::metrics::HistogramCells;
-use crate::ring::{Cells, Custody, DrainOrder, Feeder, LANES};
+use crate::ring::{ATTEMPTS_MAX, AttemptWords, Attempts, Cells, Custody, DrainOrder, Feeder, LANES, RELEASES_MAX};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
-use crate::sync::contain::contained;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::thread::Builder;
-use crate::worker::{Engine, Phase};
+use crate::worker::{Engine, Phase, call_behind_mailbox};
 
 use super::subscribe_error::SubscribeError;
 use super::{Bus, Shared};
@@ -78,6 +77,8 @@ impl Bus {
             worker: None,
             capacity,
             overflow: Overflow::default(),
+            mode: DeliveryMode::default(),
+            retry: RetryPolicy::default(),
             handler_id: None,
             interest: PhantomData,
         }
@@ -148,6 +149,10 @@ impl Bus {
     fn set_state(&self, id: SubscriptionId, state: State) -> Result<(), SubscribeError> {
         let found = self.shared().control().find(id).cloned().ok_or(SubscribeError::NotFound(id))?;
         found.set_state(state);
+        if found.is_own_consumer {
+            // Its worker takes up what was held.
+            self.shared().engine.alarms[found.worker].set(0, &self.shared().engine.parker);
+        }
         Ok(())
     }
 }
@@ -162,6 +167,8 @@ pub struct Subscribe<I: Interest> {
     worker: Option<usize>,
     capacity: usize,
     overflow: Overflow,
+    mode: DeliveryMode,
+    retry: RetryPolicy,
     handler_id: Option<HandlerId>,
     interest: PhantomData<fn(I)>,
 }
@@ -194,6 +201,18 @@ impl<I: Interest> Subscribe<I> {
     /// What happens when the mailbox is full. Default: the lane waits.
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.overflow = policy;
+        self
+    }
+
+    /// How hard it tries. Default: best effort.
+    pub fn mode(mut self, mode: DeliveryMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How often reliable delivery tries an event, and how long it waits in between. Default: three attempts.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
         self
     }
 
@@ -251,11 +270,31 @@ impl<I: Interest> Subscribe<I> {
         if let Some(worker) = self.worker.filter(|&worker| worker >= workers) {
             return Err(SubscribeError::NoWorker { worker, workers });
         }
+        self.check_mode()?;
         let Some((name, rust)) = typed else { return Ok((pattern, KnownAs::UNKNOWN)) };
         let type_id = self.shared.type_id(name);
         self.shared.engine.directory.bind(type_id, name, rust).map_err(SubscribeError::TypeConflict)?;
         // Beyond types_max the bus keeps no Rust types, so nothing it carries there is trusted.
         Ok((pattern, if type_id == 0 { KnownAs::UNKNOWN } else { KnownAs::bound(rust.id) }))
+    }
+
+    fn check_mode(&self) -> Result<(), SubscribeError> {
+        let DeliveryMode::Reliable { timeout } = self.mode else { return Ok(()) };
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let limits = [
+            ("timeout in ms", milliseconds, 1, 24 * 3_600_000),
+            ("attempts_max", u64::from(self.retry.attempts_max), 1, u64::from(ATTEMPTS_MAX)),
+            ("releases_max", u64::from(self.retry.releases_max), 0, u64::from(RELEASES_MAX)),
+        ];
+        for (setting, value, min, max) in limits {
+            if value < min || value > max {
+                return Err(SubscribeError::Reliability { setting, value, min, max });
+            }
+        }
+        match self.overflow {
+            Overflow::Block => Ok(()),
+            overflow => Err(SubscribeError::Lossy(overflow)),
+        }
     }
 
     fn inline(
@@ -264,14 +303,34 @@ impl<I: Interest> Subscribe<I> {
         make: impl FnOnce(KnownAs) -> Box<dyn Dispatch>,
     ) -> Result<Subscription, SubscribeError> {
         let (pattern, known_as) = self.check()?;
-        let handler = make(known_as);
+        let handler = Kept::new(make(known_as));
         let shared = Arc::clone(&self.shared);
-        let made = self.add(pattern, handler_id, |owner, _| Sink::Inline(OwnedCell::new(owner, Kept::new(handler))))?;
+        let made = match self.mode {
+            DeliveryMode::BestEffort => {
+                self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
+            }
+            DeliveryMode::Reliable { .. } => self.add_mailbox(pattern, known_as, handler_id, Some(handler))?.0,
+        };
         Ok(Subscription::new(&shared, made))
     }
 
     fn queued(self, handler_id: HandlerId) -> Result<Mailbox<I>, SubscribeError> {
         let (pattern, known_as) = self.check()?;
+        let shared = Arc::clone(&self.shared);
+        let (made, mailbox) = self.add_mailbox(pattern, known_as, handler_id, None)?;
+        let order = DrainOrder::new(shared.settings.critical_burst_max);
+        let farewell = farewell(Arc::downgrade(&shared), &made, Arc::clone(&mailbox));
+        Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
+    }
+
+    /// Adds a subscription with a mailbox. Its consumer is `handler`, on the worker, or whoever asks for the mailbox.
+    fn add_mailbox(
+        self,
+        pattern: Pattern,
+        known_as: KnownAs,
+        handler_id: HandlerId,
+        handler: Option<Kept>,
+    ) -> Result<(Arc<SubscriptionState>, Arc<MailboxShared>), SubscribeError> {
         let (capacity, max) = (self.capacity, MAILBOX_MAX);
         if capacity == 0 || capacity > max {
             return Err(SubscribeError::Capacity { capacity, max });
@@ -279,32 +338,49 @@ impl<I: Interest> Subscribe<I> {
         let shared = Arc::clone(&self.shared);
         let engine = &shared.engine;
         let capacity = capacity.next_power_of_two();
-        let (feeder, cells, latency) = reserve(&shared, capacity)
-            .ok_or_else(|| SubscribeError::Memory { capacity, bytes: mailbox_bytes(&shared, capacity) })?;
-        let overflow = self.overflow;
+        let is_reliable = self.mode != DeliveryMode::BestEffort;
+        let (feeder, cells, latency, words) = reserve(&shared, capacity, is_reliable)
+            .ok_or_else(|| SubscribeError::Memory { capacity, bytes: mailbox_bytes(&shared, capacity, is_reliable) })?;
+        let (overflow, retry, is_own_consumer) = (self.overflow, self.retry, handler.is_some());
+        let timeout_ns = match self.mode {
+            DeliveryMode::BestEffort => 0,
+            DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
+        };
+        let consumer = handler.map(|handler| Consumer { handler, order: DrainOrder::new(engine.critical_burst_max) });
         let mut mailbox = None;
-        let made = self.add(pattern, handler_id, |owner, worker| {
-            let made = Arc::new(MailboxShared::new(
-                Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate)),
-                overflow,
-                Bell::new(engine.barrier),
-                Arc::clone(&engine.directory),
-                latency,
-            ));
+        let made = self.add(pattern, handler_id, is_own_consumer, |id, name, owner, worker| {
+            let custody = Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate));
+            let custody = Arc::new(custody);
+            let reliable = words.map(|words| {
+                let (alarm, parker) = (Arc::clone(&engine.alarms[worker]), Arc::clone(&engine.parker));
+                Reliable {
+                    attempts: Arc::new(Attempts::new(words, Arc::clone(&custody), alarm, parker, engine.barrier)),
+                    timeout_ns,
+                    retry,
+                    seed: id.seed(),
+                    subscription: id,
+                    name: name.to_owned(),
+                    known_as,
+                    letters: Arc::clone(&engine.dead_letters),
+                    directory: Arc::clone(&engine.directory),
+                    lost: Bell::new(engine.barrier),
+                }
+            });
+            let directory = Arc::clone(&engine.directory);
+            let bell = Bell::new(engine.barrier);
+            let made = Arc::new(MailboxShared::new(custody, reliable, overflow, bell, directory, latency));
             mailbox = Some(Arc::clone(&made));
-            Sink::Mailbox(made, OwnedCell::new(owner, feeder))
+            Sink::Mailbox(made, OwnedCell::new(owner, Fed { feeder, consumer }))
         })?;
-        let mailbox = mailbox.expect("`add` makes the sink exactly once");
-        let order = DrainOrder::new(shared.settings.critical_burst_max);
-        let farewell = farewell(Arc::downgrade(&shared), &made, Arc::clone(&mailbox));
-        Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
+        Ok((made, mailbox.expect("`add` makes the sink exactly once")))
     }
 
     fn add(
         self,
         pattern: Pattern,
         handler_id: HandlerId,
-        sink: impl FnOnce(crate::sync::owned::OwnerId, usize) -> Sink,
+        is_own_consumer: bool,
+        sink: impl FnOnce(SubscriptionId, &str, crate::sync::owned::OwnerId, usize) -> Sink,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let name = self.name.unwrap_or_else(|| pattern.as_str().to_owned());
         let directory = &self.shared.engine.directory;
@@ -314,8 +390,19 @@ impl<I: Interest> Subscribe<I> {
         let wish = self.worker;
         let made = self.shared.add(|control, starts| {
             let worker = wish.unwrap_or_else(|| control.least_loaded());
-            let sink = sink(control.owner(worker), worker);
-            SubscriptionState::new(id, name, pattern, filter, handler_id, created, worker, starts, sink)
+            let sink = sink(id, &name, control.owner(worker), worker);
+            SubscriptionState::new(
+                id,
+                name,
+                pattern,
+                filter,
+                handler_id,
+                created,
+                worker,
+                starts,
+                sink,
+                is_own_consumer,
+            )
         })?;
         Ok(made)
     }
@@ -446,82 +533,69 @@ impl<I: Interest> Subscribe<I> {
                 let delivery = delivery.share(held.take());
                 let handling = handler(Arc::clone(&delivery));
                 drop(calling);
+                // `None`: the event was taken away, its time being over, and the handler's future is dropped.
                 let outcome = {
                     let mut handling = pin!(Some(handling));
                     // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
                     // Its end is such a step too: drops are the handler's code.
                     let mut step = |context: &mut task::Context<'_>| {
+                        delivery.wait(context.waker());
+                        if !delivery.is_current() {
+                            handling.set(None);
+                            return Poll::Ready(None);
+                        }
                         let outcome = handling.as_mut().as_pin_mut().expect("it has not ended").poll(context);
                         if outcome.is_ready() {
                             handling.set(None);
                         }
-                        outcome
+                        outcome.map(Some)
                     };
-                    poll_fn(|context| state.calls().poll(|| step(context))).await.into()
+                    poll_fn(|context| state.calls().poll(|| step(context))).await.map(Into::into)
                 };
-                if let Outcome::Failed(error) = &outcome {
+                let outcome = outcome.unwrap_or_else(|| Outcome::Failed("its time was over".to_owned()));
+                if let Outcome::Failed(error) | Outcome::Reject(error) = &outcome {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
-                    delivery.mark_failed();
                 }
-                held = Delivery::settle_shared(delivery);
+                held = Delivery::settle_shared(delivery, outcome);
             }
         })
     }
 }
 
 /// What a mailbox of `capacity` events reserves.
-fn mailbox_bytes(shared: &Shared, capacity: usize) -> u64 {
-    Cells::bytes_for(capacity, shared.engine.lanes.body_bytes()) + (LANES * HistogramCells::BYTES) as u64
+fn mailbox_bytes(shared: &Shared, capacity: usize, is_reliable: bool) -> u64 {
+    let attempts = if is_reliable { AttemptWords::bytes_for(capacity) } else { 0 };
+    Cells::bytes_for(capacity, shared.engine.lanes.body_bytes()) + (LANES * HistogramCells::BYTES) as u64 + attempts
 }
 
 /// The memory of a mailbox. `None` when the system has not so much.
-fn reserve(shared: &Shared, capacity: usize) -> Option<(Feeder, Arc<Cells>, [HistogramCells; LANES])> {
+#[allow(clippy::type_complexity, reason = "taken apart at once, in one place")]
+fn reserve(
+    shared: &Shared,
+    capacity: usize,
+    is_reliable: bool,
+) -> Option<(Feeder, Arc<Cells>, [HistogramCells; LANES], Option<AttemptWords>)> {
     let (engine, settings) = (&shared.engine, &shared.settings);
     let pool = Arc::clone(&engine.pool);
     let cells = Cells::new(capacity, engine.lanes.body_bytes(), settings.first_sequence, pool, settings.pages);
     let (feeder, cells) = cells.ok()?;
-    Some((feeder, cells, HistogramCells::try_new_lanes()?))
+    let words = if is_reliable { Some(AttemptWords::new(capacity).ok()?) } else { None };
+    Some((feeder, cells, HistogramCells::try_new_lanes()?, words))
 }
 
-/// Calls a handler behind a mailbox, contains its panic, and settles the delivery.
+/// Calls a handler behind a mailbox and settles the delivery.
 fn settle_by<I: Interest>(
     engine: &Engine,
     subscription: &SubscriptionState,
     delivery: Delivery<I>,
     call: &mut impl FnMut(&Delivery<I>, &Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError>,
 ) {
-    let clock = &engine.directory.clock;
-    let begun = clock.now();
     let meta = delivery.meta();
-    let event = meta.id();
-    let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
-    let context = Context { scene, meta: &meta };
-    let result = contained(|| call(&delivery, &meta, &context));
-    let (id, name) = (subscription.id, subscription.name.as_str());
-    let outcome = match result {
-        Some(Ok(outcome)) => {
-            if let Outcome::Failed(error) = &outcome {
-                engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
-            }
-            outcome
-        }
-        Some(Err(error)) => {
-            engine.notice(&Notice::Undecodable { subscription: id, name, event, error });
-            Outcome::Failed(String::new())
-        }
-        None => {
-            engine.notice(&Notice::HandlerPanicked { subscription: id, name, event });
-            Outcome::Failed(String::new())
-        }
-    };
-    let now = clock.now();
-    let elapsed = now.saturating_sub(begun);
-    if elapsed >= engine.slow_handler_ns {
-        let elapsed = std::time::Duration::from_nanos(elapsed);
-        let (pattern, lag) = (subscription.pattern.as_str(), delivery.queued_behind());
-        engine.notice(&Notice::SlowHandler { subscription: id, name, pattern, event, elapsed, lag });
-    }
+    let lag = || delivery.queued_behind();
+    let outcome = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| {
+        call(&delivery, meta, &Context { scene, meta })
+    });
     delivery.settle(&outcome);
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::delivery::SubscriptionId;
+use crate::delivery::{Overflow, SubscriptionId};
 use crate::event::TypeConflict;
 use crate::routing::PatternError;
 
@@ -44,6 +44,19 @@ pub enum SubscribeError {
         /// Bytes it would take.
         bytes: u64,
     },
+    /// A setting of reliable delivery is out of bounds.
+    Reliability {
+        /// Which.
+        setting: &'static str,
+        /// What was asked for.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// Reliable delivery with a mailbox that drops events when it is full.
+    Lossy(Overflow),
     /// A filter names a source that no publisher can have.
     SourceTooLong {
         /// Its length.
@@ -76,6 +89,13 @@ impl fmt::Display for SubscribeError {
             Self::Memory { capacity, bytes } => write!(
                 f,
                 "a mailbox of {capacity} events takes {bytes} bytes, more than the system gives; lower its capacity, or slot_bytes of the bus"
+            ),
+            Self::Reliability { setting, value, min, max } => {
+                write!(f, "reliable delivery with {setting} = {value}; it is from {min} to {max}")
+            }
+            Self::Lossy(overflow) => write!(
+                f,
+                "reliable delivery to a mailbox that drops events when it is full ({overflow:?}); let it block, or deliver by best effort"
             ),
             Self::SourceTooLong { bytes, max } => {
                 write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")

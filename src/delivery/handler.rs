@@ -12,14 +12,35 @@ use super::{Run, SubscriptionId};
 
 /// What became of one event at one subscription.
 ///
-/// Handlers return anything that turns into it: `()` is an acknowledgement, an `Err` a failure.
+/// Handlers return anything that turns into it: `()` is an acknowledgement, an `Err` a failure. Best-effort delivery makes one
+/// attempt: there all but `Ack` count as failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// Handled.
     Ack,
-    /// Not handled; the text says why. Under best-effort delivery it is counted and observed, not retried.
+    /// Not handled; the text says why. Under reliable delivery it is tried again, as the
+    /// [`RetryPolicy`](crate::RetryPolicy) says.
     Failed(String),
+    /// Not handled, and to be tried again after this time instead of the policy's. It counts as an attempt.
+    RetryAfter(Duration),
+    /// Given back, to come again behind what is queued. It does not count as an attempt;
+    /// [`releases_max`](crate::RetryPolicy::releases_max) bounds how often.
+    Release,
+    /// Not to be tried again: under reliable delivery a dead letter at once. The text says why.
+    Reject(String),
+}
+
+impl Outcome {
+    /// Why it was not handled, in words.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Ack => "",
+            Self::Failed(reason) | Self::Reject(reason) => reason,
+            Self::RetryAfter(_) => "the handler asked for it again later",
+            Self::Release => "the handler gave it back",
+        }
+    }
 }
 
 impl From<()> for Outcome {

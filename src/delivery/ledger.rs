@@ -35,18 +35,32 @@ pub struct SubscriptionLedger {
     pub queued: u64,
     /// In a consumer's hands.
     pub in_flight: u64,
+    /// Waiting to be tried again.
+    pub waiting: u64,
     /// Handled.
     pub delivered: u64,
     /// The handler returned an error or panicked, or could not read the payload.
     pub failed: u64,
+    /// Given up after reliable delivery's attempts, and put among the dead letters.
+    pub dead_lettered: u64,
     /// Given up.
     pub dropped: Dropped,
+    /// Attempts that failed and were followed by another. A count of attempts, not of events.
+    pub retried: u64,
+    /// Words about an event that came after it had been taken away. A count of words, not of events.
+    pub late: u64,
 }
 
 impl SubscriptionLedger {
-    /// Whether `matched = queued + in flight + delivered + failed + dropped`. Exact when nothing moves.
+    /// Events that are not over yet.
+    pub fn open(&self) -> u64 {
+        self.queued + self.in_flight + self.waiting
+    }
+
+    /// Whether `matched = queued + in flight + waiting + delivered + failed + dead-lettered + dropped`. Exact when nothing
+    /// moves.
     pub fn is_balanced(&self) -> bool {
-        self.matched == self.queued + self.in_flight + self.delivered + self.failed + self.dropped.total()
+        self.matched == self.open() + self.delivered + self.failed + self.dead_lettered + self.dropped.total()
     }
 }
 
@@ -56,8 +70,12 @@ impl AddAssign for SubscriptionLedger {
         self.filtered += other.filtered;
         self.queued += other.queued;
         self.in_flight += other.in_flight;
+        self.waiting += other.waiting;
         self.delivered += other.delivered;
         self.failed += other.failed;
+        self.dead_lettered += other.dead_lettered;
+        self.retried += other.retried;
+        self.late += other.late;
         self.dropped.overflow += other.dropped.overflow;
         self.dropped.expired += other.dropped.expired;
         self.dropped.paused += other.dropped.paused;
@@ -70,7 +88,7 @@ impl AddAssign for SubscriptionLedger {
 /// ```text
 /// accepted = scheduled + unmatched + routed
 /// routed   = claimed, which the lanes count for themselves
-/// matched  = queued + in flight + delivered + failed + dropped         (each subscription)
+/// matched  = queued + in flight + waiting + delivered + failed + dead-lettered + dropped      (each subscription)
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

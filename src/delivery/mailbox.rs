@@ -5,21 +5,21 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::event::{DecodeError, Directory, FLAG_STAMPED, Header, KnownAs, Meta, Payload};
+use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{Custody, DrainOrder, LANES, Serve, Taken};
-use crate::routing::Pattern;
+use crate::ring::{AttemptWords, Custody, DrainOrder, Feeder, LANES, Serve, Slot};
+use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
-use super::handler::Interest;
-use super::{Outcome, SubscriptionId, SubscriptionLedger};
+use super::in_hand::Hold;
+use super::{Delivery, Dropped, Interest, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger};
 
 /// What happens when an event meets a full mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,28 +35,42 @@ pub enum Overflow {
     DropOldest,
 }
 
+/// What became of a mailbox's events.
+#[derive(Debug, Default)]
+pub(super) struct MailboxCounts {
+    pub(super) delivered: SharedCounter,
+    pub(super) failed: SharedCounter,
+    /// Events whose deadline passed while they were queued.
+    pub(super) expired: SharedCounter,
+    pub(super) discarded: SharedCounter,
+    pub(super) dead_lettered: SharedCounter,
+    /// Attempts after which the event came again.
+    pub(super) retried: SharedCounter,
+    /// Words that came too late.
+    pub(super) late: SharedCounter,
+}
+
 /// What worker and consumer of a mailbox share.
 #[derive(Debug)]
 pub(crate) struct MailboxShared {
-    custody: Custody,
+    custody: Arc<Custody>,
+    /// Of a subscription with reliable delivery.
+    reliable: Option<Reliable>,
     overflow: Overflow,
     consumer: Bell,
     paused: AtomicBool,
-    delivered: SharedCounter,
-    failed: SharedCounter,
-    /// Events whose deadline passed while they were queued.
-    expired: SharedCounter,
-    discarded: SharedCounter,
+    counts: MailboxCounts,
     /// Instant of the last hand-over of a stamped event; 0 = none yet.
     last_delivered: AtomicU64,
     /// Publish to hand-over, a lane. Written by the consumer.
     latency: [HistogramCells; LANES],
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
 }
 
 impl MailboxShared {
     pub(crate) fn new(
-        custody: Custody,
+        custody: Arc<Custody>,
+        reliable: Option<Reliable>,
         overflow: Overflow,
         consumer: Bell,
         directory: Arc<Directory>,
@@ -64,13 +78,11 @@ impl MailboxShared {
     ) -> Self {
         Self {
             custody,
+            reliable,
             overflow,
             consumer,
             paused: AtomicBool::new(false),
-            delivered: SharedCounter::default(),
-            failed: SharedCounter::default(),
-            expired: SharedCounter::default(),
-            discarded: SharedCounter::default(),
+            counts: MailboxCounts::default(),
             last_delivered: AtomicU64::new(0),
             latency,
             directory,
@@ -93,7 +105,9 @@ impl MailboxShared {
 
     /// Cells, their queues and the histograms.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
+        let attempts = self.reliable.as_ref().map_or(0, |_| AttemptWords::bytes_for(self.custody.cells().capacity()) as usize);
+        attempts
+            + size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
     }
 
     /// Where its events are.
@@ -101,10 +115,148 @@ impl MailboxShared {
         &self.custody
     }
 
+    /// The attempts of reliable delivery.
+    #[inline]
+    pub(crate) fn reliable(&self) -> Option<&Reliable> {
+        self.reliable.as_ref()
+    }
+
+    /// Whether every event from before `ends`, a sequence a lane, is over.
+    pub(crate) fn has_passed(&self, ends: &[u64; LANES]) -> bool {
+        match self.reliable {
+            None => self.custody.has_passed(ends),
+            // An event goes round between queue, hands and waiting: only its cell shows it at any moment.
+            Some(_) => !self.custody.cells().has_before(ends),
+        }
+    }
+
+    /// Whether no event is queued, waits or is in a consumer's hands.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self.reliable {
+            None => self.custody.is_settled(),
+            Some(_) => self.custody.cells().is_over(),
+        }
+    }
+
+    /// Worker: copies the event of `slot` into a free cell and queues it, see [`Feeder::push`].
+    #[inline]
+    pub(crate) fn push(&self, feeder: &mut Feeder, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
+        match &self.reliable {
+            None => feeder.push(lane, sequence, slot, rest_bytes),
+            Some(reliable) => reliable.attempts.push(feeder, lane, sequence, slot, rest_bytes),
+        }
+    }
+
+    /// Takes the oldest event of `lane`.
+    fn take(&self, lane: usize) -> Option<Hold> {
+        match &self.reliable {
+            None => self.custody.take(lane).map(Hold::Once),
+            Some(reliable) => reliable.take(lane).map(Hold::Attempt),
+        }
+    }
+
+    /// `None` when its deadline has passed while it was queued.
+    fn hand_over(&self, hold: Hold, lane: usize) -> Option<Hold> {
+        let header = Header::of_words(hold.event().parts().0);
+        if header.has(FLAG_STAMPED) || header.deadline != 0 {
+            let now = self.directory.clock.now();
+            if header.deadline != 0 && now > header.deadline {
+                self.expire(hold);
+                return None;
+            }
+            if header.has(FLAG_STAMPED) {
+                self.latency[lane].record(now.saturating_sub(header.time));
+                // Relaxed: a figure.
+                self.last_delivered.store(now, Ordering::Relaxed);
+            }
+        }
+        Some(hold)
+    }
+
+    /// Gives an event up whose deadline has passed.
+    fn expire(&self, hold: Hold) {
+        match hold {
+            Hold::Once(taken) => {
+                self.counts.expired.add(1);
+                self.custody.settle(taken);
+            }
+            Hold::Attempt(attempt) => self.of_attempts().expire(&self.counts, attempt),
+        }
+    }
+
+    /// Gives an event up whose subscription has ended before its handler was called.
+    pub(super) fn discard_one(&self, hold: Hold) {
+        match hold {
+            Hold::Once(taken) => {
+                self.counts.discarded.add(1);
+                self.custody.settle(taken);
+            }
+            Hold::Attempt(attempt) => self.of_attempts().discard(&self.counts, attempt),
+        }
+    }
+
+    /// Moves an event on by what its consumer has made of it.
+    pub(crate) fn settle(&self, hold: Hold, outcome: &Outcome) -> Settled {
+        match hold {
+            Hold::Once(taken) => {
+                let is_handled = *outcome == Outcome::Ack;
+                let counter = if is_handled { &self.counts.delivered } else { &self.counts.failed };
+                counter.add(1);
+                self.custody.settle(taken);
+                Settled::Counted
+            }
+            Hold::Attempt(attempt) => self.of_attempts().settle(&self.counts, attempt, outcome),
+        }
+    }
+
+    fn of_attempts(&self) -> &Reliable {
+        self.reliable.as_ref().expect("only a reliable mailbox hands out attempts")
+    }
+
+    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
+    pub(crate) fn attend(&self, feeder: &mut Feeder, now: u64) -> u64 {
+        let Some(reliable) = &self.reliable else { return NEVER };
+        let next = reliable.attend(&self.counts, feeder, now);
+        if self.custody.queued() > 0 {
+            self.notify();
+        }
+        next
+    }
+
+    /// The oldest event of `lane`, and whether it is still wanted: what has expired is given up.
+    pub(crate) fn take_fresh(&self, lane: usize) -> Option<Hold> {
+        self.take(lane).and_then(|hold| self.hand_over(hold, lane))
+    }
+
+    /// Consumer: `waker` hears when an event is taken away from its hands.
+    pub(super) fn wait_for_loss(&self, waker: &Waker) {
+        if let Some(reliable) = &self.reliable {
+            reliable.lost.wait(waker);
+        }
+    }
+
+    /// Whether events wait for their time to come again.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.reliable.as_ref().is_some_and(|reliable| reliable.attempts.waiting() > 0)
+    }
+
+    /// Whether its consumer would find something.
+    pub(crate) fn needs_consumer(&self) -> bool {
+        self.custody.queued() > 0 && !self.is_paused()
+    }
+
+    /// The worker has gone: what waits for it is given up.
+    pub(crate) fn lose_worker(&self) {
+        if let Some(reliable) = &self.reliable {
+            reliable.discard_waiting(&self.counts);
+        }
+    }
+
     /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
     pub(crate) fn holds_up(&self) -> bool {
         let settled = self.custody.settled();
-        let held = self.custody.queued() + self.custody.taken() - settled;
+        let waiting = self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting());
+        let held = self.custody.queued() + waiting + self.custody.taken() - settled;
         self.overflow == Overflow::Block && held >= self.custody.cells().capacity() as u64
     }
 
@@ -136,22 +288,34 @@ impl MailboxShared {
 
     /// Throws away what is queued, once the consumer is gone.
     pub(crate) fn discard(&self) {
-        self.custody.discard(|| self.discarded.add(1));
+        let Some(reliable) = &self.reliable else {
+            self.custody.discard(|| self.counts.discarded.add(1));
+            return;
+        };
+        for lane in 0..LANES {
+            while self.custody.cells().queued(lane) > 0 {
+                if let Some(attempt) = reliable.take(lane) {
+                    reliable.discard(&self.counts, attempt);
+                }
+            }
+        }
+        reliable.discard_waiting(&self.counts);
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
         // Settled first: an event that settles in between shows as in flight, not as missing.
         let settled = self.custody.settled();
+        let counts = &self.counts;
         SubscriptionLedger {
             queued: self.custody.queued(),
             in_flight: self.custody.taken().saturating_sub(settled),
-            delivered: self.delivered.get(),
-            failed: self.failed.get(),
-            dropped: super::Dropped {
-                expired: self.expired.get(),
-                closed: self.discarded.get(),
-                ..super::Dropped::default()
-            },
+            waiting: self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()),
+            delivered: counts.delivered.get(),
+            failed: counts.failed.get(),
+            dead_lettered: counts.dead_lettered.get(),
+            dropped: Dropped { expired: counts.expired.get(), closed: counts.discarded.get(), ..Dropped::default() },
+            retried: counts.retried.get() + self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.overdue()),
+            late: counts.late.get(),
             ..SubscriptionLedger::default()
         }
     }
@@ -256,41 +420,14 @@ impl<I: Interest> Mailbox<I> {
             return Err(TryRecvError::Empty);
         }
         loop {
-            let ready = (0..LANES).fold(0, |ready, lane| ready | u8::from(custody.cells().queued(lane) > 0) << lane);
-            let Some(Serve { lane, .. }) = self.order.next(ready) else {
+            let Some(Serve { lane, .. }) = self.order.next(custody.ready()) else {
                 return Err(if closed { TryRecvError::Closed } else { TryRecvError::Empty });
             };
             self.order.served(lane, 1);
-            if let Some(delivery) = self.shared.custody.take(lane).and_then(|taken| self.hand_over(taken)) {
-                return Ok(delivery);
+            if let Some(hold) = self.shared.take_fresh(lane) {
+                return Ok(Delivery::new(hold, Arc::clone(&self.shared), self.known_as));
             }
         }
-    }
-
-    /// `None` when its deadline has passed while it was queued.
-    fn hand_over(&self, taken: Taken) -> Option<Delivery<I>> {
-        let lane = taken.lane();
-        let delivery = Delivery {
-            taken: Some(taken),
-            shared: Arc::clone(&self.shared),
-            known_as: self.known_as,
-            has_failed: AtomicBool::new(false),
-            interest: PhantomData,
-        };
-        let header = delivery.header();
-        if header.has(FLAG_STAMPED) || header.deadline != 0 {
-            let now = self.shared.directory.clock.now();
-            if header.deadline != 0 && now > header.deadline {
-                delivery.expire();
-                return None;
-            }
-            if header.has(FLAG_STAMPED) {
-                self.shared.latency[lane].record(now.saturating_sub(header.time));
-                // Relaxed: a figure.
-                self.shared.last_delivered.store(now, Ordering::Relaxed);
-            }
-        }
-        Some(delivery)
     }
 
     /// Waits for the next event, as long as it takes.
@@ -407,133 +544,5 @@ impl<I: Interest> Iterator for Iter<'_, I> {
 
     fn next(&mut self) -> Option<Delivery<I>> {
         self.mailbox.recv().ok()
-    }
-}
-
-/// An event in a consumer's hands. It may move between threads; dropped, it counts as delivered.
-pub struct Delivery<I: Interest> {
-    /// Present until it is settled.
-    taken: Option<Taken>,
-    shared: Arc<MailboxShared>,
-    known_as: KnownAs,
-    /// The handler's word, where others may still hold the delivery.
-    has_failed: AtomicBool,
-    interest: PhantomData<fn(I)>,
-}
-
-impl<I: Interest> Delivery<I> {
-    /// Settles the delivery as failed once nobody holds it any more.
-    pub(crate) fn mark_failed(&self) {
-        // Relaxed: the last holder is ordered after all others by whatever shares the delivery.
-        self.has_failed.store(true, Ordering::Relaxed);
-    }
-
-    fn taken(&self) -> &Taken {
-        self.taken.as_ref().expect("a delivery holds its cell until it is settled")
-    }
-
-    fn header(&self) -> &Header {
-        Header::of_words(self.taken().parts().0)
-    }
-
-    /// Events waiting in the mailbox it came from.
-    pub(crate) fn queued_behind(&self) -> u64 {
-        self.shared.custody.queued()
-    }
-
-    /// Everything about the event but its payload.
-    pub fn meta(&self) -> Meta<'_> {
-        let (_, rest) = self.taken().parts();
-        let header = self.header();
-        Meta::new(header, rest, self.taken().sequence(), &self.shared.directory)
-            .expect("a worker queues only frames that it could read")
-    }
-
-    /// The event, read in place.
-    ///
-    /// # Errors
-    /// For typed topics, when the payload is in another encoding or, coming from outside, is not valid.
-    pub fn event(&self) -> Result<I::View<'_>, DecodeError> {
-        I::view(&self.meta(), self.known_as)
-    }
-
-    /// Settles the delivery as failed, for this reason.
-    pub fn fail(self, reason: impl Into<String>) {
-        self.settle(&Outcome::Failed(reason.into()));
-    }
-
-    /// Gives the event up: its deadline has passed.
-    fn expire(mut self) {
-        self.shared.expired.add(1);
-        self.finish();
-    }
-
-    /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.
-    pub(crate) fn discard(mut self) {
-        self.shared.discarded.add(1);
-        self.finish();
-    }
-
-    /// Shares the delivery, in the memory of a settled one that nobody else holds.
-    pub(crate) fn share(self, settled: Option<Arc<Self>>) -> Arc<Self> {
-        if let Some(mut settled) = settled
-            && let Some(place) = Arc::get_mut(&mut settled)
-        {
-            *place = self;
-            return settled;
-        }
-        Arc::new(self)
-    }
-
-    /// Settles a delivery that its handler may have kept a clone of: then it is settled with the last one, else now, and
-    /// its memory is given back for the next.
-    pub(crate) fn settle_shared(mut delivery: Arc<Self>) -> Option<Arc<Self>> {
-        Arc::get_mut(&mut delivery)?.settle_as_marked();
-        Some(delivery)
-    }
-
-    fn settle_as_marked(&mut self) {
-        if self.taken.is_some() {
-            // Relaxed: see `mark_failed`.
-            let failed = std::thread::panicking() || self.has_failed.load(Ordering::Relaxed);
-            let counter = if failed { &self.shared.failed } else { &self.shared.delivered };
-            counter.add(1);
-            self.finish();
-        }
-    }
-
-    /// Settles the delivery by what its handler returned.
-    pub(crate) fn settle(mut self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Ack => &self.shared.delivered,
-            Outcome::Failed(_) => &self.shared.failed,
-        };
-        counter.add(1);
-        self.finish();
-    }
-
-    fn finish(&mut self) {
-        if let Some(taken) = self.taken.take() {
-            self.shared.custody.settle(taken);
-        }
-    }
-}
-
-impl Delivery<Pattern> {
-    /// The payload as it is.
-    pub fn payload(&self) -> Payload<'_> {
-        self.meta().payload()
-    }
-}
-
-impl<I: Interest> Drop for Delivery<I> {
-    fn drop(&mut self) {
-        self.settle_as_marked();
-    }
-}
-
-impl<I: Interest> fmt::Debug for Delivery<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("meta", &self.meta()).finish_non_exhaustive()
     }
 }

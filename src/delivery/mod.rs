@@ -10,9 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod handler;
+mod in_hand;
 mod ledger;
 mod mailbox;
+mod mode;
 mod observer;
+mod reliable;
+mod retry;
 mod route;
 mod run;
 mod stopwatch;
@@ -20,14 +24,19 @@ mod subscription;
 
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use ledger::{Dropped, Ledger, SubscriptionLedger};
-pub use mailbox::{Delivery, Iter, Mailbox, Overflow, RecvError, TryRecvError};
+pub use in_hand::Delivery;
+pub use mailbox::{Iter, Mailbox, Overflow, RecvError, TryRecvError};
+pub use mode::DeliveryMode;
 pub use observer::{Notice, Observer};
+pub use reliable::Settled;
+pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
+pub(crate) use reliable::{Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Sink, SubscriptionState};
+pub(crate) use subscription::{Consumer, Fed, Sink, SubscriptionState};

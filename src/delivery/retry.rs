@@ -18,22 +18,30 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    attempts_max: u8,
+    pub(crate) attempts_max: u8,
+    pub(crate) releases_max: u16,
     first_delay: Duration,
     delay_max: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Three attempts, waiting up to 100 ms and then up to 200 ms; no delay is longer than 30 s.
+    /// Three attempts, waiting up to 100 ms and then up to 200 ms; no delay is longer than 30 s. A hundred releases.
     fn default() -> Self {
-        Self { attempts_max: 3, first_delay: Duration::from_millis(100), delay_max: Duration::from_secs(30) }
+        Self { attempts_max: 3, releases_max: 100, first_delay: Duration::from_millis(100), delay_max: Duration::from_secs(30) }
     }
 }
 
 impl RetryPolicy {
-    /// Attempts an event gets, the first among them, 1 to 255. Default 3. Releases do not count.
+    /// Attempts an event gets, the first among them, 1 to 100. Default 3. Releases do not count.
     pub fn attempts_max(mut self, attempts: u8) -> Self {
         self.attempts_max = attempts;
+        self
+    }
+
+    /// How often an event may be given back without an attempt ([`Outcome::Release`](crate::Outcome::Release)), at most
+    /// 3,900. Default 100; one more makes it a dead letter.
+    pub fn releases_max(mut self, releases: u16) -> Self {
+        self.releases_max = releases;
         self
     }
 
@@ -55,32 +63,20 @@ impl RetryPolicy {
         attempts >= self.attempts_max
     }
 
-    /// How long to wait after `attempts` failed attempts, in nanoseconds.
-    pub(crate) fn delay_ns(&self, attempts: u8, jitter: &mut Jitter) -> u64 {
-        let limit = u64::try_from(self.delay_limit(attempts).as_nanos()).unwrap_or(u64::MAX);
-        jitter.up_to(limit)
+    /// How long to wait after `attempts` failed attempts, in nanoseconds; drawn from `seed`.
+    pub(crate) fn delay_ns(&self, attempts: u8, seed: u64) -> u64 {
+        draw(seed, u64::try_from(self.delay_limit(attempts).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
-/// Random waits. A generator of its own for each subscription, so that a simulation draws the same from the same seed.
-#[derive(Debug, Clone)]
-pub(crate) struct Jitter(u64);
-
-impl Jitter {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number from 0 to `limit`, each as likely as can be told apart.
-    fn up_to(&mut self, limit: u64) -> u64 {
-        // SplitMix64, a public-domain generator: one addition of state, no bad seeds.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        ((u128::from(mixed) * (u128::from(limit) + 1)) >> 64) as u64
-    }
+/// A number from 0 to `limit`, drawn from `seed`: each as likely as can be told apart.
+fn draw(seed: u64, limit: u64) -> u64 {
+    // The finaliser of SplitMix64, a public-domain generator: seeds that differ in one bit have nothing in common behind it.
+    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    ((u128::from(mixed) * (u128::from(limit) + 1)) >> 64) as u64
 }
 
 #[cfg(test)]
@@ -98,16 +94,15 @@ mod tests {
 
     #[test]
     fn jitter_spreads_over_all_of_the_delay_and_never_beyond() {
-        let (policy, mut jitter) = (RetryPolicy::default(), Jitter::new(7));
+        let policy = RetryPolicy::default();
         let limit = 100_000_000_u64;
         let mut tenths = [0_u32; 10];
-        for _ in 0..10_000 {
-            let delay = policy.delay_ns(1, &mut jitter);
+        for seed in 0..10_000 {
+            let delay = policy.delay_ns(1, seed);
             assert!(delay <= limit);
             tenths[(delay * 10 / (limit + 1)) as usize] += 1;
         }
         assert!(tenths.iter().all(|&count| (850..1_150).contains(&count)), "{tenths:?}");
-        assert_eq!(RetryPolicy::default().delays(Duration::ZERO, Duration::ZERO).delay_ns(3, &mut jitter), 0);
-        assert_eq!(Jitter::new(3).up_to(u64::MAX), Jitter::new(3).up_to(u64::MAX), "the same of the same seed");
+        assert_eq!(RetryPolicy::default().delays(Duration::ZERO, Duration::ZERO).delay_ns(3, 1), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::metrics::Counter;
-use crate::ring::{Feeder, LANES};
+use crate::ring::{DrainOrder, Feeder, LANES};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
@@ -18,6 +18,14 @@ use super::{Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionId(pub(crate) EventId);
+
+impl SubscriptionId {
+    /// A number that other subscriptions do not have.
+    pub(crate) fn seed(self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = *self.0.as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
 
 impl fmt::Display for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +68,20 @@ pub(crate) enum Sink {
     /// A handler on the worker.
     Inline(OwnedCell<Kept>),
     /// A mailbox, and the worker's end of it.
-    Mailbox(Arc<MailboxShared>, OwnedCell<Feeder>),
+    Mailbox(Arc<MailboxShared>, OwnedCell<Fed>),
+}
+
+/// The worker's end of a mailbox.
+pub(crate) struct Fed {
+    pub(crate) feeder: Feeder,
+    /// The worker is the mailbox's consumer as well: reliable delivery to an inline handler.
+    pub(crate) consumer: Option<Consumer>,
+}
+
+/// An inline handler behind a mailbox.
+pub(crate) struct Consumer {
+    pub(crate) handler: Kept,
+    pub(crate) order: DrainOrder,
 }
 
 /// Counts that the subscription's worker writes.
@@ -88,6 +109,8 @@ pub(crate) struct SubscriptionState {
     /// Events before these sequences were published before the subscription was made.
     pub(crate) starts: [u64; LANES],
     pub(crate) sink: Sink,
+    /// Its worker is the consumer of its mailbox.
+    pub(crate) is_own_consumer: bool,
     pub(crate) counts: WorkerCounts,
     /// Instant of the last delivery; 0 = none yet.
     last_delivered: AtomicU64,
@@ -108,6 +131,7 @@ impl SubscriptionState {
         worker: usize,
         starts: [u64; LANES],
         sink: Sink,
+        is_own_consumer: bool,
     ) -> Self {
         Self {
             id,
@@ -119,6 +143,7 @@ impl SubscriptionState {
             worker,
             starts,
             sink,
+            is_own_consumer,
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
@@ -159,6 +184,11 @@ impl SubscriptionState {
             self.overflowing.store(full, Ordering::Relaxed);
         }
         before
+    }
+
+    /// Whether its events may come back to the worker.
+    pub(crate) fn is_attended(&self) -> bool {
+        matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some())
     }
 
     /// Between its consumer's calls of the handler and its end.

@@ -13,6 +13,8 @@ pub struct Meta<'a> {
     extension: &'a [u8],
     payload: &'a [u8],
     sequence: u64,
+    /// Attempts at this delivery that failed before.
+    failures: u8,
     directory: &'a Directory,
 }
 
@@ -26,7 +28,12 @@ impl<'a> Meta<'a> {
         directory: &'a Directory,
     ) -> Result<Self, FrameError> {
         let (extension, payload) = header.split(rest)?;
-        Ok(Self { header, extension, payload, sequence, directory })
+        Ok(Self { header, extension, payload, sequence, failures: 0, directory })
+    }
+
+    /// The same of an event that was tried before.
+    pub(crate) fn after(self, failures: u8) -> Self {
+        Self { failures, ..self }
     }
 
     #[inline(always)]
@@ -125,7 +132,7 @@ impl<'a> Meta<'a> {
 
     /// Which attempt at delivery this is, from 1.
     pub fn attempt(&self) -> u8 {
-        self.header.attempt
+        self.header.attempt.saturating_add(self.failures)
     }
 
     /// Services the event is meant for; none means all.

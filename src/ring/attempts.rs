@@ -93,15 +93,39 @@ pub enum Returned {
     Late,
 }
 
+/// The memory of attempts.
+#[derive(Debug)]
+pub struct AttemptWords {
+    words: Box<[AtomicU64]>,
+    /// The instant of the first attempt at each event. Written by its first taker.
+    began: Box<[AtomicU64]>,
+}
+
+impl AttemptWords {
+    /// For so many cells.
+    ///
+    /// # Errors
+    /// When the system has not so much memory.
+    pub fn new(cells: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { words: boxed(cells, |_| AtomicU64::new(OVER))?, began: boxed(cells, |_| AtomicU64::new(0))? })
+    }
+
+    /// What so many cells take.
+    pub const fn bytes_for(cells: usize) -> u64 {
+        (cells as u64).saturating_mul(2 * size_of::<AtomicU64>() as u64)
+    }
+}
+
 /// The attempts at the events of one mailbox.
 #[derive(Debug)]
 pub struct Attempts {
     custody: Arc<Custody>,
     words: Box<[AtomicU64]>,
-    /// The instant of the first attempt at each event. Written by its first taker.
     began: Box<[AtomicU64]>,
     /// Events that wait for their time.
     waiting: AtomicU64,
+    /// Events that the worker took away from their holders, to come again.
+    overdue: AtomicU64,
     alarm: Arc<Alarm>,
     parker: Arc<Parker>,
     barrier: Barrier,
@@ -110,23 +134,18 @@ pub struct Attempts {
 impl Attempts {
     /// At the events in `custody`, whose worker has this alarm.
     ///
-    /// # Errors
-    /// When the system has not so much memory.
+    /// # Panics
+    /// When there is not a word for each cell.
     pub fn new(
+        memory: AttemptWords,
         custody: Arc<Custody>,
         alarm: Arc<Alarm>,
         parker: Arc<Parker>,
         barrier: Barrier,
-    ) -> Result<Self, OutOfMemory> {
-        let cells = custody.cells().capacity();
-        let words = boxed(cells, |_| AtomicU64::new(OVER))?;
-        let began = boxed(cells, |_| AtomicU64::new(0))?;
-        Ok(Self { custody, words, began, waiting: AtomicU64::new(0), alarm, parker, barrier })
-    }
-
-    /// What the attempts at so many events reserve.
-    pub const fn bytes_for(capacity: usize) -> u64 {
-        (capacity as u64).saturating_mul(2 * size_of::<AtomicU64>() as u64)
+    ) -> Self {
+        let AttemptWords { words, began } = memory;
+        assert_eq!(words.len(), custody.cells().capacity(), "a word a cell");
+        Self { custody, words, began, waiting: AtomicU64::new(0), overdue: AtomicU64::new(0), alarm, parker, barrier }
     }
 
     /// Where the events are.
@@ -138,6 +157,12 @@ impl Attempts {
     pub fn waiting(&self) -> u64 {
         // Relaxed: a figure; flush asks the cells.
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Events that were taken away from whoever had them for too long, and came again.
+    pub fn overdue(&self) -> u64 {
+        // Relaxed: a figure.
+        self.overdue.load(Ordering::Relaxed)
     }
 
     fn cells(&self) -> &Arc<Cells> {
@@ -186,14 +211,14 @@ impl Attempts {
         }
     }
 
-    /// Worker: queues what is due, and takes away what has been in hand for too long: `overdue` says, by the number of its
+    /// Worker: queues what is due, and takes away what has been in hand for too long: `overdue` says, by its cell and the number of its
     /// failures, this one among them, what becomes of it, and `book` hears of those that are over. Returns the instant at
     /// which to look again. Looks at every cell.
     pub fn attend(
         self: &Arc<Self>,
         feeder: &mut Feeder,
         now: u64,
-        mut overdue: impl FnMut(u8) -> Overdue,
+        mut overdue: impl FnMut(usize, u8) -> Overdue,
         mut book: impl FnMut(&Attempt),
     ) -> u64 {
         let tick = now >> TICK_SHIFT;
@@ -213,7 +238,7 @@ impl Attempts {
                 let next = if state == WAITING {
                     with_due(with_state(seen, QUEUED), 0)
                 } else {
-                    match overdue(failures(seen).saturating_add(1)) {
+                    match overdue(cell, failures(seen).saturating_add(1)) {
                         Overdue::Again(due) => {
                             with_due(with_state(seen, WAITING), due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT)
                                 + FAILURE
@@ -258,7 +283,11 @@ impl Attempts {
                 // Relaxed: a figure.
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
             }
-            WAITING => self.custody.returned(),
+            WAITING => {
+                // Relaxed: a figure.
+                self.overdue.fetch_add(1, Ordering::Relaxed);
+                self.custody.returned();
+            }
             _ => {
                 let attempt = self.own(cell, lane, word);
                 book(&attempt);
@@ -326,7 +355,8 @@ impl Attempt {
         self.taken.as_ref().expect("an attempt holds its cell until it is let go of")
     }
 
-    fn cell(&self) -> usize {
+    /// Which cell the event is in.
+    pub fn cell(&self) -> usize {
         self.taken().cell() as usize
     }
 

@@ -60,6 +60,11 @@ impl Custody {
         (0..LANES).map(|lane| self.cells.queued(lane)).sum()
     }
 
+    /// Lanes of which events are queued, a bit each.
+    pub fn ready(&self) -> u8 {
+        (0..LANES).fold(0, |ready, lane| ready | u8::from(self.cells.queued(lane) > 0) << lane)
+    }
+
     /// Consumer: takes the oldest event of `lane`, to be settled. `None` when the worker was faster and dropped it.
     pub fn take(&self, lane: usize) -> Option<Taken> {
         // Relaxed: who finds the event gone from its queue sees this with it (SYNC(cells.head)).

@@ -25,7 +25,7 @@ mod slot;
 pub mod stall;
 mod wants;
 
-pub use attempts::{ATTEMPTS_MAX, Attempt, Attempts, Overdue, RELEASES_MAX, Returned};
+pub use attempts::{ATTEMPTS_MAX, Attempt, AttemptWords, Attempts, Overdue, RELEASES_MAX, Returned};
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
 pub use claim::{Claimant, Draft, Frame, LaneFull, Rest, Room};

@@ -7,6 +7,7 @@ use crate::delivery::{Kept, Notice, Run, Sink, Stopwatch};
 use crate::event::{FLAG_MEASURED, Header, Meta, Priority};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
+use crate::sync::alarm::NEVER;
 use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
@@ -14,7 +15,9 @@ use crate::sync::snapshot::{Current, Snapshot};
 use super::Phase;
 use super::engine::{Engine, PublisherCounts, WorkerTable};
 use super::timer::{Scheduled, Timers};
-use call::{Call, finish, has_room};
+use call::{Call, consume, finish, has_room};
+
+pub(crate) use call::call_behind_mailbox;
 
 mod call;
 
@@ -138,7 +141,7 @@ impl Worker {
             return Turn::Finished;
         }
         self.closing = phase > Phase::Running;
-        let mut passed = self.run_timers();
+        let mut passed = self.run_timers() + self.attend();
         self.suspended = 0;
         self.moved = 0;
         self.stopwatch.begin_turn();
@@ -183,7 +186,7 @@ impl Worker {
         if std::mem::take(&mut self.gate_shut) > 0 {
             self.engine.gate.open();
         }
-        if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() {
+        if phase == Phase::Draining && self.suspended == 0 && self.has_read_all() && !self.is_needed() {
             return Turn::Finished;
         }
         Turn::Idle
@@ -254,10 +257,10 @@ impl Worker {
         }
         match self.engine.phase() {
             Phase::Running | Phase::Closing => {}
-            Phase::Draining if self.suspended != 0 || !self.has_read_all() => {}
+            Phase::Draining if self.suspended != 0 || !self.has_read_all() || self.is_needed() => {}
             Phase::Draining | Phase::Halting | Phase::Stopped => return true,
         }
-        if self.timers.is_some() && self.engine.schedule.has_intake() {
+        if self.timers.is_some() && self.engine.schedule.has_intake() || self.is_alarm_due() {
             return true;
         }
         if self.ready() != 0 {
@@ -401,6 +404,48 @@ impl Worker {
         timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, inside.counts(), event))
     }
 
+    fn is_alarm_due(&self) -> bool {
+        let at = self.engine.alarms[self.index].at();
+        at != NEVER && at <= self.engine.directory.clock.now()
+    }
+
+    /// Looks after the subscriptions whose events come back, when one of them is due. Returns how many events the worker's
+    /// own handlers took.
+    fn attend(&mut self) -> usize {
+        if !self.is_alarm_due() {
+            return 0;
+        }
+        let engine = &*self.engine;
+        let alarm = &engine.alarms[self.index];
+        let now = engine.directory.clock.now();
+        alarm.take();
+        let (mut next, mut taken) = (NEVER, 0);
+        for subscription in &self.table.get().attended {
+            let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
+            let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
+            next = next.min(mailbox.attend(&mut fed.feeder, now));
+            if let Some(consumer) = &mut fed.consumer {
+                taken += consume(engine, subscription, mailbox, consumer, engine.turn_max);
+                if mailbox.needs_consumer() {
+                    next = now;
+                }
+            }
+        }
+        alarm.resume(next);
+        taken
+    }
+
+    /// Whether events are still to come back to this worker.
+    fn is_needed(&mut self) -> bool {
+        self.table.get().attended.iter().any(|subscription| match &subscription.sink {
+            Sink::Mailbox(mailbox, fed) => {
+                let is_consumer = fed.get_mut(&mut self.owner).is_some_and(|fed| fed.consumer.is_some());
+                mailbox.is_waiting() || is_consumer && mailbox.needs_consumer()
+            }
+            Sink::Inline(_) => false,
+        })
+    }
+
     /// What a worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
     /// every turn or idle look: it reads the publishers' claims, and so takes their cache lines away.
     #[cold]
@@ -411,7 +456,9 @@ impl Worker {
             self.wall_checked = now;
             self.engine.directory.clock.follow_wall();
         }
-        let mut due = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
+        let alarm = Some(self.engine.alarms[self.index].at()).filter(|&at| at != NEVER);
+        let scheduled = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
+        let mut due = alarm.into_iter().chain(scheduled).min();
         if !self.reader.is_active() {
             return due;
         }

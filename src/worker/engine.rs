@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::delivery::{Notice, Observer, Route};
+use crate::delivery::{Notice, Observer, Route, SubscriptionState};
 use crate::event::Directory;
 use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, Lanes, Pool, Wants};
 use crate::routing::Table;
 use crate::sync::admission::{Admission, Entrance, Phase};
+use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::parker::Parker;
@@ -27,8 +28,36 @@ pub enum StampPolicy {
     OneIn(u32),
 }
 
-/// A worker's routing table.
-pub(crate) type WorkerTable = Table<Route>;
+/// A worker's routing table, and the subscriptions that it attends to besides.
+#[derive(Clone)]
+pub(crate) struct WorkerTable {
+    routes: Table<Route>,
+    /// Those whose events may come back: reliable delivery.
+    pub(crate) attended: Vec<Arc<SubscriptionState>>,
+}
+
+impl WorkerTable {
+    pub(crate) fn new() -> Self {
+        Self { routes: Table::new(), attended: Vec::new() }
+    }
+
+    /// Whether the table is as young as the type.
+    #[inline(always)]
+    pub(crate) fn knows(&self, type_id: u32) -> bool {
+        self.routes.knows(type_id)
+    }
+
+    /// The route of a type, if it has one.
+    #[inline(always)]
+    pub(crate) fn route(&self, type_id: u32) -> Option<&Route> {
+        self.routes.route(type_id)
+    }
+
+    /// Sets the route of a type, and makes the table know all types up to it.
+    pub(crate) fn set(&mut self, type_id: u32, route: Option<Route>) {
+        self.routes.set(type_id, route);
+    }
+}
 
 /// Counts of one publisher slot, written by the one publisher that holds it.
 #[derive(Debug, Default)]
@@ -76,6 +105,8 @@ pub(crate) struct Engine {
     pub(crate) directory: Arc<Directory>,
     pub(crate) barrier: Barrier,
     pub(crate) tables: Box<[Arc<Snapshot<WorkerTable>>]>,
+    /// When each worker has something to look after.
+    pub(crate) alarms: Box<[Arc<Alarm>]>,
     /// One a worker.
     pub(crate) recorders: Box<[Arc<Recorder>]>,
     /// One a publisher, and a last one for the timers.

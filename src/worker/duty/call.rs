@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch, SubscriptionState,
+    Consumer, Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch, SubscriptionState,
+    meta_of,
 };
-use crate::event::{DecodeError, Header, Meta};
-use crate::ring::{Feeder, LANES, Reader, Slot};
+use crate::event::{DecodeError, EventId, Header, Meta};
+use crate::ring::{Feeder, LANES, Reader, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::Owner;
+use crate::worker::Phase;
 use crate::worker::engine::Engine;
 
 /// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
@@ -21,9 +23,9 @@ use crate::worker::engine::Engine;
 pub(super) fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
     targets.iter().all(|subscription| match &subscription.sink {
         Sink::Inline(_) => true,
-        Sink::Mailbox(mailbox, feeder) => {
+        Sink::Mailbox(mailbox, fed) => {
             mailbox.overflow() != Overflow::Block
-                || feeder.get_mut(owner).is_none_or(|feeder| feeder.has_room())
+                || fed.get_mut(owner).is_none_or(|fed| fed.feeder.has_room())
                 || mailbox.custody().is_closed()
                 || !wants(subscription, lane, meta)
                 || refuses(subscription, meta)
@@ -69,7 +71,7 @@ fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, Dec
     subscription.counts.matched.add(1);
     book(engine, subscription, &meta, result);
     if let Some(elapsed) = elapsed {
-        slow(engine, subscription, &meta, elapsed, lag);
+        slow(engine, subscription, meta.id(), elapsed, lag);
     }
     run.step_over();
 }
@@ -96,33 +98,95 @@ fn failed(
     result: Option<Result<Outcome, DecodeError>>,
 ) {
     subscription.counts.failed.add(mutant!("panic.books", 1 => u64::from(result.is_some())));
-    let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
-    match result {
-        Some(Ok(Outcome::Ack)) => {}
-        Some(Ok(Outcome::Failed(error))) => {
-            engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error: &error });
-        }
-        Some(Err(error)) => engine.notice(&Notice::Undecodable { subscription: id, name, event, error }),
-        None => panicked(engine, subscription, meta),
-    }
+    judge(engine, subscription, meta.id(), result);
 }
 
 #[cold]
-fn panicked(engine: &Engine, subscription: &SubscriptionState, meta: &Meta<'_>) {
-    let (id, name, event) = (subscription.id, subscription.name.as_str(), meta.id());
-    engine.notice(&Notice::HandlerPanicked { subscription: id, name, event });
+fn panicked(engine: &Engine, subscription: &SubscriptionState, event: EventId) {
+    engine.notice(&Notice::HandlerPanicked { subscription: subscription.id, name: &subscription.name, event });
 }
 
 #[cold]
-fn slow(engine: &Engine, subscription: &SubscriptionState, meta: &Meta<'_>, elapsed: u64, lag: u64) {
+fn slow(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64, lag: u64) {
     engine.notice(&Notice::SlowHandler {
         subscription: subscription.id,
         name: &subscription.name,
         pattern: subscription.pattern.as_str(),
-        event: meta.id(),
+        event,
         elapsed: Duration::from_nanos(elapsed),
         lag,
     });
+}
+
+/// The outcome that a call of a handler comes to, and tells of it when that was no good; `None` is a panic.
+fn judge(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    event: EventId,
+    result: Option<Result<Outcome, DecodeError>>,
+) -> Outcome {
+    let (id, name) = (subscription.id, subscription.name.as_str());
+    match result {
+        Some(Ok(outcome)) => {
+            if let Outcome::Failed(error) | Outcome::Reject(error) = &outcome {
+                engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
+            }
+            outcome
+        }
+        Some(Err(error)) => {
+            let reason = error.to_string();
+            engine.notice(&Notice::Undecodable { subscription: id, name, event, error });
+            // It would not be readable the next time either.
+            Outcome::Reject(reason)
+        }
+        None => {
+            panicked(engine, subscription, event);
+            Outcome::Failed("the handler panicked".to_owned())
+        }
+    }
+}
+
+/// Calls a handler behind a mailbox, contains its panic, and tells of what was no good. `lag` is the number of events
+/// behind this one.
+pub(crate) fn call_behind_mailbox(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    meta: &Meta<'_>,
+    lag: impl FnOnce() -> u64,
+    call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
+) -> Outcome {
+    let clock = &engine.directory.clock;
+    let begun = clock.now();
+    let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
+    let outcome = judge(engine, subscription, meta.id(), contained(|| call(meta, scene)));
+    let elapsed = clock.now().saturating_sub(begun);
+    if elapsed >= engine.slow_handler_ns {
+        slow(engine, subscription, meta.id(), elapsed, lag());
+    }
+    outcome
+}
+
+/// Lets the worker's own handler take events from its mailbox, at most so many. Returns how many it took.
+pub(super) fn consume(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    mailbox: &MailboxShared,
+    consumer: &mut Consumer,
+    max: usize,
+) -> usize {
+    let Some(handler) = consumer.handler.get_mut() else { return 0 };
+    let mut taken = 0;
+    while taken < max && subscription.state() == State::Active {
+        let Some(Serve { lane, .. }) = consumer.order.next(mailbox.custody().ready()) else { break };
+        consumer.order.served(lane, 1);
+        taken += 1;
+        let Some(hold) = mailbox.take_fresh(lane) else { continue };
+        let meta = meta_of(hold.event(), &engine.directory, hold.failures());
+        let lag = || mailbox.custody().queued();
+        let outcome = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
+        mailbox.settle(hold, &outcome);
+    }
+    taken
 }
 
 /// One event on its way to its subscriptions.
@@ -180,12 +244,19 @@ impl Call<'_> {
                         counts.closed.add(1);
                     }
                 },
-                Sink::Mailbox(mailbox, feeder) => {
+                Sink::Mailbox(mailbox, fed) => {
                     counts.matched.add(1);
                     if mailbox.custody().is_closed() {
                         counts.closed.add(1);
-                    } else if let Some(feeder) = feeder.get_mut(owner) {
-                        self.put(subscription, mailbox, feeder);
+                    } else if let Some(fed) = fed.get_mut(owner) {
+                        self.put(subscription, mailbox, &mut fed.feeder);
+                        if let Some(consumer) = &mut fed.consumer {
+                            consume(self.engine, subscription, mailbox, consumer, self.engine.turn_max);
+                            if mailbox.needs_consumer() {
+                                self.engine.alarms[subscription.worker].resume(0);
+                            }
+                            self.called = true;
+                        }
                     }
                 }
             }
@@ -204,7 +275,7 @@ impl Call<'_> {
         {
             counts.filtered.add(1);
             if refusal == Refusal::PredicatePanicked {
-                panicked(self.engine, subscription, &self.meta);
+                panicked(self.engine, subscription, self.meta.id());
             }
             return false;
         }
@@ -221,7 +292,7 @@ impl Call<'_> {
     fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, feeder: &mut Feeder) {
         let bytes = self.header.rest_bytes();
         let sequence = self.meta.sequence();
-        let mut queued = feeder.push(self.lane, sequence, &self.slot, bytes);
+        let mut queued = mailbox.push(feeder, self.lane, sequence, &self.slot, bytes);
         if queued {
             subscription.set_overflowing(false);
         } else if mailbox.overflow() == Overflow::DropOldest {
@@ -257,7 +328,7 @@ impl Call<'_> {
         subscription.delivered_at(now);
         self.called = true;
         if elapsed >= self.engine.slow_handler_ns {
-            slow(self.engine, subscription, &self.meta, elapsed, self.lag.lag(self.lane));
+            slow(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
         }
         if self.engine.debug {
             self.debug(subscription, Some(elapsed));

@@ -1,0 +1,205 @@
+//! An event in a consumer's hands, until it says what it has made of it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::event::{DecodeError, KnownAs, Meta, Payload};
+use crate::ring::{Attempt, Taken};
+use crate::routing::Pattern;
+
+use super::reliable::meta_of;
+use super::{Interest, MailboxShared, Outcome, Settled};
+
+/// How an event is held.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    /// Best effort: until it is let go of.
+    Once(Taken),
+    /// Reliable: until it is settled, or its time is over.
+    Attempt(Attempt),
+}
+
+impl Hold {
+    pub(crate) fn event(&self) -> &Taken {
+        match self {
+            Self::Once(taken) => taken,
+            Self::Attempt(attempt) => attempt.event(),
+        }
+    }
+
+    /// Attempts that failed before.
+    pub(crate) fn failures(&self) -> u8 {
+        match self {
+            Self::Once(_) => 0,
+            Self::Attempt(attempt) => attempt.failures(),
+        }
+    }
+}
+
+/// An event in a consumer's hands. It may move between threads.
+///
+/// Dropped without a word it counts as delivered under best-effort delivery, and as a failed attempt under
+/// [reliable](crate::DeliveryMode::Reliable) delivery.
+pub struct Delivery<I: Interest> {
+    /// Present until it is settled.
+    hold: Option<Hold>,
+    shared: Arc<MailboxShared>,
+    known_as: KnownAs,
+    /// The handler's word, where others may still hold the delivery.
+    word: OnceLock<Outcome>,
+    interest: PhantomData<fn(I)>,
+}
+
+impl<I: Interest> Delivery<I> {
+    pub(super) fn new(hold: Hold, shared: Arc<MailboxShared>, known_as: KnownAs) -> Self {
+        Self { hold: Some(hold), shared, known_as, word: OnceLock::new(), interest: PhantomData }
+    }
+
+    fn hold(&self) -> &Hold {
+        self.hold.as_ref().expect("a delivery holds its cell until it is settled")
+    }
+
+    /// Events waiting in the mailbox it came from.
+    pub(crate) fn queued_behind(&self) -> u64 {
+        self.shared.custody().queued()
+    }
+
+    /// Everything about the event but its payload.
+    pub fn meta(&self) -> Meta<'_> {
+        meta_of(self.hold().event(), &self.shared.directory, self.hold().failures())
+    }
+
+    /// The event, read in place.
+    ///
+    /// # Errors
+    /// For typed topics, when the payload is in another encoding or, coming from outside, is not valid.
+    pub fn event(&self) -> Result<I::View<'_>, DecodeError> {
+        I::view(&self.meta(), self.known_as)
+    }
+
+    /// Settles the event as handled.
+    pub fn ack(self) -> Settled {
+        self.settle(&Outcome::Ack)
+    }
+
+    /// Settles the attempt as failed, for this reason.
+    pub fn fail(self, reason: impl Into<String>) -> Settled {
+        self.settle(&Outcome::Failed(reason.into()))
+    }
+
+    /// Settles the attempt as failed; the event comes again after `delay`. Under best-effort delivery it does not.
+    pub fn retry_after(self, delay: Duration) -> Settled {
+        self.settle(&Outcome::RetryAfter(delay))
+    }
+
+    /// Gives the event back, to come again behind what is queued. Under best-effort delivery it does not.
+    pub fn release(self) -> Settled {
+        self.settle(&Outcome::Release)
+    }
+
+    /// Gives the event up, for this reason: under reliable delivery it is a dead letter at once.
+    pub fn reject(self, reason: impl Into<String>) -> Settled {
+        self.settle(&Outcome::Reject(reason.into()))
+    }
+
+    /// Settles the delivery by an outcome, as a handler that returned it would.
+    pub fn settle(mut self, outcome: &Outcome) -> Settled {
+        self.settle_as(outcome)
+    }
+
+    fn settle_as(&mut self, outcome: &Outcome) -> Settled {
+        // There always is one: settling takes the delivery.
+        self.hold.take().map_or(Settled::TooLate, |hold| self.shared.settle(hold, outcome))
+    }
+
+    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 20 days. Returns whether it still
+    /// counted. Under best-effort delivery there is no end, and it always does.
+    pub fn extend(&self, time: Duration) -> bool {
+        match self.hold() {
+            Hold::Once(_) => true,
+            Hold::Attempt(attempt) => {
+                let now = self.shared.directory.clock.now();
+                attempt.extend(now, now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+            }
+        }
+    }
+
+    /// Whether a word about the event still counts: false when its time was over and it was taken away.
+    pub fn is_current(&self) -> bool {
+        match self.hold() {
+            Hold::Once(_) => true,
+            Hold::Attempt(attempt) => attempt.is_current(),
+        }
+    }
+
+    /// Lets `waker` hear when the event is taken away. For the mailbox's own consumer.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        if matches!(self.hold(), Hold::Attempt(_)) {
+            self.shared.wait_for_loss(waker);
+        }
+    }
+
+    /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.
+    pub(crate) fn discard(mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.shared.discard_one(hold);
+        }
+    }
+
+    /// Shares the delivery, in the memory of a settled one that nobody else holds.
+    pub(crate) fn share(self, settled: Option<Arc<Self>>) -> Arc<Self> {
+        if let Some(mut settled) = settled
+            && let Some(place) = Arc::get_mut(&mut settled)
+        {
+            *place = self;
+            return settled;
+        }
+        Arc::new(self)
+    }
+
+    /// Settles a delivery that its handler may have kept a clone of: then it is settled with the last one, else now, and
+    /// its memory is given back for the next.
+    pub(crate) fn settle_shared(mut delivery: Arc<Self>, outcome: Outcome) -> Option<Arc<Self>> {
+        if let Some(sole) = Arc::get_mut(&mut delivery) {
+            sole.settle_as(&outcome);
+            return Some(delivery);
+        }
+        // Said once: by whoever called the handler.
+        let _ = delivery.word.set(outcome);
+        None
+    }
+
+    /// What dropping it without a word means.
+    fn silence(&self) -> Outcome {
+        match self.hold {
+            Some(Hold::Attempt(_)) => Outcome::Failed("it was dropped without a word".to_owned()),
+            _ if std::thread::panicking() => Outcome::Failed(String::new()),
+            _ => Outcome::Ack,
+        }
+    }
+}
+
+impl Delivery<Pattern> {
+    /// The payload as it is.
+    pub fn payload(&self) -> Payload<'_> {
+        self.meta().payload()
+    }
+}
+
+impl<I: Interest> Drop for Delivery<I> {
+    fn drop(&mut self) {
+        if self.hold.is_some() {
+            let word = self.word.take().unwrap_or_else(|| self.silence());
+            self.settle_as(&word);
+        }
+    }
+}
+
+impl<I: Interest> fmt::Debug for Delivery<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("meta", &self.meta()).finish_non_exhaustive()
+    }
+}

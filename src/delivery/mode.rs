@@ -1,0 +1,48 @@
+//! How hard a subscription tries.
+
+use std::time::Duration;
+
+/// How events are delivered to a subscription.
+///
+/// ```
+/// use ringmain::{Bus, DeliveryMode, RetryPolicy};
+/// use std::time::Duration;
+///
+/// let bus = Bus::builder().build()?;
+/// let retry = RetryPolicy::default().delays(Duration::from_millis(1), Duration::from_millis(10));
+/// let mut failures = 2;
+/// let _picky = bus.subscribe("orders.*").mode(DeliveryMode::reliable()).retry(retry).handle(move |_, meta| {
+///     if failures > 0 {
+///         failures -= 1;
+///         return Err(format!("attempt {} of {} failed", meta.attempt(), meta.topic()));
+///     }
+///     Ok(())
+/// })?;
+/// bus.publish("orders.placed", "{}")?;
+/// bus.flush()?;
+/// assert_eq!(bus.ledger().subscriptions.delivered, 1, "at the third attempt");
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DeliveryMode {
+    /// One attempt: what fails is counted. The default.
+    #[default]
+    BestEffort,
+    /// Every event is tried until it is acknowledged, has had its attempts, or is rejected; then it is a dead letter. An
+    /// event may come more than once, with the same id.
+    ///
+    /// Each event waits in a cell of its subscription's mailbox, which costs a copy; inline handlers get one too.
+    Reliable {
+        /// How long an attempt may take, 1 ms to a day. Whoever has not settled an event by then loses it: it counts as a
+        /// failed attempt, and what is said of it later changes nothing. An inline handler cannot be interrupted.
+        timeout: Duration,
+    },
+}
+
+impl DeliveryMode {
+    /// Reliable delivery with the default time for an attempt: 5 s.
+    pub const fn reliable() -> Self {
+        Self::Reliable { timeout: Duration::from_secs(5) }
+    }
+}
