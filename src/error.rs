@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::bus::{BuildError, FlushError, PublishError, SubscribeError};
+use crate::bus::{BuildError, FlushError, PublishError, RepublishError, SubscribeError};
 use crate::delivery::RecvError;
 use crate::event::DecodeError;
 use crate::routing::PatternError;
@@ -25,6 +25,8 @@ pub enum Error {
     Flush(FlushError),
     /// Parsing a pattern.
     Pattern(PatternError),
+    /// Sending a dead letter again.
+    Republish(RepublishError),
 }
 
 impl fmt::Display for Error {
@@ -37,6 +39,7 @@ impl fmt::Display for Error {
             Self::Decode(error) => error.fmt(f),
             Self::Flush(error) => error.fmt(f),
             Self::Pattern(error) => error.fmt(f),
+            Self::Republish(error) => error.fmt(f),
         }
     }
 }
@@ -51,6 +54,7 @@ impl std::error::Error for Error {
             Self::Decode(error) => error,
             Self::Flush(error) => error,
             Self::Pattern(error) => error,
+            Self::Republish(error) => error,
         })
     }
 }
@@ -73,4 +77,5 @@ from! {
     DecodeError => Decode,
     FlushError => Flush,
     PatternError => Pattern,
+    RepublishError => Republish,
 }

@@ -74,14 +74,15 @@ pub use bus::Json;
 #[cfg(feature = "protobuf")]
 pub use bus::Protobuf;
 pub use bus::{
-    Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, EventBusConfig, EventSerializer, Explanation, FlushError,
-    FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, PublishError, Publisher, Refused,
-    SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict,
-    create_event_bus, create_event_bus_with_config,
+    Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
+    Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing,
+    PublishError, Publisher, Refused, RepublishError, SerializeError, ShutdownReport, StageLatency, Subject, Subscribe,
+    SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
-    Context, Delivery, DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome,
-    Overflow, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, Delivery, DeliveryMode,
+    Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, RecvError,
+    RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;
 pub use event::{

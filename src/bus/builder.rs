@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::delivery::Observer;
+use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer};
 use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
 use crate::ring::{Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, STAMP_BYTES, WORKERS_MAX};
@@ -60,6 +60,10 @@ pub struct BusBuilder {
     types_max: usize,
     sources_max: usize,
     scheduled_max: usize,
+    dead_letters_max: usize,
+    dead_letter_bytes_max: usize,
+    dead_letter_expiry: Option<Duration>,
+    dead_letter_sink: Option<Arc<dyn DeadLetterSink>>,
     huge_pages: bool,
     prefault: bool,
     observers: Vec<Arc<dyn Observer>>,
@@ -93,6 +97,10 @@ impl Default for BusBuilder {
             types_max: 65_536,
             sources_max: 65_536,
             scheduled_max: 1_024,
+            dead_letters_max: 5_000,
+            dead_letter_bytes_max: 64 << 20,
+            dead_letter_expiry: None,
+            dead_letter_sink: None,
             huge_pages: false,
             prefault: false,
             observers: Vec::new(),
@@ -249,6 +257,32 @@ impl BusBuilder {
         self
     }
 
+    /// Dead letters that are kept, 0 to 16,777,216; when there are more, the oldest goes. Default 5,000; 0: they are counted only.
+    pub fn dead_letters_max(mut self, letters: usize) -> Self {
+        self.dead_letters_max = letters;
+        self
+    }
+
+    /// Bytes that the dead letters may take, 1,024 to 2^40; when they would take more, the oldest go. Default 64 MiB. A
+    /// further eighth of it may wait to be sorted in. Taken as they come, not reserved.
+    pub fn dead_letter_bytes_max(mut self, bytes: usize) -> Self {
+        self.dead_letter_bytes_max = bytes;
+        self
+    }
+
+    /// How long a dead letter is kept. Default: until it is purged, sent again, or has to make room. Those that are older go when
+    /// somebody looks or new ones are sorted in.
+    pub fn dead_letter_expiry(mut self, time: Duration) -> Self {
+        self.dead_letter_expiry = Some(time);
+        self
+    }
+
+    /// Somebody to be told of each dead letter, on a thread of its own: a store, an alert. Default: nobody.
+    pub fn dead_letter_sink(mut self, sink: impl DeadLetterSink + 'static) -> Self {
+        self.dead_letter_sink = Some(Arc::new(sink));
+        self
+    }
+
     /// Whether the lanes ask for huge pages, so that a lap around one misses fewer address translations. Default: no.
     /// [`Memory::huge_pages`](crate::Memory::huge_pages) says what came of it; without any the bus works all the same.
     ///
@@ -327,6 +361,8 @@ impl BusBuilder {
         check("types_max", self.types_max, 1, TYPES_MAX);
         check("sources_max", self.sources_max, 1, TYPES_MAX);
         check("scheduled_max", self.scheduled_max, 0, 1 << 20);
+        check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
+        check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, 1 << 40);
         check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
         check("blocks", self.blocks.len(), 0, 15);
         for &(bytes, count) in &self.blocks {
@@ -370,6 +406,8 @@ impl BusBuilder {
         let pin = self.pin;
         let name = self.name.clone();
         let (shared, workers) = self.assemble(Clock::system(), false)?;
+        let letters = shared.start_telling(&name).map_err(|error| BuildError::of(BuildFault::thread(&error)))?;
+        shared.control().handler_threads.extend(letters);
         let threads = WorkerThreads::start(&shared.engine, workers, &name, idle, pin).map_err(|error| {
             shared.engine.set_phase(crate::worker::Phase::Halting);
             shared.engine.wake_all();
@@ -420,18 +458,31 @@ impl BusBuilder {
         let Reserved { lanes, recorders, ended_latency, wants } = reserved;
         let pool = Arc::clone(lanes.pool());
         let (tables, currents): (Vec<_>, Vec<_>) = (0..workers).map(|_| Snapshot::new(WorkerTable::new())).unzip();
+        let directory = Arc::new(Directory::new(self.types_max, self.sources_max, clock));
+        let dead_letters = DeadLetterStore::new(
+            DeadLetterLimits {
+                events: self.dead_letters_max,
+                bytes: self.dead_letter_bytes_max,
+                expiry: self.dead_letter_expiry,
+            },
+            Arc::clone(&directory),
+            self.observers.clone(),
+            self.dead_letter_sink,
+            barrier,
+        );
         let engine = Arc::new(Engine {
             gate: Arc::new(Gate::new(publishers, barrier)),
             parker: Arc::new(Parker::new(workers, barrier)),
             wants,
             schedule: Schedule::new(scheduled_max),
-            directory: Arc::new(Directory::new(self.types_max, self.sources_max, clock)),
+            directory,
             barrier,
             tables: tables.into_iter().map(Arc::new).collect(),
             alarms: (0..workers).map(|worker| Arc::new(Alarm::new(worker, barrier))).collect(),
             recorders: recorders.into_iter().map(Arc::new).collect(),
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,
+            dead_letters: Arc::new(dead_letters),
             admission: Admission::new(barrier),
             left: Default::default(),
             unplaced: SharedCounter::default(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -336,7 +337,7 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::Capacity { capacity, max });
         }
         let shared = Arc::clone(&self.shared);
-        let engine = &shared.engine;
+        let (engine, settings) = (&shared.engine, &shared.settings);
         let capacity = capacity.next_power_of_two();
         let is_reliable = self.mode != DeliveryMode::BestEffort;
         let (feeder, cells, latency, words) = reserve(&shared, capacity, is_reliable)
@@ -357,7 +358,7 @@ impl<I: Interest> Subscribe<I> {
                     attempts: Arc::new(Attempts::new(words, Arc::clone(&custody), alarm, parker, engine.barrier)),
                     timeout_ns,
                     retry,
-                    seed: id.seed(),
+                    seed: settings.id_seed.map_or_else(|| id.seed(), |seed| seed_of(seed, name)),
                     subscription: id,
                     name: name.to_owned(),
                     known_as,
@@ -582,6 +583,13 @@ fn reserve(
     let (feeder, cells) = cells.ok()?;
     let words = if is_reliable { Some(AttemptWords::new(capacity).ok()?) } else { None };
     Some((feeder, cells, HistogramCells::try_new_lanes()?, words))
+}
+
+/// What a subscription of this name draws chance from, where all of it comes from `seed`.
+fn seed_of(seed: u64, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, name).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Calls a handler behind a mailbox and settles the delivery.

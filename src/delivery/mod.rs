@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod dead_letter;
 mod handler;
 mod in_hand;
 mod ledger;
@@ -22,6 +23,7 @@ mod run;
 mod stopwatch;
 mod subscription;
 
+pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use ledger::{Dropped, Ledger, SubscriptionLedger};
 pub use in_hand::Delivery;
@@ -33,6 +35,9 @@ pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use crate::sync::calls::{State, is_calling};
+#[cfg(test)]
+pub(crate) use dead_letter::Death;
+pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, TakenLetter};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{Reliable, meta_of};

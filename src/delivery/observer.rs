@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::{DecodeError, EventId, Priority};
 
-use super::SubscriptionId;
+use super::{DeadReason, SubscriptionId};
 
 /// Hears of what goes wrong or changes. Called on the thread where it happens, workers among them: be short.
 ///
@@ -127,5 +127,32 @@ pub enum Notice<'a> {
         priority: Priority,
         /// The sequence it waits for.
         sequence: u64,
+    },
+    /// A subscription gave an event up for good, and [`Bus::dead_letters`](crate::Bus::dead_letters) has it.
+    DeadLettered {
+        /// The id of the letter.
+        letter: u64,
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+        /// Its topic.
+        topic: &'a str,
+        /// Why.
+        reason: DeadReason,
+        /// Attempts at delivery there were.
+        attempts: u32,
+        /// What the last one said.
+        error: Option<&'a str>,
+    },
+    /// There was no room for all dead letters, and the oldest went. Said at the first of a row: until one was sent again, purged
+    /// or expired.
+    DeadLettersOverflow {
+        /// Letters that are kept.
+        held: u64,
+        /// Letters that went for want of room, ever.
+        discarded: u64,
     },
 }

@@ -41,6 +41,11 @@ impl<'a> Meta<'a> {
         self.header
     }
 
+    /// The envelope's fields beyond the header, as they travel.
+    pub(crate) fn extension(&self) -> &'a [u8] {
+        self.extension
+    }
+
     /// The event's place in its lane. It dies with the process; per priority it counts up.
     pub fn sequence(&self) -> u64 {
         self.sequence

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::delivery::{Notice, Observer, Route, SubscriptionState};
+use crate::delivery::{DeadLetterStore, Notice, Observer, Route, SubscriptionState};
 use crate::event::Directory;
 use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, Lanes, Pool, Wants};
@@ -112,6 +112,7 @@ pub(crate) struct Engine {
     /// One a publisher, and a last one for the timers.
     pub(crate) publishers: Box<[Arc<PublisherSlot>]>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    pub(crate) dead_letters: Arc<DeadLetterStore>,
     pub(crate) admission: Admission,
     /// One bit a worker that has left.
     pub(crate) left: AtomicU32,
@@ -155,6 +156,9 @@ impl Engine {
         if phase >= Phase::Halting {
             // A worker amid its events looks for a newer table only; it finds the phase as well.
             self.tables.iter().for_each(|table| table.nudge());
+        }
+        if phase == Phase::Stopped {
+            self.dead_letters.close();
         }
         raised
     }
@@ -200,6 +204,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // Of a bus that could not shut down in order.
+        self.dead_letters.close();
         for observer in self.observers.drain(..) {
             // Whoever drops the engine last, a worker perhaps, is not hurt by an observer's drop.
             let _ = contained(|| drop(observer));

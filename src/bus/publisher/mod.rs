@@ -1,5 +1,6 @@
 //! Publishing: encode, look who wants it, claim, copy, commit, wake. One exclusive handle a thread or task.
 
+mod again;
 mod loan;
 mod outgoing;
 mod plain;
@@ -28,6 +29,7 @@ use crate::worker::{Engine, PublisherSlot};
 use super::batch::Collected;
 use super::{Batch, Shared};
 
+pub(super) use again::{Again, SameTopic};
 pub use loan::Loan;
 pub use outgoing::Outgoing;
 pub use refusal::{FullPolicy, PublishError};

@@ -1,0 +1,157 @@
+//! Who else is told of each dead letter: a store, an alert. And the queue in front of it, so that nobody waits for it.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::metrics::SharedCounter;
+use crate::sync::barrier::Barrier;
+use crate::sync::bell::Bell;
+use crate::sync::contain::contained;
+use crate::sync::primitive::{AtomicBool, Ordering, thread};
+use crate::sync::waker::of_this_thread;
+
+use super::DeadLetter;
+use super::level::Level;
+
+/// Letters that may wait for the sink.
+const OUTBOX_MAX: usize = 1_024;
+
+/// Is told of each dead letter once, soon after it died, one at a time, whether or not the bus keeps it.
+///
+/// Called on a thread of its own, named after the bus and `-letters`, never on a worker: it may be slow. It falls behind by at most
+/// 1,024 letters and as many bytes as the bus keeps of them; what comes then it does not hear of, which
+/// [`DeadLetterCounts::unheard`](crate::DeadLetterCounts::unheard) counts. [`Bus::shutdown`](crate::Bus::shutdown)
+/// waits for it, within its deadline.
+///
+/// What dies after the shutdown, or in a [`Simulation`](crate::testing::Simulation), it hears of on the thread that
+/// looks at [`Bus::dead_letters`](crate::Bus::dead_letters) next.
+///
+/// ```
+/// use std::sync::Arc;
+/// use ringmain::{Bus, DeadLetter};
+/// let bus = Bus::builder()
+///     .dead_letter_sink(|letter: &Arc<DeadLetter>| eprintln!("{letter:?}"))
+///     .build()?;
+/// # bus.shutdown()?;
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+pub trait DeadLetterSink: Send + Sync {
+    /// An event has died. A panic in here is swallowed.
+    fn dead_letter(&self, letter: &Arc<DeadLetter>);
+}
+
+impl<F: Fn(&Arc<DeadLetter>) + Send + Sync> DeadLetterSink for F {
+    fn dead_letter(&self, letter: &Arc<DeadLetter>) {
+        self(letter);
+    }
+}
+
+/// The letters that a sink is still to be told of.
+pub(super) struct Outbox {
+    /// Present until it is dropped.
+    sink: Option<Arc<dyn DeadLetterSink>>,
+    queue: ArrayQueue<Arc<DeadLetter>>,
+    bytes: Level,
+    bytes_max: u64,
+    unheard: SharedCounter,
+    /// Somebody tells, the thread made for it all its life.
+    telling: AtomicBool,
+    closed: AtomicBool,
+    teller: Bell,
+}
+
+impl Outbox {
+    pub(super) fn new(sink: Arc<dyn DeadLetterSink>, bytes_max: usize, barrier: Barrier) -> Self {
+        Self {
+            sink: Some(sink),
+            queue: ArrayQueue::new(OUTBOX_MAX),
+            bytes: Level::default(),
+            bytes_max: bytes_max as u64,
+            unheard: SharedCounter::default(),
+            telling: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            teller: Bell::new(barrier),
+        }
+    }
+
+    /// Never waits. A letter beyond the limits is counted only; one that finds the outbox empty is always taken.
+    pub(super) fn put(&self, letter: &Arc<DeadLetter>) {
+        let bytes = letter.bytes() as u64;
+        let waiting = self.bytes.get();
+        if waiting > 0 && waiting.saturating_add(bytes) > self.bytes_max {
+            self.unheard.add(1);
+            return;
+        }
+        self.bytes.raise(bytes);
+        if self.queue.push(Arc::clone(letter)).is_err() {
+            self.bytes.lower(bytes);
+            self.unheard.add(1);
+        }
+        self.teller.ring();
+    }
+
+    pub(super) fn unheard(&self) -> u64 {
+        self.unheard.get()
+    }
+
+    /// Tells the sink what waits, unless somebody else does: also when the sink itself asks.
+    pub(super) fn tell(&self) {
+        // Relaxed: it only keeps a second teller out; letters travel through the queue.
+        if !self.queue.is_empty() && !self.telling.swap(true, Ordering::Relaxed) {
+            self.empty();
+            // Relaxed: see above.
+            self.telling.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn empty(&self) {
+        let Some(sink) = &self.sink else { return };
+        while let Some(letter) = self.queue.pop() {
+            self.bytes.lower(letter.bytes() as u64);
+            // The panic hook has told of it.
+            let _ = contained(|| sink.dead_letter(&letter));
+        }
+    }
+
+    /// From now on a thread tells, which is about to be made.
+    pub(super) fn hand_to_thread(&self) {
+        // Relaxed: see `tell`.
+        self.telling.store(true, Ordering::Relaxed);
+    }
+
+    /// The life of that thread: until the outbox is closed and empty.
+    pub(super) fn run(&self) {
+        let waker = of_this_thread();
+        loop {
+            // Relaxed: the bell orders it for a teller that waits.
+            let closed = self.closed.load(Ordering::Relaxed);
+            self.empty();
+            if closed {
+                break;
+            }
+            self.teller.wait(&waker);
+            // Relaxed: the bell orders it after the waker was left.
+            if self.queue.is_empty() && !self.closed.load(Ordering::Relaxed) {
+                thread::park();
+            }
+        }
+        // Relaxed: see `tell`.
+        self.telling.store(false, Ordering::Relaxed);
+    }
+
+    /// Sends the thread away, once it has told what waits.
+    pub(super) fn close(&self) {
+        // Relaxed: the bell orders it for a teller that waits.
+        self.closed.store(true, Ordering::Relaxed);
+        self.teller.ring();
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let sink = self.sink.take();
+        // Whoever drops it last is not hurt by the sink's own drop.
+        let _ = contained(|| drop(sink));
+    }
+}

@@ -1,0 +1,461 @@
+//! Where dead letters are kept: bounded, counted, and never waited for by those who bring one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, TryLockError};
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::delivery::{Notice, Observer};
+use crate::event::Directory;
+use crate::metrics::SharedCounter;
+use crate::sync::barrier::Barrier;
+use crate::sync::contain::contained;
+use crate::sync::primitive::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+
+use super::level::Level;
+use super::sink::Outbox;
+use super::{DeadLetter, DeadLetterFilter, DeadLetterSink, Death};
+
+/// Letters that may wait in the intake.
+pub(super) const INTAKE_MAX: usize = 256;
+/// Of the bytes allowed, the share that may wait in the intake besides: one in so many.
+const INTAKE_SHARE: u64 = 8;
+
+/// Where the dead letters of a bus went. Exact when nothing moves.
+///
+/// A letter that is being sent again is held until that has come to an end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetterCounts {
+    /// Events that died, ever.
+    pub total: u64,
+    /// Kept at the moment.
+    pub held: u64,
+    /// Bytes of those: payloads, envelopes, texts.
+    pub bytes: u64,
+    /// Gone because there was no room: the oldest, one larger than the room for all, or all where none are kept.
+    pub discarded: u64,
+    /// Gone because they had been kept for as long as the bus was told to.
+    pub expired: u64,
+    /// Sent again, to their subscription or as a new event.
+    pub redriven: u64,
+    /// Removed by hand.
+    pub purged: u64,
+    /// The sink was too slow to hear of them. Whether they are kept is another question: not part of `total`.
+    pub unheard: u64,
+}
+
+impl DeadLetterCounts {
+    /// Whether `total = held + discarded + expired + redriven + purged`.
+    pub fn is_balanced(&self) -> bool {
+        self.total == self.held + self.discarded + self.expired + self.redriven + self.purged
+    }
+}
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeadLetterLimits {
+    /// 0 = none are kept.
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+    pub(crate) expiry: Option<Duration>,
+}
+
+/// What the lock guards.
+#[derive(Debug, Default)]
+struct Shelf {
+    letters: BTreeMap<u64, Arc<DeadLetter>>,
+    /// Bytes of `letters`.
+    bytes: usize,
+    /// Letters that somebody sends again just now: they keep their room until it is known whether they come back.
+    in_hand: usize,
+    in_hand_bytes: usize,
+}
+
+impl Shelf {
+    fn insert(&mut self, letter: Arc<DeadLetter>) {
+        self.bytes += letter.bytes();
+        self.letters.insert(letter.id(), letter);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Arc<DeadLetter>> {
+        let letter = self.letters.remove(&id)?;
+        self.bytes -= letter.bytes();
+        Some(letter)
+    }
+
+    fn remove_oldest(&mut self) -> Option<Arc<DeadLetter>> {
+        let (_, oldest) = self.letters.pop_first()?;
+        self.bytes -= oldest.bytes();
+        Some(oldest)
+    }
+
+    fn is_beyond(&self, limits: &DeadLetterLimits) -> bool {
+        self.letters.len() + self.in_hand > limits.events || self.bytes + self.in_hand_bytes > limits.bytes
+    }
+}
+
+/// The dead letters of one bus.
+pub(crate) struct DeadLetterStore {
+    limits: DeadLetterLimits,
+    intake: ArrayQueue<Arc<DeadLetter>>,
+    intake_bytes: Level,
+    shelf: Mutex<Shelf>,
+    /// Letters so far, and so the id of the last one.
+    total: AtomicU64,
+    held: Level,
+    bytes: Level,
+    discarded: SharedCounter,
+    expired: SharedCounter,
+    redriven: SharedCounter,
+    purged: SharedCounter,
+    /// Letters went for want of room, and none for any other reason since.
+    overflowing: AtomicBool,
+    outbox: Option<Outbox>,
+    observers: Vec<Arc<dyn Observer>>,
+    directory: Arc<Directory>,
+}
+
+impl DeadLetterStore {
+    pub(crate) fn new(
+        limits: DeadLetterLimits,
+        directory: Arc<Directory>,
+        observers: Vec<Arc<dyn Observer>>,
+        sink: Option<Arc<dyn DeadLetterSink>>,
+        barrier: Barrier,
+    ) -> Self {
+        Self {
+            limits,
+            intake: ArrayQueue::new(INTAKE_MAX),
+            intake_bytes: Level::default(),
+            shelf: Mutex::default(),
+            total: AtomicU64::new(0),
+            held: Level::default(),
+            bytes: Level::default(),
+            discarded: SharedCounter::default(),
+            expired: SharedCounter::default(),
+            redriven: SharedCounter::default(),
+            purged: SharedCounter::default(),
+            overflowing: AtomicBool::new(false),
+            outbox: sink.map(|sink| Outbox::new(sink, limits.bytes, barrier)),
+            observers,
+            directory,
+        }
+    }
+
+    /// Takes over an event that is given up, and tells observers. Returns the letter's id.
+    ///
+    /// # Cost
+    /// Never waits for a lock. An event that dies is copied: an allocation each for its bytes, the letter, and the texts with it.
+    /// One put in 256, or sooner with large events, sorts the intake into the store, if nobody looks at it just then:
+    /// some tens of microseconds. Observers are called on this thread.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the state machine of reliable delivery calls it"))]
+    pub(crate) fn put(&self, death: &Death<'_>) -> u64 {
+        // Relaxed: the number announces nothing but itself.
+        let id = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_kept = self.limits.events > 0 && DeadLetter::bytes_of(death) <= self.limits.bytes;
+        if is_kept || self.outbox.is_some() {
+            let now = self.directory.clock.now();
+            let letter = Arc::new(DeadLetter::new(id, death, now, Arc::clone(&self.directory)));
+            if let Some(outbox) = &self.outbox {
+                outbox.put(&letter);
+            }
+            if is_kept {
+                self.take_in(letter);
+            }
+        }
+        if !is_kept {
+            self.discarded.add(1);
+            if self.limits.events > 0 {
+                self.overflowed();
+            }
+        }
+        self.notice(&Notice::DeadLettered {
+            letter: id,
+            subscription: death.subscription,
+            name: death.name,
+            event: death.meta.id(),
+            topic: death.meta.topic(),
+            reason: death.reason,
+            attempts: death.attempts,
+            error: death.error,
+        });
+        id
+    }
+
+    fn take_in(&self, letter: Arc<DeadLetter>) {
+        let bytes = letter.bytes() as u64;
+        self.held.raise(1);
+        self.bytes.raise(bytes);
+        self.intake_bytes.raise(bytes);
+        if let Err(letter) = self.intake.push(letter) {
+            self.relieve();
+            // Still full when somebody looks at the store meanwhile: as everywhere, the oldest goes.
+            if let Some(oldest) = self.intake.force_push(letter) {
+                self.intake_bytes.lower(oldest.bytes() as u64);
+                self.discard(&oldest);
+                self.overflowed();
+            }
+        }
+        self.relieve();
+    }
+
+    /// Sorts the intake in when it is full, unless somebody has the store: they do it when they leave.
+    fn relieve(&self) {
+        while self.intake.is_full() || self.intake_bytes.get() > self.limits.bytes as u64 / INTAKE_SHARE {
+            let mut shelf = match self.shelf.try_lock() {
+                Ok(shelf) => shelf,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let sorted = self.sort_in(&mut shelf);
+            drop(shelf);
+            if sorted.overflowed {
+                self.overflowed();
+            }
+            if sorted.letters == 0 {
+                // Somebody is between counting a letter and bringing it.
+                return;
+            }
+        }
+    }
+
+    /// Brings the shelf up to date, works on it, and lets others know what came of it. No user code runs under the lock.
+    fn on_shelf<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
+        let mut shelf = self.lock();
+        let sorted = self.sort_in(&mut shelf);
+        let result = work(&mut shelf);
+        drop(shelf);
+        if sorted.overflowed {
+            self.overflowed();
+        }
+        self.relieve();
+        if let Some(outbox) = &self.outbox {
+            outbox.tell();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what has expired, and moves the intake to the shelf.
+    fn sort_in(&self, shelf: &mut Shelf) -> Sorted {
+        let now = self.directory.clock.now();
+        let mut sorted = Sorted::default();
+        while shelf.letters.first_key_value().is_some_and(|(_, oldest)| self.is_expired(oldest, now)) {
+            if let Some(oldest) = shelf.remove_oldest() {
+                self.expire(&oldest);
+            }
+        }
+        // Not those that come meanwhile: somebody would have to stay for ever.
+        for _ in 0..self.intake.len() {
+            let Some(letter) = self.intake.pop() else { break };
+            self.intake_bytes.lower(letter.bytes() as u64);
+            sorted.letters += 1;
+            if self.is_expired(&letter, now) {
+                self.expire(&letter);
+                continue;
+            }
+            let in_hand_bytes = shelf.in_hand_bytes + letter.bytes();
+            if shelf.in_hand >= self.limits.events || in_hand_bytes > self.limits.bytes {
+                // No other letter would make room enough by going.
+                self.discard(&letter);
+                sorted.overflowed = true;
+                continue;
+            }
+            shelf.insert(letter);
+            while shelf.is_beyond(&self.limits) {
+                let Some(oldest) = shelf.remove_oldest() else { break };
+                self.discard(&oldest);
+                sorted.overflowed = true;
+            }
+        }
+        sorted
+    }
+
+    fn is_expired(&self, letter: &DeadLetter, now: u64) -> bool {
+        let age = Duration::from_nanos(now.saturating_sub(letter.died_at()));
+        self.limits.expiry.is_some_and(|expiry| age >= expiry)
+    }
+
+    fn expire(&self, letter: &DeadLetter) {
+        self.expired.add(1);
+        self.let_go(letter);
+        self.made_room();
+    }
+
+    fn discard(&self, letter: &DeadLetter) {
+        self.discarded.add(1);
+        self.let_go(letter);
+    }
+
+    fn let_go(&self, letter: &DeadLetter) {
+        self.held.lower(1);
+        self.bytes.lower(letter.bytes() as u64);
+    }
+
+    fn made_room(&self) {
+        // Relaxed: it decides only whether the next overflow is told of.
+        self.overflowing.store(false, Ordering::Relaxed);
+    }
+
+    /// Tells of an overflow, the first of a row.
+    #[cold]
+    fn overflowed(&self) {
+        // Relaxed: see `made_room`.
+        if !self.overflowing.swap(true, Ordering::Relaxed) {
+            let (held, discarded) = (self.held.get(), self.discarded.get());
+            self.notice(&Notice::DeadLettersOverflow { held, discarded });
+        }
+    }
+
+    /// Tells all observers. A panic of theirs goes no further.
+    fn notice(&self, notice: &Notice<'_>) {
+        for observer in &self.observers {
+            let _ = contained(|| observer.notice(notice));
+        }
+    }
+
+    pub(crate) fn counts(&self) -> DeadLetterCounts {
+        self.on_shelf(|_| ());
+        self.tally()
+    }
+
+    /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
+    pub(super) fn tally(&self) -> DeadLetterCounts {
+        DeadLetterCounts {
+            // Relaxed: the figure announces nothing but itself.
+            total: self.total.load(Ordering::Relaxed),
+            held: self.held.get(),
+            bytes: self.bytes.get(),
+            discarded: self.discarded.get(),
+            expired: self.expired.get(),
+            redriven: self.redriven.get(),
+            purged: self.purged.get(),
+            unheard: self.outbox.as_ref().map_or(0, Outbox::unheard),
+        }
+    }
+
+    pub(crate) fn list(&self, filter: &DeadLetterFilter) -> Vec<Arc<DeadLetter>> {
+        self.on_shelf(|shelf| filter.select(&shelf.letters))
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<DeadLetter>> {
+        self.on_shelf(|shelf| shelf.letters.get(&id).cloned())
+    }
+
+    pub(crate) fn purge(&self, filter: &DeadLetterFilter) -> usize {
+        self.on_shelf(|shelf| {
+            let purged = filter.select(&shelf.letters);
+            for letter in &purged {
+                shelf.remove(letter.id());
+                self.let_go(letter);
+            }
+            if !purged.is_empty() {
+                self.purged.add(purged.len() as u64);
+                self.made_room();
+            }
+            purged.len()
+        })
+    }
+
+    /// Takes a letter out, to send it again. Nobody else finds it meanwhile; its room is kept, and it counts as held.
+    pub(crate) fn take(self: &Arc<Self>, id: u64) -> Option<TakenLetter> {
+        let letter = self.on_shelf(|shelf| {
+            let letter = shelf.remove(id)?;
+            shelf.in_hand += 1;
+            shelf.in_hand_bytes += letter.bytes();
+            Some(letter)
+        })?;
+        Some(TakenLetter { store: Arc::clone(self), letter, is_sent: false })
+    }
+
+    /// The end of a taking.
+    fn give_back(&self, letter: &Arc<DeadLetter>, is_sent: bool) {
+        let mut shelf = self.lock();
+        shelf.in_hand -= 1;
+        shelf.in_hand_bytes -= letter.bytes();
+        if is_sent {
+            self.redriven.add(1);
+            self.let_go(letter);
+            self.made_room();
+        } else {
+            shelf.insert(Arc::clone(letter));
+        }
+    }
+
+    /// Whether a sink wants a thread to hear of letters on; the thread then calls [`tell_sink`](Self::tell_sink).
+    pub(crate) fn wants_thread(&self) -> bool {
+        self.outbox.as_ref().inspect(|outbox| outbox.hand_to_thread()).is_some()
+    }
+
+    /// Tells the sink of each letter, until the store is closed.
+    pub(crate) fn tell_sink(&self) {
+        if let Some(outbox) = &self.outbox {
+            outbox.run();
+        }
+    }
+
+    /// Sends the sink's thread away, once it has told what waits. What dies later is told by those who look.
+    pub(crate) fn close(&self) {
+        if let Some(outbox) = &self.outbox {
+            outbox.close();
+        }
+    }
+}
+
+/// What came of bringing the shelf up to date.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// Letters that were in the intake.
+    letters: usize,
+    /// Some letter went for want of room.
+    overflowed: bool,
+}
+
+impl Drop for DeadLetterStore {
+    fn drop(&mut self) {
+        for observer in self.observers.drain(..) {
+            // Whoever drops the store last is not hurt by an observer's drop.
+            let _ = contained(|| drop(observer));
+        }
+    }
+}
+
+impl fmt::Debug for DeadLetterStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetterStore")
+            .field("limits", &self.limits)
+            .field("held", &self.held.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A dead letter that is being sent again. Dropped, it is back in the store.
+#[derive(Debug)]
+pub(crate) struct TakenLetter {
+    store: Arc<DeadLetterStore>,
+    letter: Arc<DeadLetter>,
+    is_sent: bool,
+}
+
+impl TakenLetter {
+    pub(crate) fn letter(&self) -> &DeadLetter {
+        &self.letter
+    }
+
+    /// It was accepted where it was sent: it is no dead letter any more.
+    pub(crate) fn sent(mut self) {
+        self.is_sent = true;
+    }
+}
+
+impl Drop for TakenLetter {
+    fn drop(&mut self) {
+        self.store.give_back(&self.letter, self.is_sent);
+    }
+}
