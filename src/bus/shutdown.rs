@@ -156,9 +156,7 @@ impl Shared {
             matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
                 && subscription.state() != State::Paused
         });
-        waiting
-            .map(|subscription| subscription.ledger().open().max(1))
-            .sum()
+        waiting.map(|subscription| subscription.ledger().open().max(1)).sum()
     }
 
     pub(super) fn shutdown(&self, limit: Duration) -> Result<super::ShutdownReport, FlushError> {

@@ -10,8 +10,9 @@ use std::task::{self, Poll};
 
 use crate::clock::Clock;
 use crate::delivery::{
-    Consumer, Context, Custom, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId, Interest, Kept, Mailbox, MailboxShared, Notice,
-    Outcome, Overflow, Reliable, RetryPolicy, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
+    Consumer, Context, Custom, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId, Interest, Kept,
+    Mailbox, MailboxShared, Notice, Outcome, Overflow, Reliable, RetryPolicy, Sink, State, SubscriptionId,
+    SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
 use crate::metrics::HistogramCells;

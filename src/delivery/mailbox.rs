@@ -105,9 +105,9 @@ impl MailboxShared {
 
     /// Cells, their queues and the histograms.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        let attempts = self.reliable.as_ref().map_or(0, |_| AttemptWords::bytes_for(self.custody.cells().capacity()) as usize);
-        attempts
-            + size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
+        let attempts =
+            self.reliable.as_ref().map_or(0, |_| AttemptWords::bytes_for(self.custody.cells().capacity()) as usize);
+        attempts + size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
     }
 
     /// Where its events are.
@@ -140,7 +140,14 @@ impl MailboxShared {
 
     /// Worker: copies the event of `slot` into a free cell and queues it, see [`Feeder::push`].
     #[inline]
-    pub(crate) fn push(&self, feeder: &mut Feeder, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
+    pub(crate) fn push(
+        &self,
+        feeder: &mut Feeder,
+        lane: usize,
+        sequence: u64,
+        slot: &Slot<'_>,
+        rest_bytes: usize,
+    ) -> bool {
         match &self.reliable {
             None => feeder.push(lane, sequence, slot, rest_bytes),
             Some(reliable) => reliable.attempts.push(feeder, lane, sequence, slot, rest_bytes),

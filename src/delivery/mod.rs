@@ -25,8 +25,8 @@ mod subscription;
 
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
-pub use ledger::{Dropped, Ledger, SubscriptionLedger};
 pub use in_hand::Delivery;
+pub use ledger::{Dropped, Ledger, SubscriptionLedger};
 pub use mailbox::{Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use mode::DeliveryMode;
 pub use observer::{Notice, Observer};
@@ -35,9 +35,7 @@ pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use crate::sync::calls::{State, is_calling};
-#[cfg(test)]
-pub(crate) use dead_letter::Death;
-pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, TakenLetter};
+pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{Reliable, meta_of};

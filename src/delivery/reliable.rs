@@ -90,12 +90,16 @@ impl Reliable {
 
     /// The subscription has ended before its handler was called.
     pub(super) fn discard(&self, counts: &MailboxCounts, attempt: Attempt) {
-        counted(counts, attempt.end(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None)));
+        counted(
+            counts,
+            attempt.end(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None)),
+        );
     }
 
     /// Gives up what waits in a closed mailbox.
     pub(super) fn discard_waiting(&self, counts: &MailboxCounts) {
-        self.attempts.discard_waiting(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None));
+        self.attempts
+            .discard_waiting(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None));
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
@@ -165,6 +169,9 @@ fn counted(counts: &MailboxCounts, counted: bool) -> Settled {
 
 impl std::fmt::Debug for Reliable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reliable").field("timeout_ns", &self.timeout_ns).field("retry", &self.retry).finish_non_exhaustive()
+        f.debug_struct("Reliable")
+            .field("timeout_ns", &self.timeout_ns)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
     }
 }

@@ -27,7 +27,12 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// Three attempts, waiting up to 100 ms and then up to 200 ms; no delay is longer than 30 s. A hundred releases.
     fn default() -> Self {
-        Self { attempts_max: 3, releases_max: 100, first_delay: Duration::from_millis(100), delay_max: Duration::from_secs(30) }
+        Self {
+            attempts_max: 3,
+            releases_max: 100,
+            first_delay: Duration::from_millis(100),
+            delay_max: Duration::from_secs(30),
+        }
     }
 }
 

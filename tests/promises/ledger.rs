@@ -156,7 +156,9 @@ impl World {
             self.taken += 1;
             match self.draw.below(4) {
                 0 => self.held.push(delivery),
-                1 => delivery.fail("no"),
+                1 => {
+                    delivery.fail("no");
+                }
                 _ => drop(delivery),
             }
         }

@@ -8,6 +8,7 @@ mod ledger;
 mod names;
 mod order;
 mod publisher_faults;
+mod reliable;
 mod runs;
 mod short_way;
 mod starvation;

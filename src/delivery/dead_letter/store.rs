@@ -151,7 +151,6 @@ impl DeadLetterStore {
     /// Never waits for a lock. An event that dies is copied: an allocation each for its bytes, the letter, and the texts with it.
     /// One put in 256, or sooner with large events, sorts the intake into the store, if nobody looks at it just then:
     /// some tens of microseconds. Observers are called on this thread.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the state machine of reliable delivery calls it"))]
     pub(crate) fn put(&self, death: &Death<'_>) -> u64 {
         // Relaxed: the number announces nothing but itself.
         let id = self.total.fetch_add(1, Ordering::Relaxed) + 1;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Consumer, Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch, SubscriptionState,
-    meta_of,
+    Consumer, Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
+    SubscriptionState, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{Feeder, LANES, Reader, Serve, Slot};
@@ -183,7 +183,8 @@ pub(super) fn consume(
         let Some(hold) = mailbox.take_fresh(lane) else { continue };
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
-        let outcome = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
+        let outcome =
+            call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
         mailbox.settle(hold, &outcome);
     }
     taken
