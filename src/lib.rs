@@ -81,7 +81,7 @@ pub use bus::{
 };
 pub use delivery::{
     Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, Delivery, DeliveryMode,
-    Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, RecvError,
+    Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, RecvError,
     RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;

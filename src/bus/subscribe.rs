@@ -11,12 +11,14 @@ use std::task::{self, Poll};
 use crate::clock::Clock;
 use crate::delivery::{
     Consumer, Context, Custom, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId, Interest, Kept,
-    Mailbox, MailboxShared, Notice, Outcome, Overflow, Reliable, RetryPolicy, Sink, State, SubscriptionId,
+    Key, Mailbox, MailboxShared, Notice, Outcome, Overflow, Reliable, RetryPolicy, Sink, State, SubscriptionId,
     SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
 use crate::metrics::HistogramCells;
-use crate::ring::{ATTEMPTS_MAX, AttemptWords, Attempts, Cells, Custody, DrainOrder, Feeder, LANES, RELEASES_MAX};
+use crate::ring::{
+    ATTEMPTS_MAX, AttemptWords, Attempts, Cells, Custody, DrainOrder, Feeder, Keyed, LANES, RELEASES_MAX,
+};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::owned::OwnedCell;
@@ -81,6 +83,7 @@ impl Bus {
             overflow: Overflow::default(),
             mode: DeliveryMode::default(),
             retry: RetryPolicy::default(),
+            order: None,
             handler_id: None,
             interest: PhantomData,
         }
@@ -171,6 +174,7 @@ pub struct Subscribe<I: Interest> {
     overflow: Overflow,
     mode: DeliveryMode,
     retry: RetryPolicy,
+    order: Option<Key>,
     handler_id: Option<HandlerId>,
     interest: PhantomData<fn(I)>,
 }
@@ -215,6 +219,14 @@ impl<I: Interest> Subscribe<I> {
     /// How often reliable delivery tries an event, and how long it waits in between. Default: three attempts.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// Keeps the order of reliably delivered events that have this in common, also where one of them is tried again: those
+    /// behind it wait in the mailbox until it is over. Each event that is over then costs its worker a look at all cells.
+    /// Default: what is tried again comes behind what was queued meanwhile.
+    pub fn ordered_by(mut self, key: Key) -> Self {
+        self.order = Some(key);
         self
     }
 
@@ -281,7 +293,9 @@ impl<I: Interest> Subscribe<I> {
     }
 
     fn check_mode(&self) -> Result<(), SubscribeError> {
-        let DeliveryMode::Reliable { timeout } = self.mode else { return Ok(()) };
+        let DeliveryMode::Reliable { timeout } = self.mode else {
+            return if self.order.is_some() { Err(SubscribeError::Unordered) } else { Ok(()) };
+        };
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let limits = [
             ("timeout in ms", milliseconds, 1, 24 * 3_600_000),
@@ -340,10 +354,13 @@ impl<I: Interest> Subscribe<I> {
         let shared = Arc::clone(&self.shared);
         let (engine, settings) = (&shared.engine, &shared.settings);
         let capacity = capacity.next_power_of_two();
-        let is_reliable = self.mode != DeliveryMode::BestEffort;
-        let (feeder, cells, latency, words) = reserve(&shared, capacity, is_reliable)
-            .ok_or_else(|| SubscribeError::Memory { capacity, bytes: mailbox_bytes(&shared, capacity, is_reliable) })?;
-        let (overflow, retry, is_own_consumer) = (self.overflow, self.retry, handler.is_some());
+        let wanted =
+            Wish { capacity, is_reliable: self.mode != DeliveryMode::BestEffort, is_keyed: self.order.is_some() };
+        let memory = MailboxMemory::new(&shared, wanted);
+        let MailboxMemory { feeder, cells, latency, words, keyed } =
+            memory.ok_or_else(|| SubscribeError::Memory { capacity, bytes: MailboxMemory::bytes(&shared, wanted) })?;
+        let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
+        let is_own_consumer = handler.is_some();
         let timeout_ns = match self.mode {
             DeliveryMode::BestEffort => 0,
             DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
@@ -356,9 +373,17 @@ impl<I: Interest> Subscribe<I> {
             let reliable = words.map(|words| {
                 let (alarm, parker) = (Arc::clone(&engine.alarms[worker]), Arc::clone(&engine.parker));
                 Reliable {
-                    attempts: Arc::new(Attempts::new(words, Arc::clone(&custody), alarm, parker, engine.barrier)),
+                    attempts: Arc::new(Attempts::new(
+                        words,
+                        Arc::clone(&custody),
+                        alarm,
+                        parker,
+                        engine.barrier,
+                        order.is_some(),
+                    )),
                     timeout_ns,
                     retry,
+                    order,
                     seed: settings.id_seed.map_or_else(|| id.seed(), |seed| seed_of(seed, name)),
                     subscription: id,
                     name: name.to_owned(),
@@ -372,7 +397,7 @@ impl<I: Interest> Subscribe<I> {
             let bell = Bell::new(engine.barrier);
             let made = Arc::new(MailboxShared::new(custody, reliable, overflow, bell, directory, latency));
             mailbox = Some(Arc::clone(&made));
-            Sink::Mailbox(made, OwnedCell::new(owner, Fed { feeder, consumer }))
+            Sink::Mailbox(made, OwnedCell::new(owner, Fed { feeder, keyed, consumer }))
         })?;
         Ok((made, mailbox.expect("`add` makes the sink exactly once")))
     }
@@ -565,25 +590,47 @@ impl<I: Interest> Subscribe<I> {
     }
 }
 
-/// What a mailbox of `capacity` events reserves.
-fn mailbox_bytes(shared: &Shared, capacity: usize, is_reliable: bool) -> u64 {
-    let attempts = if is_reliable { AttemptWords::bytes_for(capacity) } else { 0 };
-    Cells::bytes_for(capacity, shared.engine.lanes.body_bytes()) + (LANES * HistogramCells::BYTES) as u64 + attempts
-}
-
-/// The memory of a mailbox. `None` when the system has not so much.
-#[allow(clippy::type_complexity, reason = "taken apart at once, in one place")]
-fn reserve(
-    shared: &Shared,
+/// What a mailbox is to be able to.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
     capacity: usize,
     is_reliable: bool,
-) -> Option<(Feeder, Arc<Cells>, [HistogramCells; LANES], Option<AttemptWords>)> {
-    let (engine, settings) = (&shared.engine, &shared.settings);
-    let pool = Arc::clone(&engine.pool);
-    let cells = Cells::new(capacity, engine.lanes.body_bytes(), settings.first_sequence, pool, settings.pages);
-    let (feeder, cells) = cells.ok()?;
-    let words = if is_reliable { Some(AttemptWords::new(capacity).ok()?) } else { None };
-    Some((feeder, cells, HistogramCells::try_new_lanes()?, words))
+    is_keyed: bool,
+}
+
+/// The memory of a mailbox.
+struct MailboxMemory {
+    feeder: Feeder,
+    cells: Arc<Cells>,
+    latency: [HistogramCells; LANES],
+    words: Option<AttemptWords>,
+    keyed: Option<Keyed>,
+}
+
+impl MailboxMemory {
+    /// What it reserves.
+    fn bytes(shared: &Shared, wish: Wish) -> u64 {
+        let attempts = if wish.is_reliable { AttemptWords::bytes_for(wish.capacity) } else { 0 };
+        let keyed = if wish.is_keyed { Keyed::bytes_for(wish.capacity) } else { 0 };
+        let cells = Cells::bytes_for(wish.capacity, shared.engine.lanes.body_bytes());
+        cells + (LANES * HistogramCells::BYTES) as u64 + attempts + keyed
+    }
+
+    /// `None` when the system has not so much.
+    fn new(shared: &Shared, wish: Wish) -> Option<Self> {
+        let (engine, settings) = (&shared.engine, &shared.settings);
+        let pool = Arc::clone(&engine.pool);
+        let body_bytes = engine.lanes.body_bytes();
+        let cells = Cells::new(wish.capacity, body_bytes, settings.first_sequence, pool, settings.pages);
+        let (feeder, cells) = cells.ok()?;
+        Some(Self {
+            feeder,
+            cells,
+            latency: HistogramCells::try_new_lanes()?,
+            words: wish.is_reliable.then(|| AttemptWords::new(wish.capacity)).transpose().ok()?,
+            keyed: wish.is_keyed.then(|| Keyed::new(wish.capacity)).transpose().ok()?,
+        })
+    }
 }
 
 /// What a subscription of this name draws chance from, where all of it comes from `seed`.

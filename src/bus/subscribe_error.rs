@@ -57,6 +57,8 @@ pub enum SubscribeError {
     },
     /// Reliable delivery with a mailbox that drops events when it is full.
     Lossy(Overflow),
+    /// Order is asked for that only reliable delivery can disturb, and so only it can keep.
+    Unordered,
     /// A filter names a source that no publisher can have.
     SourceTooLong {
         /// Its length.
@@ -96,6 +98,9 @@ impl fmt::Display for SubscribeError {
             Self::Lossy(overflow) => write!(
                 f,
                 "reliable delivery to a mailbox that drops events when it is full ({overflow:?}); let it block, or deliver by best effort"
+            ),
+            Self::Unordered => f.write_str(
+                "ordered_by needs reliable delivery; best effort tries each event once, and so keeps order anyway",
             ),
             Self::SourceTooLong { bytes, max } => {
                 write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")

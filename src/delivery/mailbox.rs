@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs};
+use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{AttemptWords, Custody, DrainOrder, Feeder, LANES, Serve, Slot};
+use crate::ring::{AttemptWords, Custody, DrainOrder, LANES, Serve, Slot};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::in_hand::Hold;
-use super::{Delivery, Dropped, Interest, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger};
+use super::{Delivery, Dropped, Fed, Interest, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger};
 
 /// What happens when an event meets a full mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -138,19 +138,16 @@ impl MailboxShared {
         }
     }
 
-    /// Worker: copies the event of `slot` into a free cell and queues it, see [`Feeder::push`].
+    /// Worker: copies the event of `slot` into a free cell and queues it, see `Feeder::push`.
     #[inline]
-    pub(crate) fn push(
-        &self,
-        feeder: &mut Feeder,
-        lane: usize,
-        sequence: u64,
-        slot: &Slot<'_>,
-        rest_bytes: usize,
-    ) -> bool {
+    pub(crate) fn push(&self, fed: &mut Fed, lane: usize, meta: &Meta<'_>, slot: &Slot<'_>) -> bool {
+        let (sequence, bytes) = (meta.sequence(), meta.header().rest_bytes());
         match &self.reliable {
-            None => feeder.push(lane, sequence, slot, rest_bytes),
-            Some(reliable) => reliable.attempts.push(feeder, lane, sequence, slot, rest_bytes),
+            None => fed.feeder.push(lane, sequence, slot, bytes),
+            Some(reliable) => {
+                let key = reliable.order.as_ref().and_then(|order| order.of(meta));
+                reliable.attempts.push(&mut fed.returns(), lane, sequence, slot, bytes, key)
+            }
         }
     }
 
@@ -221,9 +218,9 @@ impl MailboxShared {
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
-    pub(crate) fn attend(&self, feeder: &mut Feeder, now: u64) -> u64 {
+    pub(crate) fn attend(&self, fed: &mut Fed, now: u64) -> u64 {
         let Some(reliable) = &self.reliable else { return NEVER };
-        let next = reliable.attend(&self.counts, feeder, now);
+        let next = reliable.attend(&self.counts, fed, now);
         if self.custody.queued() > 0 {
             self.notify();
         }

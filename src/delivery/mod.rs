@@ -12,6 +12,7 @@
 mod dead_letter;
 mod handler;
 mod in_hand;
+mod key;
 mod ledger;
 mod mailbox;
 mod mode;
@@ -26,6 +27,7 @@ mod subscription;
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use in_hand::Delivery;
+pub use key::Key;
 pub use ledger::{Dropped, Ledger, SubscriptionLedger};
 pub use mailbox::{Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use mode::DeliveryMode;

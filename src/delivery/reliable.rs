@@ -13,18 +13,20 @@
 use std::sync::Arc;
 
 use crate::event::{Directory, Header, KnownAs, Meta};
-use crate::ring::{Attempt, Attempts, Feeder, Overdue, Returned, Taken};
+use crate::ring::{Attempt, Attempts, Overdue, Returned, Taken};
 
 use crate::sync::bell::Bell;
 
 use super::mailbox::MailboxCounts;
-use super::{DeadLetterStore, DeadReason, Death, Outcome, RetryPolicy, SubscriptionId};
+use super::{DeadLetterStore, DeadReason, Death, Fed, Key, Outcome, RetryPolicy, SubscriptionId};
 
 /// The settings of a reliable subscription, its attempts under way, and its counts.
 pub(crate) struct Reliable {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) timeout_ns: u64,
     pub(crate) retry: RetryPolicy,
+    /// Events with this in common keep their order.
+    pub(crate) order: Option<Key>,
     /// All chance is drawn from it.
     pub(crate) seed: u64,
     pub(crate) subscription: SubscriptionId,
@@ -103,7 +105,7 @@ impl Reliable {
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
-    pub(super) fn attend(&self, counts: &MailboxCounts, feeder: &mut Feeder, now: u64) -> u64 {
+    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64) -> u64 {
         let overdue = |cell, failures| {
             if self.retry.is_spent(failures) {
                 return Overdue::Over;
@@ -112,7 +114,7 @@ impl Reliable {
         };
         let before = self.attempts.overdue();
         let mut is_one_dead = false;
-        let next = self.attempts.attend(feeder, now, overdue, |attempt| {
+        let next = self.attempts.attend(&mut fed.returns(), now, overdue, |attempt| {
             is_one_dead = true;
             self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
         });

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::metrics::Counter;
-use crate::ring::{DrainOrder, Feeder, LANES};
+use crate::ring::{DrainOrder, Feeder, Keyed, LANES, Returns};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
@@ -74,8 +74,16 @@ pub(crate) enum Sink {
 /// The worker's end of a mailbox.
 pub(crate) struct Fed {
     pub(crate) feeder: Feeder,
+    /// Where the events of a key keep their order.
+    pub(crate) keyed: Option<Keyed>,
     /// The worker is the mailbox's consumer as well: reliable delivery to an inline handler.
     pub(crate) consumer: Option<Consumer>,
+}
+
+impl Fed {
+    pub(crate) fn returns(&mut self) -> Returns<'_> {
+        Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() }
+    }
 }
 
 /// An inline handler behind a mailbox.

@@ -13,14 +13,18 @@
 //! is late may go on reading: the cell is freed by whoever lets go of it last.
 //!
 //! ```text
-//!   63            28 27      21 20      9 8       2 1    0
+//!   63            29 28      22 21     10 9       3 2    0
 //!   │ due (ticks)   │ failures │ takes   │ holders │ state │
 //! ```
+//!
+//! Where the events of a key are to keep their order, only the first of them goes this way; the others are held back until it
+//! is over.
 
 use std::sync::Arc;
 
 use super::cells::{Cells, Feeder, Taken};
 use super::custody::Custody;
+use super::keyed::Keyed;
 use super::memory::{OutOfMemory, boxed};
 use super::reader::Slot;
 use crate::sync::alarm::{Alarm, NEVER};
@@ -33,23 +37,24 @@ use crate::sync::primitive::{AtomicU64, Ordering};
 pub const ATTEMPTS_MAX: u8 = 100;
 /// An event is given back without an attempt at most so often, so that the number of its takes tells them apart.
 pub const RELEASES_MAX: u16 = 3_900;
-/// The longest wait, in nanoseconds: a due time is a tick of a wheel that goes round in 52 days.
-const WAIT_MAX_NS: u64 = 20 * 24 * 3_600 * 1_000_000_000;
+/// The longest wait, in nanoseconds: a due time is a tick of a wheel that goes round in 26 days.
+const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
 
 /// Due times are kept to 2^16 ns, 66 µs.
 const TICK_SHIFT: u32 = 16;
-const TICKS: u64 = 1 << 36;
+const TICKS: u64 = 1 << (64 - DUE);
 
-const STATE: u64 = 0b11;
+const STATE: u64 = 0b111;
 const OVER: u64 = 0;
 const QUEUED: u64 = 1;
 const IN_HAND: u64 = 2;
 const WAITING: u64 = 3;
-const HOLDER: u64 = 1 << 2;
+const HELD_BACK: u64 = 4;
+const HOLDER: u64 = 1 << 3;
 const HOLDERS: u64 = TAKE - HOLDER;
-const TAKE: u64 = 1 << 9;
-const FAILURE: u64 = 1 << 21;
-const DUE: u32 = 28;
+const TAKE: u64 = 1 << 10;
+const FAILURE: u64 = 1 << 22;
+const DUE: u32 = 29;
 
 fn takes(word: u64) -> u16 {
     (word / TAKE % (FAILURE / TAKE)) as u16
@@ -93,6 +98,14 @@ pub enum Returned {
     Late,
 }
 
+/// The worker's end of a mailbox whose events come back.
+#[derive(Debug)]
+pub struct Returns<'a> {
+    pub feeder: &'a mut Feeder,
+    /// Where the events of a key keep their order.
+    pub keyed: Option<&'a mut Keyed>,
+}
+
 /// The memory of attempts.
 #[derive(Debug)]
 pub struct AttemptWords {
@@ -122,8 +135,10 @@ pub struct Attempts {
     custody: Arc<Custody>,
     words: Box<[AtomicU64]>,
     began: Box<[AtomicU64]>,
-    /// Events that wait for their time.
+    /// Events that wait for their time, or for others of their key.
     waiting: AtomicU64,
+    /// Events of a key keep their order.
+    is_keyed: bool,
     /// Events that the worker took away from their holders, to come again.
     overdue: AtomicU64,
     alarm: Arc<Alarm>,
@@ -142,10 +157,21 @@ impl Attempts {
         alarm: Arc<Alarm>,
         parker: Arc<Parker>,
         barrier: Barrier,
+        is_keyed: bool,
     ) -> Self {
         let AttemptWords { words, began } = memory;
         assert_eq!(words.len(), custody.cells().capacity(), "a word a cell");
-        Self { custody, words, began, waiting: AtomicU64::new(0), overdue: AtomicU64::new(0), alarm, parker, barrier }
+        Self {
+            custody,
+            words,
+            began,
+            waiting: AtomicU64::new(0),
+            is_keyed,
+            overdue: AtomicU64::new(0),
+            alarm,
+            parker,
+            barrier,
+        }
     }
 
     /// Where the events are.
@@ -153,7 +179,7 @@ impl Attempts {
         &self.custody
     }
 
-    /// Events that wait for their time.
+    /// Events that wait for their time, or for others of their key.
     pub fn waiting(&self) -> u64 {
         // Relaxed: a figure; flush asks the cells.
         self.waiting.load(Ordering::Relaxed)
@@ -169,13 +195,53 @@ impl Attempts {
         self.custody.cells()
     }
 
-    /// Worker: as [`Feeder::push`].
-    pub fn push(&self, feeder: &mut Feeder, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
-        let Some(cell) = feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
-        // Relaxed: the cell is ours; the queue publishes it.
-        self.words[cell as usize].store(QUEUED, Ordering::Relaxed);
-        feeder.enqueue(lane, cell);
+    /// Worker: as [`Feeder::push`]. An event with a key is held back behind those of its key that are not over.
+    pub fn push(
+        &self,
+        worker: &mut Returns<'_>,
+        lane: usize,
+        sequence: u64,
+        slot: &Slot<'_>,
+        rest_bytes: usize,
+        key: Option<u64>,
+    ) -> bool {
+        let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
+        // The event that was here before is over, and nobody has looked since.
+        self.let_through(worker, cell);
+        let is_first = match (&mut worker.keyed, key) {
+            (Some(keyed), Some(key)) => keyed.join(cell, key),
+            _ => true,
+        };
+        let word = &self.words[cell as usize];
+        if is_first {
+            // Relaxed: the cell is ours; the queue publishes it.
+            word.store(QUEUED, Ordering::Relaxed);
+            worker.feeder.enqueue(lane, cell);
+        } else {
+            // Relaxed: a figure.
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            // SYNC(attempts.word): Release. Pairs with `discard_waiting`; who finds it held back finds the event.
+            word.store(HELD_BACK, Ordering::Release);
+        }
         true
+    }
+
+    /// Worker: the event in `cell` is over; queues the one that was held back behind it.
+    fn let_through(&self, worker: &mut Returns<'_>, cell: u32) {
+        let Some(keyed) = &mut worker.keyed else { return };
+        let mut next = keyed.leave(cell);
+        while let Some(cell) = next {
+            // SYNC(attempts.word): AcqRel. Of this and `discard_waiting` one gets the event.
+            let exchange = (Ordering::AcqRel, Ordering::Relaxed);
+            if self.words[cell as usize].compare_exchange(HELD_BACK, QUEUED, exchange.0, exchange.1).is_ok() {
+                worker.feeder.enqueue(self.cells().lane(cell), cell);
+                // Relaxed: a figure.
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+            // It was given up meanwhile.
+            next = keyed.leave(cell);
+        }
     }
 
     /// Takes the oldest event of `lane` for an attempt that is to be over by the instant `due`. `None` when there is none.
@@ -216,7 +282,7 @@ impl Attempts {
     /// which to look again. Looks at every cell.
     pub fn attend(
         self: &Arc<Self>,
-        feeder: &mut Feeder,
+        worker: &mut Returns<'_>,
         now: u64,
         mut overdue: impl FnMut(usize, u8) -> Overdue,
         mut book: impl FnMut(&Attempt),
@@ -228,6 +294,9 @@ impl Attempts {
             let mut seen = word.load(mutant!("attempts.attend", Ordering::Acquire));
             loop {
                 let state = seen & STATE;
+                if state == OVER {
+                    self.let_through(worker, cell as u32);
+                }
                 if state != WAITING && state != IN_HAND {
                     break;
                 }
@@ -255,7 +324,7 @@ impl Attempts {
                 // event is in the worker's hands, and what it books comes after.
                 match word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => {
-                        self.moved(feeder, cell as u32, next, &mut book);
+                        self.moved(worker.feeder, cell as u32, next, &mut book);
                         if next & STATE == WAITING {
                             next_look = next_look.min(instant_of(tick + ticks_left(next, tick).unwrap_or(1)));
                         }
@@ -308,7 +377,7 @@ impl Attempts {
         for (cell, word) in self.words.iter().enumerate() {
             // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back.
             let mut seen = word.load(Ordering::Acquire);
-            while seen & STATE == WAITING {
+            while matches!(seen & STATE, WAITING | HELD_BACK) {
                 let next = with_state(seen, OVER) + HOLDER;
                 // SYNC(attempts.word): Acquire. Of several who discard one gets it.
                 match word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Acquire) {
@@ -462,6 +531,10 @@ impl Attempt {
     /// The event is over and booked, and leaves the hands.
     fn finish(self) {
         self.attempts.custody.returned();
+        if self.attempts.is_keyed {
+            // For the event that is held back behind this one.
+            self.attempts.alarm.set(0, &self.attempts.parker);
+        }
         self.close();
     }
 

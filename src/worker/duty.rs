@@ -423,7 +423,7 @@ impl Worker {
         for subscription in &self.table.get().attended {
             let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
             let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
-            next = next.min(mailbox.attend(&mut fed.feeder, now));
+            next = next.min(mailbox.attend(fed, now));
             if let Some(consumer) = &mut fed.consumer {
                 taken += consume(engine, subscription, mailbox, consumer, engine.turn_max);
                 if mailbox.needs_consumer() {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusBuilder, DeadLetterFilter, DeadReason, DeliveryMode, Mailbox, Notice, Outcome, Overflow, Pattern, Payload,
-    RetryPolicy, Settled, SubscribeError, SubscriptionLedger,
+    Bus, BusBuilder, DeadLetterFilter, DeadReason, DeliveryMode, Key, Mailbox, Notice, Outcome, Overflow, Pattern,
+    Payload, RetryPolicy, Settled, SubscribeError, SubscriptionLedger,
 };
 
-use super::support::{Log, assert_books, assert_settled, watched};
+use super::support::{Draw, Log, assert_books, assert_settled, watched};
 
 const BODY: Payload<'static> = Payload::plain_text("x");
 const MS: Duration = Duration::from_millis(1);
@@ -539,4 +539,87 @@ fn observers_hear_of_dead_letters() {
     publish(simulation.bus(), 1);
     simulation.run();
     assert_eq!(log.take(), [("judge".to_owned(), DeadReason::Rejected)]);
+}
+
+/// Publishes an event of `source` that says `text`.
+fn say(bus: &Bus, source: &str, text: &str) {
+    let mut publisher = bus.publisher().unwrap();
+    publisher.event().source(source).publish("a", Payload::plain_text(text)).unwrap();
+}
+
+#[test]
+fn order_of_a_key_is_kept_while_one_of_its_events_is_tried_again() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(at_once(3)).ordered_by(Key::Source);
+    let mut inbox = wish.mailbox().unwrap();
+    for (source, text) in [("x", "x1"), ("y", "y1"), ("x", "x2"), ("y", "y2"), ("x", "x3")] {
+        say(bus, source, text);
+    }
+    simulation.run();
+    let mut next = || {
+        simulation.run();
+        let delivery = inbox.try_recv().ok()?;
+        Some((delivery.payload().text().unwrap().to_owned(), delivery))
+    };
+    let (text, x1) = next().unwrap();
+    assert_eq!(text, "x1");
+    let (text, y1) = next().unwrap();
+    assert_eq!(text, "y1", "another key");
+    assert!(next().is_none(), "both keys have an event in hand");
+    y1.ack();
+    let (text, y2) = next().unwrap();
+    assert_eq!(text, "y2");
+    x1.fail("not yet");
+    let (text, x1) = next().unwrap();
+    assert_eq!((text.as_str(), x1.meta().attempt()), ("x1", 2), "x2 waits for it");
+    x1.reject("never");
+    let (text, x2) = next().unwrap();
+    assert_eq!(text, "x2", "what is over lets the next one through");
+    x2.ack();
+    let (text, x3) = next().unwrap();
+    assert_eq!(text, "x3");
+    x3.ack();
+    y2.ack();
+    let ledger = ledger(bus);
+    assert_eq!((ledger.delivered, ledger.dead_lettered, ledger.waiting), (4, 1, 0));
+    assert_settled(bus);
+}
+
+#[test]
+fn ordered_events_come_in_order_whatever_fails() {
+    for seed in 0..20 {
+        let simulation = Simulation::new(small(), seed).unwrap();
+        let bus = simulation.bus();
+        let (log, mut draw) = (Log::new(), Draw(seed));
+        let seen = log.clone();
+        let retry = RetryPolicy::default().attempts_max(100).delays(MS, 10 * MS);
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(retry).ordered_by(Key::Source).capacity(8);
+        let _made = wish.handle(move |payload, meta| {
+            if draw.one_in(3) {
+                return Err("not yet");
+            }
+            seen.add((meta.source().to_owned(), payload.text().unwrap().parse::<u32>().unwrap()));
+            Ok(())
+        });
+        let mut choose = Draw(!seed);
+        for nth in 0..60 {
+            say(bus, ["x", "y", "z"][choose.below(3) as usize], &nth.to_string());
+        }
+        run_to_the_end(&simulation);
+        assert_settled(bus);
+        let seen = log.take();
+        assert_eq!(seen.len(), 60, "seed {seed}");
+        for source in ["x", "y", "z"] {
+            let numbers: Vec<_> = seen.iter().filter(|(from, _)| from == source).map(|(_, nth)| *nth).collect();
+            assert!(numbers.is_sorted(), "seed {seed}, {source}: {numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn order_is_asked_for_where_it_can_be_disturbed() {
+    let bus = small().build().unwrap();
+    let refused = bus.subscribe("a").ordered_by(Key::Topic).mailbox().unwrap_err();
+    assert_eq!(refused, SubscribeError::Unordered);
 }

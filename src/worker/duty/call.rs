@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Consumer, Dispatch, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
+    Consumer, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
     SubscriptionState, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
-use crate::ring::{Feeder, LANES, Reader, Serve, Slot};
+use crate::ring::{LANES, Reader, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
@@ -250,7 +250,7 @@ impl Call<'_> {
                     if mailbox.custody().is_closed() {
                         counts.closed.add(1);
                     } else if let Some(fed) = fed.get_mut(owner) {
-                        self.put(subscription, mailbox, &mut fed.feeder);
+                        self.put(subscription, mailbox, fed);
                         if let Some(consumer) = &mut fed.consumer {
                             consume(self.engine, subscription, mailbox, consumer, self.engine.turn_max);
                             if mailbox.needs_consumer() {
@@ -290,16 +290,15 @@ impl Call<'_> {
     }
 
     /// Copies the event into a mailbox, or counts it as overflow.
-    fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, feeder: &mut Feeder) {
-        let bytes = self.header.rest_bytes();
-        let sequence = self.meta.sequence();
-        let mut queued = mailbox.push(feeder, self.lane, sequence, &self.slot, bytes);
+    fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) {
+        let mut queued = mailbox.push(fed, self.lane, &self.meta, &self.slot);
         if queued {
             subscription.set_overflowing(false);
         } else if mailbox.overflow() == Overflow::DropOldest {
             // Only events that are no more urgent make way.
-            let victim = (mutant!("overflow.victim", self.lane => 0)..LANES).rev().any(|lane| feeder.drop_oldest(lane));
-            queued = victim && feeder.push(self.lane, sequence, &self.slot, bytes);
+            let victim =
+                (mutant!("overflow.victim", self.lane => 0)..LANES).rev().any(|lane| fed.feeder.drop_oldest(lane));
+            queued = victim && mailbox.push(fed, self.lane, &self.meta, &self.slot);
             if queued {
                 self.overflowed(subscription);
             }
