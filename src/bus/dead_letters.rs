@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::delivery::{DeadLetter, DeadLetterCounts, DeadLetterFilter, TakenLetter};
+use crate::delivery::{
+    DeadLetter, DeadLetterCounts, DeadLetterFilter, REDRIVEN_MAX, Redriven, Sink, SubscriptionId, TakenLetter,
+};
 use crate::event::{Encode, EventId, FLAG_LOCAL};
+use crate::ring::HEAD_BYTES;
 use crate::sync::primitive::thread::{Builder, JoinHandle};
 
 use super::publisher::{Again, SameTopic};
@@ -53,6 +57,70 @@ pub enum RepublishError {
         /// Why.
         error: PublishError,
     },
+}
+
+/// Why a dead letter did not go back to its subscription. It stays where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedriveError {
+    /// There is no dead letter of this id: it never was one, has gone, or somebody else sends it again just now.
+    NotFound {
+        /// The id asked for.
+        id: u64,
+    },
+    /// Its subscription has ended: publish it again instead.
+    Ended {
+        /// The letter.
+        id: u64,
+        /// The subscription.
+        subscription: SubscriptionId,
+    },
+    /// So many letters are on their way to that subscription already, and its mailbox has no room for them.
+    Busy {
+        /// The letter.
+        id: u64,
+        /// How many.
+        max: usize,
+    },
+    /// No block of the pool is free for its bytes.
+    PoolExhausted {
+        /// The letter.
+        id: u64,
+        /// Its bytes, those of its extension among them.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for RedriveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { id } => {
+                write!(f, "there is no dead letter {id}, or somebody sends it again just now; list those there are")
+            }
+            Self::Ended { id, subscription } => {
+                write!(f, "dead letter {id} stays: its subscription {subscription} has ended; republish it instead")
+            }
+            Self::Busy { id, max } => write!(
+                f,
+                "dead letter {id} stays: {max} letters are on their way to its subscription already; try again when its mailbox has room"
+            ),
+            Self::PoolExhausted { id, bytes } => {
+                write!(f, "dead letter {id} stays: no block of {bytes} bytes is free; try again, or raise `blocks`")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RedriveError {}
+
+/// What came of sending many dead letters back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedriveReport {
+    /// Letters that went back.
+    pub redriven: usize,
+    /// Letters that stay, each with the reason.
+    pub stayed: Vec<RedriveError>,
 }
 
 impl fmt::Display for RepublishError {
@@ -114,6 +182,58 @@ impl DeadLetters {
     /// Removes the letters that [`list`](Self::list) would return. Returns how many.
     pub fn purge(&self, filter: &DeadLetterFilter) -> usize {
         self.shared.engine.dead_letters.purge(filter)
+    }
+
+    /// Sends a letter back to the subscription that gave it up, and to no other: the same event, with the same id, which
+    /// begins with its first attempt.
+    ///
+    /// # Errors
+    /// See [`RedriveError`]; the letter stays.
+    pub fn redrive(&self, id: u64) -> Result<(), RedriveError> {
+        let taken = self.shared.engine.dead_letters.take(id).ok_or(RedriveError::NotFound { id })?;
+        let letter = taken.shared();
+        let subscription = letter.subscription();
+        let found = self.shared.control().find(subscription).cloned();
+        let ended = RedriveError::Ended { id, subscription };
+        let found = found.ok_or(ended)?;
+        let Sink::Mailbox(mailbox, _) = &found.sink else { return Err(ended) };
+        let reliable = mailbox.reliable().ok_or(ended)?;
+        let (_, rest) = letter.frame();
+        let fits = rest.len() <= self.shared.engine.lanes.body_bytes() - HEAD_BYTES;
+        let block = if fits {
+            None
+        } else {
+            let exhausted = RedriveError::PoolExhausted { id, bytes: rest.len() };
+            let mut block = self.shared.engine.pool.take(rest.len()).ok_or(exhausted)?;
+            block.bytes_mut()[..rest.len()].copy_from_slice(rest);
+            Some(block)
+        };
+        let max = REDRIVEN_MAX;
+        reliable.redrive(Redriven { letter, block }).map_err(|_| RedriveError::Busy { id, max })?;
+        taken.sent();
+        Ok(())
+    }
+
+    /// Sends the letters that [`list`](Self::list) would return back to their subscriptions, one after the other, with this
+    /// pause after each; one that finds its subscription busy is tried again for as long as the pause, or a millisecond.
+    /// Blocks the calling thread for as long as that takes.
+    pub fn redrive_all(&self, filter: &DeadLetterFilter, pause: Duration) -> RedriveReport {
+        let mut report = RedriveReport::default();
+        for letter in self.list(filter) {
+            let mut went = self.redrive(letter.id());
+            if matches!(went, Err(RedriveError::Busy { .. })) {
+                std::thread::sleep(pause.max(Duration::from_millis(1)));
+                went = self.redrive(letter.id());
+            }
+            match went {
+                Ok(()) => {
+                    report.redriven += 1;
+                    std::thread::sleep(pause);
+                }
+                Err(error) => report.stayed.push(error),
+            }
+        }
+        report
     }
 
     /// Publishes a letter as a new event to all who subscribed to its topic, with the letter's payload. The letter is gone when

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::delivery::{Sink, State};
+use crate::delivery::Sink;
 use crate::sync::mutant::mutant;
 use crate::sync::primitive::{Instant, thread};
 use crate::worker::{Phase, on_worker_thread};
@@ -131,8 +131,7 @@ impl Shared {
                 self.fold_ended();
                 mailboxes.iter().all(|subscription| match &subscription.sink {
                     Sink::Mailbox(mailbox, _) => {
-                        mutant!("flush.owed", mailbox.has_passed(&ends) => true)
-                            || subscription.state() == State::Paused
+                        mutant!("flush.owed", mailbox.has_passed(&ends) => true) || subscription.is_paused()
                     }
                     Sink::Inline(_) => true,
                 })
@@ -154,7 +153,7 @@ impl Shared {
         let control = self.control();
         let waiting = control.subscriptions().chain(control.ending()).filter(|subscription| {
             matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
-                && subscription.state() != State::Paused
+                && !subscription.is_paused()
         });
         waiting.map(|subscription| subscription.ledger().open().max(1)).sum()
     }

@@ -8,11 +8,13 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{self, Poll};
 
+use crossbeam::queue::ArrayQueue;
+
 use crate::clock::Clock;
 use crate::delivery::{
     Consumer, Context, Custom, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId, Interest, Kept,
-    Key, Mailbox, MailboxShared, Notice, Outcome, Overflow, Reliable, RetryPolicy, Sink, State, SubscriptionId,
-    SubscriptionRecord, SubscriptionState, Typed, Untyped,
+    Key, Mailbox, MailboxShared, Notice, Outcome, Overflow, REDRIVEN_MAX, Reliable, RetryPolicy, Sink, State,
+    SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
 use crate::metrics::HistogramCells;
@@ -22,6 +24,7 @@ use crate::ring::{
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::owned::OwnedCell;
+use crate::sync::primitive::AtomicU32;
 use crate::sync::primitive::thread::Builder;
 use crate::worker::{Engine, Phase, call_behind_mailbox};
 
@@ -84,6 +87,7 @@ impl Bus {
             mode: DeliveryMode::default(),
             retry: RetryPolicy::default(),
             order: None,
+            suspend_after: 0,
             handler_id: None,
             interest: PhantomData,
         }
@@ -175,6 +179,7 @@ pub struct Subscribe<I: Interest> {
     mode: DeliveryMode,
     retry: RetryPolicy,
     order: Option<Key>,
+    suspend_after: u32,
     handler_id: Option<HandlerId>,
     interest: PhantomData<fn(I)>,
 }
@@ -227,6 +232,13 @@ impl<I: Interest> Subscribe<I> {
     /// Default: what is tried again comes behind what was queued meanwhile.
     pub fn ordered_by(mut self, key: Key) -> Self {
         self.order = Some(key);
+        self
+    }
+
+    /// Suspends a subscription with reliable delivery after so many dead letters in a row: it is paused, with a
+    /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. Default 0: never.
+    pub fn suspend_after(mut self, dead_letters: u32) -> Self {
+        self.suspend_after = dead_letters;
         self
     }
 
@@ -360,7 +372,7 @@ impl<I: Interest> Subscribe<I> {
         let MailboxMemory { feeder, cells, latency, words, keyed } =
             memory.ok_or_else(|| SubscribeError::Memory { capacity, bytes: MailboxMemory::bytes(&shared, wanted) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
-        let is_own_consumer = handler.is_some();
+        let (suspend_after, is_own_consumer) = (self.suspend_after, handler.is_some());
         let timeout_ns = match self.mode {
             DeliveryMode::BestEffort => 0,
             DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
@@ -391,6 +403,9 @@ impl<I: Interest> Subscribe<I> {
                     letters: Arc::clone(&engine.dead_letters),
                     directory: Arc::clone(&engine.directory),
                     lost: Bell::new(engine.barrier),
+                    redriven: ArrayQueue::new(REDRIVEN_MAX),
+                    suspend_after,
+                    deaths: AtomicU32::new(0),
                 }
             });
             let directory = Arc::clone(&engine.directory);

@@ -19,7 +19,10 @@ use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::in_hand::Hold;
-use super::{Delivery, Dropped, Fed, Interest, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger};
+use super::{Delivery, Dropped, Fed, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger};
+
+/// When dead letters that found no room are tried again.
+const REDRIVE_AGAIN_NS: u64 = 1_000_000;
 
 /// What happens when an event meets a full mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +63,8 @@ pub(crate) struct MailboxShared {
     consumer: Bell,
     paused: AtomicBool,
     counts: MailboxCounts,
+    /// Dead letters that came back.
+    redelivered: SharedCounter,
     /// Instant of the last hand-over of a stamped event; 0 = none yet.
     last_delivered: AtomicU64,
     /// Publish to hand-over, a lane. Written by the consumer.
@@ -83,6 +88,7 @@ impl MailboxShared {
             consumer,
             paused: AtomicBool::new(false),
             counts: MailboxCounts::default(),
+            redelivered: SharedCounter::default(),
             last_delivered: AtomicU64::new(0),
             latency,
             directory,
@@ -209,7 +215,22 @@ impl MailboxShared {
                 self.custody.settle(taken);
                 Settled::Counted
             }
-            Hold::Attempt(attempt) => self.of_attempts().settle(&self.counts, attempt, outcome),
+            Hold::Attempt(attempt) => {
+                let reliable = self.of_attempts();
+                let settled = reliable.settle(&self.counts, attempt, outcome);
+                self.suspend_if_due(reliable);
+                settled
+            }
+        }
+    }
+
+    /// Stops handing events out after too many dead letters in a row.
+    fn suspend_if_due(&self, reliable: &Reliable) {
+        if reliable.takes_suspension() {
+            self.set_paused(true);
+            let (subscription, name) = (reliable.subscription, reliable.name.as_str());
+            let letters = reliable.suspend_after;
+            reliable.letters.notice(&Notice::Suspended { subscription, name, letters });
         }
     }
 
@@ -220,11 +241,14 @@ impl MailboxShared {
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
     pub(crate) fn attend(&self, fed: &mut Fed, now: u64) -> u64 {
         let Some(reliable) = &self.reliable else { return NEVER };
+        self.redelivered.add(reliable.take_back(fed));
         let next = reliable.attend(&self.counts, fed, now);
+        self.suspend_if_due(reliable);
         if self.custody.queued() > 0 {
             self.notify();
         }
-        next
+        // For want of a cell; nobody tells when one comes free.
+        if reliable.redriven.is_empty() { next } else { next.min(now + REDRIVE_AGAIN_NS) }
     }
 
     /// The oldest event of `lane`, and whether it is still wanted: what has expired is given up.
@@ -285,7 +309,7 @@ impl MailboxShared {
         }
     }
 
-    fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         // Relaxed: see `set_paused`.
         self.paused.load(Ordering::Relaxed)
     }
@@ -311,6 +335,7 @@ impl MailboxShared {
         let settled = self.custody.settled();
         let counts = &self.counts;
         SubscriptionLedger {
+            matched: self.redelivered.get(),
             queued: self.custody.queued(),
             in_flight: self.custody.taken().saturating_sub(settled),
             waiting: self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()),

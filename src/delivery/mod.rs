@@ -40,7 +40,7 @@ pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
-pub(crate) use reliable::{Reliable, meta_of};
+pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;

@@ -53,6 +53,15 @@ pub enum Notice<'a> {
         /// How long the handler took; `None` when it went into a mailbox.
         handled: Option<Duration>,
     },
+    /// A subscription with reliable delivery had too many dead letters in a row, and is paused until it is resumed.
+    Suspended {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// Dead letters in a row that suspend it.
+        letters: u32,
+    },
     /// A handler took longer than the slow threshold.
     SlowHandler {
         /// Whose.

@@ -12,13 +12,20 @@
 
 use std::sync::Arc;
 
+use crossbeam::queue::ArrayQueue;
+
 use crate::event::{Directory, Header, KnownAs, Meta};
-use crate::ring::{Attempt, Attempts, Overdue, Returned, Taken};
+use crate::ring::{Attempt, Attempts, Block, Frame, Overdue, Rest, Returned, Taken};
 
 use crate::sync::bell::Bell;
+use crate::sync::contain::contained;
+use crate::sync::primitive::{AtomicU32, Ordering};
 
 use super::mailbox::MailboxCounts;
-use super::{DeadLetterStore, DeadReason, Death, Fed, Key, Outcome, RetryPolicy, SubscriptionId};
+use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Outcome, RetryPolicy, SubscriptionId};
+
+/// Dead letters that may be on their way back to a subscription.
+pub(crate) const REDRIVEN_MAX: usize = 64;
 
 /// The settings of a reliable subscription, its attempts under way, and its counts.
 pub(crate) struct Reliable {
@@ -36,6 +43,20 @@ pub(crate) struct Reliable {
     pub(crate) directory: Arc<Directory>,
     /// Rung when an event is taken away from its consumer.
     pub(crate) lost: Bell,
+    /// Dead letters on their way back.
+    pub(crate) redriven: ArrayQueue<Redriven>,
+    /// So many dead letters in a row suspend the subscription; 0 = none do.
+    pub(crate) suspend_after: u32,
+    /// Dead letters since the last event that was delivered.
+    pub(crate) deaths: AtomicU32,
+}
+
+/// A dead letter on its way back to its subscription.
+#[derive(Debug)]
+pub(crate) struct Redriven {
+    pub(crate) letter: Arc<DeadLetter>,
+    /// Where its bytes are, when they do not fit a cell.
+    pub(crate) block: Option<Block>,
 }
 
 /// What a word about an event came to.
@@ -66,7 +87,14 @@ impl Reliable {
     pub(super) fn settle(&self, counts: &MailboxCounts, attempt: Attempt, outcome: &Outcome) -> Settled {
         let failures = attempt.failures() + 1;
         match outcome {
-            Outcome::Ack => counted(counts, attempt.end(|_| counts.delivered.add(1))),
+            Outcome::Ack => counted(
+                counts,
+                attempt.end(|_| {
+                    counts.delivered.add(1);
+                    // Relaxed: which of two at one moment came first is nobody's question.
+                    self.deaths.store(0, Ordering::Relaxed);
+                }),
+            ),
             Outcome::Reject(_) => self.give_up(counts, attempt, DeadReason::Rejected, outcome),
             Outcome::Release if attempt.releases() >= self.retry.releases_max => {
                 self.give_up(counts, attempt, DeadReason::ReleasesExhausted, outcome)
@@ -98,10 +126,59 @@ impl Reliable {
         );
     }
 
+    /// Worker: gives dead letters that come back a cell each, as far as there are free ones. Returns how many.
+    pub(super) fn take_back(&self, fed: &mut Fed) -> u64 {
+        let mut count = 0;
+        while fed.feeder.has_room()
+            && let Some(redriven) = self.redriven.pop()
+        {
+            let (meta, key) = (redriven.letter.meta(), self.order.as_ref());
+            let (header, rest) = redriven.letter.frame();
+            let rest = match &redriven.block {
+                Some(block) => Rest::Block(block, 1),
+                None => Rest::Inline(rest),
+            };
+            let frame = Frame { head: header.as_words(), rest };
+            // What the user's function makes of it; a panic is no key.
+            let key = contained(|| key.and_then(|key| key.of(&meta))).flatten();
+            let lane = meta.priority().lane();
+            let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
+            debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
+            count += u64::from(pushed);
+        }
+        count
+    }
+
+    /// The subscription has ended: what was on its way back is a dead letter again.
+    fn refuse_back(&self) {
+        while let Some(Redriven { letter, .. }) = self.redriven.pop() {
+            self.letters.put(&Death {
+                meta: letter.meta(),
+                subscription: self.subscription,
+                name: &self.name,
+                known_as: self.known_as,
+                reason: DeadReason::Closed,
+                attempts: letter.attempts(),
+                error: letter.error(),
+                first_attempt: 0,
+            });
+        }
+    }
+
+    /// Sends a dead letter back to its subscription. Gives it back when 64 are on their way already.
+    pub(crate) fn redrive(&self, redriven: Redriven) -> Result<(), Redriven> {
+        self.redriven.push(redriven)?;
+        if self.attempts.call_worker() {
+            self.refuse_back();
+        }
+        Ok(())
+    }
+
     /// Gives up what waits in a closed mailbox.
     pub(super) fn discard_waiting(&self, counts: &MailboxCounts) {
         self.attempts
             .discard_waiting(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None));
+        self.refuse_back();
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
@@ -146,8 +223,17 @@ impl Reliable {
         counted(counts, attempt.end(|attempt| self.bury(counts, attempt, attempts, reason, Some(outcome.reason()))))
     }
 
+    /// Whether there were so many dead letters in a row that the subscription is to be suspended. Says so once.
+    pub(super) fn takes_suspension(&self) -> bool {
+        // Relaxed (both): which of two at one moment came first is nobody's question.
+        let is_enough = self.suspend_after > 0 && self.deaths.load(Ordering::Relaxed) >= self.suspend_after;
+        is_enough && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
+    }
+
     fn bury(&self, counts: &MailboxCounts, attempt: &Attempt, attempts: u8, reason: DeadReason, error: Option<&str>) {
         counts.dead_lettered.add(1);
+        // Relaxed: see `takes_suspension`.
+        self.deaths.fetch_add(1, Ordering::Relaxed);
         self.letters.put(&Death {
             meta: meta_of(attempt.event(), &self.directory, attempts.saturating_sub(1)),
             subscription: self.subscription,

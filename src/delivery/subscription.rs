@@ -194,6 +194,11 @@ impl SubscriptionState {
         before
     }
 
+    /// Whether it holds events back for now: paused by its user, or suspended after too many dead letters.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state() == State::Paused || matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.is_paused())
+    }
+
     /// Whether its events may come back to the worker.
     pub(crate) fn is_attended(&self) -> bool {
         matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some())
@@ -254,7 +259,7 @@ impl SubscriptionState {
             last_delivered: (last != 0).then(|| clock.system_time(last)),
             delivery_count: ledger.delivered,
             error_count: ledger.failed,
-            is_paused: self.state() == State::Paused,
+            is_paused: self.is_paused(),
             worker: self.worker,
             filters: format!("{:?}", self.filter),
             ledger,

@@ -23,6 +23,7 @@
 use std::sync::Arc;
 
 use super::cells::{Cells, Feeder, Taken};
+use super::claim::Frame;
 use super::custody::Custody;
 use super::keyed::Keyed;
 use super::memory::{OutOfMemory, boxed};
@@ -191,6 +192,14 @@ impl Attempts {
         self.overdue.load(Ordering::Relaxed)
     }
 
+    /// Lets the worker look after what was left for it. True when the mailbox is closed: then nobody may come, and who left it
+    /// takes it back.
+    pub fn call_worker(&self) -> bool {
+        self.alarm.set(0, &self.parker);
+        self.barrier.light();
+        self.custody.is_closed()
+    }
+
     fn cells(&self) -> &Arc<Cells> {
         self.custody.cells()
     }
@@ -205,7 +214,25 @@ impl Attempts {
         rest_bytes: usize,
         key: Option<u64>,
     ) -> bool {
-        let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
+        let cell = worker.feeder.fill(lane, sequence, slot, rest_bytes);
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+    }
+
+    /// Worker: as `push`, with an event that comes from elsewhere. False when there is no free cell, or it does not fit one.
+    pub fn push_frame(
+        &self,
+        worker: &mut Returns<'_>,
+        lane: usize,
+        sequence: u64,
+        frame: &Frame<'_>,
+        key: Option<u64>,
+    ) -> bool {
+        let cell = worker.feeder.fill_frame(lane, sequence, frame);
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+    }
+
+    /// Worker: lets the event that was put into `cell` begin its way.
+    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>) {
         // The event that was here before is over, and nobody has looked since.
         self.let_through(worker, cell);
         let is_first = match (&mut worker.keyed, key) {
@@ -223,7 +250,6 @@ impl Attempts {
             // SYNC(attempts.word): Release. Pairs with `discard_waiting`; who finds it held back finds the event.
             word.store(HELD_BACK, Ordering::Release);
         }
-        true
     }
 
     /// Worker: the event in `cell` is over; queues the one that was held back behind it.

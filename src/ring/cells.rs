@@ -13,10 +13,11 @@ use std::sync::Arc;
 use crossbeam::utils::CachePadded;
 
 use super::broadcast::LANES;
+use super::claim::{Frame, Rest};
 use super::memory::{OutOfMemory, Pages, boxed};
 use super::pool::{BlockHandle, Pool};
 use super::reader::{Slot, SlotRest};
-use super::slot::{Head, STAMP_BYTES, SlotMemory, block_word};
+use super::slot::{HEAD_BYTES, Head, STAMP_BYTES, SlotMemory, block_word};
 use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU8, AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
@@ -35,6 +36,8 @@ struct IndexRing {
 #[derive(Debug)]
 pub struct Cells {
     memory: SlotMemory,
+    /// Bytes of head and rest that fit a cell.
+    body_bytes: usize,
     pool: Arc<Pool>,
     queues: [IndexRing; LANES],
     /// Top of the free stack. Anyone pushes; only the worker pops, so a block cannot leave and come back under it.
@@ -124,6 +127,7 @@ impl Cells {
         let below = |n: usize| AtomicU32::new(if n + 1 == capacity { NONE } else { n as u32 + 1 });
         let cells = Arc::new(Self {
             memory,
+            body_bytes,
             pool,
             queues: [critical?, high?, normal?, low?],
             free: CachePadded::new(AtomicU32::new(0)),
@@ -273,14 +277,35 @@ impl Feeder {
         if let Some(handle) = BlockHandle::from_word(word) {
             mutant!("cells.retain", self.cells.pool.retain(handle) => ());
         }
+        self.write(cell, lane, sequence, slot.head, word, tail);
+        Some(cell)
+    }
+
+    /// As `fill`, with an event that comes from elsewhere; its block is the cell's alone.
+    pub(super) fn fill_frame(&mut self, lane: usize, sequence: u64, frame: &Frame<'_>) -> Option<u32> {
+        let tail = match frame.rest {
+            Rest::Inline(bytes) if bytes.len() > self.cells.body_bytes - HEAD_BYTES => return None,
+            Rest::Inline(bytes) => bytes,
+            Rest::Block(..) => &[],
+        };
+        let cell = self.claim()?;
+        let word = match frame.rest {
+            Rest::Inline(_) => 0,
+            Rest::Block(block, _) => block.share(1).word(),
+        };
+        self.write(cell, lane, sequence, frame.head, word, tail);
+        Some(cell)
+    }
+
+    /// Writes a cell that was claimed.
+    fn write(&mut self, cell: u32, lane: usize, sequence: u64, head: &Head, word: u32, tail: &[u8]) {
         let place = self.cells.memory.place(cell as usize);
-        // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and the tail is part of one.
-        unsafe { self.cells.memory.write(place, slot.head, word, tail) };
+        // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and head and tail are no more.
+        unsafe { self.cells.memory.write(place, head, word, tail) };
         // SYNC(cells.sequence): Release. Pairs with `has_before`; the event that was here before is gone.
         self.cells.memory.stamp(place).store(sequence, Ordering::Release);
         // Relaxed: who asks has seen this worker pass the event (SYNC(lanes.cursor)), or need not know of it.
         self.cells.lanes[cell as usize].store(lane as u8 + 1, Ordering::Relaxed);
-        Some(cell)
     }
 
     /// Queues a cell that is in no queue and nobody's but the caller's, or only being read.

@@ -193,6 +193,11 @@ impl DeadLetter {
     }
 
     /// Instant at which it was given up.
+    /// Its header, and what follows it.
+    pub(crate) fn frame(&self) -> (&Header, &[u8]) {
+        (&self.header, &self.rest)
+    }
+
     pub(super) fn died_at(&self) -> u64 {
         self.died
     }

@@ -313,7 +313,7 @@ impl DeadLetterStore {
     }
 
     /// Tells all observers. A panic of theirs goes no further.
-    fn notice(&self, notice: &Notice<'_>) {
+    pub(crate) fn notice(&self, notice: &Notice<'_>) {
         for observer in &self.observers {
             let _ = contained(|| observer.notice(notice));
         }
@@ -445,6 +445,10 @@ pub(crate) struct TakenLetter {
 impl TakenLetter {
     pub(crate) fn letter(&self) -> &DeadLetter {
         &self.letter
+    }
+
+    pub(crate) fn shared(&self) -> Arc<DeadLetter> {
+        Arc::clone(&self.letter)
     }
 
     /// It was accepted where it was sent: it is no dead letter any more.

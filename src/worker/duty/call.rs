@@ -176,7 +176,7 @@ pub(super) fn consume(
 ) -> usize {
     let Some(handler) = consumer.handler.get_mut() else { return 0 };
     let mut taken = 0;
-    while taken < max && subscription.state() == State::Active {
+    while taken < max && subscription.state() == State::Active && !mailbox.is_paused() {
         let Some(Serve { lane, .. }) = consumer.order.next(mailbox.custody().ready()) else { break };
         consumer.order.served(lane, 1);
         taken += 1;
