@@ -6,7 +6,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueP
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::ingress::{LINE_BYTES_MAX, Rules};
-use crate::{IdleStrategy, Pattern};
+use crate::{DeliveryMode, IdleStrategy, Pattern};
 
 /// An event bus on the command line.
 #[derive(Debug, Clone, Parser)]
@@ -73,6 +73,19 @@ pub struct Pipe {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub capacity: u32,
 
+    /// Try each event once, or until a line was made of it: three attempts, the second and third after up to 100 and 200 ms;
+    /// what fails then is a dead letter
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub mode: Mode,
+
+    /// Let each attempt fail with this probability, 0 to 1, to see what becomes of it
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub fail_rate: f64,
+
+    /// Draw failures from this seed: the same seed and lines fail the same attempts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
     /// Write no events to stdout, only the summary to stderr
     #[arg(long)]
     pub quiet: bool,
@@ -100,6 +113,25 @@ pub struct Bench {
     /// Write one JSON object a line instead of the table, times in nanoseconds
     #[arg(long)]
     pub json: bool,
+}
+
+/// How hard a subscription tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Mode {
+    /// One attempt: what fails is counted
+    #[default]
+    BestEffort,
+    /// Three attempts, then a dead letter
+    Reliable,
+}
+
+impl From<Mode> for DeliveryMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::BestEffort => Self::BestEffort,
+            Mode::Reliable => Self::reliable(),
+        }
+    }
 }
 
 /// How the summary is written.
@@ -137,6 +169,9 @@ const EXAMPLES: &str = r#"Examples:
 
   How fast, without output; the last line of stderr is JSON:
     ringmain pipe --quiet --summary json --idle busy-spin < events.ndjson
+
+  What retries do when one attempt in five fails; the summary tells of retries and dead letters:
+    ringmain pipe --mode reliable --fail-rate 0.2 --seed 7 --quiet < events.ndjson
 
   In a build: stop at the first malformed line with exit code 2:
     ringmain pipe --strict --quiet < events.ndjson
@@ -178,6 +213,11 @@ Exit codes:
   0  all was measured, and every event arrived; or nobody reads stdout any more
   1  FILE or stdout cannot be written, or the bus failed
   2  wrong flags"#;
+
+fn probability(text: &str) -> Result<f64, String> {
+    let found = text.parse().ok().filter(|p| (0.0..=1.0).contains(p));
+    found.ok_or_else(|| "a probability is a number from 0 to 1".to_owned())
+}
 
 fn idle_strategies() -> impl TypedValueParser<Value = IdleStrategy> {
     PossibleValuesParser::new(IdleStrategy::ALL.map(IdleStrategy::as_str)).try_map(|name| name.parse::<IdleStrategy>())
@@ -226,16 +266,18 @@ mod tests {
         assert_eq!(pipe.rules(), Rules::default());
         assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (None, 10_000, IdleStrategy::Adaptive));
         assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (false, false, SummaryForm::Table));
+        assert_eq!((pipe.mode, pipe.fail_rate, pipe.seed), (Mode::BestEffort, 0.0, 0));
     }
 
     #[test]
     fn every_flag_arrives() {
         let flags = "--on a.* --on b --type kind --priority-field level --source web --workers 3 --idle park \
-                     --capacity 5 --quiet --summary json --strict";
+                     --capacity 5 --quiet --summary json --strict --mode reliable --fail-rate 0.25 --seed 9";
         let pipe = pipe(&flags.split_whitespace().collect::<Vec<_>>()).expect("all are known");
         assert_eq!(pipe.on, [pattern("a.*"), pattern("b")]);
         assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, IdleStrategy::Park));
         assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (true, true, SummaryForm::Json));
+        assert_eq!((pipe.mode, pipe.fail_rate, pipe.seed), (Mode::Reliable, 0.25, 9));
         let Rules { source, type_field, priority_field, .. } = pipe.rules();
         assert_eq!(
             (source.as_str(), type_field.as_deref(), priority_field.as_deref()),
@@ -263,6 +305,10 @@ mod tests {
             ["--idle", "sleep"],
             ["--summary", "xml"],
             ["--source", ""],
+            ["--mode", "sometimes"],
+            ["--fail-rate", "1.1"],
+            ["--fail-rate", "often"],
+            ["--seed", "x"],
             ["--no-such-flag", "1"],
         ] {
             assert_eq!(pipe(&flags).expect_err("refused").exit_code(), 2, "{flags:?}");
@@ -295,6 +341,10 @@ mod tests {
             "[default: adaptive]",
             "--capacity <N>",
             "[default: 10000]",
+            "--mode <MODE>",
+            "[default: best-effort]",
+            "--fail-rate <P>",
+            "--seed <N>",
             "--quiet",
             "--summary <FORM>",
             "[default: table]",
@@ -343,7 +393,7 @@ mod tests {
                 events.push((event.event_type.into_owned(), event.priority));
             }
         }
-        assert_eq!(commands, 5);
+        assert_eq!(commands, 6);
         assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Priority::High))]);
     }
 }

@@ -9,6 +9,7 @@
 //! the lane fills, and reading waits. Each writer hands whole lines to stdout, so lines of different
 //! subscriptions never mix, and those of one stay in order.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, ErrorKind, Write};
 use std::process::{ExitCode, exit};
 use std::thread;
@@ -22,7 +23,7 @@ use super::lines::Lines;
 use super::passage;
 use super::progress::Progress;
 use super::summary::{Latencies, Quantiles, Summary};
-use crate::{Bus, Delivery, Error, LatencySummary, Mailbox, Overflow, Pattern, Publisher, TryRecvError};
+use crate::{Bus, Delivery, Error, LatencySummary, Mailbox, Meta, Overflow, Pattern, Publisher, TryRecvError};
 
 const STDIN_BUFFER_BYTES: usize = 128 << 10;
 /// Lines go to stdout in pieces of about this size, or when no event is ready.
@@ -59,9 +60,11 @@ pub fn run(flags: &Pipe) -> ExitCode {
 fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Error> {
     let bus = bus(flags)?;
     let mut writers = Vec::new();
-    for pattern in &flags.on {
-        let mailbox = bus.subscribe(pattern.clone()).capacity(MAILBOX_EVENTS).overflow(Overflow::Block).mailbox()?;
-        let writer = Writer::new(mailbox, pattern, flags.quiet, progress.clone());
+    for (nth, pattern) in flags.on.iter().enumerate() {
+        let wish = bus.subscribe(pattern.clone()).capacity(MAILBOX_EVENTS).overflow(Overflow::Block);
+        let mailbox = wish.mode(flags.mode.into()).mailbox()?;
+        let failures = Failures { rate: flags.fail_rate, seed: flags.seed, subscription: nth };
+        let writer = Writer::new(mailbox, pattern, failures, flags.quiet, progress.clone());
         writers.push(thread::spawn(move || writer.run()));
     }
     let mut publisher = bus.publisher()?;
@@ -139,25 +142,47 @@ fn publish_lines(publisher: &mut Publisher, rules: &Rules, strict: bool, progres
 struct Writer {
     mailbox: Mailbox<Pattern>,
     pattern: Pattern,
+    failures: Failures,
     quiet: bool,
     progress: Progress,
     lines: Vec<u8>,
 }
 
+/// Attempts that are made to fail.
+struct Failures {
+    rate: f64,
+    seed: u64,
+    /// Its number, so that two subscriptions do not fail at the same events.
+    subscription: usize,
+}
+
+impl Failures {
+    /// Whether this attempt fails. Drawn for each on its own, so that it does not matter in what order they come.
+    fn hits(&self, meta: &Meta<'_>) -> bool {
+        if self.rate <= 0.0 {
+            return false;
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.seed, self.subscription, meta.priority(), meta.sequence(), meta.attempt()).hash(&mut hasher);
+        // 53 bits make a fraction of 0 to 1, without 1.
+        ((hasher.finish() >> 11) as f64) < self.rate * (1_u64 << 53) as f64
+    }
+}
+
 impl Writer {
-    fn new(mailbox: Mailbox<Pattern>, pattern: &Pattern, quiet: bool, progress: Progress) -> Self {
-        Self { mailbox, pattern: pattern.clone(), quiet, progress, lines: Vec::new() }
+    fn new(mailbox: Mailbox<Pattern>, pattern: &Pattern, failures: Failures, quiet: bool, progress: Progress) -> Self {
+        Self { mailbox, pattern: pattern.clone(), failures, quiet, progress, lines: Vec::new() }
     }
 
     /// Works until the subscription ends, and gives its mailbox back.
     fn run(mut self) -> Mailbox<Pattern> {
         loop {
             match self.next() {
-                Ok(delivery) => self.take(&delivery),
+                Ok(delivery) => self.take(delivery),
                 Err(TryRecvError::Empty) => {
                     self.write();
                     if let Ok(delivery) = self.mailbox.recv() {
-                        self.take(&delivery);
+                        self.take(delivery);
                     }
                 }
                 Err(TryRecvError::Closed) => {
@@ -179,13 +204,18 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, delivery: &Delivery<Pattern>) {
+    fn take(&mut self, delivery: Delivery<Pattern>) {
+        if self.failures.hits(&delivery.meta()) {
+            delivery.fail("--fail-rate hit it");
+            return;
+        }
         if !self.quiet {
             passage::write_line(&delivery.meta(), self.pattern.as_str(), &mut self.lines);
             if self.lines.len() >= STDOUT_PIECE_BYTES {
                 self.write();
             }
         }
+        delivery.ack();
     }
 
     fn write(&mut self) {
@@ -223,10 +253,10 @@ fn summary(bus: &Bus, malformed: u64, ledger_balanced: bool, elapsed: Duration) 
         unmatched: ledger.unmatched,
         delivered: deliveries.delivered,
         failed: deliveries.failed,
-        retried: 0,
-        dead_lettered: 0,
+        retried: deliveries.retried,
+        dead_lettered: deliveries.dead_lettered,
         dropped: deliveries.dropped.total(),
-        in_flight: ledger.in_lanes + deliveries.queued + deliveries.in_flight,
+        in_flight: ledger.in_lanes + deliveries.open(),
         ledger_balanced: ledger_balanced && ledger.is_balanced(),
         events_per_second: ledger.accepted as f64 / elapsed.as_secs_f64().max(1e-9),
         latency_ns: Latencies {

@@ -190,3 +190,33 @@ fn more_types_and_sources_than_have_a_number_stay_within_100_mb() {
     assert!(rss <= RSS_KIB_MAX, "{rss} KiB were resident");
     assert_eq!(run.counts(["published", "delivered"]), [70_000, 70_000]);
 }
+
+#[test]
+fn what_is_made_to_fail_is_tried_again_or_a_dead_letter_and_the_same_seed_fails_the_same() {
+    let input = made(2_000);
+    let counts = |flags: &str| {
+        let run = run(&format!("{flags} --summary json"), input.as_str());
+        assert_eq!(run.summary().0["ledger_balanced"], true);
+        let [published, delivered, failed, retried, dead] =
+            run.counts(["published", "delivered", "failed", "retried", "dead_lettered"]);
+        assert_eq!(published, 2_000);
+        let mut lines: Vec<_> = run.events().iter().map(|event| event["id"].to_string()).collect();
+        assert_eq!(lines.len() as u64, delivered);
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len() as u64, delivered, "a line came twice");
+        assert_eq!(run.counts(["in_flight", "dropped"]), [0, 0]);
+        [delivered, failed, retried, dead]
+    };
+    let reliable = counts("--mode reliable --fail-rate 0.4 --seed 5");
+    let [delivered, failed, retried, dead] = reliable;
+    assert_eq!((delivered + dead, failed), (2_000, 0));
+    // Expected: 1,120 retries (0.4 + 0.16 of them), 128 dead letters (0.064); six standard deviations either side.
+    assert!((960..1_280).contains(&retried) && (62..194).contains(&dead), "{reliable:?}");
+    assert_eq!(counts("--mode reliable --fail-rate 0.4 --seed 5"), reliable);
+    assert_ne!(counts("--mode reliable --fail-rate 0.4 --seed 6"), reliable);
+    let [delivered, failed, retried, dead] = counts("--fail-rate 0.4 --seed 5");
+    assert_eq!((delivered + failed, retried, dead), (2_000, 0, 0));
+    assert_eq!(counts("--mode reliable --fail-rate 1"), [0, 0, 4_000, 2_000]);
+    assert_eq!(counts("--mode reliable"), [2_000, 0, 0, 0]);
+}

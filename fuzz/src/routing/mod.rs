@@ -347,9 +347,9 @@ impl Case {
         let (key, delivery) = self.held.swap_remove(bytes.choose_index(self.held.len())?);
         let well = bytes.ratio(3, 4)?;
         if well {
-            drop(delivery)
+            drop(delivery);
         } else {
-            delivery.fail("as asked")
+            delivery.fail("as asked");
         }
         self.model.subscriptions.get_mut(&key).expect("each delivery has a key").settle(well);
         Ok(())
