@@ -16,52 +16,12 @@ use crate::sync::primitive::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering}
 
 use super::level::Level;
 use super::sink::Outbox;
-use super::{DeadLetter, DeadLetterFilter, DeadLetterSink, Death};
+use super::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterLimits, DeadLetterSink, Death, TakenLetter};
 
 /// Letters that may wait in the intake.
 pub(super) const INTAKE_MAX: usize = 256;
 /// Of the bytes allowed, the share that may wait in the intake besides: one in so many.
 const INTAKE_SHARE: u64 = 8;
-
-/// Where the dead letters of a bus went. Exact when nothing moves.
-///
-/// A letter that is being sent again is held until that has come to an end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeadLetterCounts {
-    /// Events that died, ever.
-    pub total: u64,
-    /// Kept at the moment.
-    pub held: u64,
-    /// Bytes of those: payloads, envelopes, texts.
-    pub bytes: u64,
-    /// Gone because there was no room: the oldest, one larger than the room for all, or all where none are kept.
-    pub discarded: u64,
-    /// Gone because they had been kept for as long as the bus was told to.
-    pub expired: u64,
-    /// Sent again, to their subscription or as a new event.
-    pub redriven: u64,
-    /// Removed by hand.
-    pub purged: u64,
-    /// The sink was too slow to hear of them. Whether they are kept is another question: not part of `total`.
-    pub unheard: u64,
-}
-
-impl DeadLetterCounts {
-    /// Whether `total = held + discarded + expired + redriven + purged`.
-    pub fn is_balanced(&self) -> bool {
-        self.total == self.held + self.discarded + self.expired + self.redriven + self.purged
-    }
-}
-
-/// How much is kept, and for how long.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeadLetterLimits {
-    /// 0 = none are kept.
-    pub(crate) events: usize,
-    pub(crate) bytes: usize,
-    pub(crate) expiry: Option<Duration>,
-}
 
 /// What the lock guards.
 #[derive(Debug, Default)]
@@ -371,11 +331,11 @@ impl DeadLetterStore {
             shelf.in_hand_bytes += letter.bytes();
             Some(letter)
         })?;
-        Some(TakenLetter { store: Arc::clone(self), letter, is_sent: false })
+        Some(TakenLetter::new(Arc::clone(self), letter))
     }
 
     /// The end of a taking.
-    fn give_back(&self, letter: &Arc<DeadLetter>, is_sent: bool) {
+    pub(super) fn give_back(&self, letter: &Arc<DeadLetter>, is_sent: bool) {
         let mut shelf = self.lock();
         shelf.in_hand -= 1;
         shelf.in_hand_bytes -= letter.bytes();
@@ -432,30 +392,5 @@ impl fmt::Debug for DeadLetterStore {
             .field("limits", &self.limits)
             .field("held", &self.held.get())
             .finish_non_exhaustive()
-    }
-}
-
-/// A dead letter that is being sent again. Dropped, it is back in the store.
-#[derive(Debug)]
-pub(crate) struct TakenLetter {
-    store: Arc<DeadLetterStore>,
-    letter: Arc<DeadLetter>,
-    is_sent: bool,
-}
-
-impl TakenLetter {
-    pub(crate) fn letter(&self) -> &DeadLetter {
-        &self.letter
-    }
-
-    /// It was accepted where it was sent: it is no dead letter any more.
-    pub(crate) fn sent(mut self) {
-        self.is_sent = true;
-    }
-}
-
-impl Drop for TakenLetter {
-    fn drop(&mut self) {
-        self.store.give_back(&self.letter, self.is_sent);
     }
 }
