@@ -22,6 +22,8 @@ use super::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterLimits, De
 pub(super) const INTAKE_MAX: usize = 256;
 /// Of the bytes allowed, the share that may wait in the intake besides: one in so many.
 const INTAKE_SHARE: u64 = 8;
+/// Times that whoever puts or leaves sorts in what others bring meanwhile.
+const RELIEF_ROUNDS_MAX: usize = 2;
 
 /// What the lock guards.
 #[derive(Debug, Default)]
@@ -119,11 +121,12 @@ impl DeadLetterStore {
         if is_kept || self.outbox.is_some() {
             let now = self.directory.clock.now();
             let letter = Arc::new(DeadLetter::new(id, death, now, Arc::clone(&self.directory)));
+            if is_kept {
+                self.take_in(Arc::clone(&letter));
+            }
+            // After that: the sink finds the letter where it looks for it.
             if let Some(outbox) = &self.outbox {
                 outbox.put(&letter);
-            }
-            if is_kept {
-                self.take_in(letter);
             }
         }
         if !is_kept {
@@ -164,31 +167,35 @@ impl DeadLetterStore {
 
     /// Sorts the intake in when it is full, unless somebody has the store: they do it when they leave.
     fn relieve(&self) {
-        while self.intake.is_full() || self.intake_bytes.get() > self.limits.bytes as u64 / INTAKE_SHARE {
+        for _ in 0..RELIEF_ROUNDS_MAX {
+            if !self.is_pressed() {
+                return;
+            }
             let mut shelf = match self.shelf.try_lock() {
                 Ok(shelf) => shelf,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            let sorted = self.sort_in(&mut shelf);
+            let overflowed = self.sort_in(&mut shelf);
             drop(shelf);
-            if sorted.overflowed {
+            if overflowed {
                 self.overflowed();
             }
-            if sorted.letters == 0 {
-                // Somebody is between counting a letter and bringing it.
-                return;
-            }
         }
+    }
+
+    /// Whether the intake has to be sorted in before somebody looks.
+    fn is_pressed(&self) -> bool {
+        self.intake.is_full() || self.intake_bytes.get() > self.limits.bytes as u64 / INTAKE_SHARE
     }
 
     /// Brings the shelf up to date, works on it, and lets others know what came of it. No user code runs under the lock.
     fn on_shelf<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
         let mut shelf = self.lock();
-        let sorted = self.sort_in(&mut shelf);
+        let overflowed = self.sort_in(&mut shelf);
         let result = work(&mut shelf);
         drop(shelf);
-        if sorted.overflowed {
+        if overflowed {
             self.overflowed();
         }
         self.relieve();
@@ -202,10 +209,10 @@ impl DeadLetterStore {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes what has expired, and moves the intake to the shelf.
-    fn sort_in(&self, shelf: &mut Shelf) -> Sorted {
+    /// Removes what has expired, and moves the intake to the shelf. Returns whether a letter went for want of room.
+    fn sort_in(&self, shelf: &mut Shelf) -> bool {
         let now = self.directory.clock.now();
-        let mut sorted = Sorted::default();
+        let mut overflowed = false;
         while shelf.letters.first_key_value().is_some_and(|(_, oldest)| self.is_expired(oldest, now)) {
             if let Some(oldest) = shelf.remove_oldest() {
                 self.expire(&oldest);
@@ -215,7 +222,6 @@ impl DeadLetterStore {
         for _ in 0..self.intake.len() {
             let Some(letter) = self.intake.pop() else { break };
             self.intake_bytes.lower(letter.bytes() as u64);
-            sorted.letters += 1;
             if self.is_expired(&letter, now) {
                 self.expire(&letter);
                 continue;
@@ -224,17 +230,17 @@ impl DeadLetterStore {
             if shelf.in_hand >= self.limits.events || in_hand_bytes > self.limits.bytes {
                 // No other letter would make room enough by going.
                 self.discard(&letter);
-                sorted.overflowed = true;
+                overflowed = true;
                 continue;
             }
             shelf.insert(letter);
             while shelf.is_beyond(&self.limits) {
                 let Some(oldest) = shelf.remove_oldest() else { break };
                 self.discard(&oldest);
-                sorted.overflowed = true;
+                overflowed = true;
             }
         }
-        sorted
+        overflowed
     }
 
     fn is_expired(&self, letter: &DeadLetter, now: u64) -> bool {
@@ -346,6 +352,8 @@ impl DeadLetterStore {
         } else {
             shelf.insert(Arc::clone(letter));
         }
+        drop(shelf);
+        self.relieve();
     }
 
     /// Whether a sink wants a thread to hear of letters on; the thread then calls [`tell_sink`](Self::tell_sink).
@@ -366,15 +374,6 @@ impl DeadLetterStore {
             outbox.close();
         }
     }
-}
-
-/// What came of bringing the shelf up to date.
-#[derive(Debug, Default)]
-struct Sorted {
-    /// Letters that were in the intake.
-    letters: usize,
-    /// Some letter went for want of room.
-    overflowed: bool,
 }
 
 impl Drop for DeadLetterStore {
