@@ -110,9 +110,10 @@ impl DeadLetterStore {
     /// Takes over an event that is given up, and tells observers. Returns the letter's id.
     ///
     /// # Cost
-    /// Never waits for a lock. An event that dies is copied: an allocation each for its bytes, the letter, and the texts with it.
-    /// One put in 256, or sooner with large events, sorts the intake into the store, if nobody looks at it just then:
-    /// some tens of microseconds. Observers are called on this thread.
+    /// Never waits for a lock. An event that dies is copied: an allocation each for its bytes, the letter, and the texts with it;
+    /// about a tenth of a microsecond for a short one. One put in 256, or sooner with large events, sorts the intake into the
+    /// store, if nobody looks at it just then: some 50 µs when as many old letters have to go. Observers are called on
+    /// this thread.
     #[cfg_attr(not(test), expect(dead_code, reason = "the state machine of reliable delivery calls it"))]
     pub(crate) fn put(&self, death: &Death<'_>) -> u64 {
         // Relaxed: the number announces nothing but itself.
