@@ -263,14 +263,14 @@ impl BusBuilder {
         self
     }
 
-    /// Bytes that the dead letters may take, 1,024 to 2^40; when they would take more, the oldest go. Default 64 MiB. A
+    /// Bytes that the dead letters may take, 1,024 or more; when they would take more, the oldest go. Default 64 MiB. A
     /// further eighth of it may wait to be sorted in. Taken as they come, not reserved.
     pub fn dead_letter_bytes_max(mut self, bytes: usize) -> Self {
         self.dead_letter_bytes_max = bytes;
         self
     }
 
-    /// How long a dead letter is kept. Default: until it is purged, sent again, or has to make room. Those that are older go when
+    /// How long a dead letter is kept, more than nothing. Default: until it is purged, sent again, or has to make room. Those that are older go when
     /// somebody looks or new ones are sorted in.
     pub fn dead_letter_expiry(mut self, time: Duration) -> Self {
         self.dead_letter_expiry = Some(time);
@@ -362,7 +362,11 @@ impl BusBuilder {
         check("sources_max", self.sources_max, 1, TYPES_MAX);
         check("scheduled_max", self.scheduled_max, 0, 1 << 20);
         check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
-        check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, 1 << 40);
+        check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
+        if let Some(expiry) = self.dead_letter_expiry {
+            let expiry_ns = usize::try_from(expiry.as_nanos()).unwrap_or(usize::MAX);
+            check("dead_letter_expiry in nanoseconds", expiry_ns, 1, usize::MAX);
+        }
         check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
         check("blocks", self.blocks.len(), 0, 15);
         for &(bytes, count) in &self.blocks {

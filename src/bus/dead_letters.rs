@@ -241,7 +241,7 @@ impl DeadLetters {
     ///
     /// The event has an id and a time of its own, is caused by the old one, and may wait for room as `publisher` does. It
     /// keeps priority, source, correlation, schema version, aggregate, targets, trace and metadata; it has no deadline, no
-    /// not-before time, and does not count as a further attempt.
+    /// not-before time, and does not count as a further attempt. A publisher of another bus moves it there.
     ///
     /// # Errors
     /// See [`RepublishError`]; the letter stays.

@@ -207,6 +207,8 @@ impl Shared {
             drop(handle.join());
         }
         self.fold_ended();
+        // What handlers have brought since the sink's thread has gone is told here.
+        self.engine.dead_letters.counts();
         let mut ledger = self.ledger();
         // Consumers may go on pulling, and books read meanwhile may miss an event on its way from count to count.
         self.wait_until(Duration::from_millis(10), || {

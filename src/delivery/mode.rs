@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How events are delivered to a subscription.
 ///
 /// ```
-/// use ringmain::{Bus, DeliveryMode, RetryPolicy};
+/// use ringmain::{Bus, DeliveryMode, Payload, RetryPolicy};
 /// use std::time::Duration;
 ///
 /// let bus = Bus::builder().build()?;
@@ -18,7 +18,7 @@ use std::time::Duration;
 ///     }
 ///     Ok(())
 /// })?;
-/// bus.publish("orders.placed", "{}")?;
+/// bus.publish("orders.placed", Payload::json("{}"))?;
 /// bus.flush()?;
 /// assert_eq!(bus.ledger().subscriptions.delivered, 1, "at the third attempt");
 /// # Ok::<(), ringmain::Error>(())

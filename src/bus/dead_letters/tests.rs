@@ -194,13 +194,19 @@ fn a_letter_that_is_refused_stays() {
 
 #[test]
 fn every_setting_of_dead_letters_that_cannot_be_is_said() {
-    let error = Bus::builder().dead_letters_max(1 << 25).dead_letter_bytes_max(3).build().unwrap_err();
+    let error = Bus::builder()
+        .dead_letters_max(1 << 25)
+        .dead_letter_bytes_max(3)
+        .dead_letter_expiry(std::time::Duration::ZERO)
+        .build()
+        .unwrap_err();
     let named = |fault: &BuildFault| match fault {
         BuildFault::OutOfRange { setting, value, .. } => Some((*setting, *value)),
         _ => None,
     };
     let faults: Vec<_> = error.faults().iter().filter_map(named).collect();
-    assert_eq!(faults, [("dead_letters_max", 1 << 25), ("dead_letter_bytes_max", 3)]);
+    let expiry = ("dead_letter_expiry in nanoseconds", 0);
+    assert_eq!(faults, [("dead_letters_max", 1 << 25), ("dead_letter_bytes_max", 3), expiry]);
 }
 
 #[test]

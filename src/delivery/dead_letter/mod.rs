@@ -8,18 +8,22 @@
 //! Whoever puts never waits: the intake and the outbox are lock-free and bounded. Whoever looks takes the store's lock, and
 //! first moves what waits in the intake to the shelf; whoever puts does it when the intake is full, if nobody looks just then.
 
+mod counts;
 mod filter;
 mod letter;
 mod level;
 mod sink;
 mod store;
+mod taken;
 #[cfg(test)]
 mod tests;
 
+pub use counts::DeadLetterCounts;
 pub use filter::DeadLetterFilter;
 pub use letter::{DeadLetter, DeadReason};
 pub use sink::DeadLetterSink;
-pub use store::DeadLetterCounts;
 
+pub(crate) use counts::DeadLetterLimits;
 pub(crate) use letter::Death;
-pub(crate) use store::{DeadLetterLimits, DeadLetterStore, TakenLetter};
+pub(crate) use store::DeadLetterStore;
+pub(crate) use taken::TakenLetter;

@@ -2,7 +2,6 @@
 
 mod model;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier as StartLine, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::{DeadLetter, DeadLetterFilter, DeadLetterLimits, DeadLetterSink, Dead
 use crate::clock::Clock;
 use crate::delivery::{Notice, Observer, SubscriptionId};
 use crate::event::{Directory, Encoding, EventId, FrameError, Header, KnownAs, Meta};
+use crate::metrics::SharedCounter;
 use crate::routing::Pattern;
 use crate::sync::barrier::Barrier;
 
@@ -232,16 +232,16 @@ fn a_page_goes_on_behind_the_last_in_both_directions() {
 #[test]
 fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
     const WRITERS: usize = 3;
-    let each = if cfg!(miri) { 100 } else { 4_000 };
-    let heard = Arc::new(AtomicU64::new(0));
+    let each = if cfg!(miri) { 10 } else { 4_000 };
+    let heard = Arc::new(SharedCounter::default());
     let sink: Arc<dyn DeadLetterSink> = {
         let heard = Arc::clone(&heard);
         Arc::new(move |_: &Arc<DeadLetter>| {
-            heard.fetch_add(1, Ordering::Relaxed);
+            heard.add(1);
         })
     };
     let desk = Desk::with(DeadLetterLimits { events: 100, bytes: 1 << 16, expiry: None }, Vec::new(), Some(sink));
-    let (start, done) = (StartLine::new(WRITERS + 1), AtomicBool::new(false));
+    let (start, done) = (StartLine::new(WRITERS + 1), SharedCounter::default());
     let mut ids: Vec<u64> = thread::scope(|scope| {
         let writer = || {
             start.wait();
@@ -250,7 +250,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
         let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(writer)).collect();
         scope.spawn(|| {
             start.wait();
-            while !done.load(Ordering::Relaxed) {
+            while done.get() == 0 {
                 let letters = desk.store.list(&DeadLetterFilter::new());
                 assert!(letters.len() <= 100 && letters.is_sorted_by_key(|letter| letter.id()));
                 assert!(letters.iter().map(|letter| letter.bytes()).sum::<usize>() <= 1 << 16);
@@ -263,7 +263,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
             }
         });
         let ids = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
-        done.store(true, Ordering::Relaxed);
+        done.add(1);
         ids
     });
     ids.sort_unstable();
@@ -273,11 +273,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
     assert!(counts.is_balanced() && counts.total == total, "{counts:?}");
     assert_eq!(counts.held, left.len() as u64);
     assert_eq!(counts.bytes, left.iter().map(|letter| letter.bytes() as u64).sum::<u64>());
-    assert_eq!(
-        heard.load(Ordering::Relaxed) + counts.unheard,
-        total,
-        "the sink hears of each, or is known not to have"
-    );
+    assert_eq!(heard.get() + counts.unheard, total, "the sink hears of each, or is known not to have");
 }
 
 #[test]
@@ -306,18 +302,18 @@ fn a_sink_that_looks_or_panics_hears_of_each_letter_once() {
 
 #[test]
 fn a_sink_of_its_own_thread_has_heard_of_all_when_the_thread_ends() {
-    let heard = Arc::new(AtomicU64::new(0));
+    let heard = Arc::new(SharedCounter::default());
     let sink: Arc<dyn DeadLetterSink> = {
         let heard = Arc::clone(&heard);
         Arc::new(move |_: &Arc<DeadLetter>| {
-            heard.fetch_add(1, Ordering::Relaxed);
+            heard.add(1);
         })
     };
     let desk = Desk::with(LIMITS, Vec::new(), Some(sink));
     assert!(desk.store.wants_thread());
     desk.put("a", b"1", DeadReason::TimedOut);
     desk.store.counts();
-    assert_eq!(heard.load(Ordering::Relaxed), 0, "the thread tells, and it has not begun");
+    assert_eq!(heard.get(), 0, "the thread tells, and it has not begun");
     thread::scope(|scope| {
         scope.spawn(|| desk.store.tell_sink());
         for _ in 0..50 {
@@ -325,8 +321,8 @@ fn a_sink_of_its_own_thread_has_heard_of_all_when_the_thread_ends() {
         }
         desk.store.close();
     });
-    assert_eq!(heard.load(Ordering::Relaxed), 51);
+    assert_eq!(heard.get(), 51);
     desk.put("a", b"1", DeadReason::TimedOut);
     desk.store.counts();
-    assert_eq!(heard.load(Ordering::Relaxed), 52, "later ones by whoever looks");
+    assert_eq!(heard.get(), 52, "later ones by whoever looks");
 }

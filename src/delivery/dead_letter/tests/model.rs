@@ -151,7 +151,7 @@ impl Model {
 
     fn select(&mut self, wish: &Wish) -> Vec<u64> {
         self.sort_in();
-        let mut meant: Vec<_> = self.kept.to_vec();
+        let mut meant = self.kept.to_vec();
         if wish.newest_first {
             meant.reverse();
         }
