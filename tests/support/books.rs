@@ -34,7 +34,7 @@ pub(crate) fn assert_settled(bus: &Bus) {
     bus.flush().unwrap_or_else(|error| panic!("{error}: {:#?}", bus.ledger()));
     assert_books(bus);
     let ledger = bus.ledger();
-    let left = ledger.in_lanes + ledger.subscriptions.queued + ledger.subscriptions.in_flight;
+    let left = ledger.in_lanes + ledger.subscriptions.open();
     assert_eq!(left, 0, "something is left: {ledger:#?}");
 }
 
