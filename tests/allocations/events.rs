@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringmain::{Bus, EventId, Payload, Priority, Topic};
+use ringmain::{Bus, DeliveryMode, EventId, Key, Meta, Outcome, Payload, Priority, Topic};
 
 use crate::books::{assert_books, assert_settled};
 use crate::{alone, asked};
@@ -73,7 +73,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 8] = [
+    let scenarios: [Scenario; 9] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -82,6 +82,7 @@ fn count_all() {
         ("published by the bus", publishing_by_the_bus),
         ("mailboxes", mailboxes),
         ("async handlers", async_handlers),
+        ("reliable delivery", reliable_delivery),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -172,6 +173,38 @@ fn mailboxes() -> u64 {
     let count = finish(&bus, count);
     let sum = |events: u64| events * (events - 1) / 2;
     assert_eq!(consumer.join().unwrap(), sum(2_000) + sum(EVENTS));
+    count
+}
+
+/// Inline, in order of their source, with one attempt in ten that asks for the event again; and from a mailbox.
+fn reliable_delivery() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let again = |meta: &Meta<'_>| match meta.sequence() % 10 == 0 && meta.attempt() == 1 {
+        true => Outcome::RetryAfter(Duration::ZERO),
+        false => Outcome::Ack,
+    };
+    let wish = bus.subscribe(TICK).mode(DeliveryMode::reliable()).ordered_by(Key::Source).on_worker(0);
+    wish.handle(move |_, meta| again(meta)).unwrap().forever();
+    let mut mailbox = bus.subscribe(TICK).mode(DeliveryMode::reliable()).on_worker(1).mailbox().unwrap();
+    let (ready, wait) = std::sync::mpsc::channel();
+    let consumer = std::thread::spawn(move || {
+        wait_once();
+        ready.send(()).unwrap();
+        while let Ok(delivery) = mailbox.recv() {
+            let outcome = again(&delivery.meta());
+            delivery.settle(&outcome);
+        }
+    });
+    wait_once();
+    wait.recv().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    let ledger = bus.ledger().subscriptions;
+    assert_eq!((ledger.delivered, ledger.retried), (2 * (EVENTS + 2_000), 2 * (EVENTS + 2_000) / 10));
+    let count = finish(&bus, count);
+    consumer.join().unwrap();
     count
 }
 

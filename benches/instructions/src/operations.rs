@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusBuilder, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription, Topic};
+use ringmain::{Bus, BusBuilder, DeliveryMode, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription, Topic};
 use rkyv::{Archive, Serialize};
 
 /// Events of a round: fewer than a worker passes in one turn (100), and as many as share a stamp where one in 64 has one.
@@ -101,6 +101,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("deliver-json", "deliver 64 bytes of JSON inline to a pattern", EVENTS, deliver_json),
     operation("deliver-mailbox", "deliver into a mailbox", EVENTS, deliver_mailbox),
     operation("receive", "try_recv from a mailbox, read, settle", EVENTS, receive),
+    operation("deliver-reliable", "deliver inline and reliably", EVENTS, deliver_reliable),
+    operation("receive-reliable", "try_recv of a reliable event, read, acknowledge", EVENTS, receive_reliable),
     operation("idle-turn", "a worker's turn that finds nothing", EVENTS, idle_turn),
 ];
 
@@ -274,6 +276,33 @@ fn receive(rounds: Rounds, seed: u64) {
     let mut receive_one = || {
         let delivery = inbox.try_recv().expect("the worker has delivered");
         black_box(delivery.event().expect("it is of this type").sum());
+        1
+    };
+    rounds.run(before, || (0..EVENTS).map(|_| receive_one()).sum(), || {});
+}
+
+fn deliver_reliable(rounds: Rounds, seed: u64) {
+    let (simulation, mut publisher) = simulate(many(), seed);
+    let wish = simulation.bus().subscribe(Words::<8>::TOPIC).mode(DeliveryMode::reliable());
+    let made = wish.handle(|event, _| {
+        black_box(event.sum());
+    });
+    let _reader = made.expect("the bus knows the topic");
+    rounds.run(|| assert_eq!(publish_all::<8>(&mut publisher), EVENTS), || turn(&simulation), || {});
+}
+
+fn receive_reliable(rounds: Rounds, seed: u64) {
+    let (simulation, mut publisher) = simulate(many(), seed);
+    let wish = simulation.bus().subscribe(Words::<8>::TOPIC).mode(DeliveryMode::reliable());
+    let mut inbox = wish.mailbox().expect("the bus knows the topic");
+    let before = || {
+        publish_all::<8>(&mut publisher);
+        turn(&simulation);
+    };
+    let mut receive_one = || {
+        let delivery = inbox.try_recv().expect("the worker has delivered");
+        black_box(delivery.event().expect("it is of this type").sum());
+        delivery.ack();
         1
     };
     rounds.run(before, || (0..EVENTS).map(|_| receive_one()).sum(), || {});
