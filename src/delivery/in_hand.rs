@@ -23,6 +23,7 @@ pub(crate) enum Hold {
 }
 
 impl Hold {
+    #[inline(always)]
     pub(crate) fn event(&self) -> &Taken {
         match self {
             Self::Once(taken) => taken,
@@ -48,12 +49,13 @@ pub struct Delivery<I: Interest> {
     hold: Option<Hold>,
     shared: Arc<MailboxShared>,
     known_as: KnownAs,
-    /// The handler's word, where others may still hold the delivery.
-    word: OnceLock<Outcome>,
+    /// The handler's word, where others may still hold the delivery; `None` is an acknowledgement.
+    word: OnceLock<Option<Box<Outcome>>>,
     interest: PhantomData<fn(I)>,
 }
 
 impl<I: Interest> Delivery<I> {
+    #[inline(always)]
     pub(super) fn new(hold: Hold, shared: Arc<MailboxShared>, known_as: KnownAs) -> Self {
         Self { hold: Some(hold), shared, known_as, word: OnceLock::new(), interest: PhantomData }
     }
@@ -168,17 +170,19 @@ impl<I: Interest> Delivery<I> {
             return Some(delivery);
         }
         // Said once: by whoever called the handler.
-        let _ = delivery.word.set(outcome);
+        let _ = delivery.word.set((outcome != Outcome::Ack).then(|| Box::new(outcome)));
         None
     }
+}
 
-    /// What dropping it without a word means.
-    fn silence(&self) -> Outcome {
-        match self.hold {
-            Some(Hold::Attempt(_)) => Outcome::Failed("it was dropped without a word".to_owned()),
-            _ if std::thread::panicking() => Outcome::Failed(String::new()),
-            _ => Outcome::Ack,
-        }
+impl<I: Interest> Delivery<I> {
+    #[cold]
+    fn drop_unsettled(&mut self, hold: Hold) {
+        match self.word.take() {
+            None => self.shared.settle(hold, &Outcome::Failed("it was dropped without a word".to_owned())),
+            Some(None) => self.shared.settle(hold, &Outcome::Ack),
+            Some(Some(word)) => self.shared.settle(hold, &word),
+        };
     }
 }
 
@@ -190,10 +194,14 @@ impl Delivery<Pattern> {
 }
 
 impl<I: Interest> Drop for Delivery<I> {
+    #[inline]
     fn drop(&mut self) {
-        if self.hold.is_some() {
-            let word = self.word.take().unwrap_or_else(|| self.silence());
-            self.settle_as(&word);
+        let Some(hold) = self.hold.take() else { return };
+        // Best effort: what was dropped without a word was handled, unless a panic dropped it.
+        if matches!(hold, Hold::Once(_)) && self.word.get().is_none() && !std::thread::panicking() {
+            self.shared.settle(hold, &Outcome::Ack);
+        } else {
+            self.drop_unsettled(hold);
         }
     }
 }

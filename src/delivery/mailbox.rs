@@ -158,6 +158,7 @@ impl MailboxShared {
     }
 
     /// Takes the oldest event of `lane`.
+    #[inline(always)]
     fn take(&self, lane: usize) -> Option<Hold> {
         match &self.reliable {
             None => self.custody.take(lane).map(Hold::Once),
@@ -166,6 +167,7 @@ impl MailboxShared {
     }
 
     /// `None` when its deadline has passed while it was queued.
+    #[inline(always)]
     fn hand_over(&self, hold: Hold, lane: usize) -> Option<Hold> {
         let header = Header::of_words(hold.event().parts().0);
         if header.has(FLAG_STAMPED) || header.deadline != 0 {
@@ -206,6 +208,7 @@ impl MailboxShared {
     }
 
     /// Moves an event on by what its consumer has made of it.
+    #[inline]
     pub(crate) fn settle(&self, hold: Hold, outcome: &Outcome) -> Settled {
         match hold {
             Hold::Once(taken) => {
@@ -252,6 +255,7 @@ impl MailboxShared {
     }
 
     /// The oldest event of `lane`, and whether it is still wanted: what has expired is given up.
+    #[inline(always)]
     pub(crate) fn take_fresh(&self, lane: usize) -> Option<Hold> {
         self.take(lane).and_then(|hold| self.hand_over(hold, lane))
     }

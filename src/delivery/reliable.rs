@@ -69,6 +69,7 @@ pub enum Settled {
 }
 
 /// The event of an attempt, but for its payload.
+#[inline(always)]
 pub(crate) fn meta_of<'a>(event: &'a Taken, directory: &'a Directory, failures: u8) -> Meta<'a> {
     let (head, rest) = event.parts();
     Meta::new(Header::of_words(head), rest, event.sequence(), directory)

@@ -32,6 +32,7 @@ impl<'a> Meta<'a> {
     }
 
     /// The same of an event that was tried before.
+    #[inline(always)]
     pub(crate) fn after(self, failures: u8) -> Self {
         Self { failures, ..self }
     }

@@ -6,6 +6,9 @@ pub mod tour {}
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
 
+#[doc = include_str!("delivery.md")]
+pub mod delivery {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 

@@ -291,12 +291,7 @@ impl Attempts {
             match word.compare_exchange_weak(seen, next, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => {
                     self.alarm.set(instant_of(tick), &self.parker);
-                    return Some(Attempt {
-                        attempts: Arc::clone(self),
-                        taken: Some(taken),
-                        takes: takes(next),
-                        word: next,
-                    });
+                    return Some(Attempt { attempts: Arc::clone(self), taken: Some(taken), word: next });
                 }
                 Err(now) => seen = now,
             }
@@ -394,7 +389,7 @@ impl Attempts {
     /// The caller's hold on an event that it has moved to `word`.
     fn own(self: &Arc<Self>, cell: u32, lane: usize, word: u64) -> Attempt {
         let taken = self.cells().hold(cell, lane);
-        Attempt { attempts: Arc::clone(self), taken: Some(taken), takes: takes(word), word }
+        Attempt { attempts: Arc::clone(self), taken: Some(taken), word }
     }
 
     /// Ends what waits in a closed mailbox, which no worker attends to any more; `book` hears of each.
@@ -439,9 +434,7 @@ pub struct Attempt {
     attempts: Arc<Attempts>,
     /// Present until it is let go of.
     taken: Option<Taken>,
-    /// Tells this attempt from later ones at the same event.
-    takes: u16,
-    /// The cell's word when the attempt began.
+    /// The cell's word when the attempt began. The number of its takes tells this attempt from later ones at the same event.
     word: u64,
 }
 
@@ -467,7 +460,7 @@ impl Attempt {
 
     /// How often the event was given back before without an attempt.
     pub fn releases(&self) -> u16 {
-        self.takes.saturating_sub(1).saturating_sub(u16::from(self.failures()))
+        takes(self.word).saturating_sub(1).saturating_sub(u16::from(self.failures()))
     }
 
     /// The instant at which the first attempt at the event began.
@@ -481,7 +474,7 @@ impl Attempt {
     }
 
     fn is_mine(&self, word: u64) -> bool {
-        word & STATE == IN_HAND && mutant!("attempts.takes", takes(word) == self.takes => true)
+        word & STATE == IN_HAND && mutant!("attempts.takes", takes(word) == takes(self.word) => true)
     }
 
     /// Whether the attempt still counts.

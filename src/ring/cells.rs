@@ -154,8 +154,9 @@ impl Cells {
     }
 
     /// One more pair of hands for a cell that is the caller's. All but the last must `leave` it.
+    #[inline(always)]
     pub(super) fn hold(self: &Arc<Self>, cell: u32, lane: usize) -> Taken {
-        Taken { cells: Arc::clone(self), cell, lane, frees: true }
+        Taken { cells: Arc::clone(self), cell, lane: lane as u8, frees: true }
     }
 
     /// Cells there are, queued, taken and free.
@@ -267,6 +268,7 @@ impl Feeder {
     }
 
     /// As `push`, but the cell is not queued: it is the caller's.
+    #[inline(always)]
     pub(super) fn fill(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> Option<u32> {
         let (word, tail) = match slot.rest {
             SlotRest::Inline(rest) => (0, rest.get(..rest_bytes)?),
@@ -298,6 +300,7 @@ impl Feeder {
     }
 
     /// Writes a cell that was claimed.
+    #[inline(always)]
     fn write(&mut self, cell: u32, lane: usize, sequence: u64, head: &Head, word: u32, tail: &[u8]) {
         let place = self.cells.memory.place(cell as usize);
         // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and head and tail are no more.
@@ -309,6 +312,7 @@ impl Feeder {
     }
 
     /// Queues a cell that is in no queue and nobody's but the caller's, or only being read.
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, lane: usize, cell: u32) {
         self.cells.queues[lane].push(cell);
     }
@@ -324,7 +328,7 @@ impl Feeder {
 pub struct Taken {
     cells: Arc<Cells>,
     cell: u32,
-    lane: usize,
+    lane: u8,
     frees: bool,
 }
 
@@ -340,7 +344,7 @@ impl Taken {
     }
 
     pub fn lane(&self) -> usize {
-        self.lane
+        usize::from(self.lane)
     }
 
     /// The sequence of the event.

@@ -7,7 +7,7 @@ use crate::delivery::{Kept, Notice, Run, Sink, Stopwatch};
 use crate::event::{FLAG_MEASURED, Header, Meta, Priority};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
-use crate::sync::alarm::NEVER;
+use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
@@ -52,6 +52,7 @@ pub(crate) enum Turn {
 pub(crate) struct Worker {
     index: usize,
     engine: Arc<Engine>,
+    alarm: Arc<Alarm>,
     reader: Reader,
     /// Where newer tables come from.
     exchange: Arc<Snapshot<WorkerTable>>,
@@ -96,6 +97,7 @@ impl Worker {
             order: DrainOrder::new(engine.critical_burst_max),
             exchange: Arc::clone(&engine.tables[index]),
             recorder: Arc::clone(&engine.recorders[index]),
+            alarm: Arc::clone(&engine.alarms[index]),
             engine,
             table,
             owner: Owner::new(),
@@ -141,7 +143,10 @@ impl Worker {
             return Turn::Finished;
         }
         self.closing = phase > Phase::Running;
-        let mut passed = self.run_timers() + self.attend();
+        let mut passed = self.run_timers();
+        if self.is_alarm_due() {
+            passed += self.attend();
+        }
         self.suspended = 0;
         self.moved = 0;
         self.stopwatch.begin_turn();
@@ -404,19 +409,16 @@ impl Worker {
         timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, inside.counts(), event))
     }
 
+    #[inline(always)]
     fn is_alarm_due(&self) -> bool {
-        let at = self.engine.alarms[self.index].at();
+        let at = self.alarm.at();
         at != NEVER && at <= self.engine.directory.clock.now()
     }
 
     /// Looks after the subscriptions whose events come back, when one of them is due. Returns how many events the worker's
     /// own handlers took.
     fn attend(&mut self) -> usize {
-        if !self.is_alarm_due() {
-            return 0;
-        }
-        let engine = &*self.engine;
-        let alarm = &engine.alarms[self.index];
+        let (engine, alarm) = (&*self.engine, &*self.alarm);
         let now = engine.directory.clock.now();
         alarm.take();
         let (mut next, mut taken) = (NEVER, 0);
@@ -456,9 +458,9 @@ impl Worker {
             self.wall_checked = now;
             self.engine.directory.clock.follow_wall();
         }
-        let alarm = Some(self.engine.alarms[self.index].at()).filter(|&at| at != NEVER);
         let scheduled = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
-        let mut due = alarm.into_iter().chain(scheduled).min();
+        let next = self.alarm.at().min(scheduled.unwrap_or(NEVER));
+        let mut due = (next != NEVER).then_some(next);
         if !self.reader.is_active() {
             return due;
         }

@@ -7,7 +7,9 @@
 use std::hint::black_box;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusBuilder, DeliveryMode, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription, Topic};
+use ringmain::{
+    Bus, BusBuilder, DeliveryMode, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription, Topic,
+};
 use rkyv::{Archive, Serialize};
 
 /// Events of a round: fewer than a worker passes in one turn (100), and as many as share a stamp where one in 64 has one.
