@@ -9,6 +9,7 @@ mod names;
 mod order;
 mod publisher_faults;
 mod reliable;
+mod reliable_at_random;
 mod runs;
 mod short_way;
 mod starvation;
