@@ -81,9 +81,9 @@ pub use bus::{
     create_event_bus_with_config,
 };
 pub use delivery::{
-    Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, Delivery, DeliveryMode,
-    Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, RecvError,
-    RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery,
+    DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome,
+    Overflow, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;
 pub use event::{

@@ -120,9 +120,12 @@ impl Shared {
     pub(super) fn memory(&self, control: &Control) -> Memory {
         let engine = &self.engine;
         let alive = || control.subscriptions().chain(control.ending());
-        let mailboxes = alive().map(|subscription| match &subscription.sink {
-            Sink::Mailbox(mailbox, _) => mailbox.reserved_bytes(),
-            Sink::Inline(_) => 0,
+        let mailboxes = alive().map(|subscription| {
+            let mailbox = match &subscription.sink {
+                Sink::Mailbox(mailbox, _) => mailbox.reserved_bytes(),
+                Sink::Inline(_) => 0,
+            };
+            mailbox + subscription.dedup_bytes
         });
         Memory {
             lanes_bytes: engine.lanes.reserved_bytes(),

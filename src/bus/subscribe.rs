@@ -12,9 +12,9 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::clock::Clock;
 use crate::delivery::{
-    Consumer, Context, Custom, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId, Interest, Kept,
-    Key, Mailbox, MailboxShared, Notice, Outcome, Overflow, REDRIVEN_MAX, Reliable, RetryPolicy, Sink, State,
-    SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
+    Consumer, Context, Custom, Dedup, DedupWindow, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId,
+    Interest, KEYS_MAX, Kept, Key, Mailbox, MailboxShared, Notice, Outcome, Overflow, REDRIVEN_MAX, Reliable,
+    RetryPolicy, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
 use crate::metrics::HistogramCells;
@@ -88,6 +88,7 @@ impl Bus {
             retry: RetryPolicy::default(),
             order: None,
             suspend_after: 0,
+            dedup: None,
             handler_id: None,
             interest: PhantomData,
         }
@@ -180,6 +181,7 @@ pub struct Subscribe<I: Interest> {
     retry: RetryPolicy,
     order: Option<Key>,
     suspend_after: u32,
+    dedup: Option<DedupWindow>,
     handler_id: Option<HandlerId>,
     interest: PhantomData<fn(I)>,
 }
@@ -239,6 +241,13 @@ impl<I: Interest> Subscribe<I> {
     /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. Default 0: never.
     pub fn suspend_after(mut self, dead_letters: u32) -> Self {
         self.suspend_after = dead_letters;
+        self
+    }
+
+    /// Drops and counts events that come again within this window, before anything else is made of them. Attempts at one event
+    /// are no duplicates. Default: none.
+    pub fn dedup(mut self, window: DedupWindow) -> Self {
+        self.dedup = Some(window);
         self
     }
 
@@ -430,9 +439,22 @@ impl<I: Interest> Subscribe<I> {
         let created = directory.clock.now();
         let id = SubscriptionId(EventId::random());
         let wish = self.worker;
+        let dedup = self.dedup.map(|window| {
+            let (keys, max) = (window.keys(), KEYS_MAX);
+            if keys == 0 || keys > max {
+                return Err(SubscribeError::Window { keys, max, bytes: 0 });
+            }
+            let bytes = Dedup::bytes_for(keys);
+            Dedup::new(window).ok_or(SubscribeError::Window { keys, max, bytes })
+        });
+        let dedup = dedup.transpose()?;
         let made = self.shared.add(|control, starts| {
             let worker = wish.unwrap_or_else(|| control.least_loaded());
             let sink = sink(id, &name, control.owner(worker), worker);
+            let dedup = dedup.map(|dedup| {
+                let bytes = dedup.reserved_bytes();
+                (OwnedCell::new(control.owner(worker), dedup), bytes)
+            });
             SubscriptionState::new(
                 id,
                 name,
@@ -444,6 +466,7 @@ impl<I: Interest> Subscribe<I> {
                 starts,
                 sink,
                 is_own_consumer,
+                dedup,
             )
         })?;
         Ok(made)

@@ -57,6 +57,15 @@ pub enum SubscribeError {
     },
     /// Reliable delivery with a mailbox that drops events when it is full.
     Lossy(Overflow),
+    /// A dedup window that remembers nothing, more than allowed, or more than the system has memory for.
+    Window {
+        /// Events it was to remember.
+        keys: usize,
+        /// The limit.
+        max: usize,
+        /// Bytes they would take; 0 when their number alone is refused.
+        bytes: u64,
+    },
     /// Order is asked for that only reliable delivery can disturb, and so only it can keep.
     Unordered,
     /// A filter names a source that no publisher can have.
@@ -98,6 +107,13 @@ impl fmt::Display for SubscribeError {
             Self::Lossy(overflow) => write!(
                 f,
                 "reliable delivery to a mailbox that drops events when it is full ({overflow:?}); let it block, or deliver by best effort"
+            ),
+            Self::Window { keys, max, bytes: 0 } => {
+                write!(f, "a dedup window of {keys} events; it remembers from 1 to {max}")
+            }
+            Self::Window { keys, bytes, .. } => write!(
+                f,
+                "a dedup window of {keys} events takes {bytes} bytes, more than the system gives; lower its keys_max"
             ),
             Self::Unordered => f.write_str(
                 "ordered_by needs reliable delivery; best effort tries each event once, and so keeps order anyway",

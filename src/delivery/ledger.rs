@@ -14,12 +14,14 @@ pub struct Dropped {
     pub paused: u64,
     /// The consumer was gone.
     pub closed: u64,
+    /// It had come before, within the subscription's [`DedupWindow`](crate::DedupWindow).
+    pub duplicate: u64,
 }
 
 impl Dropped {
     /// All reasons together.
     pub fn total(&self) -> u64 {
-        self.overflow + self.expired + self.paused + self.closed
+        self.overflow + self.expired + self.paused + self.closed + self.duplicate
     }
 }
 
@@ -80,6 +82,7 @@ impl AddAssign for SubscriptionLedger {
         self.dropped.expired += other.dropped.expired;
         self.dropped.paused += other.dropped.paused;
         self.dropped.closed += other.dropped.closed;
+        self.dropped.duplicate += other.dropped.duplicate;
     }
 }
 

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod dead_letter;
+mod dedup;
 mod handler;
 mod in_hand;
 mod key;
@@ -25,6 +26,7 @@ mod stopwatch;
 mod subscription;
 
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
+pub use dedup::DedupWindow;
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use in_hand::Delivery;
 pub use key::Key;
@@ -38,6 +40,7 @@ pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
+pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};

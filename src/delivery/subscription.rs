@@ -13,7 +13,7 @@ use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
+use super::{Dedup, Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +103,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) expired: Counter,
     pub(crate) paused: Counter,
     pub(crate) closed: Counter,
+    pub(crate) duplicate: Counter,
 }
 
 /// The state of a subscription, shared by the control plane and its worker.
@@ -119,6 +120,10 @@ pub(crate) struct SubscriptionState {
     pub(crate) sink: Sink,
     /// Its worker is the consumer of its mailbox.
     pub(crate) is_own_consumer: bool,
+    /// What it remembers, to drop what comes again.
+    pub(crate) dedup: Option<OwnedCell<Dedup>>,
+    /// Bytes that takes.
+    pub(crate) dedup_bytes: usize,
     pub(crate) counts: WorkerCounts,
     /// Instant of the last delivery; 0 = none yet.
     last_delivered: AtomicU64,
@@ -140,7 +145,9 @@ impl SubscriptionState {
         starts: [u64; LANES],
         sink: Sink,
         is_own_consumer: bool,
+        dedup: Option<(OwnedCell<Dedup>, usize)>,
     ) -> Self {
+        let (dedup, dedup_bytes) = dedup.unzip();
         Self {
             id,
             name,
@@ -152,6 +159,8 @@ impl SubscriptionState {
             starts,
             sink,
             is_own_consumer,
+            dedup,
+            dedup_bytes: dedup_bytes.unwrap_or(0),
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
@@ -234,6 +243,7 @@ impl SubscriptionState {
                 expired: counts.expired.get(),
                 paused: counts.paused.get(),
                 closed: counts.closed.get(),
+                duplicate: counts.duplicate.get(),
             },
             ..SubscriptionLedger::default()
         };

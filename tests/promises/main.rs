@@ -2,6 +2,7 @@
 
 mod batch;
 mod bounded;
+mod dedup;
 mod envelope;
 mod isolation;
 mod ledger;

@@ -218,7 +218,7 @@ impl Call<'_> {
         owner: &mut Owner,
     ) -> Option<Result<Outcome, DecodeError>> {
         for subscription in targets {
-            if !self.plain && !self.passes(subscription) {
+            if !self.plain && !self.passes(subscription, owner) {
                 continue;
             }
             let counts = &subscription.counts;
@@ -266,7 +266,7 @@ impl Call<'_> {
     }
 
     /// Whether the event is `subscription`'s business, and not too late. Counts why not.
-    fn passes(&self, subscription: &SubscriptionState) -> bool {
+    fn passes(&self, subscription: &SubscriptionState, owner: &mut Owner) -> bool {
         if !wants(subscription, self.lane, &self.meta) {
             return false;
         }
@@ -284,6 +284,13 @@ impl Call<'_> {
         if self.header.deadline != 0 && is_late(self.engine.directory.clock.now()) {
             counts.matched.add(1);
             counts.expired.add(1);
+            return false;
+        }
+        if let Some(dedup) = subscription.dedup.as_ref().and_then(|dedup| dedup.get_mut(owner))
+            && !dedup.is_new(&self.meta, self.engine.directory.clock.now())
+        {
+            counts.matched.add(1);
+            counts.duplicate.add(1);
             return false;
         }
         true
