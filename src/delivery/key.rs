@@ -32,8 +32,11 @@ pub enum Key {
     Correlation,
     /// What this function makes of an event: equal numbers are one key. It runs on the subscription's worker and must be
     /// short.
-    By(Arc<dyn Fn(&Meta<'_>) -> Option<u64> + Send + Sync>),
+    By(Arc<KeyOf>),
 }
+
+/// Makes a number of an event, or none.
+type KeyOf = dyn Fn(&Meta<'_>) -> Option<u64> + Send + Sync;
 
 impl Key {
     /// What this function makes of an event: equal numbers are one key, `None` is no key.
