@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::delivery::{Ledger, Sink, SubscriptionLedger};
+use crate::delivery::{DeadLetterCounts, Ledger, Sink, SubscriptionLedger};
 use crate::event::Priority;
 use crate::metrics::{HistogramCells, LatencySummary, Stages};
 use crate::ring::LANES;
@@ -91,7 +91,7 @@ pub struct Metrics {
     pub refused: Refused,
     /// Share of deliveries that ended well, 0 to 1; 1 when there was none.
     pub success_rate: f64,
-    /// Share of deliveries that failed or were dropped, 0 to 1.
+    /// Share of deliveries that failed, were given up as dead letters or dropped, 0 to 1; duplicates do not count.
     pub error_rate: f64,
     /// Accepted events per second, over the last second sampled. Sampled whenever metrics are read.
     pub throughput: f64,
@@ -117,6 +117,8 @@ pub struct Metrics {
     pub memory_reserved_bytes: usize,
     /// Free blocks of the pool.
     pub free_blocks: usize,
+    /// Events that subscriptions gave up on, as they stand.
+    pub dead_letters: DeadLetterCounts,
     /// Where every event is.
     pub ledger: Ledger,
 }
@@ -250,7 +252,9 @@ impl Shared {
         let workers =
             engine.recorders.iter().map(|recorder| stage_latency(recorder.lanes.iter(), std::iter::empty())).collect();
         let books = &ledger.subscriptions;
-        let (delivered, lost) = (books.delivered, books.failed + books.dropped.total());
+        // A duplicate is dropped because all is well.
+        let dropped = books.dropped.total() - books.dropped.duplicate;
+        let (delivered, lost) = (books.delivered, books.failed + books.dead_lettered + dropped);
         let ended = (delivered + lost).max(1) as f64;
         Metrics {
             messages_published: ledger.accepted,
@@ -281,6 +285,7 @@ impl Shared {
             matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),
             memory_reserved_bytes: memory.reserved_bytes(),
             free_blocks: engine.pool.free_blocks(),
+            dead_letters: engine.dead_letters.tally(),
             ledger,
         }
     }

@@ -109,6 +109,8 @@ fn an_event_that_has_had_its_attempts_is_a_dead_letter_with_its_story() {
     assert!(letter.published() <= letter.first_attempt().unwrap() && letter.first_attempt().unwrap() < letter.died());
     let ledger = ledger(simulation.bus());
     assert_eq!((ledger.dead_lettered, ledger.retried, ledger.delivered), (1, 3, 0));
+    let metrics = simulation.bus().metrics();
+    assert_eq!((metrics.dead_letters.total, metrics.dead_letters.held, metrics.error_rate), (1, 1, 1.0));
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl DeadLetterStore {
     }
 
     /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
-    pub(super) fn tally(&self) -> DeadLetterCounts {
+    pub(crate) fn tally(&self) -> DeadLetterCounts {
         DeadLetterCounts {
             // Relaxed: the figure announces nothing but itself.
             total: self.total.load(Ordering::Relaxed),
