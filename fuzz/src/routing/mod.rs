@@ -307,7 +307,7 @@ impl Case {
         assert_eq!(ledger, self.model.books());
         assert!(ledger.is_balanced(), "{ledger:#?}");
         assert_eq!(ledger.in_lanes + ledger.subscriptions.queued + ledger.subscriptions.in_flight, 0, "{ledger:#?}");
-        if self.past.cases() % METRICS_EVERY == 0 {
+        if self.past.cases().is_multiple_of(METRICS_EVERY) {
             assert_eq!(self.simulation.bus().metrics().free_blocks, BLOCKS);
         }
         self.model.forget();
