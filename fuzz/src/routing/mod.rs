@@ -36,6 +36,8 @@ const SETTINGS: usize = 24;
 const CASES_MAX: usize = 256;
 /// Metrics merge hundreds of histograms: they are asked for in one case of so many on a bus, the first among them.
 const METRICS_EVERY: usize = 128;
+/// Records of subscriptions spell their filters out.
+const RECORDS_EVERY: usize = 8;
 
 thread_local! {
     /// One bus a setting, at rest.
@@ -288,13 +290,12 @@ impl Case {
             self.model.subscriptions[key].settle(true);
         }
         for (key, handle) in std::mem::take(&mut self.handles) {
-            let record = self.simulation.bus().subscription(handle.id());
             let subscription = &mut self.model.subscriptions[key];
-            match record {
-                Ok(record) => {
-                    assert_eq!((record.ledger, record.is_paused), (subscription.books(), subscription.is_paused))
-                }
-                Err(error) => assert_eq!(error, SubscribeError::NotFound(handle.id())),
+            if self.past.cases().is_multiple_of(RECORDS_EVERY) {
+                let record = self.simulation.bus().subscription(handle.id());
+                let found = record.map(|record| (record.ledger, record.is_paused));
+                let is_gone = subscription.has_ended.then(|| SubscribeError::NotFound(handle.id()));
+                assert_eq!(found, is_gone.map_or(Ok((subscription.books(), subscription.is_paused)), Err));
             }
             if let (Handle::Forever(id), false) = (&handle, subscription.has_ended) {
                 assert_eq!(self.simulation.bus().unsubscribe(*id), Ok(()));
