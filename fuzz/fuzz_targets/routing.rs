@@ -2,4 +2,7 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmain_fuzz::routing::check(data));
+libfuzzer_sys::fuzz_target!(
+    init: ringmain_fuzz::routing::keep_the_past(),
+    |data: &[u8]| ringmain_fuzz::routing::check(data)
+);

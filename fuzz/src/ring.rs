@@ -8,7 +8,7 @@ use arbitrary::Unstructured;
 use ringmain::internals::ring::{Block, HEAD_WORDS, Head, Pages, Pool, PoolClass};
 
 /// First sequences: where nothing happens, and where something wraps or looks as if it did.
-const FIRSTS: [u64; 8] =
+pub(crate) const FIRSTS: [u64; 8] =
     [0, u64::MAX, u64::MAX - 1, u64::MAX - 6, u32::MAX as u64 - 3, i64::MAX as u64 - 3, i64::MAX as u64, 1_000];
 
 /// Small blocks and large ones, few of each.

@@ -172,8 +172,10 @@ impl HistogramCells {
     /// Bytes of memory reserved for the cells, resident or not.
     pub(crate) const BYTES: usize = size_of::<[Counter; CELLS]>();
 
+    /// Looks no further than the highest value counted so far.
     fn nonzero(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.cells.iter().map(Counter::get).enumerate().filter(|&(_, count)| count != 0)
+        let highest = index_of(self.max_ns.get()).min(TOP);
+        self.cells[..=highest].iter().map(Counter::get).enumerate().filter(|&(_, count)| count != 0)
     }
 }
 
@@ -301,6 +303,7 @@ mod tests {
             for (value, count) in counts {
                 // What `record` does, `count` times.
                 cells.cells[index_of(value)].add(count);
+                cells.max_ns.raise(value);
                 cells.sum_ns.add(value.wrapping_mul(count));
                 sum += u128::from(value) * u128::from(count);
             }

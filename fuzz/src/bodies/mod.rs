@@ -1,7 +1,7 @@
 //! Bodies: archives that nobody vouches for are refused or read, never worse; what is read is a value like any other.
 //!
-//! The first byte says of which type the archive claims to be, and whether what follows is the archive itself, a value
-//! to encode and then to tamper with, or the depth of a bomb.
+//! The first byte says of which type the archive claims to be, whether what follows is the archive itself, a value to
+//! encode and then to tamper with, or the depth of a bomb, and how far from an aligned address it is read a second time.
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,8 @@ use rkyv::{Archive, Deserialize, Serialize, api::high::HighSerializer, util::Ali
 use types::{Body, DEPTH_MAX, Flat, Nest, Shared, Tables, Texts};
 
 const ALIGN: usize = 16;
+/// Bytes behind an aligned address: each alignment that a type may ask for is missed by one of them.
+const OFFS: [usize; 4] = [1, 2, 4, 8];
 /// A bomb that would crash whoever followed it on a stack of some MiB; large and therefore rare.
 const BOMB_DEPTH: usize = 100_000;
 /// Longer than any archive of a value that 1 KiB of input makes.
@@ -42,6 +44,7 @@ pub fn check(data: &[u8]) {
     let Some((&choice, data)) = data.split_first() else { return };
     READERS.with_borrow_mut(|readers| {
         let Readers { flat, texts, tables, shared, nest, inlet } = readers;
+        let off = OFFS[usize::from(choice / 40) % OFFS.len()];
         let way = match choice / 5 % 8 {
             0..=2 => Way::Raw,
             3..=6 => Way::Tampered,
@@ -50,11 +53,11 @@ pub fn check(data: &[u8]) {
         // Too few bytes for a case are no case.
         let _ = match (way, choice % 5) {
             (Way::Bomb, _) => nest.explode(inlet, &mut Unstructured::new(data)),
-            (way, 0) => flat.check(inlet, data, way),
-            (way, 1) => texts.check(inlet, data, way),
-            (way, 2) => tables.check(inlet, data, way),
-            (way, 3) => shared.check(inlet, data, way),
-            (way, _) => nest.check(inlet, data, way),
+            (way, 0) => flat.check(inlet, data, way, off),
+            (way, 1) => texts.check(inlet, data, way, off),
+            (way, 2) => tables.check(inlet, data, way, off),
+            (way, 3) => shared.check(inlet, data, way, off),
+            (way, _) => nest.check(inlet, data, way, off),
         };
     });
 }
@@ -135,46 +138,38 @@ where
         Self { seen }
     }
 
-    fn check(&self, inlet: &mut Inlet, data: &[u8], way: Way) -> arbitrary::Result<()> {
+    fn check(&self, inlet: &mut Inlet, data: &[u8], way: Way, off: usize) -> arbitrary::Result<()> {
         if way == Way::Raw {
-            self.read(inlet, data, None);
+            self.read_all_ways(inlet, data, off);
             return Ok(());
         }
         let mut bytes = Unstructured::new(data);
         let value = E::arbitrary(&mut bytes)?;
-        let mut archive = if bytes.arbitrary()? { inlet.encoder.encode(&value) } else { encode_elsewhere(&value) };
-        self.read(inlet, &archive, Some(&value));
-        self.trust(inlet, &value);
+        let is_own = bytes.arbitrary()?;
+        let mut archive = if is_own { inlet.encoder.encode(&value) } else { encode_elsewhere(&value) };
+        let expected = value.is_read().then_some(&value);
+        assert_eq!(read(&archive, true).as_ref(), expected);
+        if is_own {
+            self.trust(inlet, &value);
+        } else {
+            let delivered = self.deliver(inlet, |publisher| publish_archive::<E>(publisher, &archive));
+            assert_eq!(delivered.as_ref(), expected);
+        }
         tamper(&mut archive, &mut bytes)?;
-        self.read(inlet, &archive, None);
+        self.read_all_ways(inlet, &archive, off);
         Ok(())
     }
 
-    /// Reads `archive`, in which nothing but `intact` may be found, in each way there is.
-    fn read(&self, inlet: &mut Inlet, archive: &[u8], intact: Option<&E>) {
-        let value = at_alignment(archive, 0, |archive| {
-            let event = Payload::rkyv(archive).archived::<E>().map_err(|error| {
-                assert_eq!(error, DecodeError::Invalid { bytes: archive.len() });
-            });
-            let event = event.ok()?;
-            let value = owned::<E>(event);
-            value.look_up(event, intact.is_some());
-            Some(value)
-        });
-        if let Some(intact) = intact {
-            assert_eq!(value.as_ref(), intact.is_read().then_some(intact));
-        }
-        for off in [1, 2, 4, 8] {
-            // A root may be aligned here and not there, but is the same value wherever it is read.
-            let read =
-                at_alignment(archive, off, |archive| Payload::rkyv(archive).archived::<E>().ok().map(owned::<E>));
-            let same = read.is_none() || value.is_none() || read == value;
-            assert!(same, "{off} bytes further on it was read as {read:?}, not {value:?}");
-        }
+    /// Reads `archive`, which may be anything, in each way there is.
+    fn read_all_ways(&self, inlet: &mut Inlet, archive: &[u8], off: usize) {
+        let value = read(archive, false);
+        // A root may be aligned here and not there, but is the same value wherever it is read.
+        let elsewhere =
+            at_alignment(archive, off, |archive| Payload::rkyv(archive).archived::<E>().ok().map(owned::<E>));
+        let same = elsewhere.is_none() || value.is_none() || elsewhere == value;
+        assert!(same, "{off} bytes further on it was read as {elsewhere:?}, not {value:?}");
         assert_eq!(self.deliver(inlet, |publisher| publish_archive::<E>(publisher, archive)), value);
-        if let Some(value) = &value
-            && intact.is_none()
-        {
+        if let Some(value) = &value {
             let again = inlet.encoder.encode(value);
             let again = at_alignment(&again, 0, |archive| Payload::rkyv(archive).archived::<E>().map(owned::<E>));
             assert_eq!(again.as_ref(), Ok(value));
@@ -218,6 +213,22 @@ impl Reader<Nest> {
         assert_eq!(delivered.map(|nest| nest.depth()), found.ok());
         Ok(())
     }
+}
+
+/// What is found in an archive that lies as it should, by itself and by looking it up.
+fn read<E: Body>(archive: &[u8], is_intact: bool) -> Option<E>
+where
+    E::Archived: Deserialize<E, HighDeserializer<Error>>,
+{
+    at_alignment(archive, 0, |archive| {
+        let event = Payload::rkyv(archive).archived::<E>().map_err(|error| {
+            assert_eq!(error, DecodeError::Invalid { bytes: archive.len() });
+        });
+        let event = event.ok()?;
+        let value = owned::<E>(event);
+        value.look_up(event, is_intact);
+        Some(value)
+    })
 }
 
 /// An archive of so many nests within each other.

@@ -1,10 +1,15 @@
 //! Routing: subscribers come, pause and go while others publish, and each gets what a plain list of subscriptions says.
 //!
 //! A bus without threads is driven through its public API, one operation after the other; what its handlers and
-//! mailboxes see, in which order, and its books must be those of the model.
+//! mailboxes see, in which order, and its books must be those of the model. A case leaves its bus empty, for the next.
 
 mod model;
+mod past;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -12,57 +17,71 @@ use arbitrary::Unstructured;
 use ringmain::internals::ring::LANES;
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, Delivery, Filter, FullPolicy, Mailbox, Meta, Outcome, Overflow, Pattern, Payload, Priority, PublishError,
-    Publisher, SubscribeError, Subscription, SubscriptionId, TryRecvError,
+    Bus, Delivery, FullPolicy, Meta, Pattern, Payload, Priority, PublishError, Publisher, SubscribeError, TryRecvError,
 };
 
-use crate::ring::draw_first;
-use model::{Event, Full, Model, TURN_MAX, Wish, fails};
+use crate::ring::FIRSTS;
+use model::{Event, Full, Model, TURN_MAX};
+use past::Past;
+use subscriptions::Handle;
 
 const TOPICS: [&str; 8] = ["a", "b", "c", "a.a", "a.b", "b.a", "a.b.a", "b.b.b.b"];
-const SEGMENTS: [&str; 6] = ["a", "b", "*", "*", "**", "**"];
-/// Live subscriptions a case may have.
-const SUBSCRIPTIONS_MAX: usize = 8;
 /// Deliveries a case may have in hand.
 const HELD_MAX: usize = 32;
 /// More than lanes, mailboxes and hands hold.
 const BLOCKS: usize = 192;
-/// Metrics merge hundreds of histograms: they are asked for in one case of so many.
-const METRICS_EVERY: u64 = 32;
+/// Different settings of a bus.
+const SETTINGS: usize = 24;
+/// Cases that a bus lives for: building one takes as long as dozens of cases.
+const CASES_MAX: usize = 256;
+/// Metrics merge hundreds of histograms: they are asked for in one case of so many on a bus, the first among them.
+const METRICS_EVERY: usize = 128;
+/// Records of subscriptions spell their filters out.
+const RECORDS_EVERY: usize = 8;
 
-/// Runs the operations that `data` says, and compares after each.
+thread_local! {
+    /// One bus a setting, at rest.
+    static BUSES: RefCell<[Option<Case>; SETTINGS]> = const { RefCell::new([const { None }; SETTINGS]) };
+}
+
+/// Runs the operations that `data` says, and compares after each; or a series of cases on a bus of its own.
 ///
 /// # Panics
 ///
 /// If bus and model disagree.
 pub fn check(data: &[u8]) {
+    match past::series(data) {
+        Some(cases) => {
+            BUSES.set([const { None }; SETTINGS]);
+            cases.for_each(check_one);
+        }
+        None => check_one(data),
+    }
+}
+
+/// From now on, a panic leaves the inputs of all cases on its bus where libFuzzer leaves artifacts: one input to run
+/// them all again.
+pub fn keep_the_past() {
+    past::keep();
+}
+
+fn check_one(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     // Too few bytes for a case are no case.
-    let Ok(mut case) = Case::draw(&mut bytes) else { return };
+    let Ok(settings) = bytes.choose_index(SETTINGS) else { return };
+    let mut case = BUSES.with_borrow_mut(|buses| buses[settings].take()).unwrap_or_else(|| Case::new(settings));
+    case.past.begin(data);
     // The bytes end somewhere within an operation.
     let _ = case.run(&mut bytes);
     case.finish();
+    case.past.end();
+    if case.past.cases() < CASES_MAX {
+        BUSES.with_borrow_mut(|buses| buses[settings] = Some(case));
+    }
 }
 
 /// What a handler saw: the key of its subscription, and the event.
 type Seen = Arc<Mutex<Vec<(usize, Event)>>>;
-
-enum Handle {
-    Inline(Subscription),
-    /// Kept by its id alone.
-    Forever(SubscriptionId),
-    Mailbox(Mailbox<Pattern>),
-}
-
-impl Handle {
-    fn id(&self) -> SubscriptionId {
-        match self {
-            Self::Inline(subscription) => subscription.id(),
-            Self::Forever(id) => *id,
-            Self::Mailbox(mailbox) => mailbox.id(),
-        }
-    }
-}
 
 struct Case {
     /// With the key of the subscription.
@@ -74,13 +93,14 @@ struct Case {
     seen: Vec<Seen>,
     limit: usize,
     model: Model,
+    past: Past,
 }
 
 fn event(meta: &Meta<'_>, payload: Payload<'_>) -> Event {
     let bytes = payload.bytes();
     Event {
         nth: u64::from_le_bytes(*bytes.first_chunk().expect("payloads begin with their number")),
-        topic: TOPICS.into_iter().find(|topic| *topic == meta.topic()).unwrap_or("none that was published"),
+        topic: TOPICS.iter().position(|topic| *topic == meta.topic()).expect("nothing else is published"),
         lane: LANES - 1 - meta.priority() as usize,
         sequence: meta.sequence(),
         payload: bytes.to_vec(),
@@ -97,12 +117,13 @@ fn priority(lane: usize) -> Priority {
 }
 
 impl Case {
-    fn draw(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Self> {
-        let first = draw_first(bytes)?;
-        let workers = bytes.int_in_range(1..=3)?;
-        let limit = bytes.int_in_range(1..=12)?;
-        let types_max = if bytes.ratio(1, 4)? { 2 } else { 100 };
-        let publishers = bytes.int_in_range(0..=2)?;
+    fn new(settings: usize) -> Self {
+        // Every number of workers meets every limit, every first sequence and every number of publishers.
+        let workers = settings % 3 + 1;
+        let limit = [1, 2, 3, 4, 6, 8, 11, 12][settings % 8];
+        let publishers = (settings + settings / 3) % 3;
+        let first = FIRSTS[settings / 3];
+        let types_max = if settings < 6 { 2 } else { 100 };
         let builder = Bus::builder()
             .workers(workers)
             .max_queue_size(limit)
@@ -118,7 +139,7 @@ impl Case {
         let builder = if publishers == 0 { builder.single_publisher() } else { builder.publishers_max(publishers) };
         let simulation = Simulation::new(builder, 7).expect("the settings are valid");
         let publishers = (0..publishers.max(1)).map(|_| simulation.bus().publisher().expect("there is a place"));
-        Ok(Self {
+        Self {
             held: Vec::new(),
             handles: Vec::new(),
             publishers: publishers.collect(),
@@ -126,7 +147,8 @@ impl Case {
             seen: (0..workers).map(|_| Seen::default()).collect(),
             limit,
             model: Model::new(workers, limit, first, types_max),
-        })
+            past: Past::default(),
+        }
     }
 
     fn run(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
@@ -147,105 +169,9 @@ impl Case {
         Ok(())
     }
 
-    fn subscribe(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-        if self.handles.len() >= SUBSCRIPTIONS_MAX {
-            return Ok(());
-        }
-        let segments: Vec<&str> = (0..bytes.int_in_range(1..=3)?)
-            .map(|_| bytes.choose(&SEGMENTS).copied())
-            .collect::<arbitrary::Result<_>>()?;
-        let wish = Wish {
-            pattern: segments.join("."),
-            category: if bytes.ratio(1, 4)? { Some(*bytes.choose(&["a", "b"])?) } else { None },
-            lanes: if bytes.ratio(1, 2)? { 0b1111 } else { bytes.int_in_range(0..=0b1111)? },
-            even: bytes.ratio(1, 4)?,
-        };
-        let workers = self.seen.len();
-        let worker = if bytes.arbitrary()? { Some(bytes.choose_index(workers)?) } else { None };
-        let mut filter =
-            Filter::all().priorities((0..LANES).filter(|lane| wish.lanes & (1 << lane) != 0).map(priority));
-        if let Some(category) = wish.category {
-            filter = filter.categories([category]);
-        }
-        if wish.even {
-            filter = filter.matching(|meta| meta.payload().bytes()[0].is_multiple_of(2));
-        }
-        let mut subscribe = self.simulation.bus().subscribe(&*wish.pattern).filter(filter);
-        if let Some(worker) = worker {
-            subscribe = subscribe.on_worker(worker);
-        }
-        let handle = if bytes.arbitrary()? {
-            let capacity = bytes.int_in_range(1..=5)?;
-            let overflow = *bytes.choose(&[Overflow::Block, Overflow::DropNewest, Overflow::DropOldest])?;
-            let (key, _) = self.model.subscribe(wish, worker, Some(model::Mailbox::new(capacity, overflow)));
-            (key, Handle::Mailbox(subscribe.capacity(capacity).overflow(overflow).mailbox().expect("it is valid")))
-        } else {
-            let (key, worker) = self.model.subscribe(wish, worker, None);
-            let seen = Arc::clone(&self.seen[worker]);
-            let handler = move |payload: Payload<'_>, meta: &Meta<'_>| {
-                let event = event(meta, payload);
-                let outcome = if fails(event.nth) { Outcome::Failed("as asked".to_owned()) } else { Outcome::Ack };
-                seen.lock().expect("no handler panics").push((key, event));
-                outcome
-            };
-            let subscription = subscribe.handle(handler).expect("it is valid");
-            let is_kept = bytes.ratio(1, 4)?;
-            (key, if is_kept { Handle::Forever(subscription.forever()) } else { Handle::Inline(subscription) })
-        };
-        self.handles.push(handle);
-        Ok(())
-    }
-
-    /// Ends a subscription: by its id, or by letting go of it.
-    fn end(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-        if self.handles.is_empty() {
-            return Ok(());
-        }
-        let nth = bytes.choose_index(self.handles.len())?;
-        let by_id = bytes.arbitrary()?;
-        let bus = self.simulation.bus();
-        let (key, handle) = &self.handles[nth];
-        let subscription = self.model.subscriptions.get_mut(key).expect("each handle has a key");
-        let by_id = by_id || matches!(handle, Handle::Forever(_));
-        if by_id {
-            let expected = if subscription.has_ended { Err(SubscribeError::NotFound(handle.id())) } else { Ok(()) };
-            assert_eq!(bus.unsubscribe(handle.id()), expected);
-            subscription.has_ended = true;
-            // Its mailbox can still be emptied.
-            if matches!(handle, Handle::Mailbox(_)) {
-                return Ok(());
-            }
-        }
-        let (_, handle) = self.handles.swap_remove(nth);
-        subscription.abandon();
-        match handle {
-            Handle::Inline(subscription) if !by_id => assert_eq!(subscription.unsubscribe(), Ok(())),
-            handle => drop(handle),
-        }
-        Ok(())
-    }
-
-    fn pause(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-        if self.handles.is_empty() {
-            return Ok(());
-        }
-        let (key, handle) = bytes.choose(&self.handles)?;
-        let subscription = self.model.subscriptions.get_mut(key).expect("each handle has a key");
-        let is_paused = bytes.arbitrary()?;
-        let bus = self.simulation.bus();
-        let done = if is_paused { bus.pause(handle.id()) } else { bus.resume(handle.id()) };
-        if subscription.has_ended {
-            assert_eq!(done, Err(SubscribeError::NotFound(handle.id())));
-        } else {
-            assert_eq!(done, Ok(()));
-            subscription.is_paused = is_paused;
-        }
-        Ok(())
-    }
-
     /// The next event's number, topic and payload.
-    fn draw_event(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<(u64, &'static str, Vec<u8>)> {
-        let topic = *bytes.choose(&TOPICS)?;
+    fn draw_event(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<(u64, usize, Vec<u8>)> {
+        let topic = bytes.choose_index(TOPICS.len())?;
         let more = if bytes.ratio(1, 8)? { bytes.int_in_range(0..=200)? } else { 0 };
         self.model.made += 1;
         Ok((self.model.made, topic, payload(self.model.made, more)))
@@ -257,7 +183,7 @@ impl Case {
         for _ in 0..bytes.int_in_range(1..=4)? {
             let (nth, topic, payload) = self.draw_event(bytes)?;
             let publisher = &mut self.publishers[publisher];
-            let published = publisher.at(priority(lane)).publish(topic, Payload::raw(&payload)).map(drop);
+            let published = publisher.at(priority(lane)).publish(TOPICS[topic], Payload::raw(&payload)).map(drop);
             let expected = self.model.publish(lane, [(nth, topic, payload)]);
             assert_eq!(published, expected.map_err(|full| refusal(lane, self.limit, &full)));
         }
@@ -271,7 +197,7 @@ impl Case {
         let events: Vec<_> = (0..count).map(|_| self.draw_event(bytes)).collect::<arbitrary::Result<_>>()?;
         let mut batch = self.publishers[publisher].batch(priority(lane));
         for (_, topic, payload) in &events {
-            batch.add(*topic, Payload::raw(payload)).expect("it is valid");
+            batch.add(TOPICS[*topic], Payload::raw(payload)).expect("it is valid");
         }
         let published = batch.publish().map(|ids| ids.len());
         let expected = self.model.publish(lane, events);
@@ -307,8 +233,10 @@ impl Case {
 
     fn compare_seen(&self, worker: usize, expected: Vec<(usize, Rc<Event>)>) {
         let seen = std::mem::take(&mut *self.seen[worker].lock().expect("no handler panics"));
-        let expected: Vec<_> = expected.into_iter().map(|(key, event)| (key, (*event).clone())).collect();
-        assert_eq!(seen, expected, "by the handlers of worker {worker}");
+        let are_same =
+            |((key, event), (by, expected)): (&(usize, Event), &(usize, Rc<Event>))| key == by && event == &**expected;
+        let same = seen.len() == expected.len() && seen.iter().zip(&expected).all(are_same);
+        assert!(same, "the handlers of worker {worker} saw {seen:?}, not {expected:?}");
     }
 
     fn receive(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
@@ -317,7 +245,7 @@ impl Case {
         }
         let nth = bytes.choose_index(self.handles.len())?;
         let (key, Handle::Mailbox(mailbox)) = &mut self.handles[nth] else { return Ok(()) };
-        let subscription = self.model.subscriptions.get_mut(key).expect("each handle has a key");
+        let subscription = &mut self.model.subscriptions[*key];
         for _ in 0..bytes.int_in_range(1..=4)? {
             if self.held.len() >= HELD_MAX {
                 break;
@@ -351,24 +279,23 @@ impl Case {
         } else {
             delivery.fail("as asked");
         }
-        self.model.subscriptions.get_mut(&key).expect("each delivery has a key").settle(well);
+        self.model.subscriptions[key].settle(well);
         Ok(())
     }
 
     /// Lets go of everything but the bus, and finds each event settled and each block free.
-    fn finish(mut self) {
+    fn finish(&mut self) {
         for (key, delivery) in std::mem::take(&mut self.held) {
             drop(delivery);
-            self.model.subscriptions.get_mut(&key).expect("each delivery has a key").settle(true);
+            self.model.subscriptions[key].settle(true);
         }
         for (key, handle) in std::mem::take(&mut self.handles) {
-            let record = self.simulation.bus().subscription(handle.id());
-            let subscription = self.model.subscriptions.get_mut(&key).expect("each handle has a key");
-            match record {
-                Ok(record) => {
-                    assert_eq!((record.ledger, record.is_paused), (subscription.books(), subscription.is_paused))
-                }
-                Err(error) => assert_eq!(error, SubscribeError::NotFound(handle.id())),
+            let subscription = &mut self.model.subscriptions[key];
+            if self.past.cases().is_multiple_of(RECORDS_EVERY) {
+                let record = self.simulation.bus().subscription(handle.id());
+                let found = record.map(|record| (record.ledger, record.is_paused));
+                let is_gone = subscription.has_ended.then(|| SubscribeError::NotFound(handle.id()));
+                assert_eq!(found, is_gone.map_or(Ok((subscription.books(), subscription.is_paused)), Err));
             }
             if let (Handle::Forever(id), false) = (&handle, subscription.has_ended) {
                 assert_eq!(self.simulation.bus().unsubscribe(*id), Ok(()));
@@ -381,9 +308,10 @@ impl Case {
         assert_eq!(ledger, self.model.books());
         assert!(ledger.is_balanced(), "{ledger:#?}");
         assert_eq!(ledger.in_lanes + ledger.subscriptions.queued + ledger.subscriptions.in_flight, 0, "{ledger:#?}");
-        if self.model.made % METRICS_EVERY == METRICS_EVERY - 1 {
+        if self.past.cases().is_multiple_of(METRICS_EVERY) {
             assert_eq!(self.simulation.bus().metrics().free_blocks, BLOCKS);
         }
+        self.model.forget();
     }
 }
 

@@ -1,11 +1,12 @@
 //! The sequential model of a bus: lists of subscriptions and queues of events, and nothing clever.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ringmain::internals::ring::LANES;
 use ringmain::{Ledger, Overflow, SubscriptionLedger};
 
+use super::TOPICS;
 use crate::patterns::is_match;
 
 /// Events that a worker handles in a turn.
@@ -17,7 +18,8 @@ const WEIGHTS: [u32; LANES] = [0, 8, 4, 1];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) nth: u64,
-    pub(super) topic: &'static str,
+    /// By its place in `TOPICS`.
+    pub(super) topic: usize,
     pub(super) lane: usize,
     pub(super) sequence: u64,
     pub(super) payload: Vec<u8>,
@@ -31,18 +33,25 @@ pub(super) fn fails(nth: u64) -> bool {
 /// Which events a subscription asks for.
 #[derive(Debug, Clone)]
 pub(super) struct Wish {
-    pub(super) pattern: String,
-    pub(super) category: Option<&'static str>,
+    /// Bits of topics.
+    topics: u8,
     /// Bits of lanes.
-    pub(super) lanes: u8,
+    lanes: u8,
     /// Only events of even number, by a predicate.
-    pub(super) even: bool,
+    even: bool,
 }
 
 impl Wish {
-    fn wants_topic(&self, topic: &str) -> bool {
-        let category = self.category.is_none_or(|category| topic.split('.').next() == Some(category));
-        category && is_match(&self.pattern, topic)
+    pub(super) fn new(pattern: &str, category: Option<&str>, lanes: u8, even: bool) -> Self {
+        let wanted = |topic: &str| {
+            category.is_none_or(|category| topic.split('.').next() == Some(category)) && is_match(pattern, topic)
+        };
+        let topics = TOPICS.iter().enumerate().fold(0, |all, (nth, topic)| all | u8::from(wanted(topic)) << nth);
+        Self { topics, lanes, even }
+    }
+
+    fn wants_topic(&self, topic: usize) -> bool {
+        self.topics & (1 << topic) != 0
     }
 
     fn wants_lane(&self, lane: usize) -> bool {
@@ -180,15 +189,17 @@ impl Default for Order {
 
 impl Order {
     fn pick(&mut self, has_some: impl Fn(usize) -> bool) -> Option<usize> {
-        let ready: Vec<usize> = (0..LANES).filter(|&lane| has_some(lane)).collect();
-        let (&first, others) = ready.split_first()?;
-        if first == 0 || others.is_empty() {
+        let ready: [bool; LANES] = std::array::from_fn(has_some);
+        let mut lanes = (0..LANES).filter(|&lane| ready[lane]);
+        let first = lanes.next()?;
+        if first == 0 || lanes.next().is_none() {
             return Some(first);
         }
-        if ready.iter().all(|&lane| self.credits[lane] == 0) {
+        let next = |credits: &[u32; LANES]| (0..LANES).find(|&lane| ready[lane] && credits[lane] > 0);
+        next(&self.credits).or_else(|| {
             self.credits = WEIGHTS;
-        }
-        ready.into_iter().find(|&lane| self.credits[lane] > 0)
+            next(&self.credits)
+        })
     }
 
     fn served(&mut self, lane: usize) {
@@ -214,15 +225,18 @@ pub(super) struct Full {
 #[derive(Debug)]
 pub(super) struct Model {
     workers: Vec<Worker>,
-    pub(super) subscriptions: BTreeMap<usize, Subscription>,
+    /// By their keys.
+    pub(super) subscriptions: Vec<Subscription>,
     limit: usize,
     first: u64,
     claimed: [u64; LANES],
     /// Topics with a place in the routing table, and how many may have one.
-    known: Vec<&'static str>,
+    known: Vec<usize>,
     known_max: usize,
     /// Events made, published or not.
     pub(super) made: u64,
+    /// The books of subscriptions that are forgotten.
+    forgotten: SubscriptionLedger,
     accepted: u64,
     unmatched: u64,
 }
@@ -231,25 +245,33 @@ impl Model {
     pub(super) fn new(workers: usize, limit: usize, first: u64, known_max: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Worker::default()).collect(),
-            subscriptions: BTreeMap::new(),
+            subscriptions: Vec::new(),
             limit,
             first,
             claimed: [0; LANES],
             known: Vec::new(),
             known_max,
             made: 0,
+            forgotten: SubscriptionLedger::default(),
             accepted: 0,
             unmatched: 0,
         }
     }
 
-    pub(super) fn live(&self) -> impl Iterator<Item = (usize, &Subscription)> {
-        self.subscriptions.iter().filter(|(_, it)| !it.has_ended).map(|(&key, it)| (key, it))
+    /// Begins a case with what the one before left: nothing but what was counted, and whose turn it is.
+    pub(super) fn forget(&mut self) {
+        self.forgotten = self.books().subscriptions;
+        self.subscriptions.clear();
+        self.made = 0;
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Subscription> {
+        self.subscriptions.iter().filter(|it| !it.has_ended)
     }
 
     /// The worker that a subscription without a wish goes to.
     fn least_loaded(&self) -> usize {
-        let load = |worker: &usize| self.live().filter(|(_, it)| it.worker == *worker).count();
+        let load = |worker: &usize| self.live().filter(|it| it.worker == *worker).count();
         (0..self.workers.len()).min_by_key(load).unwrap_or(0)
     }
 
@@ -267,18 +289,18 @@ impl Model {
             mailbox,
             ledger: SubscriptionLedger::default(),
         };
-        self.subscriptions.insert(key, made);
+        self.subscriptions.push(made);
         (key, worker)
     }
 
     /// Whether an event of this topic and lane takes a slot: a topic without a place in the table does as soon as there is
     /// any subscription for the lane.
-    fn is_wanted(&mut self, topic: &'static str, lane: usize) -> bool {
+    fn is_wanted(&mut self, topic: usize, lane: usize) -> bool {
         if !self.known.contains(&topic) && self.known.len() < self.known_max {
             self.known.push(topic);
         }
         let is_known = self.known.contains(&topic);
-        self.live().any(|(_, it)| it.wish.wants_lane(lane) && (!is_known || it.wish.wants_topic(topic)))
+        self.live().any(|it| it.wish.wants_lane(lane) && (!is_known || it.wish.wants_topic(topic)))
     }
 
     fn depth(&self, lane: usize) -> (u64, usize) {
@@ -291,11 +313,11 @@ impl Model {
     pub(super) fn publish(
         &mut self,
         lane: usize,
-        events: impl IntoIterator<Item = (u64, &'static str, Vec<u8>)>,
+        events: impl IntoIterator<Item = (u64, usize, Vec<u8>)>,
     ) -> Result<(), Full> {
         let events: Vec<_> = events.into_iter().collect();
         let count = events.len() as u64;
-        let wanted: Vec<_> = events.into_iter().filter(|(_, topic, _)| self.is_wanted(topic, lane)).collect();
+        let wanted: Vec<_> = events.into_iter().filter(|(_, topic, _)| self.is_wanted(*topic, lane)).collect();
         let (depth, gated_by) = self.depth(lane);
         if !wanted.is_empty() && depth as usize + wanted.len() > self.limit {
             return Err(Full { depth, gated_by });
@@ -326,11 +348,11 @@ impl Model {
             };
             let event = worker.lanes[lane].front().expect("a lane that has some was picked");
             let own = |it: &&mut Subscription| it.worker == worker_index;
-            if self.subscriptions.values_mut().filter(own).any(|it| it.blocks(event)) {
+            if self.subscriptions.iter_mut().filter(own).any(|it| it.blocks(event)) {
                 suspended[lane] = true;
                 continue;
             }
-            for (&key, it) in self.subscriptions.iter_mut().filter(|(_, it)| it.worker == worker_index) {
+            for (key, it) in self.subscriptions.iter_mut().enumerate().filter(|(_, it)| it.worker == worker_index) {
                 if it.wants(event) && it.deliver(event) {
                     seen.push((key, Rc::clone(event)));
                 }
@@ -349,7 +371,8 @@ impl Model {
         books.routed = self.accepted - self.unmatched;
         books.claimed = self.claimed.iter().sum();
         books.in_lanes = (0..LANES).map(|lane| self.depth(lane).0).sum();
-        for subscription in self.subscriptions.values() {
+        books.subscriptions = self.forgotten;
+        for subscription in &self.subscriptions {
             books.subscriptions += subscription.books();
         }
         books
