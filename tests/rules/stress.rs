@@ -2,10 +2,14 @@
 //!
 //! `RINGMAIN_STRESS_EVENTS=10000000` makes it longer.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use ringmain::{Bus, FullPolicy, Overflow, Payload, Priority, Topic};
+use ringmain::{
+    Bus, DeadLetterFilter, Delivery, DeliveryMode, FullPolicy, Key, Outcome, Overflow, Payload, Priority, RetryPolicy,
+    Settled, Topic,
+};
 use rkyv::{Archive, Serialize};
 
 use crate::books::assert_settled;
@@ -133,5 +137,98 @@ fn publishers_and_workers_race_without_harm() {
     for expected in seen {
         assert_eq!(expected.lock().unwrap().0, [events; PUBLISHERS as usize]);
     }
+    assert_settled(&bus);
+}
+
+/// What a settler makes of a delivery, by chance.
+fn settle(delivery: Delivery<Topic<Tick>>, chance: u64, acknowledged: &AtomicU64) {
+    let check = || {
+        let tick = delivery.event().unwrap();
+        assert_eq!(tick.check.to_native(), checked(tick.from.to_native(), tick.nth.to_native()));
+    };
+    check();
+    let settled = match chance % 8 {
+        0 => delivery.fail("by chance"),
+        1 => return drop(delivery),
+        2 => {
+            // Until its time is over, or somebody else was given it: it can be read all the same.
+            while delivery.is_current() {
+                std::thread::yield_now();
+            }
+            check();
+            delivery.ack()
+        }
+        3 => {
+            delivery.extend(Duration::from_millis(2));
+            delivery.release()
+        }
+        4 => delivery.retry_after(Duration::from_micros(chance % 500)),
+        _ => delivery.ack(),
+    };
+    if chance % 8 == 2 {
+        assert_eq!(settled, Settled::TooLate);
+    } else if chance % 8 > 4 && settled == Settled::Counted {
+        // Relaxed: read after its thread was joined.
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn attempts_and_their_timeouts_race_without_harm() {
+    let events = events() / 10;
+    let builder = Bus::builder().workers(2).max_queue_size(64).publishers_max(4).blocks([(1_024, 32)]);
+    let builder = builder.payload_bytes_max(512).pin(false).dead_letters_max(1 << 20);
+    let bus = builder.when_full(FullPolicy::wait(PATIENCE)).build().unwrap();
+    let retry =
+        RetryPolicy::default().attempts_max(20).releases_max(3_900).delays(Duration::ZERO, Duration::from_millis(1));
+
+    // Inline on worker 0: in order, whatever fails.
+    let seen = Arc::new(Mutex::new(Expected::default()));
+    let (expected, mut calls) = (Arc::clone(&seen), 0_u64);
+    let wish = bus.subscribe(TICK).on_worker(0).mode(DeliveryMode::reliable()).ordered_by(Key::Subscription);
+    let wish = wish.retry(retry.attempts_max(100)).capacity(16);
+    let handler = move |tick: &ArchivedTick, _: &ringmain::Meta<'_>| {
+        calls += 1;
+        if calls % 5 == 0 {
+            return Outcome::RetryAfter(Duration::ZERO);
+        }
+        expected.lock().unwrap().meet(tick.from.to_native(), tick.nth.to_native());
+        Outcome::Ack
+    };
+    wish.handle(handler).unwrap().forever();
+
+    // On worker 1: taken by one thread, settled by two others, most of them in time.
+    let timeout = Duration::from_millis(3);
+    let wish = bus.subscribe(TICK).on_worker(1).named("taken").mode(DeliveryMode::Reliable { timeout });
+    let mut inbox = wish.retry(retry).capacity(16).mailbox().unwrap();
+    let id = inbox.id();
+    let acknowledged = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let (bus, acknowledged) = (&bus, &acknowledged);
+        let publishers: Vec<_> = (0..PUBLISHERS).map(|from| scope.spawn(move || publish(bus, from, events))).collect();
+        let (give, take) = mpsc::channel::<Delivery<Topic<Tick>>>();
+        let take = Arc::new(Mutex::new(take));
+        let settlers: Vec<_> = (0..2_u64)
+            .map(|nth| {
+                let take = Arc::clone(&take);
+                scope.spawn(move || {
+                    for round in 0_u64.. {
+                        let Ok(delivery) = take.lock().unwrap().recv() else { return };
+                        settle(delivery, checked(nth, round) >> 7, acknowledged);
+                    }
+                })
+            })
+            .collect();
+        let taker = scope.spawn(move || inbox.iter().for_each(|delivery| give.send(delivery).unwrap()));
+        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+        bus.flush_deadline(PATIENCE).unwrap();
+        let report = bus.shutdown_deadline(PATIENCE).unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+        taker.join().unwrap();
+        settlers.into_iter().for_each(|settler| settler.join().unwrap());
+    });
+    assert_eq!(seen.lock().unwrap().0, [events; PUBLISHERS as usize]);
+    let letters = bus.dead_letters().list(&DeadLetterFilter::new().subscription(id)).len() as u64;
+    assert_eq!(acknowledged.into_inner() + letters, PUBLISHERS * events);
     assert_settled(&bus);
 }
