@@ -256,12 +256,10 @@ impl MailboxShared {
         }
     }
 
-    /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
+    /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone makes room.
     pub(crate) fn holds_up(&self) -> bool {
-        let settled = self.custody.settled();
-        let waiting = self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting());
-        let held = self.custody.queued() + waiting + self.custody.taken() - settled;
-        self.overflow == Overflow::Block && held >= self.custody.cells().capacity() as u64
+        // An event that is over keeps its cell while somebody reads it, so that only the cells know.
+        self.overflow == Overflow::Block && !self.custody.cells().has_room()
     }
 
     /// Worker: tells the consumer that something was queued.
