@@ -110,7 +110,7 @@ pub struct Returns<'a> {
 #[derive(Debug)]
 pub struct AttemptWords {
     words: Box<[AtomicU64]>,
-    /// The instant of the first attempt at each event. Written by its first taker.
+    /// The instant of the first attempt at each event. Written by its first taker; before, it is another event's.
     began: Box<[AtomicU64]>,
 }
 
@@ -444,7 +444,7 @@ impl Attempt {
         self.takes.saturating_sub(1).saturating_sub(u16::from(self.failures()))
     }
 
-    /// The instant at which the first attempt at the event began.
+    /// The instant at which the first attempt at the event began; 0 when nobody has taken it.
     pub fn began(&self) -> u64 {
         // Relaxed: shown with the cell.
         self.attempts.began[self.cell()].load(Ordering::Relaxed)
@@ -475,6 +475,9 @@ impl Attempt {
             match word.compare_exchange_weak(
                 seen,
                 step(seen),
+        if mutant!("attempts.untaken", self.takes == 0 => false) {
+            return 0;
+        }
                 mutant!("attempts.exchange", Ordering::Release),
                 Ordering::Relaxed,
             ) {
