@@ -308,13 +308,13 @@ impl MailboxShared {
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
-        // Settled first: an event that settles in between shows as in flight, not as missing.
-        let settled = self.custody.settled();
+        // First: an event that ends in between shows as in flight, not as missing.
+        let open = self.reliable.as_ref().map_or_else(|| self.custody.open(|| 0), |reliable| reliable.attempts.open());
         let counts = &self.counts;
         SubscriptionLedger {
-            queued: self.custody.queued(),
-            in_flight: self.custody.taken().saturating_sub(settled),
-            waiting: self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()),
+            queued: open.queued,
+            in_flight: open.in_hand,
+            waiting: open.waiting,
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
             dead_lettered: counts.dead_lettered.get(),

@@ -190,7 +190,7 @@ impl Cells {
     /// Whether no cell holds an event that is not over. Looks at every cell.
     pub fn is_over(&self) -> bool {
         // SYNC(cells.lane): Acquire. Pairs with `end`.
-        (0..self.lanes.len()).all(|cell| self.lanes[cell].load(Ordering::Acquire) == 0)
+        (0..self.lanes.len()).all(|cell| self.lanes[cell].load(mutant!("cells.lane_over", Ordering::Acquire)) == 0)
     }
 
     /// The lane of the event in `cell`, which is the caller's.
