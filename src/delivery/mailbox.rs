@@ -111,10 +111,10 @@ impl MailboxShared {
 
     /// Cells, their queues and the histograms.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        let cells = self.custody.cells().capacity();
+        let capacity = self.custody.cells().capacity();
         let attempts = self.reliable.as_ref().map_or(0, |reliable| {
-            let keyed = if reliable.order.is_some() { Keyed::bytes_for(cells) } else { 0 };
-            (AttemptWords::bytes_for(cells) + keyed) as usize
+            let keyed = if reliable.order.is_some() { Keyed::bytes_for(capacity) } else { 0 };
+            (AttemptWords::bytes_for(capacity) + keyed) as usize
         });
         attempts + size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
     }
@@ -287,12 +287,10 @@ impl MailboxShared {
         }
     }
 
-    /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
+    /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone makes room.
     pub(crate) fn holds_up(&self) -> bool {
-        let settled = self.custody.settled();
-        let waiting = self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting());
-        let held = self.custody.queued() + waiting + self.custody.taken() - settled;
-        self.overflow == Overflow::Block && held >= self.custody.cells().capacity() as u64
+        // An event that is over keeps its cell while somebody reads it, so that only the cells know.
+        self.overflow == Overflow::Block && !self.custody.cells().has_room()
     }
 
     /// Worker: tells the consumer that something was queued.
@@ -338,14 +336,14 @@ impl MailboxShared {
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
-        // Settled first: an event that settles in between shows as in flight, not as missing.
-        let settled = self.custody.settled();
+        // First: an event that ends in between shows as in flight, not as missing.
+        let open = self.reliable.as_ref().map_or_else(|| self.custody.open(|| 0), |reliable| reliable.attempts.open());
         let counts = &self.counts;
         SubscriptionLedger {
             matched: self.redelivered.get(),
-            queued: self.custody.queued(),
-            in_flight: self.custody.taken().saturating_sub(settled),
-            waiting: self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()),
+            queued: open.queued,
+            in_flight: open.in_hand,
+            waiting: open.waiting,
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
             dead_lettered: counts.dead_lettered.get(),

@@ -175,7 +175,7 @@ impl Reliable {
         Ok(())
     }
 
-    /// Gives up what waits in a closed mailbox.
+    /// Gives up what waits in a closed mailbox, which no worker attends to any more.
     pub(super) fn discard_waiting(&self, counts: &MailboxCounts) {
         self.attempts
             .discard_waiting(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None));
@@ -214,7 +214,10 @@ impl Reliable {
             Returned::Late => {}
             Returned::Waiting => counts.retried.add(1),
             // Nobody would queue it any more.
-            Returned::Closed => self.discard_waiting(counts),
+            Returned::Closed => {
+                let bury = |attempt: &_| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None);
+                self.attempts.discard_returned(bury);
+            }
         }
         counted(counts, returned != Returned::Late)
     }

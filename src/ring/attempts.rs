@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::cells::{Cells, Feeder, Taken};
 use super::claim::Frame;
-use super::custody::Custody;
+use super::custody::{Custody, Open};
 use super::keyed::Keyed;
 use super::memory::{OutOfMemory, boxed};
 use super::reader::Slot;
@@ -32,7 +32,7 @@ use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::barrier::Barrier;
 use crate::sync::mutant::mutant;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 
 /// An event fails at most so often, so that its failures and those who still hold it can be counted.
 pub const ATTEMPTS_MAX: u8 = 100;
@@ -75,7 +75,7 @@ fn with_due(word: u64, tick: u64) -> u64 {
 
 /// How many ticks `word` is due after the tick `now`; `None` when it is due.
 fn ticks_left(word: u64, now: u64) -> Option<u64> {
-    let left = (word >> DUE).wrapping_sub(now) % TICKS;
+    let left = mutant!("attempts.wheel", (word >> DUE).wrapping_sub(now) % TICKS => (word >> DUE).saturating_sub(now));
     (left != 0 && left < TICKS / 2).then_some(left)
 }
 
@@ -93,7 +93,7 @@ pub enum Overdue {
 pub enum Returned {
     /// It waits.
     Waiting,
-    /// It waits, and the mailbox is closed: whoever finds this calls [`Attempts::discard_waiting`].
+    /// It waits, and the mailbox is closed: whoever finds this calls [`Attempts::discard_returned`].
     Closed,
     /// Its time was over before.
     Late,
@@ -111,7 +111,7 @@ pub struct Returns<'a> {
 #[derive(Debug)]
 pub struct AttemptWords {
     words: Box<[AtomicU64]>,
-    /// The instant of the first attempt at each event. Written by its first taker.
+    /// The instant of the first attempt at each event. Written by its first taker; before, it is another event's.
     began: Box<[AtomicU64]>,
 }
 
@@ -182,8 +182,25 @@ impl Attempts {
 
     /// Events that wait for their time, or for others of their key.
     pub fn waiting(&self) -> u64 {
-        // Relaxed: a figure; flush asks the cells.
-        self.waiting.load(Ordering::Relaxed)
+        // SYNC(attempts.waiting): Acquire. Pairs with `waits_no_more`; where the event is then is seen.
+        self.waiting.load(mutant!("attempts.waiting", Ordering::Acquire))
+    }
+
+    /// An event is about to wait: counted before, so that it is never in no count.
+    fn waits(&self) {
+        // Relaxed: what shows the event waiting shows this with it.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that waited is queued or over, or did not come to wait.
+    fn waits_no_more(&self) {
+        // SYNC(attempts.waiting): Release. Pairs with `waiting`; it was queued, or counted where it ended, before.
+        self.waiting.fetch_sub(1, mutant!("attempts.waits_no_more", Ordering::Release));
+    }
+
+    /// In which hands events are. One on its way may show twice, and never not at all.
+    pub fn open(&self) -> Open {
+        self.custody.open(|| self.waiting())
     }
 
     /// Events that were taken away from whoever had them for too long, and came again.
@@ -234,7 +251,7 @@ impl Attempts {
     /// Worker: lets the event that was put into `cell` begin its way.
     fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>) {
         // The event that was here before is over, and nobody has looked since.
-        self.let_through(worker, cell);
+        mutant!("attempts.refill", self.let_through(worker, cell) => ());
         let is_first = match (&mut worker.keyed, key) {
             (Some(keyed), Some(key)) => keyed.join(cell, key),
             _ => true,
@@ -245,10 +262,9 @@ impl Attempts {
             word.store(QUEUED, Ordering::Relaxed);
             worker.feeder.enqueue(lane, cell);
         } else {
-            // Relaxed: a figure.
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            // SYNC(attempts.word): Release. Pairs with `discard_waiting`; who finds it held back finds the event.
-            word.store(HELD_BACK, Ordering::Release);
+            self.waits();
+            // SYNC(attempts.word): Release. Pairs with `discard`; who finds it held back finds the event.
+            word.store(HELD_BACK, mutant!("attempts.hold_back", Ordering::Release));
         }
     }
 
@@ -257,12 +273,12 @@ impl Attempts {
         let Some(keyed) = &mut worker.keyed else { return };
         let mut next = keyed.leave(cell);
         while let Some(cell) = next {
-            // SYNC(attempts.word): AcqRel. Of this and `discard_waiting` one gets the event.
-            let exchange = (Ordering::AcqRel, Ordering::Relaxed);
-            if self.words[cell as usize].compare_exchange(HELD_BACK, QUEUED, exchange.0, exchange.1).is_ok() {
+            let word = &self.words[cell as usize];
+            // Relaxed (both): of this and `discard` one gets the event, which the worker wrote itself.
+            let exchange = word.compare_exchange(HELD_BACK, QUEUED, Ordering::Relaxed, Ordering::Relaxed);
+            if mutant!("attempts.let_through", exchange.is_ok() => true) {
                 worker.feeder.enqueue(self.cells().lane(cell), cell);
-                // Relaxed: a figure.
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.waits_no_more();
                 return;
             }
             // It was given up meanwhile.
@@ -278,7 +294,7 @@ impl Attempts {
         let tick = tick_after(due, now);
         // Relaxed: earlier takers wrote it, and the queue has shown that.
         let word = &self.words[cell];
-        let mut seen = word.load(Ordering::Relaxed);
+        let mut seen = word.before_write();
         loop {
             debug_assert_eq!(seen & STATE, QUEUED, "who takes it from the queue owns it");
             if takes(seen) == 0 {
@@ -288,9 +304,10 @@ impl Attempts {
             let next = with_due(with_state(seen, IN_HAND), tick) + TAKE + HOLDER;
             // SYNC(attempts.word): Release. Pairs with `attend`; a worker that takes the event away knows when it began.
             // Relaxed: a late holder let go meanwhile, and we wanted nothing of it.
-            match word.compare_exchange_weak(seen, next, Ordering::Release, Ordering::Relaxed) {
+            let release = mutant!("attempts.began", Ordering::Release);
+            match word.compare_exchange_weak(seen, next, release, Ordering::Relaxed) {
                 Ok(_) => {
-                    self.alarm.set(instant_of(tick), &self.parker);
+                    mutant!("attempts.timeout", self.alarm.set(instant_of(tick), &self.parker) => ());
                     return Some(Attempt { attempts: Arc::clone(self), taken: Some(taken), word: next });
                 }
                 Err(now) => seen = now,
@@ -338,12 +355,13 @@ impl Attempts {
                     }
                 };
                 if next & STATE == WAITING {
-                    // Relaxed: a figure, moved before the event is.
-                    self.waiting.fetch_add(1, Ordering::Relaxed);
+                    self.waits();
                 }
-                // SYNC(attempts.word): AcqRel. Of this and the holder's own exchange one comes too late. Release: the
-                // event is in the worker's hands, and what it books comes after.
-                match word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+                // Relaxed on success: of this and the holder's own exchange one comes too late, and what the worker reads
+                // of the event its look has shown.
+                let success = Ordering::Relaxed;
+                // SYNC(attempts.word): Acquire on failure, which is such a look.
+                match word.compare_exchange(seen, next, success, mutant!("attempts.met", Ordering::Acquire)) {
                     Ok(_) => {
                         self.moved(worker.feeder, cell as u32, next, &mut book);
                         if next & STATE == WAITING {
@@ -353,8 +371,7 @@ impl Attempts {
                     }
                     Err(now) => {
                         if next & STATE == WAITING {
-                            // Relaxed: takes our own count back.
-                            self.waiting.fetch_sub(1, Ordering::Relaxed);
+                            self.waits_no_more();
                         }
                         seen = now;
                     }
@@ -370,8 +387,7 @@ impl Attempts {
         match word & STATE {
             QUEUED => {
                 feeder.enqueue(lane, cell);
-                // Relaxed: a figure.
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.waits_no_more();
             }
             WAITING => {
                 // Relaxed: a figure.
@@ -392,21 +408,34 @@ impl Attempts {
         Attempt { attempts: Arc::clone(self), taken: Some(taken), word }
     }
 
-    /// Ends what waits in a closed mailbox, which no worker attends to any more; `book` hears of each.
-    pub fn discard_waiting(self: &Arc<Self>, mut book: impl FnMut(&Attempt)) {
-        self.barrier.heavy();
+    /// Ends what waits for its time in a closed mailbox; `book` hears of each. For whoever found it [`Returned::Closed`].
+    ///
+    /// What is held back stays: the worker may still be at it, and may let it through.
+    pub fn discard_returned(self: &Arc<Self>, book: impl FnMut(&Attempt)) {
+        self.discard(|state| mutant!("attempts.line", state == WAITING => matches!(state, WAITING | HELD_BACK)), book);
+    }
+
+    /// Ends all that waits in a closed mailbox, which no worker attends to any more; `book` hears of each.
+    pub fn discard_waiting(self: &Arc<Self>, book: impl FnMut(&Attempt)) {
+        self.discard(|state| matches!(state, WAITING | HELD_BACK), book);
+    }
+
+    fn discard(self: &Arc<Self>, is_meant: impl Fn(u64) -> bool, mut book: impl FnMut(&Attempt)) {
+        mutant!("attempts.discard", self.barrier.heavy() => ());
         for (cell, word) in self.words.iter().enumerate() {
-            // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back.
-            let mut seen = word.load(Ordering::Acquire);
-            while matches!(seen & STATE, WAITING | HELD_BACK) {
+            // Relaxed: the barrier shows what was given back before its consumer looked whether the mailbox is closed, and
+            // the exchange decides.
+            let mut seen = word.load(Ordering::Relaxed);
+            while is_meant(seen & STATE) {
                 let next = with_state(seen, OVER) + HOLDER;
-                // SYNC(attempts.word): Acquire. Of several who discard one gets it.
-                match word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Acquire) {
+                // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back, and with `push`. Of
+                // several who discard one gets it. Relaxed: an exchange that failed has done nothing.
+                let acquire = mutant!("attempts.discarded", Ordering::Acquire);
+                match word.compare_exchange(seen, next, acquire, Ordering::Relaxed) {
                     Ok(_) => {
                         let attempt = self.own(cell as u32, self.cells().lane(cell as u32), next);
                         book(&attempt);
-                        // Relaxed: a figure.
-                        self.waiting.fetch_sub(1, Ordering::Relaxed);
+                        self.waits_no_more();
                         attempt.close();
                         break;
                     }
@@ -463,8 +492,11 @@ impl Attempt {
         takes(self.word).saturating_sub(1).saturating_sub(u16::from(self.failures()))
     }
 
-    /// The instant at which the first attempt at the event began.
+    /// The instant at which the first attempt at the event began; 0 when nobody has taken it.
     pub fn began(&self) -> u64 {
+        if mutant!("attempts.untaken", takes(self.word) == 0 => false) {
+            return 0;
+        }
         // Relaxed: shown with the cell.
         self.attempts.began[self.cell()].load(Ordering::Relaxed)
     }
@@ -487,7 +519,7 @@ impl Attempt {
     fn exchange(&self, step: impl Fn(u64) -> u64) -> bool {
         let word = self.word();
         // Relaxed: the exchange decides.
-        let mut seen = word.load(Ordering::Relaxed);
+        let mut seen = word.before_write();
         while self.is_mine(seen) {
             // SYNC(attempts.word): Release. Pairs with `attend`; what was done with the event is seen by who has it next.
             // Relaxed: an exchange that failed has done nothing.
@@ -507,10 +539,10 @@ impl Attempt {
     /// Moves the end of the attempt to the instant `due`. False when it is over already.
     pub fn extend(&self, now: u64, due: u64) -> bool {
         let tick = tick_after(due, now);
-        let extended = self.exchange(|word| with_due(word, tick));
+        let extended = self.exchange(|word| mutant!("attempts.extend", with_due(word, tick) => word));
         if extended {
             // An end may also be moved forward.
-            self.attempts.alarm.set(instant_of(tick), &self.attempts.parker);
+            mutant!("attempts.shorten", self.attempts.alarm.set(instant_of(tick), &self.attempts.parker) => ());
         }
         extended
     }
@@ -520,20 +552,19 @@ impl Attempt {
         let attempts = Arc::clone(&self.attempts);
         let tick = due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT;
         let failure = if failed { FAILURE } else { 0 };
-        // Relaxed: a figure, moved before the event is.
-        attempts.waiting.fetch_add(1, Ordering::Relaxed);
+        attempts.waits();
         if !self.exchange(|word| with_due(with_state(word, WAITING), tick) + failure - HOLDER) {
-            // Relaxed: takes our own count back.
-            attempts.waiting.fetch_sub(1, Ordering::Relaxed);
+            attempts.waits_no_more();
             return Returned::Late;
         }
         if let Some(taken) = self.taken.take() {
             taken.leave();
         }
         attempts.custody.returned();
+        // Its barrier also orders the event's return before the look whether the mailbox is closed.
         attempts.alarm.set(instant_of(tick), &attempts.parker);
-        attempts.barrier.light();
-        if attempts.custody.is_closed() { Returned::Closed } else { Returned::Waiting }
+        let is_closed = mutant!("attempts.closed", attempts.custody.is_closed() => false);
+        if is_closed { Returned::Closed } else { Returned::Waiting }
     }
 
     /// Ends the event. `book` hears of it before anybody finds it over. False, and nothing is booked, when the attempt's time
@@ -572,7 +603,7 @@ impl Drop for Attempt {
         let before = word.fetch_sub(HOLDER, mutant!("attempts.leave", Ordering::AcqRel));
         if before & STATE == OVER && mutant!("attempts.last", before & HOLDERS == HOLDER => true) {
             drop(taken);
-            self.attempts.custody.made_room();
+            mutant!("attempts.room", self.attempts.custody.made_room() => ());
         } else {
             taken.leave();
         }

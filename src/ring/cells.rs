@@ -186,10 +186,16 @@ impl Cells {
         })
     }
 
+    /// Whether a cell is free. True stays true until the feeder pushes.
+    pub fn has_room(&self) -> bool {
+        // Relaxed: `claim` looks again before it touches the cell.
+        self.free.load(Ordering::Relaxed) != NONE
+    }
+
     /// Whether no cell holds an event that is not over. Looks at every cell.
     pub fn is_over(&self) -> bool {
         // SYNC(cells.lane): Acquire. Pairs with `end`.
-        (0..self.lanes.len()).all(|cell| self.lanes[cell].load(Ordering::Acquire) == 0)
+        (0..self.lanes.len()).all(|cell| self.lanes[cell].load(mutant!("cells.lane_over", Ordering::Acquire)) == 0)
     }
 
     /// The lane of the event in `cell`, which is the caller's.
@@ -237,8 +243,7 @@ impl Cells {
 impl Feeder {
     /// Whether `push` would find a cell. True stays true until this feeder pushes.
     pub fn has_room(&self) -> bool {
-        // Relaxed: `claim` looks again before it touches the cell.
-        self.cells.free.load(Ordering::Relaxed) != NONE
+        self.cells.has_room()
     }
 
     fn claim(&mut self) -> Option<u32> {

@@ -17,6 +17,15 @@ use crate::sync::mutant::mutant;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
+/// Where the events of a mailbox are that are not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    pub queued: u64,
+    pub in_hand: u64,
+    /// For their time, or for others of their key.
+    pub waiting: u64,
+}
+
 /// What worker, consumers and control plane share of a mailbox but for its bell.
 #[derive(Debug)]
 pub struct Custody {
@@ -101,6 +110,17 @@ impl Custody {
     pub fn taken(&self) -> u64 {
         // Relaxed: what must be seen was made visible by the look before, see `take` and `settled`.
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// In which hands events are; `waiting` says how many wait to be queued again. One on its way may show twice, and never
+    /// not at all: whatever round it makes, it was in hand since `settled` was asked, or is where it was.
+    pub fn open(&self, waiting: impl FnOnce() -> u64) -> Open {
+        let settled = self.settled();
+        let (waiting, queued) = mutant!("custody.open", (waiting(), self.queued()) => {
+            let queued = self.queued();
+            (waiting(), queued)
+        });
+        Open { queued, in_hand: self.taken().saturating_sub(settled), waiting }
     }
 
     /// Whether nothing is queued or in a consumer's hands.

@@ -30,7 +30,7 @@ pub use attempts::{ATTEMPTS_MAX, Attempt, AttemptWords, Attempts, Overdue, RELEA
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
 pub use claim::{Claimant, Draft, Frame, LaneFull, Rest, Room};
-pub use custody::Custody;
+pub use custody::{Custody, Open};
 pub use gate::Gate;
 pub use keyed::Keyed;
 pub use memory::{HugePages, OutOfMemory, Pages, Piece, probe};

@@ -41,7 +41,7 @@ impl Alarm {
         let is_earlier = instant < self.at.load(Ordering::Relaxed);
         // Relaxed: the wake-up, or the worker's own next look, shows it.
         if is_earlier && self.at.fetch_min(instant, Ordering::Relaxed) > instant {
-            parker.wake(1 << self.worker);
+            mutant!("alarm.wake", parker.wake(1 << self.worker) => ());
         }
     }
 
@@ -62,6 +62,6 @@ impl Alarm {
     /// Worker: sets it to what it has found to be next.
     pub fn resume(&self, instant: u64) {
         // Relaxed: the worker's own time; somebody may have set an earlier one since.
-        self.at.fetch_min(instant, Ordering::Relaxed);
+        mutant!("alarm.resume", self.at.fetch_min(instant, Ordering::Relaxed) => self.at.swap(instant, Ordering::Relaxed));
     }
 }

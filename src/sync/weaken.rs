@@ -148,7 +148,7 @@ macro_rules! weakened_integers {
     ($($name:ident => $value:ty),*) => {$(
         weakened!($name, original::$name, $value);
 
-        weakened_integers!(@ $name, $value, fetch_add fetch_sub fetch_or fetch_and fetch_max);
+        weakened_integers!(@ $name, $value, fetch_add fetch_sub fetch_or fetch_and fetch_max fetch_min);
 
         impl Default for $name {
             fn default() -> Self {
