@@ -151,7 +151,7 @@ impl MailboxShared {
         match &self.reliable {
             None => fed.feeder.push(lane, sequence, slot, bytes),
             Some(reliable) => {
-                let key = reliable.order.as_ref().and_then(|order| order.of(meta));
+                let key = reliable.key_of(meta);
                 reliable.attempts.push(&mut fed.returns(), lane, sequence, slot, bytes, key)
             }
         }

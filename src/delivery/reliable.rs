@@ -22,7 +22,7 @@ use crate::sync::contain::contained;
 use crate::sync::primitive::{AtomicU32, Ordering};
 
 use super::mailbox::MailboxCounts;
-use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Outcome, RetryPolicy, SubscriptionId};
+use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Notice, Outcome, RetryPolicy, SubscriptionId};
 
 /// Dead letters that may be on their way back to a subscription.
 pub(crate) const REDRIVEN_MAX: usize = 64;
@@ -127,21 +127,31 @@ impl Reliable {
         );
     }
 
+    /// Worker: what orders an event. A panic of the user's function is no key, and no reason to lose the event.
+    #[inline]
+    pub(super) fn key_of(&self, meta: &Meta<'_>) -> Option<u64> {
+        let key = self.order.as_ref()?;
+        contained(|| key.of(meta)).unwrap_or_else(|| {
+            let (subscription, name) = (self.subscription, self.name.as_str());
+            self.letters.notice(&Notice::HandlerPanicked { subscription, name, event: meta.id() });
+            None
+        })
+    }
+
     /// Worker: gives dead letters that come back a cell each, as far as there are free ones. Returns how many.
     pub(super) fn take_back(&self, fed: &mut Fed) -> u64 {
         let mut count = 0;
         while fed.feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
-            let (meta, key) = (redriven.letter.meta(), self.order.as_ref());
+            let meta = redriven.letter.meta();
             let (header, rest) = redriven.letter.frame();
             let rest = match &redriven.block {
                 Some(block) => Rest::Block(block, 1),
                 None => Rest::Inline(rest),
             };
             let frame = Frame { head: header.as_words(), rest };
-            // What the user's function makes of it; a panic is no key.
-            let key = contained(|| key.and_then(|key| key.of(&meta))).flatten();
+            let key = self.key_of(&meta);
             let lane = meta.priority().lane();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
