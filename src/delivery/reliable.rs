@@ -123,7 +123,8 @@ impl Reliable {
     pub(super) fn discard(&self, counts: &MailboxCounts, attempt: Attempt) {
         counted(
             counts,
-            attempt.end(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None)),
+            // The last one to take it has not tried it.
+            attempt.end(|attempt| self.bury_closed(counts, attempt, attempt.takes() > 1)),
         );
     }
 
@@ -187,8 +188,7 @@ impl Reliable {
 
     /// Gives up what waits in a closed mailbox.
     pub(super) fn discard_waiting(&self, counts: &MailboxCounts) {
-        self.attempts
-            .discard_waiting(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None));
+        self.attempts.discard_waiting(|attempt| self.bury_closed(counts, attempt, attempt.takes() > 0));
         self.refuse_back();
     }
 
@@ -241,7 +241,25 @@ impl Reliable {
         is_enough && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
     }
 
+    /// Nobody tries the event any more; whether somebody has tells how far its story goes.
+    fn bury_closed(&self, counts: &MailboxCounts, attempt: &Attempt, was_tried: bool) {
+        let began = if was_tried { attempt.began() } else { 0 };
+        self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::Closed, None);
+    }
+
     fn bury(&self, counts: &MailboxCounts, attempt: &Attempt, attempts: u8, reason: DeadReason, error: Option<&str>) {
+        self.bury_since(attempt.began(), counts, attempt, attempts, reason, error);
+    }
+
+    fn bury_since(
+        &self,
+        first_attempt: u64,
+        counts: &MailboxCounts,
+        attempt: &Attempt,
+        attempts: u8,
+        reason: DeadReason,
+        error: Option<&str>,
+    ) {
         counts.dead_lettered.add(1);
         // Relaxed: see `takes_suspension`.
         self.deaths.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +271,7 @@ impl Reliable {
             reason,
             attempts: u32::from(attempts),
             error,
-            first_attempt: attempt.began(),
+            first_attempt,
         });
     }
 }
