@@ -284,12 +284,9 @@ impl MailboxShared {
         }
     }
 
-    /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone takes and settles.
+    /// Whether it is full and its worker waits for room in it: what is over and still being read takes room too.
     pub(crate) fn holds_up(&self) -> bool {
-        let settled = self.custody.settled();
-        let waiting = self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting());
-        let held = self.custody.queued() + waiting + self.custody.taken() - settled;
-        self.overflow == Overflow::Block && held >= self.custody.cells().capacity() as u64
+        self.overflow == Overflow::Block && !self.custody.cells().has_room()
     }
 
     /// Worker: tells the consumer that something was queued.

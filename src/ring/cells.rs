@@ -186,6 +186,13 @@ impl Cells {
         })
     }
 
+    /// Whether a cell is free. A hint, but to whoever fills them.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        // Relaxed: `claim` looks again before it touches the cell.
+        self.free.load(Ordering::Relaxed) != NONE
+    }
+
     /// Whether no cell holds an event that is not over. Looks at every cell.
     pub fn is_over(&self) -> bool {
         // SYNC(cells.lane): Acquire. Pairs with `end`.
@@ -237,8 +244,7 @@ impl Cells {
 impl Feeder {
     /// Whether `push` would find a cell. True stays true until this feeder pushes.
     pub fn has_room(&self) -> bool {
-        // Relaxed: `claim` looks again before it touches the cell.
-        self.cells.free.load(Ordering::Relaxed) != NONE
+        self.cells.has_room()
     }
 
     fn claim(&mut self) -> Option<u32> {
