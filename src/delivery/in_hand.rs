@@ -117,7 +117,7 @@ impl<I: Interest> Delivery<I> {
         self.hold.take().map_or(Settled::TooLate, |hold| self.shared.settle(hold, outcome))
     }
 
-    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 20 days. Returns whether it still
+    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 10 days. Returns whether it still
     /// counted. Under best-effort delivery there is no end, and it always does.
     pub fn extend(&self, time: Duration) -> bool {
         match self.hold() {
