@@ -104,6 +104,10 @@ impl Reliable {
             Outcome::Failed(_) | Outcome::RetryAfter(_) if self.retry.is_spent(failures) => {
                 self.give_up(counts, attempt, DeadReason::AttemptsExhausted, outcome)
             }
+            // Nobody would try it again; so its letter has the last word of its consumer.
+            Outcome::Failed(_) | Outcome::RetryAfter(_) if self.attempts.custody().is_closed() => {
+                self.give_up(counts, attempt, DeadReason::Closed, outcome)
+            }
             Outcome::Failed(_) => {
                 let delay = self.retry.delay_ns(failures, self.seed_for(attempt.cell(), failures));
                 self.again(counts, attempt, delay, true)
