@@ -24,8 +24,8 @@ use crate::ring::{
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::AtomicU32;
 use crate::sync::primitive::thread::Builder;
+use crate::sync::primitive::{AtomicU32, AtomicU64};
 use crate::worker::{Engine, Phase, call_behind_mailbox};
 
 use super::subscribe_error::SubscribeError;
@@ -404,6 +404,7 @@ impl<I: Interest> Subscribe<I> {
                     directory: Arc::clone(&engine.directory),
                     lost: Bell::new(engine.barrier),
                     redriven: ArrayQueue::new(REDRIVEN_MAX),
+                    returning: AtomicU64::new(0),
                     suspend_after,
                     deaths: AtomicU32::new(0),
                 }

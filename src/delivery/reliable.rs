@@ -19,7 +19,7 @@ use crate::ring::{Attempt, Attempts, Block, Frame, Overdue, Rest, Returned, Take
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
-use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 
 use super::mailbox::MailboxCounts;
 use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Notice, Outcome, RetryPolicy, SubscriptionId};
@@ -45,6 +45,8 @@ pub(crate) struct Reliable {
     pub(crate) lost: Bell,
     /// Dead letters on their way back.
     pub(crate) redriven: ArrayQueue<Redriven>,
+    /// How many those are, until they have a cell or are dead letters again.
+    pub(crate) returning: AtomicU64,
     /// So many dead letters in a row suspend the subscription; 0 = none do.
     pub(crate) suspend_after: u32,
     /// Dead letters since the last event that was delivered.
@@ -143,9 +145,9 @@ impl Reliable {
         })
     }
 
-    /// Worker: gives dead letters that come back a cell each, as far as there are free ones. Returns how many.
-    pub(super) fn take_back(&self, fed: &mut Fed) -> u64 {
-        let mut count = 0;
+    /// Worker: gives dead letters that come back a cell each, as far as there are free ones; `count` hears of each before its
+    /// consumer does.
+    pub(super) fn take_back(&self, fed: &mut Fed, count: impl Fn()) {
         while fed.feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
@@ -158,11 +160,23 @@ impl Reliable {
             let frame = Frame { head: header.as_words(), rest };
             let key = self.key_of(&meta);
             let lane = meta.priority().lane();
+            count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
-            count += u64::from(pushed);
+            self.returned();
         }
-        count
+    }
+
+    /// A letter is on its way back no more.
+    fn returned(&self) {
+        // SYNC(reliable.returning): Release. Pairs with `is_returning`; the letter has its cell.
+        self.returning.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether letters are on their way back. Asked before the cells are.
+    pub(super) fn is_returning(&self) -> bool {
+        // SYNC(reliable.returning): Acquire. Pairs with `returned`.
+        self.returning.load(Ordering::Acquire) > 0
     }
 
     /// The subscription has ended: what was on its way back is a dead letter again.
@@ -178,12 +192,15 @@ impl Reliable {
                 error: letter.error(),
                 first_attempt: 0,
             });
+            self.returned();
         }
     }
 
     /// Sends a dead letter back to its subscription. Gives it back when 64 are on their way already.
     pub(crate) fn redrive(&self, redriven: Redriven) -> Result<(), Redriven> {
-        self.redriven.push(redriven)?;
+        // Relaxed: who redrives and then flushes sees its own.
+        self.returning.fetch_add(1, Ordering::Relaxed);
+        self.redriven.push(redriven).inspect_err(|_| self.returned())?;
         if self.attempts.call_worker() {
             self.refuse_back();
         }

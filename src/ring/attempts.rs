@@ -260,9 +260,9 @@ impl Attempts {
             // SYNC(attempts.word): AcqRel. Of this and `discard_waiting` one gets the event.
             let exchange = (Ordering::AcqRel, Ordering::Relaxed);
             if self.words[cell as usize].compare_exchange(HELD_BACK, QUEUED, exchange.0, exchange.1).is_ok() {
-                worker.feeder.enqueue(self.cells().lane(cell), cell);
-                // Relaxed: a figure.
+                // Relaxed: a figure, moved before its consumer can be done with the event.
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
+                worker.feeder.enqueue(self.cells().lane(cell), cell);
                 return;
             }
             // It was given up meanwhile.
@@ -369,9 +369,9 @@ impl Attempts {
         let lane = self.cells().lane(cell);
         match word & STATE {
             QUEUED => {
-                feeder.enqueue(lane, cell);
-                // Relaxed: a figure.
+                // Relaxed: a figure, moved before its consumer can be done with the event.
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
+                feeder.enqueue(lane, cell);
             }
             WAITING => {
                 // Relaxed: a figure.
