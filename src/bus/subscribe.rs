@@ -475,6 +475,7 @@ impl<I: Interest> Subscribe<I> {
             }
         });
         let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
+        state.give_thread();
         let mut control = shared.control();
         // A handle that is kept keeps the stack of a thread that is gone.
         control.handler_threads.retain(|thread| !thread.is_finished());
