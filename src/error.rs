@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::bus::{BuildError, FlushError, PublishError, RepublishError, SubscribeError};
+use crate::bus::{BuildError, FlushError, PublishError, RedriveError, RepublishError, SubscribeError};
 use crate::delivery::RecvError;
 use crate::event::DecodeError;
 use crate::routing::PatternError;
@@ -25,7 +25,9 @@ pub enum Error {
     Flush(FlushError),
     /// Parsing a pattern.
     Pattern(PatternError),
-    /// Sending a dead letter again.
+    /// Sending a dead letter back.
+    Redrive(RedriveError),
+    /// Publishing a dead letter again.
     Republish(RepublishError),
 }
 
@@ -39,6 +41,7 @@ impl fmt::Display for Error {
             Self::Decode(error) => error.fmt(f),
             Self::Flush(error) => error.fmt(f),
             Self::Pattern(error) => error.fmt(f),
+            Self::Redrive(error) => error.fmt(f),
             Self::Republish(error) => error.fmt(f),
         }
     }
@@ -54,6 +57,7 @@ impl std::error::Error for Error {
             Self::Decode(error) => error,
             Self::Flush(error) => error,
             Self::Pattern(error) => error,
+            Self::Redrive(error) => error,
             Self::Republish(error) => error,
         })
     }
@@ -77,5 +81,6 @@ from! {
     DecodeError => Decode,
     FlushError => Flush,
     PatternError => Pattern,
+    RedriveError => Redrive,
     RepublishError => Republish,
 }

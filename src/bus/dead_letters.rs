@@ -75,6 +75,11 @@ pub enum RedriveError {
         /// The subscription.
         subscription: SubscriptionId,
     },
+    /// The deadline of its event has passed: it would be dropped at once. Publish it again instead.
+    Expired {
+        /// The letter.
+        id: u64,
+    },
     /// So many letters are on their way to that subscription already, and its mailbox has no room for them.
     Busy {
         /// The letter.
@@ -99,6 +104,9 @@ impl fmt::Display for RedriveError {
             }
             Self::Ended { id, subscription } => {
                 write!(f, "dead letter {id} stays: its subscription {subscription} has ended; republish it instead")
+            }
+            Self::Expired { id } => {
+                write!(f, "dead letter {id} stays: the deadline of its event has passed; republish it instead")
             }
             Self::Busy { id, max } => write!(
                 f,
@@ -198,7 +206,10 @@ impl DeadLetters {
         let found = found.ok_or(ended)?;
         let Sink::Mailbox(mailbox, _) = &found.sink else { return Err(ended) };
         let reliable = mailbox.reliable().ok_or(ended)?;
-        let (_, rest) = letter.frame();
+        let (header, rest) = letter.frame();
+        if header.deadline != 0 && self.shared.engine.directory.clock.now() > header.deadline {
+            return Err(RedriveError::Expired { id });
+        }
         let fits = rest.len() <= self.shared.engine.lanes.body_bytes() - HEAD_BYTES;
         let block = if fits {
             None

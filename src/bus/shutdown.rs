@@ -7,6 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::delivery::Sink;
+use crate::ring::LANES;
 use crate::sync::mutant::mutant;
 use crate::sync::primitive::{Instant, thread};
 use crate::worker::{Phase, on_worker_thread};
@@ -110,17 +111,8 @@ impl Shared {
         self.drive_until_idle();
         let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
         let begun = Instant::now();
-        let caught_up = || {
-            // A worker may have gone to sleep in front of a slot that was claimed and not committed yet.
-            (0..self.engine.workers()).all(|worker| {
-                self.engine.lanes.has_passed(worker, &ends) || {
-                    self.engine.parker.wake(1 << worker);
-                    false
-                }
-            })
-        };
         // A scheduled event is delivered before worker 0 has moved it from one count to the other.
-        let mut done = self.wait_until(limit, || caught_up() && !self.engine.timers_inside());
+        let mut done = self.wait_until(limit, || self.has_passed(&ends) && !self.engine.timers_inside());
         if done {
             let mailboxes: SmallVec<[_; 8]> = {
                 let control = self.control();
@@ -143,8 +135,30 @@ impl Shared {
         Err(self.flush_timed_out(limit))
     }
 
+    /// Whether every worker has passed `ends`, a sequence a lane.
+    fn has_passed(&self, ends: &[u64; LANES]) -> bool {
+        // A worker may have gone to sleep in front of a slot that was claimed and not committed yet.
+        (0..self.engine.workers()).all(|worker| {
+            self.engine.lanes.has_passed(worker, ends) || {
+                self.engine.parker.wake(1 << worker);
+                false
+            }
+        })
+    }
+
+    /// Waits for reliable handlers on threads of their own: what they fail at when the workers have left does not come again.
+    fn wait_for_handlers(&self, limit: Duration) {
+        let ends = self.engine.lanes.ends();
+        let subscriptions: Vec<_> = self.control().subscriptions().cloned().collect();
+        if matches!(self.driver, Driver::Threads) && subscriptions.iter().any(|one| one.has_thread()) {
+            self.wait_until(limit, || {
+                self.has_passed(&ends) && !subscriptions.iter().any(|one| one.is_owed_by_thread())
+            });
+        }
+    }
+
     fn flush_timed_out(&self, after: Duration) -> FlushError {
-        let in_lanes = (0..crate::ring::LANES).map(|lane| self.engine.lanes.depth(lane)).sum();
+        let in_lanes = (0..LANES).map(|lane| self.engine.lanes.depth(lane)).sum();
         FlushError::TimedOut { after, in_lanes, in_mailboxes: self.in_mailboxes() }
     }
 
@@ -171,6 +185,7 @@ impl Shared {
         }
         let left = || limit.saturating_sub(begun.elapsed());
         self.wait_until(left(), || !self.engine.publishers_inside());
+        self.wait_for_handlers(left());
         self.engine.set_phase(Phase::Draining);
         self.engine.wake_all();
         let threads = self.control().threads.take();

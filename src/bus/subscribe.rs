@@ -24,8 +24,8 @@ use crate::ring::{
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::AtomicU32;
 use crate::sync::primitive::thread::Builder;
+use crate::sync::primitive::{AtomicU32, AtomicU64};
 use crate::worker::{Engine, Phase, call_behind_mailbox};
 
 use super::subscribe_error::SubscribeError;
@@ -413,6 +413,7 @@ impl<I: Interest> Subscribe<I> {
                     directory: Arc::clone(&engine.directory),
                     lost: Bell::new(engine.barrier),
                     redriven: ArrayQueue::new(REDRIVEN_MAX),
+                    returning: AtomicU64::new(0),
                     suspend_after,
                     deaths: AtomicU32::new(0),
                 }
@@ -497,6 +498,7 @@ impl<I: Interest> Subscribe<I> {
             }
         });
         let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
+        state.give_thread();
         let mut control = shared.control();
         // A handle that is kept keeps the stack of a thread that is gone.
         control.handler_threads.retain(|thread| !thread.is_finished());

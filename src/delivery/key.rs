@@ -31,7 +31,7 @@ pub enum Key {
     /// The correlation id; events without one have no key.
     Correlation,
     /// What this function makes of an event: equal numbers are one key. It runs on the subscription's worker and must be
-    /// short.
+    /// short; an event it panics at has no key.
     By(Arc<KeyOf>),
 }
 

@@ -132,18 +132,26 @@ impl MailboxShared {
 
     /// Whether every event from before `ends`, a sequence a lane, is over.
     pub(crate) fn has_passed(&self, ends: &[u64; LANES]) -> bool {
-        match self.reliable {
+        match &self.reliable {
             None => self.custody.has_passed(ends),
             // An event goes round between queue, hands and waiting: only its cell shows it at any moment.
-            Some(_) => !self.custody.cells().has_before(ends),
+            Some(reliable) => {
+                // Where nothing is left, the figures are to say so, too.
+                let cells = self.custody.cells();
+                !reliable.is_returning()
+                    && !cells.has_before(ends)
+                    && (reliable.attempts.waiting() == 0 || !cells.is_over())
+            }
         }
     }
 
     /// Whether no event is queued, waits or is in a consumer's hands.
     pub(crate) fn is_settled(&self) -> bool {
-        match self.reliable {
+        match &self.reliable {
             None => self.custody.is_settled(),
-            Some(_) => self.custody.cells().is_over(),
+            Some(reliable) => {
+                !reliable.is_returning() && self.custody.cells().is_over() && reliable.attempts.waiting() == 0
+            }
         }
     }
 
@@ -154,7 +162,7 @@ impl MailboxShared {
         match &self.reliable {
             None => fed.feeder.push(lane, sequence, slot, bytes),
             Some(reliable) => {
-                let key = reliable.order.as_ref().and_then(|order| order.of(meta));
+                let key = reliable.key_of(meta);
                 reliable.attempts.push(&mut fed.returns(), lane, sequence, slot, bytes, key)
             }
         }
@@ -247,7 +255,7 @@ impl MailboxShared {
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
     pub(crate) fn attend(&self, fed: &mut Fed, now: u64) -> u64 {
         let Some(reliable) = &self.reliable else { return NEVER };
-        self.redelivered.add(reliable.take_back(fed));
+        reliable.take_back(fed, || self.redelivered.add(1));
         let next = reliable.attend(&self.counts, fed, now);
         self.suspend_if_due(reliable);
         if self.custody.queued() > 0 {

@@ -88,7 +88,7 @@ pub enum Notice<'a> {
         /// What it said.
         error: &'a str,
     },
-    /// A handler or predicate panicked. The panic was contained.
+    /// A handler, predicate or key function panicked. The panic was contained.
     HandlerPanicked {
         /// Whose.
         subscription: SubscriptionId,

@@ -19,10 +19,10 @@ use crate::ring::{Attempt, Attempts, Block, Frame, Overdue, Rest, Returned, Take
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
-use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 
 use super::mailbox::MailboxCounts;
-use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Outcome, RetryPolicy, SubscriptionId};
+use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Notice, Outcome, RetryPolicy, SubscriptionId};
 
 /// Dead letters that may be on their way back to a subscription.
 pub(crate) const REDRIVEN_MAX: usize = 64;
@@ -45,6 +45,8 @@ pub(crate) struct Reliable {
     pub(crate) lost: Bell,
     /// Dead letters on their way back.
     pub(crate) redriven: ArrayQueue<Redriven>,
+    /// How many those are, until they have a cell or are dead letters again.
+    pub(crate) returning: AtomicU64,
     /// So many dead letters in a row suspend the subscription; 0 = none do.
     pub(crate) suspend_after: u32,
     /// Dead letters since the last event that was delivered.
@@ -104,6 +106,10 @@ impl Reliable {
             Outcome::Failed(_) | Outcome::RetryAfter(_) if self.retry.is_spent(failures) => {
                 self.give_up(counts, attempt, DeadReason::AttemptsExhausted, outcome)
             }
+            // Nobody would try it again; so its letter has the last word of its consumer.
+            Outcome::Failed(_) | Outcome::RetryAfter(_) if self.attempts.custody().is_closed() => {
+                self.give_up(counts, attempt, DeadReason::Closed, outcome)
+            }
             Outcome::Failed(_) => {
                 let delay = self.retry.delay_ns(failures, self.seed_for(attempt.cell(), failures));
                 self.again(counts, attempt, delay, true)
@@ -123,31 +129,54 @@ impl Reliable {
     pub(super) fn discard(&self, counts: &MailboxCounts, attempt: Attempt) {
         counted(
             counts,
-            attempt.end(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None)),
+            // The last one to take it has not tried it.
+            attempt.end(|attempt| self.bury_closed(counts, attempt, attempt.takes() > 1)),
         );
     }
 
-    /// Worker: gives dead letters that come back a cell each, as far as there are free ones. Returns how many.
-    pub(super) fn take_back(&self, fed: &mut Fed) -> u64 {
-        let mut count = 0;
+    /// Worker: what orders an event. A panic of the user's function is no key, and no reason to lose the event.
+    #[inline]
+    pub(super) fn key_of(&self, meta: &Meta<'_>) -> Option<u64> {
+        let key = self.order.as_ref()?;
+        contained(|| key.of(meta)).unwrap_or_else(|| {
+            let (subscription, name) = (self.subscription, self.name.as_str());
+            self.letters.notice(&Notice::HandlerPanicked { subscription, name, event: meta.id() });
+            None
+        })
+    }
+
+    /// Worker: gives dead letters that come back a cell each, as far as there are free ones; `count` hears of each before its
+    /// consumer does.
+    pub(super) fn take_back(&self, fed: &mut Fed, count: impl Fn()) {
         while fed.feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
-            let (meta, key) = (redriven.letter.meta(), self.order.as_ref());
+            let meta = redriven.letter.meta();
             let (header, rest) = redriven.letter.frame();
             let rest = match &redriven.block {
                 Some(block) => Rest::Block(block, 1),
                 None => Rest::Inline(rest),
             };
             let frame = Frame { head: header.as_words(), rest };
-            // What the user's function makes of it; a panic is no key.
-            let key = contained(|| key.and_then(|key| key.of(&meta))).flatten();
+            let key = self.key_of(&meta);
             let lane = meta.priority().lane();
+            count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
-            count += u64::from(pushed);
+            self.returned();
         }
-        count
+    }
+
+    /// A letter is on its way back no more.
+    fn returned(&self) {
+        // SYNC(reliable.returning): Release. Pairs with `is_returning`; the letter has its cell.
+        self.returning.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether letters are on their way back. Asked before the cells are.
+    pub(super) fn is_returning(&self) -> bool {
+        // SYNC(reliable.returning): Acquire. Pairs with `returned`.
+        self.returning.load(Ordering::Acquire) > 0
     }
 
     /// The subscription has ended: what was on its way back is a dead letter again.
@@ -163,12 +192,15 @@ impl Reliable {
                 error: letter.error(),
                 first_attempt: 0,
             });
+            self.returned();
         }
     }
 
     /// Sends a dead letter back to its subscription. Gives it back when 64 are on their way already.
     pub(crate) fn redrive(&self, redriven: Redriven) -> Result<(), Redriven> {
-        self.redriven.push(redriven)?;
+        // Relaxed: who redrives and then flushes sees its own.
+        self.returning.fetch_add(1, Ordering::Relaxed);
+        self.redriven.push(redriven).inspect_err(|_| self.returned())?;
         if self.attempts.call_worker() {
             self.refuse_back();
         }
@@ -177,8 +209,7 @@ impl Reliable {
 
     /// Gives up what waits in a closed mailbox, which no worker attends to any more.
     pub(super) fn discard_waiting(&self, counts: &MailboxCounts) {
-        self.attempts
-            .discard_waiting(|attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::Closed, None));
+        self.attempts.discard_waiting(|attempt| self.bury_closed(counts, attempt, attempt.takes() > 0));
         self.refuse_back();
     }
 
@@ -234,7 +265,25 @@ impl Reliable {
         is_enough && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
     }
 
+    /// Nobody tries the event any more; whether somebody has tells how far its story goes.
+    fn bury_closed(&self, counts: &MailboxCounts, attempt: &Attempt, was_tried: bool) {
+        let began = if was_tried { attempt.began() } else { 0 };
+        self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::Closed, None);
+    }
+
     fn bury(&self, counts: &MailboxCounts, attempt: &Attempt, attempts: u8, reason: DeadReason, error: Option<&str>) {
+        self.bury_since(attempt.began(), counts, attempt, attempts, reason, error);
+    }
+
+    fn bury_since(
+        &self,
+        first_attempt: u64,
+        counts: &MailboxCounts,
+        attempt: &Attempt,
+        attempts: u8,
+        reason: DeadReason,
+        error: Option<&str>,
+    ) {
         counts.dead_lettered.add(1);
         // Relaxed: see `takes_suspension`.
         self.deaths.fetch_add(1, Ordering::Relaxed);
@@ -246,7 +295,7 @@ impl Reliable {
             reason,
             attempts: u32::from(attempts),
             error,
-            first_attempt: attempt.began(),
+            first_attempt,
         });
     }
 }

@@ -129,6 +129,8 @@ pub(crate) struct SubscriptionState {
     last_delivered: AtomicU64,
     /// The last event for the mailbox met a full one.
     overflowing: AtomicBool,
+    /// A thread of the bus consumes its mailbox.
+    has_thread: AtomicBool,
     calls: Calls,
 }
 
@@ -164,6 +166,7 @@ impl SubscriptionState {
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
+            has_thread: AtomicBool::new(false),
             calls: Calls::new(),
         }
     }
@@ -206,6 +209,27 @@ impl SubscriptionState {
     /// Whether it holds events back for now: paused by its user, or suspended after too many dead letters.
     pub(crate) fn is_paused(&self) -> bool {
         self.state() == State::Paused || matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.is_paused())
+    }
+
+    /// From now on a thread of the bus consumes its mailbox.
+    pub(crate) fn give_thread(&self) {
+        // Relaxed: who shuts down later has met the control plane's lock since.
+        self.has_thread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a thread of the bus consumes its mailbox, with reliable delivery or without.
+    pub(crate) fn has_thread(&self) -> bool {
+        // Relaxed: see `give_thread`.
+        self.has_thread.load(Ordering::Relaxed)
+    }
+
+    /// Whether a handler on a thread of its own is to settle events that come back while there is a worker. Not those of a
+    /// paused one, nor of the handler that asks.
+    pub(crate) fn is_owed_by_thread(&self) -> bool {
+        self.has_thread()
+            && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some() && !mailbox.is_settled())
+            && !self.is_paused()
+            && !self.calls.is_here()
     }
 
     /// Whether its events may come back to the worker.

@@ -487,9 +487,14 @@ impl Attempt {
         failures(self.word)
     }
 
+    /// How often the event was taken, this time among them.
+    pub fn takes(&self) -> u16 {
+        takes(self.word)
+    }
+
     /// How often the event was given back before without an attempt.
     pub fn releases(&self) -> u16 {
-        takes(self.word).saturating_sub(1).saturating_sub(u16::from(self.failures()))
+        self.takes().saturating_sub(1).saturating_sub(u16::from(self.failures()))
     }
 
     /// The instant at which the first attempt at the event began; 0 when nobody has taken it.

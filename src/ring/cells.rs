@@ -187,6 +187,7 @@ impl Cells {
     }
 
     /// Whether a cell is free. True stays true until the feeder pushes.
+    #[inline]
     pub fn has_room(&self) -> bool {
         // Relaxed: `claim` looks again before it touches the cell.
         self.free.load(Ordering::Relaxed) != NONE

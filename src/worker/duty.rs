@@ -442,7 +442,8 @@ impl Worker {
         self.table.get().attended.iter().any(|subscription| match &subscription.sink {
             Sink::Mailbox(mailbox, fed) => {
                 let is_consumer = fed.get_mut(&mut self.owner).is_some_and(|fed| fed.consumer.is_some());
-                mailbox.is_waiting() || is_consumer && mailbox.needs_consumer()
+                // What a pause holds does not come in time, nor does what is behind it.
+                !mailbox.is_paused() && (mailbox.is_waiting() || is_consumer && mailbox.needs_consumer())
             }
             Sink::Inline(_) => false,
         })
