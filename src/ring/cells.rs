@@ -223,6 +223,14 @@ impl Cells {
         }
     }
 
+    /// Whether the next event finds no room while consumers hold so many; where only the newest counts, the next of a key
+    /// of which nothing waits. Exact for a consumer, who alone takes and settles, as far as the worker has come.
+    pub fn is_full(&self, held: u64) -> bool {
+        let waiting = self.waiting();
+        waiting + held >= self.capacity() as u64
+            || self.newest.as_ref().is_some_and(|newest| waiting >= newest.keys_max())
+    }
+
     /// Cells there are, queued, taken and free.
     pub fn capacity(&self) -> usize {
         self.below.len()

@@ -75,6 +75,10 @@ impl Newest {
         &self.words[key as usize]
     }
 
+    pub(super) fn keys_max(&self) -> u64 {
+        self.words.len() as u64
+    }
+
     pub(super) fn waiting(&self) -> u64 {
         // SYNC(latest.waiting): Acquire. Pairs with `remove`; an event gone from here was counted as taken before.
         self.waiting.load(mutant!("latest.waiting", Ordering::Acquire))
@@ -143,13 +147,11 @@ impl Newest {
             // SYNC(latest.key): AcqRel. Pairs with `remove`. Release: the event's bytes; Acquire: who took the key out of a
             // line has read it there.
             let shown = mutant!("latest.show", Ordering::AcqRel);
+            let then = lines | (cell + 1);
             // Relaxed: an exchange that failed has done nothing.
-            let exchanged = self.word(key).compare_exchange_weak(word, lines | (cell + 1), shown, Ordering::Relaxed);
-            let exchanged = mutant!("latest.exchange", exchanged => {
-                // Relaxed: the bug.
-                Ok(self.word(key).swap(lines | (cell + 1), Ordering::Relaxed))
-            });
-            match exchanged {
+            let exchanged = self.word(key).compare_exchange_weak(word, then, shown, Ordering::Relaxed);
+            // Relaxed: the bug.
+            match mutant!("latest.exchange", exchanged => Ok(self.word(key).swap(then, Ordering::Relaxed))) {
                 Ok(_) => return (replaced, joins),
                 Err(now) => word = now,
             }
@@ -225,8 +227,7 @@ impl LatestFeeder {
 
     /// Whether `put` would take an event of `key` and have a cell to spare. True stays true until this feeder puts.
     pub fn has_room(&self, key: u64) -> bool {
-        self.feeder.has_room()
-            && (self.newest.waiting() < self.newest.words.len() as u64 || self.keys.number(key).is_some())
+        self.feeder.has_room() && (self.newest.waiting() < self.newest.keys_max() || self.keys.number(key).is_some())
     }
 
     /// Copies the event of `slot` into a cell and lets it wait as the newest of `key`; an older one that waits is
@@ -278,7 +279,7 @@ impl LatestFeeder {
         if let Some(number) = self.keys.number(key) {
             return Some(number);
         }
-        if self.newest.waiting() == self.newest.words.len() as u64 {
+        if self.newest.waiting() == self.newest.keys_max() {
             return None;
         }
         let newest = &self.newest;
