@@ -255,6 +255,33 @@ fn a_key_of_which_nothing_waits_makes_way_for_another() {
 }
 
 #[test]
+fn a_place_that_a_key_has_left_leads_to_the_next_event_of_its_number_or_nowhere() {
+    let bounds = Bounds { preemptions: None, executions_min: 50 };
+    let mutants = ["latest.leave", "latest.remove"];
+    // Whether the first key's event was dropped, what the consumer met, and the rest.
+    let outcomes = [(false, Some((2, 1)), vec![(3, 0)]), (true, None, vec![(3, 0)]), (true, Some((3, 0)), vec![])];
+    model("latest::left_place", bounds, &mutants, &outcomes, |threads| {
+        let (mut worker, cells, _lanes) = worker(&[LOW, LANE, LOW], 1, 1, u64::MAX);
+        assert_eq!(worker.put(LOW, KEY), Ok(Put::Waits));
+        assert_eq!(worker.put(LANE, KEY), Ok(Put::Supersedes));
+        let putting = threads.spawn(move || {
+            let dropped = worker.feeder.drop_oldest(LANE);
+            // Unless its consumer has taken the other one and not said so yet.
+            let put = worker.put(LOW, OTHER);
+            (worker, dropped, put)
+        });
+        let consumer = Arc::clone(&cells);
+        let consuming = threads.spawn(move || consumer.take(LOW).map(|taken| read(&taken)));
+        let (mut worker, dropped, put) = putting.end();
+        let met = consuming.end();
+        if put == Err(PutError::KeysFull) {
+            assert_eq!(worker.put(LOW, OTHER), Ok(Put::Waits));
+        }
+        (dropped, met, drain(&cells))
+    });
+}
+
+#[test]
 fn who_finds_nothing_waiting_finds_what_was_taken() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
     let mutants = ["latest.waiting", "latest.taken"];
