@@ -250,7 +250,8 @@ impl Shared {
         let workers =
             engine.recorders.iter().map(|recorder| stage_latency(recorder.lanes.iter(), std::iter::empty())).collect();
         let books = &ledger.subscriptions;
-        let (delivered, lost) = (books.delivered, books.failed + books.dropped.total());
+        // Superseded events are not lost: their subscription has asked for newer ones.
+        let (delivered, lost) = (books.delivered, books.failed + books.dropped.total() - books.dropped.superseded);
         let ended = (delivered + lost).max(1) as f64;
         Metrics {
             messages_published: ledger.accepted,

@@ -14,12 +14,15 @@ pub struct Dropped {
     pub paused: u64,
     /// The consumer was gone.
     pub closed: u64,
+    /// A newer event of the same key took its place while it waited:
+    /// [latest-only](crate::DeliveryMode::LatestOnly) delivery.
+    pub superseded: u64,
 }
 
 impl Dropped {
     /// All reasons together.
     pub fn total(&self) -> u64 {
-        self.overflow + self.expired + self.paused + self.closed
+        self.overflow + self.expired + self.paused + self.closed + self.superseded
     }
 }
 
@@ -80,6 +83,7 @@ impl AddAssign for SubscriptionLedger {
         self.dropped.expired += other.dropped.expired;
         self.dropped.paused += other.dropped.paused;
         self.dropped.closed += other.dropped.closed;
+        self.dropped.superseded += other.dropped.superseded;
     }
 }
 

@@ -12,6 +12,7 @@
 mod dead_letter;
 mod handler;
 mod in_hand;
+mod intake;
 mod key;
 mod ledger;
 mod mailbox;
@@ -39,6 +40,7 @@ pub use subscription::{SubscriptionId, SubscriptionRecord};
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
+pub(crate) use intake::{Intake, Waits};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;

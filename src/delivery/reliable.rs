@@ -129,7 +129,7 @@ impl Reliable {
     /// Worker: gives dead letters that come back a cell each, as far as there are free ones. Returns how many.
     pub(super) fn take_back(&self, fed: &mut Fed) -> u64 {
         let mut count = 0;
-        while fed.feeder.has_room()
+        while fed.returns().feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
             let (meta, key) = (redriven.letter.meta(), self.order.as_ref());

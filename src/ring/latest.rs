@@ -225,9 +225,14 @@ impl LatestFeeder {
         Cells::bytes_for(cells, body_bytes).saturating_add(skipped + words + Keys::bytes_for(keys_max))
     }
 
+    /// Whether `put` would take an event of whatever key and have a cell to spare. True stays true until this feeder puts.
+    pub fn has_room_for_any(&self) -> bool {
+        self.feeder.has_room() && self.newest.waiting() < self.newest.keys_max()
+    }
+
     /// Whether `put` would take an event of `key` and have a cell to spare. True stays true until this feeder puts.
     pub fn has_room(&self, key: u64) -> bool {
-        self.feeder.has_room() && (self.newest.waiting() < self.newest.keys_max() || self.keys.number(key).is_some())
+        self.has_room_for_any() || self.feeder.has_room() && self.keys.number(key).is_some()
     }
 
     /// Copies the event of `slot` into a cell and lets it wait as the newest of `key`; an older one that waits is
