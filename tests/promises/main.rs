@@ -4,6 +4,7 @@ mod batch;
 mod bounded;
 mod envelope;
 mod isolation;
+mod latest;
 mod ledger;
 mod names;
 mod order;
