@@ -72,7 +72,7 @@ fn payload(number: u64, large: bool) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn a_consumer_finds_what_a_map_of_the_newest_holds(
