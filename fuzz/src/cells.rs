@@ -167,6 +167,7 @@ impl Case {
 
     fn compare(&self) {
         assert_eq!(self.feeder.has_room(), self.in_use() < self.capacity);
+        assert_eq!(self.cells.is_full(self.taken.len() as u64), self.in_use() == self.capacity);
         assert_eq!(self.pool.free_blocks(), self.blocks.free());
         for (lane, queue) in self.queues.iter().enumerate() {
             assert_eq!(self.cells.queued(lane), queue.len() as u64);

@@ -5,6 +5,7 @@ pub mod cells;
 pub mod frames;
 pub mod ingress;
 pub mod lanes;
+pub mod latest;
 pub mod patterns;
 mod ring;
 pub mod routing;

@@ -12,6 +12,7 @@ const TARGETS: &[(&str, Check)] = &[
     ("frames", ringmain_fuzz::frames::check),
     ("ingress", ringmain_fuzz::ingress::check),
     ("lanes", ringmain_fuzz::lanes::check),
+    ("latest", ringmain_fuzz::latest::check),
     ("patterns", ringmain_fuzz::patterns::check),
     ("routing", ringmain_fuzz::routing::check),
 ];

@@ -252,9 +252,9 @@ impl Shared {
         let workers =
             engine.recorders.iter().map(|recorder| stage_latency(recorder.lanes.iter(), std::iter::empty())).collect();
         let books = &ledger.subscriptions;
-        // A duplicate is dropped because all is well.
-        let dropped = books.dropped.total() - books.dropped.duplicate;
-        let (delivered, lost) = (books.delivered, books.failed + books.dead_lettered + dropped);
+        // A duplicate is dropped because all is well, and a superseded event because its subscription has asked for newer ones.
+        let lost = books.dropped.total() - books.dropped.duplicate - books.dropped.superseded;
+        let (delivered, lost) = (books.delivered, books.failed + books.dead_lettered + lost);
         let ended = (delivered + lost).max(1) as f64;
         Metrics {
             messages_published: ledger.accepted,

@@ -17,10 +17,7 @@ use crate::delivery::{
     RetryPolicy, Sink, State, SubscriptionId, SubscriptionRecord, SubscriptionState, Typed, Untyped,
 };
 use crate::event::{Event, EventId, EventSource, KnownAs, Meta, Payload, RustType, Topic};
-use crate::metrics::HistogramCells;
-use crate::ring::{
-    ATTEMPTS_MAX, AttemptWords, Attempts, Cells, Custody, DrainOrder, Feeder, Keyed, LANES, RELEASES_MAX,
-};
+use crate::ring::{ATTEMPTS_MAX, Attempts, Custody, DrainOrder, RELEASES_MAX};
 use crate::routing::{CompiledFilter, Filter, Pattern, PatternError};
 use crate::sync::bell::Bell;
 use crate::sync::owned::OwnedCell;
@@ -28,6 +25,7 @@ use crate::sync::primitive::thread::Builder;
 use crate::sync::primitive::{AtomicU32, AtomicU64};
 use crate::worker::{Engine, Phase, call_behind_mailbox};
 
+use super::mailbox_memory::{MailboxMemory, Wish};
 use super::subscribe_error::SubscribeError;
 use super::{Bus, Shared};
 
@@ -36,6 +34,8 @@ type Wanted = (Pattern, Option<(&'static str, RustType)>);
 
 /// Mailboxes may hold this many events.
 const MAILBOX_MAX: usize = 1 << 24;
+/// Keys of which events wait, unless the subscriber says how many.
+const KEYS: usize = 1_024;
 
 /// What can be subscribed to: a [`Topic`], or a pattern as text or [`Pattern`].
 pub trait IntoInterest {
@@ -87,6 +87,8 @@ impl Bus {
             mode: DeliveryMode::default(),
             retry: RetryPolicy::default(),
             order: None,
+            latest_by: None,
+            keys_max: None,
             suspend_after: 0,
             dedup: None,
             handler_id: None,
@@ -180,6 +182,8 @@ pub struct Subscribe<I: Interest> {
     mode: DeliveryMode,
     retry: RetryPolicy,
     order: Option<Key>,
+    latest_by: Option<Key>,
+    keys_max: Option<usize>,
     suspend_after: u32,
     dedup: Option<DedupWindow>,
     handler_id: Option<HandlerId>,
@@ -205,7 +209,8 @@ impl<I: Interest> Subscribe<I> {
         self
     }
 
-    /// Events the mailbox holds, rounded up to a power of two. Default 1,024 (`mailbox_capacity`).
+    /// Events the mailbox holds, rounded up to a power of two; under latest-only delivery those in its consumer's hands, and
+    /// not rounded. Default 1,024 (`mailbox_capacity`).
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
         self
@@ -234,6 +239,20 @@ impl<I: Interest> Subscribe<I> {
     /// Default: what is tried again comes behind what was queued meanwhile.
     pub fn ordered_by(mut self, key: Key) -> Self {
         self.order = Some(key);
+        self
+    }
+
+    /// Lets the newest event of each key wait, instead of one for the whole subscription, under
+    /// [latest-only](DeliveryMode::LatestOnly) delivery. Events without a key are one kind more together.
+    pub fn latest_by(mut self, key: Key) -> Self {
+        self.latest_by = Some(key);
+        self
+    }
+
+    /// Keys of which an event may wait at a time, where [`latest_by`](Self::latest_by) gives keys; an event of one key more meets
+    /// a full mailbox, and the [`Overflow`] policy. From 1 to 16,777,216, each for a cell of memory. Default 1,024.
+    pub fn keys_max(mut self, keys: usize) -> Self {
+        self.keys_max = Some(keys);
         self
     }
 
@@ -314,6 +333,14 @@ impl<I: Interest> Subscribe<I> {
     }
 
     fn check_mode(&self) -> Result<(), SubscribeError> {
+        let is_by_key = self.mode == DeliveryMode::LatestOnly && self.latest_by.is_some();
+        let (keys_max, max) = (self.keys_max, MAILBOX_MAX);
+        if !is_by_key && (self.latest_by.is_some() || keys_max.is_some()) {
+            return Err(SubscribeError::NotByKey);
+        }
+        if let Some(keys_max) = keys_max.filter(|&keys_max| keys_max == 0 || keys_max > max) {
+            return Err(SubscribeError::KeysMax { keys_max, max });
+        }
         let DeliveryMode::Reliable { timeout } = self.mode else {
             return if self.order.is_some() { Err(SubscribeError::Unordered) } else { Ok(()) };
         };
@@ -347,6 +374,7 @@ impl<I: Interest> Subscribe<I> {
                 self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
             }
             DeliveryMode::Reliable { .. } => self.add_mailbox(pattern, known_as, handler_id, Some(handler))?.0,
+            DeliveryMode::LatestOnly => return Err(SubscribeError::NeverBehind),
         };
         Ok(Subscription::new(&shared, made))
     }
@@ -374,16 +402,23 @@ impl<I: Interest> Subscribe<I> {
         }
         let shared = Arc::clone(&self.shared);
         let (engine, settings) = (&shared.engine, &shared.settings);
-        let capacity = capacity.next_power_of_two();
-        let wanted =
-            Wish { capacity, is_reliable: self.mode != DeliveryMode::BestEffort, is_keyed: self.order.is_some() };
-        let memory = MailboxMemory::new(&shared, wanted);
-        let MailboxMemory { feeder, cells, latency, words, keyed } =
-            memory.ok_or_else(|| SubscribeError::Memory { capacity, bytes: MailboxMemory::bytes(&shared, wanted) })?;
+        let wish = match self.mode {
+            DeliveryMode::BestEffort => Wish::Queue { capacity: capacity.next_power_of_two() },
+            DeliveryMode::Reliable { .. } => {
+                Wish::Reliable { capacity: capacity.next_power_of_two(), is_keyed: self.order.is_some() }
+            }
+            DeliveryMode::LatestOnly => Wish::Latest {
+                held_max: capacity,
+                key: self.latest_by.clone(),
+                keys_max: self.keys_max.unwrap_or(KEYS),
+            },
+        };
+        let MailboxMemory { intake, waits, cells, latency, words, keyed } = MailboxMemory::new(&shared, &wish)
+            .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
         let (suspend_after, is_own_consumer) = (self.suspend_after, handler.is_some());
         let timeout_ns = match self.mode {
-            DeliveryMode::BestEffort => 0,
+            DeliveryMode::BestEffort | DeliveryMode::LatestOnly => 0,
             DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
         };
         let consumer = handler.map(|handler| Consumer { handler, order: DrainOrder::new(engine.critical_burst_max) });
@@ -420,9 +455,9 @@ impl<I: Interest> Subscribe<I> {
             });
             let directory = Arc::clone(&engine.directory);
             let bell = Bell::new(engine.barrier);
-            let made = Arc::new(MailboxShared::new(custody, reliable, overflow, bell, directory, latency));
+            let made = Arc::new(MailboxShared::new(custody, reliable, waits, overflow, bell, directory, latency));
             mailbox = Some(Arc::clone(&made));
-            Sink::Mailbox(made, OwnedCell::new(owner, Fed { feeder, keyed, consumer }))
+            Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
         })?;
         Ok((made, mailbox.expect("`add` makes the sink exactly once")))
     }
@@ -630,49 +665,6 @@ impl<I: Interest> Subscribe<I> {
     }
 }
 
-/// What a mailbox is to be able to.
-#[derive(Debug, Clone, Copy)]
-struct Wish {
-    capacity: usize,
-    is_reliable: bool,
-    is_keyed: bool,
-}
-
-/// The memory of a mailbox.
-struct MailboxMemory {
-    feeder: Feeder,
-    cells: Arc<Cells>,
-    latency: [HistogramCells; LANES],
-    words: Option<AttemptWords>,
-    keyed: Option<Keyed>,
-}
-
-impl MailboxMemory {
-    /// What it reserves.
-    fn bytes(shared: &Shared, wish: Wish) -> u64 {
-        let attempts = if wish.is_reliable { AttemptWords::bytes_for(wish.capacity) } else { 0 };
-        let keyed = if wish.is_keyed { Keyed::bytes_for(wish.capacity) } else { 0 };
-        let cells = Cells::bytes_for(wish.capacity, shared.engine.lanes.body_bytes());
-        cells + (LANES * HistogramCells::BYTES) as u64 + attempts + keyed
-    }
-
-    /// `None` when the system has not so much.
-    fn new(shared: &Shared, wish: Wish) -> Option<Self> {
-        let (engine, settings) = (&shared.engine, &shared.settings);
-        let pool = Arc::clone(&engine.pool);
-        let body_bytes = engine.lanes.body_bytes();
-        let cells = Cells::new(wish.capacity, body_bytes, settings.first_sequence, pool, settings.pages);
-        let (feeder, cells) = cells.ok()?;
-        Some(Self {
-            feeder,
-            cells,
-            latency: HistogramCells::try_new_lanes()?,
-            words: wish.is_reliable.then(|| AttemptWords::new(wish.capacity)).transpose().ok()?,
-            keyed: wish.is_keyed.then(|| Keyed::new(wish.capacity)).transpose().ok()?,
-        })
-    }
-}
-
 /// What a subscription of this name draws chance from, where all of it comes from `seed`.
 fn seed_of(seed: u64, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -690,7 +682,7 @@ fn settle_by<I: Interest>(
     let meta = delivery.meta();
     let lag = || delivery.queued_behind();
     let outcome = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| {
-        call(&delivery, meta, &Context { scene, meta })
+        call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
     });
     delivery.settle(&outcome);
 }

@@ -68,6 +68,17 @@ pub enum SubscribeError {
     },
     /// Order is asked for that only reliable delivery can disturb, and so only it can keep.
     Unordered,
+    /// Latest-only delivery to an inline handler, which is never behind: nothing would ever be superseded.
+    NeverBehind,
+    /// Keys are asked for that only latest-only delivery by key has a use for.
+    NotByKey,
+    /// Of so many keys, or of none, events cannot wait.
+    KeysMax {
+        /// What was asked for.
+        keys_max: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A filter names a source that no publisher can have.
     SourceTooLong {
         /// Its length.
@@ -99,7 +110,7 @@ impl fmt::Display for SubscribeError {
             }
             Self::Memory { capacity, bytes } => write!(
                 f,
-                "a mailbox of {capacity} events takes {bytes} bytes, more than the system gives; lower its capacity, or slot_bytes of the bus"
+                "a mailbox of {capacity} events takes {bytes} bytes, more than the system gives; lower its capacity or keys_max, or slot_bytes of the bus"
             ),
             Self::Reliability { setting, value, min, max } => {
                 write!(f, "reliable delivery with {setting} = {value}; it is from {min} to {max}")
@@ -118,6 +129,15 @@ impl fmt::Display for SubscribeError {
             Self::Unordered => f.write_str(
                 "ordered_by needs reliable delivery; best effort tries each event once, and so keeps order anyway",
             ),
+            Self::NeverBehind => f.write_str(
+                "latest-only delivery needs a mailbox: an inline handler is never behind; use handle_on, mailbox or run, or deliver by best effort",
+            ),
+            Self::NotByKey => {
+                f.write_str("latest_by and keys_max need DeliveryMode::LatestOnly, and keys_max needs latest_by")
+            }
+            Self::KeysMax { keys_max, max } => {
+                write!(f, "latest-only delivery with keys_max = {keys_max}; it is from 1 to {max}")
+            }
             Self::SourceTooLong { bytes, max } => {
                 write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")
             }

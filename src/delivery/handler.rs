@@ -94,6 +94,7 @@ pub(crate) struct Scene<'a> {
 pub struct Context<'a> {
     pub(crate) scene: Scene<'a>,
     pub(crate) meta: &'a Meta<'a>,
+    pub(crate) skipped: u64,
 }
 
 impl Context<'_> {
@@ -105,6 +106,11 @@ impl Context<'_> {
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u8 {
         self.meta.attempt()
+    }
+
+    /// Older events whose place this one took, see [`Delivery::skipped`](crate::Delivery::skipped).
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// Time left until the event's deadline.
@@ -281,11 +287,11 @@ impl<I: Interest, H: Handler<I>> Dispatch for Custom<I, H> {
     #[inline]
     fn dispatch(&mut self, meta: &Meta<'_>, scene: Scene<'_>) -> Result<Outcome, DecodeError> {
         let event = I::view(meta, self.known_as)?;
-        Ok(self.handler.handle(event, meta, &Context { scene, meta }))
+        Ok(self.handler.handle(event, meta, &Context { scene, meta, skipped: 0 }))
     }
 
     fn run(&mut self, run: &mut Run<'_>) -> Option<Result<Outcome, DecodeError>> {
         let (scene, known_as) = (run.scene(), self.known_as);
-        drive(run, |meta| Ok(self.handler.handle(I::view(meta, known_as)?, meta, &Context { scene, meta })))
+        drive(run, |meta| Ok(self.handler.handle(I::view(meta, known_as)?, meta, &Context { scene, meta, skipped: 0 })))
     }
 }

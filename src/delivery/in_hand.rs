@@ -74,6 +74,12 @@ impl<I: Interest> Delivery<I> {
         meta_of(self.hold().event(), &self.shared.directory, self.hold().failures())
     }
 
+    /// Older events of its key that it took the place of while they waited: what the consumer has missed since the one it
+    /// took before, under [latest-only](crate::DeliveryMode::LatestOnly) delivery. 0 in other modes.
+    pub fn skipped(&self) -> u64 {
+        self.hold().event().skipped()
+    }
+
     /// The event, read in place.
     ///
     /// # Errors

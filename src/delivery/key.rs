@@ -1,4 +1,4 @@
-//! What events have in common, for those that belong together.
+//! What events have in common: which keep their order, or which make way for newer ones.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::event::Meta;
 
-/// What events have in common whose order is to be kept.
+/// What events have in common: those whose order is to be kept ([`ordered_by`](crate::Subscribe::ordered_by)), or of which
+/// only the newest counts ([`latest_by`](crate::Subscribe::latest_by)).
 ///
 /// ```
 /// use ringmain::{Bus, DeliveryMode, Key};

@@ -16,12 +16,16 @@ pub struct Dropped {
     pub closed: u64,
     /// It had come before, within the subscription's [`DedupWindow`](crate::DedupWindow).
     pub duplicate: u64,
+    /// A newer event of the same key took its place while it waited:
+    /// [latest-only](crate::DeliveryMode::LatestOnly) delivery.
+    pub superseded: u64,
 }
 
 impl Dropped {
     /// All reasons together.
     pub fn total(&self) -> u64 {
-        self.overflow + self.expired + self.paused + self.closed + self.duplicate
+        let one_by_one = self.overflow + self.expired + self.paused + self.closed;
+        one_by_one + self.duplicate + self.superseded
     }
 }
 
@@ -83,6 +87,7 @@ impl AddAssign for SubscriptionLedger {
         self.dropped.paused += other.dropped.paused;
         self.dropped.closed += other.dropped.closed;
         self.dropped.duplicate += other.dropped.duplicate;
+        self.dropped.superseded += other.dropped.superseded;
     }
 }
 

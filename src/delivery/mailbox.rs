@@ -12,14 +12,18 @@ use futures_core::Stream;
 
 use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Serve, Slot};
+use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::in_hand::Hold;
-use super::{Delivery, Dropped, Fed, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger};
+use super::intake::put_latest;
+use super::{
+    Delivery, Dropped, Fed, Intake, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger,
+    Waits,
+};
 
 /// When dead letters that found no room are tried again.
 const REDRIVE_AGAIN_NS: u64 = 1_000_000;
@@ -59,6 +63,7 @@ pub(crate) struct MailboxShared {
     custody: Arc<Custody>,
     /// Of a subscription with reliable delivery.
     reliable: Option<Reliable>,
+    waits: Waits,
     overflow: Overflow,
     consumer: Bell,
     paused: AtomicBool,
@@ -76,6 +81,7 @@ impl MailboxShared {
     pub(crate) fn new(
         custody: Arc<Custody>,
         reliable: Option<Reliable>,
+        waits: Waits,
         overflow: Overflow,
         consumer: Bell,
         directory: Arc<Directory>,
@@ -84,6 +90,7 @@ impl MailboxShared {
         Self {
             custody,
             reliable,
+            waits,
             overflow,
             consumer,
             paused: AtomicBool::new(false),
@@ -155,25 +162,37 @@ impl MailboxShared {
         }
     }
 
-    /// Worker: copies the event of `slot` into a free cell and queues it, see `Feeder::push`.
+    /// Worker: copies the event of `slot` into a cell and queues it, see `Feeder::push` and `LatestFeeder::put`. `None` when
+    /// there is no room.
     #[inline]
-    pub(crate) fn push(&self, fed: &mut Fed, lane: usize, meta: &Meta<'_>, slot: &Slot<'_>) -> bool {
+    pub(crate) fn push(&self, fed: &mut Fed, lane: usize, meta: &Meta<'_>, slot: &Slot<'_>) -> Option<Put> {
         let (sequence, bytes) = (meta.sequence(), meta.header().rest_bytes());
-        match &self.reliable {
-            None => fed.feeder.push(lane, sequence, slot, bytes),
-            Some(reliable) => {
+        let queued = match (&mut fed.intake, &self.reliable) {
+            (Intake::Queue(feeder), None) => feeder.push(lane, sequence, slot, bytes),
+            (Intake::Queue(feeder), Some(reliable)) => {
                 let key = reliable.key_of(meta);
-                reliable.attempts.push(&mut fed.returns(), lane, sequence, slot, bytes, key)
+                let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
+                reliable.attempts.push(&mut returns, lane, sequence, slot, bytes, key)
             }
-        }
+            (Intake::Latest(feeder, key), _) => return put_latest(feeder, key, lane, meta, slot),
+        };
+        queued.then_some(Put::Waits)
     }
 
     /// Takes the oldest event of `lane`.
     #[inline(always)]
     fn take(&self, lane: usize) -> Option<Hold> {
         match &self.reliable {
-            None => self.custody.take(lane).map(Hold::Once),
+            None => self.custody.take(lane).inspect(|_| self.made_place()).map(Hold::Once),
             Some(reliable) => reliable.take(lane).map(Hold::Attempt),
+        }
+    }
+
+    /// An event was taken: where only so many keys wait, another may now, though its cell is still in use.
+    #[inline(always)]
+    fn made_place(&self) {
+        if self.waits == Waits::NewestOfEach && self.overflow == Overflow::Block {
+            self.custody.made_room();
         }
     }
 
@@ -298,7 +317,11 @@ impl MailboxShared {
     /// Whether it is full and its worker waits for room in it. Exact for its consumer, who alone makes room.
     pub(crate) fn holds_up(&self) -> bool {
         // An event that is over keeps its cell while somebody reads it, so that only the cells know.
-        self.overflow == Overflow::Block && !self.custody.cells().has_room()
+        let cells = self.custody.cells();
+        let settled = self.custody.settled();
+        let in_hand = self.custody.taken() - settled;
+        let is_full = !cells.has_room() || self.waits == Waits::NewestOfEach && cells.is_full(in_hand);
+        self.overflow == Overflow::Block && is_full
     }
 
     /// Worker: tells the consumer that something was queued.

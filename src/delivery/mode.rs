@@ -38,6 +38,27 @@ pub enum DeliveryMode {
         /// failed attempt, and what is said of it later changes nothing. An inline handler cannot be interrupted.
         timeout: Duration,
     },
+    /// Only the newest event waits: one that comes while an older one waits takes its place, and the older one is
+    /// [superseded](crate::Dropped::superseded). So a consumer that is slow finds what holds now, and
+    /// [`skipped`](crate::Delivery::skipped) tells how many it missed. What it has taken is not taken away.
+    ///
+    /// With [`latest_by`](crate::Subscribe::latest_by) the newest event of each key waits. A newer event waits no longer than
+    /// the older one would have, nor than its own priority asks for. It needs a mailbox: an inline handler is never behind.
+    ///
+    /// ```
+    /// use ringmain::{Bus, DeliveryMode, Key, Payload};
+    ///
+    /// let bus = Bus::builder().build()?;
+    /// let mut prices = bus.subscribe("price.*").mode(DeliveryMode::LatestOnly).latest_by(Key::Topic).mailbox()?;
+    /// for cents in ["101", "102", "103"] {
+    ///     bus.publish("price.tea", Payload::plain_text(cents))?;
+    /// }
+    /// let price = prices.recv()?;
+    /// # let price = if price.payload().text() == Some("103") { price } else { drop(price); prices.recv()? };
+    /// println!("{:?}, and {} before it are out of date", price.payload().text(), price.skipped());
+    /// # Ok::<(), ringmain::Error>(())
+    /// ```
+    LatestOnly,
 }
 
 impl DeliveryMode {

@@ -148,7 +148,7 @@ impl Reliable {
     /// Worker: gives dead letters that come back a cell each, as far as there are free ones; `count` hears of each before its
     /// consumer does.
     pub(super) fn take_back(&self, fed: &mut Fed, count: impl Fn()) {
-        while fed.feeder.has_room()
+        while fed.returns().feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
             let meta = redriven.letter.meta();

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::metrics::Counter;
-use crate::ring::{DrainOrder, Feeder, Keyed, LANES, Returns};
+use crate::ring::{DrainOrder, Keyed, LANES, Returns};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Dedup, Dropped, HandlerId, Kept, MailboxShared, SubscriptionLedger};
+use super::{Dedup, Dropped, HandlerId, Intake, Kept, MailboxShared, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ pub(crate) enum Sink {
 
 /// The worker's end of a mailbox.
 pub(crate) struct Fed {
-    pub(crate) feeder: Feeder,
+    pub(crate) intake: Intake,
     /// Where the events of a key keep their order.
     pub(crate) keyed: Option<Keyed>,
     /// The worker is the mailbox's consumer as well: reliable delivery to an inline handler.
@@ -81,8 +81,10 @@ pub(crate) struct Fed {
 }
 
 impl Fed {
+    /// For reliable delivery.
     pub(crate) fn returns(&mut self) -> Returns<'_> {
-        Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() }
+        let feeder = self.intake.queue().expect("what comes back waits in a queue of every event");
+        Returns { feeder, keyed: self.keyed.as_mut() }
     }
 }
 
@@ -100,6 +102,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) delivered: Counter,
     pub(crate) failed: Counter,
     pub(crate) overflow: Counter,
+    pub(crate) superseded: Counter,
     pub(crate) expired: Counter,
     pub(crate) paused: Counter,
     pub(crate) closed: Counter,
@@ -268,6 +271,7 @@ impl SubscriptionState {
                 paused: counts.paused.get(),
                 closed: counts.closed.get(),
                 duplicate: counts.duplicate.get(),
+                superseded: counts.superseded.get(),
             },
             ..SubscriptionLedger::default()
         };

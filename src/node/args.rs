@@ -73,8 +73,8 @@ pub struct Pipe {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub capacity: u32,
 
-    /// Try each event once, or until a line was made of it: three attempts, the second and third after up to 100 and 200 ms;
-    /// what fails then is a dead letter
+    /// Try each event once; or until a line was made of it: three attempts, the second and third after up to 100 and 200 ms,
+    /// what fails then is a dead letter; or only the newest one that waits when a line is to be made, the others are dropped
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub mode: Mode,
 
@@ -115,7 +115,7 @@ pub struct Bench {
     pub json: bool,
 }
 
-/// How hard a subscription tries.
+/// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Mode {
     /// One attempt: what fails is counted
@@ -123,6 +123,8 @@ pub enum Mode {
     BestEffort,
     /// Three attempts, then a dead letter
     Reliable,
+    /// The newest of those that wait, one attempt; the others are dropped and counted
+    Latest,
 }
 
 impl From<Mode> for DeliveryMode {
@@ -130,6 +132,7 @@ impl From<Mode> for DeliveryMode {
         match mode {
             Mode::BestEffort => Self::BestEffort,
             Mode::Reliable => Self::reliable(),
+            Mode::Latest => Self::LatestOnly,
         }
     }
 }
@@ -172,6 +175,9 @@ const EXAMPLES: &str = r#"Examples:
 
   What retries do when one attempt in five fails; the summary tells of retries and dead letters:
     ringmain pipe --mode reliable --fail-rate 0.2 --seed 7 --quiet < events.ndjson
+
+  Where only what holds now counts; the summary's `dropped` says how many events a newer one took the place of:
+    ringmain pipe --on price.tea --mode latest < events.ndjson
 
   In a build: stop at the first malformed line with exit code 2:
     ringmain pipe --strict --quiet < events.ndjson
@@ -343,6 +349,7 @@ mod tests {
             "[default: 10000]",
             "--mode <MODE>",
             "[default: best-effort]",
+            "- latest:",
             "--fail-rate <P>",
             "--seed <N>",
             "--quiet",
@@ -393,7 +400,7 @@ mod tests {
                 events.push((event.event_type.into_owned(), event.priority));
             }
         }
-        assert_eq!(commands, 6);
+        assert_eq!(commands, 7);
         assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Priority::High))]);
     }
 }

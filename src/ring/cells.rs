@@ -6,7 +6,8 @@
 //!      └─push n──► index ring, one a lane ──take n──► consumer (or the worker itself, to drop the oldest)
 //! ```
 //!
-//! One worker pushes; it and the one consumer take. A cell belongs to whoever took its number, until it is freed.
+//! One worker pushes; it and the one consumer take. A cell belongs to whoever took its number, until it is freed. Where
+//! only the newest event of each key counts, the rings hold keys instead, and `latest` finds the cell of each.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crossbeam::utils::CachePadded;
 
 use super::broadcast::LANES;
 use super::claim::{Frame, Rest};
+use super::latest::Newest;
 use super::memory::{OutOfMemory, Pages, boxed};
 use super::pool::{BlockHandle, Pool};
 use super::reader::{Slot, SlotRest};
@@ -24,7 +26,7 @@ use crate::sync::primitive::{AtomicU8, AtomicU32, AtomicU64, BeforeWrite, Orderi
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
-struct IndexRing {
+pub(super) struct IndexRing {
     entries: Box<[AtomicU32]>,
     /// Next to take. Moved by whoever takes.
     head: CachePadded<AtomicU64>,
@@ -39,7 +41,9 @@ pub struct Cells {
     /// Bytes of head and rest that fit a cell.
     body_bytes: usize,
     pool: Arc<Pool>,
+    /// Of cells, or of keys where only the newest event of each counts.
     queues: [IndexRing; LANES],
+    newest: Option<Arc<Newest>>,
     /// Top of the free stack. Anyone pushes; only the worker pops, so a block cannot leave and come back under it.
     free: CachePadded<AtomicU32>,
     below: Box<[AtomicU32]>,
@@ -60,8 +64,8 @@ impl IndexRing {
         &self.entries[at as usize & (self.entries.len() - 1)]
     }
 
-    /// Worker only. There is room: a ring has an entry for every cell.
-    fn push(&self, cell: u32) {
+    /// Worker only. There is room: a ring has an entry for every cell or key, and none is in it twice.
+    pub(super) fn push(&self, cell: u32) {
         // Relaxed: only the worker writes the tail.
         let tail = self.tail.before_write();
         // Relaxed: published by the tail below. A taker that reads an entry of an earlier lap fails its exchange.
@@ -70,7 +74,7 @@ impl IndexRing {
         self.tail.store(tail.wrapping_add(1), mutant!("cells.queue", Ordering::Release));
     }
 
-    fn take(&self) -> Option<u32> {
+    pub(super) fn take(&self) -> Option<u32> {
         // SYNC(cells.head): Acquire. Pairs with the other taker's exchange.
         let mut head = self.head.load(Ordering::Acquire);
         loop {
@@ -102,7 +106,29 @@ impl IndexRing {
 /// The worker's end of a mailbox. There is one: its methods take `&mut self`.
 #[derive(Debug)]
 pub struct Feeder {
-    cells: Arc<Cells>,
+    pub(super) cells: Arc<Cells>,
+}
+
+/// What a cell is filled with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Filling<'a> {
+    head: &'a Head,
+    block_word: u32,
+    tail: &'a [u8],
+}
+
+impl<'a> Filling<'a> {
+    /// `rest_bytes` of what follows the head of `slot`, or its block. `None` when there are not so many, or the event is
+    /// not this worker's business.
+    #[inline(always)]
+    pub(super) fn new(slot: &Slot<'a>, rest_bytes: usize) -> Option<Self> {
+        let (block_word, tail) = match slot.rest {
+            SlotRest::Inline(rest) => (0, rest.get(..rest_bytes)?),
+            SlotRest::Block(handle, _) => (handle.word(), &[][..]),
+            SlotRest::Foreign => return None,
+        };
+        Some(Self { head: slot.head, block_word, tail })
+    }
 }
 
 impl Cells {
@@ -119,17 +145,32 @@ impl Cells {
         pages: Pages,
     ) -> Result<(Feeder, Arc<Self>), OutOfMemory> {
         assert!(capacity.is_power_of_two() && capacity < NONE as usize, "the builder rounds up and bounds");
+        Self::with_queues(capacity, capacity, body_bytes, first, pool, pages, None)
+    }
+
+    /// `capacity` cells, and queues with room for so many `entries`, a power of two: cells, or the keys of `newest`.
+    #[allow(clippy::too_many_arguments, reason = "what `new` takes, and what the two kinds of queues differ in")]
+    pub(super) fn with_queues(
+        capacity: usize,
+        entries: usize,
+        body_bytes: usize,
+        first: u64,
+        pool: Arc<Pool>,
+        pages: Pages,
+        newest: Option<Arc<Newest>>,
+    ) -> Result<(Feeder, Arc<Self>), OutOfMemory> {
         let mut memory = SlotMemory::new(capacity, body_bytes + STAMP_BYTES, pages)?;
         if pages != Pages::Any {
             memory.pieces().for_each(|mut piece| piece.touch());
         }
-        let [critical, high, normal, low] = std::array::from_fn(|_| IndexRing::new(capacity, first));
+        let [critical, high, normal, low] = std::array::from_fn(|_| IndexRing::new(entries, first));
         let below = |n: usize| AtomicU32::new(if n + 1 == capacity { NONE } else { n as u32 + 1 });
         let cells = Arc::new(Self {
             memory,
             body_bytes,
             pool,
             queues: [critical?, high?, normal?, low?],
+            newest,
             free: CachePadded::new(AtomicU32::new(0)),
             below: boxed(capacity, below)?,
             lanes: boxed(capacity, |_| AtomicU8::new(0))?,
@@ -145,12 +186,14 @@ impl Cells {
 
     pub fn reserved_bytes(&self) -> usize {
         let rings: usize = self.queues.iter().map(|queue| size_of_val(&*queue.entries)).sum();
-        self.memory.reserved_bytes() + rings + size_of_val(&*self.below) + size_of_val(&*self.lanes) + size_of::<Self>()
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.reserved_bytes());
+        let tables = size_of_val(&*self.below) + size_of_val(&*self.lanes) + newest;
+        self.memory.reserved_bytes() + rings + tables + size_of::<Self>()
     }
 
-    /// Takes the oldest cell of `lane`.
+    /// Takes the oldest cell of `lane`; where only the newest counts, that of the key that stands there longest.
     pub fn take(self: &Arc<Self>, lane: usize) -> Option<Taken> {
-        self.queues[lane].take().map(|cell| self.hold(cell, lane))
+        self.next(lane).map(|cell| self.taken(cell, lane))
     }
 
     /// One more pair of hands for a cell that is the caller's. All but the last must `leave` it.
@@ -159,12 +202,52 @@ impl Cells {
         Taken { cells: Arc::clone(self), cell, lane: lane as u8, frees: true }
     }
 
+    /// The next cell of `lane`, which is then the caller's.
+    #[inline(always)]
+    fn next(&self, lane: usize) -> Option<u32> {
+        match &self.newest {
+            None => self.queues[lane].take(),
+            Some(newest) => newest.next(&self.queues[lane], lane),
+        }
+    }
+
+    /// `cell`, which came off the queue of `lane` and is the caller's.
+    pub(super) fn taken(self: &Arc<Self>, cell: u32, lane: usize) -> Taken {
+        let lane = match &self.newest {
+            None => lane,
+            // Relaxed: made visible with the cell. A key may stand in a more urgent lane than its newest event.
+            Some(_) => usize::from(self.lanes[cell as usize].load(Ordering::Relaxed)) - 1,
+        };
+        self.hold(cell, lane)
+    }
+
+    pub(super) fn queue(&self, lane: usize) -> &IndexRing {
+        &self.queues[lane]
+    }
+
+    /// Events that wait, over all lanes.
+    pub fn waiting(&self) -> u64 {
+        match &self.newest {
+            None => self.queues.iter().map(IndexRing::len).sum(),
+            Some(newest) => newest.waiting(),
+        }
+    }
+
+    /// Whether the next event finds no room while consumers hold so many; where only the newest counts, the next of a key
+    /// of which nothing waits. Exact for a consumer, who alone takes and settles, as far as the worker has come.
+    pub fn is_full(&self, held: u64) -> bool {
+        let waiting = self.waiting();
+        waiting + held >= self.capacity() as u64
+            || self.newest.as_ref().is_some_and(|newest| waiting >= newest.keys_max())
+    }
+
     /// Cells there are, queued, taken and free.
     pub fn capacity(&self) -> usize {
         self.below.len()
     }
 
-    /// Queued cells of `lane`.
+    /// Queued cells of `lane`; where only the newest counts, keys that stand there, and maybe elsewhere too or for
+    /// nothing any more.
     #[inline]
     pub fn queued(&self, lane: usize) -> u64 {
         self.queues[lane].len()
@@ -179,7 +262,7 @@ impl Cells {
             if lane == 0 {
                 return false;
             }
-            // SYNC(cells.sequence): Acquire. Pairs with `push`: if it is another event than the lane's, that one is gone.
+            // SYNC(cells.sequence): Acquire. Pairs with `fill`: if it is another event than the lane's, that one is gone.
             let sequence = self.memory.stamp(self.memory.place(cell)).load(Ordering::Acquire);
             let end = ends[lane - 1];
             mutant!("cells.before", (sequence.wrapping_sub(end) as i64) < 0 => sequence < end)
@@ -227,11 +310,21 @@ impl Cells {
         }
     }
 
+    /// Frees a cell and its block, when it has one.
+    ///
+    /// # Safety
+    /// As for [`release_block`](Self::release_block).
+    pub(super) unsafe fn give_back(&self, cell: u32) {
+        // SAFETY: by contract.
+        mutant!("cells.release_block", unsafe { self.release_block(cell) } => ());
+        self.free(cell);
+    }
+
     /// Gives the block of a cell back, when it has one.
     ///
     /// # Safety
     /// The caller owns the cell, with no reference into it left, and its body was written.
-    unsafe fn release_block(&self, cell: u32) {
+    pub(super) unsafe fn release_block(&self, cell: u32) {
         // SAFETY: by contract nobody writes the cell.
         let (head, _) = unsafe { self.memory.parts(self.memory.place(cell as usize)) };
         if let Some(handle) = BlockHandle::from_word(block_word(head)) {
@@ -247,7 +340,7 @@ impl Feeder {
         self.cells.has_room()
     }
 
-    fn claim(&mut self) -> Option<u32> {
+    pub(super) fn claim(&mut self) -> Option<u32> {
         let cells = &self.cells;
         // SYNC(cells.free): Acquire. Pairs with `free`; the last reader of the cell is done.
         let mut top = cells.free.load(Ordering::Acquire);
@@ -276,16 +369,10 @@ impl Feeder {
     /// As `push`, but the cell is not queued: it is the caller's.
     #[inline(always)]
     pub(super) fn fill(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> Option<u32> {
-        let (word, tail) = match slot.rest {
-            SlotRest::Inline(rest) => (0, rest.get(..rest_bytes)?),
-            SlotRest::Block(handle, _) => (handle.word(), &[][..]),
-            SlotRest::Foreign => return None,
-        };
+        let filling = Filling::new(slot, rest_bytes)?;
         let cell = self.claim()?;
-        if let Some(handle) = BlockHandle::from_word(word) {
-            mutant!("cells.retain", self.cells.pool.retain(handle) => ());
-        }
-        self.write(cell, lane, sequence, slot.head, word, tail);
+        // SAFETY: the cell was free and is ours now.
+        unsafe { self.copy(cell, lane, sequence, filling) };
         Some(cell)
     }
 
@@ -297,20 +384,38 @@ impl Feeder {
             Rest::Block(..) => &[],
         };
         let cell = self.claim()?;
-        let word = match frame.rest {
+        let block_word = match frame.rest {
             Rest::Inline(_) => 0,
             Rest::Block(block, _) => block.share(1).word(),
         };
-        self.write(cell, lane, sequence, frame.head, word, tail);
+        // SAFETY: the cell was free and is ours now.
+        unsafe { self.write(cell, lane, sequence, Filling { head: frame.head, block_word, tail }) };
         Some(cell)
     }
 
-    /// Writes a cell that was claimed.
+    /// Copies an event into a cell. Its block, when it has one, gets one more holder.
+    ///
+    /// # Safety
+    /// As for [`write`](Self::write).
     #[inline(always)]
-    fn write(&mut self, cell: u32, lane: usize, sequence: u64, head: &Head, word: u32, tail: &[u8]) {
+    pub(super) unsafe fn copy(&mut self, cell: u32, lane: usize, sequence: u64, filling: Filling<'_>) {
+        if let Some(handle) = BlockHandle::from_word(filling.block_word) {
+            mutant!("cells.retain", self.cells.pool.retain(handle) => ());
+        }
+        // SAFETY: by contract.
+        unsafe { self.write(cell, lane, sequence, filling) };
+    }
+
+    /// Writes a cell, which then holds the block.
+    ///
+    /// # Safety
+    /// The caller owns the cell, which holds no block, until it hands it on by a Release store.
+    #[inline(always)]
+    unsafe fn write(&mut self, cell: u32, lane: usize, sequence: u64, filling: Filling<'_>) {
+        let Filling { head, block_word, tail } = filling;
         let place = self.cells.memory.place(cell as usize);
-        // SAFETY: the cell was free and is ours now; a slot's body fits a cell, and head and tail are no more.
-        unsafe { self.cells.memory.write(place, head, word, tail) };
+        // SAFETY: the cell is ours by contract; a slot's body fits a cell, and head and tail are no more.
+        unsafe { self.cells.memory.write(place, head, block_word, tail) };
         // SYNC(cells.sequence): Release. Pairs with `has_before`; the event that was here before is gone.
         self.cells.memory.stamp(place).store(sequence, Ordering::Release);
         // Relaxed: who asks has seen this worker pass the event (SYNC(lanes.cursor)), or need not know of it.
@@ -353,6 +458,11 @@ impl Taken {
         usize::from(self.lane)
     }
 
+    /// Events of its key that it has superseded while they waited. 0 where all count.
+    pub fn skipped(&self) -> u64 {
+        self.cells.newest.as_ref().map_or(0, |newest| newest.skipped(self.cell))
+    }
+
     /// The sequence of the event.
     pub fn sequence(&self) -> u64 {
         // Relaxed: made visible by the queue that the cell was taken from.
@@ -375,9 +485,8 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         if self.frees {
-            // SAFETY: the cell is ours alone, and no borrow of `parts` outlives `self`.
-            mutant!("cells.release_block", unsafe { self.cells.release_block(self.cell) } => ());
-            self.cells.free(self.cell);
+            // SAFETY: the cell is ours and was written, and no borrow of `parts` outlives `self`.
+            unsafe { self.cells.give_back(self.cell) };
         }
     }
 }

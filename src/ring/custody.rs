@@ -66,10 +66,10 @@ impl Custody {
 
     /// Events queued, over all lanes.
     pub fn queued(&self) -> u64 {
-        (0..LANES).map(|lane| self.cells.queued(lane)).sum()
+        self.cells.waiting()
     }
 
-    /// Lanes of which events are queued, a bit each.
+    /// Lanes of which events are queued, a bit each; where only the newest counts, of which keys are, maybe for nothing.
     pub fn ready(&self) -> u8 {
         (0..LANES).fold(0, |ready, lane| ready | u8::from(self.cells.queued(lane) > 0) << lane)
     }
@@ -184,7 +184,7 @@ impl Custody {
     pub fn discard(&self, mut count: impl FnMut()) {
         for lane in 0..LANES {
             // A look first: who takes from an empty queue seems to have an event in hand for a moment.
-            while self.cells.queued(lane) > 0 {
+            while self.cells.waiting() > 0 && self.cells.queued(lane) > 0 {
                 if let Some(taken) = self.take(lane) {
                     count();
                     self.settle(taken);

@@ -21,7 +21,14 @@ struct Tick {
 const TICK: Topic<Tick> = Topic::new("ticks.new");
 
 /// Runs `event` to warm up, then `EVENTS` times, and returns the allocations of all threads meanwhile.
-fn allocations(bus: &Bus, mut event: impl FnMut(u64)) -> u64 {
+fn allocations(bus: &Bus, event: impl FnMut(u64)) -> u64 {
+    let (allocations, delivered) = counted(bus, event);
+    assert!(delivered >= EVENTS, "{delivered} of {EVENTS} were delivered");
+    allocations
+}
+
+/// As `allocations`, and with how many were delivered, those of the warm-up included.
+fn counted(bus: &Bus, mut event: impl FnMut(u64)) -> (u64, u64) {
     for nth in 0..2_000 {
         event(nth);
     }
@@ -33,9 +40,7 @@ fn allocations(bus: &Bus, mut event: impl FnMut(u64)) -> u64 {
     bus.flush_deadline(PATIENCE).unwrap();
     let after = asked();
     assert_books(bus);
-    let ledger = bus.ledger();
-    assert!(ledger.subscriptions.delivered >= EVENTS, "{ledger:#?}");
-    after - before
+    (after - before, bus.ledger().subscriptions.delivered)
 }
 
 /// A bus with an inline handler of each kind, on two workers.
@@ -73,7 +78,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 9] = [
+    let scenarios: [Scenario; 10] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -83,6 +88,7 @@ fn count_all() {
         ("mailboxes", mailboxes),
         ("async handlers", async_handlers),
         ("reliable delivery", reliable_delivery),
+        ("the newest of each key", newest_of_each_key),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -238,5 +244,33 @@ fn async_handlers() -> u64 {
     consumer.join().unwrap();
     let of = |events: u64| events * (events - 1) / 2;
     assert_eq!(sum.load(Ordering::Relaxed), of(2_000) + of(EVENTS));
+    count
+}
+
+fn newest_of_each_key() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let wish = bus.subscribe(TICK).mode(DeliveryMode::LatestOnly).keys_max(8);
+    // Now and then a key more than may wait: then the lane does.
+    let key = Key::by(|meta| Some(u64::from(meta.payload().bytes()[0]) % 9));
+    let mut mailbox = wish.latest_by(key).mailbox().unwrap();
+    let (ready, wait) = std::sync::mpsc::channel();
+    let consumer = std::thread::spawn(move || {
+        wait_once();
+        ready.send(()).unwrap();
+        let (mut taken, mut skipped) = (0, 0);
+        while let Ok(delivery) = mailbox.recv() {
+            (taken, skipped) = (taken + 1, skipped + delivery.skipped());
+        }
+        (taken, skipped)
+    });
+    wait_once();
+    wait.recv().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let (count, delivered) = counted(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    let count = finish(&bus, count);
+    let (taken, skipped) = consumer.join().unwrap();
+    assert_eq!((taken, taken + skipped), (delivered, 2_000 + EVENTS));
     count
 }

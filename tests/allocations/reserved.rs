@@ -1,6 +1,6 @@
 //! The reserved bytes that a bus reports are those that it holds: counted by the allocator.
 
-use ringmain::{Bus, BusBuilder, Mailbox, Overflow, Pattern, Payload, Subscription};
+use ringmain::{Bus, BusBuilder, DeliveryMode, Key, Mailbox, Overflow, Pattern, Payload, Subscription};
 
 use crate::books::assert_settled;
 use crate::{alone, assert_within_a_tenth, live};
@@ -14,6 +14,8 @@ fn subscribe(bus: &Bus, of_each_kind: usize) -> Kept {
         kept.0.push(bus.subscribe("metered.*").handle(|_, _| ()).unwrap());
         kept.0.push(bus.subscribe("metered.*").handle_on("metered", |_, _| ()).unwrap());
         kept.1.push(bus.subscribe("metered.*").overflow(Overflow::DropNewest).mailbox().unwrap());
+        let latest = bus.subscribe("metered.*").mode(DeliveryMode::LatestOnly);
+        kept.1.push(latest.latest_by(Key::Topic).mailbox().unwrap());
     }
     kept
 }

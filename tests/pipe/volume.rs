@@ -220,3 +220,22 @@ fn what_is_made_to_fail_is_tried_again_or_a_dead_letter_and_the_same_seed_fails_
     assert_eq!(counts("--mode reliable --fail-rate 1"), [0, 0, 4_000, 2_000]);
     assert_eq!(counts("--mode reliable"), [2_000, 0, 0, 0]);
 }
+
+#[test]
+fn with_mode_latest_a_reader_that_stands_still_holds_nothing_up_and_finds_the_newest_line() {
+    let mut child = pipe("--mode latest --summary json").spawn().expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input: String = (0..40_000).map(|n| format!("{{\"type\": \"price.tea\", \"data\": {n}}}\n")).collect();
+    // Nobody reads stdout meanwhile.
+    stdin.write_all(input.as_bytes()).expect("it reads all");
+    drop(stdin);
+    let run = finish(child);
+    assert_eq!(run.summary().0["ledger_balanced"], true);
+    let [published, delivered, dropped, failed, in_flight] =
+        run.counts(["published", "delivered", "dropped", "failed", "in_flight"]);
+    assert_eq!((published, delivered + dropped, failed, in_flight), (40_000, 40_000, 0, 0));
+    assert!(dropped >= 20_000, "a lane holds 10,000, stdin and stdout few more: {dropped}");
+    let lines: Vec<_> = run.events().iter().map(|event| event["data"].as_u64().expect("its number")).collect();
+    assert_eq!((lines.len() as u64, lines.last()), (delivered, Some(&39_999)));
+    assert!(lines.is_sorted());
+}

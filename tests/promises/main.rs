@@ -5,6 +5,7 @@ mod bounded;
 mod dedup;
 mod envelope;
 mod isolation;
+mod latest;
 mod ledger;
 mod names;
 mod order;

@@ -9,7 +9,7 @@ use crate::delivery::{
     SubscriptionState, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
-use crate::ring::{LANES, Reader, Serve, Slot};
+use crate::ring::{LANES, Put, Reader, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
@@ -25,7 +25,7 @@ pub(super) fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &M
         Sink::Inline(_) => true,
         Sink::Mailbox(mailbox, fed) => {
             mailbox.overflow() != Overflow::Block
-                || fed.get_mut(owner).is_none_or(|fed| fed.feeder.has_room())
+                || fed.get_mut(owner).is_none_or(|fed| fed.intake.has_room(meta))
                 || mailbox.custody().is_closed()
                 || !wants(subscription, lane, meta)
                 || refuses(subscription, meta)
@@ -296,16 +296,20 @@ impl Call<'_> {
         true
     }
 
-    /// Copies the event into a mailbox, or counts it as overflow.
+    /// Copies the event into a mailbox, or counts it as overflow; or an older one, whose place it takes, as superseded.
     fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) {
-        let mut queued = mailbox.push(fed, self.lane, &self.meta, &self.slot);
+        let put = mailbox.push(fed, self.lane, &self.meta, &self.slot);
+        let mut queued = put.is_some();
         if queued {
+            if put == Some(Put::Supersedes) {
+                subscription.counts.superseded.add(1);
+            }
             subscription.set_overflowing(false);
         } else if mailbox.overflow() == Overflow::DropOldest {
             // Only events that are no more urgent make way.
             let victim =
-                (mutant!("overflow.victim", self.lane => 0)..LANES).rev().any(|lane| fed.feeder.drop_oldest(lane));
-            queued = victim && mailbox.push(fed, self.lane, &self.meta, &self.slot);
+                (mutant!("overflow.victim", self.lane => 0)..LANES).rev().any(|lane| fed.intake.drop_oldest(lane));
+            queued = victim && mailbox.push(fed, self.lane, &self.meta, &self.slot).is_some();
             if queued {
                 self.overflowed(subscription);
             }

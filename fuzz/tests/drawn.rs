@@ -1,0 +1,10 @@
+//! Runs the targets whose models are cheap on operations that proptest draws and shrinks, where no fuzzer is installed.
+
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn the_newest_of_each_key_is_what_a_list_of_keys_says(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        ringmain_fuzz::latest::check(&data);
+    }
+}
