@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{AttemptWords, Custody, DrainOrder, LANES, Serve, Slot};
+use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Serve, Slot};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
@@ -111,8 +111,11 @@ impl MailboxShared {
 
     /// Cells, their queues and the histograms.
     pub(crate) fn reserved_bytes(&self) -> usize {
-        let attempts =
-            self.reliable.as_ref().map_or(0, |_| AttemptWords::bytes_for(self.custody.cells().capacity()) as usize);
+        let attempts = self.reliable.as_ref().map_or(0, |reliable| {
+            let cells = self.custody.cells().capacity();
+            let keyed = if reliable.order.is_some() { Keyed::bytes_for(cells) } else { 0 };
+            (AttemptWords::bytes_for(cells) + keyed) as usize
+        });
         attempts + size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
     }
 
