@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusBuilder, BusState, DeadLetterFilter, DeadReason, DeliveryMode, Key, Notice, Outcome, Payload, PublishError,
-    RetryPolicy, Settled,
+    Bus, BusBuilder, BusState, DeadLetterFilter, DeadReason, DeliveryMode, Key, Notice, Outcome, Payload, Priority,
+    PublishError, RetryPolicy, Settled,
 };
 
 use super::support::{Log, assert_books, assert_settled, watched};
@@ -338,4 +338,28 @@ fn a_future_that_is_dropped_amid_its_handler_leaves_its_event_among_the_dead_let
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());
     assert_eq!((letters.len(), bus.ledger().subscriptions.dead_lettered), (2, 2), "{letters:#?}");
     assert!(letters.iter().all(|letter| letter.reason() == DeadReason::Closed));
+}
+
+#[test]
+fn what_a_pause_has_held_does_not_keep_urgent_events_waiting() {
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let bus = simulation.bus();
+    let log = Log::new();
+    let (held, urgent) = (log.clone(), log.clone());
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).capacity(8_192);
+    let made = wish.handle(move |_, _| held.add("held")).unwrap();
+    let _urgent = bus.subscribe("b").handle(move |_, _| urgent.add("urgent")).unwrap();
+    bus.pause(made.id()).unwrap();
+    for _ in 0..500 {
+        publish(bus, 16);
+        simulation.run();
+    }
+    bus.resume(made.id()).unwrap();
+    publish(bus, 4);
+    bus.publisher().unwrap().at(Priority::Critical).publish("b", Payload::plain_text("x")).unwrap();
+    simulation.run();
+    let seen = log.take();
+    let before = seen.iter().position(|what| *what == "urgent").unwrap();
+    assert!(before < 1_000, "{before} of {} came first", seen.len());
+    assert_settled(bus);
 }
