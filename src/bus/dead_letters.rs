@@ -226,7 +226,7 @@ impl DeadLetters {
     }
 
     /// Sends the letters that [`list`](Self::list) would return back to their subscriptions, one after the other, with this
-    /// pause after each; one that finds its subscription busy is tried again for as long as the pause, or a millisecond.
+    /// pause after each; one that finds its subscription busy is tried once more after the pause, of a millisecond at least.
     /// Blocks the calling thread for as long as that takes.
     pub fn redrive_all(&self, filter: &DeadLetterFilter, pause: Duration) -> RedriveReport {
         let mut report = RedriveReport::default();

@@ -144,9 +144,8 @@ impl Worker {
         }
         self.closing = phase > Phase::Running;
         let mut passed = self.run_timers();
-        if self.is_alarm_due() {
-            passed += self.attend();
-        }
+        // Beside what the lanes may bring: however much comes back, they get their turn.
+        let taken = if self.is_alarm_due() { self.attend() } else { 0 };
         self.suspended = 0;
         self.moved = 0;
         self.stopwatch.begin_turn();
@@ -173,7 +172,7 @@ impl Worker {
                 break;
             }
         }
-        if passed > 0 {
+        if passed + taken > 0 {
             self.reader.release();
             // Waking publishers for a few slots costs more than it brings, but nobody is kept waiting for many turns.
             let enough = passed < self.engine.turn_max || self.has_made_room();
@@ -186,7 +185,7 @@ impl Worker {
             if self.unwatched >= WATCH_TURNS || self.stopwatch.is_turn_long() {
                 self.watch();
             }
-            return Turn::Worked { events: passed, caught_up };
+            return Turn::Worked { events: passed + taken, caught_up };
         }
         if std::mem::take(&mut self.gate_shut) > 0 {
             self.engine.gate.open();
@@ -422,12 +421,15 @@ impl Worker {
         let now = engine.directory.clock.now();
         alarm.take();
         let (mut next, mut taken) = (NEVER, 0);
-        for subscription in &self.table.get().attended {
+        let attended = &self.table.get().attended;
+        // Half a turn for all of them together.
+        let share = (engine.turn_max / 2 / attended.len().max(1)).max(1);
+        for subscription in attended {
             let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
             let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
             next = next.min(mailbox.attend(fed, now));
             if let Some(consumer) = &mut fed.consumer {
-                taken += consume(engine, subscription, mailbox, consumer, engine.turn_max);
+                taken += consume(engine, subscription, mailbox, consumer, share);
                 if mailbox.needs_consumer() {
                     next = now;
                 }

@@ -12,6 +12,8 @@ mod order;
 mod publisher_faults;
 mod reliable;
 mod reliable_at_random;
+mod reliable_edges;
+mod reliable_on_threads;
 mod runs;
 mod short_way;
 mod starvation;

@@ -192,12 +192,12 @@ impl DeadLetter {
         size_of::<Self>() + self.rest.len() + self.name.len() + self.error.as_deref().map_or(0, str::len)
     }
 
-    /// Instant at which it was given up.
     /// Its header, and what follows it.
     pub(crate) fn frame(&self) -> (&Header, &[u8]) {
         (&self.header, &self.rest)
     }
 
+    /// Instant at which it was given up.
     pub(super) fn died_at(&self) -> u64 {
         self.died
     }

@@ -17,6 +17,10 @@ use crate::sync::owned::Owner;
 use crate::worker::Phase;
 use crate::worker::engine::Engine;
 
+/// Events that a worker's own handler takes from its mailbox when one comes: that one, and one of what is queued before it.
+/// The others have a turn of their own.
+const CATCH_UP_MAX: usize = 2;
+
 /// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
 /// that has to wait has gone to nobody.
 #[inline(always)]
@@ -252,7 +256,7 @@ impl Call<'_> {
                     } else if let Some(fed) = fed.get_mut(owner) {
                         self.put(subscription, mailbox, fed);
                         if let Some(consumer) = &mut fed.consumer {
-                            consume(self.engine, subscription, mailbox, consumer, self.engine.turn_max);
+                            consume(self.engine, subscription, mailbox, consumer, CATCH_UP_MAX);
                             if mailbox.needs_consumer() {
                                 self.engine.alarms[subscription.worker].resume(0);
                             }
