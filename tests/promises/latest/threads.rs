@@ -163,7 +163,8 @@ fn a_handler_may_publish_as_much_as_it_likes_of_what_its_own_next_event_is_the_n
         assert_settled(&bus);
         let ledger = made.unwrap().record().ledger;
         assert_eq!(ledger.delivered + ledger.dropped.superseded, 501);
-        assert!(ledger.dropped.superseded >= 499, "while the handler publishes nothing is taken: {ledger:?}");
+        // While the handler publishes nothing is taken; then one waits, and the lane holds at most eight.
+        assert!(ledger.dropped.superseded >= 500 - 9, "{ledger:?}");
     });
 }
 
