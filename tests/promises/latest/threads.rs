@@ -160,6 +160,8 @@ fn a_handler_may_publish_as_much_as_it_likes_of_what_its_own_next_event_is_the_n
             }
         });
         bus.publish("first", NOTHING).unwrap();
+        // A flush waits for what was published before it: here the first, and so for what its handler publishes.
+        bus.flush().unwrap();
         assert_settled(&bus);
         let ledger = made.unwrap().record().ledger;
         assert_eq!(ledger.delivered + ledger.dropped.superseded, 501);
