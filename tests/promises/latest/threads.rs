@@ -1,5 +1,6 @@
 //! The same with real threads: who waits is woken, and flush and shutdown leave the newest event handled.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -125,6 +126,51 @@ fn a_waiting_consumer_is_woken_by_each_newer_event() {
         }
         bus.shutdown().unwrap();
         consumer.join().unwrap();
+    });
+}
+
+#[test]
+fn however_many_publish_each_key_is_seen_in_order_and_its_last_event_is_seen() {
+    const EVENTS: u32 = 2_000;
+    const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+    watched(|| {
+        let bus = small().workers(2).when_full(FullPolicy::wait(FOR_EVER)).build().unwrap();
+        // Fewer keys than topics: now and then the lane waits for one.
+        let mut inbox = by_topic(&bus).keys_max(3).mailbox().unwrap();
+        let consumer = std::thread::spawn(move || {
+            let mut seen = BTreeMap::<String, Vec<(u32, u64)>>::new();
+            while let Ok(delivery) = inbox.recv() {
+                let (text, skipped) = shown(&delivery);
+                let of_topic = seen.entry(delivery.meta().topic().to_owned()).or_default();
+                of_topic.push((text.parse().unwrap(), skipped));
+            }
+            seen
+        });
+        std::thread::scope(|scope| {
+            for topic in TOPICS {
+                let mut publisher = bus.publisher().unwrap();
+                scope.spawn(move || {
+                    for nth in 0..EVENTS {
+                        publisher.publish(topic, Payload::plain_text(&nth.to_string())).unwrap();
+                    }
+                });
+            }
+        });
+        assert_settled(&bus);
+        let ledger = ledger(&bus);
+        bus.shutdown().unwrap();
+        let seen = consumer.join().unwrap();
+        for topic in TOPICS {
+            let mut next = 0;
+            for &(nth, skipped) in &seen[topic] {
+                assert_eq!(u64::from(nth), next + skipped, "{topic}: what was skipped lies before");
+                next = u64::from(nth) + 1;
+            }
+            assert_eq!(next, u64::from(EVENTS), "{topic}: the last is seen");
+        }
+        let delivered: usize = seen.values().map(Vec::len).sum();
+        assert_eq!(ledger.delivered, delivered as u64);
+        assert_eq!(ledger.delivered + ledger.dropped.superseded, u64::from(EVENTS) * 4);
     });
 }
 
