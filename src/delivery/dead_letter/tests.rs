@@ -237,6 +237,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
     let sink: Arc<dyn DeadLetterSink> = {
         let heard = Arc::clone(&heard);
         Arc::new(move |_: &Arc<DeadLetter>| {
+            // Relaxed: a count.
             heard.fetch_add(1, Ordering::Relaxed);
         })
     };
@@ -250,6 +251,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
         let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(writer)).collect();
         scope.spawn(|| {
             start.wait();
+            // Relaxed: it ends the loop, and nothing more.
             while !done.load(Ordering::Relaxed) {
                 let letters = desk.store.list(&DeadLetterFilter::new());
                 assert!(letters.len() <= 100 && letters.is_sorted_by_key(|letter| letter.id()));
@@ -263,6 +265,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
             }
         });
         let ids = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+        // Relaxed: as in the loop.
         done.store(true, Ordering::Relaxed);
         ids
     });
@@ -273,6 +276,7 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
     assert!(counts.is_balanced() && counts.total == total, "{counts:?}");
     assert_eq!(counts.held, left.len() as u64);
     assert_eq!(counts.bytes, left.iter().map(|letter| letter.bytes() as u64).sum::<u64>());
+    // Relaxed: all threads have ended.
     assert_eq!(
         heard.load(Ordering::Relaxed) + counts.unheard,
         total,
@@ -310,6 +314,7 @@ fn a_sink_of_its_own_thread_has_heard_of_all_when_the_thread_ends() {
     let sink: Arc<dyn DeadLetterSink> = {
         let heard = Arc::clone(&heard);
         Arc::new(move |_: &Arc<DeadLetter>| {
+            // Relaxed: a count.
             heard.fetch_add(1, Ordering::Relaxed);
         })
     };
@@ -317,6 +322,7 @@ fn a_sink_of_its_own_thread_has_heard_of_all_when_the_thread_ends() {
     assert!(desk.store.wants_thread());
     desk.put("a", b"1", DeadReason::TimedOut);
     desk.store.counts();
+    // Relaxed: nobody has counted yet.
     assert_eq!(heard.load(Ordering::Relaxed), 0, "the thread tells, and it has not begun");
     thread::scope(|scope| {
         scope.spawn(|| desk.store.tell_sink());
@@ -325,8 +331,10 @@ fn a_sink_of_its_own_thread_has_heard_of_all_when_the_thread_ends() {
         }
         desk.store.close();
     });
+    // Relaxed: the thread has ended.
     assert_eq!(heard.load(Ordering::Relaxed), 51);
     desk.put("a", b"1", DeadReason::TimedOut);
     desk.store.counts();
+    // Relaxed: counted by this thread.
     assert_eq!(heard.load(Ordering::Relaxed), 52, "later ones by whoever looks");
 }
