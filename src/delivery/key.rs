@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::event::Meta;
 
+/// The number of an event's key.
+type KeyOf = dyn Fn(&Meta<'_>) -> Option<u64> + Send + Sync;
+
 /// What events have in common whose order is to be kept.
 ///
 /// ```
@@ -32,7 +35,7 @@ pub enum Key {
     Correlation,
     /// What this function makes of an event: equal numbers are one key. It runs on the subscription's worker and must be
     /// short.
-    By(Arc<dyn Fn(&Meta<'_>) -> Option<u64> + Send + Sync>),
+    By(Arc<KeyOf>),
 }
 
 impl Key {
