@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use loom_tests::lanes::{Event, LANE, feed, lanes, mailbox, number, pool, read, reader};
-use loom_tests::{Bounds, asleep, model};
+use loom_tests::{Bounds, Join, asleep, model};
 use ringmain::internals::ring::{Cells, Claimant, Gate, Lanes, Reader};
+use ringmain::internals::sync::alarm::{Alarm, NEVER};
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::bell::Bell;
 use ringmain::internals::sync::parker::Parker;
-use ringmain::internals::sync::primitive::thread;
+use ringmain::internals::sync::primitive::{AtomicU64, Ordering, thread};
 use ringmain::internals::sync::waker::of_this_thread;
 
 const MUTANTS: [&str; 2] = ["barrier.light", "barrier.heavy"];
@@ -159,5 +160,56 @@ fn a_worker_in_want_of_a_cell_does_not_sleep_beside_a_free_one() {
         let slept = working.end();
         assert_eq!(take(&cells), Some(2));
         slept
+    });
+}
+
+#[test]
+fn a_worker_does_not_sleep_through_an_instant_that_it_was_told() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    let mutants = ["alarm.take", "alarm.resume", "alarm.wake", "barrier.light", "barrier.heavy"];
+    // Whether it slept.
+    model("sleep::alarm", bounds, &mutants, &[false, true], |threads| {
+        let parker = Arc::new(Parker::new(1, Barrier::fences()));
+        let alarm = Arc::new(Alarm::new(0, Barrier::fences()));
+        // When something is due, 0 for nothing.
+        let due = Arc::new([0, 1].map(|_| AtomicU64::new(0)));
+        // The later one is heard of as the earlier one is, or on its own.
+        let telling = [7, 5].map(|instant| {
+            let (parker, alarm, due) = (Arc::clone(&parker), Arc::clone(&alarm), Arc::clone(&due));
+            threads.spawn(move || {
+                // Relaxed: the alarm must see to it that it is seen.
+                due[usize::from(instant == 7)].store(instant, Ordering::Relaxed);
+                alarm.set(instant, &parker);
+            })
+        });
+        let for_worker = Arc::clone(&alarm);
+        let working = threads.spawn(move || {
+            parker.enter(0);
+            let mut slept = false;
+            // An instant a round: the clock moves on to what the alarm is set to.
+            loop {
+                let at = for_worker.at();
+                if at != NEVER {
+                    for_worker.take();
+                    // Relaxed: as above.
+                    let known = due.each_ref().map(|due| due.load(Ordering::Relaxed));
+                    if known == [5, 7] {
+                        return slept;
+                    }
+                    let next = known.into_iter().filter(|&due| due > at).min().unwrap_or(NEVER);
+                    for_worker.resume(next);
+                    continue;
+                }
+                parker.prepare(0);
+                if for_worker.at() != NEVER {
+                    parker.cancel(0);
+                    continue;
+                }
+                asleep(|| parker.park(0, None));
+                slept = true;
+            }
+        });
+        telling.into_iter().for_each(Join::end);
+        working.end()
     });
 }

@@ -528,12 +528,8 @@ impl Attempt {
         while self.is_mine(seen) {
             // SYNC(attempts.word): Release. Pairs with `attend`; what was done with the event is seen by who has it next.
             // Relaxed: an exchange that failed has done nothing.
-            match word.compare_exchange_weak(
-                seen,
-                step(seen),
-                mutant!("attempts.exchange", Ordering::Release),
-                Ordering::Relaxed,
-            ) {
+            let release = mutant!("attempts.exchange", Ordering::Release);
+            match word.compare_exchange_weak(seen, step(seen), release, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }

@@ -496,9 +496,12 @@ impl Drop for Cells {
         for cell in 0..self.lanes.len() {
             // Relaxed: the last owner is dropping, after all others.
             let in_use = self.lanes[cell].load(Ordering::Relaxed) != 0;
-            if mutant!("cells.drop", in_use => false) {
-                // SAFETY: nobody else uses the cell any more, and one in use was written.
-                unsafe { self.release_block(cell as u32) };
+            let place = self.memory.place(cell);
+            if mutant!("cells.drop", in_use => false)
+                && let Some(handle) = BlockHandle::from_word(block_word(self.memory.head_mut(place)))
+            {
+                // SAFETY: the cell was written and holds a count of its block, and nobody uses it any more.
+                mutant!("cells.release_block", unsafe { self.pool.release(handle) } => ());
             }
         }
     }

@@ -259,6 +259,14 @@ impl SlotMemory {
         (head, unsafe { std::slice::from_raw_parts(tail, self.body_bytes() - HEAD_BYTES) })
     }
 
+    /// The head of the slot at `place`, for who has the memory alone: loom, which does not see how std's `Arc` orders its last
+    /// drop after the others, does not look.
+    pub(crate) fn head_mut(&mut self, place: Place) -> &mut Head {
+        let head = self.at(place, STAMP_BYTES).cast::<Head>();
+        // SAFETY: inside the allocation, 8 bytes after a boundary of 64, initialised, and borrowed mutably with the memory.
+        unsafe { &mut *head }
+    }
+
     /// The whole body of the slot at `place`, to fill in place.
     ///
     /// # Safety
