@@ -14,7 +14,7 @@ fn subscribe(bus: &Bus, of_each_kind: usize) -> Kept {
         kept.0.push(bus.subscribe("metered.*").handle(|_, _| ()).unwrap());
         kept.0.push(bus.subscribe("metered.*").handle_on("metered", |_, _| ()).unwrap());
         kept.1.push(bus.subscribe("metered.*").overflow(Overflow::DropNewest).mailbox().unwrap());
-        let latest = bus.subscribe("metered.*").mode(DeliveryMode::LatestOnly);
+        let latest = bus.subscribe("metered.*").mode(DeliveryMode::LatestOnly).overflow(Overflow::DropNewest);
         kept.1.push(latest.latest_by(Key::Topic).mailbox().unwrap());
     }
     kept
