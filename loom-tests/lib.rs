@@ -23,6 +23,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+pub mod attempts;
 #[cfg(ringmain_loom)]
 mod hunt;
 pub mod lanes;

@@ -1,0 +1,170 @@
+//! A worker that attends to a mailbox whose events come back.
+
+use std::sync::Arc;
+
+use ringmain::internals::ring::{
+    Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Gate, Keyed, Lanes, Overdue, Pages, Reader,
+    Returns,
+};
+use ringmain::internals::sync::alarm::Alarm;
+use ringmain::internals::sync::barrier::Barrier;
+use ringmain::internals::sync::parker::Parker;
+
+use crate::asleep;
+use crate::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, reader};
+
+/// What due times are counted in.
+pub const TICK: u64 = 1 << 16;
+/// Models begin where the wheel of due times is about to begin anew.
+pub const NOW: u64 = ((1 << 35) - 1) * TICK;
+/// Later than any instant that a model comes to.
+pub const LATE: u64 = NOW + 1_000 * TICK;
+
+/// A key.
+pub const KEY: Option<u64> = Some(0);
+/// Another key, whose events stand in another line.
+pub const OTHER: Option<u64> = Some(1);
+
+/// A worker that has events in a lane and a mailbox to feed.
+#[derive(Debug)]
+pub struct Worker {
+    reader: Reader,
+    feeder: Feeder,
+    keyed: Option<Keyed>,
+    /// At the events of its mailbox.
+    pub attempts: Arc<Attempts>,
+    /// Its own.
+    pub alarm: Arc<Alarm>,
+    /// Where it sleeps.
+    pub parker: Arc<Parker>,
+}
+
+/// A worker with `events` events before it and a mailbox of `cells`, which keeps the order of keys where `is_keyed`.
+pub fn mailbox(events: u8, cells: usize, is_keyed: bool) -> (Worker, Arc<Attempts>, Arc<Lanes>) {
+    let pool = pool(0);
+    let lanes = lanes(8, 8, 1, u64::MAX, &pool);
+    let reader = reader(&lanes, 0);
+    let mut claimant = Claimant::new(Arc::clone(&lanes), false);
+    for number in 1..=events {
+        claimant.push(LANE, Event::new(number).inline()).expect("the lane is empty");
+    }
+    let barrier = Barrier::fences();
+    let words = AttemptWords::new(cells).expect("a few words fit");
+    let keyed = is_keyed.then(|| Keyed::new(cells).expect("a few words fit"));
+    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), u64::MAX, pool, Pages::Any).expect("a few cells fit");
+    let parker = Arc::new(Parker::new(1, barrier));
+    let gate = Arc::new(Gate::new(1, barrier));
+    let alarm = Arc::new(Alarm::new(0, barrier));
+    let custody = Arc::new(Custody::new(cells, 0, Arc::clone(&parker), gate));
+    let attempts = Arc::new(Attempts::new(words, custody, Arc::clone(&alarm), Arc::clone(&parker), barrier, is_keyed));
+    (Worker { reader, feeder, keyed, attempts: Arc::clone(&attempts), alarm, parker }, attempts, lanes)
+}
+
+impl Worker {
+    /// Moves the next event, which was published before, into the mailbox. False when that is full, and the event stays where
+    /// it is.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn feed(&mut self, key: Option<u64>) -> bool {
+        let slot = self.reader.peek(LANE).expect("the events were published before");
+        let mut returns = Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() };
+        let fed = self.attempts.push(&mut returns, LANE, self.reader.sequence(LANE), &slot, REST_BYTES, key);
+        if fed {
+            self.reader.advance(LANE);
+        }
+        fed
+    }
+
+    /// Looks after what is due `now`; what was in hand for too long is `overdue`. Returns when to look again.
+    pub fn attend_by(&mut self, now: u64, overdue: Overdue, book: impl FnMut(&Attempt)) -> u64 {
+        let mut returns = Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() };
+        self.attempts.attend(&mut returns, now, |_, _| overdue, book)
+    }
+
+    /// As `attend_by`, where what was in hand for too long comes again at once.
+    pub fn attend(&mut self, now: u64) -> u64 {
+        self.attend_by(now, Overdue::Again(now), |_| panic!("nothing is over"))
+    }
+
+    /// As a worker goes on until it is `done`: looks after what is due when its alarm says so, and sleeps. Returns whether
+    /// it slept.
+    pub fn attend_until(&mut self, now: u64, done: impl Fn(&Self) -> bool) -> bool {
+        let mut slept = false;
+        while !done(self) {
+            if self.alarm.at() <= now {
+                self.alarm.take();
+                let next = self.attend(now);
+                self.alarm.resume(next);
+                continue;
+            }
+            self.parker.prepare(0);
+            if self.alarm.at() <= now {
+                self.parker.cancel(0);
+                continue;
+            }
+            asleep(|| self.parker.park(0, None));
+            slept = true;
+        }
+        slept
+    }
+
+    /// As `attend_until` something is queued.
+    pub fn attend_or_sleep(&mut self, now: u64) -> bool {
+        self.attend_until(now, |worker| worker.queued() > 0)
+    }
+
+    /// Fills the cell, and sleeps until it is free. Returns whether it slept.
+    pub fn feed_or_sleep(&mut self) -> bool {
+        let mut slept = false;
+        while !self.feed(None) {
+            self.attempts.custody().starve(true);
+            self.parker.prepare(0);
+            if self.feeder.has_room() {
+                self.parker.cancel(0);
+            } else {
+                asleep(|| self.parker.park(0, None));
+                slept = true;
+            }
+            self.attempts.custody().starve(false);
+        }
+        slept
+    }
+
+    /// Events queued.
+    pub fn queued(&self) -> u64 {
+        self.attempts.custody().queued()
+    }
+
+    /// Fills all `cells` again, which are free when all events are over.
+    ///
+    /// # Panics
+    /// When they are not, or there are more.
+    pub fn assert_free(&mut self, cells: usize) {
+        let custody = self.attempts.custody();
+        assert!(custody.cells().is_over() && custody.is_settled(), "an event is in somebody's hands");
+        assert_eq!(self.attempts.waiting(), 0);
+        for _ in 0..cells {
+            assert!(self.feeder.has_room() && self.feed(None), "a cell was lost");
+        }
+        assert!(!self.feeder.has_room(), "a cell is free and in use");
+    }
+}
+
+/// Takes an event, to be over within a tick.
+pub fn take(attempts: &Arc<Attempts>) -> Option<Attempt> {
+    attempts.take(LANE, NOW, NOW + TICK)
+}
+
+/// Which event it is.
+pub fn number_of(attempt: &Attempt) -> u8 {
+    let (head, rest) = attempt.event().parts();
+    number(head, rest)
+}
+
+/// Takes an event, reads and acknowledges it. Whether there was one, and whether the word counted.
+pub fn handle(attempts: &Arc<Attempts>) -> Option<(u8, bool)> {
+    let attempt = attempts.take(LANE, NOW, LATE)?;
+    let number = number_of(&attempt);
+    Some((number, attempt.end(|_| ())))
+}
