@@ -380,7 +380,9 @@ fn blocks_of_superseded_events_and_of_those_that_wait_at_the_end_go_back() {
         });
         let consumer = Arc::clone(&cells);
         let met = threads.spawn(move || take_up_to(&consumer, LANE, 1)).end();
-        drop((putting.end(), cells));
+        drop(putting.end());
+        assert_eq!(pool.free_blocks() as u64 + cells.waiting(), 2, "a superseded event keeps its block");
+        drop(cells);
         assert_eq!(pool.free_blocks(), 2);
         met
     });
