@@ -37,6 +37,18 @@ struct Ended {
     said: String,
 }
 
+impl Ended {
+    /// What was stopped has judged nothing, which is not to be taken for a verdict.
+    fn tell_unless_in_time(&self, what: &str, site: &Site) {
+        if self.status.is_none() {
+            println!(
+                "orderings: {what} was stopped after {LIMIT:?}, and has not judged {} {}",
+                site.function, site.labels
+            );
+        }
+    }
+}
+
 /// Runs `command` to its end, or to the time limit.
 fn run(command: &mut Command) -> Ended {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
@@ -128,10 +140,18 @@ impl Suite {
     /// The first test that notices `site` weakened, by `judge`. Begins none when the time of one is over.
     fn first(&self, site: &Site, weaker: &str, judge: impl Fn(&Ended) -> bool) -> Option<String> {
         let begun = Instant::now();
-        self.by(site).take_while(|_| begun.elapsed() < LIMIT).find_map(|(binary, test)| {
+        let comers = self.comers(site);
+        let mut asked = 0;
+        let verdict = self.by(site).take_while(|_| begun.elapsed() < LIMIT).find_map(|(binary, test)| {
+            asked += 1;
             let ended = run(binary.test(test).env("RINGMAIN_WEAKEN", wish(site, weaker)));
+            ended.tell_unless_in_time(&format!("{}::{}", binary.name, binary.tests[test]), site);
             judge(&ended).then(|| format!("`{}::{}`", binary.name, binary.tests[test]))
-        })
+        });
+        if verdict.is_none() && asked < comers {
+            println!("orderings: {asked} of {comers} tests had the time to judge {} {}", site.function, site.labels);
+        }
+        verdict
     }
 
     /// As loom does, which has its own word for it.
@@ -155,6 +175,7 @@ impl Suite {
         }
         of_binary.into_iter().find_map(|(name, tests)| {
             let ended = run(miri(folder, name, &tests).env("RINGMAIN_WEAKEN", wish(site, weaker)));
+            ended.tell_unless_in_time(&format!("Miri over {name}"), site);
             has_failed(&ended).then(|| format!("Miri, `{name}`"))
         })
     }

@@ -318,9 +318,7 @@ impl MailboxShared {
     pub(crate) fn holds_up(&self) -> bool {
         // An event that is over keeps its cell while somebody reads it, so that only the cells know.
         let cells = self.custody.cells();
-        let settled = self.custody.settled();
-        let in_hand = self.custody.taken() - settled;
-        let is_full = !cells.has_room() || self.waits == Waits::NewestOfEach && cells.is_full(in_hand);
+        let is_full = !cells.has_room() || self.waits == Waits::NewestOfEach && cells.is_full(0);
         self.overflow == Overflow::Block && is_full
     }
 
