@@ -257,7 +257,8 @@ impl<I: Interest> Subscribe<I> {
     }
 
     /// Suspends a subscription with reliable delivery after so many dead letters in a row: it is paused, with a
-    /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. Default 0: never.
+    /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. While it is, its events gather in its mailbox, and hold its lanes up when that is full. Default 0:
+    /// never.
     pub fn suspend_after(mut self, dead_letters: u32) -> Self {
         self.suspend_after = dead_letters;
         self

@@ -212,6 +212,7 @@ impl Cells {
     }
 
     /// `cell`, which came off the queue of `lane` and is the caller's.
+    #[inline(always)]
     pub(super) fn taken(self: &Arc<Self>, cell: u32, lane: usize) -> Taken {
         let lane = match &self.newest {
             None => lane,
@@ -360,6 +361,7 @@ impl Feeder {
 
     /// Copies the event of `slot` into a free cell and queues it. `rest_bytes` of what follows the head are copied,
     /// or its block gets one more holder. False when all cells are in use, or the event is not this worker's business.
+    #[inline]
     pub fn push(&mut self, lane: usize, sequence: u64, slot: &Slot<'_>, rest_bytes: usize) -> bool {
         let Some(cell) = self.fill(lane, sequence, slot, rest_bytes) else { return false };
         self.enqueue(lane, cell);
