@@ -257,6 +257,15 @@ impl MailboxShared {
         }
     }
 
+    /// Worker: as `settle`, and lets the next event of its key follow at once.
+    pub(crate) fn settle_own(&self, hold: Hold, outcome: &Outcome, intake: &mut Intake, keyed: Option<&mut Keyed>) {
+        let cell = hold.event().cell();
+        self.settle(hold, outcome);
+        if let (Some(reliable), Some(feeder), Some(keyed)) = (&self.reliable, intake.queue(), keyed) {
+            reliable.attempts.follow(&mut Returns { feeder, keyed: Some(keyed) }, cell);
+        }
+    }
+
     /// Stops handing events out after too many dead letters in a row.
     fn suspend_if_due(&self, reliable: &Reliable) {
         if reliable.takes_suspension() {

@@ -268,6 +268,15 @@ impl Attempts {
         }
     }
 
+    /// Worker: queues the event that was held back behind the one in `cell`, if that is over. For a worker that is the
+    /// consumer, and so knows which cell to look at.
+    pub fn follow(&self, worker: &mut Returns<'_>, cell: usize) {
+        // Relaxed: the worker ended the event itself, or somebody else still has it.
+        if self.words[cell].load(Ordering::Relaxed) & STATE == OVER {
+            self.let_through(worker, cell as u32);
+        }
+    }
+
     /// Worker: the event in `cell` is over; queues the one that was held back behind it.
     fn let_through(&self, worker: &mut Returns<'_>, cell: u32) {
         let Some(keyed) = &mut worker.keyed else { return };
@@ -289,7 +298,7 @@ impl Attempts {
     /// Takes the oldest event of `lane` for an attempt that is to be over by the instant `due`. `None` when there is none.
     pub fn take(self: &Arc<Self>, lane: usize, now: u64, due: u64) -> Option<Attempt> {
         let taken = self.custody.take(lane)?;
-        let cell = taken.cell() as usize;
+        let cell = taken.cell();
         // Rounded up: nobody gets less than was promised.
         let tick = tick_after(due, now);
         // Relaxed: earlier takers wrote it, and the queue has shown that.
@@ -474,7 +483,7 @@ impl Attempt {
 
     /// Which cell the event is in.
     pub fn cell(&self) -> usize {
-        self.taken().cell() as usize
+        self.taken().cell()
     }
 
     /// The event, to be read.
@@ -591,14 +600,14 @@ impl Attempt {
 
     /// The event is over and booked.
     fn close(self) {
-        self.attempts.cells().end(self.taken().cell());
+        self.attempts.cells().end(self.cell() as u32);
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
         let Some(taken) = self.taken.take() else { return };
-        let word = &self.attempts.words[taken.cell() as usize];
+        let word = &self.attempts.words[taken.cell()];
         // SYNC(attempts.word): AcqRel. Our reads come before the cell's next filling: by this if we are the last, by the
         // last one's if we are not.
         let before = word.fetch_sub(HOLDER, mutant!("attempts.leave", Ordering::AcqRel));

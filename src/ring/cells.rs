@@ -447,8 +447,8 @@ pub struct Taken {
 
 impl Taken {
     /// Which cell.
-    pub(super) fn cell(&self) -> u32 {
-        self.cell
+    pub fn cell(&self) -> usize {
+        self.cell as usize
     }
 
     /// Lets go of the cell without freeing it: it is queued again, or others hold it.

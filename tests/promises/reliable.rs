@@ -741,3 +741,20 @@ fn dead_letters_in_a_row_suspend_a_subscription_until_it_is_resumed() {
         bus.flush().expect("what a pause holds is not waited for");
     }
 }
+
+#[test]
+fn events_of_a_key_follow_each_other_within_a_turn_of_an_inline_handler() {
+    let simulation = simulation();
+    let wish = simulation.bus().subscribe("a").mode(DeliveryMode::reliable()).ordered_by(Key::Subscription);
+    let mut fails = true;
+    let made = wish.retry(at_once(2)).handle(move |payload, _| {
+        if payload.text() == Some("5") && std::mem::take(&mut fails) { Err("not yet") } else { Ok(()) }
+    });
+    publish(simulation.bus(), 10);
+    simulation.turn(0);
+    let record = || made.as_ref().unwrap().record().ledger;
+    assert_eq!((record().delivered, record().waiting), (5, 5), "the sixth is to be tried again");
+    simulation.run();
+    assert_eq!(record().delivered, 10);
+    assert_settled(simulation.bus());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Consumer, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
+    Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
     SubscriptionState, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
@@ -175,9 +175,10 @@ pub(super) fn consume(
     engine: &Engine,
     subscription: &SubscriptionState,
     mailbox: &MailboxShared,
-    consumer: &mut Consumer,
+    fed: &mut Fed,
     max: usize,
 ) -> usize {
+    let Fed { intake, keyed, consumer: Some(consumer) } = fed else { return 0 };
     let Some(handler) = consumer.handler.get_mut() else { return 0 };
     let mut taken = 0;
     while taken < max && subscription.state() == State::Active && !mailbox.is_paused() {
@@ -189,7 +190,7 @@ pub(super) fn consume(
         let lag = || mailbox.custody().queued();
         let outcome =
             call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
-        mailbox.settle(hold, &outcome);
+        mailbox.settle_own(hold, &outcome, intake, keyed.as_mut());
     }
     taken
 }
@@ -255,8 +256,8 @@ impl Call<'_> {
                         counts.closed.add(1);
                     } else if let Some(fed) = fed.get_mut(owner) {
                         self.put(subscription, mailbox, fed);
-                        if let Some(consumer) = &mut fed.consumer {
-                            consume(self.engine, subscription, mailbox, consumer, CATCH_UP_MAX);
+                        if fed.consumer.is_some() {
+                            consume(self.engine, subscription, mailbox, fed, CATCH_UP_MAX);
                             if mailbox.needs_consumer() {
                                 self.engine.alarms[subscription.worker].resume(0);
                             }
