@@ -235,7 +235,8 @@ impl<I: Interest> Subscribe<I> {
     }
 
     /// Keeps the order of reliably delivered events that have this in common, also where one of them is tried again: those
-    /// behind it wait in the mailbox until it is over. Each event that is over then costs its worker a look at all cells.
+    /// behind it wait in the mailbox until it is over. Where the consumer is not the worker, a turn in which one is over costs a
+    /// look at all cells: about a microsecond for a thousand.
     /// Default: what is tried again comes behind what was queued meanwhile.
     pub fn ordered_by(mut self, key: Key) -> Self {
         self.order = Some(key);
