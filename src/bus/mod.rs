@@ -21,6 +21,7 @@ mod reserve;
 mod shutdown;
 mod subscribe;
 mod subscribe_error;
+mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +45,9 @@ pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use shutdown::{BusState, FlushError, ShutdownReport};
-pub use subscribe::{IntoInterest, Subscribe, Subscription};
+pub use subscribe::{IntoInterest, Subscribe};
 pub use subscribe_error::SubscribeError;
+pub use subscription::Subscription;
 
 pub(crate) use control::{Control, Driver, Shared};
 

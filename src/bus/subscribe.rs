@@ -10,7 +10,6 @@ use std::task::{self, Poll};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::clock::Clock;
 use crate::delivery::{
     Consumer, Context, Custom, Dedup, DedupWindow, Delivery, DeliveryMode, Dispatch, Farewell, Fed, Handler, HandlerId,
     Interest, KEYS_MAX, Kept, Key, Mailbox, MailboxShared, Notice, Outcome, Overflow, REDRIVEN_MAX, Reliable,
@@ -27,6 +26,7 @@ use crate::worker::{Engine, Phase, call_behind_mailbox};
 
 use super::mailbox_memory::{MailboxMemory, Wish};
 use super::subscribe_error::SubscribeError;
+use super::subscription::Subscription;
 use super::{Bus, Shared};
 
 /// A pattern, and for a typed topic its name and Rust type.
@@ -258,8 +258,8 @@ impl<I: Interest> Subscribe<I> {
     }
 
     /// Suspends a subscription with reliable delivery after so many dead letters in a row: it is paused, with a
-    /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. While it is, its events gather in its mailbox, and hold its lanes up when that is full. Default 0:
-    /// never.
+    /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. While it is, its events gather in its mailbox; when that is full they hold its lanes up, or become dead letters under
+    /// [`Overflow::DropNewest`]. Default 0: never.
     pub fn suspend_after(mut self, dead_letters: u32) -> Self {
         self.suspend_after = dead_letters;
         self
@@ -358,7 +358,7 @@ impl<I: Interest> Subscribe<I> {
             }
         }
         match self.overflow {
-            Overflow::Block => Ok(()),
+            Overflow::Block | Overflow::DropNewest => Ok(()),
             overflow => Err(SubscribeError::Lossy(overflow)),
         }
     }
@@ -706,71 +706,6 @@ fn farewell(shared: Weak<Shared>, subscription: &Arc<SubscriptionState>, mailbox
         }
         shared.fold_ended();
     })
-}
-
-/// A subscription with a handler. Dropped, it unsubscribes; [`forever`](Self::forever) keeps it.
-#[must_use = "a subscription ends when it is dropped; call `forever` to keep it"]
-pub struct Subscription {
-    shared: Weak<Shared>,
-    /// Present until it is given up.
-    state: Option<Arc<SubscriptionState>>,
-    /// The bus's, which outlives it here.
-    clock: Clock,
-}
-
-impl Subscription {
-    fn new(shared: &Arc<Shared>, state: Arc<SubscriptionState>) -> Self {
-        Self { shared: Arc::downgrade(shared), state: Some(state), clock: shared.engine.directory.clock.clone() }
-    }
-
-    fn state(&self) -> &Arc<SubscriptionState> {
-        self.state.as_ref().expect("a subscription has its state until it is given up")
-    }
-
-    /// Its id.
-    pub fn id(&self) -> SubscriptionId {
-        self.state().id
-    }
-
-    /// The subscription as it stands; after the bus is gone, as it ended.
-    pub fn record(&self) -> SubscriptionRecord {
-        self.state().record(&self.clock)
-    }
-
-    /// Keeps the subscription for the life of the bus; it can still be ended by its id.
-    pub fn forever(mut self) -> SubscriptionId {
-        let id = self.id();
-        self.state = None;
-        id
-    }
-
-    /// Ends the subscription. When it returns, no call of its handler can begin any more.
-    ///
-    /// # Errors
-    /// On a worker thread, where it ends all the same but cannot be waited for; or when the worker does not answer in time.
-    pub fn unsubscribe(mut self) -> Result<(), SubscribeError> {
-        let Some(state) = self.state.take() else { return Ok(()) };
-        let Some(shared) = self.shared.upgrade() else { return Ok(()) };
-        let on_worker = crate::worker::on_worker_thread();
-        shared.remove(state.id, !on_worker)?;
-        if on_worker { Err(SubscribeError::OnWorker) } else { Ok(()) }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let Some(state) = self.state.take() else { return };
-        if let Some(shared) = self.shared.upgrade() {
-            // Nobody is left to be told about a stuck worker; the subscription is over all the same.
-            drop(shared.remove(state.id, !crate::worker::on_worker_thread()));
-        }
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("state", &self.state).finish_non_exhaustive()
-    }
 }
 
 impl<I: Interest> fmt::Debug for Subscribe<I> {

@@ -55,7 +55,7 @@ pub enum SubscribeError {
         /// The most.
         max: u64,
     },
-    /// Reliable delivery with a mailbox that drops events when it is full.
+    /// Reliable delivery with a mailbox that drops queued events when it is full.
     Lossy(Overflow),
     /// A dedup window that remembers nothing, more than allowed, or more than the system has memory for.
     Window {
@@ -117,7 +117,7 @@ impl fmt::Display for SubscribeError {
             }
             Self::Lossy(overflow) => write!(
                 f,
-                "reliable delivery to a mailbox that drops events when it is full ({overflow:?}); let it block, or deliver by best effort"
+                "reliable delivery to a mailbox that drops queued events when it is full ({overflow:?}); let it block, or take DropNewest: what finds no room is a dead letter then"
             ),
             Self::Window { keys, max, bytes: 0 } => {
                 write!(f, "a dedup window of {keys} events; it remembers from 1 to {max}")

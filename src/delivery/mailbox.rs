@@ -36,7 +36,7 @@ pub enum Overflow {
     /// fills. The default.
     #[default]
     Block,
-    /// The event is dropped and counted.
+    /// The event is dropped and counted. Under reliable delivery nothing is dropped: there it is a dead letter.
     DropNewest,
     /// The oldest queued event that is no more urgent is dropped and counted; when there is none, the new one.
     DropOldest,
@@ -177,6 +177,14 @@ impl MailboxShared {
             (Intake::Latest(feeder, key), _) => return put_latest(feeder, key, lane, meta, slot),
         };
         queued.then_some(Put::Waits)
+    }
+
+    /// Worker: an event met a full mailbox. Under reliable delivery it is a dead letter; false in other modes.
+    #[cold]
+    pub(crate) fn give_up_overflow(&self, meta: &Meta<'_>) -> bool {
+        let Some(reliable) = &self.reliable else { return false };
+        reliable.give_up_overflow(&self.counts, meta);
+        true
     }
 
     /// Takes the oldest event of `lane`.

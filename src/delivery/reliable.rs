@@ -271,6 +271,21 @@ impl Reliable {
         self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::Closed, None);
     }
 
+    /// Worker: an event found no cell.
+    pub(super) fn give_up_overflow(&self, counts: &MailboxCounts, meta: &Meta<'_>) {
+        counts.dead_lettered.add(1);
+        self.letters.put(&Death {
+            meta: *meta,
+            subscription: self.subscription,
+            name: &self.name,
+            known_as: self.known_as,
+            reason: DeadReason::MailboxFull,
+            attempts: 0,
+            error: None,
+            first_attempt: 0,
+        });
+    }
+
     fn bury(&self, counts: &MailboxCounts, attempt: &Attempt, attempts: u8, reason: DeadReason, error: Option<&str>) {
         self.bury_since(attempt.began(), counts, attempt, attempts, reason, error);
     }

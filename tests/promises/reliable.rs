@@ -489,8 +489,8 @@ impl std::task::Wake for Unpark {
 fn settings_that_cannot_be_kept_are_refused() {
     let bus = small().build().unwrap();
     let wish = || bus.subscribe("a").mode(DeliveryMode::reliable());
-    let lossy = wish().overflow(Overflow::DropNewest).mailbox().unwrap_err();
-    assert_eq!(lossy, SubscribeError::Lossy(Overflow::DropNewest));
+    let lossy = wish().overflow(Overflow::DropOldest).mailbox().unwrap_err();
+    assert_eq!(lossy, SubscribeError::Lossy(Overflow::DropOldest));
     for (refused, setting, value) in [
         (wish().retry(at_once(0)).mailbox(), "attempts_max", 0),
         (wish().retry(at_once(101)).mailbox(), "attempts_max", 101),
@@ -757,4 +757,25 @@ fn events_of_a_key_follow_each_other_within_a_turn_of_an_inline_handler() {
     simulation.run();
     assert_eq!(record().delivered, 10);
     assert_settled(simulation.bus());
+}
+
+#[test]
+fn a_suspended_subscription_holds_nobody_up_where_what_finds_no_room_is_a_dead_letter() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").named("sick").mode(DeliveryMode::reliable()).retry(at_once(1)).suspend_after(1);
+    let sick = wish.capacity(4).overflow(Overflow::DropNewest).handle(|_, _| Err::<(), _>("down"));
+    let healthy = bus.subscribe("a").handle(|_, _| ());
+    let sick = sick.unwrap();
+    publish(bus, 30);
+    simulation.run();
+    assert_eq!(healthy.unwrap().record().delivery_count, 30);
+    let record = sick.record();
+    assert_eq!((record.is_paused, record.ledger.queued, record.ledger.dead_lettered), (true, 4, 26));
+    let reasons: Vec<_> =
+        bus.dead_letters().list(&DeadLetterFilter::new()).iter().map(|letter| letter.reason()).collect();
+    assert_eq!(reasons[0], DeadReason::AttemptsExhausted);
+    assert!(reasons[1..].iter().all(|reason| *reason == DeadReason::MailboxFull), "{reasons:?}");
+    bus.flush().expect("what is suspended is not waited for");
+    ledger(bus);
 }

@@ -30,6 +30,8 @@ pub enum DeadReason {
     BreakerOpen,
     /// The service had no healthy instance.
     NoHealthyInstance,
+    /// The mailbox was full, and its policy is [`DropNewest`](crate::Overflow::DropNewest).
+    MailboxFull,
     /// The subscription ended before it was handled.
     Closed,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for DeadReason {
             Self::Expired => "expired",
             Self::BreakerOpen => "breaker open",
             Self::NoHealthyInstance => "no healthy instance",
+            Self::MailboxFull => "mailbox full",
             Self::Closed => "closed",
         })
     }

@@ -324,6 +324,8 @@ impl Call<'_> {
             if self.engine.debug {
                 self.debug(subscription, None);
             }
+        } else if mailbox.give_up_overflow(&self.meta) {
+            self.tell_overflow(subscription);
         } else {
             self.overflowed(subscription);
         }
@@ -370,6 +372,12 @@ impl Call<'_> {
     #[cold]
     fn overflowed(&self, subscription: &SubscriptionState) {
         subscription.counts.overflow.add(1);
+        self.tell_overflow(subscription);
+    }
+
+    /// Says once that a mailbox is full.
+    #[cold]
+    fn tell_overflow(&self, subscription: &SubscriptionState) {
         if !subscription.set_overflowing(true) {
             self.engine.notice(&Notice::MailboxOverflow { subscription: subscription.id, name: &subscription.name });
         }
