@@ -629,6 +629,7 @@ impl<I: Interest> Subscribe<I> {
         Ok(async move {
             // One allocation for all events, unless the handler keeps one of them.
             let mut held = None;
+            let mut known = None;
             while let Ok(delivery) = mailbox.recv_async().await {
                 let Some(calling) = state.calls().begin(engine.barrier) else {
                     delivery.discard();
@@ -643,7 +644,7 @@ impl<I: Interest> Subscribe<I> {
                     // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
                     // Its end is such a step too: drops are the handler's code.
                     let mut step = |context: &mut task::Context<'_>| {
-                        delivery.wait(context.waker());
+                        delivery.wait(context.waker(), &mut known);
                         if !delivery.is_current() {
                             handling.set(None);
                             return Poll::Ready(None);

@@ -143,10 +143,10 @@ impl<I: Interest> Delivery<I> {
         }
     }
 
-    /// Lets `waker` hear when the event is taken away. For the mailbox's own consumer.
-    pub(crate) fn wait(&self, waker: &Waker) {
+    /// Lets `waker` hear when the event is taken away; `known` is the one that was left last. For the mailbox's own consumer.
+    pub(crate) fn wait(&self, waker: &Waker, known: &mut Option<Waker>) {
         if matches!(self.hold(), Hold::Attempt(_)) {
-            self.shared.wait_for_loss(waker);
+            self.shared.wait_for_loss(waker, known);
         }
     }
 

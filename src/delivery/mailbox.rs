@@ -307,10 +307,13 @@ impl MailboxShared {
         self.take(lane).and_then(|hold| self.hand_over(hold, lane))
     }
 
-    /// Consumer: `waker` hears when an event is taken away from its hands.
-    pub(super) fn wait_for_loss(&self, waker: &Waker) {
-        if let Some(reliable) = &self.reliable {
+    /// Consumer: `waker` hears when an event is taken away from its hands. `known` is the one that was left the last time: it
+    /// need not be left again while nobody has rung, for leaving it is dear.
+    pub(super) fn wait_for_loss(&self, waker: &Waker, known: &mut Option<Waker>) {
+        let Some(reliable) = &self.reliable else { return };
+        if !reliable.lost.is_awaited() || !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             reliable.lost.wait(waker);
+            *known = Some(waker.clone());
         }
     }
 

@@ -30,6 +30,12 @@ impl Bell {
         self.barrier.heavy();
     }
 
+    /// Whether the waker that was left last is still to be woken. For the waiter.
+    pub fn is_awaited(&self) -> bool {
+        // Relaxed: who takes the flag wakes the waiter, which then asks again.
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Wakes the waiter. What it waits for was stored before, by the caller.
     #[inline]
     pub fn ring(&self) {
