@@ -62,8 +62,9 @@ fn a_handler_of_its_own_thread_that_publishes_to_its_own_full_lane_gets_full() {
             let PublishError::Full { priority, limit, gated_by, .. } = error else { panic!("{error}") };
             assert_eq!((priority, limit, gated_by), (Priority::Normal, 8, Some(0)));
             assert_settled(&bus);
-            // One in its hands, one more in the mailbox, and what the lane takes.
-            assert!(made.record().delivery_count >= 2 + 6, "{:?}", made.record().ledger);
+            // One in its hands, one more in the mailbox, and what the lane takes beside the latter, which its worker may not
+            // have left behind when the lane was found full.
+            assert!(made.record().delivery_count >= 2 + 5, "{:?}", made.record().ledger);
             assert_eq!(made.record().delivery_count, bus.ledger().accepted);
             assert!(bus.shutdown().unwrap().is_clean());
         });
