@@ -306,6 +306,15 @@ fn what_is_given_back_while_its_mailbox_closes_is_discarded_once() {
     });
 }
 
+/// Gives the event back, and ends it if it has come again by then: `handled` is 1 before it is over. Whether it had come.
+fn fail_and_end(attempt: Attempt, attempts: &Arc<Attempts>, handled: &AtomicU64) -> bool {
+    assert_eq!(attempt.again(NOW, NOW, true), Returned::Waiting);
+    let Some(again) = attempts.take(LANE, NOW, LATE) else { return false };
+    // Relaxed: who finds the event over must find this with it.
+    assert!(again.end(|_| handled.store(1, Ordering::Relaxed)));
+    true
+}
+
 #[test]
 fn a_flush_ends_after_what_comes_again() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 200 };
@@ -319,16 +328,7 @@ fn a_flush_ends_after_what_comes_again() {
         let ends = lanes.ends();
         let handled = Arc::new(AtomicU64::new(0));
         let (consumer, count) = (Arc::clone(&attempts), Arc::clone(&handled));
-        let consuming = threads.spawn(move || {
-            assert_eq!(attempt.again(NOW, NOW, true), Returned::Waiting);
-            let again = consumer.take(LANE, NOW, LATE);
-            let met = again.is_some();
-            if let Some(again) = again {
-                // Relaxed: the flush must make it visible.
-                assert!(again.end(|_| count.store(1, Ordering::Relaxed)));
-            }
-            met
-        });
+        let consuming = threads.spawn(move || fail_and_end(attempt, &consumer, &count));
         let working = threads.spawn(move || {
             worker.attend(NOW);
             worker
@@ -367,16 +367,7 @@ fn the_books_never_miss_an_event_on_its_way() {
         let attempt = attempts.take(LANE, NOW, LATE).expect("it is queued");
         let handled = Arc::new(AtomicU64::new(0));
         let (consumer, count) = (Arc::clone(&attempts), Arc::clone(&handled));
-        let consuming = threads.spawn(move || {
-            assert_eq!(attempt.again(NOW, NOW, true), Returned::Waiting);
-            let again = consumer.take(LANE, NOW, LATE);
-            let met = again.is_some();
-            if let Some(again) = again {
-                // Relaxed: the books must make it visible.
-                assert!(again.end(|_| count.store(1, Ordering::Relaxed)));
-            }
-            met
-        });
+        let consuming = threads.spawn(move || fail_and_end(attempt, &consumer, &count));
         let working = threads.spawn(move || {
             worker.attend(NOW);
             worker

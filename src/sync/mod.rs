@@ -7,6 +7,7 @@
 //! | [`parker`] | workers sleep, publishers wake just those concerned |
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
+//! | [`alarm`] | whoever knows of a time, the worker that looks then |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |

@@ -32,9 +32,14 @@ fn outcome(draw: &mut Draw) -> Outcome {
     }
 }
 
+/// Lets others go on for a while: now and then for longer than an attempt may take.
+fn linger(draw: &mut Draw, yields: u64) {
+    (0..draw.below(yields)).for_each(|_| std::thread::yield_now());
+}
+
 fn dawdle(draw: &mut Draw) {
     if draw.one_in(60) {
-        std::thread::sleep(Duration::from_micros(draw.below(6_000)));
+        linger(draw, 12_000);
     }
 }
 
@@ -112,10 +117,10 @@ fn round(seed: u64) {
     let threaded = threaded.unwrap();
     let mut own = Draw(draw.below(u64::MAX));
     let running = wish("b", 4).run(move |_| {
-        let sleeps = own.one_in(40);
+        let hangs = own.one_in(40);
         let said = own.below(5);
         async move {
-            if sleeps {
+            if hangs {
                 std::future::pending::<()>().await;
             }
             if said == 0 { Err("no") } else { Ok(()) }
@@ -162,17 +167,17 @@ fn round(seed: u64) {
                     drop(held);
                 } else if draw.one_in(2) {
                     let made = wish.handle(move |_, _| outcome(&mut own)).unwrap();
-                    std::thread::sleep(Duration::from_micros(draw.below(5_000)));
+                    linger(&mut draw, 10_000);
                     drop(made);
                 } else {
                     let made = wish.handle_on("churn", move |_, _| outcome(&mut own)).unwrap();
-                    std::thread::sleep(Duration::from_micros(draw.below(5_000)));
+                    linger(&mut draw, 10_000);
                     made.unsubscribe().unwrap();
                 }
                 for id in [inline, threaded] {
                     if draw.one_in(8) {
                         bus.pause(id).unwrap();
-                        std::thread::sleep(Duration::from_micros(draw.below(2_000)));
+                        linger(&mut draw, 4_000);
                         bus.resume(id).unwrap();
                     }
                 }
@@ -183,7 +188,7 @@ fn round(seed: u64) {
             while !done.load(Ordering::Relaxed) {
                 let filter = DeadLetterFilter::new().limit(draw.below(50) as usize);
                 bus.dead_letters().redrive_all(&filter, Duration::ZERO);
-                std::thread::sleep(Duration::from_micros(draw.below(3_000)));
+                linger(&mut draw, 6_000);
             }
         });
         publishers.into_iter().for_each(|publisher| publisher.join().unwrap());

@@ -8,7 +8,8 @@ use std::hint::black_box;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusBuilder, DeliveryMode, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription, Topic,
+    Bus, BusBuilder, Delivery, DeliveryMode, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription,
+    Topic,
 };
 use rkyv::{Archive, Serialize};
 
@@ -269,8 +270,13 @@ fn deliver_mailbox(rounds: Rounds, seed: u64) {
 }
 
 fn receive(rounds: Rounds, seed: u64) {
+    receive_in(DeliveryMode::BestEffort, rounds, seed, drop);
+}
+
+fn receive_in(mode: DeliveryMode, rounds: Rounds, seed: u64, settle: impl Fn(Delivery<Topic<Words<8>>>)) {
     let (simulation, mut publisher) = simulate(many(), seed);
-    let mut inbox = simulation.bus().subscribe(Words::<8>::TOPIC).mailbox().expect("the bus knows the topic");
+    let wish = simulation.bus().subscribe(Words::<8>::TOPIC).mode(mode);
+    let mut inbox = wish.mailbox().expect("the bus knows the topic");
     let before = || {
         publish_all::<8>(&mut publisher);
         turn(&simulation);
@@ -278,6 +284,7 @@ fn receive(rounds: Rounds, seed: u64) {
     let mut receive_one = || {
         let delivery = inbox.try_recv().expect("the worker has delivered");
         black_box(delivery.event().expect("it is of this type").sum());
+        settle(delivery);
         1
     };
     rounds.run(before, || (0..EVENTS).map(|_| receive_one()).sum(), || {});
@@ -294,20 +301,9 @@ fn deliver_reliable(rounds: Rounds, seed: u64) {
 }
 
 fn receive_reliable(rounds: Rounds, seed: u64) {
-    let (simulation, mut publisher) = simulate(many(), seed);
-    let wish = simulation.bus().subscribe(Words::<8>::TOPIC).mode(DeliveryMode::reliable());
-    let mut inbox = wish.mailbox().expect("the bus knows the topic");
-    let before = || {
-        publish_all::<8>(&mut publisher);
-        turn(&simulation);
-    };
-    let mut receive_one = || {
-        let delivery = inbox.try_recv().expect("the worker has delivered");
-        black_box(delivery.event().expect("it is of this type").sum());
+    receive_in(DeliveryMode::reliable(), rounds, seed, |delivery| {
         delivery.ack();
-        1
-    };
-    rounds.run(before, || (0..EVENTS).map(|_| receive_one()).sum(), || {});
+    });
 }
 
 fn idle_turn(rounds: Rounds, seed: u64) {

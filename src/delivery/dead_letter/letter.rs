@@ -24,12 +24,6 @@ pub enum DeadReason {
     TimedOut,
     /// It was given back unhandled too often.
     ReleasesExhausted,
-    /// Its deadline passed before it was handled.
-    Expired,
-    /// The subscription's breaker was open, and its policy does not hold events.
-    BreakerOpen,
-    /// The service had no healthy instance.
-    NoHealthyInstance,
     /// The mailbox was full, and its policy is [`DropNewest`](crate::Overflow::DropNewest).
     MailboxFull,
     /// The subscription ended before it was handled.
@@ -43,9 +37,6 @@ impl fmt::Display for DeadReason {
             Self::Rejected => "rejected",
             Self::TimedOut => "timed out",
             Self::ReleasesExhausted => "releases exhausted",
-            Self::Expired => "expired",
-            Self::BreakerOpen => "breaker open",
-            Self::NoHealthyInstance => "no healthy instance",
             Self::MailboxFull => "mailbox full",
             Self::Closed => "closed",
         })

@@ -209,7 +209,7 @@ fn a_full_intake_is_sorted_in_by_whoever_finds_it_so() {
 fn a_page_goes_on_behind_the_last_in_both_directions() {
     let desk = Desk::new(DeadLetterLimits { events: 10, ..LIMITS });
     for nth in 0..6 {
-        let (topic, reason) = if nth % 2 == 0 { ("a.x", DeadReason::Expired) } else { ("b.x", DeadReason::Rejected) };
+        let (topic, reason) = if nth % 2 == 0 { ("a.x", DeadReason::TimedOut) } else { ("b.x", DeadReason::Rejected) };
         desk.put(topic, b"1", reason);
         desk.clock.advance(Duration::from_secs(1));
     }
@@ -219,7 +219,7 @@ fn a_page_goes_on_behind_the_last_in_both_directions() {
     assert_eq!(desk.ids(&filter().newest_first().limit(2)), [6, 5]);
     assert_eq!(desk.ids(&filter().newest_first().after(5)), [4, 3, 2, 1]);
     assert_eq!(desk.ids(&filter().topic(Pattern::new("b.*").unwrap())), [2, 4, 6]);
-    assert_eq!(desk.ids(&filter().reason(DeadReason::Expired).after(1)), [3, 5]);
+    assert_eq!(desk.ids(&filter().reason(DeadReason::TimedOut).after(1)), [3, 5]);
     let third = desk.store.get(3).unwrap().died();
     assert_eq!(desk.ids(&filter().died_before(third)), [1, 2]);
     assert_eq!(desk.ids(&filter().died_from(third)), [3, 4, 5, 6]);
