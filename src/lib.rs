@@ -75,7 +75,7 @@ pub use bus::Json;
 pub use bus::Protobuf;
 pub use bus::{
     Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
-    Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing,
+    Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, Path,
     PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, SerializeError, ShutdownReport,
     StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
     create_event_bus_with_config,

@@ -3,6 +3,7 @@
 mod batch;
 mod bounded;
 mod dedup;
+mod direct_path;
 mod envelope;
 mod isolation;
 mod latest;
