@@ -74,11 +74,11 @@ pub use bus::Json;
 #[cfg(feature = "protobuf")]
 pub use bus::Protobuf;
 pub use bus::{
-    Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
+    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
     Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, Path,
-    PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, SerializeError, ShutdownReport,
-    StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
-    create_event_bus_with_config,
+    PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, RequestError, Requester,
+    SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict,
+    create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery,

@@ -8,6 +8,7 @@ use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
 use crate::delivery::{Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling};
+use crate::event::{Event, RustType, Topic};
 use crate::metrics::{HistogramCells, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::PatternTrie;
@@ -18,7 +19,7 @@ use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
-use super::{FullPolicy, ShutdownReport};
+use super::{FullPolicy, ShutdownReport, SubscribeError};
 
 /// Settings that outlive the builder.
 #[derive(Debug, Clone)]
@@ -322,6 +323,13 @@ impl Shared {
         id
     }
 
+    /// The id of a topic that is to carry `E`, or says that it carries another type.
+    pub(super) fn bind<E: Event>(&self, topic: Topic<E>) -> Result<u32, SubscribeError> {
+        let type_id = self.type_id(topic.name());
+        let bound = self.engine.directory.bind(type_id, topic.name(), RustType::of::<E>());
+        bound.map(|()| type_id).map_err(SubscribeError::TypeConflict)
+    }
+
     /// Types that `subscription` may get events of, the overflow id 0 among them when it is in use.
     fn types_for(&self, subscription: &SubscriptionState) -> Vec<u32> {
         let directory = &self.engine.directory;
@@ -404,6 +412,9 @@ impl Shared {
             (subscription, generation)
         };
         subscription.set_state(crate::delivery::State::Closed);
+        if let Some(desk) = &subscription.desk {
+            desk.close();
+        }
         if let Sink::Mailbox(mailbox, _) = &subscription.sink {
             mailbox.close();
             if subscription.is_own_consumer {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::delivery::{DedupWindow, DeliveryMode, HandlerId, Interest, Key, Overflow, RetryPolicy};
+use crate::delivery::{DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, Overflow, RetryPolicy};
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX};
 use crate::routing::{Filter, Pattern, PatternError};
@@ -77,6 +77,7 @@ impl Bus {
             suspend_after: 0,
             dedup: None,
             handler_id: None,
+            desk: None,
             interest: PhantomData,
         }
     }
@@ -85,7 +86,7 @@ impl Bus {
 /// A subscription under way.
 #[must_use = "nothing is subscribed until `handle`, `handler`, `handle_on`, `mailbox` or `run` is called"]
 pub struct Subscribe<I: Interest> {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     what: Result<Wanted, PatternError>,
     name: Option<String>,
     filters: Vec<Filter>,
@@ -99,7 +100,8 @@ pub struct Subscribe<I: Interest> {
     keys_max: Option<usize>,
     suspend_after: u32,
     dedup: Option<DedupWindow>,
-    handler_id: Option<HandlerId>,
+    pub(super) handler_id: Option<HandlerId>,
+    desk: Option<Arc<dyn Desk>>,
     interest: PhantomData<fn(I)>,
 }
 

@@ -11,6 +11,7 @@
 
 mod dead_letter;
 mod dedup;
+mod desk;
 mod handler;
 mod in_hand;
 mod intake;
@@ -42,11 +43,13 @@ pub use subscription::{SubscriptionId, SubscriptionRecord};
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
+pub(crate) use desk::Desk;
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
+pub(crate) use in_hand::Hold;
 pub(crate) use intake::{Intake, Waits};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState};
+pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState, Takes};

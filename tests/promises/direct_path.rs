@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusBuilder, DedupWindow, DeliveryMode, Filter, Key, Path, Payload, Priority, Subscription};
+use ringmain::{Bus, BusBuilder, DedupWindow, DeliveryMode, Filter, Path, Payload, Priority, Subscription};
 
 use super::support::{Log, TICK, Tick, assert_books};
 
@@ -49,7 +49,7 @@ fn what_is_asked_of_single_events_leads_off_the_direct_path() {
     let wish = || bus.subscribe(TICK).on_worker(0);
     let filter = Filter::all().matching(|_| true);
     assert_eq!(path_of(wish().filter(filter).handle(|_, _| ()).unwrap()), [Some(Path::Filtered)]);
-    let window = DedupWindow::new(Key::Topic, 16, Duration::from_secs(1));
+    let window = DedupWindow::default().keys_max(16);
     assert_eq!(path_of(wish().dedup(window).handle(|_, _| ()).unwrap()), [Some(Path::Dedup)]);
     let reliable = wish().mode(DeliveryMode::reliable()).handle(|_, _| ()).unwrap();
     assert_eq!(path_of(reliable), [Some(Path::Mailbox)]);

@@ -15,6 +15,7 @@ mod reliable;
 mod reliable_at_random;
 mod reliable_edges;
 mod reliable_on_threads;
+mod request;
 mod runs;
 mod short_way;
 mod starvation;

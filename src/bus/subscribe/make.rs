@@ -6,8 +6,9 @@ use std::sync::{Arc, Weak};
 use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
-    Consumer, Dedup, DeliveryMode, Dispatch, Farewell, Fed, HandlerId, Interest, KEYS_MAX, Kept, Mailbox,
+    Consumer, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, HandlerId, Interest, KEYS_MAX, Kept, Mailbox,
     MailboxShared, NewSubscription, Notice, REDRIVEN_MAX, Reliable, Sink, State, SubscriptionId, SubscriptionState,
+    Takes,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
@@ -39,7 +40,9 @@ impl<I: Interest> Subscribe<I> {
             DeliveryMode::BestEffort => {
                 self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
             }
-            DeliveryMode::Reliable { .. } => self.add_mailbox(pattern, known_as, handler_id, Some(handler))?.0,
+            DeliveryMode::Reliable { .. } => {
+                self.add_mailbox(pattern, known_as, handler_id, Some(Takes::Handler(handler)))?.0
+            }
             DeliveryMode::LatestOnly => return Err(SubscribeError::NeverBehind),
         };
         Ok(Subscription::new(&shared, made))
@@ -54,13 +57,29 @@ impl<I: Interest> Subscribe<I> {
         Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
     }
 
-    /// Adds a subscription with a mailbox. Its consumer is `handler`, on the worker, or whoever asks for the mailbox.
+    /// Has the worker bring the events to the desk that `make` makes. Returns which worker, too.
+    pub(in crate::bus) fn at_desk<D: Desk + 'static>(
+        mut self,
+        make: impl FnOnce(KnownAs) -> D,
+    ) -> Result<(Subscription, usize, Arc<D>), SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        let desk = Arc::new(make(known_as));
+        let shared = Arc::clone(&self.shared);
+        self.desk = Some(Arc::clone(&desk) as Arc<dyn Desk>);
+        let takes = Takes::Desk(Arc::clone(&desk) as Arc<dyn Desk>);
+        let handler_id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<D>()));
+        let made = self.add_mailbox(pattern, known_as, handler_id, Some(takes))?.0;
+        let worker = made.worker;
+        Ok((Subscription::new(&shared, made), worker, desk))
+    }
+
+    /// Adds a subscription with a mailbox. Its consumer is on the worker, or whoever asks for the mailbox.
     fn add_mailbox(
         self,
         pattern: Pattern,
         known_as: KnownAs,
         handler_id: HandlerId,
-        handler: Option<Kept>,
+        takes: Option<Takes>,
     ) -> Result<(Arc<SubscriptionState>, Arc<MailboxShared>), SubscribeError> {
         let (capacity, max) = (self.capacity, MAILBOX_MAX);
         if capacity == 0 || capacity > max {
@@ -82,12 +101,12 @@ impl<I: Interest> Subscribe<I> {
         let MailboxMemory { intake, waits, cells, latency, words, keyed } = MailboxMemory::new(&shared, &wish)
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
-        let (suspend_after, is_own_consumer) = (self.suspend_after, handler.is_some());
+        let (suspend_after, is_own_consumer) = (self.suspend_after, takes.is_some());
         let timeout_ns = match self.mode {
             DeliveryMode::BestEffort | DeliveryMode::LatestOnly => 0,
             DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
         };
-        let consumer = handler.map(|handler| Consumer { handler, order: DrainOrder::new(engine.critical_burst_max) });
+        let consumer = takes.map(|takes| Consumer { takes, order: DrainOrder::new(engine.critical_burst_max) });
         let mut mailbox = None;
         let made = self.add(pattern, handler_id, is_own_consumer, |id, name, owner, worker| {
             let custody = Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate));
@@ -140,7 +159,7 @@ impl<I: Interest> Subscribe<I> {
         let filter = CompiledFilter::new(self.filters, directory);
         let created = directory.clock.now();
         let id = SubscriptionId(EventId::random());
-        let wish = self.worker;
+        let (wish, desk) = (self.worker, self.desk);
         let dedup = self.dedup.map(|window| {
             let (keys, max) = (window.keys(), KEYS_MAX);
             if keys == 0 || keys > max {
@@ -168,6 +187,7 @@ impl<I: Interest> Subscribe<I> {
                 starts,
                 sink,
                 is_own_consumer,
+                desk,
                 dedup,
             })
         })?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::delivery::{
     Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
-    SubscriptionState, meta_of,
+    SubscriptionState, Takes, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
@@ -174,18 +174,24 @@ pub(crate) fn call_behind_mailbox(
 pub(super) fn consume(
     engine: &Engine,
     subscription: &SubscriptionState,
-    mailbox: &MailboxShared,
+    mailbox: &Arc<MailboxShared>,
     fed: &mut Fed,
     max: usize,
 ) -> usize {
     let Fed { intake, keyed, consumer: Some(consumer) } = fed else { return 0 };
-    let Some(handler) = consumer.handler.get_mut() else { return 0 };
     let mut taken = 0;
     while taken < max && subscription.state() == State::Active && !mailbox.is_paused() {
         let Some(Serve { lane, .. }) = consumer.order.next(mailbox.custody().ready()) else { break };
         consumer.order.served(lane, 1);
         taken += 1;
         let Some(hold) = mailbox.take_fresh(lane) else { continue };
+        let handler = match &mut consumer.takes {
+            Takes::Handler(handler) => handler.get_mut().expect("a handler is there until its keeper is dropped"),
+            Takes::Desk(desk) => {
+                desk.bring(hold, mailbox);
+                continue;
+            }
+        };
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
         let outcome =
