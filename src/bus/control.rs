@@ -187,6 +187,14 @@ impl Shared {
         self.codecs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps the handle of a handler's thread, for the shutdown to join.
+    pub(super) fn keep_thread(&self, handle: thread::JoinHandle<()>) {
+        let mut control = self.control();
+        // A handle that is kept keeps the stack of a thread that is gone.
+        control.handler_threads.retain(|thread| !thread.is_finished());
+        control.handler_threads.push(handle);
+    }
+
     /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives
     /// them, and a handler behind a mailbox that is full.
     pub(crate) fn must_not_wait(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::worker::Phase;
 use super::subscribe_error::SubscribeError;
 use super::{Bus, Shared};
 
+mod each;
 mod endings;
 mod make;
 
@@ -21,6 +22,9 @@ type Wanted = (Pattern, Option<(&'static str, RustType)>);
 
 /// Mailboxes may hold this many events.
 const MAILBOX_MAX: usize = 1 << 24;
+
+/// Threads that replace one whose handler hangs, unless the subscriber says how many.
+const REPLACEMENTS: u32 = 3;
 
 /// What can be subscribed to: a [`Topic`], or a pattern as text or [`Pattern`].
 pub trait IntoInterest {
@@ -78,6 +82,7 @@ impl Bus {
             dedup: None,
             handler_id: None,
             desk: None,
+            replacements_max: REPLACEMENTS,
             interest: PhantomData,
         }
     }
@@ -102,6 +107,7 @@ pub struct Subscribe<I: Interest> {
     dedup: Option<DedupWindow>,
     pub(super) handler_id: Option<HandlerId>,
     desk: Option<Arc<dyn Desk>>,
+    replacements_max: u32,
     interest: PhantomData<fn(I)>,
 }
 

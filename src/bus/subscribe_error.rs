@@ -79,6 +79,15 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// A thread is to be replaced when its handler hangs, and without reliable delivery no handler has a time.
+    Untimed,
+    /// More threads to replace a hanging one than allowed.
+    ReplacementsMax {
+        /// What was asked for.
+        replacements_max: u32,
+        /// The limit.
+        max: u32,
+    },
     /// A requester for so many requests, or for none.
     PendingMax {
         /// What was asked for.
@@ -149,6 +158,12 @@ impl fmt::Display for SubscribeError {
             }
             Self::KeysMax { keys_max, max } => {
                 write!(f, "latest-only delivery with keys_max = {keys_max}; it is from 1 to {max}")
+            }
+            Self::Untimed => f.write_str(
+                "handle_on_each needs DeliveryMode::Reliable, whose timeout says when a handler hangs; else use handle_on",
+            ),
+            Self::ReplacementsMax { replacements_max, max } => {
+                write!(f, "replacements_max = {replacements_max}; it is from 0 to {max}")
             }
             Self::PendingMax { pending_max, max } => {
                 write!(f, "a requester with pending_max = {pending_max}; it is from 1 to {max}")

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod crew;
 mod dead_letter;
 mod dedup;
 mod desk;
@@ -41,6 +42,7 @@ pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use crate::sync::calls::{State, is_calling};
+pub(crate) use crew::{Crew, Hang, REPLACEMENTS_MAX};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use desk::Desk;

@@ -5,6 +5,7 @@ mod bounded;
 mod dedup;
 mod direct_path;
 mod envelope;
+mod hung;
 mod isolation;
 mod latest;
 mod ledger;

@@ -1,7 +1,7 @@
 //! Making a subscription: its memory, its state, its place in the table.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -136,6 +136,7 @@ impl<I: Interest> Subscribe<I> {
                     returning: AtomicU64::new(0),
                     suspend_after,
                     deaths: AtomicU32::new(0),
+                    crew: OnceLock::new(),
                 }
             });
             let directory = Arc::clone(&engine.directory);

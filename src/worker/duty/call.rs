@@ -151,14 +151,14 @@ fn judge(
 }
 
 /// Calls a handler behind a mailbox, contains its panic, and tells of what was no good. `lag` is the number of events
-/// behind this one.
+/// behind this one. Returns also how many nanoseconds it took.
 pub(crate) fn call_behind_mailbox(
     engine: &Engine,
     subscription: &SubscriptionState,
     meta: &Meta<'_>,
     lag: impl FnOnce() -> u64,
     call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
-) -> Outcome {
+) -> (Outcome, u64) {
     let clock = &engine.directory.clock;
     let begun = clock.now();
     let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
@@ -167,7 +167,7 @@ pub(crate) fn call_behind_mailbox(
     if elapsed >= engine.slow_handler_ns {
         slow(engine, subscription, meta.id(), elapsed, lag());
     }
-    outcome
+    (outcome, elapsed)
 }
 
 /// Lets the worker's own handler take events from its mailbox, at most so many. Returns how many it took.
@@ -194,8 +194,9 @@ pub(super) fn consume(
         };
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
-        let outcome =
+        let (outcome, elapsed) =
             call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
+        mailbox.took(meta.id(), elapsed);
         mailbox.settle_own(hold, &outcome, intake, keyed.as_mut());
     }
     taken
