@@ -7,7 +7,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
-use crate::delivery::{Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling};
+use crate::delivery::{RetryPolicy, Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling};
 use crate::metrics::{HistogramCells, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::PatternTrie;
@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) batch_max: usize,
     pub(crate) payload_bytes_max: usize,
     pub(crate) mailbox_capacity: usize,
+    pub(crate) retry: RetryPolicy,
     pub(crate) deadline: Duration,
     pub(crate) full_policy: FullPolicy,
     pub(crate) source: String,
