@@ -472,7 +472,7 @@ impl BusBuilder {
         if self.prefault {
             reserved.touch(self.pin).map_err(|error| BuildError::of(BuildFault::thread(&error)))?;
         }
-        let Reserved { lanes, recorders, ended_latency, wants } = reserved;
+        let Reserved { lanes, recorders, ended_stages, wants } = reserved;
         let pool = Arc::clone(lanes.pool());
         let (tables, currents): (Vec<_>, Vec<_>) = (0..workers).map(|_| Snapshot::new(WorkerTable::new())).unzip();
         let directory = Arc::new(Directory::new(self.types_max, self.sources_max, clock));
@@ -519,7 +519,7 @@ impl BusBuilder {
             .map(|(index, table)| Worker::new(index, Arc::clone(&engine), table))
             .collect();
         let owners = workers.iter().map(Worker::owner_id).collect();
-        let control = Control::new(owners, publishers, ended_latency);
+        let control = Control::new(owners, publishers, ended_stages);
         let settings = Settings {
             publishers_max: publishers,
             batch_max,

@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::event::{Directory, Header, KnownAs, Meta};
-use crate::ring::{Attempt, Attempts, Block, Frame, Overdue, Rest, Returned, Taken};
+use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
+use crate::metrics::HistogramCells;
+use crate::ring::{Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returned, Taken};
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
@@ -87,13 +88,20 @@ impl Reliable {
     }
 
     /// Moves the event on by what its consumer has made of it.
-    pub(super) fn settle(&self, counts: &MailboxCounts, attempt: Attempt, outcome: &Outcome) -> Settled {
+    pub(super) fn settle(
+        &self,
+        counts: &MailboxCounts,
+        ack: Option<&[HistogramCells; LANES]>,
+        attempt: Attempt,
+        outcome: &Outcome,
+    ) -> Settled {
         let failures = attempt.failures() + 1;
         match outcome {
             Outcome::Ack => counted(
                 counts,
-                attempt.end(|_| {
+                attempt.end(|attempt| {
                     counts.delivered.add(1);
+                    self.measure(ack, attempt);
                     // Relaxed: which of two at one moment came first is nobody's question.
                     self.deaths.store(0, Ordering::Relaxed);
                 }),
@@ -117,6 +125,17 @@ impl Reliable {
             Outcome::RetryAfter(delay) => {
                 self.again(counts, attempt, u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX), true)
             }
+        }
+    }
+
+    /// How long the acknowledgement took, of events that are measured.
+    fn measure(&self, ack: Option<&[HistogramCells; LANES]>, attempt: &Attempt) {
+        let header = Header::of_words(attempt.event().parts().0);
+        if let Some(ack) = ack
+            && header.has(FLAG_STAMPED)
+        {
+            let took_ns = self.directory.clock.now().saturating_sub(attempt.began());
+            ack[attempt.event().lane()].record_shared(took_ns);
         }
     }
 
