@@ -267,6 +267,42 @@ impl MailboxShared {
         }
     }
 
+    /// Worker: whether its own handler may try an event where it lies, in its lane: nothing is before it, and there is a cell for it
+    /// to come back to.
+    #[inline]
+    pub(crate) fn may_try_in_place(&self, fed: &Fed, meta: &Meta<'_>) -> bool {
+        let is_next = self.custody.queued() == 0 && !(fed.keyed.is_some() && self.is_waiting());
+        fed.consumer.is_some() && is_next && !self.is_paused() && fed.intake.has_room(meta)
+    }
+
+    /// Worker: moves an event on by what its own handler has made of it where it lay, in an attempt that began at this instant.
+    pub(crate) fn settle_in_place(
+        &self,
+        fed: &mut Fed,
+        lane: usize,
+        meta: &Meta<'_>,
+        slot: &Slot<'_>,
+        began: u64,
+        outcome: &Outcome,
+    ) {
+        let (reliable, header) = (self.of_attempts(), meta.header());
+        if header.has(FLAG_STAMPED) {
+            self.stages.total[lane].record(began.saturating_sub(header.time));
+            // Relaxed: a figure.
+            self.last_delivered.store(began, Ordering::Relaxed);
+        }
+        if *outcome == Outcome::Ack {
+            reliable.acknowledged(&self.counts, self.stages.ack.as_ref(), header, lane, began);
+            return;
+        }
+        // From a cell, as if it had been taken from there.
+        let queued = self.push(fed, lane, meta, slot);
+        let attempt =
+            queued.and_then(|_| reliable.take_since(lane, began)).expect("there was a cell, and nothing before it");
+        let Fed { intake, keyed, .. } = fed;
+        self.settle_own(Hold::Attempt(attempt), outcome, intake, keyed.as_mut());
+    }
+
     /// Worker: as `settle`, and lets the next event of its key follow at once.
     pub(crate) fn settle_own(&self, hold: Hold, outcome: &Outcome, intake: &mut Intake, keyed: Option<&mut Keyed>) {
         let cell = hold.event().cell();

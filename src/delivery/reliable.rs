@@ -83,7 +83,11 @@ pub(crate) fn meta_of<'a>(event: &'a Taken, directory: &'a Directory, failures: 
 impl Reliable {
     /// Takes the oldest event of `lane` for an attempt.
     pub(crate) fn take(&self, lane: usize) -> Option<Attempt> {
-        let now = self.directory.clock.now();
+        self.take_since(lane, self.directory.clock.now())
+    }
+
+    /// As [`take`](Self::take); it is the instant `now`.
+    pub(super) fn take_since(&self, lane: usize, now: u64) -> Option<Attempt> {
         self.attempts.take(lane, now, now.saturating_add(self.timeout_ns))
     }
 
@@ -100,10 +104,8 @@ impl Reliable {
             Outcome::Ack => counted(
                 counts,
                 attempt.end(|attempt| {
-                    counts.delivered.add(1);
-                    self.measure(ack, attempt);
-                    // Relaxed: which of two at one moment came first is nobody's question.
-                    self.deaths.store(0, Ordering::Relaxed);
+                    let (event, began) = (attempt.event(), attempt.began());
+                    self.acknowledged(counts, ack, Header::of_words(event.parts().0), event.lane(), began);
                 }),
             ),
             Outcome::Reject(_) => self.give_up(counts, attempt, DeadReason::Rejected, outcome),
@@ -128,14 +130,22 @@ impl Reliable {
         }
     }
 
-    /// How long the acknowledgement took, of events that are measured.
-    fn measure(&self, ack: Option<&[HistogramCells; LANES]>, attempt: &Attempt) {
-        let header = Header::of_words(attempt.event().parts().0);
+    /// Books an event of which the first attempt began at the instant `began`.
+    pub(super) fn acknowledged(
+        &self,
+        counts: &MailboxCounts,
+        ack: Option<&[HistogramCells; LANES]>,
+        header: &Header,
+        lane: usize,
+        began: u64,
+    ) {
+        counts.delivered.add(1);
+        // Relaxed: which of two at one moment came first is nobody's question.
+        self.deaths.store(0, Ordering::Relaxed);
         if let Some(ack) = ack
             && header.has(FLAG_STAMPED)
         {
-            let took_ns = self.directory.clock.now().saturating_sub(attempt.began());
-            ack[attempt.event().lane()].record_shared(took_ns);
+            ack[lane].record_shared(self.directory.clock.now().saturating_sub(began));
         }
     }
 
