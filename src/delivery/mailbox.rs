@@ -272,7 +272,7 @@ impl MailboxShared {
     #[inline]
     pub(crate) fn may_try_in_place(&self, fed: &Fed, meta: &Meta<'_>) -> bool {
         let is_next = self.custody.queued() == 0 && !(fed.keyed.is_some() && self.is_waiting());
-        fed.consumer.is_some() && is_next && !self.is_paused() && fed.intake.has_room(meta)
+        is_next && !self.is_paused() && fed.intake.has_room(meta)
     }
 
     /// Worker: moves an event on by what its own handler has made of it where it lay, in an attempt that began at this instant.

@@ -265,7 +265,7 @@ impl Call<'_> {
                     if mailbox.custody().is_closed() {
                         counts.closed.add(1);
                     } else if let Some(fed) = fed.get_mut(owner) {
-                        if self.try_in_place(subscription, mailbox, fed) {
+                        if subscription.is_own_consumer && self.try_in_place(subscription, mailbox, fed) {
                             self.called = true;
                             continue;
                         }
@@ -317,6 +317,7 @@ impl Call<'_> {
 
     /// Lets the worker's own handler try the event where it lies: it gets a cell only if it is to come back. False when the event
     /// has to queue.
+    #[inline(never)]
     fn try_in_place(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) -> bool {
         if subscription.state() != State::Active || !mailbox.may_try_in_place(fed, &self.meta) {
             return false;
