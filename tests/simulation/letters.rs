@@ -73,7 +73,7 @@ impl Scenario {
         let attempts = letter.attempts();
         let (is_live, is_late) = self.world.with(|world| {
             world.letters.held.remove(&id);
-            world.returning(nth, index, attempts);
+            world.goes_back(nth, index, attempts);
             let event = &world.events[index];
             (world.subs[nth].is_live, event.deadline.is_some_and(|deadline| world.now > deadline))
         });

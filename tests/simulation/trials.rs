@@ -405,8 +405,8 @@ impl World {
         }
     }
 
-    /// A letter of event `index` is about to go back to subscription `nth`. Returns where it was.
-    pub(crate) fn returning(&mut self, nth: usize, index: usize, attempts: u32) {
+    /// A letter of event `index` is about to go back to subscription `nth`.
+    pub(crate) fn goes_back(&mut self, nth: usize, index: usize, attempts: u32) {
         if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
             fate.place = Place::Returning(attempts);
         }

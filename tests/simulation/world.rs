@@ -553,13 +553,19 @@ impl World {
     /// Nothing is in a lane.
     pub(crate) fn lanes_are_empty(&mut self) {
         self.load = [0; LANES];
+        // What is due may come at any moment.
+        for &index in self.pending.iter().filter(|&&index| self.events[index].attempts > 0) {
+            self.load[lane_of(self.events[index].spec.priority)] += 1;
+        }
     }
 
-    /// Letters are on their way back to subscriptions that are there, as far as is known.
-    pub(crate) fn has_returning(&self) -> bool {
+    /// Letters are on their way back to subscriptions that are there, as far as is known; or only some that have expired
+    /// there, maybe.
+    pub(crate) fn returning(&self) -> (bool, bool) {
         let is_late = |index: usize| self.events[index].deadline.is_some_and(|deadline| self.now > deadline);
-        let mut reliable = self.subs.iter().filter(|sub| sub.is_live).filter_map(|sub| sub.trials.as_ref());
-        reliable.any(|trials| trials.returning().any(|index| !is_late(index)))
+        let reliable = self.subs.iter().filter(|sub| sub.is_live).filter_map(|sub| sub.trials.as_ref());
+        let late = reliable.flat_map(|trials| trials.returning().map(is_late));
+        late.fold((false, false), |(due, expired), late| (due || !late, expired || late))
     }
 
     pub(crate) fn index_of(&self, id: EventId) -> Option<usize> {
