@@ -108,12 +108,15 @@ impl World {
             return Err(format!("event {index} is the newest of its key, and nobody has seen it"));
         }
         for lane in 0..LANES {
-            for &index in sub.expected[lane].iter().filter(|&&index| !is_late(index)) {
+            let mut newer = Vec::new();
+            for &index in sub.expected[lane].iter().rev() {
+                let key = self.likeness(nth, index);
                 // One of another lane may have been newer.
-                let lanes = newest.lanes.get(&self.likeness(nth, index)).copied().unwrap_or(0);
-                if lanes & !(1 << lane) == 0 {
+                let lanes = newest.lanes.get(&key).copied().unwrap_or(0);
+                if !newer.contains(&key) && !is_late(index) && lanes & !(1 << lane) == 0 {
                     return Err(format!("event {index} is the newest of its key, and was never seen"));
                 }
+                newer.push(key);
             }
         }
         Ok(())
