@@ -395,8 +395,9 @@ impl World {
     /// Subscription `nth` had too many dead letters in a row.
     pub(crate) fn suspended(&mut self, nth: usize, letters: u32) {
         self.census.count("suspended");
+        let is_over = self.subs[nth].is_closed || self.is_stopped;
         let trials = self.trials(nth);
-        let right = trials.rule.suspend_after == letters && letters > 0 && trials.deaths >= letters;
+        let right = !is_over && trials.rule.suspend_after == letters && letters > 0 && trials.deaths >= letters;
         trials.deaths = 0;
         self.subs[nth].is_paused = true;
         self.subs[nth].was_paused = true;
