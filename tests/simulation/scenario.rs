@@ -375,9 +375,9 @@ impl Scenario {
             let moving = if self.is_closed() { 0 } else { ledger.in_lanes + ledger.scheduled };
             // A letter on its way back has no place in the books before it has a cell; and one that is late there goes without
             // a word.
-            let (due, expired) =
-                if self.is_closed() { (false, false) } else { self.world.with(|world| world.returning()) };
-            let returning = due || expired && looks < 2;
+            let (due, expired) = if self.is_closed() { (0, 0) } else { self.world.with(|world| world.returning()) };
+            // Each look makes room for one at least.
+            let returning = due > 0 || looks < 2 * expired;
             if moving + all.open() == 0 && !returning {
                 break;
             }

@@ -559,13 +559,14 @@ impl World {
         }
     }
 
-    /// Letters are on their way back to subscriptions that are there, as far as is known; or only some that have expired
-    /// there, maybe.
-    pub(crate) fn returning(&self) -> (bool, bool) {
+    /// Letters on their way back to subscriptions that are there, as far as is known; and of those that have expired, so that
+    /// they may be gone.
+    pub(crate) fn returning(&self) -> (usize, usize) {
         let is_late = |index: usize| self.events[index].deadline.is_some_and(|deadline| self.now > deadline);
         let reliable = self.subs.iter().filter(|sub| sub.is_live).filter_map(|sub| sub.trials.as_ref());
-        let late = reliable.flat_map(|trials| trials.returning().map(is_late));
-        late.fold((false, false), |(due, expired), late| (due || !late, expired || late))
+        let late: Vec<_> = reliable.flat_map(|trials| trials.returning().map(is_late)).collect();
+        let expired = late.iter().filter(|&&late| late).count();
+        (late.len() - expired, expired)
     }
 
     pub(crate) fn index_of(&self, id: EventId) -> Option<usize> {
