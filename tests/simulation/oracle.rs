@@ -32,7 +32,8 @@ pub(crate) fn check_at_rest(world: &mut World, nth: usize, ledger: &Subscription
     sub.fresh = (0, 0);
     let redriven = sub.trials.as_ref().map_or(0, |trials| trials.redriven);
     let is_matched = (sub.matched..=sub.matched + redriven).contains(&ledger.matched);
-    if !sub.is_vague && !(is_matched && ledger.filtered == sub.filtered) {
+    let is_counted = is_matched && ledger.filtered == sub.filtered;
+    if !sub.is_vague && !is_counted {
         let (matched, filtered) = (sub.matched, sub.filtered);
         return Err(format!("{matched} events match it and {filtered} are filtered, but {ledger:?}"));
     }
