@@ -329,7 +329,10 @@ impl Reliable {
     pub(super) fn takes_suspension(&self) -> bool {
         // Relaxed (both): which of two at one moment came first is nobody's question.
         let is_enough = self.suspend_after > 0 && self.deaths.load(Ordering::Relaxed) >= self.suspend_after;
-        is_enough && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
+        // One that has ended hands nothing out any more, and a pause would hide what is in hands from a flush.
+        is_enough
+            && !self.attempts.custody().is_closed()
+            && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
     }
 
     /// Nobody tries the event any more; whether somebody has tells how far its story goes.

@@ -13,7 +13,6 @@ mod names;
 mod order;
 mod publisher_faults;
 mod reliable;
-mod reliable_at_random;
 mod reliable_edges;
 mod reliable_on_threads;
 mod request;
