@@ -273,7 +273,7 @@ impl MailboxShared {
     /// to come back to.
     #[inline]
     pub(crate) fn may_try_in_place(&self, fed: &Fed, meta: &Meta<'_>) -> bool {
-        let is_next = self.custody.queued() == 0 && !(fed.keyed.is_some() && self.is_waiting());
+        let is_next = self.custody.queued() == 0 && fed.keyed.as_ref().is_none_or(Keyed::is_empty);
         is_next && !self.is_paused() && fed.intake.has_room(meta)
     }
 

@@ -15,6 +15,8 @@ pub struct Keyed {
     buckets: Box<[u32]>,
     /// The cell behind each.
     behind: Box<[u32]>,
+    /// Cells that stand in a line.
+    standing: usize,
 }
 
 impl Keyed {
@@ -24,7 +26,7 @@ impl Keyed {
     /// When the system has not so much memory.
     pub fn new(cells: usize) -> Result<Self, OutOfMemory> {
         let none = |count| boxed(count, |_| NONE);
-        Ok(Self { last: none(2 * cells)?, buckets: none(cells)?, behind: none(cells)? })
+        Ok(Self { last: none(2 * cells)?, buckets: none(cells)?, behind: none(cells)?, standing: 0 })
     }
 
     /// What so many cells take.
@@ -32,11 +34,17 @@ impl Keyed {
         (cells as u64).saturating_mul(4 * size_of::<u32>() as u64)
     }
 
+    /// Whether no cell stands in any line, those that are over among them.
+    pub fn is_empty(&self) -> bool {
+        self.standing == 0
+    }
+
     /// Puts a cell at the end of its key's line. Whether it is the first there.
     pub(super) fn join(&mut self, cell: u32, key: u64) -> bool {
         let bucket = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & (self.last.len() - 1);
         self.buckets[cell as usize] = bucket as u32;
         self.behind[cell as usize] = NONE;
+        self.standing += 1;
         let ahead = std::mem::replace(&mut self.last[bucket], cell);
         if ahead != NONE {
             self.behind[ahead as usize] = cell;
@@ -48,6 +56,7 @@ impl Keyed {
     pub(super) fn leave(&mut self, cell: u32) -> Option<u32> {
         let bucket = std::mem::replace(&mut self.buckets[cell as usize], NONE);
         let next = self.behind[cell as usize];
+        self.standing -= usize::from(bucket != NONE);
         if bucket != NONE && next == NONE {
             self.last[bucket as usize] = NONE;
         }
@@ -81,6 +90,7 @@ mod tests {
                     prop_assert_eq!(keyed.leave(cell), None, "it has left");
                     free.push(cell);
                 }
+                prop_assert_eq!(keyed.is_empty(), free.len() == 16);
             }
         }
     }
