@@ -63,6 +63,18 @@ impl fmt::Display for Rate {
     }
 }
 
+/// What becomes of an event that comes over the rate of its subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverLimit {
+    /// It waits in the mailbox until the rate allows: so many attempts are made and no more, those that try again among them.
+    Queue,
+    /// It is dropped and counted when it comes ([`Dropped::rate_limited`](crate::Dropped::rate_limited)); under reliable delivery
+    /// it is a dead letter ([`DeadReason::RateLimited`](crate::DeadReason::RateLimited)). Other attempts at an event that came in
+    /// time are not counted.
+    Reject,
+}
+
 /// A rate that cannot be kept.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -12,17 +12,18 @@ use futures_core::Stream;
 
 use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{HistogramCells, SharedCounter};
-use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
+use crate::ring::{Attempt, AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
+use crate::sync::breaker::BreakerState;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::in_hand::Hold;
 use super::intake::put_latest;
 use super::{
-    Delivery, Dropped, Fed, Intake, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger,
-    Waits,
+    DeadReason, Delivery, Dropped, Fed, Guard, Intake, Interest, Notice, Outcome, Pass, Reliable, Settled,
+    SubscriptionId, SubscriptionLedger, Waits,
 };
 
 /// When dead letters that found no room are tried again.
@@ -63,6 +64,8 @@ pub(crate) struct MailboxShared {
     custody: Arc<Custody>,
     /// Of a subscription with reliable delivery.
     reliable: Option<Reliable>,
+    /// What stands between it and its consumer.
+    guard: Option<Guard>,
     waits: Waits,
     overflow: Overflow,
     consumer: Bell,
@@ -90,6 +93,7 @@ impl MailboxShared {
         Self {
             custody,
             reliable,
+            guard: None,
             waits,
             overflow,
             consumer,
@@ -100,6 +104,11 @@ impl MailboxShared {
             latency,
             directory,
         }
+    }
+
+    /// With this between it and its consumer.
+    pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { guard, ..self }
     }
 
     pub(crate) fn overflow(&self) -> Overflow {
@@ -179,11 +188,12 @@ impl MailboxShared {
         queued.then_some(Put::Waits)
     }
 
-    /// Worker: an event met a full mailbox. Under reliable delivery it is a dead letter; false in other modes.
+    /// Worker: an event met a full mailbox, or came over the rate. Under reliable delivery it is a dead letter; false in other
+    /// modes.
     #[cold]
-    pub(crate) fn give_up_overflow(&self, meta: &Meta<'_>) -> bool {
+    pub(crate) fn turn_away(&self, meta: &Meta<'_>, reason: DeadReason) -> bool {
         let Some(reliable) = &self.reliable else { return false };
-        reliable.give_up_overflow(&self.counts, meta);
+        reliable.turn_away(&self.counts, meta, reason);
         true
     }
 
@@ -223,6 +233,69 @@ impl MailboxShared {
         Some(hold)
     }
 
+    /// Consumer: asks whether it may have the next event. `take_by` follows, unless it is held.
+    #[inline(always)]
+    pub(crate) fn ask(&self) -> Pass {
+        self.guard.as_ref().map_or(Pass::Free, |guard| self.ask_guard(guard))
+    }
+
+    fn ask_guard(&self, guard: &Guard) -> Pass {
+        guard.ask(self.directory.clock.now(), || self.tell_state(BreakerState::HalfOpen))
+    }
+
+    /// Consumer: takes the oldest event of `lane`. `None` when it is not to be tried: it has expired, or is given up.
+    #[inline(always)]
+    pub(crate) fn take_by(&self, pass: Pass, lane: usize) -> Option<Hold> {
+        if pass == Pass::Free { self.take_fresh(lane) } else { self.take_guarded(pass, lane) }
+    }
+
+    fn take_guarded(&self, pass: Pass, lane: usize) -> Option<Hold> {
+        let hold = self.take_fresh(lane);
+        match (pass, &self.guard) {
+            (Pass::At(now), Some(guard)) => {
+                guard.took(now, hold.is_some());
+                hold
+            }
+            (Pass::GiveUp, _) => {
+                if let Some(Hold::Attempt(attempt)) = hold {
+                    self.of_attempts().give_up_untried(&self.counts, attempt);
+                }
+                None
+            }
+            _ => hold,
+        }
+    }
+
+    /// Tells the breaker what came of an attempt; `None` that its time was over.
+    fn tell_breaker(&self, guard: &Guard, now: u64, outcome: Option<&Outcome>) {
+        if let Some(state) = guard.tell(now, outcome) {
+            self.tell_state(state);
+            guard.call_worker();
+        }
+    }
+
+    #[cold]
+    fn tell_state(&self, state: BreakerState) {
+        let reliable = self.of_attempts();
+        let (subscription, name) = (reliable.subscription, reliable.name.as_str());
+        reliable.letters.notice(&Notice::Breaker { subscription, name, state });
+    }
+
+    /// Whether something stands between it and its consumer.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// The state of its circuit breaker, when it has one.
+    pub(crate) fn breaker_state(&self) -> Option<BreakerState> {
+        self.guard.as_ref()?.breaker_state(self.directory.clock.now())
+    }
+
+    /// Whether its circuit breaker is open: nothing is tried now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.breaker_state() == Some(BreakerState::Open)
+    }
+
     /// Gives an event up whose deadline has passed.
     fn expire(&self, hold: Hold) {
         match hold {
@@ -258,11 +331,25 @@ impl MailboxShared {
             }
             Hold::Attempt(attempt) => {
                 let reliable = self.of_attempts();
-                let settled = reliable.settle(&self.counts, attempt, outcome);
+                let settled = match self.guard.as_ref().filter(|guard| guard.has_breaker()) {
+                    None => reliable.settle(&self.counts, attempt, outcome),
+                    Some(guard) => self.settle_guarded(reliable, guard, attempt, outcome),
+                };
                 self.suspend_if_due(reliable);
                 settled
             }
         }
+    }
+
+    fn settle_guarded(&self, reliable: &Reliable, guard: &Guard, attempt: Attempt, outcome: &Outcome) -> Settled {
+        let now = self.directory.clock.now();
+        let told = (!attempt.is_overdue(now)).then_some(outcome);
+        let settled = reliable.settle(&self.counts, attempt, outcome);
+        // Who was too late has been told of by the worker, who took the event away.
+        if settled == Settled::Counted {
+            self.tell_breaker(guard, now, told);
+        }
+        settled
     }
 
     /// Worker: as `settle`, and lets the next event of its key follow at once.
@@ -288,17 +375,35 @@ impl MailboxShared {
         self.reliable.as_ref().expect("only a reliable mailbox hands out attempts")
     }
 
-    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
+    /// Worker: queues what is due, takes away what has been in hand for too long, tells the consumer when it may have what is
+    /// queued. Returns the instant to look again at.
     pub(crate) fn attend(&self, fed: &mut Fed, now: u64) -> u64 {
-        let Some(reliable) = &self.reliable else { return NEVER };
-        reliable.take_back(fed, || self.redelivered.add(1));
-        let next = reliable.attend(&self.counts, fed, now);
-        self.suspend_if_due(reliable);
-        if self.custody.queued() > 0 {
+        let next = self.reliable.as_ref().map_or(NEVER, |reliable| self.attend_attempts(reliable, fed, now));
+        let due = self.consumer_due(now);
+        if due <= now {
             self.notify();
+            return next;
         }
+        next.min(due)
+    }
+
+    fn attend_attempts(&self, reliable: &Reliable, fed: &mut Fed, now: u64) -> u64 {
+        reliable.take_back(fed, || self.redelivered.add(1));
+        let (next, lost) = reliable.attend(&self.counts, fed, now);
+        if let Some(guard) = &self.guard {
+            (0..lost).for_each(|_| self.tell_breaker(guard, now, None));
+        }
+        self.suspend_if_due(reliable);
         // For want of a cell; nobody tells when one comes free.
         if reliable.redriven.is_empty() { next } else { next.min(now + REDRIVE_AGAIN_NS) }
+    }
+
+    /// The instant from which its consumer would find something; `NEVER` when nobody knows.
+    pub(crate) fn consumer_due(&self, now: u64) -> u64 {
+        if !self.needs_consumer() {
+            return NEVER;
+        }
+        self.guard.as_ref().map_or(now, |guard| guard.due(now))
     }
 
     /// The oldest event of `lane`, and whether it is still wanted: what has expired is given up.
@@ -322,7 +427,7 @@ impl MailboxShared {
         self.reliable.as_ref().is_some_and(|reliable| reliable.attempts.waiting() > 0)
     }
 
-    /// Whether its consumer would find something.
+    /// Whether its consumer would find something, now or when it may have it.
     pub(crate) fn needs_consumer(&self) -> bool {
         self.custody.queued() > 0 && !self.is_paused()
     }
@@ -407,7 +512,7 @@ impl MailboxShared {
 /// Nothing to take at the moment, or ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// Nothing is queued, or the subscription is paused.
+    /// Nothing is queued, or what is queued is held: the subscription is paused, its circuit breaker open, or its rate reached.
     Empty,
     /// The subscription has ended and everything queued was taken.
     Closed,
@@ -506,8 +611,13 @@ impl<I: Interest> Mailbox<I> {
             let Some(Serve { lane, .. }) = self.order.next(custody.ready()) else {
                 return Err(if closed { TryRecvError::Closed } else { TryRecvError::Empty });
             };
+            // The worker of a closed mailbox may be gone, and nobody would tell when it is held no more.
+            let pass = if closed { Pass::Free } else { self.shared.ask() };
+            if pass == Pass::Held {
+                return Err(TryRecvError::Empty);
+            }
             self.order.served(lane, 1);
-            if let Some(hold) = self.shared.take_fresh(lane) {
+            if let Some(hold) = self.shared.take_by(pass, lane) {
                 return Ok(Delivery::new(hold, Arc::clone(&self.shared), self.known_as));
             }
         }

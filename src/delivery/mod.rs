@@ -9,8 +9,10 @@
 
 #![forbid(unsafe_code)]
 
+mod breaker;
 mod dead_letter;
 mod dedup;
+mod guard;
 mod handler;
 mod in_hand;
 mod intake;
@@ -27,13 +29,14 @@ mod run;
 mod stopwatch;
 mod subscription;
 
+pub use breaker::{BreakerPolicy, WhileOpen};
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use dedup::DedupWindow;
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use in_hand::Delivery;
 pub use key::Key;
 pub use ledger::{Dropped, Ledger, SubscriptionLedger};
-pub use limit::{Rate, RateError};
+pub use limit::{OverLimit, Rate, RateError};
 pub use mailbox::{Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use mode::DeliveryMode;
 pub use observer::{Notice, Observer};
@@ -41,9 +44,11 @@ pub use reliable::Settled;
 pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
+pub use crate::sync::breaker::BreakerState;
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
+pub(crate) use guard::{Guard, Pass};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use intake::{Intake, Waits};
 pub(crate) use mailbox::{Farewell, MailboxShared};

@@ -213,8 +213,9 @@ impl Reliable {
         self.refuse_back();
     }
 
-    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
-    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64) -> u64 {
+    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at, and how
+    /// many were taken away.
+    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64) -> (u64, u64) {
         let overdue = |cell, failures| {
             if self.retry.is_spent(failures) {
                 return Overdue::Over;
@@ -222,15 +223,26 @@ impl Reliable {
             Overdue::Again(now.saturating_add(self.retry.delay_ns(failures, self.seed_for(cell, failures))))
         };
         let before = self.attempts.overdue();
-        let mut is_one_dead = false;
+        let mut dead = 0;
         let next = self.attempts.attend(&mut fed.returns(), now, overdue, |attempt| {
-            is_one_dead = true;
+            dead += 1;
             self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
         });
-        if is_one_dead || self.attempts.overdue() != before {
+        let lost = dead + self.attempts.overdue() - before;
+        if lost > 0 {
             self.lost.ring();
         }
-        next
+        (next, lost)
+    }
+
+    /// The event is not tried: the breaker is open.
+    pub(super) fn give_up_untried(&self, counts: &MailboxCounts, attempt: Attempt) {
+        let bury = |attempt: &Attempt| {
+            // The last one to take it has not tried it.
+            let began = if attempt.takes() > 1 { attempt.began() } else { 0 };
+            self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::BreakerOpen, None);
+        };
+        counted(counts, attempt.end(bury));
     }
 
     fn seed_for(&self, cell: usize, failures: u8) -> u64 {
@@ -271,15 +283,15 @@ impl Reliable {
         self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::Closed, None);
     }
 
-    /// Worker: an event found no cell.
-    pub(super) fn give_up_overflow(&self, counts: &MailboxCounts, meta: &Meta<'_>) {
+    /// Worker: an event found no cell, or came over the rate.
+    pub(super) fn turn_away(&self, counts: &MailboxCounts, meta: &Meta<'_>, reason: DeadReason) {
         counts.dead_lettered.add(1);
         self.letters.put(&Death {
             meta: *meta,
             subscription: self.subscription,
             name: &self.name,
             known_as: self.known_as,
-            reason: DeadReason::MailboxFull,
+            reason,
             attempts: 0,
             error: None,
             first_attempt: 0,
@@ -300,8 +312,10 @@ impl Reliable {
         error: Option<&str>,
     ) {
         counts.dead_lettered.add(1);
-        // Relaxed: see `takes_suspension`.
-        self.deaths.fetch_add(1, Ordering::Relaxed);
+        if reason != DeadReason::BreakerOpen {
+            // Relaxed: see `takes_suspension`.
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+        }
         self.letters.put(&Death {
             meta: meta_of(attempt.event(), &self.directory, attempts.saturating_sub(1)),
             subscription: self.subscription,

@@ -8,6 +8,7 @@
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`alarm`] | whoever knows of a time, the worker that looks then |
+//! | [`breaker`] | nobody waits: who asks for attempts and who tells what came of them share a state |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
@@ -21,6 +22,7 @@ pub mod admission;
 pub mod alarm;
 pub mod barrier;
 pub mod bell;
+pub mod breaker;
 pub mod calls;
 pub mod contain;
 pub mod limiter;

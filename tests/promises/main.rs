@@ -2,6 +2,7 @@
 
 mod batch;
 mod bounded;
+mod breaker;
 mod dedup;
 mod envelope;
 mod isolation;
@@ -10,6 +11,7 @@ mod ledger;
 mod names;
 mod order;
 mod publisher_faults;
+mod rate_limit;
 mod reliable;
 mod reliable_at_random;
 mod reliable_edges;
