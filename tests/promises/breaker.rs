@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use ringmain::testing::Simulation;
 use ringmain::{
     BreakerPolicy, BreakerState, Bus, BusBuilder, DeadLetterFilter, DeadReason, DeliveryMode, Mailbox, Notice, Outcome,
-    Pattern, Payload, RetryPolicy, SubscribeError, Subscription, WhileOpen,
+    Pattern, Payload, RetryPolicy, Settled, SubscribeError, Subscription, WhileOpen,
 };
 
 use super::support::{Log, assert_books, assert_settled, watched};
@@ -176,6 +177,121 @@ fn attempts_that_take_too_long_are_failures() {
     inbox.try_recv().unwrap().ack();
     assert_eq!(bus.subscriptions()[0].breaker, Some(BreakerState::Closed));
     assert_settled(bus);
+}
+
+#[test]
+fn a_handler_on_the_worker_that_takes_too_long_fails_although_it_handles_the_event() {
+    const TIMEOUT: Duration = Duration::from_millis(1);
+    let bus = small().build().unwrap();
+    let wish = bus.subscribe("a").mode(DeliveryMode::Reliable { timeout: TIMEOUT });
+    let made = wish.breaker(BreakerPolicy::default().failures_max(2)).handle(|_, _| {
+        // A handler has to take its time to be slow.
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * TIMEOUT {
+            std::hint::spin_loop();
+        }
+    });
+    publish(&bus, 2);
+    assert_settled(&bus);
+    let record = made.unwrap().record();
+    assert_eq!((record.ledger.delivered, record.ledger.retried, record.breaker), (2, 0, Some(BreakerState::Open)));
+}
+
+#[test]
+fn so_many_probes_are_out_and_no_more() {
+    let mut world = World::new(BreakerPolicy::default().failures_max(1).probes(3), false);
+    world.set_works(false);
+    world.work(6);
+    world.simulation.advance(31 * SECOND);
+    let inbox = world.inbox.as_mut().unwrap();
+    let probe = |inbox: &mut Mailbox<Pattern>| inbox.try_recv().ok();
+    let mut probes: Vec<_> = std::iter::from_fn(|| probe(inbox)).collect();
+    assert_eq!(probes.len(), 3);
+    probes.pop().unwrap().release();
+    probes.extend(probe(inbox));
+    assert_eq!((probes.len(), probe(inbox).is_none()), (3, true), "one that was given back makes way for another");
+    for (nth, probe) in probes.into_iter().enumerate() {
+        assert_eq!((nth, world.simulation.bus().subscriptions()[0].breaker), (nth, Some(BreakerState::HalfOpen)));
+        probe.ack();
+    }
+    assert_eq!(world.state(), BreakerState::Closed);
+    world.set_works(true);
+    world.simulation.advance(SECOND);
+    assert_eq!(world.work(0), 2, "all but the first, and the three that were probes");
+    assert_settled(world.simulation.bus());
+}
+
+#[test]
+fn probes_that_expire_or_are_not_settled_in_time_leave_it_not_half_open_for_ever() {
+    let mut world = World::new(BreakerPolicy::default().failures_max(1), false);
+    world.set_works(false);
+    world.work(1);
+    let bus = world.simulation.bus();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.event().expires_after(SECOND).publish("a", Payload::raw(b"")).unwrap();
+    publish(bus, 2);
+    world.simulation.run();
+    world.simulation.advance(31 * SECOND);
+    let inbox = world.inbox.as_mut().unwrap();
+    let probe = inbox.try_recv().unwrap();
+    assert_eq!((probe.payload().text(), inbox.len()), (Some("0"), 1), "the probe is the next one that has not expired");
+    world.simulation.advance(6 * SECOND);
+    world.simulation.run();
+    assert_eq!(
+        world.simulation.bus().subscriptions()[0].breaker,
+        Some(BreakerState::Open),
+        "its timeout was a failure"
+    );
+    assert_eq!(probe.ack(), Settled::TooLate);
+    world.set_works(true);
+    world.simulation.advance(31 * SECOND);
+    assert_eq!((world.work(0), world.state()), (1, BreakerState::Closed));
+    assert_settled(world.simulation.bus());
+}
+
+#[test]
+fn failures_from_before_the_window_are_forgotten() {
+    let policy = BreakerPolicy::default().failures_max(1_000).share_max(50, 10, 10 * SECOND);
+    let mut world = World::new(policy, true);
+    world.set_works(false);
+    for _ in 0..5 {
+        assert_eq!((world.work(9), world.state()), (9, BreakerState::Closed), "nine attempts are not enough");
+        world.simulation.advance(11 * SECOND);
+    }
+    assert_eq!((world.work(10), world.state()), (10, BreakerState::Open));
+}
+
+#[test]
+fn events_that_are_given_up_untried_suspend_nobody() {
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let bus = simulation.bus();
+    let policy = BreakerPolicy::default().failures_max(2).while_open(WhileOpen::DeadLetter);
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).breaker(policy).suspend_after(3);
+    let made = wish.handle(|_, _| Err::<(), _>("down")).unwrap();
+    publish(bus, 10);
+    simulation.run();
+    assert_eq!((made.record().ledger.dead_lettered, made.record().is_paused), (10, false));
+    let letters = bus.dead_letters().list(&DeadLetterFilter::new());
+    assert!(letters[0].first_attempt().is_some() && letters[9].first_attempt().is_none());
+    simulation.advance(31 * SECOND);
+    publish(bus, 1);
+    simulation.run();
+    assert!(made.record().is_paused, "the third in a row that was tried");
+}
+
+#[test]
+fn an_async_handler_is_left_alone_too() {
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).breaker(BreakerPolicy::default());
+    let mut running = Box::pin(wish.run(|_| async { Err::<(), _>("down") }).unwrap());
+    publish(bus, 10);
+    simulation.run();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(running.as_mut().poll(&mut context).is_pending());
+    let record = &bus.subscriptions()[0];
+    assert_eq!((record.ledger.dead_lettered, record.ledger.queued, record.breaker), (5, 5, Some(BreakerState::Open)));
+    assert_books(bus);
 }
 
 #[test]
