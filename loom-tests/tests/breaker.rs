@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
-use loom_tests::{Bounds, model};
+use loom_tests::watch::Wakes;
+use loom_tests::{Bounds, asleep, model};
+use ringmain::internals::sync::alarm::{Alarm, NEVER};
+use ringmain::internals::sync::barrier::Barrier;
+use ringmain::internals::sync::bell::Bell;
 use ringmain::internals::sync::breaker::{Breaker, BreakerLimits, BreakerState};
+use ringmain::internals::sync::parker::Parker;
 
 const LIMITS: BreakerLimits = BreakerLimits {
     failures_max: 2,
@@ -107,5 +112,68 @@ fn a_probe_that_is_not_made_makes_way_for_another() {
         giving.end();
         assert_eq!(asking.end(), Ok(false));
         assert_eq!((breaker.admit(LATER), breaker.admit(LATER)), (Ok(false), Err(u64::MAX)), "two were out");
+    });
+}
+
+/// As a worker goes on until its consumer may have the next event, which it then tells it.
+fn attend_until_admitted(breaker: &Breaker, bell: &Bell, alarm: &Alarm, parker: &Parker) {
+    loop {
+        if alarm.at() <= LATER {
+            alarm.take();
+            if breaker.admits_at(LATER) <= LATER {
+                bell.ring();
+                return;
+            }
+            alarm.resume(NEVER);
+            continue;
+        }
+        parker.prepare(0);
+        if alarm.at() <= LATER {
+            parker.cancel(0);
+        } else {
+            asleep(|| parker.park(0, None));
+        }
+    }
+}
+
+#[test]
+fn a_consumer_that_is_held_is_called_when_the_probe_has_answered() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    let mutants = ["barrier.light", "barrier.heavy", "alarm.take", "alarm.wake", "alarm.resume"];
+    // When the consumer was admitted: at its first look, at the one after it left its waker, or not before it was called.
+    model("breaker::called", bounds, &mutants, &["first look", "second look", "called"], |threads| {
+        let barrier = Barrier::fences();
+        let (parker, alarm) = (Arc::new(Parker::new(1, barrier)), Arc::new(Alarm::new(0, barrier)));
+        let (breaker, bell) = (open(LIMITS), Arc::new(Bell::new(barrier)));
+        assert_eq!(breaker.admit(LATER), Ok(true));
+        // Something else is due.
+        alarm.set(0, &parker);
+        let telling = {
+            let (breaker, alarm, parker) = (Arc::clone(&breaker), Arc::clone(&alarm), Arc::clone(&parker));
+            threads.spawn(move || {
+                assert_eq!(breaker.record(LATER, true), Some(BreakerState::Closed));
+                alarm.set(0, &parker);
+            })
+        };
+        let working = {
+            let (breaker, bell) = (Arc::clone(&breaker), Arc::clone(&bell));
+            threads.spawn(move || {
+                parker.enter(0);
+                attend_until_admitted(&breaker, &bell, &alarm, &parker);
+            })
+        };
+        let consuming = threads.spawn(move || {
+            let (wakes, waker) = Wakes::new();
+            if breaker.admit(LATER).is_ok() {
+                return ("first look", wakes);
+            }
+            bell.wait(&waker);
+            if breaker.admit(LATER).is_ok() { ("second look", wakes) } else { ("called", wakes) }
+        });
+        telling.end();
+        working.end();
+        let (admitted, wakes) = consuming.end();
+        assert!(admitted != "called" || wakes.count() == 1, "the consumer was left asleep");
+        admitted
     });
 }
