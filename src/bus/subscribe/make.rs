@@ -95,7 +95,7 @@ impl<I: Interest> Subscribe<I> {
             },
         };
         let (breaker, limiter) = (self.breaker, self.limiter(OverLimit::Queue)?);
-        let MailboxMemory { intake, waits, cells, latency, words, keyed } = MailboxMemory::new(&shared, &wish)
+        let MailboxMemory { intake, waits, cells, stages, words, keyed } = MailboxMemory::new(&shared, &wish)
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
         let (suspend_after, is_own_consumer) = (self.suspend_after, handler.is_some());
@@ -138,7 +138,7 @@ impl<I: Interest> Subscribe<I> {
             let guard = Guard::new(breaker, limiter, &engine.alarms[worker], &engine.parker);
             let directory = Arc::clone(&engine.directory);
             let bell = Bell::new(engine.barrier);
-            let made = MailboxShared::new(custody, reliable, waits, overflow, bell, directory, latency);
+            let made = MailboxShared::new(custody, reliable, waits, overflow, bell, directory, stages);
             let made = Arc::new(made.guarded(guard));
             mailbox = Some(Arc::clone(&made));
             Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
