@@ -12,10 +12,9 @@ use futures_core::Stream;
 
 use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{MailboxStages, SharedCounter};
-use crate::ring::{Attempt, AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
+use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
-use crate::sync::breaker::BreakerState;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
@@ -25,6 +24,8 @@ use super::{
     DeadReason, Delivery, Dropped, Fed, Guard, Intake, Interest, Notice, Outcome, Pass, Reliable, Settled,
     SubscriptionId, SubscriptionLedger, Waits,
 };
+
+mod guarded;
 
 /// When dead letters that found no room are tried again.
 const REDRIVE_AGAIN_NS: u64 = 1_000_000;
@@ -235,69 +236,6 @@ impl MailboxShared {
         Some(hold)
     }
 
-    /// Consumer: asks whether it may have the next event. `take_by` follows, unless it is held.
-    #[inline(always)]
-    pub(crate) fn ask(&self) -> Pass {
-        self.guard.as_ref().map_or(Pass::Free, |guard| self.ask_guard(guard))
-    }
-
-    fn ask_guard(&self, guard: &Guard) -> Pass {
-        guard.ask(self.directory.clock.now(), || self.tell_state(BreakerState::HalfOpen))
-    }
-
-    /// Consumer: takes the oldest event of `lane`. `None` when it is not to be tried: it has expired, or is given up.
-    #[inline(always)]
-    pub(crate) fn take_by(&self, pass: Pass, lane: usize) -> Option<Hold> {
-        if pass == Pass::Free { self.take_fresh(lane) } else { self.take_guarded(pass, lane) }
-    }
-
-    fn take_guarded(&self, pass: Pass, lane: usize) -> Option<Hold> {
-        let hold = self.take_fresh(lane);
-        match (pass, &self.guard) {
-            (Pass::At(now), Some(guard)) => {
-                guard.took(now, hold.is_some());
-                hold
-            }
-            (Pass::GiveUp, _) => {
-                if let Some(Hold::Attempt(attempt)) = hold {
-                    self.of_attempts().give_up_untried(&self.counts, attempt);
-                }
-                None
-            }
-            _ => hold,
-        }
-    }
-
-    /// Tells the breaker what came of an attempt; `None` that its time was over.
-    fn tell_breaker(&self, guard: &Guard, now: u64, outcome: Option<&Outcome>) {
-        if let Some(state) = guard.tell(now, outcome) {
-            self.tell_state(state);
-            guard.call_worker();
-        }
-    }
-
-    #[cold]
-    fn tell_state(&self, state: BreakerState) {
-        let reliable = self.of_attempts();
-        let (subscription, name) = (reliable.subscription, reliable.name.as_str());
-        reliable.letters.notice(&Notice::Breaker { subscription, name, state });
-    }
-
-    /// Whether something stands between it and its consumer.
-    pub(crate) fn is_guarded(&self) -> bool {
-        self.guard.is_some()
-    }
-
-    /// The state of its circuit breaker, when it has one.
-    pub(crate) fn breaker_state(&self) -> Option<BreakerState> {
-        self.guard.as_ref()?.breaker_state(self.directory.clock.now())
-    }
-
-    /// Whether its circuit breaker is open: nothing is tried now.
-    pub(crate) fn is_open(&self) -> bool {
-        self.breaker_state() == Some(BreakerState::Open)
-    }
-
     /// Gives an event up whose deadline has passed.
     fn expire(&self, hold: Hold) {
         match hold {
@@ -341,17 +279,6 @@ impl MailboxShared {
                 settled
             }
         }
-    }
-
-    fn settle_guarded(&self, reliable: &Reliable, guard: &Guard, attempt: Attempt, outcome: &Outcome) -> Settled {
-        let now = self.directory.clock.now();
-        let told = (!attempt.is_overdue(now)).then_some(outcome);
-        let settled = reliable.settle(&self.counts, self.stages.ack.as_ref(), attempt, outcome);
-        // Who was too late has been told of by the worker, who took the event away.
-        if settled == Settled::Counted {
-            self.tell_breaker(guard, now, told);
-        }
-        settled
     }
 
     /// Worker: whether its own handler may try an event where it lies, in its lane: nothing is before it or stands in between, and
@@ -434,14 +361,6 @@ impl MailboxShared {
         self.suspend_if_due(reliable);
         // For want of a cell; nobody tells when one comes free.
         if reliable.redriven.is_empty() { next } else { next.min(now + REDRIVE_AGAIN_NS) }
-    }
-
-    /// The instant from which its consumer would find something; `NEVER` when nobody knows.
-    pub(crate) fn consumer_due(&self, now: u64) -> u64 {
-        if !self.needs_consumer() {
-            return NEVER;
-        }
-        self.guard.as_ref().map_or(now, |guard| guard.due(now))
     }
 
     /// The oldest event of `lane`, and whether it is still wanted: what has expired is given up.

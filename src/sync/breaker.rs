@@ -200,15 +200,16 @@ impl Breaker {
     /// Counts an attempt. Whether there were too many failures, in a row or in the window.
     fn count(&self, now: u64, went_well: bool) -> bool {
         // Relaxed (all): figures; two at one moment may be taken for one after the other, either way.
-        let in_a_row = match went_well {
-            true if self.in_a_row.load(Ordering::Relaxed) == 0 => 0,
-            true => {
+        let in_a_row = if !went_well {
+            self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        } else {
+            // Relaxed (both): as above.
+            if self.in_a_row.load(Ordering::Relaxed) != 0 {
                 self.in_a_row.store(0, Ordering::Relaxed);
-                0
             }
-            false => self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1),
+            0
         };
-        let number = now / (self.limits.window_ns / SLICES as u64).max(1) & ((1 << (64 - 2 * COUNT_BITS)) - 1);
+        let number = numbered(now / (self.limits.window_ns / SLICES as u64).max(1));
         let slice = &self.slices[(number % SLICES as u64) as usize];
         let counted = |slice: u64| {
             let (attempts, failures) = counts_of(slice, number);
@@ -225,7 +226,7 @@ impl Breaker {
     fn is_share_too_large(&self, number: u64) -> bool {
         let (mut attempts, mut failures) = (0, 0);
         for back in 0..SLICES as u64 {
-            let number = number.wrapping_sub(back) & ((1 << (64 - 2 * COUNT_BITS)) - 1);
+            let number = numbered(number.wrapping_sub(back));
             // Relaxed: a figure.
             let slice = self.slices[(number % SLICES as u64) as usize].load(Ordering::Relaxed);
             let (of_slice, failed) = counts_of(slice, number);
@@ -242,6 +243,11 @@ impl Breaker {
         self.in_a_row.store(0, Ordering::Relaxed);
         self.slices.iter().for_each(|slice| slice.store(0, Ordering::Relaxed));
     }
+}
+
+/// The number of a slice, as far as it is kept.
+fn numbered(slice: u64) -> u64 {
+    slice & ((1 << (64 - 2 * COUNT_BITS)) - 1)
 }
 
 /// Attempts and failures in a slice, if it is the one of this number.
