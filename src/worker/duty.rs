@@ -433,9 +433,7 @@ impl Worker {
             }
             if fed.consumer.is_some() {
                 taken += consume(engine, subscription, mailbox, fed, share);
-                if mailbox.needs_consumer() {
-                    next = now;
-                }
+                next = next.min(mailbox.consumer_due(now));
             }
         }
         alarm.resume(next);

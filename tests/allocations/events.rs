@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringmain::{Bus, DeliveryMode, EventId, Key, Meta, Outcome, Payload, Priority, Topic};
+use ringmain::{
+    BreakerPolicy, Bus, DeliveryMode, EventId, Key, Meta, Outcome, OverLimit, Payload, Priority, Rate, Topic,
+};
 
 use crate::books::{assert_books, assert_settled};
 use crate::{alone, asked};
@@ -78,7 +80,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 10] = [
+    let scenarios: [Scenario; 11] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -89,6 +91,7 @@ fn count_all() {
         ("async handlers", async_handlers),
         ("reliable delivery", reliable_delivery),
         ("the newest of each key", newest_of_each_key),
+        ("breakers and rates", breakers_and_rates),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -245,6 +248,28 @@ fn async_handlers() -> u64 {
     let of = |events: u64| events * (events - 1) / 2;
     assert_eq!(sum.load(Ordering::Relaxed), of(2_000) + of(EVENTS));
     count
+}
+
+/// Behind a breaker, at a rate that holds events back now and then; and over a rate that turns most of them away.
+fn breakers_and_rates() -> u64 {
+    wait_once();
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let wish = bus.subscribe(TICK).mode(DeliveryMode::reliable()).breaker(BreakerPolicy::default()).on_worker(0);
+    let wish = wish.rate_limit(Rate::per_second(1e6).burst(1_000), OverLimit::Queue);
+    let queued = wish.handle(|_, meta| match meta.sequence() % 10 == 0 && meta.attempt() == 1 {
+        true => Outcome::RetryAfter(Duration::ZERO),
+        false => Outcome::Ack,
+    });
+    let wish = bus.subscribe(TICK).rate_limit(Rate::per_second(10.0), OverLimit::Reject).on_worker(1);
+    let rejected = wish.handle(|_, _| ()).unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    let (queued, rejected) = (queued.unwrap().record().ledger, rejected.record().ledger);
+    assert_eq!((queued.delivered, queued.retried), (EVENTS + 2_000, (EVENTS + 2_000) / 10));
+    assert_eq!(rejected.delivered + rejected.dropped.rate_limited, EVENTS + 2_000);
+    finish(&bus, count)
 }
 
 fn newest_of_each_key() -> u64 {

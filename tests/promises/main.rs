@@ -2,6 +2,7 @@
 
 mod batch;
 mod bounded;
+mod breaker;
 mod dedup;
 mod direct_path;
 mod envelope;
@@ -12,6 +13,7 @@ mod ledger;
 mod names;
 mod order;
 mod publisher_faults;
+mod rate_limit;
 mod reliable;
 mod reliable_edges;
 mod reliable_on_threads;
