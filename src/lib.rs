@@ -83,7 +83,8 @@ pub use bus::{
 pub use delivery::{
     Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery,
     DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome,
-    Overflow, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    Overflow, Rate, RateError, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord,
+    TryRecvError,
 };
 pub use error::Error;
 pub use event::{

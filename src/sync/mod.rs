@@ -11,6 +11,7 @@
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
+//! | [`limiter`] | nobody waits: threads share a rate of events |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
 //! | `weaken` | orderings weakened one at a time; in an ordinary build there is none |
 //! | [`contain`] | calls user code, lets no panic out |
@@ -22,6 +23,7 @@ pub mod barrier;
 pub mod bell;
 pub mod calls;
 pub mod contain;
+pub mod limiter;
 pub mod mutant;
 pub mod owned;
 pub mod parker;
