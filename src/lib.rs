@@ -76,9 +76,9 @@ pub use bus::Protobuf;
 pub use bus::{
     Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
     Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing,
-    PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, SerializeError, ShutdownReport,
-    StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
-    create_event_bus_with_config,
+    PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport, Refused,
+    RepublishError, SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription,
+    Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery,

@@ -88,6 +88,9 @@ impl Admission {
 pub struct Entrance<C> {
     /// 1 while its publisher is between the look at the phase and the commit. In one line with what every publish counts.
     busy: AtomicU32,
+    /// Not 0: what its publisher keeps a copy of has changed. Beside what every publish writes, and compared with a constant:
+    /// so the look costs next to nothing.
+    stale: AtomicU32,
     pub counts: C,
 }
 
@@ -95,11 +98,41 @@ impl<C> Entrance<C> {
     /// The publisher steps in, unless the bus is closing. One publisher at a time has the entrance.
     #[inline(always)]
     pub fn enter(&self, admission: &Admission) -> Option<Inside<'_, C>> {
+        self.step_in(admission, || admission.is_running())
+    }
+
+    /// As [`enter`](Self::enter), unless its publisher is to look up first.
+    #[inline(always)]
+    pub fn enter_if_current(&self, admission: &Admission) -> Option<Inside<'_, C>> {
+        // Relaxed: see `tell`.
+        self.step_in(admission, || admission.is_running() && self.stale.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Tells its publisher that what it keeps a copy of has changed: before, under a lock.
+    pub fn tell(&self) {
+        // Relaxed: the lock orders it. Whoever clears this takes the lock then, and finds what was changed before.
+        self.stale.store(1, Ordering::Relaxed);
+    }
+
+    /// The publisher: whether it was told. It takes a new copy then, under the lock.
+    #[inline(always)]
+    pub fn was_told(&self) -> bool {
+        // Relaxed: see `tell`.
+        let told = self.stale.load(Ordering::Relaxed) != 0;
+        if told {
+            // Relaxed: see `tell`.
+            self.stale.store(0, Ordering::Relaxed);
+        }
+        told
+    }
+
+    #[inline(always)]
+    fn step_in(&self, admission: &Admission, may: impl FnOnce() -> bool) -> Option<Inside<'_, C>> {
         // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
         self.busy.store(1, Ordering::Relaxed);
         let inside = Inside(self);
         admission.0.barrier.light();
-        mutant!("admission.look", admission.is_running() => true).then_some(inside)
+        mutant!("admission.look", may() => true).then_some(inside)
     }
 
     /// Whether its publisher is still between its look at the phase and its commit.

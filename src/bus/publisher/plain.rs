@@ -71,7 +71,7 @@ impl Publisher {
         if !topic.is_latest(&self.latest) {
             return Err(None);
         }
-        if self.policy.may_shed(priority) {
+        if self.is_careful(priority) {
             return Err(Some(Detour::LongWay));
         }
         let Some(room) = self.claimant.room(lane) else { return Err(None) };
@@ -103,7 +103,8 @@ impl Publisher {
         };
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
         let (engine, parker) = (&*self.engine, &*self.parker);
-        let Some(inside) = self.slot.enter(&engine.admission) else { return Err(Some(Detour::LongWay)) };
+        // The topic may be under a rate limit since it was met: then the publisher was told.
+        let Some(inside) = self.slot.enter_if_current(&engine.admission) else { return Err(Some(Detour::LongWay)) };
         // User code may have taken its time, and a worker begun to want this type and gone to sleep.
         let workers = engine.wants.workers(type_id, lane);
         if workers == 0 {
@@ -136,10 +137,16 @@ impl Publisher {
         let lane = priority.lane();
         match self.claimant.make_sure(lane, 1) {
             Ok(false) => {}
-            Ok(true) => self.parker.wake(self.engine.lanes.active()),
+            Ok(true) => {
+                self.parker.wake(self.engine.lanes.active());
+                self.engine.feel_pressure();
+            }
             // What nobody wants needs no room.
             Err(_) if self.engine.wants.workers(self.latest.type_id, lane) == 0 => return Err(Detour::LongWay),
-            Err(full) => return Err(Detour::Full(full)),
+            Err(full) => {
+                self.engine.feel_pressure();
+                return Err(Detour::Full(full));
+            }
         }
         self.at_once(topic, payload, priority).map_err(|detour| detour.unwrap_or(Detour::LongWay))
     }
@@ -151,7 +158,7 @@ impl Publisher {
             self.tidy_up();
         }
         match self.resolve(topic) {
-            Ok(type_id) if type_id != 0 && self.source_id != 0 => {
+            Ok(type_id) if type_id != 0 && self.source_id != 0 && !self.is_limited(type_id, topic.name()) => {
                 topic.remember(&mut self.latest);
                 self.latest.type_id = type_id;
                 true
