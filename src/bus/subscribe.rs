@@ -60,17 +60,17 @@ impl Bus {
     ///
     /// In a pattern `*` is one segment, `**` any number, a lone `*` everything.
     pub fn subscribe<T: IntoInterest>(&self, what: T) -> Subscribe<T::Interest> {
-        let capacity = self.shared().settings.mailbox_capacity;
+        let settings = &self.shared().settings;
         Subscribe {
             shared: Arc::clone(self.shared()),
             what: what.into_parts(),
             name: None,
             filters: Vec::new(),
             worker: None,
-            capacity,
+            capacity: settings.mailbox_capacity,
             overflow: Overflow::default(),
             mode: DeliveryMode::default(),
-            retry: RetryPolicy::default(),
+            retry: settings.retry,
             order: None,
             latest_by: None,
             keys_max: None,
@@ -141,7 +141,8 @@ impl<I: Interest> Subscribe<I> {
         self
     }
 
-    /// How often reliable delivery tries an event, and how long it waits in between. Default: three attempts.
+    /// How often reliable delivery tries an event, and how long it waits in between. Default: what the bus has
+    /// ([`BusBuilder::retry`](crate::BusBuilder::retry)), three attempts.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
