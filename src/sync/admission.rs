@@ -98,14 +98,11 @@ impl<C> Entrance<C> {
     /// The publisher steps in, unless the bus is closing. One publisher at a time has the entrance.
     #[inline(always)]
     pub fn enter(&self, admission: &Admission) -> Option<Inside<'_, C>> {
-        self.step_in(admission, || admission.is_running())
-    }
-
-    /// As [`enter`](Self::enter), unless its publisher is to look up first.
-    #[inline(always)]
-    pub fn enter_if_current(&self, admission: &Admission) -> Option<Inside<'_, C>> {
-        // Relaxed: see `tell`.
-        self.step_in(admission, || admission.is_running() && self.stale.load(Ordering::Relaxed) == 0)
+        // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
+        self.busy.store(1, Ordering::Relaxed);
+        let inside = Inside(self);
+        admission.0.barrier.light();
+        mutant!("admission.look", admission.is_running() => true).then_some(inside)
     }
 
     /// Tells its publisher that what it keeps a copy of has changed: before, under a lock.
@@ -114,25 +111,17 @@ impl<C> Entrance<C> {
         self.stale.store(1, Ordering::Relaxed);
     }
 
-    /// The publisher: whether it was told. It takes a new copy then, under the lock.
+    /// Whether its publisher was told.
     #[inline(always)]
-    pub fn was_told(&self) -> bool {
+    pub fn is_told(&self) -> bool {
         // Relaxed: see `tell`.
-        let told = self.stale.load(Ordering::Relaxed) != 0;
-        if told {
-            // Relaxed: see `tell`.
-            self.stale.store(0, Ordering::Relaxed);
-        }
-        told
+        self.stale.load(Ordering::Relaxed) != 0
     }
 
-    #[inline(always)]
-    fn step_in(&self, admission: &Admission, may: impl FnOnce() -> bool) -> Option<Inside<'_, C>> {
-        // Relaxed: the barrier orders it before the look at the phase; `close` does the same the other way round.
-        self.busy.store(1, Ordering::Relaxed);
-        let inside = Inside(self);
-        admission.0.barrier.light();
-        mutant!("admission.look", may() => true).then_some(inside)
+    /// The publisher heeds what it was told, and takes a new copy, under the lock, after this.
+    pub fn heed(&self) {
+        // Relaxed: see `tell`.
+        self.stale.store(0, Ordering::Relaxed);
     }
 
     /// Whether its publisher is still between its look at the phase and its commit.

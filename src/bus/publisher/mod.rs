@@ -110,6 +110,8 @@ pub struct Publisher {
     stamps: Stamps,
     source_id: u32,
     policy: FullPolicy,
+    /// Low events go the long way: by the policy, or because the bus looks after its memory.
+    may_refuse_low: bool,
     payload_bytes_max: usize,
     arena: Arena,
     scratch: AlignedVec<16>,
@@ -156,6 +158,7 @@ impl Publisher {
             stamps: Stamps::new(settings.stamps, ids),
             source_id: engine.directory.intern_source(&source),
             policy: settings.full_policy,
+            may_refuse_low: Self::may_refuse_low(settings.full_policy, &engine),
             permits,
             payload_bytes_max: settings.payload_bytes_max,
             arena: Arena::new(),
@@ -182,7 +185,7 @@ impl Publisher {
     /// When `publishers_max` are alive already, or the bus is shutting down.
     pub fn try_clone(&self) -> Result<Self, PublishError> {
         let mut clone = Self::new(Arc::clone(&self.shared))?;
-        clone.policy = self.policy;
+        clone.set_full_policy(self.policy);
         clone.source.clone_from(&self.source);
         clone.source_id = self.source_id;
         Ok(clone)
@@ -207,6 +210,7 @@ impl Publisher {
     /// What `publish` does at a full lane.
     pub fn set_full_policy(&mut self, policy: FullPolicy) -> &mut Self {
         self.policy = policy;
+        self.may_refuse_low = Self::may_refuse_low(policy, &self.engine);
         self
     }
 

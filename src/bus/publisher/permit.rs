@@ -9,10 +9,10 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use crate::event::{Header, Meta, Priority};
-use crate::worker::Phase;
+use crate::worker::{Engine, Phase};
 
 use super::super::rate_limit::{Ids, RateLimits, Rules, Spent, Which, left};
-use super::{PublishError, Publisher};
+use super::{FullPolicy, PublishError, Publisher};
 
 /// The limits as a publisher knows them.
 #[derive(Debug)]
@@ -64,16 +64,22 @@ impl Permits {
 }
 
 impl Publisher {
-    /// Whether Low events go the long way, where they may be refused before their lane is full.
+    /// Whether events of this priority go the long way, where they may be refused before their lane is full.
     #[inline(always)]
     pub(super) fn is_careful(&self, priority: Priority) -> bool {
-        self.policy.may_shed(priority) || priority == Priority::Low && self.engine.pressure.is_on()
+        priority == Priority::Low && self.may_refuse_low
+    }
+
+    /// To be asked when the policy was set.
+    pub(super) fn may_refuse_low(policy: FullPolicy, engine: &Engine) -> bool {
+        policy.may_shed(Priority::Low) || engine.pressure.share().is_some()
     }
 
     /// Takes over a newer list of limits. The latest topic may be under one of them now.
     #[inline]
     fn renew_permits(&mut self) {
-        if self.slot.was_told() {
+        if self.slot.is_told() {
+            self.slot.heed();
             self.permits = Permits::new(Arc::clone(&self.permits.limits));
             self.latest.forget();
         }

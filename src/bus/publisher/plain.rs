@@ -71,7 +71,8 @@ impl Publisher {
         if !topic.is_latest(&self.latest) {
             return Err(None);
         }
-        if self.is_careful(priority) {
+        // The topic may be under a rate limit since it was met: then the publisher was told.
+        if self.is_careful(priority) || self.slot.is_told() {
             return Err(Some(Detour::LongWay));
         }
         let Some(room) = self.claimant.room(lane) else { return Err(None) };
@@ -103,8 +104,7 @@ impl Publisher {
         };
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
         let (engine, parker) = (&*self.engine, &*self.parker);
-        // The topic may be under a rate limit since it was met: then the publisher was told.
-        let Some(inside) = self.slot.enter_if_current(&engine.admission) else { return Err(Some(Detour::LongWay)) };
+        let Some(inside) = self.slot.enter(&engine.admission) else { return Err(Some(Detour::LongWay)) };
         // User code may have taken its time, and a worker begun to want this type and gone to sleep.
         let workers = engine.wants.workers(type_id, lane);
         if workers == 0 {
