@@ -76,9 +76,9 @@ pub use bus::Protobuf;
 pub use bus::{
     Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
     Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, Path,
-    PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, RequestError, Requester,
-    SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict,
-    create_event_bus, create_event_bus_with_config,
+    PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport, Refused,
+    RepublishError, RequestError, Requester, SerializeError, ShutdownReport, StageLatency, Subject, Subscribe,
+    SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason,

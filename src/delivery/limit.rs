@@ -39,6 +39,11 @@ impl Rate {
         self
     }
 
+    /// The most that may come at once.
+    pub(crate) fn burst_max(&self) -> u32 {
+        self.burst
+    }
+
     /// What keeps it.
     pub(crate) fn limiter(&self) -> Result<Limiter, RateError> {
         let Self { per_second, burst } = *self;

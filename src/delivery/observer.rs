@@ -206,4 +206,12 @@ pub enum Notice<'a> {
         /// Letters that went for want of room, ever.
         discarded: u64,
     },
+    /// The reserved memory has filled up to the share set with [`memory_pressure`](crate::BusBuilder::memory_pressure), and Low events
+    /// are refused; or that is over.
+    MemoryPressure {
+        /// Whether it begins; otherwise it ends.
+        begins: bool,
+        /// How full the fullest lane or the pool is, from 0 to 1.
+        fill: f64,
+    },
 }

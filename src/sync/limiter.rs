@@ -53,12 +53,46 @@ impl Limiter {
         }
     }
 
+    /// Lets as many of `max` events pass now as may, and says how many: at least one, or from which instant on one may.
+    pub fn pass_some(&self, now: u64, max: u32) -> Result<u32, u64> {
+        let ticks = now.saturating_mul(TICKS_PER_NS);
+        // Relaxed: see the head of this file; so is all below.
+        let mut due = self.due.load(Ordering::Relaxed);
+        loop {
+            let Some(room) = self.ahead_max.checked_sub(due.saturating_sub(ticks)) else {
+                return Err((due - self.ahead_max).div_ceil(TICKS_PER_NS));
+            };
+            let some = (room / self.interval).saturating_add(1).min(u64::from(max));
+            let next = due.max(ticks).saturating_add(some * self.interval);
+            // Relaxed (both): see above.
+            match self.due.compare_exchange_weak(due, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(some as u32),
+                Err(seen) => due = seen,
+            }
+        }
+    }
+
+    /// Events that passed at `taken` were none after all. What time has refilled since then is not given back once more, so
+    /// that never more pass than by the rate.
+    pub fn give_back(&self, events: u32, taken: u64, now: u64) {
+        let refilled = now.saturating_sub(taken).saturating_mul(TICKS_PER_NS);
+        let back = (u64::from(events) * self.interval).saturating_sub(refilled);
+        // Relaxed: see the head of this file.
+        self.due.fetch_sub(back, Ordering::Relaxed);
+    }
+
     /// The instant from which an event may pass: `now` when one may at once. Lets none pass.
     #[inline]
     pub fn passes_at(&self, now: u64) -> u64 {
+        self.all_pass_at(now, 1)
+    }
+
+    /// The instant from which so many events, at least one and no more than a burst, may pass together. Lets none pass.
+    pub fn all_pass_at(&self, now: u64, events: u32) -> u64 {
         // Relaxed: see the head of this file.
         let due = self.due.load(Ordering::Relaxed);
-        due.saturating_sub(self.ahead_max).div_ceil(TICKS_PER_NS).max(now)
+        let last = due.saturating_add(u64::from(events - 1).saturating_mul(self.interval));
+        last.saturating_sub(self.ahead_max).div_ceil(TICKS_PER_NS).max(now)
     }
 }
 
@@ -132,6 +166,47 @@ mod tests {
                 if let Err(from) = passed {
                     prop_assert!(limiter.pass(from - 1).is_err(), "not before it said");
                 }
+            }
+        }
+
+        #[test]
+        fn some_events_at_once_pass_as_they_would_one_by_one(
+            per_second in 1e-3..1e7_f64, burst in 1..20_u32, asked in proptest::collection::vec((0..3_u32, 0.0..1.0_f64, 1..30_u32), 1..100),
+        ) {
+            let (limiter, single) = (Limiter::new(per_second, burst), Limiter::new(per_second, burst));
+            let mut now = 0;
+            for (scale, part, max) in asked {
+                now += (part * 1e9 / per_second * [0.0, 1.5, 9.0][scale as usize]) as u64;
+                let all_at = limiter.all_pass_at(now, max.min(burst));
+                let singly = (0..max).take_while(|_| single.pass(now).is_ok()).count() as u32;
+                match limiter.pass_some(now, max) {
+                    Ok(some) => prop_assert_eq!(some, singly),
+                    Err(from) => prop_assert_eq!((singly, single.passes_at(now)), (0, from)),
+                }
+                prop_assert_eq!(all_at == now, singly >= max.min(burst), "{} of {}", singly, max);
+            }
+        }
+
+        /// What is taken and given back leaves nothing behind at once, and never lets more pass later.
+        #[test]
+        fn what_is_given_back_was_never_taken_or_has_been_refilled(
+            per_second in 1.0..1e6_f64, burst in 1..20_u32, before in 0..20_u32, asked in 1..20_u32, pauses in (0.0..30.0_f64, 0.0..30.0_f64), between in 0..20_u32,
+        ) {
+            let (limiter, without) = (Limiter::new(per_second, burst), Limiter::new(per_second, burst));
+            let after = |part: f64| (part * 1e9 / per_second) as u64;
+            let taken = after(pauses.0);
+            for limiter in [&limiter, &without] {
+                (0..before).for_each(|_| drop(limiter.pass(taken)));
+            }
+            let Ok(some) = limiter.pass_some(taken, asked) else { return Ok(()) };
+            let now = taken + after(pauses.1);
+            let passed = (0..between).filter(|_| limiter.pass(now).is_ok()).count();
+            let others = (0..passed).filter(|_| without.pass(now).is_ok()).count();
+            prop_assert_eq!(passed, others, "who has taken some keeps others back, and lets none pass");
+            limiter.give_back(some, taken, now);
+            prop_assert!(limiter.passes_at(now) >= without.passes_at(now));
+            if now == taken {
+                prop_assert_eq!(limiter.all_pass_at(now, burst), without.all_pass_at(now, burst));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::{
-    BreakerPolicy, Bus, DeliveryMode, EventId, Key, Meta, Outcome, OverLimit, Payload, Priority, Rate, Topic,
+    BreakerPolicy, Bus, DeliveryMode, EventId, Key, Meta, Outcome, OverLimit, Payload, Priority, Rate, RateLimit, Topic,
 };
 
 use crate::books::{assert_books, assert_settled};
@@ -92,6 +92,7 @@ fn count_all() {
         ("reliable delivery", reliable_delivery),
         ("the newest of each key", newest_of_each_key),
         ("breakers and rates", breakers_and_rates),
+        ("rate limits, a throttle and a look at the memory", limited_events),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -183,6 +184,44 @@ fn mailboxes() -> u64 {
     let sum = |events: u64| events * (events - 1) / 2;
     assert_eq!(consumer.join().unwrap(), sum(2_000) + sum(EVENTS));
     count
+}
+
+/// Under every kind of limit, with events that are refused, in batches and alone.
+fn limited_events() -> u64 {
+    wait_once();
+    let wide = Rate::per_second(1e7).burst(1_000_000);
+    let bus = Bus::builder()
+        .workers(2)
+        .max_queue_size(1_024)
+        .rate_limit(RateLimit::of_each_source(wide).queue())
+        .rate_limit(RateLimit::of_each_type("ticks.*", wide))
+        .rate_limit(RateLimit::of_type("ticks.spent", Rate::per_second(1e-5)))
+        .rate_limit(RateLimit::of_source("service:desk", wide))
+        .throttle(wide)
+        .memory_pressure(0.9)
+        .build()
+        .unwrap();
+    bus.subscribe(TICK).on_worker(0).handle(|tick, _| assert_eq!(tick.symbol, *b"ACME    ")).unwrap().forever();
+    bus.subscribe("ticks.*").on_worker(1).handle(|_, _| ()).unwrap().forever();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("ticks.spent", Payload::raw(b"")).unwrap();
+    let count = allocations(&bus, |price| {
+        let tick = Tick { price, symbol: *b"ACME    " };
+        publisher.publish(TICK, &tick).unwrap();
+        publisher.event().source("service:desk").publish(TICK, &tick).unwrap();
+        publisher.publish("ticks.spent", Payload::raw(b"")).unwrap_err();
+        // Refused while memory is short.
+        let _ = publisher.at(Priority::Low).publish("ticks.raw", Payload::raw(b"low"));
+        if price % 8 == 0 {
+            let mut batch = publisher.batch(Priority::High);
+            for _ in 0..4 {
+                batch.add(TICK, &tick).unwrap();
+            }
+            batch.add("ticks.spent", Payload::raw(b"")).unwrap();
+            batch.try_publish().unwrap_err();
+        }
+    });
+    finish(&bus, count)
 }
 
 /// Inline, in order of their source, with one attempt in ten that asks for the event again; and from a mailbox.
