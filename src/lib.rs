@@ -90,7 +90,10 @@ pub use event::{
 };
 pub use metrics::LatencySummary;
 pub use ring::HugePages;
-pub use routing::{Filter, Pattern, PatternError};
+pub use routing::{
+    Condition, Filter, OnField, Operand, Pattern, PatternError, RoutingRule, RuleChange, RuleError, RuleFilter,
+    RuleReason, RuleSet, RuleVerdict,
+};
 pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 
 #[cfg(feature = "daemon")]
