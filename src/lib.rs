@@ -80,8 +80,9 @@ pub use bus::{
     create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
-    Context, Delivery, Dropped, Handler, HandlerId, Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome,
-    Overflow, RecvError, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    AffinityKey, Balance, Balancer, Context, Delivery, Dropped, Handler, HandlerId, InstanceHealth, InstanceView,
+    Interest, Iter, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, Picker, RecvError, SubscriptionId,
+    SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;
 pub use event::{

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod handler;
 mod ledger;
 mod mailbox;
@@ -18,6 +19,7 @@ mod run;
 mod stopwatch;
 mod subscription;
 
+pub use balance::{AffinityKey, Balance, Balancer, InstanceHealth, InstanceView, Picker};
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use ledger::{Dropped, Ledger, SubscriptionLedger};
 pub use mailbox::{Delivery, Iter, Mailbox, Overflow, RecvError, TryRecvError};

@@ -22,3 +22,6 @@ pub use rule::{RoutingRule, RuleChange, RuleError, RuleFilter, RuleReason, RuleS
 pub(crate) use filter::{CompiledFilter, Refusal};
 pub(crate) use table::Table;
 pub(crate) use trie::PatternTrie;
+
+#[cfg(test)]
+pub(crate) use rule::sample::Sample;

@@ -64,19 +64,19 @@ impl fmt::Display for Operand {
 /// What an event has in a field.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Seen<'a> {
-    #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "only JSON has it"))]
+    #[cfg_attr(not(any(test, feature = "json")), expect(dead_code, reason = "only JSON has it"))]
     Null,
-    #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "only JSON has them"))]
+    #[cfg_attr(not(any(test, feature = "json")), expect(dead_code, reason = "only JSON has them"))]
     Bool(bool),
     Integer(i128),
-    #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "only JSON has them"))]
+    #[cfg_attr(not(any(test, feature = "json")), expect(dead_code, reason = "only JSON has them"))]
     Float(f64),
     Text(&'a str),
     /// A text that may stand for a number or a boolean.
     Untyped(&'a str),
     Priority(Priority),
     /// There, and not comparable: an object, an array, a number beyond the range of a float.
-    #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "only JSON has them"))]
+    #[cfg_attr(not(any(test, feature = "json")), expect(dead_code, reason = "only JSON has them"))]
     Other,
 }
 

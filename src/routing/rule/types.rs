@@ -15,7 +15,7 @@ impl RuleSet {
             let targets: Box<[T]> = compiled.rule.targets.iter().filter_map(|target| resolve(target)).collect();
             if !targets.is_empty() {
                 lanes |= compiled.lanes;
-                rules.push((Arc::clone(compiled), targets));
+                rules.push(RuleHere { compiled: Arc::clone(compiled), targets });
             }
         }
         TypeRules { rules: rules.into(), lanes, asks_type: name.is_none() }
@@ -25,9 +25,15 @@ impl RuleSet {
 /// The rules that events of one type can match, with their targets as the reader knows them. Part of a compiled route.
 #[derive(Debug, Clone)]
 pub(crate) struct TypeRules<T> {
-    rules: Box<[(Arc<Compiled>, Box<[T]>)]>,
+    rules: Box<[RuleHere<T>]>,
     lanes: u8,
     asks_type: bool,
+}
+
+#[derive(Debug, Clone)]
+struct RuleHere<T> {
+    compiled: Arc<Compiled>,
+    targets: Box<[T]>,
 }
 
 impl<T> TypeRules<T> {
@@ -50,11 +56,9 @@ impl<T> TypeRules<T> {
         meta: &Meta<'s>,
     ) -> impl Iterator<Item = (&'s RoutingRule, &'s [T])> + use<'s, T> {
         let meta = *meta;
-        self.rules
-            .iter()
-            .filter(move |(compiled, _)| {
-                (!self.asks_type || compiled.matches_type(meta.topic())) && compiled.matches_rest(&meta)
-            })
-            .map(|(compiled, targets)| (&compiled.rule, &**targets))
+        let matches = move |rule: &&RuleHere<T>| {
+            (!self.asks_type || rule.compiled.matches_type(meta.topic())) && rule.compiled.matches_rest(&meta)
+        };
+        self.rules.iter().filter(matches).map(|rule| (&rule.compiled.rule, &*rule.targets))
     }
 }
