@@ -87,7 +87,7 @@ impl fmt::Debug for AffinityKey {
 pub(super) fn owner(key: u64, instances: &[InstanceView]) -> Option<usize> {
     let alive = instances.iter().enumerate().filter(|(_, one)| one.health != InstanceHealth::Unhealthy);
     // Ids differ, and so do the scores of one key: `mixed` maps no two numbers to one.
-    alive.max_by_key(|(_, one)| mixed(mixed(key) ^ mixed(one.id))).map(|(at, _)| at)
+    alive.max_by_key(|(_, one)| mixed(key ^ mixed(one.id))).map(|(at, _)| at)
 }
 
 /// FNV-1a over all parts.

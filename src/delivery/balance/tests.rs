@@ -47,6 +47,8 @@ fn least_connections_picks_the_least_loaded_and_takes_turns_among_equals() {
     let mut picker = Balance::LeastConnections.picker(0);
     let views = [loaded(3), loaded(1), loaded(2), loaded(1)];
     assert_eq!(counts(&mut picker, &views, 10), [0, 5, 0, 5]);
+    let view = |in_flight, queued| InstanceView { in_flight, queued, ..InstanceView::new(0) };
+    assert_eq!(counts(&mut picker, &[view(1, 5), view(5, 0), view(0, 6)], 1), [0, 1, 0], "what waits counts, too");
     let full = InstanceView { in_flight: u32::MAX, queued: u32::MAX, ..InstanceView::new(1) };
     assert_eq!(counts(&mut picker, &[full, loaded(9)], 1), [0, 1]);
 }
@@ -133,6 +135,13 @@ fn priority_based_keeps_the_top_for_urgent_events_if_told_to() {
     views[2].has_room = false;
     assert_eq!(pick(&mut picker, Priority::Low, &views), Some(0), "the top rather than nobody");
     assert_eq!(pick(&mut picker, Priority::Low, &instances(1)), Some(0));
+    (views[1].has_room, views[1].health) = (true, InstanceHealth::Degraded);
+    assert_eq!(pick(&mut picker, Priority::Low, &views), Some(0), "the top rather than one that is not well");
+    // A top that is ill is none.
+    views[0].health = InstanceHealth::Unhealthy;
+    (views[1].health, views[2].has_room) = (InstanceHealth::Healthy, true);
+    assert_eq!(pick(&mut picker, Priority::Low, &views), Some(2));
+    assert_eq!(pick(&mut picker, Priority::High, &views), Some(1));
 }
 
 /// The instance each of `keys` goes to.

@@ -144,7 +144,8 @@ fn a_payload_that_is_no_json_has_no_fields() {
     {
         assert!(!holds(there(), &Sample::new("x").json(text)), "{text}");
     }
-    let deep = format!(r#"{{"b": {}{}, "a": 1}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let depth = if cfg!(miri) { 1_000 } else { 100_000 };
+    let deep = format!(r#"{{"b": {}{}, "a": 1}}"#, "[".repeat(depth), "]".repeat(depth));
     assert!(holds(there(), &Sample::new("x").json(&deep)), "what is passed by may be as deep as it likes");
     let mut bytes = Sample::new("x").json(r#"{"a": "x"}"#);
     bytes.payload[7] = 0xFF;
