@@ -136,6 +136,19 @@ fn payload_fields_are_found_by_path() {
 
 #[test]
 #[cfg(feature = "json")]
+fn an_array_contains_its_elements_and_a_text_its_parts() {
+    let sample =
+        Sample::new("x").json(r#"{"tags": ["new", "l\u0061rge", 7, null, ["deep"]], "text": "large\n", "none": []}"#);
+    let contains = |path, value: Operand| holds(Condition::payload(path).contains(value), &sample);
+    let elements: [Operand; 5] = ["new".into(), "large".into(), 7.into(), 7.0.into(), Operand::Null];
+    assert!(elements.into_iter().all(|value| contains("tags", value)));
+    let others: [Operand; 4] = ["ne".into(), "deep".into(), 8.into(), true.into()];
+    assert!(!others.into_iter().any(|value| contains("tags", value)));
+    assert!(contains("text", "rge\n".into()) && !contains("text", 7.into()) && !contains("none", Operand::Null));
+}
+
+#[test]
+#[cfg(feature = "json")]
 fn a_payload_that_is_no_json_has_no_fields() {
     let there = || Condition::payload("a").exists();
     assert!(holds(there(), &Sample::new("x").json(r#"{"a": 1}"#)));

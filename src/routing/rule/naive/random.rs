@@ -22,14 +22,14 @@ fn operands() -> impl Strategy<Value = Plain> {
 
 fn tests(operand: impl Strategy<Value = Plain> + Clone + 'static) -> impl Strategy<Value = Test> {
     prop_oneof![
-        operand.clone().prop_map(Test::Equals),
-        operand.clone().prop_map(Test::NotEquals),
-        operand.clone().prop_map(Test::Less),
-        operand.clone().prop_map(Test::Greater),
-        operands().prop_map(Test::Contains),
-        select(&TEXTS[..]).prop_map(|text| Test::Starts(text.to_owned())),
-        Just(Test::Exists),
-        vec(operand, 0..4).prop_map(Test::OneOf),
+        1 => operand.clone().prop_map(Test::Equals),
+        1 => operand.clone().prop_map(Test::NotEquals),
+        1 => operand.clone().prop_map(Test::Less),
+        1 => operand.clone().prop_map(Test::Greater),
+        2 => operands().prop_map(Test::Contains),
+        1 => select(&TEXTS[..]).prop_map(|text| Test::Starts(text.to_owned())),
+        1 => Just(Test::Exists),
+        1 => vec(operand, 0..4).prop_map(Test::OneOf),
     ]
 }
 
@@ -49,8 +49,17 @@ fn leaves() -> impl Strategy<Value = Spec> {
         "metadata.b",
         "metadata.a.b",
     ];
-    const PAYLOAD: [&str; 7] =
-        ["payload", "payload.a", "payload.b", "payload.a.a", "payload.a.0", "payload.b.1.a", "payload.a.01"];
+    const PAYLOAD: [&str; 9] = [
+        "payload",
+        "payload.a",
+        "payload.a",
+        "payload.a",
+        "payload.b",
+        "payload.a.a",
+        "payload.a.0",
+        "payload.b.1.a",
+        "payload.a.01",
+    ];
     const ENCODING_NAMES: [&str; 3] = ["bytes", "json", "text"];
     let payload = if cfg!(feature = "json") { &PAYLOAD[..] } else { &HEADER[..] };
     let leaf = |(field, test)| Spec::Leaf(field, test);
@@ -92,10 +101,10 @@ pub(super) fn rules() -> impl Strategy<Value = SpecRule> {
 
 fn payloads() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
-        Just(Json::Null),
-        any::<bool>().prop_map(Json::Bool),
-        select(&NUMBERS[..]).prop_map(Json::Number),
-        (select(&TEXTS[..]), any::<bool>()).prop_map(|(text, escaped)| Json::Text(text.to_owned(), escaped)),
+        1 => Just(Json::Null),
+        1 => any::<bool>().prop_map(Json::Bool),
+        2 => select(&NUMBERS[..]).prop_map(Json::Number),
+        4 => (select(&TEXTS[..]), any::<bool>()).prop_map(|(text, escaped)| Json::Text(text.to_owned(), escaped)),
     ];
     let value = leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
