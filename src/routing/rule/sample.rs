@@ -17,7 +17,7 @@ pub(crate) struct Sample {
     pub(crate) aggregate: Option<(String, String, u64)>,
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) payload: Vec<u8>,
-    /// The bus knows the names of topic and source by number.
+    /// The names of topic and source stand in the directory, as most do, and not in the frame, which is made faster.
     pub(crate) listed: bool,
 }
 
@@ -33,7 +33,7 @@ impl Sample {
             aggregate: None,
             metadata: Vec::new(),
             payload: Vec::new(),
-            listed: true,
+            listed: false,
         }
     }
 
