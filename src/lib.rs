@@ -81,9 +81,10 @@ pub use bus::{
     create_event_bus_with_config,
 };
 pub use delivery::{
-    Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery,
-    DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome,
-    Overflow, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    AffinityKey, Balance, Balancer, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink,
+    DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceHealth, InstanceView, Interest,
+    Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, Picker, RecvError, RetryPolicy, Settled,
+    SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;
 pub use event::{
@@ -92,7 +93,10 @@ pub use event::{
 };
 pub use metrics::LatencySummary;
 pub use ring::HugePages;
-pub use routing::{Filter, Pattern, PatternError};
+pub use routing::{
+    Condition, Filter, OnField, Operand, Pattern, PatternError, RoutingRule, RuleChange, RuleError, RuleFilter,
+    RuleReason, RuleSet, RuleVerdict,
+};
 pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 
 #[cfg(feature = "daemon")]

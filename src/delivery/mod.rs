@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod dead_letter;
 mod dedup;
 mod handler;
@@ -26,6 +27,7 @@ mod run;
 mod stopwatch;
 mod subscription;
 
+pub use balance::{AffinityKey, Balance, Balancer, InstanceHealth, InstanceView, Picker};
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use dedup::DedupWindow;
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
