@@ -22,6 +22,7 @@ mod shutdown;
 mod subscribe;
 mod subscribe_error;
 mod subscription;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;

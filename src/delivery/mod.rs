@@ -51,4 +51,4 @@ pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Consumer, Fed, Sink, SubscriptionState};
+pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState};

@@ -137,21 +137,26 @@ pub(crate) struct SubscriptionState {
     calls: Calls,
 }
 
+/// What a subscription begins with; the fields are those of its state.
+pub(crate) struct NewSubscription {
+    pub(crate) id: SubscriptionId,
+    pub(crate) name: String,
+    pub(crate) pattern: Pattern,
+    pub(crate) filter: CompiledFilter,
+    pub(crate) handler_id: HandlerId,
+    pub(crate) created: u64,
+    pub(crate) worker: usize,
+    pub(crate) starts: [u64; LANES],
+    pub(crate) sink: Sink,
+    pub(crate) is_own_consumer: bool,
+    /// The window, and the bytes it takes.
+    pub(crate) dedup: Option<(OwnedCell<Dedup>, usize)>,
+}
+
 impl SubscriptionState {
-    #[allow(clippy::too_many_arguments, reason = "made in one place, by the subscription builder")]
-    pub(crate) fn new(
-        id: SubscriptionId,
-        name: String,
-        pattern: Pattern,
-        filter: CompiledFilter,
-        handler_id: HandlerId,
-        created: u64,
-        worker: usize,
-        starts: [u64; LANES],
-        sink: Sink,
-        is_own_consumer: bool,
-        dedup: Option<(OwnedCell<Dedup>, usize)>,
-    ) -> Self {
+    pub(crate) fn new(new: NewSubscription) -> Self {
+        let NewSubscription { id, name, pattern, filter, handler_id, created, worker, .. } = new;
+        let NewSubscription { starts, sink, is_own_consumer, dedup, .. } = new;
         let (dedup, dedup_bytes) = dedup.unzip();
         Self {
             id,

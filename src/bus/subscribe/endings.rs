@@ -1,0 +1,224 @@
+//! The endings of a subscription under way: who handles its events, and where.
+
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use crate::delivery::{
+    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, SubscriptionState, Typed,
+    Untyped,
+};
+use crate::event::{Event, Meta, Payload, Topic};
+use crate::routing::Pattern;
+use crate::sync::primitive::thread::Builder;
+use crate::worker::{Engine, call_behind_mailbox};
+
+use super::super::subscribe_error::SubscribeError;
+use super::super::subscription::Subscription;
+use super::Subscribe;
+
+impl<I: Interest> Subscribe<I> {
+    /// Calls `handler` on the worker for each event, which it reads in place. It must be short: a slow one delays
+    /// everything on its worker, and one that hangs stops the lanes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handler(self, handler: impl Handler<I>) -> Result<Subscription, SubscribeError> {
+        let id = self.handler_id.clone().unwrap_or_else(|| handler.id());
+        self.inline(id, |known_as| Box::new(Custom { handler, known_as, interest: PhantomData::<fn(I)> }))
+    }
+
+    /// A queue of one's own, to pull events from on any thread or async runtime.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn mailbox(self) -> Result<Mailbox<I>, SubscribeError> {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new("mailbox"));
+        self.queued(id)
+    }
+
+    /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handler_on(self, thread: &str, mut handler: impl Handler<I>) -> Result<Subscription, SubscribeError> {
+        let id = self.handler_id.clone().unwrap_or_else(|| handler.id());
+        self.on_thread(thread, id, move |delivery, meta, context| {
+            delivery.event().map(|event| handler.handle(event, meta, context))
+        })
+    }
+
+    fn on_thread(
+        self,
+        thread: &str,
+        handler_id: HandlerId,
+        mut call: impl FnMut(&Delivery<I>, &Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError> + Send + 'static,
+    ) -> Result<Subscription, SubscribeError> {
+        if thread.contains('\0') {
+            return Err(SubscribeError::Thread(format!("{thread:?} has a zero byte, which no thread name may have")));
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut mailbox = self.queued(handler_id)?;
+        let id = mailbox.id();
+        let state = shared.control().find(id).cloned().ok_or(SubscribeError::ShuttingDown)?;
+        let engine = Arc::clone(&shared.engine);
+        let subscription = Arc::clone(&state);
+        let spawned = Builder::new().name(thread.to_owned()).spawn(move || {
+            while let Ok(delivery) = mailbox.recv() {
+                let Some(_calling) = subscription.calls().begin(engine.barrier) else {
+                    delivery.discard();
+                    break;
+                };
+                settle_by(&engine, &subscription, delivery, &mut call);
+            }
+        });
+        let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
+        state.give_thread();
+        let mut control = shared.control();
+        // A handle that is kept keeps the stack of a thread that is gone.
+        control.handler_threads.retain(|thread| !thread.is_finished());
+        control.handler_threads.push(handle);
+        drop(control);
+        Ok(Subscription::new(&shared, state))
+    }
+}
+
+impl<E: Event> Subscribe<Topic<E>> {
+    /// Calls `handler` on the worker with each event, read in place, and its metadata. It must be short: a slow one
+    /// delays everything on its worker, and one that hangs stops the lanes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle<R, F>(self, handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(&E::Archived, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.inline(id, |known_as| Box::new(Typed::<E, F> { closure: handler, trust: known_as.trust() }))
+    }
+
+    /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle_on<R, F>(self, thread: &str, mut handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(&E::Archived, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.on_thread(thread, id, move |delivery, meta, _| delivery.event().map(|event| handler(event, meta).into()))
+    }
+}
+
+impl Subscribe<Pattern> {
+    /// Calls `handler` on the worker with each event's payload, in place, and its metadata. It must be short: a slow
+    /// one delays everything on its worker, and one that hangs stops the lanes.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle<R, F>(self, handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.inline(id, |_| Box::new(Untyped(handler)))
+    }
+
+    /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn handle_on<R, F>(self, thread: &str, mut handler: F) -> Result<Subscription, SubscribeError>
+    where
+        R: Into<Outcome> + 'static,
+        F: FnMut(Payload<'_>, &Meta<'_>) -> R + Send + 'static,
+    {
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        self.on_thread(thread, id, move |_, meta, _| Ok(handler(meta.payload(), meta).into()))
+    }
+}
+
+impl<I: Interest> Subscribe<I> {
+    /// A future that hands each event to the async `handler`, one at a time; spawn it on any runtime. It ends with
+    /// the subscription, and dropped it unsubscribes.
+    ///
+    /// While the mailbox is full and holds its lane up, nothing but the end of the handler's future makes room. So what
+    /// that future publishes into a full lane, waiting or awaiting, is refused with
+    /// [`PublishError::Full`](crate::PublishError::Full) at once; that holds for what is polled as part of it, not for
+    /// tasks it spawns and then awaits.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub fn run<R, Fut, F>(self, mut handler: F) -> Result<impl Future<Output = ()> + use<I, R, Fut, F>, SubscribeError>
+    where
+        R: Into<Outcome>,
+        Fut: Future<Output = R>,
+        F: FnMut(Arc<Delivery<I>>) -> Fut,
+    {
+        let shared = Arc::clone(&self.shared);
+        let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
+        let mut mailbox = self.queued(id)?;
+        let state = shared.control().find(mailbox.id()).cloned().ok_or(SubscribeError::ShuttingDown)?;
+        let engine = Arc::clone(&shared.engine);
+        drop(shared);
+        Ok(async move {
+            // One allocation for all events, unless the handler keeps one of them.
+            let mut held = None;
+            let mut known = None;
+            while let Ok(delivery) = mailbox.recv_async().await {
+                let Some(calling) = state.calls().begin(engine.barrier) else {
+                    delivery.discard();
+                    break;
+                };
+                let delivery = delivery.share(held.take());
+                let handling = handler(Arc::clone(&delivery));
+                drop(calling);
+                // `None`: the event was taken away, its time being over, and the handler's future is dropped.
+                let outcome = {
+                    let mut handling = pin!(Some(handling));
+                    // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
+                    // Its end is such a step too: drops are the handler's code.
+                    let mut step = |context: &mut task::Context<'_>| {
+                        delivery.wait(context.waker(), &mut known);
+                        if !delivery.is_current() {
+                            handling.set(None);
+                            return Poll::Ready(None);
+                        }
+                        let outcome = handling.as_mut().as_pin_mut().expect("it has not ended").poll(context);
+                        if outcome.is_ready() {
+                            handling.set(None);
+                        }
+                        outcome.map(Some)
+                    };
+                    poll_fn(|context| state.calls().poll(|| step(context))).await.map(Into::into)
+                };
+                let outcome = outcome.unwrap_or_else(|| Outcome::Failed("its time was over".to_owned()));
+                if let Outcome::Failed(error) | Outcome::Reject(error) = &outcome {
+                    let (event, name) = (delivery.meta().id(), &state.name);
+                    engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
+                }
+                held = Delivery::settle_shared(delivery, outcome);
+            }
+        })
+    }
+}
+
+/// Calls a handler behind a mailbox and settles the delivery.
+fn settle_by<I: Interest>(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    delivery: Delivery<I>,
+    call: &mut impl FnMut(&Delivery<I>, &Meta<'_>, &Context<'_>) -> Result<Outcome, crate::DecodeError>,
+) {
+    let meta = delivery.meta();
+    let lag = || delivery.queued_behind();
+    let outcome = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| {
+        call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
+    });
+    delivery.settle(&outcome);
+}

@@ -1,0 +1,202 @@
+//! Making a subscription: its memory, its state, its place in the table.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::delivery::{
+    Consumer, Dedup, DeliveryMode, Dispatch, Farewell, Fed, HandlerId, Interest, KEYS_MAX, Kept, Mailbox,
+    MailboxShared, NewSubscription, Notice, REDRIVEN_MAX, Reliable, Sink, State, SubscriptionId, SubscriptionState,
+};
+use crate::event::{EventId, KnownAs};
+use crate::ring::{Attempts, Custody, DrainOrder};
+use crate::routing::{CompiledFilter, Pattern};
+use crate::sync::bell::Bell;
+use crate::sync::owned::OwnedCell;
+use crate::sync::primitive::{AtomicU32, AtomicU64};
+use crate::worker::Phase;
+
+use super::super::Shared;
+use super::super::mailbox_memory::{MailboxMemory, Wish};
+use super::super::subscribe_error::SubscribeError;
+use super::super::subscription::Subscription;
+use super::{MAILBOX_MAX, Subscribe};
+
+/// Keys of which events wait, unless the subscriber says how many.
+const KEYS: usize = 1_024;
+
+impl<I: Interest> Subscribe<I> {
+    pub(super) fn inline(
+        self,
+        handler_id: HandlerId,
+        make: impl FnOnce(KnownAs) -> Box<dyn Dispatch>,
+    ) -> Result<Subscription, SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        let handler = Kept::new(make(known_as));
+        let shared = Arc::clone(&self.shared);
+        let made = match self.mode {
+            DeliveryMode::BestEffort => {
+                self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
+            }
+            DeliveryMode::Reliable { .. } => self.add_mailbox(pattern, known_as, handler_id, Some(handler))?.0,
+            DeliveryMode::LatestOnly => return Err(SubscribeError::NeverBehind),
+        };
+        Ok(Subscription::new(&shared, made))
+    }
+
+    pub(super) fn queued(self, handler_id: HandlerId) -> Result<Mailbox<I>, SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        let shared = Arc::clone(&self.shared);
+        let (made, mailbox) = self.add_mailbox(pattern, known_as, handler_id, None)?;
+        let order = DrainOrder::new(shared.settings.critical_burst_max);
+        let farewell = farewell(Arc::downgrade(&shared), &made, Arc::clone(&mailbox));
+        Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
+    }
+
+    /// Adds a subscription with a mailbox. Its consumer is `handler`, on the worker, or whoever asks for the mailbox.
+    fn add_mailbox(
+        self,
+        pattern: Pattern,
+        known_as: KnownAs,
+        handler_id: HandlerId,
+        handler: Option<Kept>,
+    ) -> Result<(Arc<SubscriptionState>, Arc<MailboxShared>), SubscribeError> {
+        let (capacity, max) = (self.capacity, MAILBOX_MAX);
+        if capacity == 0 || capacity > max {
+            return Err(SubscribeError::Capacity { capacity, max });
+        }
+        let shared = Arc::clone(&self.shared);
+        let (engine, settings) = (&shared.engine, &shared.settings);
+        let wish = match self.mode {
+            DeliveryMode::BestEffort => Wish::Queue { capacity: capacity.next_power_of_two() },
+            DeliveryMode::Reliable { .. } => {
+                Wish::Reliable { capacity: capacity.next_power_of_two(), is_keyed: self.order.is_some() }
+            }
+            DeliveryMode::LatestOnly => Wish::Latest {
+                held_max: capacity,
+                key: self.latest_by.clone(),
+                keys_max: self.keys_max.unwrap_or(KEYS),
+            },
+        };
+        let MailboxMemory { intake, waits, cells, latency, words, keyed } = MailboxMemory::new(&shared, &wish)
+            .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
+        let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
+        let (suspend_after, is_own_consumer) = (self.suspend_after, handler.is_some());
+        let timeout_ns = match self.mode {
+            DeliveryMode::BestEffort | DeliveryMode::LatestOnly => 0,
+            DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
+        };
+        let consumer = handler.map(|handler| Consumer { handler, order: DrainOrder::new(engine.critical_burst_max) });
+        let mut mailbox = None;
+        let made = self.add(pattern, handler_id, is_own_consumer, |id, name, owner, worker| {
+            let custody = Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate));
+            let custody = Arc::new(custody);
+            let reliable = words.map(|words| {
+                let (alarm, parker) = (Arc::clone(&engine.alarms[worker]), Arc::clone(&engine.parker));
+                Reliable {
+                    attempts: Arc::new(Attempts::new(
+                        words,
+                        Arc::clone(&custody),
+                        alarm,
+                        parker,
+                        engine.barrier,
+                        order.is_some(),
+                    )),
+                    timeout_ns,
+                    retry,
+                    order,
+                    seed: settings.id_seed.map_or_else(|| id.seed(), |seed| seed_of(seed, name)),
+                    subscription: id,
+                    name: name.to_owned(),
+                    known_as,
+                    letters: Arc::clone(&engine.dead_letters),
+                    directory: Arc::clone(&engine.directory),
+                    lost: Bell::new(engine.barrier),
+                    redriven: ArrayQueue::new(REDRIVEN_MAX),
+                    returning: AtomicU64::new(0),
+                    suspend_after,
+                    deaths: AtomicU32::new(0),
+                }
+            });
+            let directory = Arc::clone(&engine.directory);
+            let bell = Bell::new(engine.barrier);
+            let made = Arc::new(MailboxShared::new(custody, reliable, waits, overflow, bell, directory, latency));
+            mailbox = Some(Arc::clone(&made));
+            Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
+        })?;
+        Ok((made, mailbox.expect("`add` makes the sink exactly once")))
+    }
+
+    fn add(
+        self,
+        pattern: Pattern,
+        handler_id: HandlerId,
+        is_own_consumer: bool,
+        sink: impl FnOnce(SubscriptionId, &str, crate::sync::owned::OwnerId, usize) -> Sink,
+    ) -> Result<Arc<SubscriptionState>, SubscribeError> {
+        let name = self.name.unwrap_or_else(|| pattern.as_str().to_owned());
+        let directory = &self.shared.engine.directory;
+        let filter = CompiledFilter::new(self.filters, directory);
+        let created = directory.clock.now();
+        let id = SubscriptionId(EventId::random());
+        let wish = self.worker;
+        let dedup = self.dedup.map(|window| {
+            let (keys, max) = (window.keys(), KEYS_MAX);
+            if keys == 0 || keys > max {
+                return Err(SubscribeError::Window { keys, max, bytes: 0 });
+            }
+            let bytes = Dedup::bytes_for(keys);
+            Dedup::new(window).ok_or(SubscribeError::Window { keys, max, bytes })
+        });
+        let dedup = dedup.transpose()?;
+        let made = self.shared.add(|control, starts| {
+            let worker = wish.unwrap_or_else(|| control.least_loaded());
+            let sink = sink(id, &name, control.owner(worker), worker);
+            let dedup = dedup.map(|dedup| {
+                let bytes = dedup.reserved_bytes();
+                (OwnedCell::new(control.owner(worker), dedup), bytes)
+            });
+            SubscriptionState::new(NewSubscription {
+                id,
+                name,
+                pattern,
+                filter,
+                handler_id,
+                created,
+                worker,
+                starts,
+                sink,
+                is_own_consumer,
+                dedup,
+            })
+        })?;
+        Ok(made)
+    }
+}
+
+/// What a subscription of this name draws chance from, where all of it comes from `seed`.
+fn seed_of(seed: u64, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, name).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How a mailbox takes its subscription with it.
+fn farewell(shared: Weak<Shared>, subscription: &Arc<SubscriptionState>, mailbox: Arc<MailboxShared>) -> Farewell {
+    let subscription = Arc::downgrade(subscription);
+    Box::new(move |panicked| {
+        let (Some(shared), Some(subscription)) = (shared.upgrade(), subscription.upgrade()) else { return };
+        mailbox.custody().abandon();
+        if subscription.state() != State::Closed {
+            let (id, name) = (subscription.id, subscription.name.as_str());
+            if shared.engine.phase() != Phase::Stopped {
+                shared.engine.consumers_gone.add(1);
+                shared.engine.notice(&Notice::ConsumerGone { subscription: id, name, panicked });
+            }
+            // A stuck worker does not change that the subscription is over.
+            drop(shared.remove(id, !crate::worker::on_worker_thread()));
+        }
+        shared.fold_ended();
+    })
+}
