@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::bus::{BuildError, FlushError, PublishError, RedriveError, RepublishError, SubscribeError};
+use crate::bus::{
+    BuildError, FlushError, PublishError, RedriveError, RepublishError, RulesError, ServiceError, SubscribeError,
+};
 use crate::delivery::RecvError;
 use crate::event::DecodeError;
 use crate::routing::PatternError;
@@ -29,6 +31,10 @@ pub enum Error {
     Redrive(RedriveError),
     /// Publishing a dead letter again.
     Republish(RepublishError),
+    /// Changing routing rules.
+    Rules(RulesError),
+    /// Finding a service, or telling of one.
+    Service(ServiceError),
 }
 
 impl fmt::Display for Error {
@@ -43,6 +49,8 @@ impl fmt::Display for Error {
             Self::Pattern(error) => error.fmt(f),
             Self::Redrive(error) => error.fmt(f),
             Self::Republish(error) => error.fmt(f),
+            Self::Rules(error) => error.fmt(f),
+            Self::Service(error) => error.fmt(f),
         }
     }
 }
@@ -59,6 +67,8 @@ impl std::error::Error for Error {
             Self::Pattern(error) => error,
             Self::Redrive(error) => error,
             Self::Republish(error) => error,
+            Self::Rules(error) => error,
+            Self::Service(error) => error,
         })
     }
 }
@@ -83,4 +93,6 @@ from! {
     PatternError => Pattern,
     RedriveError => Redrive,
     RepublishError => Republish,
+    RulesError => Rules,
+    ServiceError => Service,
 }

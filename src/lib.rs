@@ -75,15 +75,15 @@ pub use bus::Json;
 pub use bus::Protobuf;
 pub use bus::{
     Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
-    Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing,
-    PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, SerializeError, ShutdownReport,
-    StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
-    create_event_bus_with_config,
+    Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan, Memory, Metrics,
+    Outgoing, PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, Rules, RulesError,
+    SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject,
+    Subscribe, SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
-    AffinityKey, Balance, Balancer, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink,
-    DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceHealth, InstanceView, Interest,
-    Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, Overflow, Picker, RecvError, RetryPolicy, Settled,
+    Balance, Balancer, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason,
+    DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceView, Interest, Iter, Key, Ledger,
+    Mailbox, Notice, Observer, Outcome, Overflow, Picker, RecvError, RetryPolicy, ServiceHealth, Settled,
     SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
 };
 pub use error::Error;

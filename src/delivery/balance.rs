@@ -20,11 +20,11 @@ use std::fmt;
 use crate::event::{Meta, Priority};
 use crate::sync::contain::contained;
 
-pub use affinity::AffinityKey;
+use super::Key;
 
 /// How an instance of a service says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum InstanceHealth {
+pub enum ServiceHealth {
     /// As it should be.
     #[default]
     Healthy,
@@ -37,10 +37,10 @@ pub enum InstanceHealth {
 /// What a balancer sees of an instance when it picks.
 ///
 /// ```
-/// use ringmain::{InstanceHealth, InstanceView};
+/// use ringmain::{ServiceHealth, InstanceView};
 /// let mut instance = InstanceView::new(1);
 /// assert!(instance.is_available());
-/// instance.health = InstanceHealth::Unhealthy;
+/// instance.health = ServiceHealth::Unhealthy;
 /// assert!(!instance.is_available());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct InstanceView {
     /// Names the instance for as long as it is part of the service. Keys belong to ids, wherever in the list they stand.
     pub id: u64,
     /// How it says it is.
-    pub health: InstanceHealth,
+    pub health: ServiceHealth,
     /// Its share of a weighted draw; 0 gets nothing there.
     pub weight: u32,
     /// Higher comes first where the strategy looks at it.
@@ -65,16 +65,16 @@ pub struct InstanceView {
 impl InstanceView {
     /// An idle, healthy instance of weight 1 and priority 0.
     pub const fn new(id: u64) -> Self {
-        Self { id, health: InstanceHealth::Healthy, weight: 1, priority: 0, in_flight: 0, queued: 0, has_room: true }
+        Self { id, health: ServiceHealth::Healthy, weight: 1, priority: 0, in_flight: 0, queued: 0, has_room: true }
     }
 
     /// Whether it may be picked: it is not unhealthy, and has room.
     pub const fn is_available(&self) -> bool {
-        self.has_room && !matches!(self.health, InstanceHealth::Unhealthy)
+        self.has_room && !matches!(self.health, ServiceHealth::Unhealthy)
     }
 
     fn is_healthy(&self) -> bool {
-        self.health == InstanceHealth::Healthy
+        self.health == ServiceHealth::Healthy
     }
 }
 
@@ -130,7 +130,7 @@ pub enum Balance {
     /// Events with the same key go to the same instance while it is not unhealthy. When it falls ill its keys, and no
     /// others, move to the rest, and back when it is well; when it is full they wait for it. Events without the key go one
     /// after the other.
-    Affinity(AffinityKey),
+    Affinity(Key),
     /// A strategy of one's own.
     Custom(Box<dyn Balancer>),
 }
@@ -186,14 +186,14 @@ impl Balancer for Picker {
             Balance::HealthBased => self.best(instances, InstanceView::is_healthy),
             Balance::PriorityBased { top_for } => {
                 let spares_top = top_for.is_some_and(|least| event.priority() < least);
-                let alive = instances.iter().filter(|one| one.health != InstanceHealth::Unhealthy);
+                let alive = instances.iter().filter(|one| one.health != ServiceHealth::Unhealthy);
                 let top = alive.map(|one| one.priority).max();
                 self.best(instances, |one| {
                     let is_spared = spares_top && Some(one.priority) == top;
                     (one.is_healthy(), !is_spared, one.priority)
                 })
             }
-            Balance::Affinity(key) => match key.hash(event) {
+            Balance::Affinity(key) => match contained(|| key.of(event)).flatten() {
                 Some(hash) => affinity::owner(hash, instances).filter(|&owner| instances[owner].has_room),
                 None => self.best(instances, |_| ()),
             },
@@ -206,6 +206,11 @@ impl Balancer for Picker {
 }
 
 impl Picker {
+    /// Whether it looks at how much instances have to do.
+    pub(super) fn reads_load(&self) -> bool {
+        matches!(self.strategy, Balance::LeastConnections | Balance::Custom(_))
+    }
+
     /// The available instance of the highest rank; among equals the first behind the one picked last.
     fn best<K: Ord>(&mut self, instances: &[InstanceView], rank: impl Fn(&InstanceView) -> K) -> Option<usize> {
         // The list may have become shorter since.

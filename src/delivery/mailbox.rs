@@ -51,6 +51,8 @@ pub(super) struct MailboxCounts {
     pub(super) expired: SharedCounter,
     pub(super) discarded: SharedCounter,
     pub(super) dead_lettered: SharedCounter,
+    /// Events of a service that went to one of its instances, or back.
+    pub(super) passed_on: SharedCounter,
     /// Attempts after which the event came again.
     pub(super) retried: SharedCounter,
     /// Words that came too late.
@@ -265,6 +267,23 @@ impl MailboxShared {
         }
     }
 
+    /// Worker: the event goes on from another mailbox.
+    pub(crate) fn pass_on(&self, hold: Hold) {
+        match hold {
+            Hold::Once(taken) => {
+                self.counts.passed_on.add(1);
+                self.custody.settle(taken);
+            }
+            Hold::Attempt(attempt) => self.of_attempts().pass_on(&self.counts, attempt),
+        }
+    }
+
+    /// Events that wait, and those in its consumer's hands.
+    pub(super) fn load(&self) -> (u64, u64) {
+        let open = self.custody.open(|| self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()));
+        (open.queued + open.waiting, open.in_hand)
+    }
+
     /// Worker: as `settle`, and lets the next event of its key follow at once.
     pub(crate) fn settle_own(&self, hold: Hold, outcome: &Outcome, intake: &mut Intake, keyed: Option<&mut Keyed>) {
         let cell = hold.event().cell();
@@ -396,6 +415,7 @@ impl MailboxShared {
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
             dead_lettered: counts.dead_lettered.get(),
+            passed_on: counts.passed_on.get(),
             dropped: Dropped { expired: counts.expired.get(), closed: counts.discarded.get(), ..Dropped::default() },
             retried: counts.retried.get() + self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.overdue()),
             late: counts.late.get(),

@@ -49,6 +49,8 @@ pub(crate) struct Reliable {
     pub(crate) returning: AtomicU64,
     /// So many dead letters in a row suspend the subscription; 0 = none do.
     pub(crate) suspend_after: u32,
+    /// Why an event dies whose attempts have all failed.
+    pub(crate) when_spent: DeadReason,
     /// Dead letters since the last event that was delivered.
     pub(crate) deaths: AtomicU32,
 }
@@ -104,7 +106,7 @@ impl Reliable {
             }
             Outcome::Release => self.again(counts, attempt, 0, false),
             Outcome::Failed(_) | Outcome::RetryAfter(_) if self.retry.is_spent(failures) => {
-                self.give_up(counts, attempt, DeadReason::AttemptsExhausted, outcome)
+                self.give_up(counts, attempt, self.when_spent, outcome)
             }
             // Nobody would try it again; so its letter has the last word of its consumer.
             Outcome::Failed(_) | Outcome::RetryAfter(_) if self.attempts.custody().is_closed() => {
@@ -118,6 +120,11 @@ impl Reliable {
                 self.again(counts, attempt, u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX), true)
             }
         }
+    }
+
+    /// The event goes on from another mailbox.
+    pub(super) fn pass_on(&self, counts: &MailboxCounts, attempt: Attempt) {
+        counted(counts, attempt.end(|_| counts.passed_on.add(1)));
     }
 
     /// The event's deadline has passed.

@@ -13,7 +13,7 @@ use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Dedup, Dropped, HandlerId, Intake, Kept, MailboxShared, SubscriptionLedger};
+use super::{Dedup, Dropped, HandlerId, Intake, Kept, MailboxShared, Role, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,6 +121,8 @@ pub(crate) struct SubscriptionState {
     /// Events before these sequences were published before the subscription was made.
     pub(crate) starts: [u64; LANES],
     pub(crate) sink: Sink,
+    /// Who sends it events.
+    pub(crate) role: Role,
     /// Its worker is the consumer of its mailbox.
     pub(crate) is_own_consumer: bool,
     /// What it remembers, to drop what comes again.
@@ -148,6 +150,7 @@ pub(crate) struct NewSubscription {
     pub(crate) worker: usize,
     pub(crate) starts: [u64; LANES],
     pub(crate) sink: Sink,
+    pub(crate) role: Role,
     pub(crate) is_own_consumer: bool,
     /// The window, and the bytes it takes.
     pub(crate) dedup: Option<(OwnedCell<Dedup>, usize)>,
@@ -156,7 +159,7 @@ pub(crate) struct NewSubscription {
 impl SubscriptionState {
     pub(crate) fn new(new: NewSubscription) -> Self {
         let NewSubscription { id, name, pattern, filter, handler_id, created, worker, .. } = new;
-        let NewSubscription { starts, sink, is_own_consumer, dedup, .. } = new;
+        let NewSubscription { starts, sink, role, is_own_consumer, dedup, .. } = new;
         let (dedup, dedup_bytes) = dedup.unzip();
         Self {
             id,
@@ -168,6 +171,7 @@ impl SubscriptionState {
             worker,
             starts,
             sink,
+            role,
             is_own_consumer,
             dedup,
             dedup_bytes: dedup_bytes.unwrap_or(0),
@@ -179,9 +183,9 @@ impl SubscriptionState {
         }
     }
 
-    /// Whether this subscription can want events of this type at all.
+    /// Whether this subscription can want events of this type at all. What a service gets does not go by patterns.
     pub(crate) fn wants_type(&self, name: &str) -> bool {
-        self.pattern.matches(name) && self.filter.passes_type(name)
+        matches!(self.role, Role::Subscriber) && self.pattern.matches(name) && self.filter.passes_type(name)
     }
 
     /// Whether an event of `lane` at `sequence` was published after the subscription was made.

@@ -9,7 +9,7 @@ use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 /// Workers that fit beside four lanes in a word.
 pub const WORKERS_MAX: usize = 16;
 
-/// The words of all type ids, 0 included.
+/// The words of all type ids, 0 included, and a last one for events that name whom they are for.
 #[derive(Debug)]
 pub struct Wants {
     words: Box<[AtomicU64]>,
@@ -21,7 +21,7 @@ impl Wants {
     /// # Errors
     /// When the system has not so much memory.
     pub fn new(types: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { words: boxed(types + 1, |_| AtomicU64::new(0))? })
+        Ok(Self { words: boxed(types + 2, |_| AtomicU64::new(0))? })
     }
 
     pub fn reserved_bytes(&self) -> usize {
@@ -31,7 +31,17 @@ impl Wants {
     /// Workers with a target for `type_id` in `lane`, one bit each.
     #[inline(always)]
     pub fn workers(&self, type_id: u32, lane: usize) -> u64 {
-        let word = self.words.get(type_id as usize);
+        Self::of(self.words.get(type_id as usize), lane)
+    }
+
+    /// Workers that get events which name whom they are for, whatever their type.
+    #[inline]
+    pub fn workers_named(&self, lane: usize) -> u64 {
+        Self::of(self.words.last(), lane)
+    }
+
+    #[inline(always)]
+    fn of(word: Option<&AtomicU64>, lane: usize) -> u64 {
         // SYNC(wants): Acquire. Pairs with `set`: a worker whose bit is seen has activated its cursors before, so what
         // is claimed from now on will be read by it.
         word.map_or(0, |word| (word.load(Ordering::Acquire) >> (lane * WORKERS_MAX)) & 0xffff)
@@ -40,6 +50,17 @@ impl Wants {
     /// Sets or clears the bits of `worker`, as `lanes` (a bit each) says. Control plane, under its lock, after the worker has
     /// acknowledged the table with its new targets.
     pub fn set(&self, type_id: u32, worker: usize, lanes: u8) {
+        Self::put(&self.words[type_id as usize], worker, lanes);
+    }
+
+    /// As `set`, for events that name whom they are for.
+    pub fn set_named(&self, worker: usize, lanes: u8) {
+        if let Some(word) = self.words.last() {
+            Self::put(word, worker, lanes);
+        }
+    }
+
+    fn put(word: &AtomicU64, worker: usize, lanes: u8) {
         let mut bits = 0;
         let mut all = 0;
         for lane in 0..super::LANES {
@@ -49,7 +70,6 @@ impl Wants {
                 bits |= bit;
             }
         }
-        let word = &self.words[type_id as usize];
         // Relaxed: only the control plane writes, under its lock.
         let old = word.before_write();
         // SYNC(wants): Release. Pairs with `workers`.

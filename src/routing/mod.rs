@@ -20,6 +20,7 @@ pub use pattern::{Pattern, PatternError};
 pub use rule::{RoutingRule, RuleChange, RuleError, RuleFilter, RuleReason, RuleSet, RuleVerdict};
 
 pub(crate) use filter::{CompiledFilter, Refusal};
+pub(crate) use rule::TypeRules;
 pub(crate) use table::Table;
 pub(crate) use trie::PatternTrie;
 

@@ -16,7 +16,6 @@
 mod error;
 mod explain;
 mod set;
-#[cfg_attr(not(test), expect(dead_code, reason = "routes ask it once services are wired to the bus"))]
 mod types;
 
 use std::fmt;
@@ -28,6 +27,7 @@ use crate::event::{EventSource, Meta, Priority};
 pub use error::RuleError;
 pub use explain::{RuleChange, RuleReason, RuleVerdict};
 pub use set::RuleSet;
+pub(crate) use types::TypeRules;
 
 /// Sends the events it matches to services. A value: it does nothing until it is part of a [`RuleSet`].
 ///

@@ -36,8 +36,8 @@ fn round_robin_gives_each_the_same_to_the_event() {
     let mut picker = Balance::default().picker(0);
     assert_eq!(counts(&mut picker, &instances(7), 700), [100; 7]);
     let mut some_ill = instances(7);
-    (some_ill[2].health, some_ill[3].has_room) = (InstanceHealth::Unhealthy, false);
-    some_ill[4].health = InstanceHealth::Degraded;
+    (some_ill[2].health, some_ill[3].has_room) = (ServiceHealth::Unhealthy, false);
+    some_ill[4].health = ServiceHealth::Degraded;
     assert_eq!(counts(&mut picker, &some_ill, 500), [100, 100, 0, 0, 100, 100, 100], "no neighbour takes their share");
     assert_eq!(counts(&mut picker, &instances(2), 100), [50, 50], "the list became shorter");
 }
@@ -89,7 +89,7 @@ fn a_weight_of_zero_gets_nothing() {
     let mut views = instances(3);
     (views[0].weight, views[2].weight) = (0, u32::MAX);
     assert_eq!(counts(&mut Balance::WeightedRandom.picker(5), &views[..2], 100), [0, 100]);
-    views[2].health = InstanceHealth::Unhealthy;
+    views[2].health = ServiceHealth::Unhealthy;
     assert_eq!(counts(&mut Balance::WeightedRandom.picker(5), &views, 100), [0, 100, 0]);
     assert_eq!(pick(&mut Balance::WeightedRandom.picker(5), Priority::Normal, &views[..1]), None);
 }
@@ -97,10 +97,10 @@ fn a_weight_of_zero_gets_nothing() {
 #[test]
 fn health_based_uses_degraded_ones_when_no_healthy_one_has_room() {
     let mut views = instances(4);
-    (views[0].health, views[2].health) = (InstanceHealth::Degraded, InstanceHealth::Degraded);
+    (views[0].health, views[2].health) = (ServiceHealth::Degraded, ServiceHealth::Degraded);
     let mut picker = Balance::HealthBased.picker(0);
     assert_eq!(counts(&mut picker, &views, 10), [0, 5, 0, 5]);
-    (views[1].health, views[3].has_room) = (InstanceHealth::Unhealthy, false);
+    (views[1].health, views[3].has_room) = (ServiceHealth::Unhealthy, false);
     assert_eq!(counts(&mut picker, &views, 10), [5, 0, 5, 0]);
 }
 
@@ -110,10 +110,10 @@ fn priority_based_goes_down_when_the_top_is_full_or_ill() {
     for (view, priority) in views.iter_mut().zip([1, 5, 5, -3, 9]) {
         view.priority = priority;
     }
-    views[4].health = InstanceHealth::Degraded;
+    views[4].health = ServiceHealth::Degraded;
     let mut picker = Balance::PriorityBased { top_for: None }.picker(0);
     assert_eq!(counts(&mut picker, &views, 10), [0, 5, 5, 0, 0]);
-    (views[1].has_room, views[2].health) = (false, InstanceHealth::Unhealthy);
+    (views[1].has_room, views[2].health) = (false, ServiceHealth::Unhealthy);
     assert_eq!(counts(&mut picker, &views, 10), [10, 0, 0, 0, 0]);
     views[0].has_room = false;
     assert_eq!(counts(&mut picker, &views, 10), [0, 0, 0, 10, 0], "healthy goes before a priority");
@@ -135,18 +135,18 @@ fn priority_based_keeps_the_top_for_urgent_events_if_told_to() {
     views[2].has_room = false;
     assert_eq!(pick(&mut picker, Priority::Low, &views), Some(0), "the top rather than nobody");
     assert_eq!(pick(&mut picker, Priority::Low, &instances(1)), Some(0));
-    (views[1].has_room, views[1].health) = (true, InstanceHealth::Degraded);
+    (views[1].has_room, views[1].health) = (true, ServiceHealth::Degraded);
     assert_eq!(pick(&mut picker, Priority::Low, &views), Some(0), "the top rather than one that is not well");
     // A top that is ill is none.
-    views[0].health = InstanceHealth::Unhealthy;
-    (views[1].health, views[2].has_room) = (InstanceHealth::Healthy, true);
+    views[0].health = ServiceHealth::Unhealthy;
+    (views[1].health, views[2].has_room) = (ServiceHealth::Healthy, true);
     assert_eq!(pick(&mut picker, Priority::Low, &views), Some(2));
     assert_eq!(pick(&mut picker, Priority::High, &views), Some(1));
 }
 
 /// The instance each of `keys` goes to.
 fn owners(keys: u64, views: &[InstanceView]) -> Vec<Option<usize>> {
-    let mut picker = Balance::Affinity(AffinityKey::metadata("k")).picker(0);
+    let mut picker = Balance::Affinity(Key::metadata("k")).picker(0);
     let owner = |key: u64| Sample::new("x").metadata("k", &key.to_string()).with(|event| picker.pick(event, views));
     (0..keys).map(owner).collect()
 }
@@ -156,7 +156,7 @@ fn only_the_keys_of_a_sick_instance_move_and_come_back() {
     let keys = if cfg!(miri) { 40 } else { 2_000 };
     let mut views = instances(8);
     let before = owners(keys, &views);
-    views[3].health = InstanceHealth::Unhealthy;
+    views[3].health = ServiceHealth::Unhealthy;
     let during = owners(keys, &views);
     let mut moved_to = [0; 8];
     for (before, during) in before.iter().zip(&during) {
@@ -168,7 +168,7 @@ fn only_the_keys_of_a_sick_instance_move_and_come_back() {
     }
     assert_eq!(moved_to[3], 0);
     assert!(cfg!(miri) || moved_to.iter().filter(|&&count| count > 0).count() == 7, "spread, not moved to a neighbour");
-    views[3].health = InstanceHealth::Degraded;
+    views[3].health = ServiceHealth::Degraded;
     assert_eq!(owners(keys, &views), before);
 
     // Its place in the list does not matter, only its id.
@@ -195,32 +195,8 @@ fn keys_of_a_full_instance_wait_for_it_and_events_without_a_key_take_turns() {
     let owner = owners(1, &views)[0].unwrap();
     views[owner].has_room = false;
     assert_eq!(owners(1, &views), [None]);
-    let mut picker = Balance::Affinity(AffinityKey::metadata("k")).picker(0);
+    let mut picker = Balance::Affinity(Key::metadata("k")).picker(0);
     assert_eq!(counts(&mut picker, &instances(4), 8), [2; 4]);
-}
-
-#[test]
-fn each_kind_of_key_tells_events_apart_by_it_and_by_nothing_else() {
-    let sample = |one: u8, kind: &str, id: &str| {
-        let mut sample = Sample::new(if one == 0 { "x" } else { "y" }).metadata("k", &one.to_string());
-        sample.source = format!("source {one}");
-        sample.correlation = Some(crate::EventId::from_bytes([one; 16]));
-        sample.aggregate = Some((kind.to_owned(), id.to_owned(), one.into()));
-        sample
-    };
-    let hash = |key: &AffinityKey, sample: &Sample| sample.with(|event| key.hash(event));
-    let constant = AffinityKey::by(|meta| (meta.topic() != "z").then_some(1));
-    for key in [AffinityKey::source(), AffinityKey::correlation(), AffinityKey::metadata("k")] {
-        assert_ne!(hash(&key, &sample(0, "a", "b")), hash(&key, &sample(1, "a", "b")), "{key:?}");
-        assert_eq!(hash(&key, &sample(1, "a", "b")), hash(&key, &sample(1, "b", "a")), "{key:?}");
-        assert_eq!(hash(&key, &Sample::new("x")), None, "{key:?}");
-    }
-    let aggregate = AffinityKey::aggregate();
-    assert_eq!(hash(&aggregate, &sample(0, "a", "b")), hash(&aggregate, &sample(1, "a", "b")));
-    assert_ne!(hash(&aggregate, &sample(0, "a", "bc")), hash(&aggregate, &sample(0, "ab", "c")));
-    assert_eq!(hash(&constant, &sample(0, "a", "b")), Some(1));
-    assert_eq!(hash(&constant, &Sample::new("z")), None);
-    assert_eq!(hash(&AffinityKey::by(|_| panic!("the user's")), &Sample::new("z")), None);
 }
 
 struct Own(fn(&[InstanceView]) -> Option<usize>);
@@ -234,7 +210,7 @@ impl Balancer for Own {
 #[test]
 fn what_a_strategy_of_ones_own_may_not_pick_counts_as_none() {
     let mut views = instances(3);
-    (views[1].health, views[2].has_room) = (InstanceHealth::Unhealthy, false);
+    (views[1].health, views[2].has_room) = (ServiceHealth::Unhealthy, false);
     let picked = |own, views: &[InstanceView]| pick(&mut Balance::custom(Own(own)).picker(0), Priority::Normal, views);
     assert_eq!(picked(|_| Some(0), &views), Some(0));
     assert_eq!(picked(|_| Some(1), &views), None, "unhealthy");
@@ -295,7 +271,7 @@ fn least_connections_beats_round_robin_with_one_slow_instance() {
 }
 
 fn views() -> impl Strategy<Value = Vec<InstanceView>> {
-    use InstanceHealth::{Degraded, Healthy, Unhealthy};
+    use ServiceHealth::{Degraded, Healthy, Unhealthy};
     let health = prop::sample::select(vec![Healthy, Degraded, Unhealthy]);
     let numbers = (0..4_u64, prop_oneof![0..3_u32, any::<u32>()], any::<i32>(), any::<u32>(), any::<u32>());
     let view =
@@ -318,8 +294,8 @@ proptest! {
             Balance::HealthBased,
             Balance::PriorityBased { top_for: None },
             Balance::PriorityBased { top_for: Some(Priority::High) },
-            Balance::Affinity(AffinityKey::source()),
-            Balance::Affinity(AffinityKey::by(|meta| Some(meta.priority() as u64))),
+            Balance::Affinity(Key::Source),
+            Balance::Affinity(Key::by(|meta| Some(meta.priority() as u64))),
         ];
         for strategy in strategies {
             let mut picker = strategy.picker(seed);

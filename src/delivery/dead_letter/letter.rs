@@ -26,6 +26,8 @@ pub enum DeadReason {
     ReleasesExhausted,
     /// The mailbox was full, and its policy is [`DropNewest`](crate::Overflow::DropNewest).
     MailboxFull,
+    /// A service had no healthy instance with room for it, as often as it was tried.
+    NoInstance,
     /// The subscription ended before it was handled.
     Closed,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for DeadReason {
             Self::TimedOut => "timed out",
             Self::ReleasesExhausted => "releases exhausted",
             Self::MailboxFull => "mailbox full",
+            Self::NoInstance => "no instance",
             Self::Closed => "closed",
         })
     }

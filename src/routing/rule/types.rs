@@ -30,6 +30,12 @@ pub(crate) struct TypeRules<T> {
     asks_type: bool,
 }
 
+impl<T> Default for TypeRules<T> {
+    fn default() -> Self {
+        Self { rules: Box::default(), lanes: 0, asks_type: false }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct RuleHere<T> {
     compiled: Arc<Compiled>,
