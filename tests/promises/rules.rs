@@ -1,0 +1,1 @@
+//! Promises of routing rules on a bus.
