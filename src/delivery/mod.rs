@@ -51,6 +51,6 @@ pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
-pub(crate) use service::{Desk, Role, SERVICES_MAX, Seat, ServiceHere, is_open};
+pub(crate) use service::{Desk, Role, SERVICES_MAX, Seat, ServiceHere, could_take, is_open};
 pub(crate) use stopwatch::Stopwatch;
 pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState};

@@ -134,6 +134,12 @@ impl ServiceHere {
     }
 }
 
+/// Whether an instance could take an event, as far as can be seen from elsewhere than its worker.
+pub(crate) fn could_take(instance: &SubscriptionState) -> bool {
+    let (Role::Instance(seat), Sink::Mailbox(mailbox, _)) = (&instance.role, &instance.sink) else { return false };
+    is_open(instance) && seat.health() != ServiceHealth::Unhealthy && mailbox.custody().cells().has_room()
+}
+
 /// What the picker sees of an instance.
 fn view(instance: &SubscriptionState, meta: &Meta<'_>, owner: &mut Owner, reads_load: bool) -> InstanceView {
     let (Role::Instance(seat), Sink::Mailbox(mailbox, fed)) = (&instance.role, &instance.sink) else {

@@ -231,13 +231,13 @@ impl Compiled {
         self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(name))
     }
 
-    fn matches_priority(&self, meta: &Meta<'_>) -> bool {
-        self.lanes & (1 << meta.priority().lane()) != 0
+    fn wants(&self, priority: Priority) -> bool {
+        self.lanes & (1 << priority.lane()) != 0
     }
 
-    fn matches_source(&self, meta: &Meta<'_>) -> bool {
+    fn wants_source(&self, source: &str) -> bool {
         let sources = &self.rule.filter.sources;
-        sources.is_empty() || sources.iter().any(|source| source == meta.source())
+        sources.is_empty() || sources.iter().any(|wanted| wanted == source)
     }
 
     /// The conditions in the order of asking.
@@ -247,8 +247,9 @@ impl Compiled {
 
     /// Whether an event of a type that matches does so, too.
     fn matches_rest(&self, meta: &Meta<'_>) -> bool {
-        self.matches_priority(meta)
-            && self.matches_source(meta)
+        self.wants(meta.priority())
+            // Of a rule for all sources the event is not asked for its own.
+            && (self.rule.filter.sources.is_empty() || self.wants_source(meta.source()))
             && self.conditions().all(|condition| condition.holds(meta))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Compiled, RuleSet};
+use super::{Compiled, RoutingRule, RuleSet};
 use crate::event::{EventId, Meta, Priority};
 
 /// What one rule says of an event.
@@ -130,6 +130,19 @@ impl RuleSet {
         self.compiled().map(|compiled| verdict(compiled)).collect()
     }
 
+    /// The rules that could match an event of which no more is known than this, in order; those that have conditions depend on
+    /// the rest.
+    pub(crate) fn could_match(
+        &self,
+        topic: &str,
+        source: &str,
+        priority: Priority,
+    ) -> impl Iterator<Item = &RoutingRule> {
+        self.enabled()
+            .filter(move |rule| rule.matches_type(topic) && rule.wants(priority) && rule.wants_source(source))
+            .map(|compiled| &compiled.rule)
+    }
+
     /// Which of the sample events would go to other services by the rules in `other`, or to the same in another order.
     pub fn diff<'a>(&self, other: &Self, samples: impl IntoIterator<Item = Meta<'a>>) -> Vec<RuleChange> {
         let change = |(sample, meta): (usize, Meta<'a>)| {
@@ -159,10 +172,10 @@ impl Compiled {
         if !self.matches_type(meta.topic()) {
             return RuleReason::Type { seen: meta.topic().to_owned() };
         }
-        if !self.matches_priority(meta) {
+        if !self.wants(meta.priority()) {
             return RuleReason::Priority { seen: meta.priority() };
         }
-        if !self.matches_source(meta) {
+        if !self.wants_source(meta.source()) {
             return RuleReason::Source { seen: meta.source().to_owned() };
         }
         match self.conditions().find_map(|condition| condition.first_failing(meta)) {
