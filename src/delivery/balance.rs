@@ -206,6 +206,16 @@ impl Balancer for Picker {
 }
 
 impl Picker {
+    /// Whether it picks one whenever one is available.
+    pub(super) fn takes_any(&self) -> bool {
+        match self.strategy {
+            Balance::RoundRobin | Balance::LeastConnections | Balance::HealthBased | Balance::PriorityBased { .. } => {
+                true
+            }
+            Balance::WeightedRandom | Balance::Affinity(_) | Balance::Custom(_) => false,
+        }
+    }
+
     /// Whether it looks at how much instances have to do.
     pub(super) fn reads_load(&self) -> bool {
         matches!(self.strategy, Balance::LeastConnections | Balance::Custom(_))

@@ -128,8 +128,12 @@ impl ServiceHere {
         self.instances.get(picked)
     }
 
-    /// Worker: whether some instance could take the event.
+    /// Worker: whether an instance takes the event, as far as that can be known without picking one.
     pub(crate) fn has_instance(&self, meta: &Meta<'_>, owner: &mut Owner) -> bool {
+        let picker = self.desk().and_then(|desk| desk.picker.get_mut(owner));
+        if self.service.is_paused() || !picker.is_some_and(|picker| picker.takes_any()) {
+            return false;
+        }
         self.instances.iter().any(|instance| view(instance, meta, owner, false).is_available())
     }
 }

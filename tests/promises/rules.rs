@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use ringmain::testing::Simulation;
 use ringmain::{
     Bus, Condition, Delivery, EventId, Mailbox, Meta, Pattern, Payload, Priority, RoutingRule, RuleError, RuleReason,
-    RulesError, ServiceHealth, Verdict,
+    RulesError, ServiceHealth, ServiceTarget, Verdict,
 };
 
 use crate::support::*;
@@ -77,6 +77,29 @@ fn an_event_goes_once_to_each_service_that_any_rule_names_and_targets_go_before_
     let target = bus.publisher().unwrap().event().target("two").publish("y", Payload::raw(b"")).unwrap();
     simulation.run();
     assert_eq!((drain(&mut one), drain(&mut two)), (vec![], vec![target]));
+    assert_settled(bus);
+}
+
+#[test]
+fn rules_and_targets_of_a_higher_priority_come_first() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let seen = Log::new();
+    let _instances = ["one", "two", "three"].map(|name| {
+        let log = seen.clone();
+        let service = bus.service(name).on_worker(1).open().unwrap();
+        service.instance("a").handle(move |_, _: &Meta<'_>| log.add(name)).unwrap()
+    });
+    bus.rules().add(RoutingRule::new("a").to("one")).unwrap();
+    bus.rules().add(RoutingRule::new("z").priority(-1).to("three")).unwrap();
+    bus.rules().add(RoutingRule::new("b").priority(9).to("two")).unwrap();
+    publish(&simulation, "x");
+    assert_eq!(seen.take(), ["two", "one", "three"]);
+    let mut publisher = bus.publisher().unwrap();
+    let event = publisher.event().target("one").target(ServiceTarget::new("three").with_priority(7)).target("two");
+    event.publish("x", Payload::raw(b"")).unwrap();
+    simulation.run();
+    assert_eq!(seen.take(), ["three", "one", "two"]);
     assert_settled(bus);
 }
 

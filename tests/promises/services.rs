@@ -366,6 +366,71 @@ fn where_all_instances_are_full_events_wait_and_then_hold_the_lane_up_or_are_dea
 }
 
 #[test]
+fn a_service_that_is_paused_or_waits_for_one_instance_loses_nothing_when_it_is_full() {
+    for by_key in [false, true] {
+        let simulation = simulation();
+        let bus = simulation.bus();
+        let balance = if by_key { Balance::Affinity(Key::Topic) } else { Balance::RoundRobin };
+        let service = bus.service("one").balance(balance).capacity(4).open().unwrap();
+        let make = |name| service.instance(name).capacity(2).mailbox().unwrap();
+        let mut inboxes = ["a", "b"].map(make);
+        if !by_key {
+            bus.pause(service.record().subscription).unwrap();
+        }
+        send(&simulation, "one", 20);
+        assert_eq!((bus.dead_letters().len(), service.record().waiting), (0, 4));
+        bus.resume(service.record().subscription).unwrap();
+        let mut taken = 0;
+        for _ in 0..200 {
+            simulation.advance(200 * MS);
+            simulation.run();
+            taken += inboxes.iter_mut().map(drain).sum::<usize>();
+        }
+        assert_eq!((taken, bus.dead_letters().len()), (20, 0));
+        assert_settled(bus);
+    }
+}
+
+#[test]
+fn a_shutdown_leaves_every_event_in_one_place() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let service = bus.service("one").open().unwrap();
+    let (gone, kept) = (service.instance("a").mailbox().unwrap(), service.instance("b").capacity(2).mailbox().unwrap());
+    send(&simulation, "one", 8);
+    bus.update_service_health("one", "b", ServiceHealth::Unhealthy).unwrap();
+    drop(gone);
+    let report = bus.shutdown().unwrap();
+    assert!(report.ledger_balanced, "{report:?}");
+    assert_books(bus);
+    let letters = bus.dead_letters().list(&DeadLetterFilter::new());
+    assert_eq!((kept.len(), letters.len()), (2, 6), "{:#?}", bus.ledger());
+    assert!(letters.iter().all(|letter| letter.reason() == DeadReason::Closed), "{letters:?}");
+}
+
+#[test]
+fn full_instances_wake_their_worker_when_they_have_room() {
+    watched(|| {
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let retry = RetryPolicy::default().attempts_max(100).delays(MS, MS);
+        let service = bus.service("one").capacity(1).retry(retry).open().unwrap();
+        let handle = |_: Payload<'_>, _: &Meta<'_>| ();
+        let on_thread = |name: &str| service.instance(name).capacity(1).handle_on(name, handle).unwrap();
+        let _instances = ["a", "b"].map(on_thread);
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..2_000 {
+            publisher.event().target("one").publish("work.todo", Payload::raw(b"")).unwrap();
+        }
+        bus.flush_deadline(Duration::from_secs(60)).unwrap();
+        let books = bus.ledger().subscriptions;
+        assert_eq!(books.delivered + books.dead_lettered, 2_000, "{books:#?}");
+        assert!(books.delivered > 1_900, "{books:#?}");
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
+}
+
+#[test]
 fn an_instance_that_ends_gives_back_what_waits_in_its_mailbox() {
     let simulation = simulation();
     let bus = simulation.bus();
