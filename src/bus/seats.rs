@@ -160,7 +160,7 @@ impl Shared {
         if !control.is_reading(worker) {
             return;
         }
-        engine.wants.set_named(worker, if table.services.is_empty() { 0 } else { 0b1111 });
+        engine.wants.set(engine.wants.named(), worker, if table.services.is_empty() { 0 } else { 0b1111 });
         let directory = &engine.directory;
         for id in (1..=directory.types_known() as u32).chain(directory.is_full().then_some(0)) {
             engine.wants.set(id, worker, table.route(id).map_or(0, Route::lanes));

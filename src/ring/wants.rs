@@ -28,20 +28,16 @@ impl Wants {
         size_of_val(&*self.words)
     }
 
+    /// The id of no type: whom events reach that name whom they are for.
+    #[inline]
+    pub fn named(&self) -> u32 {
+        (self.words.len() - 1) as u32
+    }
+
     /// Workers with a target for `type_id` in `lane`, one bit each.
     #[inline(always)]
     pub fn workers(&self, type_id: u32, lane: usize) -> u64 {
-        Self::of(self.words.get(type_id as usize), lane)
-    }
-
-    /// Workers that get events which name whom they are for, whatever their type.
-    #[inline]
-    pub fn workers_named(&self, lane: usize) -> u64 {
-        Self::of(self.words.last(), lane)
-    }
-
-    #[inline(always)]
-    fn of(word: Option<&AtomicU64>, lane: usize) -> u64 {
+        let word = self.words.get(type_id as usize);
         // SYNC(wants): Acquire. Pairs with `set`: a worker whose bit is seen has activated its cursors before, so what
         // is claimed from now on will be read by it.
         word.map_or(0, |word| (word.load(Ordering::Acquire) >> (lane * WORKERS_MAX)) & 0xffff)
@@ -50,17 +46,6 @@ impl Wants {
     /// Sets or clears the bits of `worker`, as `lanes` (a bit each) says. Control plane, under its lock, after the worker has
     /// acknowledged the table with its new targets.
     pub fn set(&self, type_id: u32, worker: usize, lanes: u8) {
-        Self::put(&self.words[type_id as usize], worker, lanes);
-    }
-
-    /// As `set`, for events that name whom they are for.
-    pub fn set_named(&self, worker: usize, lanes: u8) {
-        if let Some(word) = self.words.last() {
-            Self::put(word, worker, lanes);
-        }
-    }
-
-    fn put(word: &AtomicU64, worker: usize, lanes: u8) {
         let mut bits = 0;
         let mut all = 0;
         for lane in 0..super::LANES {
@@ -70,6 +55,7 @@ impl Wants {
                 bits |= bit;
             }
         }
+        let word = &self.words[type_id as usize];
         // Relaxed: only the control plane writes, under its lock.
         let old = word.before_write();
         // SYNC(wants): Release. Pairs with `workers`.

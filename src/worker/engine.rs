@@ -196,7 +196,7 @@ impl Engine {
     /// Workers that get an event of this type and with these flags of its header.
     #[inline]
     pub(crate) fn wanted_by(&self, type_id: u32, flags: u8, lane: usize) -> u64 {
-        let named = if flags & FLAG_TARGETED != 0 { self.wants.workers_named(lane) } else { 0 };
+        let named = if flags & FLAG_TARGETED != 0 { self.wants.workers(self.wants.named(), lane) } else { 0 };
         self.wants.workers(type_id, lane) | named
     }
 

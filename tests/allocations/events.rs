@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringmain::{Bus, DeliveryMode, EventId, Key, Meta, Outcome, Payload, Priority, Topic};
+use ringmain::{
+    Balance, Bus, Condition, DeliveryMode, EventId, Key, Meta, Outcome, Payload, Priority, RetryPolicy, RoutingRule,
+    Topic,
+};
 
 use crate::books::{assert_books, assert_settled};
 use crate::{alone, asked};
@@ -78,7 +81,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 10] = [
+    let scenarios: [Scenario; 11] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -89,6 +92,7 @@ fn count_all() {
         ("async handlers", async_handlers),
         ("reliable delivery", reliable_delivery),
         ("the newest of each key", newest_of_each_key),
+        ("by a rule to a service", by_a_rule_to_a_service),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -180,6 +184,36 @@ fn mailboxes() -> u64 {
     let sum = |events: u64| events * (events - 1) / 2;
     assert_eq!(consumer.join().unwrap(), sum(2_000) + sum(EVENTS));
     count
+}
+
+/// By a rule with conditions on metadata and JSON to a service of two instances on threads; and by their targets to one whose
+/// only instance is paused now and then, so that events wait for it.
+fn by_a_rule_to_a_service() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let spread = bus.service("spread").balance(Balance::LeastConnections).on_worker(0).open().unwrap();
+    for name in ["a", "b"] {
+        spread.instance(name).capacity(4_096).handle_on(name, |_, _: &Meta<'_>| ()).unwrap().forever();
+    }
+    let retry = RetryPolicy::default().attempts_max(100).delays(Duration::from_micros(100), Duration::from_micros(100));
+    let keyed = bus.service("keyed").affinity(Key::metadata("tenant")).retry(retry).on_worker(1).open().unwrap();
+    keyed.instance("c").handle(|_, _: &Meta<'_>| ()).unwrap().forever();
+    let conditions =
+        Condition::all([Condition::metadata("tenant").exists(), Condition::payload("cents").greater_than(5)]);
+    bus.rules().add(RoutingRule::new("r").types(["orders.*"]).when(conditions).to("spread")).unwrap();
+    let instance = keyed.record().instances[0].subscription;
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |nth| {
+        match nth % 100 {
+            0 => bus.pause(instance).unwrap(),
+            20 => bus.resume(instance).unwrap(),
+            _ => {}
+        }
+        let event = publisher.event().metadata("tenant", "acme");
+        let event = if nth % 2 == 0 { event.target("keyed") } else { event };
+        event.publish_deadline("orders.placed", Payload::json(r#"{"cents": 7}"#), PATIENCE).unwrap();
+    });
+    assert!(bus.ledger().subscriptions.passed_on > 0, "some waited for an instance");
+    finish(&bus, count)
 }
 
 /// Inline, in order of their source, with one attempt in ten that asks for the event again; and from a mailbox.

@@ -7,7 +7,8 @@ use std::sync::MutexGuard;
 
 use ringmain::{
     Batch, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter, Ledger, Loan, Mailbox, Meta,
-    Outgoing, Pattern, Payload, PublishError, Publisher, ShutdownReport, Subscribe, Subscription, Topic,
+    Outgoing, Pattern, Payload, PublishError, Publisher, RuleSet, Rules, RulesError, Service, ServiceBuilder,
+    ServiceError, ServiceRecord, ShutdownReport, Subscribe, Subscription, Topic,
 };
 
 /// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
@@ -56,6 +57,9 @@ fn a_bus_and_what_tells_of_it_are_shared_freely() {
     assert_eq!(send_and_sync!(EventId), (true, true));
     assert_eq!(send_and_sync!(Ledger), (true, true));
     assert_eq!(send_and_sync!(ShutdownReport), (true, true));
+    assert_eq!(send_and_sync!((Service, ServiceRecord, ServiceError)), (true, true));
+    assert_eq!(send_and_sync!((Rules, RuleSet, RulesError)), (true, true));
+    assert_eq!(send_and_sync!(ServiceBuilder), (true, false));
     assert_eq!(send_and_sync!((PublishError, FlushError, ringmain::Error)), (true, true));
 }
 
