@@ -126,7 +126,7 @@ impl ServiceBuilder {
     /// [`ServiceError::Exists`] and others of [`ServiceError`], in [`SubscribeError::Service`]; see there.
     pub fn open(self) -> Result<Service, SubscribeError> {
         let shared = self.subscribe.shared();
-        let state = self.subscribe.as_part(Part::Service(self.balance)).service()?;
+        let state = self.subscribe.part(Part::Service(self.balance)).service()?;
         Ok(Service { shared, state })
     }
 }
@@ -171,7 +171,7 @@ impl Service {
         let subscribe = Subscribe::new(&self.shared, what).named(format!("{}/{name}", self.state.name));
         let service = Arc::clone(&self.state);
         let part = Part::Instance { service, name, weight: 1, priority: 0 };
-        subscribe.mode(DeliveryMode::reliable()).as_part(part)
+        subscribe.mode(DeliveryMode::reliable()).part(part)
     }
 
     /// The service as it stands.

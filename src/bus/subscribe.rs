@@ -129,7 +129,7 @@ impl<I: Interest> Subscribe<I> {
         Arc::clone(&self.shared)
     }
 
-    pub(super) fn as_part(mut self, part: Part) -> Self {
+    pub(super) fn part(mut self, part: Part) -> Self {
         self.part = part;
         self
     }
