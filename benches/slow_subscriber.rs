@@ -1,63 +1,140 @@
-//! Does a slow consumer behind a full mailbox slow down a fast inline subscription of the same worker?
+//! Does a slow subscription change the p99 of a fast one beside it, on the same worker?
+//!
+//! The fast one is inline; the slow one sleeps a millisecond over each event, on a thread of its own behind a mailbox that is
+//! full all the time. Rounds of all forms take turns, so that what the machine does besides meets each alike. A thread that
+//! wakes a thousand times a second disturbs its neighbours whatever it has to do with the bus: so the control is the fast
+//! subscription alone, with such a thread that subscribes to nothing.
 
 mod support;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use ringmain::{Bus, Overflow, SubscriptionId};
+use ringmain::{Bus, DeliveryMode, Overflow, Publisher, SubscriptionId};
 use support::{SMALL, Setup, Words};
 
-/// Events an iteration.
-const EVENTS: u64 = 1_000;
-/// What the slow consumer sleeps for each event: longer than the bus takes for an iteration.
+/// What the slow subscription takes for an event.
 const SLOW_WORK: Duration = Duration::from_millis(1);
 /// So small that it is full all the time.
 const MAILBOX: usize = 64;
+/// Between two events.
+const PERIOD_NS: u64 = 20_000;
+
+/// Who is beside the fast subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    /// A thread that subscribes to nothing.
+    Sleeper,
+    Slow(DeliveryMode, Overflow),
+}
+
+const FORMS: [(&str, Beside); 6] = [
+    ("alone", Beside::Nobody),
+    ("control: a thread that sleeps", Beside::Sleeper),
+    ("best effort, drop newest", Beside::Slow(DeliveryMode::BestEffort, Overflow::DropNewest)),
+    ("best effort, drop oldest", Beside::Slow(DeliveryMode::BestEffort, Overflow::DropOldest)),
+    ("latest only", Beside::Slow(DeliveryMode::LatestOnly, Overflow::Block)),
+    ("reliable, full is a dead letter", Beside::Slow(RELIABLE, Overflow::DropNewest)),
+];
+const RELIABLE: DeliveryMode = DeliveryMode::Reliable { timeout: Duration::from_secs(5) };
 
 fn main() {
-    support::announce(&[Setup::ONE_TO_ONE]);
-    eprintln!("the slow consumer has a thread of its own, not pinned, which sleeps");
-    let mut criterion = support::criterion();
-    bench(&mut criterion, "fast_alone", None);
-    bench(&mut criterion, "beside_drop_newest", Some(Overflow::DropNewest));
-    bench(&mut criterion, "beside_drop_oldest", Some(Overflow::DropOldest));
-    criterion.final_summary();
+    let setup = Setup::ONE_TO_ONE;
+    support::announce(&[setup]);
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let (rounds, events) = if is_test { (1, 500) } else { (31, 20_000) };
+    eprintln!(
+        "{rounds} rounds of {events} events, one each {} us by the clock; the slow thread is not pinned",
+        PERIOD_NS / 1_000
+    );
+    let mut p50s = [const { Vec::new() }; FORMS.len()];
+    let mut p99s = [const { Vec::new() }; FORMS.len()];
+    for _ in 0..rounds {
+        for (nth, (_, beside)) in FORMS.iter().enumerate() {
+            let mut times = round(setup, *beside, events);
+            times.sort_unstable();
+            p50s[nth].push(times[times.len() / 2] as f64);
+            p99s[nth].push(times[times.len() * 99 / 100] as f64);
+        }
+    }
+    println!("{:<34}{:>10}{:>10}{:>22}{:>12}", "beside it", "p50 ns", "p99 ns", "p99, inner half", "to control");
+    let to_control: Vec<Vec<f64>> = p99s
+        .iter()
+        .map(|p99s_here| p99s_here.iter().zip(&p99s[1]).map(|(here, control)| here / control).collect())
+        .collect();
+    for (nth, (name, _)) in FORMS.iter().enumerate() {
+        let [_, p50, _] = quartiles(&mut p50s[nth]);
+        let [low, p99, high] = quartiles(&mut p99s[nth].clone());
+        let [_, ratio, _] = quartiles(&mut to_control[nth].clone());
+        println!("{name:<34}{p50:>10.0}{p99:>10.0}{:>22}{ratio:>11.2}x", format!("{low:.0} to {high:.0}"));
+    }
 }
 
-/// From the first publish until the fast subscription has had every event.
-fn bench(criterion: &mut Criterion, name: &str, overflow: Option<Overflow>) {
-    let setup = Setup::ONE_TO_ONE;
+/// From the instant at which each event was due to its end in the fast handler, in nanoseconds.
+fn round(setup: Setup, beside: Beside, events: u64) -> Vec<u64> {
     let bus = setup.builder().slot_bytes(128).build().expect("the settings are valid");
-    let fast = support::read_inline(&bus, SMALL, 0);
-    let slow = overflow.map(|overflow| slow_consumer(&bus, overflow));
-    let mut publisher = bus.publisher().expect("there is a place");
-    let mut sent = 0;
-    let mut group = criterion.benchmark_group("slow_subscriber");
-    group.throughput(Throughput::Elements(EVENTS));
-    group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-        bencher.iter_custom(|iterations| {
-            sent += iterations * EVENTS;
-            support::race(setup, std::slice::from_mut(&mut publisher), |_, publisher| {
-                for word in 0..iterations * EVENTS {
-                    publisher.publish(SMALL, &Words::new(word)).expect("the lane drains");
-                }
-                fast.wait(sent);
-            })
-        });
+    let begun = Instant::now();
+    let times = Arc::new(Mutex::new(Vec::with_capacity(events as usize)));
+    let taken = Arc::clone(&times);
+    let fast = bus.subscribe(SMALL).named("fast").on_worker(0).handle(move |event, _| {
+        let due = event.words[0].to_native();
+        // Nobody else asks for it while events come.
+        taken.lock().expect("no holder panics").push((begun.elapsed().as_nanos() as u64).saturating_sub(due));
     });
-    group.finish();
+    fast.expect("the bus runs").forever();
+    let slow = match beside {
+        Beside::Slow(mode, overflow) => Some(slow_consumer(&bus, mode, overflow)),
+        Beside::Nobody | Beside::Sleeper => None,
+    };
+    let mut publisher = bus.publisher().expect("there is a place");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        if beside == Beside::Sleeper {
+            scope.spawn(|| {
+                // Relaxed: it only ends the thread.
+                while !over.load(Ordering::Relaxed) {
+                    sleep(SLOW_WORK);
+                }
+            });
+        }
+        support::on_publisher_thread(setup, || publish(&mut publisher, begun, events));
+        over.store(true, Ordering::Relaxed);
+    });
     drop(publisher);
-    bus.flush().expect("a mailbox is emptied in less than the deadline");
+    // What the slow one still has would take it a while.
     if let Some(slow) = slow {
+        bus.flush().expect("a mailbox is emptied in less than the deadline");
         let ledger = bus.subscription(slow).expect("it lives as long as the bus").ledger;
-        assert_eq!(ledger.matched, sent, "the mailbox was offered every event");
-        assert_eq!(ledger.delivered + ledger.dropped.overflow, sent, "each was handled or dropped, and counted");
+        assert_eq!(ledger.matched, events, "the mailbox was offered every event");
+        assert!(ledger.is_balanced() && ledger.delivered < events, "each was handled or given up: {ledger:?}");
     }
     support::finish(&bus);
+    let times = std::mem::take(&mut *times.lock().expect("no holder panics"));
+    assert_eq!(times.len() as u64, events, "the fast one had every event");
+    times
 }
 
-fn slow_consumer(bus: &Bus, overflow: Overflow) -> SubscriptionId {
-    let slow = bus.subscribe(SMALL).named("slow").on_worker(0).capacity(MAILBOX).overflow(overflow);
-    slow.handle_on("slow", |_, _| std::thread::sleep(SLOW_WORK)).expect("the bus runs").forever()
+/// An event each period, whether the one before was on time or not.
+fn publish(publisher: &mut Publisher, begun: Instant, events: u64) {
+    let first = begun.elapsed().as_nanos() as u64 + PERIOD_NS;
+    for due in (0..events).map(|nth| first + nth * PERIOD_NS) {
+        while (begun.elapsed().as_nanos() as u64) < due {
+            std::hint::spin_loop();
+        }
+        publisher.publish(SMALL, &Words::new(due)).expect("the lane drains");
+    }
+}
+
+fn slow_consumer(bus: &Bus, mode: DeliveryMode, overflow: Overflow) -> SubscriptionId {
+    let slow = bus.subscribe(SMALL).named("slow").on_worker(0).mode(mode).overflow(overflow);
+    let slow = if mode == DeliveryMode::LatestOnly { slow } else { slow.capacity(MAILBOX) };
+    slow.handle_on("slow", |_, _| sleep(SLOW_WORK)).expect("the bus runs").forever()
+}
+
+fn quartiles(values: &mut [f64]) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer};
+use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, RetryPolicy};
 use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
-use crate::ring::{Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, STAMP_BYTES, WORKERS_MAX};
+use crate::ring::{
+    ATTEMPTS_MAX, Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, RELEASES_MAX, STAMP_BYTES, WORKERS_MAX,
+};
 use crate::sync::admission::Admission;
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
@@ -60,6 +62,7 @@ pub struct BusBuilder {
     types_max: usize,
     sources_max: usize,
     scheduled_max: usize,
+    retry: RetryPolicy,
     dead_letters_max: usize,
     dead_letter_bytes_max: usize,
     dead_letter_expiry: Option<Duration>,
@@ -97,6 +100,7 @@ impl Default for BusBuilder {
             types_max: 65_536,
             sources_max: 65_536,
             scheduled_max: 1_024,
+            retry: RetryPolicy::default(),
             dead_letters_max: 5_000,
             dead_letter_bytes_max: 64 << 20,
             dead_letter_expiry: None,
@@ -257,6 +261,13 @@ impl BusBuilder {
         self
     }
 
+    /// How often reliable subscriptions try an event, and how long they wait in between, unless they say so themselves
+    /// ([`Subscribe::retry`](crate::Subscribe::retry)). Default: three attempts.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
     /// Dead letters that are kept, 0 to 16,777,216; when there are more, the oldest goes. Default 5,000; 0: they are counted only.
     pub fn dead_letters_max(mut self, letters: usize) -> Self {
         self.dead_letters_max = letters;
@@ -361,6 +372,8 @@ impl BusBuilder {
         check("types_max", self.types_max, 1, TYPES_MAX);
         check("sources_max", self.sources_max, 1, TYPES_MAX);
         check("scheduled_max", self.scheduled_max, 0, 1 << 20);
+        check("attempts_max", usize::from(self.retry.attempts_max), 1, usize::from(ATTEMPTS_MAX));
+        check("releases_max", usize::from(self.retry.releases_max), 0, usize::from(RELEASES_MAX));
         check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
         check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
         if let Some(expiry) = self.dead_letter_expiry {
@@ -459,7 +472,7 @@ impl BusBuilder {
         if self.prefault {
             reserved.touch(self.pin).map_err(|error| BuildError::of(BuildFault::thread(&error)))?;
         }
-        let Reserved { lanes, recorders, ended_latency, wants } = reserved;
+        let Reserved { lanes, recorders, ended_stages, wants } = reserved;
         let pool = Arc::clone(lanes.pool());
         let (tables, currents): (Vec<_>, Vec<_>) = (0..workers).map(|_| Snapshot::new(WorkerTable::new())).unzip();
         let directory = Arc::new(Directory::new(self.types_max, self.sources_max, clock));
@@ -506,12 +519,13 @@ impl BusBuilder {
             .map(|(index, table)| Worker::new(index, Arc::clone(&engine), table))
             .collect();
         let owners = workers.iter().map(Worker::owner_id).collect();
-        let control = Control::new(owners, publishers, ended_latency);
+        let control = Control::new(owners, publishers, ended_stages);
         let settings = Settings {
             publishers_max: publishers,
             batch_max,
             payload_bytes_max: self.payload_bytes_max,
             mailbox_capacity: self.mailbox_capacity,
+            retry: self.retry,
             deadline: self.deadline,
             full_policy: self.full_policy,
             source: EventSource::service(&self.name).as_str().to_owned(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::delivery::RetryPolicy;
+
 use super::{BuildError, Bus, BusBuilder, FullPolicy};
 
 /// Settings of a bus. `Default` is what [`Bus::builder`] starts from, and builds the same bus.
@@ -18,9 +20,9 @@ pub struct EventBusConfig {
     pub max_queue_size: usize,
     /// How long a publish waits at a full lane, and flush and shutdown for their work. Default 5 s.
     pub delivery_timeout: Duration,
-    /// Attempts at a delivery that fails. Default 3. Takes effect with reliable delivery.
-    pub max_retry_attempts: u32,
-    /// Dead letters kept. Default 5,000. Takes effect with reliable delivery.
+    /// Attempts of a reliable subscription at an event, the first among them, 1 to 100. Default 3.
+    pub max_retry_attempts: u8,
+    /// Dead letters kept. Default 5,000.
     pub dead_letter_queue_size: usize,
     /// How often metrics are sampled. Default 5 s. Takes effect with the node.
     pub metrics_interval: Duration,
@@ -48,6 +50,8 @@ impl From<EventBusConfig> for BusBuilder {
             .deadline(config.delivery_timeout)
             .when_full(FullPolicy::wait(config.delivery_timeout))
             .slow_handler_threshold(config.slow_handler_threshold)
+            .retry(RetryPolicy::default().attempts_max(config.max_retry_attempts))
+            .dead_letters_max(config.dead_letter_queue_size)
     }
 }
 

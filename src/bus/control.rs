@@ -8,9 +8,9 @@ use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
 use crate::delivery::{
-    Role, Route, ServiceHere, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling,
+    RetryPolicy, Role, Route, ServiceHere, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling,
 };
-use crate::metrics::{HistogramCells, RateWindow};
+use crate::metrics::{MailboxStages, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::{PatternTrie, RuleSet};
 use crate::sync::contain::contained;
@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) batch_max: usize,
     pub(crate) payload_bytes_max: usize,
     pub(crate) mailbox_capacity: usize,
+    pub(crate) retry: RetryPolicy,
     pub(crate) deadline: Duration,
     pub(crate) full_policy: FullPolicy,
     pub(crate) source: String,
@@ -84,10 +85,10 @@ pub(crate) struct Control {
     /// The books of subscriptions that are gone.
     pub(super) ended: SubscriptionLedger,
     pub(super) ended_unbalanced: u64,
-    /// Latencies of mailboxes that are gone, a lane. Written under the control plane's lock only.
-    ended_latency: [HistogramCells; LANES],
+    /// Latencies of mailboxes that are gone. Written under the control plane's lock only.
+    ended_stages: MailboxStages,
     /// Some mailbox is gone.
-    has_ended_latency: bool,
+    has_ended_stages: bool,
     /// Topics beyond `types_max` have been met, and id 0 leads to every subscription.
     overflowing: bool,
     /// One bit a free publisher place.
@@ -107,7 +108,7 @@ pub(crate) struct WorkerStuck {
 }
 
 impl Control {
-    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_latency: [HistogramCells; LANES]) -> Self {
+    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_stages: MailboxStages) -> Self {
         let workers = owners.len();
         Self {
             subscriptions: BTreeMap::new(),
@@ -123,8 +124,8 @@ impl Control {
             ending: Vec::new(),
             ended: SubscriptionLedger::default(),
             ended_unbalanced: 0,
-            ended_latency,
-            has_ended_latency: false,
+            ended_stages,
+            has_ended_stages: false,
             overflowing: false,
             publishers_made: 0,
             free_publishers: u64::MAX >> (64 - publishers),
@@ -148,9 +149,9 @@ impl Control {
         self.ending.iter().map(|(subscription, _)| subscription)
     }
 
-    /// Latencies of mailboxes that are gone, a lane, as they stand now; `None` while there are none.
-    pub(super) fn ended_latency(&self) -> Option<[HistogramCells; LANES]> {
-        self.has_ended_latency.then(|| std::array::from_fn(|lane| self.ended_latency[lane].copy()))
+    /// Latencies of mailboxes that are gone, as they stand now; `None` while there are none.
+    pub(super) fn ended_stages(&self) -> Option<MailboxStages> {
+        self.has_ended_stages.then(|| self.ended_stages.copy())
     }
 
     /// The routes of a type, those workers' that have one.
@@ -503,10 +504,8 @@ impl Shared {
                 if released && ledger.open() == 0 {
                     control.ended += ledger;
                     if let Sink::Mailbox(mailbox, _) = &subscription.sink {
-                        control.has_ended_latency = true;
-                        for lane in 0..LANES {
-                            control.ended_latency[lane].absorb(mailbox.latency(lane));
-                        }
+                        control.has_ended_stages = true;
+                        control.ended_stages.absorb(mailbox.stages());
                     }
                     control.ended_unbalanced += u64::from(!ledger.is_balanced());
                     self.forget(&mut control, &subscription);

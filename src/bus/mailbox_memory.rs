@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::delivery::{Intake, Key, Waits};
-use crate::metrics::HistogramCells;
-use crate::ring::{AttemptWords, Cells, Keyed, LANES, LatestFeeder};
+use crate::metrics::MailboxStages;
+use crate::ring::{AttemptWords, Cells, Keyed, LatestFeeder};
 
 use super::Shared;
 
@@ -17,6 +17,10 @@ pub(super) enum Wish {
 }
 
 impl Wish {
+    fn is_reliable(&self) -> bool {
+        matches!(self, Self::Reliable { .. })
+    }
+
     /// Keys of which an event may wait, where only the newest does.
     fn keys(&self) -> usize {
         match self {
@@ -45,7 +49,7 @@ impl Wish {
             }
             Self::Latest { held_max, .. } => LatestFeeder::bytes_for(self.keys(), held_max, body_bytes),
         };
-        cells + (LANES * HistogramCells::BYTES) as u64
+        cells + MailboxStages::bytes_for(self.is_reliable()) as u64
     }
 }
 
@@ -54,7 +58,7 @@ pub(super) struct MailboxMemory {
     pub(super) intake: Intake,
     pub(super) waits: Waits,
     pub(super) cells: Arc<Cells>,
-    pub(super) latency: [HistogramCells; LANES],
+    pub(super) stages: MailboxStages,
     pub(super) words: Option<AttemptWords>,
     pub(super) keyed: Option<Keyed>,
 }
@@ -83,6 +87,6 @@ impl MailboxMemory {
             }
             Wish::Queue { .. } | Wish::Latest { .. } => (None, None),
         };
-        Some(Self { intake, waits, cells, latency: HistogramCells::try_new_lanes()?, words, keyed })
+        Some(Self { intake, waits, cells, stages: MailboxStages::try_new(wish.is_reliable())?, words, keyed })
     }
 }

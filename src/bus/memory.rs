@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::delivery::{Route, Sink, SubscriptionState};
 use crate::event::Directory;
-use crate::metrics::{HistogramCells, Recorder};
-use crate::ring::{HugePages, LANES};
+use crate::metrics::{MailboxStages, Recorder};
+use crate::ring::HugePages;
 use crate::worker::{PublisherSlot, Schedule};
 
 use super::{Bus, Control, Publisher, Shared};
@@ -78,7 +78,7 @@ impl Bus {
 }
 
 pub(super) fn histograms_bytes(workers: usize) -> usize {
-    workers * Recorder::BYTES + LANES * HistogramCells::BYTES
+    workers * Recorder::BYTES + MailboxStages::bytes_for(true)
 }
 
 /// Places of publishers, and the queue of those that [`Bus::publish`] lends out.

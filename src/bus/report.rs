@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::delivery::{DeadLetterCounts, Ledger, Sink, SubscriptionLedger};
 use crate::event::Priority;
-use crate::metrics::{HistogramCells, LatencySummary, Stages};
+use crate::metrics::{HistogramCells, LatencySummary, MailboxStages, Stages};
 use crate::ring::LANES;
 
 use super::{Bus, Shared};
@@ -57,6 +57,9 @@ pub struct StageLatency {
     pub handler: LatencySummary,
     /// Publish to the end of the handler call, or to the hand-over by a mailbox.
     pub total: LatencySummary,
+    /// The beginning of the first attempt to the acknowledgement, under reliable delivery: what attempts that failed and the
+    /// waits between them took is in it.
+    pub ack: LatencySummary,
 }
 
 /// One lane.
@@ -163,11 +166,11 @@ impl Bus {
         let control = shared.control();
         for subscription in control.subscriptions().chain(control.ending()) {
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
-                mailbox.latency(lane).merge_into(&mut merged);
+                mailbox.stages().total[lane].merge_into(&mut merged);
             }
         }
-        if let Some(ended) = control.ended_latency() {
-            ended[lane].merge_into(&mut merged);
+        if let Some(ended) = control.ended_stages() {
+            ended.total[lane].merge_into(&mut merged);
         }
         merged
     }
@@ -223,15 +226,15 @@ impl Shared {
             control.lane_rates[lane].per_second_now(now)
         });
         // Together with the list of those that are not gone: no mailbox counts twice, and none goes missing.
-        let ended = control.ended_latency();
+        let ended = control.ended_stages();
         let memory = self.memory(&control);
         drop(control);
         let in_mailboxes = |lane: usize| {
             let alive = mailboxes.iter().filter_map(move |subscription| match &subscription.sink {
-                Sink::Mailbox(mailbox, _) => Some(mailbox.latency(lane)),
+                Sink::Mailbox(mailbox, _) => Some(mailbox.stages()),
                 Sink::Inline(_) => None,
             });
-            alive.chain(ended.as_ref().map(|ended| &ended[lane]))
+            alive.chain(&ended).map(move |stages| (stages, lane))
         };
         let workers_at = |lane: usize| engine.recorders.iter().map(move |recorder| &recorder.lanes[lane]);
         let order = crate::ring::DrainOrder::new(self.settings.critical_burst_max);
@@ -293,12 +296,15 @@ impl Shared {
 
 fn stage_latency<'a>(
     stages: impl Iterator<Item = &'a Stages> + Clone,
-    mailboxes: impl Iterator<Item = &'a HistogramCells>,
+    mailboxes: impl Iterator<Item = (&'a MailboxStages, usize)> + Clone,
 ) -> StageLatency {
+    let totals = mailboxes.clone().map(|(mailbox, lane)| &mailbox.total[lane]);
+    let acks = mailboxes.filter_map(|(mailbox, lane)| Some(&mailbox.ack.as_ref()?[lane]));
     StageLatency {
         queue: LatencySummary::of_cells(stages.clone().map(|stages| &stages.queue)),
         route: LatencySummary::of_cells(stages.clone().map(|stages| &stages.route)),
         handler: LatencySummary::of_cells(stages.clone().map(|stages| &stages.handler)),
-        total: LatencySummary::of_cells(stages.map(|stages| &stages.total).chain(mailboxes)),
+        total: LatencySummary::of_cells(stages.map(|stages| &stages.total).chain(totals)),
+        ack: LatencySummary::of_cells(acks),
     }
 }

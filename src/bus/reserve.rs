@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::metrics::{HistogramCells, Recorder};
+use crate::metrics::{MailboxStages, Recorder};
 use crate::ring::{LANES, Lanes, LanesLayout, OutOfMemory, Pages, Piece, Pool, PoolClass, Wants, probe};
 use crate::worker::{Schedule, on_worker_cores};
 
@@ -66,7 +66,7 @@ pub(super) struct Reserved {
     /// And the blocks.
     pub(super) lanes: Lanes,
     pub(super) recorders: Box<[Recorder]>,
-    pub(super) ended_latency: [HistogramCells; LANES],
+    pub(super) ended_stages: MailboxStages,
     pub(super) wants: Wants,
 }
 
@@ -85,9 +85,9 @@ impl Reserved {
         let pool = Arc::new(Pool::new(blocks, block_pages)?);
         let lanes = Lanes::new(*layout, pool)?;
         let recorders = (0..layout.workers).map(|_| Recorder::try_new()).collect::<Option<_>>().ok_or(short)?;
-        let ended_latency = HistogramCells::try_new_lanes().ok_or(short)?;
+        let ended_stages = MailboxStages::try_new(true).ok_or(short)?;
         probe(plan.unfailing_bytes())?;
-        Ok(Self { lanes, recorders, ended_latency, wants: Wants::new(types_max)? })
+        Ok(Self { lanes, recorders, ended_stages, wants: Wants::new(types_max)? })
     }
 
     /// Makes lanes, blocks and histograms resident, on threads that are pinned as the workers will be.

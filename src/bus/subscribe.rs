@@ -112,7 +112,7 @@ impl<I: Interest> Subscribe<I> {
             capacity: shared.settings.mailbox_capacity,
             overflow: Overflow::default(),
             mode: DeliveryMode::default(),
-            retry: RetryPolicy::default(),
+            retry: shared.settings.retry,
             order: None,
             latest_by: None,
             keys_max: None,
@@ -190,7 +190,8 @@ impl<I: Interest> Subscribe<I> {
         self
     }
 
-    /// How often reliable delivery tries an event, and how long it waits in between. Default: three attempts.
+    /// How often reliable delivery tries an event, and how long it waits in between. Default: what the bus has
+    /// ([`BusBuilder::retry`](crate::BusBuilder::retry)), three attempts.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self

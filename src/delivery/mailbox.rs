@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
-use crate::metrics::{HistogramCells, SharedCounter};
+use crate::metrics::{MailboxStages, SharedCounter};
 use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
@@ -74,8 +74,7 @@ pub(crate) struct MailboxShared {
     redelivered: SharedCounter,
     /// Instant of the last hand-over of a stamped event; 0 = none yet.
     last_delivered: AtomicU64,
-    /// Publish to hand-over, a lane. Written by the consumer.
-    latency: [HistogramCells; LANES],
+    stages: MailboxStages,
     pub(super) directory: Arc<Directory>,
 }
 
@@ -87,7 +86,7 @@ impl MailboxShared {
         overflow: Overflow,
         consumer: Bell,
         directory: Arc<Directory>,
-        latency: [HistogramCells; LANES],
+        stages: MailboxStages,
     ) -> Self {
         Self {
             custody,
@@ -99,7 +98,7 @@ impl MailboxShared {
             counts: MailboxCounts::default(),
             redelivered: SharedCounter::default(),
             last_delivered: AtomicU64::new(0),
-            latency,
+            stages,
             directory,
         }
     }
@@ -108,8 +107,8 @@ impl MailboxShared {
         self.overflow
     }
 
-    pub(crate) fn latency(&self, lane: usize) -> &HistogramCells {
-        &self.latency[lane]
+    pub(crate) fn stages(&self) -> &MailboxStages {
+        &self.stages
     }
 
     /// Instant of the last hand-over; 0 = none yet.
@@ -125,7 +124,10 @@ impl MailboxShared {
             let keyed = if reliable.order.is_some() { Keyed::bytes_for(capacity) } else { 0 };
             (AttemptWords::bytes_for(capacity) + keyed) as usize
         });
-        attempts + size_of::<Self>() + self.custody.cells().reserved_bytes() + LANES * HistogramCells::BYTES
+        attempts
+            + size_of::<Self>()
+            + self.custody.cells().reserved_bytes()
+            + MailboxStages::bytes_for(self.reliable.is_some())
     }
 
     /// Where its events are.
@@ -217,7 +219,7 @@ impl MailboxShared {
                 return None;
             }
             if header.has(FLAG_STAMPED) {
-                self.latency[lane].record(now.saturating_sub(header.time));
+                self.stages.total[lane].record(now.saturating_sub(header.time));
                 // Relaxed: a figure.
                 self.last_delivered.store(now, Ordering::Relaxed);
             }
@@ -260,11 +262,23 @@ impl MailboxShared {
             }
             Hold::Attempt(attempt) => {
                 let reliable = self.of_attempts();
-                let settled = reliable.settle(&self.counts, attempt, outcome);
+                let settled = reliable.settle(&self.counts, self.stages.ack.as_ref(), attempt, outcome);
                 self.suspend_if_due(reliable);
                 settled
             }
         }
+    }
+
+    /// Worker: takes the oldest event of `lane` that has not expired, to pass it on. No consumer sees it, so that no latency is
+    /// booked.
+    pub(crate) fn take_to_pass(&self, lane: usize) -> Option<Hold> {
+        let hold = self.take(lane)?;
+        let deadline = Header::of_words(hold.event().parts().0).deadline;
+        if deadline != 0 && self.directory.clock.now() > deadline {
+            self.expire(hold);
+            return None;
+        }
+        Some(hold)
     }
 
     /// Worker: the event goes on from another mailbox.
@@ -282,6 +296,42 @@ impl MailboxShared {
     pub(super) fn load(&self) -> (u64, u64) {
         let open = self.custody.open(|| self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()));
         (open.queued + open.waiting, open.in_hand)
+    }
+
+    /// Worker: whether its own handler may try an event where it lies, in its lane: nothing is before it, and there is a cell for it
+    /// to come back to.
+    #[inline]
+    pub(crate) fn may_try_in_place(&self, fed: &Fed, meta: &Meta<'_>) -> bool {
+        let is_next = self.custody.queued() == 0 && !(fed.keyed.is_some() && self.is_waiting());
+        is_next && !self.is_paused() && fed.intake.has_room(meta)
+    }
+
+    /// Worker: moves an event on by what its own handler has made of it where it lay, in an attempt that began at this instant.
+    pub(crate) fn settle_in_place(
+        &self,
+        fed: &mut Fed,
+        lane: usize,
+        meta: &Meta<'_>,
+        slot: &Slot<'_>,
+        began: u64,
+        outcome: &Outcome,
+    ) {
+        let (reliable, header) = (self.of_attempts(), meta.header());
+        if header.has(FLAG_STAMPED) {
+            self.stages.total[lane].record(began.saturating_sub(header.time));
+            // Relaxed: a figure.
+            self.last_delivered.store(began, Ordering::Relaxed);
+        }
+        if *outcome == Outcome::Ack {
+            reliable.acknowledged(&self.counts, self.stages.ack.as_ref(), header, lane, began);
+            return;
+        }
+        // From a cell, as if it had been taken from there.
+        let queued = self.push(fed, lane, meta, slot);
+        let attempt =
+            queued.and_then(|_| reliable.take_since(lane, began)).expect("there was a cell, and nothing before it");
+        let Fed { intake, keyed, .. } = fed;
+        self.settle_own(Hold::Attempt(attempt), outcome, intake, keyed.as_mut());
     }
 
     /// Worker: as `settle`, and lets the next event of its key follow at once.

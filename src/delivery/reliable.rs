@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::event::{Directory, Header, KnownAs, Meta};
-use crate::ring::{Attempt, Attempts, Block, Frame, Overdue, Rest, Returned, Taken};
+use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
+use crate::metrics::HistogramCells;
+use crate::ring::{Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returned, Taken};
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
@@ -84,20 +85,29 @@ pub(crate) fn meta_of<'a>(event: &'a Taken, directory: &'a Directory, failures: 
 impl Reliable {
     /// Takes the oldest event of `lane` for an attempt.
     pub(crate) fn take(&self, lane: usize) -> Option<Attempt> {
-        let now = self.directory.clock.now();
+        self.take_since(lane, self.directory.clock.now())
+    }
+
+    /// As [`take`](Self::take); it is the instant `now`.
+    pub(super) fn take_since(&self, lane: usize, now: u64) -> Option<Attempt> {
         self.attempts.take(lane, now, now.saturating_add(self.timeout_ns))
     }
 
     /// Moves the event on by what its consumer has made of it.
-    pub(super) fn settle(&self, counts: &MailboxCounts, attempt: Attempt, outcome: &Outcome) -> Settled {
+    pub(super) fn settle(
+        &self,
+        counts: &MailboxCounts,
+        ack: Option<&[HistogramCells; LANES]>,
+        attempt: Attempt,
+        outcome: &Outcome,
+    ) -> Settled {
         let failures = attempt.failures() + 1;
         match outcome {
             Outcome::Ack => counted(
                 counts,
-                attempt.end(|_| {
-                    counts.delivered.add(1);
-                    // Relaxed: which of two at one moment came first is nobody's question.
-                    self.deaths.store(0, Ordering::Relaxed);
+                attempt.end(|attempt| {
+                    let (event, began) = (attempt.event(), attempt.began());
+                    self.acknowledged(counts, ack, Header::of_words(event.parts().0), event.lane(), began);
                 }),
             ),
             Outcome::Reject(_) => self.give_up(counts, attempt, DeadReason::Rejected, outcome),
@@ -125,6 +135,25 @@ impl Reliable {
     /// The event goes on from another mailbox.
     pub(super) fn pass_on(&self, counts: &MailboxCounts, attempt: Attempt) {
         counted(counts, attempt.end(|_| counts.passed_on.add(1)));
+    }
+
+    /// Books an event of which the first attempt began at the instant `began`.
+    pub(super) fn acknowledged(
+        &self,
+        counts: &MailboxCounts,
+        ack: Option<&[HistogramCells; LANES]>,
+        header: &Header,
+        lane: usize,
+        began: u64,
+    ) {
+        counts.delivered.add(1);
+        // Relaxed: which of two at one moment came first is nobody's question.
+        self.deaths.store(0, Ordering::Relaxed);
+        if let Some(ack) = ack
+            && header.has(FLAG_STAMPED)
+        {
+            ack[lane].record_shared(self.directory.clock.now().saturating_sub(began));
+        }
     }
 
     /// The event's deadline has passed.

@@ -2,8 +2,8 @@
 //!
 //! | cell | writers | cost of a write |
 //! |---|---|---|
-//! | [`Counter`] | one thread | a load and a store |
-//! | [`Peak`] | one thread | a load, a comparison, and a store when it rises |
+//! | [`Counter`] | one thread, or any by `add_shared` | a load and a store |
+//! | [`Peak`] | one thread, or any by `raise_shared` | a load, a comparison, and a store when it rises |
 //! | [`SharedCounter`] | any | one atomic read-modify-write |
 //!
 //! None of them publishes anything but itself: a reader may see a cell's newest value beside another
@@ -35,6 +35,13 @@ impl Counter {
         self.0.store(count.wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// As [`add`](Self::add), from any thread, where no thread uses that.
+    #[inline]
+    pub(crate) fn add_shared(&self, n: u64) {
+        // Relaxed: the addition is atomic, which is all a count asks.
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// The count as of some moment during the call; never lower than an earlier answer to the same thread.
     #[inline]
     pub(crate) fn get(&self) -> u64 {
@@ -56,6 +63,13 @@ impl Peak {
             // Relaxed: the peak announces nothing but itself.
             self.0.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// As [`raise`](Self::raise), from any thread, where no thread uses that.
+    #[inline]
+    pub(crate) fn raise_shared(&self, value: u64) {
+        // Relaxed: the peak announces nothing but itself.
+        self.0.fetch_max(value, Ordering::Relaxed);
     }
 
     /// The highest value seen as of some moment during the call.

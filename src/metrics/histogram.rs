@@ -1,4 +1,4 @@
-//! A latency histogram that one thread records into and any thread reads, without a lock between them.
+//! A latency histogram that one thread records into, or any, and any thread reads, without a lock between them.
 //!
 //! The layout is the one of HDR histograms with two significant digits. Values below 256 ns have a cell
 //! each; above, every doubling is split into 128 cells, so a cell is never wider than 1/128 (0.8 %) of the
@@ -32,7 +32,7 @@ const HALF: usize = SUB_BUCKETS / 2;
 const CELLS: usize = index_of(VALUE_NS_MAX) + 1;
 const TOP: usize = CELLS - 1;
 
-/// Counts of latencies in nanoseconds, written by one thread.
+/// Counts of latencies in nanoseconds, written by one thread, or by any with `record_shared`.
 ///
 /// A value above [`VALUE_NS_MAX`] counts as that. The exact sum and the exact maximum are kept beside the cells, inside the struct: keep the histograms of different writers on
 /// different cache lines.
@@ -100,6 +100,17 @@ impl HistogramCells {
         self.cells[index].add(1);
         self.sum_ns.add(counted_ns);
         self.max_ns.raise(value_ns);
+    }
+
+    /// Counts one value, from any thread, where no thread calls [`record`](Self::record).
+    ///
+    /// # Cost
+    ///
+    /// Three atomic additions. No lock, no allocation, no wake-up.
+    pub(crate) fn record_shared(&self, value_ns: u64) {
+        self.cells[index_of(value_ns).min(TOP)].add_shared(1);
+        self.sum_ns.add_shared(value_ns.min(VALUE_NS_MAX));
+        self.max_ns.raise_shared(value_ns);
     }
 
     /// Counts all that `other` has counted so far, as if it had been recorded here. Call it from the writing thread only.

@@ -3,9 +3,9 @@
 //! | file | keeps | written by | read by |
 //! |---|---|---|---|
 //! | `cells` | one count, or one peak | one thread, or any | any, at any time |
-//! | `histogram` | latencies in nanoseconds, two digits | one thread | any, at any time |
+//! | `histogram` | latencies in nanoseconds, two digits | one thread, or any | any, at any time |
 //! | `summary` | percentiles of histograms, for people | whoever asks | the same |
-//! | `recorder` | all histograms and counts of one worker | that worker | any, at any time |
+//! | `recorder` | all histograms and counts of one worker, or of one mailbox | that worker, or the mailbox's consumers | any, at any time |
 //! | `rate` | how fast a counter moves | its owner, control plane | its owner |
 //!
 //! A worker owns its cells and histograms and is their only writer, so a record is a load and a store. Whoever
@@ -23,5 +23,5 @@ mod unscheduled;
 pub(crate) use cells::{Counter, SharedCounter};
 pub(crate) use histogram::HistogramCells;
 pub(crate) use rate::RateWindow;
-pub(crate) use recorder::{Recorder, Stages};
+pub(crate) use recorder::{MailboxStages, Recorder, Stages};
 pub use summary::LatencySummary;

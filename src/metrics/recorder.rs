@@ -1,4 +1,4 @@
-//! What one worker measures: latencies by lane and stage.
+//! What one worker measures, and what a mailbox does: latencies by lane and stage.
 
 use super::{Counter, HistogramCells};
 
@@ -48,5 +48,45 @@ impl Recorder {
                 histogram.touch();
             }
         }
+    }
+}
+
+/// What a mailbox measures, in nanoseconds, a histogram a lane.
+#[derive(Debug)]
+pub(crate) struct MailboxStages {
+    /// Publish to hand-over. The consumer alone writes it.
+    pub(crate) total: [HistogramCells; 4],
+    /// The first attempt's beginning to the acknowledgement, under reliable delivery. Whoever acknowledges writes it.
+    pub(crate) ack: Option<[HistogramCells; 4]>,
+}
+
+impl MailboxStages {
+    /// `None` when the system has not so much memory.
+    pub(crate) fn try_new(is_reliable: bool) -> Option<Self> {
+        let ack = if is_reliable { Some(HistogramCells::try_new_lanes()?) } else { None };
+        Some(Self { total: HistogramCells::try_new_lanes()?, ack })
+    }
+
+    /// Bytes reserved for cells.
+    pub(crate) const fn bytes_for(is_reliable: bool) -> usize {
+        let stages = if is_reliable { 2 } else { 1 };
+        stages * 4 * HistogramCells::BYTES
+    }
+
+    /// Counts all that `other` has counted so far as well. Call it from one thread only, where nobody records.
+    pub(crate) fn absorb(&self, other: &Self) {
+        let both = |mine: &[HistogramCells; 4], others: &[HistogramCells; 4]| {
+            mine.iter().zip(others).for_each(|(mine, other)| mine.absorb(other));
+        };
+        both(&self.total, &other.total);
+        if let (Some(mine), Some(others)) = (&self.ack, &other.ack) {
+            both(mine, others);
+        }
+    }
+
+    /// What has been counted so far, in memory of its own. Control plane only.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = |lanes: &[HistogramCells; 4]| lanes.each_ref().map(HistogramCells::copy);
+        Self { total: copy(&self.total), ack: self.ack.as_ref().map(copy) }
     }
 }

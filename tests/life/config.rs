@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ringmain::{
-    BuildFault, Bus, BusBuilder, EventBusConfig, Metrics, Notice, Payload, PublishError, create_event_bus,
-    create_event_bus_with_config,
+    BuildFault, Bus, BusBuilder, DeadLetterFilter, DeliveryMode, EventBusConfig, Metrics, Notice, Payload,
+    PublishError, RetryPolicy, create_event_bus, create_event_bus_with_config,
 };
 
 use crate::support::{PATIENCE, Seen, assert_books, shut_down_clean, simulate};
@@ -47,6 +47,8 @@ fn each_setting_of_the_config_takes_effect() {
         max_queue_size: 1_024,
         delivery_timeout: LIMIT,
         slow_handler_threshold: Duration::ZERO,
+        max_retry_attempts: 1,
+        dead_letter_queue_size: 2,
         ..EventBusConfig::default()
     };
     let builder = BusBuilder::from(config).workers(1).observer({
@@ -63,8 +65,21 @@ fn each_setting_of_the_config_takes_effect() {
     bus.flush_deadline(PATIENCE).unwrap();
     assert_eq!(slow.take(), ["any"]);
     assert_eq!(bus.metrics().max_queue_size, 1_024);
-    let mailbox = bus.subscribe("b").mailbox().unwrap();
     let mut publisher = bus.publisher().unwrap();
+    let failing = bus.subscribe("c").mode(DeliveryMode::reliable()).handle(|_, _| Err::<(), _>("never")).unwrap();
+    for _ in 0..3 {
+        publisher.publish("c", Payload::raw(b"")).unwrap();
+    }
+    bus.flush_deadline(PATIENCE).unwrap();
+    let letters = bus.dead_letters().list(&DeadLetterFilter::new());
+    let attempts: Vec<_> = letters.iter().map(|letter| letter.attempts()).collect();
+    assert_eq!(
+        (attempts, bus.dead_letters().counts().discarded),
+        (vec![1, 1], 1),
+        "one attempt each, two letters kept"
+    );
+    drop(failing);
+    let mailbox = bus.subscribe("b").mailbox().unwrap();
     let refused = loop {
         if let Err(error) = publisher.publish("b", Payload::raw(b"")) {
             break error;
@@ -95,6 +110,7 @@ fn every_fault_is_reported_at_once_with_its_text() {
         .sources_max(0)
         .scheduled_max(usize::MAX)
         .payload_bytes_max(0)
+        .retry(RetryPolicy::default().attempts_max(101).releases_max(3_901))
         .blocks([(1, 0)]);
     let error = builder.build().unwrap_err();
     let text = error.to_string();
@@ -113,6 +129,8 @@ fn every_fault_is_reported_at_once_with_its_text() {
         "types_max is 0; it goes from 1 to 1048576",
         "sources_max is 0; it goes from 1 to 1048576",
         "scheduled_max is 18446744073709551615; it goes from 0 to 1048576",
+        "attempts_max is 101; it goes from 1 to 100",
+        "releases_max is 3901; it goes from 0 to 3900",
         "payload_bytes_max is 0; it goes from 1 to 1073741824",
         "bytes of a block is 1; it goes from 64 to 2147483648",
         "number of blocks is 0; it goes from 1 to 16777216",
@@ -120,7 +138,7 @@ fn every_fault_is_reported_at_once_with_its_text() {
     ] {
         assert!(text.contains(said), "{said:?} in {text:?}");
     }
-    assert_eq!(error.faults().len(), 17, "{text}");
+    assert_eq!(error.faults().len(), 19, "{text}");
 }
 
 #[test]

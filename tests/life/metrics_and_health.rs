@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, FullPolicy, Health, Payload, Priority, PublishError};
+use ringmain::{Bus, DeliveryMode, FullPolicy, Health, Payload, Priority, PublishError, RetryPolicy};
 
 use crate::support::{assert_books, simulate};
 
@@ -233,5 +233,33 @@ fn latencies_of_a_mailbox_outlive_it() {
     let lanes = bus.metrics().lanes;
     let counts = lanes.iter().map(|lane| (lane.priority, lane.latency.total.count));
     assert!(counts.eq([(Priority::Critical, 0), (Priority::High, 20), (Priority::Normal, 10), (Priority::Low, 0)]));
+    assert_books(bus);
+}
+
+#[test]
+fn an_acknowledgement_is_measured_from_the_first_attempt_to_the_last() {
+    let simulation = simulate(Bus::builder().workers(1));
+    let bus = simulation.bus();
+    let retry = RetryPolicy::default().delays(Duration::ZERO, Duration::ZERO);
+    let mut mailbox = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(retry).mailbox().unwrap();
+    publish(&simulation, Priority::High, 3);
+    simulation.run();
+    simulation.advance(Duration::from_millis(500));
+    mailbox.try_recv().unwrap().ack();
+    let twice = mailbox.try_recv().unwrap();
+    simulation.advance(Duration::from_millis(20));
+    twice.fail("not yet");
+    mailbox.try_recv().unwrap().reject("never");
+    simulation.advance(Duration::from_millis(10));
+    simulation.run();
+    mailbox.try_recv().unwrap().ack();
+    let before = bus.metrics().delivery_latency.ack;
+    drop(mailbox);
+    let metrics = bus.metrics();
+    assert_eq!(metrics.delivery_latency.ack, before, "it outlives its mailbox");
+    assert_eq!(before.count, 2, "what is not acknowledged has no such time");
+    assert!((30_000_000..31_000_000).contains(&before.max_ns), "{before}: what waits in the mailbox is not in it");
+    let lanes: Vec<_> = metrics.lanes.iter().map(|lane| lane.latency.ack.count).collect();
+    assert_eq!(lanes, [0, 2, 0, 0]);
     assert_books(bus);
 }

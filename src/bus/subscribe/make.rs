@@ -91,7 +91,7 @@ impl<I: Interest> Subscribe<I> {
                 keys_max: self.keys_max.unwrap_or(KEYS),
             },
         };
-        let MailboxMemory { intake, waits, cells, latency, words, keyed } = MailboxMemory::new(&shared, &wish)
+        let MailboxMemory { intake, waits, cells, stages, words, keyed } = MailboxMemory::new(&shared, &wish)
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
         let is_service = matches!(self.part, Part::Service(_));
@@ -136,7 +136,7 @@ impl<I: Interest> Subscribe<I> {
             });
             let directory = Arc::clone(&engine.directory);
             let bell = Bell::new(engine.barrier);
-            let made = Arc::new(MailboxShared::new(custody, reliable, waits, overflow, bell, directory, latency));
+            let made = Arc::new(MailboxShared::new(custody, reliable, waits, overflow, bell, directory, stages));
             mailbox = Some(Arc::clone(&made));
             Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
         })?;

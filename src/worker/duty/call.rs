@@ -159,11 +159,21 @@ pub(crate) fn call_behind_mailbox(
     lag: impl FnOnce() -> u64,
     call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
 ) -> Outcome {
-    let clock = &engine.directory.clock;
-    let begun = clock.now();
+    call_since(engine.directory.clock.now(), engine, subscription, meta, lag, call)
+}
+
+/// As [`call_behind_mailbox`]; it is the instant `begun`.
+fn call_since(
+    begun: u64,
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    meta: &Meta<'_>,
+    lag: impl FnOnce() -> u64,
+    call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
+) -> Outcome {
     let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
     let outcome = judge(engine, subscription, meta.id(), contained(|| call(meta, scene)));
-    let elapsed = clock.now().saturating_sub(begun);
+    let elapsed = engine.directory.clock.now().saturating_sub(begun);
     if elapsed >= engine.slow_handler_ns {
         slow(engine, subscription, meta.id(), elapsed, lag());
     }
@@ -255,6 +265,10 @@ impl Call<'_> {
                     if mailbox.custody().is_closed() {
                         counts.closed.add(1);
                     } else if let Some(fed) = fed.get_mut(owner) {
+                        if subscription.is_own_consumer && self.try_in_place(subscription, mailbox, fed) {
+                            self.called = true;
+                            continue;
+                        }
                         self.put(subscription, mailbox, fed);
                         if fed.consumer.is_some() {
                             consume(self.engine, subscription, mailbox, fed, CATCH_UP_MAX);
@@ -298,6 +312,22 @@ impl Call<'_> {
             counts.duplicate.add(1);
             return false;
         }
+        true
+    }
+
+    /// Lets the worker's own handler try the event where it lies: it gets a cell only if it is to come back. False when the event
+    /// has to queue.
+    #[inline(never)]
+    fn try_in_place(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) -> bool {
+        if subscription.state() != State::Active || !mailbox.may_try_in_place(fed, &self.meta) {
+            return false;
+        }
+        let Some(handler) = fed.consumer.as_mut().and_then(|consumer| consumer.handler.get_mut()) else { return false };
+        let began = self.engine.directory.clock.now();
+        let lag = || self.lag.lag(self.lane);
+        let outcome =
+            call_since(began, self.engine, subscription, &self.meta, lag, |meta, scene| handler.dispatch(meta, scene));
+        mailbox.settle_in_place(fed, self.lane, &self.meta, &self.slot, began, &outcome);
         true
     }
 

@@ -150,7 +150,7 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
             break;
         }
         tried += 1;
-        let Some(hold) = mailbox.take_fresh(ready.trailing_zeros() as usize) else { continue };
+        let Some(hold) = mailbox.take_to_pass(ready.trailing_zeros() as usize) else { continue };
         let event = hold.event();
         let meta = meta_of(event, &engine.directory, hold.failures());
         let instance = service.pick(&meta, owner);
@@ -187,7 +187,9 @@ pub(super) fn attend(
         }
         while moved < max && mailbox.custody().ready() != 0 {
             moved += 1;
-            let Some(hold) = mailbox.take_fresh(mailbox.custody().ready().trailing_zeros() as usize) else { continue };
+            let Some(hold) = mailbox.take_to_pass(mailbox.custody().ready().trailing_zeros() as usize) else {
+                continue;
+            };
             let event = hold.event();
             let meta = meta_of(event, &engine.directory, 0);
             hand_over(engine, service, event.lane(), &meta, &event.slot(), owner);
