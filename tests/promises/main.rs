@@ -17,6 +17,7 @@ mod reliable_on_threads;
 mod rules;
 mod runs;
 mod services;
+mod services_edges;
 mod short_way;
 mod starvation;
 mod support;
