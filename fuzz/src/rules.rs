@@ -266,7 +266,7 @@ impl Case {
                 Operation::Renew(service) => {
                     let at = usize::from(service) % THERE;
                     let bus = self.simulation.bus();
-                    bus.get_service(SERVICES[at]).and_then(|old| Ok(old.end())).expect("it is there").expect("it ends");
+                    bus.get_service(SERVICES[at]).expect("it is there").end().expect("it ends");
                     self.instances[at] = open(bus, SERVICES[at]);
                 }
             }
