@@ -79,7 +79,7 @@ impl Worker {
     /// Looks after what is due `now`; what was in hand for too long is `overdue`. Returns when to look again.
     pub fn attend_by(&mut self, now: u64, overdue: Overdue, book: impl FnMut(&Attempt)) -> u64 {
         let mut returns = Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() };
-        self.attempts.attend(&mut returns, now, |_, _| overdue, book)
+        self.attempts.attend(&mut returns, now, |_, _| overdue, |_, _| (), book)
     }
 
     /// As `attend_by`, where what was in hand for too long comes again at once.

@@ -74,11 +74,12 @@ pub use bus::Json;
 #[cfg(feature = "protobuf")]
 pub use bus::Protobuf;
 pub use bus::{
-    Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
+    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
     Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan, Memory, Metrics,
-    Outgoing, PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, Rules, RulesError,
-    SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject,
-    Subscribe, SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
+    Outgoing, Path, PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, RequestError,
+    Requester, Rules, RulesError, SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport,
+    StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
+    create_event_bus_with_config,
 };
 pub use delivery::{
     Balance, Balancer, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason,

@@ -74,6 +74,8 @@ struct Case {
     // The model.
     workers: Vec<Worker>,
     claimed: [u64; LANES],
+    /// Where somebody began to wait: the ends of the lanes, and how many events there were.
+    ends: ([u64; LANES], [u64; LANES]),
     blocks: Blocks,
     /// Events made.
     made: u64,
@@ -108,6 +110,7 @@ impl Case {
         Ok(Self {
             publishers: (0..publishers).map(|_| Some(Claimant::new(Arc::clone(&lanes), exclusive))).collect(),
             readers: (0..workers).map(|worker| Reader::new(Arc::clone(&lanes), worker)).collect(),
+            ends: (lanes.ends(), [0; LANES]),
             lanes,
             pool,
             first,
@@ -328,6 +331,7 @@ impl Case {
     fn ask(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         let Some((publisher, lane)) = self.draw_publisher(bytes)? else { return Ok(()) };
         let enough = bytes.int_in_range(0..=8)?;
+        self.ends = (self.lanes.ends(), self.claimed);
         let depth = self.depth(lane);
         let (has_room, is_gated) = (self.expected(lane, 1).is_ok(), self.lanes.active() != 0);
         let claimant = self.publishers[publisher].as_mut().expect("it is not in hand");
@@ -390,6 +394,10 @@ impl Case {
         assert_eq!(self.pool.free_blocks(), self.blocks.free());
         for (nth, (reader, worker)) in self.readers.iter().zip(&self.workers).enumerate() {
             assert_eq!((reader.is_active(), self.lanes.active() & (1 << nth) != 0), (worker.active, worker.active));
+            // Who becomes active later has no part in what was there before.
+            let is_past = |lane: usize| self.claimed[lane] - worker.behind(lane) >= self.ends.1[lane];
+            let has_passed = !worker.active || (0..LANES).all(is_past);
+            assert_eq!(self.lanes.has_passed(nth, &self.ends.0), has_passed);
             let ready = (0..LANES).filter(|&lane| !worker.unread[lane].is_empty()).fold(0, |all, lane| all | 1 << lane);
             assert_eq!(reader.ready(), ready);
             for lane in 0..LANES {

@@ -1,5 +1,6 @@
 //! Models and oracles behind the fuzz targets.
 
+pub mod attempts;
 pub mod bodies;
 pub mod cells;
 pub mod frames;

@@ -9,6 +9,11 @@ proptest! {
     }
 
     #[test]
+    fn attempts_are_what_a_list_of_cells_says(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        ringmain_fuzz::attempts::check(&data);
+    }
+
+    #[test]
     fn the_newest_of_each_key_is_what_a_list_of_keys_says(data in prop::collection::vec(any::<u8>(), 0..400)) {
         ringmain_fuzz::latest::check(&data);
     }

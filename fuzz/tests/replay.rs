@@ -7,6 +7,7 @@ type Check = fn(&[u8]);
 
 /// Every target, named as its folder under `corpus/`.
 const TARGETS: &[(&str, Check)] = &[
+    ("attempts", ringmain_fuzz::attempts::check),
     ("bodies", ringmain_fuzz::bodies::check),
     ("cells", ringmain_fuzz::cells::check),
     ("frames", ringmain_fuzz::frames::check),

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use crate::delivery::{
     RetryPolicy, Role, Route, ServiceHere, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling,
 };
+use crate::event::{Event, RustType, Topic};
 use crate::metrics::{MailboxStages, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
 use crate::routing::{PatternTrie, RuleSet};
@@ -20,8 +21,7 @@ use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
-use super::subscribe_error::SubscribeError;
-use super::{FullPolicy, ShutdownReport};
+use super::{FullPolicy, ShutdownReport, SubscribeError};
 
 /// Settings that outlive the builder.
 #[derive(Debug, Clone)]
@@ -208,6 +208,14 @@ impl Shared {
         self.codecs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps the handle of a handler's thread, for the shutdown to join.
+    pub(super) fn keep_thread(&self, handle: thread::JoinHandle<()>) {
+        let mut control = self.control();
+        // A handle that is kept keeps the stack of a thread that is gone.
+        control.handler_threads.retain(|thread| !thread.is_finished());
+        control.handler_threads.push(handle);
+    }
+
     /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives
     /// them, and a handler behind a mailbox that is full.
     pub(crate) fn must_not_wait(&self) -> bool {
@@ -345,6 +353,13 @@ impl Shared {
         id
     }
 
+    /// The id of a topic that is to carry `E`, or says that it carries another type.
+    pub(super) fn bind<E: Event>(&self, topic: Topic<E>) -> Result<u32, SubscribeError> {
+        let type_id = self.type_id(topic.name());
+        let bound = self.engine.directory.bind(type_id, topic.name(), RustType::of::<E>());
+        bound.map(|()| type_id).map_err(SubscribeError::TypeConflict)
+    }
+
     /// Types that `subscription` may get events of, the overflow id 0 among them when it is in use.
     fn types_for(&self, subscription: &SubscriptionState) -> Vec<u32> {
         let directory = &self.engine.directory;
@@ -446,6 +461,9 @@ impl Shared {
             (subscription, generation)
         };
         subscription.set_state(crate::delivery::State::Closed);
+        if let Some(desk) = &subscription.desk {
+            desk.close();
+        }
         if let Sink::Mailbox(mailbox, _) = &subscription.sink {
             mailbox.close();
             if subscription.is_own_consumer {

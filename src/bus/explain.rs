@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::delivery::{Role, ServiceHere, State, SubscriptionId, SubscriptionState, could_take};
+use crate::delivery::{Role, ServiceHere, Sink, State, SubscriptionId, SubscriptionState, could_take};
 use crate::event::{Meta, Priority};
 use crate::routing::RoutingRule;
 
@@ -41,6 +41,51 @@ pub enum Verdict {
     NotDirected,
 }
 
+/// How an event reaches a subscription that gets it: straight from its lane into the handler, or by the generic dispatch,
+/// which looks at each target of the event in turn; and then, why not straight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Path {
+    /// Straight: it is the only one of its worker that wants the topic, inline and by best effort, and there is nothing to ask of
+    /// single events. Events in a row are then one call of the worker.
+    Direct,
+    /// Through a mailbox: its own, or that of reliable delivery.
+    Mailbox,
+    /// There are others on its worker that want the topic, at this priority or another.
+    Shared {
+        /// How many.
+        others: usize,
+    },
+    /// Its filters ask each event for its source or content.
+    Filtered,
+    /// It has a [`DedupWindow`](crate::DedupWindow), and so looks whether it knows the event.
+    Dedup,
+    /// The event may come too late: it has a deadline.
+    Deadline,
+    /// The topic is beyond `types_max`, and known by its name alone.
+    ByName,
+    /// Rules may send events of the topic to services of its worker, or the event names services itself.
+    Services,
+    /// The bus tells of each delivery: [`enable_debug`](crate::BusBuilder::enable_debug).
+    Debug,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str("on the direct path"),
+            Self::Mailbox => f.write_str("through a mailbox"),
+            Self::Shared { others } => write!(f, "by dispatch, for {others} others on its worker want the topic"),
+            Self::Filtered => f.write_str("by dispatch, for its filters look at each event"),
+            Self::Dedup => f.write_str("by dispatch, for it drops what comes again"),
+            Self::Deadline => f.write_str("by dispatch, for the event has a deadline"),
+            Self::ByName => f.write_str("by dispatch, for the topic is beyond types_max"),
+            Self::Services => f.write_str("by dispatch, for services may get the event, too"),
+            Self::Debug => f.write_str("by dispatch, for the bus tells of each delivery"),
+        }
+    }
+}
+
 /// The verdict of one subscription, or of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,6 +102,8 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// Of a service: the rules that send the event to it, by their ids, in order; none where its targets name it.
     pub rules: Vec<String>,
+    /// How the event would reach it, where it would get it.
+    pub path: Option<Path>,
 }
 
 impl fmt::Display for Explanation {
@@ -80,9 +127,10 @@ impl fmt::Display for Explanation {
             Verdict::NotDirected => "is not sent it",
         })?;
         match &*self.rules {
-            [] => Ok(()),
-            rules => write!(f, ", by {}", rules.join(", ")),
+            [] => {}
+            rules => write!(f, ", by {}", rules.join(", "))?,
         }
+        self.path.map_or(Ok(()), |path| write!(f, ", {path}"))
     }
 }
 
@@ -127,6 +175,14 @@ impl Shared {
             } else {
                 Verdict::Matches { conditionally: event.is_none() && filter.has_predicates() }
             };
+            let gets_it = matches!(verdict, Verdict::Matches { .. });
+            let is_sent = |rule: &RoutingRule| {
+                let here = services.iter().filter(|service| service.service.worker == subscription.worker);
+                here.into_iter().any(|service| rule.targets.iter().any(|target| target == service.name()))
+            };
+            let to_services = event.is_some_and(|event| event.targets().next().is_some())
+                || rules.could_match_type(topic, priority).any(is_sent);
+            let path = gets_it.then(|| self.path(topic, event, subscription, &subscriptions, to_services));
             Explanation {
                 subscription: subscription.id,
                 name: subscription.name.clone(),
@@ -134,6 +190,7 @@ impl Shared {
                 worker: subscription.worker,
                 verdict,
                 rules: Vec::new(),
+                path,
             }
         };
         let directing: Vec<_> = match event {
@@ -142,6 +199,40 @@ impl Shared {
         };
         let services = services.iter().map(|service| explain_service(service, &directing, event));
         subscriptions.iter().map(explain).chain(services).collect()
+    }
+
+    /// How an event of `topic` reaches one of `all` subscriptions: what the worker finds in its table, and in the event.
+    fn path(
+        &self,
+        topic: &str,
+        event: Option<&Meta<'_>>,
+        subscription: &SubscriptionState,
+        all: &[Arc<SubscriptionState>],
+        to_services: bool,
+    ) -> Path {
+        let directory = &self.engine.directory;
+        let is_beside =
+            |other: &&Arc<SubscriptionState>| other.worker == subscription.worker && other.wants_type(topic);
+        let others = all.iter().filter(is_beside).count().saturating_sub(1);
+        if matches!(subscription.sink, Sink::Mailbox(..)) {
+            Path::Mailbox
+        } else if directory.is_full() && directory.type_id(topic).is_none() {
+            Path::ByName
+        } else if others > 0 {
+            Path::Shared { others }
+        } else if subscription.filter.is_dynamic() {
+            Path::Filtered
+        } else if subscription.dedup.is_some() {
+            Path::Dedup
+        } else if event.is_some_and(|event| event.header().deadline != 0) {
+            Path::Deadline
+        } else if to_services {
+            Path::Services
+        } else if self.engine.debug {
+            Path::Debug
+        } else {
+            Path::Direct
+        }
     }
 }
 
@@ -169,5 +260,6 @@ fn explain_service(here: &ServiceHere, rules: &[&RoutingRule], event: Option<&Me
         worker: here.service.worker,
         verdict,
         rules: rules.iter().map(|rule| rule.id.clone()).collect(),
+        path: None,
     }
 }

@@ -17,6 +17,7 @@ mod mailbox_memory;
 mod memory;
 mod publisher;
 mod report;
+mod request;
 mod reserve;
 mod rules;
 mod seats;
@@ -45,10 +46,11 @@ pub use codec::Protobuf;
 pub use codec::{EventSerializer, SerializeError};
 pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config};
 pub use dead_letters::{DeadLetters, RedriveError, RedriveReport, RepublishError};
-pub use explain::{Explanation, Verdict};
+pub use explain::{Explanation, Path, Verdict};
 pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
+pub use request::{Answer, RequestError, Requester};
 pub use rules::{Rules, RulesError};
 pub use service::{InstanceRecord, Service, ServiceBuilder, ServiceRecord};
 pub use service_error::ServiceError;
@@ -111,17 +113,19 @@ impl Bus {
         topic: S,
         payload: P,
     ) -> Result<crate::EventId, PublishError> {
-        let mut publisher = match self.inner.spare.pop() {
+        self.lend()?.publisher().publish(topic, payload)
+    }
+
+    /// Lends a publisher for a call.
+    fn lend(&self) -> Result<Lent<'_>, PublishError> {
+        let publisher = match self.inner.spare.pop() {
             Some(publisher) => publisher,
             None => self.publisher().inspect_err(|error| match error {
                 PublishError::ShuttingDown => self.shared().engine.turned_away.add(1),
                 _ => self.shared().engine.unplaced.add(1),
             })?,
         };
-        let published = publisher.publish(topic, payload);
-        // It always fits: the queue has a place for every publisher there can be.
-        drop(mutant!("publisher.spare", self.inner.spare.push(publisher) => Err(publisher)));
-        published
+        Ok(Lent { bus: self, publisher: Some(publisher) })
     }
 
     /// Waits until everything accepted so far is settled: read by every worker, and gone through its mailboxes. At
@@ -164,6 +168,27 @@ impl Bus {
 impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bus").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// A publisher lent for a call. Dropped, it is given back.
+struct Lent<'b> {
+    bus: &'b Bus,
+    /// Present until it is given back.
+    publisher: Option<Publisher>,
+}
+
+impl Lent<'_> {
+    fn publisher(&mut self) -> &mut Publisher {
+        self.publisher.as_mut().expect("it is given back with the drop")
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let Some(publisher) = self.publisher.take() else { return };
+        // It always fits: the queue has a place for every publisher there can be.
+        drop(mutant!("publisher.spare", self.bus.inner.spare.push(publisher) => Err(publisher)));
     }
 }
 

@@ -257,7 +257,7 @@ fn record(here: &ServiceHere) -> ServiceRecord {
         name: here.name().to_owned(),
         subscription: here.service.id,
         worker: here.service.worker,
-        balance: here.desk().map_or_else(String::new, |desk| desk.balance().to_owned()),
+        balance: here.rota().map_or_else(String::new, |rota| rota.balance().to_owned()),
         waiting: own.open(),
         ledger,
         instances,

@@ -213,6 +213,9 @@ impl Shared {
                 }
                 mailbox.lose_worker();
             }
+            if let Some(desk) = &subscription.desk {
+                desk.close();
+            }
         }
         let mut handlers = std::mem::take(&mut self.control().handler_threads);
         // A handler that shuts its own bus down cannot wait for itself.

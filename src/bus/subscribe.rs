@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::delivery::{
-    Balance, DedupWindow, DeliveryMode, HandlerId, Interest, Key, Overflow, RetryPolicy, SubscriptionState,
+    Balance, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, Overflow, RetryPolicy, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX};
@@ -16,6 +16,7 @@ use super::service_error::ServiceError;
 use super::subscribe_error::SubscribeError;
 use super::{Bus, Shared};
 
+mod each;
 mod endings;
 mod make;
 
@@ -24,6 +25,9 @@ type Wanted = (Pattern, Option<(&'static str, RustType)>);
 
 /// Mailboxes may hold this many events.
 const MAILBOX_MAX: usize = 1 << 24;
+
+/// Threads that replace one whose handler hangs, unless the subscriber says how many.
+const REPLACEMENTS: u32 = 3;
 
 /// What can be subscribed to: a [`Topic`], or a pattern as text or [`Pattern`].
 pub trait IntoInterest {
@@ -80,7 +84,7 @@ pub(super) enum Part {
 /// A subscription under way.
 #[must_use = "nothing is subscribed until `handle`, `handler`, `handle_on`, `mailbox` or `run` is called"]
 pub struct Subscribe<I: Interest> {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     what: Result<Wanted, PatternError>,
     name: Option<String>,
     filters: Vec<Filter>,
@@ -94,7 +98,9 @@ pub struct Subscribe<I: Interest> {
     keys_max: Option<usize>,
     suspend_after: u32,
     dedup: Option<DedupWindow>,
-    handler_id: Option<HandlerId>,
+    pub(super) handler_id: Option<HandlerId>,
+    desk: Option<Arc<dyn Desk>>,
+    replacements_max: u32,
     part: Part,
     /// A setting of instances was given to something else.
     misplaced: Option<&'static str>,
@@ -119,6 +125,8 @@ impl<I: Interest> Subscribe<I> {
             suspend_after: 0,
             dedup: None,
             handler_id: None,
+            desk: None,
+            replacements_max: REPLACEMENTS,
             part: Part::None,
             misplaced: None,
             interest: PhantomData,

@@ -80,6 +80,27 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// A thread is to be replaced when its handler hangs, and without reliable delivery no handler has a time.
+    Untimed,
+    /// More threads to replace a hanging one than allowed.
+    ReplacementsMax {
+        /// What was asked for.
+        replacements_max: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// A requester for so many requests, or for none.
+    PendingMax {
+        /// What was asked for.
+        pending_max: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A requester or responder has to publish, and all publishers the bus may have are taken.
+    NoPublisher {
+        /// The limit, `publishers_max`.
+        max: usize,
+    },
     /// A filter names a source that no publisher can have.
     SourceTooLong {
         /// Its length.
@@ -140,6 +161,18 @@ impl fmt::Display for SubscribeError {
             }
             Self::KeysMax { keys_max, max } => {
                 write!(f, "latest-only delivery with keys_max = {keys_max}; it is from 1 to {max}")
+            }
+            Self::Untimed => f.write_str(
+                "handle_on_each needs DeliveryMode::Reliable, whose timeout says when a handler hangs; else use handle_on",
+            ),
+            Self::ReplacementsMax { replacements_max, max } => {
+                write!(f, "replacements_max = {replacements_max}; it is from 0 to {max}")
+            }
+            Self::PendingMax { pending_max, max } => {
+                write!(f, "a requester with pending_max = {pending_max}; it is from 1 to {max}")
+            }
+            Self::NoPublisher { max } => {
+                write!(f, "all {max} publishers are taken; drop one, or raise publishers_max (at most 63)")
             }
             Self::SourceTooLong { bytes, max } => {
                 write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")

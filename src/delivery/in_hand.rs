@@ -56,7 +56,7 @@ pub struct Delivery<I: Interest> {
 
 impl<I: Interest> Delivery<I> {
     #[inline(always)]
-    pub(super) fn new(hold: Hold, shared: Arc<MailboxShared>, known_as: KnownAs) -> Self {
+    pub(crate) fn new(hold: Hold, shared: Arc<MailboxShared>, known_as: KnownAs) -> Self {
         Self { hold: Some(hold), shared, known_as, word: OnceLock::new(), interest: PhantomData }
     }
 

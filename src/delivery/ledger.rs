@@ -57,6 +57,9 @@ pub struct SubscriptionLedger {
     pub retried: u64,
     /// Words about an event that came after it had been taken away. A count of words, not of events.
     pub late: u64,
+    /// Attempts whose time was over before their consumer said a word: taken away to come again or to be given up, or, with an
+    /// inline handler, only counted. A count of attempts, not of events.
+    pub timed_out: u64,
 }
 
 impl SubscriptionLedger {
@@ -86,6 +89,7 @@ impl AddAssign for SubscriptionLedger {
         self.passed_on += other.passed_on;
         self.retried += other.retried;
         self.late += other.late;
+        self.timed_out += other.timed_out;
         self.dropped.overflow += other.dropped.overflow;
         self.dropped.expired += other.dropped.expired;
         self.dropped.paused += other.dropped.paused;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
+use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{MailboxStages, SharedCounter};
 use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
 use crate::sync::alarm::NEVER;
@@ -21,8 +21,8 @@ use crate::sync::waker::of_this_thread;
 use super::in_hand::Hold;
 use super::intake::put_latest;
 use super::{
-    Delivery, Dropped, Fed, Intake, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId, SubscriptionLedger,
-    Waits,
+    Crew, Delivery, Dropped, Fed, Intake, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId,
+    SubscriptionLedger, Waits,
 };
 
 /// When dead letters that found no room are tried again.
@@ -57,6 +57,8 @@ pub(super) struct MailboxCounts {
     pub(super) retried: SharedCounter,
     /// Words that came too late.
     pub(super) late: SharedCounter,
+    /// Attempts whose time was over before their consumer said a word.
+    pub(super) timed_out: SharedCounter,
 }
 
 /// What worker and consumer of a mailbox share.
@@ -358,10 +360,11 @@ impl MailboxShared {
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
-    pub(crate) fn attend(&self, fed: &mut Fed, now: u64) -> u64 {
+    /// `is_thread`: they are those of a handler on a thread of its own.
+    pub(crate) fn attend(&self, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
         let Some(reliable) = &self.reliable else { return NEVER };
         reliable.take_back(fed, || self.redelivered.add(1));
-        let next = reliable.attend(&self.counts, fed, now);
+        let next = reliable.attend(&self.counts, fed, now, is_thread);
         self.suspend_if_due(reliable);
         if self.custody.queued() > 0 {
             self.notify();
@@ -383,6 +386,26 @@ impl MailboxShared {
         if !reliable.lost.is_awaited() || !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             reliable.lost.wait(waker);
             *known = Some(waker.clone());
+        }
+    }
+
+    /// From now on these threads consume it.
+    pub(crate) fn set_crew(&self, crew: Arc<Crew>) {
+        let unset = self.of_attempts().crew.set(crew);
+        debug_assert!(unset.is_ok(), "whoever makes the subscription says so once");
+    }
+
+    /// A thread that stands by: `waker` hears when it may be on duty, and when the mailbox is closed. Look once more before
+    /// waiting.
+    pub(crate) fn wait_for_relief(&self, waker: &Waker) {
+        self.of_attempts().lost.wait(waker);
+    }
+
+    /// Worker: its own handler has had an event for so many nanoseconds. It alone could take it away, so its word counts.
+    #[inline]
+    pub(crate) fn took(&self, event: EventId, elapsed: u64) {
+        if let Some(reliable) = self.reliable.as_ref().filter(|reliable| elapsed >= reliable.timeout_ns) {
+            reliable.hangs(&self.counts, event, elapsed);
         }
     }
 
@@ -421,6 +444,10 @@ impl MailboxShared {
     pub(crate) fn close(&self) {
         self.custody.close();
         self.consumer.ring();
+        if let Some(reliable) = &self.reliable {
+            // For a thread that stands by.
+            reliable.lost.ring();
+        }
         self.custody.made_room();
     }
 
@@ -469,6 +496,7 @@ impl MailboxShared {
             dropped: Dropped { expired: counts.expired.get(), closed: counts.discarded.get(), ..Dropped::default() },
             retried: counts.retried.get() + self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.overdue()),
             late: counts.late.get(),
+            timed_out: counts.timed_out.get(),
             ..SubscriptionLedger::default()
         }
     }

@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod balance;
+mod crew;
 mod dead_letter;
 mod dedup;
+mod desk;
 mod handler;
 mod in_hand;
 mod intake;
@@ -43,14 +45,17 @@ pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub(crate) use crate::sync::calls::{State, is_calling};
+pub(crate) use crew::{Crew, Hang, REPLACEMENTS_MAX};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
+pub(crate) use desk::Desk;
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
+pub(crate) use in_hand::Hold;
 pub(crate) use intake::{Intake, Waits};
 pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
-pub(crate) use service::{Desk, Role, SERVICES_MAX, Seat, ServiceHere, could_take, is_open};
+pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, could_take, is_open};
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState};
+pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState, Takes};

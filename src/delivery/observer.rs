@@ -77,6 +77,39 @@ pub enum Notice<'a> {
         /// Events behind this one: in its lane, or, for a handler on a thread of its own, in its mailbox.
         lag: u64,
     },
+    /// A handler has had an event for longer than an attempt at it may take. Said while it still has it where it is on a thread of its
+    /// own: then the event is taken away. An inline one keeps its worker, which says so when it has returned.
+    HandlerHung {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+        /// How long it has had it.
+        after: Duration,
+    },
+    /// A handler on a thread did not come back, and a fresh thread with a fresh handler goes on:
+    /// [`handle_on_each`](crate::Subscribe::handle_on_each).
+    HandlerReplaced {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The how manieth replacement this is, from 1.
+        nth: u32,
+        /// How many there may be.
+        max: u32,
+    },
+    /// A handler on a thread did not come back, and there is no replacement any more: its events wait until it does.
+    HandlerNotReplaced {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// How many there were.
+        max: u32,
+    },
     /// A handler returned an error.
     HandlerFailed {
         /// Whose.

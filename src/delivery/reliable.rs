@@ -10,11 +10,12 @@
 //!
 //! Whoever is too late has no say: of the consumer and the worker one moves the event on, and one moment decides which.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::event::{Directory, FLAG_STAMPED, Header, KnownAs, Meta};
+use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::HistogramCells;
 use crate::ring::{Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returned, Taken};
 
@@ -23,7 +24,9 @@ use crate::sync::contain::contained;
 use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
 
 use super::mailbox::MailboxCounts;
-use super::{DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Key, Notice, Outcome, RetryPolicy, SubscriptionId};
+use super::{
+    Crew, DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Hang, Key, Notice, Outcome, RetryPolicy, SubscriptionId,
+};
 
 /// Dead letters that may be on their way back to a subscription.
 pub(crate) const REDRIVEN_MAX: usize = 64;
@@ -54,6 +57,8 @@ pub(crate) struct Reliable {
     pub(crate) when_spent: DeadReason,
     /// Dead letters since the last event that was delivered.
     pub(crate) deaths: AtomicU32,
+    /// The threads of a handler that is replaced when it hangs.
+    pub(crate) crew: OnceLock<Arc<Crew>>,
 }
 
 /// A dead letter on its way back to its subscription.
@@ -249,24 +254,57 @@ impl Reliable {
         self.refuse_back();
     }
 
-    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
-    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64) -> u64 {
+    /// A handler has had an event for so many nanoseconds, and its time was over.
+    #[cold]
+    pub(super) fn hangs(&self, counts: &MailboxCounts, event: EventId, elapsed: u64) {
+        counts.timed_out.add(1);
+        let (subscription, name, after) = (self.subscription, self.name.as_str(), Duration::from_nanos(elapsed));
+        self.letters.notice(&Notice::HandlerHung { subscription, name, event, after });
+    }
+
+    /// Worker: relieves a thread whose handler has not come back. Returns the instant to look again at.
+    fn attend_crew(&self, crew: &Crew, now: u64) -> u64 {
+        let (next, hang) = crew.attend(now, self.timeout_ns);
+        let (subscription, name, max) = (self.subscription, self.name.as_str(), crew.max());
+        match hang {
+            Some(Hang::Relieved { nth }) => {
+                self.lost.ring();
+                self.letters.notice(&Notice::HandlerReplaced { subscription, name, nth, max });
+            }
+            Some(Hang::Spent) => self.letters.notice(&Notice::HandlerNotReplaced { subscription, name, max }),
+            None => {}
+        }
+        next
+    }
+
+    /// Worker: queues what is due, takes away what has been in hand for too long; `is_thread`: in the hands of a handler on a
+    /// thread of its own. Returns the instant to look again at.
+    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
         let overdue = |cell, failures| {
             if self.retry.is_spent(failures) {
                 return Overdue::Over;
             }
             Overdue::Again(now.saturating_add(self.retry.delay_ns(failures, self.seed_for(cell, failures))))
         };
-        let before = self.attempts.overdue();
-        let mut is_one_dead = false;
-        let next = self.attempts.attend(&mut fed.returns(), now, overdue, |attempt| {
-            is_one_dead = true;
-            self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
-        });
-        if is_one_dead || self.attempts.overdue() != before {
+        let mut is_one_lost = false;
+        let lost = |event: &Taken, late: u64| {
+            is_one_lost = true;
+            if is_thread {
+                let id = meta_of(event, &self.directory, 0).id();
+                self.hangs(counts, id, self.timeout_ns.saturating_add(late));
+                if let Some(crew) = self.crew.get() {
+                    crew.suspect(now.saturating_add(self.timeout_ns));
+                }
+            } else {
+                counts.timed_out.add(1);
+            }
+        };
+        let bury = |attempt: &Attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
+        let next = self.attempts.attend(&mut fed.returns(), now, overdue, lost, bury);
+        if is_one_lost {
             self.lost.ring();
         }
-        next
+        self.crew.get().map_or(next, |crew| next.min(self.attend_crew(crew, now)))
     }
 
     fn seed_for(&self, cell: usize, failures: u8) -> u64 {
@@ -298,7 +336,10 @@ impl Reliable {
     pub(super) fn takes_suspension(&self) -> bool {
         // Relaxed (both): which of two at one moment came first is nobody's question.
         let is_enough = self.suspend_after > 0 && self.deaths.load(Ordering::Relaxed) >= self.suspend_after;
-        is_enough && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
+        // One that has ended hands nothing out any more, and a pause would hide what is in hands from a flush.
+        is_enough
+            && !self.attempts.custody().is_closed()
+            && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
     }
 
     /// Nobody tries the event any more; whether somebody has tells how far its story goes.

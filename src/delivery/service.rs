@@ -31,20 +31,20 @@ pub(crate) enum Role {
     /// Its pattern and filters say which it gets.
     Subscriber,
     /// It holds what none of its instances can take.
-    Service(Desk),
+    Service(Rota),
     /// Its service picks it.
     Instance(Seat),
 }
 
 /// What makes a subscription a service.
-pub(crate) struct Desk {
+pub(crate) struct Rota {
     picker: OwnedCell<Picker>,
     balance: String,
     /// What comes of an event that no instance can take; made once, so that refusing allocates nothing.
     pub(crate) no_instance: Outcome,
 }
 
-impl Desk {
+impl Rota {
     pub(crate) fn new(picker: OwnedCell<Picker>, balance: String) -> Self {
         let no_instance = Outcome::Failed("no healthy instance has room".to_owned());
         Self { picker, balance, no_instance }
@@ -106,9 +106,9 @@ impl ServiceHere {
     }
 
     /// The service's own part.
-    pub(crate) fn desk(&self) -> Option<&Desk> {
+    pub(crate) fn rota(&self) -> Option<&Rota> {
         match &self.service.role {
-            Role::Service(desk) => Some(desk),
+            Role::Service(rota) => Some(rota),
             Role::Subscriber | Role::Instance(_) => None,
         }
     }
@@ -118,7 +118,7 @@ impl ServiceHere {
     /// # Cost
     /// A look at each instance, at most 64; no lock, no allocation.
     pub(crate) fn pick(&self, meta: &Meta<'_>, owner: &mut Owner) -> Option<&Arc<SubscriptionState>> {
-        let picker = &self.desk()?.picker;
+        let picker = &self.rota()?.picker;
         let reads_load = picker.get_mut(owner)?.reads_load();
         let mut views = ArrayVec::<InstanceView, { Balance::INSTANCES_MAX }>::new();
         for instance in self.instances.iter().take(Balance::INSTANCES_MAX) {
@@ -130,7 +130,7 @@ impl ServiceHere {
 
     /// Worker: whether an instance takes the event, as far as that can be known without picking one.
     pub(crate) fn has_instance(&self, meta: &Meta<'_>, owner: &mut Owner) -> bool {
-        let picker = self.desk().and_then(|desk| desk.picker.get_mut(owner));
+        let picker = self.rota().and_then(|rota| rota.picker.get_mut(owner));
         if self.service.is_paused() || !picker.is_some_and(|picker| picker.takes_any()) {
             return false;
         }
@@ -172,7 +172,7 @@ impl fmt::Debug for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Subscriber => f.write_str("Subscriber"),
-            Self::Service(desk) => write!(f, "Service({})", desk.balance),
+            Self::Service(rota) => write!(f, "Service({})", rota.balance),
             Self::Instance(seat) => write!(f, "Instance({})", seat.name),
         }
     }

@@ -13,7 +13,7 @@ use crate::sync::calls::{Calls, State};
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Dedup, Dropped, HandlerId, Intake, Kept, MailboxShared, Role, SubscriptionLedger};
+use super::{Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Role, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,9 +88,17 @@ impl Fed {
     }
 }
 
-/// An inline handler behind a mailbox.
+/// Who takes the events of a mailbox on its worker.
+pub(crate) enum Takes {
+    /// An inline handler.
+    Handler(Kept),
+    /// Whoever waits for one of them.
+    Desk(Arc<dyn Desk>),
+}
+
+/// A mailbox's consumer on its worker.
 pub(crate) struct Consumer {
-    pub(crate) handler: Kept,
+    pub(crate) takes: Takes,
     pub(crate) order: DrainOrder,
 }
 
@@ -125,6 +133,8 @@ pub(crate) struct SubscriptionState {
     pub(crate) role: Role,
     /// Its worker is the consumer of its mailbox.
     pub(crate) is_own_consumer: bool,
+    /// Where its worker brings the events.
+    pub(crate) desk: Option<Arc<dyn Desk>>,
     /// What it remembers, to drop what comes again.
     pub(crate) dedup: Option<OwnedCell<Dedup>>,
     /// Bytes that takes.
@@ -152,6 +162,7 @@ pub(crate) struct NewSubscription {
     pub(crate) sink: Sink,
     pub(crate) role: Role,
     pub(crate) is_own_consumer: bool,
+    pub(crate) desk: Option<Arc<dyn Desk>>,
     /// The window, and the bytes it takes.
     pub(crate) dedup: Option<(OwnedCell<Dedup>, usize)>,
 }
@@ -159,7 +170,7 @@ pub(crate) struct NewSubscription {
 impl SubscriptionState {
     pub(crate) fn new(new: NewSubscription) -> Self {
         let NewSubscription { id, name, pattern, filter, handler_id, created, worker, .. } = new;
-        let NewSubscription { starts, sink, role, is_own_consumer, dedup, .. } = new;
+        let NewSubscription { starts, sink, role, is_own_consumer, desk, dedup, .. } = new;
         let (dedup, dedup_bytes) = dedup.unzip();
         Self {
             id,
@@ -173,6 +184,7 @@ impl SubscriptionState {
             sink,
             role,
             is_own_consumer,
+            desk,
             dedup,
             dedup_bytes: dedup_bytes.unwrap_or(0),
             counts: WorkerCounts::default(),
@@ -244,9 +256,9 @@ impl SubscriptionState {
             && !self.calls.is_here()
     }
 
-    /// Whether its events may come back to the worker.
+    /// Whether its events may come back to the worker, or the worker keeps time for those who wait for them.
     pub(crate) fn is_attended(&self) -> bool {
-        matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some())
+        self.desk.is_some() || matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some())
     }
 
     /// Between its consumer's calls of the handler and its end.

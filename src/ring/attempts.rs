@@ -325,13 +325,14 @@ impl Attempts {
     }
 
     /// Worker: queues what is due, and takes away what has been in hand for too long: `overdue` says, by its cell and the number of its
-    /// failures, this one among them, what becomes of it, and `book` hears of those that are over. Returns the instant at
-    /// which to look again. Looks at every cell.
+    /// failures, this one among them, what becomes of it; `lost` hears of it, and how many nanoseconds too late it is; and `book` hears
+    /// of those that are over. Returns the instant at which to look again. Looks at every cell.
     pub fn attend(
         self: &Arc<Self>,
         worker: &mut Returns<'_>,
         now: u64,
         mut overdue: impl FnMut(usize, u8) -> Overdue,
+        mut lost: impl FnMut(&Taken, u64),
         mut book: impl FnMut(&Attempt),
     ) -> u64 {
         let tick = now >> TICK_SHIFT;
@@ -372,6 +373,12 @@ impl Attempts {
                 // SYNC(attempts.word): Acquire on failure, which is such a look.
                 match word.compare_exchange(seen, next, success, mutant!("attempts.met", Ordering::Acquire)) {
                     Ok(_) => {
+                        if state == IN_HAND {
+                            // It stays where it is until it is over, and it is not over before we let go of it.
+                            let event = self.cells().hold(cell as u32, self.cells().lane(cell as u32));
+                            lost(&event, instant_of(tick.wrapping_sub(seen >> DUE) % TICKS));
+                            event.leave();
+                        }
                         self.moved(worker.feeder, cell as u32, next, &mut book);
                         if next & STATE == WAITING {
                             next_look = next_look.min(instant_of(tick + ticks_left(next, tick).unwrap_or(1)));

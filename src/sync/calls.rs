@@ -83,7 +83,7 @@ impl Calls {
     pub fn begin(&self, barrier: Barrier) -> Option<Calling<'_>> {
         // Relaxed: the barrier orders it before the look at the state; `is_elsewhere` does the same the other way round.
         self.calling.store(true, Ordering::Relaxed);
-        let call = Calling { calls: self, _named: Named::new(self) };
+        let call = Calling { calls: self, ends: true, _named: Named::new(self) };
         barrier.light();
         (self.state() != State::Closed).then_some(call)
     }
@@ -91,6 +91,13 @@ impl Calls {
     /// Orders the end of the subscription before a look at `is_elsewhere`. Control plane.
     pub fn forbid(&self, barrier: Barrier) {
         barrier.heavy();
+    }
+
+    /// Another thread becomes the consumer, while the one before is in a call that does not end: that one has begun long ago, and
+    /// nobody waits for it any more.
+    pub fn relieve(&self) {
+        // SYNC(calls.end): Release. Pairs with `is_elsewhere`.
+        self.calling.store(false, Ordering::Release);
     }
 
     /// Takes one step of the future that the handler has returned: what happens in it happens in the handler.
@@ -135,11 +142,23 @@ impl Drop for Named {
 #[derive(Debug)]
 pub struct Calling<'a> {
     calls: &'a Calls,
+    /// Whether its end is the end of the consumer's call: not when another thread is the consumer by now.
+    ends: bool,
     _named: Named,
+}
+
+impl Calling<'_> {
+    /// Another thread is the consumer by now, and may be in a call of its own.
+    pub fn leave(mut self) {
+        self.ends = false;
+    }
 }
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
+        if !self.ends {
+            return;
+        }
         // SYNC(calls.end): Release. Pairs with `is_elsewhere`.
         self.calls.calling.store(false, mutant!("calls.end", Ordering::Release));
     }

@@ -448,7 +448,10 @@ impl Worker {
         for subscription in attended {
             let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
             let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
-            next = next.min(mailbox.attend(fed, now));
+            next = next.min(mailbox.attend(fed, now, subscription.has_thread()));
+            if let Some(desk) = &subscription.desk {
+                next = next.min(desk.attend(now));
+            }
             if fed.consumer.is_some() {
                 taken += consume(engine, subscription, mailbox, fed, share);
                 if mailbox.needs_consumer() {

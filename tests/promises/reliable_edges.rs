@@ -367,3 +367,28 @@ fn what_a_pause_has_held_does_not_keep_urgent_events_waiting() {
     assert!(before < 1_000, "{before} of {} came first", seen.len());
     assert_settled(bus);
 }
+
+#[test]
+fn a_subscription_that_has_ended_is_not_suspended_and_a_flush_waits_for_what_is_in_hands() {
+    let (suspended, told) = (Arc::new(AtomicBool::new(false)), Log::new());
+    let (seen, letters) = (Arc::clone(&suspended), told.clone());
+    let builder = small().observer(move |notice: &Notice<'_>| match notice {
+        // Relaxed: all happens on one thread.
+        Notice::Suspended { .. } => seen.store(true, Ordering::Relaxed),
+        Notice::DeadLettered { reason, .. } => letters.add(*reason),
+        _ => {}
+    });
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut inbox = bus.subscribe("a").mode(DeliveryMode::reliable()).suspend_after(1).mailbox().unwrap();
+    publish(bus, 2);
+    simulation.run();
+    let (first, second) = (inbox.try_recv().unwrap(), inbox.try_recv().unwrap());
+    drop(inbox);
+    assert_eq!(first.reject("no"), Settled::Counted);
+    assert_eq!(told.take(), [DeadReason::Rejected]);
+    assert!(!suspended.load(Ordering::Relaxed), "nobody could resume it");
+    assert!(bus.flush().is_err(), "one is still in somebody's hands");
+    assert_eq!(second.ack(), Settled::Counted);
+    assert_settled(bus);
+}

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, Condition, Delivery, EventId, Mailbox, Meta, Pattern, Payload, Priority, RoutingRule, RuleError, RuleReason,
-    RulesError, ServiceHealth, ServiceTarget, Verdict,
+    Bus, Condition, Delivery, EventId, Mailbox, Meta, Path, Pattern, Payload, Priority, RoutingRule, RuleError,
+    RuleReason, RulesError, ServiceHealth, ServiceTarget, Verdict,
 };
 
 use crate::support::*;
@@ -240,6 +240,14 @@ fn explain_tells_which_services_get_an_event_and_by_which_rules() {
     bus.update_service_health("audit", "a", ServiceHealth::Unhealthy).unwrap();
     assert_eq!(verdicts(bus.explain("orders.placed", "s", Priority::Low))["audit"], Verdict::NoInstance);
     assert_eq!(verdicts(bus.explain("x", "s", Priority::Low))["audit"], Verdict::NotDirected);
+
+    let handler = bus.subscribe("orders.**").on_worker(bus.services()[0].worker).handle(|_, _: &Meta<'_>| ()).unwrap();
+    let path = |topic| bus.explain(topic, "s", Priority::Low)[0].path;
+    assert_eq!((path("orders.placed"), path("orders.a.b")), (Some(Path::Services), Some(Path::Services)));
+    rules.disable("orders").unwrap();
+    assert_eq!(path("orders.a.b"), Some(Path::Direct), "no other rule wants it");
+    rules.enable("orders").unwrap();
+    drop(handler);
 
     let mut samples = bus.subscribe("*").mailbox().unwrap();
     publish(&simulation, "orders.placed");

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::MutexGuard;
 
 use ringmain::{
-    Batch, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter, Ledger, Loan, Mailbox, Meta,
-    Outgoing, Pattern, Payload, PublishError, Publisher, RuleSet, Rules, RulesError, Service, ServiceBuilder,
-    ServiceError, ServiceRecord, ShutdownReport, Subscribe, Subscription, Topic,
+    Answer, Batch, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter, Ledger, Loan, Mailbox, Meta,
+    Outgoing, Pattern, Payload, PublishError, Publisher, Requester, RuleSet, Rules, RulesError, Service,
+    ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, Subscribe, Subscription, Topic,
 };
 
 /// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
@@ -52,6 +52,7 @@ fn a_bus_and_what_tells_of_it_are_shared_freely() {
     assert_eq!(send_and_sync!(Bus), (true, true));
     assert_eq!(send_and_sync!(BusBuilder), (true, true));
     assert_eq!(send_and_sync!(Subscription), (true, true));
+    assert_eq!(send_and_sync!(Requester<Plain, Plain>), (true, true));
     assert_eq!(send_and_sync!(Filter), (true, true));
     assert_eq!(send_and_sync!(Pattern), (true, true));
     assert_eq!(send_and_sync!(EventId), (true, true));
@@ -74,7 +75,7 @@ fn a_publisher_and_what_it_lends_move_between_threads() {
 #[test]
 fn a_mailbox_and_its_deliveries_move_between_threads_whatever_they_carry() {
     assert!(has!(Mailbox<Pattern>: Send) && has!(Mailbox<Topic<Plain>>: Send) && has!(Iter<'static, Pattern>: Send));
-    assert!(has!(Delivery<Pattern>: Send) && has!(Delivery<Topic<Plain>>: Send));
+    assert!(has!(Answer<Plain>: Send) && has!(Delivery<Pattern>: Send) && has!(Delivery<Topic<Plain>>: Send));
     assert!(has!(Subscribe<Pattern>: Send) && has!(Subscribe<Topic<Plain>>: Send));
     assert!(!has!(Mailbox<Pattern>: Clone) && !has!(Delivery<Pattern>: Clone) && !has!(Subscription: Clone));
 }

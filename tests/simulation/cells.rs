@@ -20,6 +20,10 @@ impl World {
         let Some(index) = self.index_of(id) else {
             return self.broken(format!("{id} went into mailbox {nth}, and nobody published it"));
         };
+        if let Err(what) = self.let_in(nth, index) {
+            return self.broken(format!("event {index} went into mailbox {nth}: {what}"));
+        }
+        self.put_newest(nth, index);
         let lane = lane_of(self.events[index].spec.priority);
         let sub = &mut self.subs[nth];
         let (Some(queues), Way::Mailbox(cells, overflow)) = (&mut sub.cells, sub.way) else { return };

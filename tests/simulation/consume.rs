@@ -1,10 +1,14 @@
 //! Steps of consumers: pull, keep for a while, settle.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use ringmain::TryRecvError;
+use ringmain::{Outcome, Settled, TryRecvError};
 
+use crate::parties::{DELIBERATE, Hand, any_outcome};
 use crate::scenario::{Grip, Scenario};
+use crate::subjects::some_time;
 
 impl Scenario {
     /// A consumer takes a few events, and settles some of them at once.
@@ -46,7 +50,7 @@ impl Scenario {
                         if paused && !closed {
                             self.check(Err(format!("mailbox {nth} is paused, and gave something")));
                         }
-                        self.hands.push((nth, hand));
+                        self.hands.push(hand);
                         return true;
                     }
                     Err(TryRecvError::Empty) if paused && !closed => self.count("pulled nothing: paused"),
@@ -57,19 +61,29 @@ impl Scenario {
                 false
             }
             Grip::Future(future) => {
-                let poll = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                let poll =
+                    catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+                let poll = poll.unwrap_or_else(|panic| {
+                    if panic.downcast_ref::<&str>() != Some(&DELIBERATE) {
+                        resume_unwind(panic);
+                    }
+                    Poll::Ready(true)
+                });
                 self.count("future polled");
-                let over = self.world.with(|world| world.is_closed || !world.subs[nth].is_live);
+                let (over, calls) =
+                    self.world.with(|world| (world.is_closed || !world.subs[nth].is_live, world.subs[nth].is_calling));
                 match poll {
                     Poll::Pending => {
-                        if over {
+                        if over && !calls {
                             self.check(Err(format!("future {nth} goes on after its end")));
                         }
                     }
-                    Poll::Ready(()) => {
+                    Poll::Ready(panicked) => {
                         self.world.with(|world| world.subs[nth].end());
                         self.parties.swap_remove(at);
-                        if !over {
+                        if panicked {
+                            self.count("future panicked");
+                        } else if !over {
                             self.check(Err(format!("future {nth} ended by itself")));
                         }
                     }
@@ -106,17 +120,70 @@ impl Scenario {
     }
 
     fn settle_one(&mut self, at: usize) {
-        let (nth, hand) = self.hands.swap_remove(at);
-        let fails = self.draw.one_in(5);
-        hand.settle(fails);
-        self.world.with(|world| {
-            let sub = &mut world.subs[nth];
-            sub.in_hand -= 1;
-            if fails {
-                sub.failed += 1;
-            } else {
-                sub.acked += 1;
+        let Hand { nth, index, token, delivery } = self.hands.swap_remove(at);
+        let outcome = match self.draw.below(10) {
+            0..=3 => Some(Outcome::Ack),
+            4..=7 => Some(any_outcome(&mut self.draw)),
+            _ => None,
+        };
+        self.note(format_args!("{nth} says of {index}: {outcome:?}"));
+        let is_in_time = self.world.with(|world| match &outcome {
+            None => world.dropped(nth, index, token),
+            Some(_) if world.subs[nth].is_late(index, token) => world.dropped(nth, index, token),
+            Some(outcome) => {
+                world.finished(nth, index, outcome);
+                true
             }
         });
+        let settled = delivery.settle(outcome.as_ref());
+        if settled.is_some_and(|settled| (settled == Settled::Counted) != is_in_time) {
+            self.check(Err(format!("{nth} says {outcome:?} of {index}, in time {is_in_time}, and it is {settled:?}")));
+        }
+    }
+
+    /// Somebody takes more time for an event, or less.
+    pub(crate) fn extend(&mut self) {
+        if self.hands.is_empty() {
+            return;
+        }
+        let at = self.draw.below(self.hands.len());
+        let time = if self.draw.one_in(8) { Duration::MAX } else { some_time(&mut self.draw) };
+        let Hand { nth, index, token, delivery } = &self.hands[at];
+        let extended = delivery.extend(time);
+        let right = self.world.with(|world| {
+            let sub = &world.subs[*nth];
+            let is_in_time = !sub.is_late(*index, *token);
+            if is_in_time && sub.trials.is_some() {
+                world.extended(*nth, *index, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+                world.census.count("extended");
+            }
+            is_in_time == extended
+        });
+        if !right {
+            self.check(Err(format!("subscription {nth} had event {index} extended: {extended}")));
+        }
+    }
+
+    /// Who holds something knows whether a word of it counts, and nobody has it for longer than it may.
+    pub(crate) fn check_hands(&mut self, all_have_looked: bool) {
+        let lying = self.hands.iter().find(|hand| {
+            let is_late = self.world.with(|world| world.subs[hand.nth].is_late(hand.index, hand.token));
+            hand.delivery.is_current() == is_late
+        });
+        let lying = lying.map(|hand| (hand.nth, hand.index, hand.delivery.is_current()));
+        if let Some((nth, index, is_current)) = lying {
+            self.check(Err(format!("subscription {nth} holds event {index}, and its word counts: {is_current}")));
+        }
+        if all_have_looked && !self.is_closed() {
+            let overdue = self.world.with(|world| {
+                let now = world.now;
+                let is_late =
+                    |sub: &crate::world::Sub| sub.is_live && sub.trials.as_ref().is_some_and(|it| it.has_overdue(now));
+                world.subs.iter().position(is_late)
+            });
+            if let Some(nth) = overdue {
+                self.check(Err(format!("nothing is taken away from subscription {nth}")));
+            }
+        }
     }
 }

@@ -8,12 +8,16 @@ mod cells;
 mod census;
 mod consume;
 mod draw;
+mod keys;
+mod letters;
+mod newest;
 mod oracle;
 mod parties;
 mod publish;
 mod scenario;
 mod subjects;
 mod subscribe;
+mod trials;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

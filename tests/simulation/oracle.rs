@@ -2,12 +2,17 @@
 
 use ringmain::{Bus, Ledger, Overflow, Refused, SubscriptionId, SubscriptionLedger};
 
+use crate::trials::Trials;
 use crate::world::{LANES, Skipped, Sub, Way, World, lane_of};
 
 /// What a mailbox did while workers turned and no consumer took anything: full or not, to the last event.
-pub(crate) fn check_filling(way: Way, before: &SubscriptionLedger, after: &SubscriptionLedger) -> Result<(), String> {
-    let Way::Mailbox(cells, overflow) = way else { return Ok(()) };
-    let came = after.matched - before.matched - (after.dropped.expired - before.dropped.expired);
+pub(crate) fn check_filling(sub: &Sub, before: &SubscriptionLedger, after: &SubscriptionLedger) -> Result<(), String> {
+    let Way::Mailbox(cells, overflow) = sub.way else { return Ok(()) };
+    if sub.trials.is_some() || sub.newest.is_some() {
+        return Ok(());
+    }
+    let unfit = |ledger: &SubscriptionLedger| ledger.dropped.expired + ledger.dropped.duplicate;
+    let came = after.matched - before.matched - (unfit(after) - unfit(before));
     let free = cells - before.queued - before.in_flight;
     let kept = came.min(free);
     let dropped = after.dropped.overflow - before.dropped.overflow;
@@ -25,7 +30,10 @@ pub(crate) fn check_at_rest(world: &mut World, nth: usize, ledger: &Subscription
     sub.matched += sub.fresh.0;
     sub.filtered += sub.fresh.1;
     sub.fresh = (0, 0);
-    if !sub.is_vague && (ledger.matched, ledger.filtered) != (sub.matched, sub.filtered) {
+    let redriven = sub.trials.as_ref().map_or(0, |trials| trials.redriven);
+    let is_matched = (sub.matched..=sub.matched + redriven).contains(&ledger.matched);
+    let is_counted = is_matched && ledger.filtered == sub.filtered;
+    if !sub.is_vague && !is_counted {
         let (matched, filtered) = (sub.matched, sub.filtered);
         return Err(format!("{matched} events match it and {filtered} are filtered, but {ledger:?}"));
     }
@@ -70,11 +78,21 @@ pub(crate) fn check_terms(sub: &Sub, ledger: &SubscriptionLedger) -> Result<(), 
         Way::Mailbox(cells, overflow) => {
             ledger.failed == sub.failed
                 && ledger.in_flight == sub.in_hand
-                && ledger.queued + ledger.in_flight <= cells
+                && (sub.newest.is_some() || ledger.open() <= cells)
                 && dropped.paused == 0
-                && (overflow != Overflow::Block || dropped.overflow == 0)
+                && (overflow != Overflow::Block && sub.trials.is_none() || dropped.overflow == 0)
         }
     };
+    let right = right
+        && (sub.dedup.is_some() || dropped.duplicate == 0)
+        && (sub.newest.is_some() || dropped.superseded == 0)
+        && sub.trials.as_ref().map_or(
+            ledger.dead_lettered + ledger.retried + ledger.late + ledger.waiting == 0,
+            |trials| {
+                (trials.letters - trials.refused..=trials.letters).contains(&ledger.dead_lettered)
+                    && (ledger.retried, ledger.late) == (trials.retried, trials.late)
+            },
+        );
     if right && ledger.delivered == sub.acked { Ok(()) } else { Err(format!("{ledger:?} of {sub:?}")) }
 }
 
@@ -82,6 +100,11 @@ pub(crate) fn check_terms(sub: &Sub, ledger: &SubscriptionLedger) -> Result<(), 
 pub(crate) fn check_books(world: &World, ledger: &Ledger) -> Result<(), String> {
     let sum = |term: fn(&Sub) -> u64| world.subs.iter().map(term).sum::<u64>();
     let (delivered, failed, in_hand) = (sum(|sub| sub.acked), sum(|sub| sub.failed), sum(|sub| sub.in_hand));
+    let trials =
+        |term: fn(&Trials) -> u64| world.subs.iter().filter_map(|sub| sub.trials.as_ref()).map(term).sum::<u64>();
+    let (letters, refused) = (trials(|trials| trials.letters), trials(|trials| trials.refused));
+    let (retried, late) = (trials(|trials| trials.retried), trials(|trials| trials.late));
+    let late_after = trials(|trials| trials.late_after);
     let all = &ledger.subscriptions;
     let (scheduled, unsure) = (world.pending.len() as u64, world.unsure());
     let unmatched_least = if world.overflows_types { 0 } else { world.unmatched };
@@ -90,16 +113,92 @@ pub(crate) fn check_books(world: &World, ledger: &Ledger) -> Result<(), String> 
         && (scheduled - unsure..=scheduled).contains(&ledger.scheduled)
         && (unmatched_least..=world.unmatched + world.vague + unsure).contains(&ledger.unmatched)
         && (all.delivered, all.in_flight) == (delivered, in_hand)
-        && all.failed >= failed;
+        && all.failed >= failed
+        && (letters - refused..=letters).contains(&all.dead_lettered)
+        && all.retried == retried
+        && (late..=late + late_after).contains(&all.late);
     if right {
         return Ok(());
     }
     let accepted = world.events.len();
     Err(format!(
         "{accepted} accepted, {scheduled} scheduled, {} unmatched, {delivered} delivered, {failed} failed, {in_hand} in \
-         hand, but {ledger:?}",
+         hand, {letters} dead, {retried} tried again, {late} too late, but {ledger:?}",
         world.unmatched
     ))
+}
+
+/// Nothing is lost in the step that has just ended: each event that was given up has its letter, and a subscription that
+/// gave too many up is suspended.
+pub(crate) fn check_dying(world: &World) -> Result<(), String> {
+    if let Some((nth, index)) = world.dying.first() {
+        return Err(format!("subscription {nth} gave event {index} up, and there is no letter"));
+    }
+    let is_overdue = |sub: &Sub| {
+        let trials =
+            sub.trials.as_ref().filter(|trials| trials.rule.suspend_after > 0 && sub.is_live && !world.is_closed);
+        trials.is_some_and(|trials| trials.deaths >= trials.rule.suspend_after)
+    };
+    match world.subs.iter().position(is_overdue) {
+        Some(nth) => Err(format!("subscription {nth} is not suspended")),
+        None => Ok(()),
+    }
+}
+
+/// What waits for its time, after a look of its worker.
+pub(crate) fn check_waiting(
+    world: &mut World,
+    nth: usize,
+    ledger: &SubscriptionLedger,
+    all_have_looked: bool,
+) -> Result<(), String> {
+    let now = world.now;
+    let Some(trials) = &mut world.subs[nth].trials else { return Ok(()) };
+    if trials.rule.order.is_some() || !all_have_looked {
+        return Ok(());
+    }
+    let (least, most) = trials.waiting(now);
+    if !world.is_closed && !(least..=most).contains(&ledger.waiting) {
+        return Err(format!("from {least} to {most} events wait for their time, but {ledger:?}"));
+    }
+    Ok(())
+}
+
+/// At the end: each event is in exactly one place. Those that no consumer has acknowledged and that are no letters have
+/// expired, or are duplicates.
+pub(crate) fn check_fates(
+    world: &World,
+    ledgers: &[(usize, SubscriptionLedger)],
+    lanes_are_stuck: bool,
+) -> Result<(), String> {
+    let is_late = |index: usize| world.events[index].deadline.is_some_and(|deadline| world.now > deadline);
+    for (nth, sub) in world.subs.iter().enumerate() {
+        let Some(trials) = &sub.trials else { continue };
+        if let Some(index) = trials.open().find(|&index| !is_late(index)) {
+            return Err(format!("subscription {nth} has lost event {index}: {:?}", world.events[index]));
+        }
+    }
+    for (nth, ledger) in ledgers {
+        let sub = &world.subs[*nth];
+        if !lanes_are_stuck {
+            world.check_newest(*nth).map_err(|what| format!("subscription {nth}: {what}"))?;
+        }
+        let Some(trials) = sub.trials.as_ref().filter(|_| !sub.is_vague && !lanes_are_stuck) else { continue };
+        let missing = sub.expected.iter().flatten().chain(&sub.loose);
+        let missing: Vec<_> = missing.filter(|index| !world.pending.contains(index)).copied().collect();
+        for &index in &missing {
+            if !sub.is_excused(&world.events[index], world.now) {
+                return Err(format!("subscription {nth} has lost event {index}: {:?}", world.events[index]));
+            }
+        }
+        let gone = ledger.dropped.expired + ledger.dropped.duplicate;
+        let ours = missing.len() as u64 + sub.skipped.events + trials.open().count() as u64;
+        // Of what came back to a mailbox that was closed meanwhile it is not told whether it was there.
+        if gone > ours || gone + trials.refused < ours {
+            return Err(format!("subscription {nth} has not seen {ours} events to their end, but {ledger:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Each lane has one order, and what was accepted at once is in it as it was accepted.

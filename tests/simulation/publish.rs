@@ -65,7 +65,7 @@ impl Scenario {
     }
 
     /// A publisher to speak with, taken out so that workers may turn meanwhile.
-    fn speaker(&mut self) -> Option<Speaker> {
+    pub(crate) fn speaker(&mut self) -> Option<Speaker> {
         if self.speakers.is_empty() {
             self.make_speaker();
         }

@@ -8,12 +8,13 @@ use ringmain::{Bus, BusState, FullPolicy, Notice, Publisher, StampPolicy, Subscr
 
 use crate::census::Census;
 use crate::draw::Draw;
+use crate::letters::Letters;
 use crate::oracle;
-use crate::parties::{InHand, Inbox, Shared};
+use crate::parties::{Hand, Inbox, Shared};
 use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
 use crate::world::{Way, World};
 
-pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = ()>>>;
+pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = bool>>>;
 
 /// What a finished scenario leaves.
 pub(crate) struct Done {
@@ -48,7 +49,7 @@ pub(crate) struct Party {
 
 pub(crate) struct Scenario {
     // In this order: whatever hangs on the bus goes first, or last, as the seed says.
-    pub(crate) hands: Vec<(usize, Box<dyn InHand>)>,
+    pub(crate) hands: Vec<Hand>,
     pub(crate) parties: Vec<Party>,
     pub(crate) speakers: Vec<Speaker>,
     pub(crate) simulation: Simulation,
@@ -62,7 +63,7 @@ pub(crate) struct Scenario {
 }
 
 /// What the steps are; they have weights of their own in each scenario.
-const STEPS: [fn(&mut Scenario); 16] = [
+const STEPS: [fn(&mut Scenario); 18] = [
     Scenario::publish,
     Scenario::publish_in_full,
     Scenario::publish_batch,
@@ -79,8 +80,10 @@ const STEPS: [fn(&mut Scenario); 16] = [
     Scenario::flush,
     Scenario::change_speakers,
     Scenario::shut_down,
+    Scenario::extend,
+    Scenario::tend_letters,
 ];
-const USUAL: [usize; 16] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0];
+const USUAL: [usize; 18] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3];
 
 impl Scenario {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
@@ -118,18 +121,14 @@ impl Scenario {
         } else {
             builder = builder.publishers_max(6).scheduled_max(scheduled_max);
         }
-        let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max);
+        let letters_max = draw.pick(&[1_000, 1_000, 1_000, 3, 0]);
+        let letters = Letters::new(letters_max);
+        let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max, letters);
         let world = Shared(Arc::new(Mutex::new(world)));
         let follows_cells = draw.one_in(3);
-        if follows_cells {
-            let world = world.clone();
-            builder = builder.enable_debug(true).observer(move |notice: &Notice<'_>| {
-                if let Notice::Delivered { name, event, handled: None, .. } = notice {
-                    let nth = name.parse().expect("subscriptions are named by their number");
-                    world.with(|world| world.put(nth, *event));
-                }
-            });
-        }
+        let told = world.clone();
+        builder = builder.enable_debug(follows_cells).dead_letters_max(letters_max);
+        builder = builder.observer(move |notice: &Notice<'_>| told.with(|world| hear(world, notice)));
         world.with(|world| {
             world.follows_cells = follows_cells;
             world.trace = traced.then(Vec::new);
@@ -225,6 +224,7 @@ impl Scenario {
         let step = self.draw.weighted(&self.weights);
         self.note(format_args!("step {} is {step}", self.steps));
         STEPS[step](self);
+        self.check(self.world.with(|world| oracle::check_dying(world)));
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.violation().map_or(Ok(()), Err)
@@ -232,13 +232,14 @@ impl Scenario {
 
     fn turn(&mut self) {
         let worker = self.draw.below(self.workers);
-        self.drive_one(worker, |simulation| simulation.turn(worker));
+        self.drive_one(Some(worker), |simulation| simulation.turn(worker));
     }
 
     fn run_all(&mut self) {
         self.drive(|simulation| {
             simulation.run();
         });
+        self.check_hands(true);
         if self.bus().ledger().in_lanes > 0 {
             self.count("lane held up by a mailbox");
         }
@@ -262,15 +263,16 @@ impl Scenario {
 
     /// Lets workers turn, and holds what they did against the model.
     pub(crate) fn drive<R>(&mut self, how: impl FnOnce(&Simulation) -> R) -> R {
-        self.drive_one(0, how)
+        self.drive_one(None, how)
     }
 
-    /// The same, of one worker. The first one keeps the timers.
-    fn drive_one<R>(&mut self, worker: usize, how: impl FnOnce(&Simulation) -> R) -> R {
-        self.world.with(|world| world.before_turn(worker == 0));
+    /// The same, of one worker.
+    fn drive_one<R>(&mut self, worker: Option<usize>, how: impl FnOnce(&Simulation) -> R) -> R {
+        self.world.with(|world| world.before_turn(worker));
         let before = self.live_ledgers();
         self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
         let result = how(&self.simulation);
+        self.check_hands(false);
         let ledger = self.bus().ledger();
         let after = self.live_ledgers();
         let is_at_rest = ledger.in_lanes == 0;
@@ -278,13 +280,15 @@ impl Scenario {
             world.after_turn(ledger.scheduled);
             world.note(format_args!("turned: {} in lanes, {} scheduled", ledger.in_lanes, ledger.scheduled));
             for ((nth, before), (_, after)) in before.iter().zip(&after) {
-                oracle::check_filling(world.subs[*nth].way, before, after)?;
+                oracle::check_filling(&world.subs[*nth], before, after)?;
             }
             if is_at_rest {
                 world.lanes_are_empty();
                 world.census.count("books checked at rest");
                 for (nth, ledger) in &after {
-                    oracle::check_at_rest(world, *nth, ledger).map_err(|what| format!("subscription {nth}: {what}"))?;
+                    let checked = oracle::check_at_rest(world, *nth, ledger)
+                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()));
+                    checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 }
             }
             Ok(())
@@ -308,13 +312,16 @@ impl Scenario {
         // A pause holds what is in its mailbox, and nobody waits for that.
         let paused = self.world.with(|world| world.subs.iter().map(|sub| sub.is_paused).collect::<Vec<_>>());
         let held = self.live_ledgers().into_iter().filter(|(nth, _)| paused[*nth]);
-        let held: u64 = held.map(|(_, ledger)| ledger.queued + ledger.in_flight).sum();
-        let all = &ledger.subscriptions;
-        let waits = all.queued + all.in_flight > held;
+        let held: u64 = held.map(|(_, ledger)| ledger.open()).sum();
+        let waits = ledger.subscriptions.open() > held;
         let settled = ledger.in_lanes == 0 && !waits;
+        // Letters on their way back have no place in the books before they have a cell.
+        let is_returning = self.world.with(|world| {
+            world.subs.iter().any(|sub| sub.trials.as_ref().is_some_and(|trials| trials.returning().next().is_some()))
+        });
         self.count(if result.is_ok() { "flush came to an end" } else { "flush timed out" });
         // What handlers published meanwhile, and what came due, is not waited for.
-        let right = if result.is_ok() { settled || ledger.routed > routed } else { !settled };
+        let right = if result.is_ok() { settled || ledger.routed > routed } else { !settled || is_returning };
         if !right {
             self.check(Err(format!("flush said {result:?}, settled is {settled}: {ledger:?}")));
         }
@@ -330,6 +337,7 @@ impl Scenario {
     fn end_bus(&mut self) {
         self.world.with(|world| world.is_closed = true);
         let report = self.drive(|simulation| simulation.bus().shutdown());
+        self.world.with(|world| world.is_stopped = true);
         let ledger = self.bus().ledger();
         let Ok(report) = report else {
             self.check(Err(format!("{report:?}")));
@@ -340,6 +348,7 @@ impl Scenario {
         let right = report.delivered == all.delivered
             && report.left_in_lanes == ledger.in_lanes
             && report.left_in_mailboxes == all.queued + all.in_flight
+            && all.waiting == 0
             && report.left_scheduled == ledger.scheduled
             && report.workers_left
             && report.ledger_balanced
@@ -354,8 +363,9 @@ impl Scenario {
     /// Lets everything come to its end: consumers take all there is, and all that is scheduled comes due.
     fn finish(&mut self) {
         self.note(format_args!("the end begins"));
-        self.resume_all();
+        let mut looks = 0;
         for _ in 0..3_000 {
+            self.resume_all();
             self.settle_all();
             self.pull_all();
             self.settle_all();
@@ -363,10 +373,18 @@ impl Scenario {
             let ledger = self.bus().ledger();
             let all = &ledger.subscriptions;
             let moving = if self.is_closed() { 0 } else { ledger.in_lanes + ledger.scheduled };
-            if moving + all.queued + all.in_flight == 0 {
+            // A letter on its way back has no place in the books before it has a cell; and one that is late there goes without
+            // a word.
+            let (due, expired) = if self.is_closed() { (0, 0) } else { self.world.with(|world| world.returning()) };
+            // Each look makes room for one at least.
+            let returning = due > 0 || looks < 2 * expired;
+            // A future that is late with its event has not heard of it yet, and still holds it.
+            let calls = self.world.with(|world| world.subs.iter().any(|sub| sub.is_calling));
+            if moving + all.open() == 0 && !returning && !calls {
                 break;
             }
-            if ledger.scheduled > 0 && !self.is_closed() {
+            looks += usize::from(moving + all.open() == 0);
+            if (ledger.scheduled > 0 || all.waiting > 0 || returning) && !self.is_closed() {
                 self.advance(Duration::from_secs(60));
             }
         }
@@ -374,6 +392,7 @@ impl Scenario {
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.check(self.world.with(|world| oracle::check_order(world)));
         self.check_ends(&ledger);
+        self.check_letters();
         // Merging all histograms takes a debug build longer than the scenario.
         let is_replay = self.world.with(|world| world.trace.is_some());
         if self.draw.one_in(8) || is_replay || !cfg!(debug_assertions) {
@@ -387,11 +406,14 @@ impl Scenario {
     /// Nothing is left anywhere, and everything that was dropped has its reason.
     fn check_ends(&self, ledger: &ringmain::Ledger) {
         let all = &ledger.subscriptions;
-        if all.queued + all.in_flight > 0 || (!self.is_closed() && ledger.in_lanes + ledger.scheduled > 0) {
+        if all.open() > 0 || (!self.is_closed() && ledger.in_lanes + ledger.scheduled > 0) {
             self.check(Err(format!("something is left: {ledger:?}")));
         }
         let ledgers = self.live_ledgers();
         self.world.with(|world| {
+            if let Err(what) = oracle::check_fates(world, &ledgers, ledger.in_lanes > 0) {
+                world.broken(what);
+            }
             for (nth, ledger) in &ledgers {
                 let sub = &world.subs[*nth];
                 let unread = ledger.failed > sub.failed;
@@ -414,7 +436,8 @@ impl Scenario {
                     ],
                 };
                 let filtered = (ledger.filtered > 0, "filtered");
-                for (_, kind) in kinds.into_iter().chain([filtered]).filter(|(happened, _)| *happened) {
+                let twice = (ledger.dropped.duplicate > 0, "dropped: duplicate");
+                for (_, kind) in kinds.into_iter().chain([filtered, twice]).filter(|(happened, _)| *happened) {
                     world.census.count(kind);
                 }
             }
@@ -438,5 +461,18 @@ impl Scenario {
             let blocks = self.blocks;
             self.check(Err(format!("{free} of {blocks} blocks are free, and {held} are held: {ledger:?}")));
         }
+    }
+}
+
+/// What the bus tells its observer.
+fn hear(world: &mut World, notice: &Notice<'_>) {
+    let number = |name: &str| name.parse().expect("subscriptions are named by their number");
+    match *notice {
+        Notice::Delivered { name, event, handled: None, .. } => world.put(number(name), event),
+        Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
+            world.died(number(name), event, letter, reason, attempts);
+        }
+        Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
+        _ => {}
     }
 }

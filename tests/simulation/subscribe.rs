@@ -1,11 +1,20 @@
 //! Steps that subscribe, pause and unsubscribe.
 
-use ringmain::{Filter, Overflow, Pattern, Priority, Subscribe, SubscribeError, SubscriptionId};
+use std::time::Duration;
 
-use crate::parties::{DELIBERATE, Listener, Readable};
+use ringmain::{
+    DedupWindow, DeliveryMode, Filter, Overflow, Pattern, Priority, RetryPolicy, Subscribe, SubscribeError,
+    SubscriptionId,
+};
+
+use crate::draw::Draw;
+use crate::keys::Likeness;
+use crate::newest::Newest;
+use crate::parties::{Calling, DELIBERATE, Listener, Readable, outcome_of};
 use crate::scenario::{Grip, Party, Scenario};
-use crate::subjects::{LARGE, PATTERNS, SMALL, SOURCES, Shape};
-use crate::world::{Action, Sub, Way, lane_of};
+use crate::subjects::{LARGE, PATTERNS, SMALL, SOURCES, Shape, some_time};
+use crate::trials::{Rule, Trials};
+use crate::world::{Action, Sub, Way, Window, lane_of};
 
 /// Subscriptions at once: more would make every scenario the same.
 const SUBS_MAX: usize = 8;
@@ -35,17 +44,61 @@ impl Scenario {
         let lanes = Priority::ALL.into_iter().filter(|&one| one >= least).fold(0, |all, one| all | 1 << lane_of(one));
         let source = draw.one_in(8).then(|| draw.pick(&SOURCES));
         let divisor = draw.one_in(5).then(|| 2 + draw.below(4) as u128);
+        let mode = draw.below(10);
+        let (is_reliable, is_newest) = (mode < 4, mode == 4 && form != Form::Inline);
+        let cells = draw.pick(&[1, 2, 4, 16]);
         let way = match form {
-            Form::Inline => Way::Inline,
-            Form::Mailbox | Form::Future => {
-                let cells = draw.pick(&[1, 2, 4, 16]);
-                Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest, Overflow::DropOldest]))
-            }
+            Form::Inline if !is_reliable => Way::Inline,
+            _ if is_reliable => Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest])),
+            _ => Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest, Overflow::DropOldest])),
         };
-        let actions: &[Action] =
-            if form == Form::Inline { &[Action::Fail, Action::Panic, Action::Relay] } else { &[Action::Fail] };
+        let actions: &[Action] = match form {
+            Form::Inline => &[Action::Fail, Action::Panic, Action::Relay],
+            Form::Mailbox => &[Action::Fail],
+            Form::Future => &[Action::Fail, Action::Fail, Action::Fail, Action::Panic],
+        };
         let moods = draw.one_in(2).then(|| (1 + draw.below(5) as u128, draw.pick(actions)));
-        Sub::new(pattern, lanes, source, divisor, shape, way, moods)
+        let mut sub = Sub::new(pattern, lanes, source, divisor, shape, way, moods);
+        sub.is_inline = form == Form::Inline;
+        sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
+        let keys_max = 1 + draw.below(6);
+        sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
+        sub.dedup = draw.one_in(6).then(|| {
+            let time = if draw.one_in(2) { Duration::from_secs(3_600) } else { some_time(draw) };
+            Window::new(Likeness::draw(draw), time.as_nanos() as u64, draw.one_in(2))
+        });
+        sub
+    }
+
+    /// As `sub` says.
+    fn wish<I: Readable>(&self, subscribe: Subscribe<I>, nth: usize, sub: &Sub) -> Subscribe<I> {
+        let mut wish = subscribe.named(nth.to_string()).filter(self.filters(sub));
+        if let Way::Mailbox(cells, overflow) = sub.way {
+            wish = wish.capacity(cells as usize).overflow(overflow);
+        }
+        if let Some(trials) = &sub.trials {
+            let rule = &trials.rule;
+            let (first, max) = (Duration::from_nanos(rule.first_delay_ns), Duration::from_nanos(rule.delay_max_ns));
+            let retry = RetryPolicy::default().attempts_max(rule.attempts_max).releases_max(rule.releases_max);
+            let timeout = Duration::from_nanos(rule.timeout_ns);
+            wish = wish.mode(DeliveryMode::Reliable { timeout }).retry(retry.delays(first, max));
+            wish = wish.suspend_after(rule.suspend_after);
+            if let Some(order) = rule.order {
+                wish = wish.ordered_by(order.key());
+            }
+        }
+        if let Some(newest) = &sub.newest {
+            wish = wish.mode(DeliveryMode::LatestOnly);
+            if let Some(by) = newest.by {
+                wish = wish.latest_by(by.key()).keys_max(newest.keys_max);
+            }
+        }
+        if let Some(window) = &sub.dedup {
+            let keys = if window.is_wide { 1_000 } else { 2 };
+            let time = Duration::from_nanos(window.time_ns);
+            wish = wish.dedup(DedupWindow::default().time(time).keys_max(keys).by(window.by.key()));
+        }
+        wish
     }
 
     pub(crate) fn subscribe(&mut self) {
@@ -74,8 +127,20 @@ impl Scenario {
                     Form::Mailbox => "subscribed: mailbox",
                     Form::Future => "subscribed: future",
                 });
-                self.note(format_args!("{nth} subscribes to {text} {:?}", sub.way));
-                if form != Form::Inline && self.world.with(|world| world.follows_cells) {
+                let kind = match (&sub.trials, &sub.newest) {
+                    (Some(trials), _) if trials.rule.order.is_some() => "subscribed: reliable, in order",
+                    (Some(_), _) => "subscribed: reliable",
+                    (_, Some(_)) => "subscribed: newest",
+                    _ => "subscribed: best effort",
+                };
+                self.count(kind);
+                self.note(format_args!("{nth} subscribes to {text} {:?} {kind}", sub.way));
+                match self.bus().subscription(id) {
+                    Ok(record) => sub.worker = record.worker,
+                    Err(error) => self.check(Err(error.to_string())),
+                }
+                let is_plain = sub.trials.is_none() && sub.newest.is_none();
+                if form != Form::Inline && is_plain && self.world.with(|world| world.follows_cells) {
                     sub.cells = Some(Default::default());
                 }
                 self.world.with(|world| world.subs.push(sub));
@@ -114,9 +179,9 @@ impl Scenario {
         form: Form,
         sub: &mut Sub,
     ) -> Result<(SubscriptionId, Grip), SubscribeError> {
-        let subscribe = subscribe.named(nth.to_string()).filter(self.filters(sub));
-        if let Way::Mailbox(cells, overflow) = sub.way {
-            let mailbox = subscribe.capacity(cells as usize).overflow(overflow).mailbox()?;
+        let subscribe = self.wish(subscribe, nth, sub);
+        if form == Form::Mailbox {
+            let mailbox = subscribe.mailbox()?;
             return Ok((mailbox.id(), Grip::Mailbox(Box::new(mailbox))));
         }
         assert_eq!(form, Form::Inline, "futures are made elsewhere");
@@ -135,29 +200,29 @@ impl Scenario {
     }
 
     fn make_future(&mut self, sub: &Sub, nth: usize) -> Result<(SubscriptionId, Grip), SubscribeError> {
-        let Way::Mailbox(cells, overflow) = sub.way else { panic!("a future has a mailbox") };
         let name = nth.to_string();
         let world = self.world.clone();
         let handler = move |delivery: std::sync::Arc<ringmain::Delivery<Pattern>>| {
-            let outcome = world.with(|world| {
-                let action = world.see(nth, &delivery.meta(), None);
-                let sub = &mut world.subs[nth];
-                if !sub.is_live {
+            let sight = world.with(|world| {
+                let sight = world.see(nth, &delivery.meta(), None, Some(delivery.skipped()));
+                if !world.subs[nth].is_live {
                     world.broken(format!("future {nth} was called after its subscription had ended"));
-                } else if action == Action::Fail {
-                    sub.failed += 1;
-                    return Err("as it was told to");
-                } else {
-                    sub.acked += 1;
                 }
-                Ok(())
+                world.subs[nth].is_calling = true;
+                sight
             });
-            std::future::ready(outcome)
+            let mut draw = Draw::new(u128::from(delivery.meta().id()) as u64 ^ sight.token << 8 ^ nth as u64);
+            let outcome = outcome_of(draw.next(), sight.action);
+            let polls = if draw.one_in(3) { 1 + draw.below(3) } else { 0 };
+            Calling { world: world.clone(), nth, sight, polls, outcome: Some(outcome) }
         };
-        let subscribe = self.bus().subscribe("**").named(name.clone()).filter(self.filters(sub));
-        let future = subscribe.capacity(cells as usize).overflow(overflow).run(handler)?;
+        let future = self.wish(self.bus().subscribe("**"), nth, sub).run(handler)?;
         let found = self.bus().subscriptions().into_iter().find(|record| record.name == name);
         let id = found.expect("it has just been made").id;
+        let future = async {
+            future.await;
+            false
+        };
         Ok((id, Grip::Future(Box::pin(future))))
     }
 
@@ -205,7 +270,7 @@ impl Scenario {
         };
         self.note(format_args!("{nth} ends, with {queued} queued"));
         self.world.with(|world| {
-            world.subs[nth].end();
+            world.subs[nth].is_ending = true;
             world.census.count("unsubscribed");
         });
         let by_id = was_live && (matches!(grip, Grip::Nobody) || self.draw.one_in(3));
@@ -229,7 +294,26 @@ impl Scenario {
                 }
                 drop(mailbox);
             }
-            Grip::Future(future) => drop(future),
+            Grip::Future(future) => {
+                if self.world.with(|world| world.subs[nth].is_calling) {
+                    self.count("future dropped in a call");
+                }
+                drop(future);
+            }
         }
+        self.world.with(|world| world.subs[nth].end());
+    }
+}
+
+fn draw_rule(draw: &mut Draw) -> Rule {
+    let first_delay = Duration::from_micros(draw.pick(&[0, 50, 3_000, 100_000]));
+    Rule {
+        timeout_ns: Duration::from_millis(draw.pick(&[1, 5, 100, 10_000])).as_nanos() as u64,
+        attempts_max: 1 + draw.below(4) as u8,
+        releases_max: draw.below(4) as u16,
+        first_delay_ns: first_delay.as_nanos() as u64,
+        delay_max_ns: 10 * first_delay.as_nanos() as u64,
+        order: draw.one_in(2).then(|| Likeness::draw(draw)),
+        suspend_after: if draw.one_in(4) { 1 + draw.below(3) as u32 } else { 0 },
     }
 }

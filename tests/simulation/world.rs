@@ -9,11 +9,15 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
-use ringmain::{EventId, Meta, Overflow, Pattern, Priority, PublishError};
+use ringmain::{EventId, Meta, Outcome, Overflow, Pattern, Priority, PublishError};
 
 use crate::cells::Queues;
 use crate::census::Census;
+use crate::keys::Likeness;
+use crate::letters::Letters;
+use crate::newest::Newest;
 use crate::subjects::{Content, Shape, Spec};
+use crate::trials::Trials;
 
 pub(crate) const LANES: usize = 4;
 
@@ -54,6 +58,34 @@ pub(crate) enum Action {
     Relay,
 }
 
+/// An event that a consumer gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight {
+    pub(crate) action: Action,
+    pub(crate) index: usize,
+    /// Names the attempt, under reliable delivery.
+    pub(crate) token: u64,
+}
+
+/// What is dropped as a duplicate.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) by: Likeness,
+    pub(crate) time_ns: u64,
+    /// It forgets nothing within its time.
+    pub(crate) is_wide: bool,
+    /// Events of each key that are to come, or came.
+    met: HashMap<u64, u64>,
+    /// When one of each key was let in.
+    let_in: HashMap<u64, u64>,
+}
+
+impl Window {
+    pub(crate) fn new(by: Likeness, time_ns: u64, is_wide: bool) -> Self {
+        Self { by, time_ns, is_wide, met: HashMap::new(), let_in: HashMap::new() }
+    }
+}
+
 /// A subscription, and what it must still get.
 #[derive(Debug)]
 pub(crate) struct Sub {
@@ -65,9 +97,23 @@ pub(crate) struct Sub {
     pub(crate) divisor: Option<u128>,
     pub(crate) shape: Option<Shape>,
     pub(crate) way: Way,
+    /// Its consumer is a handler on a worker.
+    pub(crate) is_inline: bool,
+    pub(crate) worker: usize,
+    /// Of a reliable one.
+    pub(crate) trials: Option<Trials>,
+    /// Of one to the newest events only.
+    pub(crate) newest: Option<Newest>,
+    pub(crate) dedup: Option<Window>,
     /// Which events are not acknowledged: one in so many.
     pub(crate) moods: Option<(u128, Action)>,
     pub(crate) is_live: bool,
+    /// What waits in its mailbox may be given up from now on.
+    pub(crate) is_ending: bool,
+    /// Its mailbox takes nothing back any more.
+    pub(crate) is_closed: bool,
+    /// A future's handler is under way.
+    pub(crate) is_calling: bool,
     pub(crate) is_paused: bool,
     /// At some time since the bus was last at rest.
     pub(crate) was_paused: bool,
@@ -115,8 +161,16 @@ impl Sub {
             divisor,
             shape,
             way,
+            is_inline: way == Way::Inline,
+            worker: 0,
+            trials: None,
+            newest: None,
+            dedup: None,
             moods,
             is_live: true,
+            is_ending: false,
+            is_closed: false,
+            is_calling: false,
             is_paused: false,
             was_paused: false,
             expected: Default::default(),
@@ -138,9 +192,23 @@ impl Sub {
     pub(crate) fn end(&mut self) {
         self.is_live = false;
         self.is_paused = false;
-        if self.way == Way::Inline {
+        (self.is_ending, self.is_closed) = (true, true);
+        if self.is_inline {
             self.expected = Default::default();
             self.loose.clear();
+        }
+    }
+
+    /// Whether a word about an event in this attempt comes too late.
+    pub(crate) fn is_late(&self, index: usize, token: u64) -> bool {
+        self.trials.as_ref().is_some_and(|trials| !trials.is_current(index, token))
+    }
+
+    /// What happens when its mailbox is full.
+    pub(crate) fn overflow(&self) -> Option<Overflow> {
+        match self.way {
+            Way::Inline => None,
+            Way::Mailbox(_, overflow) => Some(overflow),
         }
     }
 
@@ -157,17 +225,30 @@ impl Sub {
         self.shape.is_none() || self.shape == event.spec.content.shape()
     }
 
+    /// Whether an event that a reliable subscription has not seen may be gone.
+    pub(crate) fn is_excused(&self, event: &Event, now: u64) -> bool {
+        event.deadline.is_some_and(|deadline| now > deadline) || self.may_be_twice(event)
+    }
+
+    fn may_be_twice(&self, event: &Event) -> bool {
+        self.dedup.as_ref().is_some_and(|window| {
+            window.by.of(event).is_some_and(|key| window.met.get(&key).is_some_and(|&met| met > 1))
+        })
+    }
+
     /// Takes note of an event that does not come. Whether it has an excuse.
     pub(crate) fn skip(&mut self, event: &Event, now: u64) -> bool {
         let late = event.deadline.is_some_and(|deadline| now > deadline);
         let paused = self.way == Way::Inline && self.was_paused;
         let unreadable = self.way == Way::Inline && !self.reads(event);
         let spilled = matches!(self.way, Way::Mailbox(_, Overflow::DropNewest | Overflow::DropOldest));
+        let spilled = spilled && self.trials.is_none();
+        let twice = self.may_be_twice(event);
         self.skipped.events += 1;
         self.skipped.late += u64::from(late);
         self.skipped.paused += u64::from(paused);
         self.skipped.unreadable += u64::from(unreadable);
-        late || paused || unreadable || spilled
+        late || paused || unreadable || spilled || twice
     }
 }
 
@@ -181,6 +262,11 @@ pub(crate) struct World {
     pub(crate) overflows_types: bool,
     pub(crate) scheduled_max: usize,
     pub(crate) is_closed: bool,
+    /// Its workers have left.
+    pub(crate) is_stopped: bool,
+    pub(crate) letters: Letters,
+    /// Subscriptions and events of which a dead letter is to be told of within this step.
+    pub(crate) dying: Vec<(usize, usize)>,
     /// The bus tells of every event that goes into a mailbox.
     pub(crate) follows_cells: bool,
     pub(crate) is_turning: bool,
@@ -205,7 +291,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(first_sequence: u64, limit: u64, overflows_types: bool, scheduled_max: usize) -> Self {
+    pub(crate) fn new(
+        first_sequence: u64,
+        limit: u64,
+        overflows_types: bool,
+        scheduled_max: usize,
+        letters: Letters,
+    ) -> Self {
         Self {
             now: 1,
             first_sequence,
@@ -213,6 +305,9 @@ impl World {
             overflows_types,
             scheduled_max,
             is_closed: false,
+            is_stopped: false,
+            letters,
+            dying: Vec::new(),
             follows_cells: false,
             is_turning: false,
             events: Vec::new(),
@@ -288,7 +383,8 @@ impl World {
             return;
         }
         let mut matched = false;
-        for sub in &mut self.subs {
+        let mut met = Vec::new();
+        for (nth, sub) in self.subs.iter_mut().enumerate() {
             if !sub.wants(&event) {
                 continue;
             }
@@ -296,6 +392,7 @@ impl World {
             if sub.passes(&event) {
                 sub.expected[lane_of(event.spec.priority)].push_back(index);
                 sub.fresh.0 += 1;
+                met.push(nth);
             } else {
                 sub.fresh.1 += 1;
             }
@@ -308,6 +405,28 @@ impl World {
             self.census.count("unmatched");
         }
         self.events.push(event);
+        met.into_iter().for_each(|nth| self.meet(nth, index));
+    }
+
+    /// An event is on its way to a subscription.
+    fn meet(&mut self, nth: usize, index: usize) {
+        self.meets(nth, index);
+        if let Some(window) = &mut self.subs[nth].dedup
+            && let Some(key) = window.by.of(&self.events[index])
+        {
+            *window.met.entry(key).or_default() += 1;
+        }
+    }
+
+    /// A subscription lets an event in: is it no duplicate?
+    pub(crate) fn let_in(&mut self, nth: usize, index: usize) -> Result<(), String> {
+        let now = self.now;
+        let Some(window) = self.subs[nth].dedup.as_mut().filter(|window| window.is_wide) else { return Ok(()) };
+        let Some(key) = window.by.of(&self.events[index]) else { return Ok(()) };
+        match window.let_in.insert(key, now) {
+            Some(before) if now - before < window.time_ns => Err(format!("one of its key came at {before}")),
+            _ => Ok(()),
+        }
     }
 
     /// A publish of `events` like `spec` was refused: is that right?
@@ -347,11 +466,14 @@ impl World {
     }
 
     /// Before workers turn: offers what is due, which the keeper of the timers may put into the lanes.
-    pub(crate) fn before_turn(&mut self, with_timers: bool) {
+    /// All of them, or this one. The first keeps the timers.
+    pub(crate) fn before_turn(&mut self, worker: Option<usize>) {
         self.is_turning = true;
-        if self.is_closed || !with_timers {
+        self.take_overdue(worker);
+        if self.is_closed || worker.is_some_and(|worker| worker > 0) {
             return;
         }
+        let mut met = Vec::new();
         for &index in &self.pending {
             let event = &mut self.events[index];
             if event.due.is_none_or(|due| due > self.now) {
@@ -370,9 +492,11 @@ impl World {
                 sub.is_vague |= event.attempts > 1;
                 if passes {
                     sub.loose.push(index);
+                    met.push((nth, index));
                 }
             }
         }
+        met.into_iter().for_each(|(nth, index)| self.meet(nth, index));
     }
 
     /// Scheduled events that may have gone into a lane without the model knowing which of them did.
@@ -429,6 +553,20 @@ impl World {
     /// Nothing is in a lane.
     pub(crate) fn lanes_are_empty(&mut self) {
         self.load = [0; LANES];
+        // What is due may come at any moment.
+        for &index in self.pending.iter().filter(|&&index| self.events[index].attempts > 0) {
+            self.load[lane_of(self.events[index].spec.priority)] += 1;
+        }
+    }
+
+    /// Letters on their way back to subscriptions that are there, as far as is known; and of those that have expired, so that
+    /// they may be gone.
+    pub(crate) fn returning(&self) -> (usize, usize) {
+        let is_late = |index: usize| self.events[index].deadline.is_some_and(|deadline| self.now > deadline);
+        let reliable = self.subs.iter().filter(|sub| sub.is_live).filter_map(|sub| sub.trials.as_ref());
+        let late: Vec<_> = reliable.flat_map(|trials| trials.returning().map(is_late)).collect();
+        let expired = late.iter().filter(|&&late| late).count();
+        (late.len() - expired, expired)
     }
 
     pub(crate) fn index_of(&self, id: EventId) -> Option<usize> {
@@ -436,40 +574,100 @@ impl World {
     }
 
     /// A subscription gets an event. Returns what it makes of it.
-    pub(crate) fn see(&mut self, nth: usize, meta: &Meta<'_>, read: Option<Content>) -> Action {
+    pub(crate) fn see(&mut self, nth: usize, meta: &Meta<'_>, read: Option<Content>, skipped: Option<u64>) -> Sight {
         let id = meta.id();
         let Some(index) = self.index_of(id) else {
             self.broken(format!("subscription {nth} got {id}, which nobody published"));
-            return Action::Ack;
+            return Sight { action: Action::Ack, index: 0, token: 0 };
         };
         let now = self.now;
         self.note(format_args!("seen {index} by {nth} at {now} as {}", meta.sequence()));
-        let sight = self.check_sight(nth, index, meta, read).and_then(|()| self.take(nth, index));
-        if let Err(what) = sight {
+        let sight = self.check_sight(nth, index, meta, read).and_then(|()| self.check_way(nth, index, meta, skipped));
+        let token = sight.unwrap_or_else(|what| {
             let (event, sub) = (&self.events[index], &self.subs[nth]);
             let what = format!("subscription {nth}, event {index}: {what}; {event:?} {sub:?}");
             self.broken(what);
-        }
+            0
+        });
         let relayed = self.events[index].is_relayed;
-        match self.subs[nth].moods {
+        let action = match self.subs[nth].moods {
             Some((_, Action::Relay)) if relayed => Action::Ack,
             Some((one_in, action)) if (u128::from(id) >> 3).is_multiple_of(one_in) => action,
             _ => Action::Ack,
+        };
+        Sight { action, index, token }
+    }
+
+    /// A consumer has come to this outcome, and is about to say so.
+    pub(crate) fn finished(&mut self, nth: usize, index: usize, outcome: &Outcome) {
+        let sub = &mut self.subs[nth];
+        if sub.trials.is_some() {
+            return self.settling(nth, index, outcome);
         }
+        sub.in_hand -= 1;
+        if *outcome == Outcome::Ack {
+            sub.acked += 1;
+        } else {
+            sub.failed += 1;
+        }
+    }
+
+    /// A consumer is about to drop an event without a word. Returns whether that counts.
+    pub(crate) fn dropped(&mut self, nth: usize, index: usize, token: u64) -> bool {
+        let is_live = self.subs[nth].is_live;
+        match &mut self.subs[nth].trials {
+            None => self.finished(nth, index, &Outcome::Ack),
+            Some(trials) if trials.is_current(index, token) => {
+                self.settling(nth, index, &Outcome::Failed(String::new()));
+            }
+            Some(trials) => {
+                *if is_live { &mut trials.late } else { &mut trials.late_after } += 1;
+                self.census.count("too late");
+                self.note(format_args!("{nth} is too late with {index}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What depends on how hard the subscription tries. Returns the name of a reliable attempt.
+    fn check_way(&mut self, nth: usize, index: usize, meta: &Meta<'_>, skipped: Option<u64>) -> Result<u64, String> {
+        let told = self.events[index].spec.attempt;
+        if self.subs[nth].trials.is_some() {
+            let (token, failures) = self.attempt(nth, index)?;
+            return if meta.attempt() == told.saturating_add(failures) {
+                Ok(token)
+            } else {
+                Err(format!("attempt {} of an event that has failed {failures} times", meta.attempt()))
+            };
+        }
+        if meta.attempt() != told {
+            return Err("its envelope changed".to_owned());
+        }
+        if !self.subs[nth].is_inline {
+            self.subs[nth].in_hand += 1;
+        }
+        if self.subs[nth].newest.is_some() {
+            return self.take_newest(nth, index, skipped).map(|()| 0);
+        }
+        self.check_next(nth, index)?;
+        if self.subs[nth].is_inline {
+            self.let_in(nth, index)?;
+        }
+        self.take(nth, index).map(|()| 0)
     }
 
     fn check_sight(&mut self, nth: usize, index: usize, meta: &Meta<'_>, read: Option<Content>) -> Result<(), String> {
         let now = self.now;
         let first = self.first_sequence;
         let (event, sub) = (&mut self.events[index], &mut self.subs[nth]);
-        let lane = lane_of(event.spec.priority);
         let check = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
         check(event.deadline.is_none_or(|deadline| now <= deadline), "delivered after its deadline")?;
         check(event.due.is_none_or(|due| now >= due), "delivered before its time")?;
         check(meta.topic() == event.spec.topic && meta.priority() == event.spec.priority, "topic or priority changed")?;
         check(meta.source() == event.source, "its source changed")?;
         check(meta.correlation() == event.spec.correlation, "its correlation changed")?;
-        check(meta.attempt() == event.spec.attempt && meta.get("user") == event.spec.metadata, "its envelope changed")?;
+        check(meta.get("user") == event.spec.metadata, "its envelope changed")?;
         let bytes = meta.payload().bytes();
         let same = match (&event.spec.content, &read) {
             (content, Some(read)) => read == content,
@@ -480,13 +678,23 @@ impl World {
         check(same, "its payload changed")?;
         let place = meta.sequence().wrapping_sub(first);
         check(*event.sequence.get_or_insert(place) == place, "two subscriptions saw it at two places of its lane")?;
-        check(sub.last[lane].is_none_or(|last| last < place), "came again, or out of order")?;
-        sub.last[lane] = Some(place);
-        if sub.way == Way::Inline {
+        if sub.is_inline {
             check(sub.is_live, "the handler was called after its subscription had ended")?;
             check(!sub.is_paused, "the handler was called while it was paused")?;
             check(self.is_turning, "the handler was called while no worker turned")?;
         }
+        Ok(())
+    }
+
+    /// Under best effort: it comes in its turn, and once.
+    fn check_next(&mut self, nth: usize, index: usize) -> Result<(), String> {
+        let now = self.now;
+        let (event, sub) = (&self.events[index], &mut self.subs[nth]);
+        let (lane, place) = (lane_of(event.spec.priority), event.sequence);
+        if sub.last[lane] >= place {
+            return Err("it came again, or out of order".to_owned());
+        }
+        sub.last[lane] = place;
         if let Some(at) = sub.loose.iter().position(|&loose| loose == index) {
             sub.loose.swap_remove(at);
             return Ok(());

@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusBuilder, Delivery, DeliveryMode, Payload, Priority, PublishError, Publisher, StampPolicy, Subscription,
-    Topic,
+    Bus, BusBuilder, Delivery, DeliveryMode, Filter, Payload, Priority, PublishError, Publisher, StampPolicy,
+    Subscription, Topic,
 };
 use rkyv::{Archive, Serialize};
 
@@ -92,6 +92,18 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("deliver-one-64th", "the same, one event in 64 stamped", EVENTS, |rounds, seed| {
         deliver::<8>(rounds, sampled(one()), seed);
     }),
+    operation(
+        "deliver-dispatch",
+        "the same events by the generic dispatch, beside one that wants Critical",
+        EVENTS,
+        |rounds, seed| {
+            let (simulation, publisher) = simulate(many(), seed);
+            let filter = Filter::all().priorities([Priority::Critical]);
+            let wish = simulation.bus().subscribe(Words::<8>::TOPIC).filter(filter);
+            let _other = wish.handle(|_, _| ()).expect("the bus runs and knows the topic");
+            deliver_in::<8>(rounds, simulation, publisher);
+        },
+    ),
     operation("deliver-10", "one of 10 inline deliveries of an event", EVENTS * 10, |rounds, seed| {
         deliver::<8>(rounds, many(), seed);
     }),
@@ -243,7 +255,11 @@ fn publish_json(rounds: Rounds, seed: u64) {
 }
 
 fn deliver<const N: usize>(rounds: Rounds, builder: BusBuilder, seed: u64) {
-    let (simulation, mut publisher) = simulate(builder, seed);
+    let (simulation, publisher) = simulate(builder, seed);
+    deliver_in::<N>(rounds, simulation, publisher);
+}
+
+fn deliver_in<const N: usize>(rounds: Rounds, simulation: Simulation, mut publisher: Publisher) {
     let readers: Vec<_> = (0..rounds.operations / EVENTS).map(|_| read_inline::<N>(&simulation)).collect();
     let deliveries = || turn(&simulation) * readers.len() as u64;
     rounds.run(|| assert_eq!(publish_all::<N>(&mut publisher), EVENTS), deliveries, || {});

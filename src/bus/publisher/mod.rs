@@ -379,6 +379,11 @@ impl Publisher {
         Ok(Loan { publisher: self, bytes })
     }
 
+    /// An id of those that its events get.
+    pub(super) fn fresh_id(&mut self) -> EventId {
+        self.stamps.fresh_id()
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

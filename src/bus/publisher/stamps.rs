@@ -1,6 +1,6 @@
 //! What is new about every event: its id, and its time when the policy, or a sleeping worker, asks for one.
 
-use crate::event::{FLAG_MEASURED, FLAG_STAMPED, Header, IdSource};
+use crate::event::{EventId, FLAG_MEASURED, FLAG_STAMPED, Header, IdSource};
 use crate::worker::{Engine, StampPolicy};
 
 use super::Envelope;
@@ -55,6 +55,11 @@ impl Stamps {
             },
             ..Header::BLANK
         }
+    }
+
+    /// An id that no event has.
+    pub(super) fn fresh_id(&mut self) -> EventId {
+        self.ids.next()
     }
 
     /// An event is not published with this header after all: the next one takes its turn.

@@ -76,11 +76,7 @@ impl<I: Interest> Subscribe<I> {
         });
         let handle = spawned.map_err(|error| SubscribeError::Thread(error.to_string()))?;
         state.give_thread();
-        let mut control = shared.control();
-        // A handle that is kept keeps the stack of a thread that is gone.
-        control.handler_threads.retain(|thread| !thread.is_finished());
-        control.handler_threads.push(handle);
-        drop(control);
+        shared.keep_thread(handle);
         Ok(Subscription::new(&shared, state))
     }
 }
@@ -209,7 +205,7 @@ impl<I: Interest> Subscribe<I> {
 }
 
 /// Calls a handler behind a mailbox and settles the delivery.
-fn settle_by<I: Interest>(
+pub(super) fn settle_by<I: Interest>(
     engine: &Engine,
     subscription: &SubscriptionState,
     delivery: Delivery<I>,
@@ -217,7 +213,7 @@ fn settle_by<I: Interest>(
 ) {
     let meta = delivery.meta();
     let lag = || delivery.queued_behind();
-    let outcome = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| {
+    let (outcome, _) = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| {
         call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
     });
     delivery.settle(&outcome);

@@ -1,14 +1,14 @@
 //! Making a subscription: its memory, its state, its place in the table.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, HandlerId, Interest, KEYS_MAX, Kept,
-    Mailbox, MailboxShared, NewSubscription, Notice, REDRIVEN_MAX, Reliable, Role, Seat, Sink, State, SubscriptionId,
-    SubscriptionState,
+    Mailbox, MailboxShared, NewSubscription, Notice, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
+    SubscriptionId, SubscriptionState, Takes,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
@@ -45,7 +45,9 @@ impl<I: Interest> Subscribe<I> {
             DeliveryMode::BestEffort => {
                 self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
             }
-            DeliveryMode::Reliable { .. } => self.add_mailbox(pattern, known_as, handler_id, Some(handler))?.0,
+            DeliveryMode::Reliable { .. } => {
+                self.add_mailbox(pattern, known_as, handler_id, Some(Takes::Handler(handler)))?.0
+            }
             DeliveryMode::LatestOnly => return Err(SubscribeError::NeverBehind),
         };
         Ok(Subscription::new(&shared, made))
@@ -66,13 +68,29 @@ impl<I: Interest> Subscribe<I> {
         Ok(self.add_mailbox(pattern, known_as, HandlerId::new("service"), None)?.0)
     }
 
-    /// Adds a subscription with a mailbox. Its consumer is `handler`, on the worker, or whoever asks for the mailbox.
+    /// Has the worker bring the events to the desk that `make` makes. Returns which worker, too.
+    pub(in crate::bus) fn at_desk<D: Desk + 'static>(
+        mut self,
+        make: impl FnOnce(KnownAs) -> D,
+    ) -> Result<(Subscription, usize, Arc<D>), SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        let desk = Arc::new(make(known_as));
+        let shared = Arc::clone(&self.shared);
+        self.desk = Some(Arc::clone(&desk) as Arc<dyn Desk>);
+        let takes = Takes::Desk(Arc::clone(&desk) as Arc<dyn Desk>);
+        let handler_id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<D>()));
+        let made = self.add_mailbox(pattern, known_as, handler_id, Some(takes))?.0;
+        let worker = made.worker;
+        Ok((Subscription::new(&shared, made), worker, desk))
+    }
+
+    /// Adds a subscription with a mailbox. Its consumer is on the worker, or whoever asks for the mailbox.
     fn add_mailbox(
         self,
         pattern: Pattern,
         known_as: KnownAs,
         handler_id: HandlerId,
-        handler: Option<Kept>,
+        takes: Option<Takes>,
     ) -> Result<(Arc<SubscriptionState>, Arc<MailboxShared>), SubscribeError> {
         let (capacity, max) = (self.capacity, MAILBOX_MAX);
         if capacity == 0 || capacity > max {
@@ -95,13 +113,13 @@ impl<I: Interest> Subscribe<I> {
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
         let is_service = matches!(self.part, Part::Service(_));
-        let (suspend_after, is_own_consumer) = (self.suspend_after, handler.is_some() || is_service);
+        let (suspend_after, is_own_consumer) = (self.suspend_after, takes.is_some() || is_service);
         let when_spent = if is_service { DeadReason::NoInstance } else { DeadReason::AttemptsExhausted };
         let timeout_ns = match self.mode {
             DeliveryMode::BestEffort | DeliveryMode::LatestOnly => 0,
             DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
         };
-        let consumer = handler.map(|handler| Consumer { handler, order: DrainOrder::new(engine.critical_burst_max) });
+        let consumer = takes.map(|takes| Consumer { takes, order: DrainOrder::new(engine.critical_burst_max) });
         let mut mailbox = None;
         let made = self.add(pattern, handler_id, is_own_consumer, |id, name, owner, worker| {
             let custody = Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate));
@@ -132,6 +150,7 @@ impl<I: Interest> Subscribe<I> {
                     suspend_after,
                     when_spent,
                     deaths: AtomicU32::new(0),
+                    crew: OnceLock::new(),
                 }
             });
             let directory = Arc::clone(&engine.directory);
@@ -155,7 +174,7 @@ impl<I: Interest> Subscribe<I> {
         let filter = CompiledFilter::new(self.filters, directory);
         let created = directory.clock.now();
         let id = SubscriptionId(EventId::random());
-        let (wish, part) = (self.worker, self.part);
+        let (wish, part, desk) = (self.worker, self.part, self.desk);
         let random = self.shared.settings.id_seed.map_or_else(|| id.seed(), |seed| seed_of(seed, &name));
         let dedup = self.dedup.map(|window| {
             let (keys, max) = (window.keys(), KEYS_MAX);
@@ -175,7 +194,7 @@ impl<I: Interest> Subscribe<I> {
                 Part::None => Role::Subscriber,
                 Part::Service(balance) => {
                     let text = format!("{balance:?}");
-                    Role::Service(Desk::new(OwnedCell::new(control.owner(worker), balance.picker(random)), text))
+                    Role::Service(Rota::new(OwnedCell::new(control.owner(worker), balance.picker(random)), text))
                 }
                 Part::Instance { service, name, weight, priority } => {
                     let number = seed_of(0, &name);
@@ -199,6 +218,7 @@ impl<I: Interest> Subscribe<I> {
                 sink,
                 role,
                 is_own_consumer,
+                desk,
                 dedup,
             })
         })

@@ -138,8 +138,14 @@ impl RuleSet {
         source: &str,
         priority: Priority,
     ) -> impl Iterator<Item = &RoutingRule> {
+        self.could_match_type(topic, priority)
+            .filter(move |rule| rule.filter.sources.is_empty() || rule.filter.sources.iter().any(|one| one == source))
+    }
+
+    /// The rules that a worker asks for each event of this type and priority.
+    pub(crate) fn could_match_type(&self, topic: &str, priority: Priority) -> impl Iterator<Item = &RoutingRule> {
         self.enabled()
-            .filter(move |rule| rule.matches_type(topic) && rule.wants(priority) && rule.wants_source(source))
+            .filter(move |rule| rule.matches_type(topic) && rule.wants(priority))
             .map(|compiled| &compiled.rule)
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
-    SubscriptionState, meta_of,
+    Consumer, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
+    SubscriptionState, Takes, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
@@ -151,14 +151,14 @@ fn judge(
 }
 
 /// Calls a handler behind a mailbox, contains its panic, and tells of what was no good. `lag` is the number of events
-/// behind this one.
+/// behind this one. Returns also how many nanoseconds it took.
 pub(crate) fn call_behind_mailbox(
     engine: &Engine,
     subscription: &SubscriptionState,
     meta: &Meta<'_>,
     lag: impl FnOnce() -> u64,
     call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
-) -> Outcome {
+) -> (Outcome, u64) {
     call_since(engine.directory.clock.now(), engine, subscription, meta, lag, call)
 }
 
@@ -170,36 +170,44 @@ fn call_since(
     meta: &Meta<'_>,
     lag: impl FnOnce() -> u64,
     call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
-) -> Outcome {
+) -> (Outcome, u64) {
     let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
     let outcome = judge(engine, subscription, meta.id(), contained(|| call(meta, scene)));
     let elapsed = engine.directory.clock.now().saturating_sub(begun);
     if elapsed >= engine.slow_handler_ns {
         slow(engine, subscription, meta.id(), elapsed, lag());
     }
-    outcome
+    (outcome, elapsed)
 }
 
 /// Lets the worker's own handler take events from its mailbox, at most so many. Returns how many it took.
+#[inline(never)]
 pub(super) fn consume(
     engine: &Engine,
     subscription: &SubscriptionState,
-    mailbox: &MailboxShared,
+    mailbox: &Arc<MailboxShared>,
     fed: &mut Fed,
     max: usize,
 ) -> usize {
     let Fed { intake, keyed, consumer: Some(consumer) } = fed else { return 0 };
-    let Some(handler) = consumer.handler.get_mut() else { return 0 };
     let mut taken = 0;
     while taken < max && subscription.state() == State::Active && !mailbox.is_paused() {
         let Some(Serve { lane, .. }) = consumer.order.next(mailbox.custody().ready()) else { break };
         consumer.order.served(lane, 1);
         taken += 1;
         let Some(hold) = mailbox.take_fresh(lane) else { continue };
+        let handler = match &mut consumer.takes {
+            Takes::Handler(handler) => handler.get_mut().expect("a handler is there until its keeper is dropped"),
+            Takes::Desk(desk) => {
+                desk.bring(hold, mailbox);
+                continue;
+            }
+        };
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
-        let outcome =
+        let (outcome, elapsed) =
             call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
+        mailbox.took(meta.id(), elapsed);
         mailbox.settle_own(hold, &outcome, intake, keyed.as_mut());
     }
     taken
@@ -322,11 +330,13 @@ impl Call<'_> {
         if subscription.state() != State::Active || !mailbox.may_try_in_place(fed, &self.meta) {
             return false;
         }
-        let Some(handler) = fed.consumer.as_mut().and_then(|consumer| consumer.handler.get_mut()) else { return false };
+        let Some(Consumer { takes: Takes::Handler(handler), .. }) = &mut fed.consumer else { return false };
+        let Some(handler) = handler.get_mut() else { return false };
         let began = self.engine.directory.clock.now();
         let lag = || self.lag.lag(self.lane);
-        let outcome =
+        let (outcome, elapsed) =
             call_since(began, self.engine, subscription, &self.meta, lag, |meta, scene| handler.dispatch(meta, scene));
+        mailbox.took(self.meta.id(), elapsed);
         mailbox.settle_in_place(fed, self.lane, &self.meta, &self.slot, began, &outcome);
         true
     }

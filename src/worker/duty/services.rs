@@ -142,7 +142,7 @@ fn give(
 /// Tries events again that wait for an instance and are due, at most so many. Returns how many it tried.
 fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     let state = &service.service;
-    let (Some(desk), Some(mailbox)) = (service.desk(), mailbox(state)) else { return 0 };
+    let (Some(rota), Some(mailbox)) = (service.rota(), mailbox(state)) else { return 0 };
     let mut tried = 0;
     while tried < max && state.state() == State::Active && !mailbox.is_paused() {
         let ready = mailbox.custody().ready();
@@ -157,7 +157,7 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
         if instance.is_some_and(|instance| give(engine, instance, event.lane(), &meta, &event.slot(), owner)) {
             mailbox.pass_on(hold);
         } else {
-            mailbox.settle(hold, &desk.no_instance);
+            mailbox.settle(hold, &rota.no_instance);
         }
     }
     tried
@@ -183,7 +183,7 @@ pub(super) fn attend(
             continue;
         }
         if let Some(fed) = fed.get_mut(owner) {
-            next = next.min(mailbox.attend(fed, now));
+            next = next.min(mailbox.attend(fed, now, instance.has_thread()));
         }
         while moved < max && mailbox.custody().ready() != 0 {
             moved += 1;

@@ -1,0 +1,198 @@
+//! Threads that relieve each other at one mailbox: when the handler of one hangs, the next goes on with a handler of its own.
+//!
+//! ```text
+//!   thread on duty                        worker, when an event has been taken away from it
+//!   leave the mailbox to who relieves me  remember the call that is under way
+//!   begin a call
+//!   the handler                           one time of an attempt later still the same call? relieve: the next
+//!   end the call                          thread is on duty, and takes the mailbox
+//!   relieved meanwhile? go
+//!   take the mailbox back
+//! ```
+//!
+//! Shift, call and whether it is under way are one word: of the end of a call and the relief one comes first.
+
+use crate::sync::alarm::NEVER;
+use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+
+/// Threads that may follow the first one.
+pub(crate) const REPLACEMENTS_MAX: u32 = 64;
+
+const CALLING: u64 = 1;
+const CALL: u64 = 2;
+const SHIFT: u32 = 56;
+
+fn shift_of(word: u64) -> u32 {
+    (word >> SHIFT) as u32
+}
+
+/// What the worker has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hang {
+    /// The thread on duty was relieved; of the replacements this is the nth, from 1.
+    Relieved { nth: u32 },
+    /// It would be, and there is nobody left.
+    Spent,
+}
+
+/// Who is on duty at a mailbox, and who follows.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    /// Written by the thread on duty; by the worker when it relieves that one.
+    word: AtomicU64,
+    /// Shifts there may be after the first.
+    max: AtomicU32,
+    /// The last shift whose thread stands by.
+    standby: AtomicU32,
+    /// The call that has had its event for too long. The worker's.
+    suspect: AtomicU64,
+    /// The instant at which that one is relieved. The worker's.
+    relieve_at: AtomicU64,
+}
+
+impl Crew {
+    pub(crate) fn new(max: u32) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            max: AtomicU32::new(max),
+            standby: AtomicU32::new(0),
+            suspect: AtomicU64::new(0),
+            relieve_at: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// Shifts there may be after the first.
+    pub(crate) fn max(&self) -> u32 {
+        // Relaxed: a number.
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// The thread of this shift stands by.
+    pub(crate) fn stands_by(&self, shift: u32) {
+        // Relaxed: whether it can be called, and nothing else.
+        self.standby.store(shift, Ordering::Relaxed);
+    }
+
+    /// The system has no thread for this shift: there is none from it on.
+    pub(crate) fn ends_before(&self, shift: u32) {
+        // Relaxed: a number.
+        self.max.store(shift - 1, Ordering::Relaxed);
+    }
+
+    /// Whether this shift is on duty, or was.
+    pub(crate) fn is_called(&self, shift: u32) -> bool {
+        // SYNC(crew.word): Acquire. Pairs with `attend`; the mailbox is where the thread before has left it.
+        shift_of(self.word.load(Ordering::Acquire)) >= shift
+    }
+
+    /// On duty: begins the next call. The mailbox is where who relieves finds it.
+    pub(crate) fn begin(&self) -> u64 {
+        // Relaxed: our own word; nobody relieves us between calls.
+        let word = (self.word.load(Ordering::Relaxed) & !CALLING) + CALL + CALLING;
+        // SYNC(crew.word): Release. Pairs with `attend`.
+        self.word.store(word, Ordering::Release);
+        word
+    }
+
+    /// On duty: ends the call `word`. False: relieved meanwhile, and the mailbox is somebody else's.
+    pub(crate) fn end(&self, word: u64) -> bool {
+        // Relaxed (both): of this and the relief one comes first, and nothing rides on it.
+        self.word.compare_exchange(word, word & !CALLING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Worker: the thread on duty has had its event for too long; if it still has it at the instant `relieve_at`, it is relieved.
+    pub(crate) fn suspect(&self, relieve_at: u64) {
+        // Relaxed: the relief compares it again.
+        let word = self.word.load(Ordering::Relaxed);
+        // Between its calls it has taken the event and not begun with it, so that it is the next call.
+        let suspect = if word & CALLING == 0 { word + CALL + CALLING } else { word };
+        // Relaxed (both): the worker's own.
+        self.suspect.store(suspect, Ordering::Relaxed);
+        self.relieve_at.store(relieve_at, Ordering::Relaxed);
+    }
+
+    /// Worker: relieves the thread that is still in the call of which it was suspected. Returns when to look again; who is not
+    /// there yet is waited for another `grace`.
+    pub(crate) fn attend(&self, now: u64, grace: u64) -> (u64, Option<Hang>) {
+        // Relaxed (both): the worker's own.
+        let (at, suspect) = (self.relieve_at.load(Ordering::Relaxed), self.suspect.load(Ordering::Relaxed));
+        if at > now {
+            return (at, None);
+        }
+        // Relaxed: the exchange decides.
+        let is_back = self.word.load(Ordering::Relaxed) != suspect;
+        let shift = shift_of(suspect);
+        // Relaxed: whether it can be called.
+        if !is_back && shift < self.max() && self.standby.load(Ordering::Relaxed) <= shift {
+            let again = now.saturating_add(grace);
+            // Relaxed: the worker's own.
+            self.relieve_at.store(again, Ordering::Relaxed);
+            return (again, None);
+        }
+        // Relaxed: the worker's own.
+        self.relieve_at.store(NEVER, Ordering::Relaxed);
+        if is_back {
+            return (NEVER, None);
+        }
+        if shift >= self.max() {
+            return (NEVER, Some(Hang::Spent));
+        }
+        let next = u64::from(shift + 1) << SHIFT;
+        // SYNC(crew.word): AcqRel. Pairs with `begin` and `is_called`; the mailbox that the thread left. Relaxed: an exchange that
+        // failed has done nothing.
+        let relieved = self.word.compare_exchange(suspect, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        (NEVER, relieved.then_some(Hang::Relieved { nth: shift + 1 }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_does_not_end_is_relieved_once_and_one_that_ends_is_not() {
+        let crew = Crew::new(2);
+        crew.stands_by(1);
+        assert_eq!(crew.attend(0, 5), (NEVER, None), "nobody is suspected");
+        let call = crew.begin();
+        crew.suspect(10);
+        assert_eq!(crew.attend(9, 5), (10, None));
+        assert!(crew.end(call));
+        assert_eq!(crew.attend(10, 5), (NEVER, None), "it came back");
+        let second = crew.begin();
+        crew.suspect(20);
+        assert_eq!(crew.attend(20, 5), (NEVER, Some(Hang::Relieved { nth: 1 })));
+        assert!(!crew.end(second), "it is not on duty any more");
+        assert!(crew.is_called(1) && !crew.is_called(2));
+    }
+
+    #[test]
+    fn who_has_taken_an_event_and_not_begun_with_it_is_suspected_of_the_next_call_alone() {
+        let crew = Crew::new(1);
+        crew.stands_by(1);
+        crew.suspect(10);
+        crew.begin();
+        assert_eq!(crew.attend(10, 5).1, Some(Hang::Relieved { nth: 1 }));
+        let crew = Crew::new(1);
+        crew.stands_by(1);
+        crew.suspect(10);
+        let first = crew.begin();
+        assert!(crew.end(first));
+        crew.begin();
+        assert_eq!(crew.attend(10, 5), (NEVER, None));
+    }
+
+    #[test]
+    fn who_does_not_stand_by_yet_is_waited_for_and_nobody_comes_after_the_last() {
+        let crew = Crew::new(1);
+        crew.begin();
+        crew.suspect(10);
+        assert_eq!(crew.attend(10, 5), (15, None));
+        crew.stands_by(1);
+        assert_eq!(crew.attend(15, 5), (NEVER, Some(Hang::Relieved { nth: 1 })));
+        crew.begin();
+        crew.suspect(20);
+        assert_eq!(crew.attend(20, 5), (NEVER, Some(Hang::Spent)));
+        assert_eq!(crew.attend(30, 5), (NEVER, None), "said once");
+    }
+}

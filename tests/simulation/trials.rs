@@ -1,0 +1,422 @@
+//! Reliable delivery as it ought to be: how often each event was tried, who has it, and where it came to its end.
+
+use std::collections::HashMap;
+
+use ringmain::{DeadReason, EventId, Outcome, Overflow};
+
+use crate::keys::Likeness;
+use crate::world::{World, lane_of};
+
+/// Due times are kept to so many bits less than a nanosecond.
+const TICK_SHIFT: u32 = 16;
+
+/// The longest wait.
+const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
+
+fn tick(instant: u64) -> u64 {
+    instant >> TICK_SHIFT
+}
+
+/// What a subscription asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    pub(crate) timeout_ns: u64,
+    pub(crate) attempts_max: u8,
+    pub(crate) releases_max: u16,
+    pub(crate) first_delay_ns: u64,
+    pub(crate) delay_max_ns: u64,
+    pub(crate) order: Option<Likeness>,
+    pub(crate) suspend_after: u32,
+}
+
+impl Rule {
+    fn delay_limit_ns(&self, failures: u8) -> u64 {
+        let doublings = u32::from(failures.saturating_sub(1));
+        self.first_delay_ns.saturating_mul(1 << doublings.min(40)).min(self.delay_max_ns)
+    }
+}
+
+/// Where an event is that its subscription has seen, or has given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a consumer's hands until this instant.
+    InHand {
+        due: u64,
+    },
+    /// It comes again between these instants.
+    Waiting {
+        from: u64,
+        by: u64,
+    },
+    /// It is to be a dead letter, for this reason and after so many attempts.
+    Dying(DeadReason, u32),
+    /// A dead letter on its way back, with as many attempts as it had.
+    Returning(u32),
+    Acked,
+    Dead,
+}
+
+#[derive(Debug)]
+struct Fate {
+    place: Place,
+    failures: u8,
+    takes: u16,
+    /// Names the last attempt.
+    token: u64,
+}
+
+/// The events of one subscription.
+#[derive(Debug)]
+pub(crate) struct Trials {
+    pub(crate) rule: Rule,
+    fates: HashMap<usize, Fate>,
+    /// Events in hands.
+    held: Vec<usize>,
+    /// Events that wait, or did when last looked at.
+    waiting: Vec<usize>,
+    tokens: u64,
+    /// In a row.
+    pub(crate) deaths: u32,
+    pub(crate) letters: u64,
+    /// Of those, letters that may have been given up on their way back: they are in the books once.
+    pub(crate) refused: u64,
+    pub(crate) retried: u64,
+    pub(crate) late: u64,
+    /// Words that came too late when the books of the subscription may have been closed.
+    pub(crate) late_after: u64,
+    pub(crate) redriven: u64,
+}
+
+impl Trials {
+    pub(crate) fn new(rule: Rule) -> Self {
+        Self {
+            rule,
+            fates: HashMap::new(),
+            held: Vec::new(),
+            waiting: Vec::new(),
+            tokens: 0,
+            deaths: 0,
+            letters: 0,
+            refused: 0,
+            retried: 0,
+            late: 0,
+            late_after: 0,
+            redriven: 0,
+        }
+    }
+
+    fn release_hold(&mut self, index: usize) {
+        self.held.retain(|&held| held != index);
+    }
+
+    /// Whether the attempt that `token` names still counts.
+    pub(crate) fn is_current(&self, index: usize, token: u64) -> bool {
+        self.fates.get(&index).is_some_and(|fate| fate.token == token && matches!(fate.place, Place::InHand { .. }))
+    }
+
+    /// Letters on their way back.
+    pub(crate) fn returning(&self) -> impl Iterator<Item = usize> {
+        self.fates.iter().filter(|(_, fate)| matches!(fate.place, Place::Returning(_))).map(|(&index, _)| index)
+    }
+
+    /// Events that have not come to an end, as far as is known.
+    pub(crate) fn open(&self) -> impl Iterator<Item = usize> {
+        let is_open = |place| !matches!(place, Place::Acked | Place::Dead);
+        self.fates.iter().filter(move |(_, fate)| is_open(fate.place)).map(|(&index, _)| index)
+    }
+
+    /// At least and at most so many events wait for their time now, when the worker has just looked and nothing is held back
+    /// behind others of its key.
+    pub(crate) fn waiting(&mut self, now: u64) -> (u64, u64) {
+        let fates = &self.fates;
+        self.waiting.retain(|index| matches!(fates[index].place, Place::Waiting { .. }));
+        let (mut least, mut most) = (0, 0);
+        for index in &self.waiting {
+            if let Place::Waiting { from, by } = fates[index].place {
+                least += u64::from(tick(from) > tick(now));
+                most += u64::from(tick(by) > tick(now));
+            }
+        }
+        (least, most)
+    }
+
+    /// Hands whose time is over although their holders may still speak.
+    pub(crate) fn has_overdue(&self, now: u64) -> bool {
+        self.held.iter().any(|index| matches!(self.fates[index].place, Place::InHand { due } if is_over(due, now)))
+    }
+}
+
+/// Whether an attempt that was to be over by `due` is taken away by a worker that looks now.
+fn is_over(due: u64, now: u64) -> bool {
+    due.div_ceil(1 << TICK_SHIFT) <= tick(now)
+}
+
+impl World {
+    fn trials(&mut self, nth: usize) -> &mut Trials {
+        self.subs[nth].trials.as_mut().expect("asked of reliable subscriptions only")
+    }
+
+    /// Workers are about to turn, or one of them: they take away what has been in hand for too long.
+    pub(crate) fn take_overdue(&mut self, worker: Option<usize>) {
+        let now = self.now;
+        for nth in 0..self.subs.len() {
+            let sub = &mut self.subs[nth];
+            let is_looked_after = sub.is_live && worker.is_none_or(|worker| worker == sub.worker);
+            let Some(trials) = sub.trials.as_mut().filter(|_| is_looked_after && !self.is_stopped) else { continue };
+            let mut lost = Vec::new();
+            for &index in &trials.held {
+                if matches!(trials.fates[&index].place, Place::InHand { due } if is_over(due, now)) {
+                    lost.push(index);
+                }
+            }
+            for index in lost {
+                trials.release_hold(index);
+                sub.in_hand -= 1;
+                let fate = trials.fates.get_mut(&index).expect("it is in hand");
+                fate.failures += 1;
+                if fate.failures >= trials.rule.attempts_max {
+                    fate.place = Place::Dying(DeadReason::TimedOut, u32::from(fate.failures));
+                    self.dying.push((nth, index));
+                } else {
+                    // At the next look, at the earliest.
+                    let by = now.saturating_add(trials.rule.delay_limit_ns(fate.failures).max(1 << TICK_SHIFT));
+                    fate.place = Place::Waiting { from: now, by };
+                    trials.waiting.push(index);
+                    trials.retried += 1;
+                }
+                self.census.count("taken away");
+            }
+        }
+    }
+
+    /// A consumer gets an event for an attempt. Returns its name, and how often the event has failed before.
+    pub(crate) fn attempt(&mut self, nth: usize, index: usize) -> Result<(u64, u8), String> {
+        let now = self.now;
+        let place = self.trials(nth).fates.get(&index).map(|fate| fate.place);
+        match place {
+            None => self.first_sight(nth, index)?,
+            Some(Place::Waiting { from, .. }) if tick(now) < tick(from) => return Err("it came too early".to_owned()),
+            Some(Place::Waiting { .. } | Place::Returning(_)) => {}
+            Some(place) => return Err(format!("it came although it is {place:?}")),
+        }
+        self.check_alone(nth, index)?;
+        let trials = self.trials(nth);
+        trials.tokens += 1;
+        let due = now.saturating_add(trials.rule.timeout_ns);
+        let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Acked, failures: 0, takes: 0, token: 0 });
+        if matches!(fate.place, Place::Returning(_)) {
+            (fate.failures, fate.takes) = (0, 0);
+        }
+        (fate.place, fate.token) = (Place::InHand { due }, trials.tokens);
+        fate.takes += 1;
+        let told = (fate.token, fate.failures);
+        trials.waiting.retain(|&waiting| waiting != index);
+        trials.held.push(index);
+        self.subs[nth].in_hand += 1;
+        self.census.count(if told.1 > 0 { "tried again" } else { "tried" });
+        Ok(told)
+    }
+
+    /// Takes an event out of what is to come, and with it what will not come any more.
+    fn first_sight(&mut self, nth: usize, index: usize) -> Result<(), String> {
+        let now = self.now;
+        let Self { events, subs, .. } = self;
+        let (sub, lane) = (&mut subs[nth], lane_of(events[index].spec.priority));
+        if let Some(at) = sub.loose.iter().position(|&loose| loose == index) {
+            sub.loose.swap_remove(at);
+            return Ok(());
+        }
+        let position = sub.expected[lane].iter().position(|&expected| expected == index);
+        let position = position.ok_or("it is not to get this event, or not again")?;
+        let order = sub.trials.as_ref().and_then(|trials| trials.rule.order);
+        let key = order.and_then(|order| order.of(&events[index]));
+        let mut kept = Vec::new();
+        for before in sub.expected[lane].drain(..=position).take(position).collect::<Vec<_>>() {
+            // Where only keys keep their order, what is behind another key comes before that.
+            if order.is_some() && (key.is_none() || order.and_then(|order| order.of(&events[before])) != key) {
+                kept.push(before);
+            } else if !sub.skip(&events[before], now) {
+                return Err(format!("event {before} before it never came"));
+            }
+        }
+        kept.into_iter().rev().for_each(|before| sub.expected[lane].push_front(before));
+        Ok(())
+    }
+
+    /// Of a key whose order is kept one event is on its way.
+    fn check_alone(&mut self, nth: usize, index: usize) -> Result<(), String> {
+        let Self { events, subs, now, .. } = self;
+        let trials = subs[nth].trials.as_ref().expect("it is reliable");
+        let Some(order) = trials.rule.order else { return Ok(()) };
+        let Some(key) = order.of(&events[index]) else { return Ok(()) };
+        for (&other, fate) in &trials.fates {
+            // What waits may have expired meanwhile, which nobody tells.
+            let is_on_its_way = match fate.place {
+                Place::InHand { .. } | Place::Dying(..) => true,
+                Place::Waiting { .. } => events[other].deadline.is_none_or(|deadline| *now <= deadline),
+                Place::Returning(_) | Place::Acked | Place::Dead => false,
+            };
+            if other != index && is_on_its_way && order.of(&events[other]) == Some(key) {
+                return Err(format!("event {other} of the same key is {:?}", fate.place));
+            }
+        }
+        Ok(())
+    }
+
+    /// The holder of a current attempt is about to say `outcome`.
+    pub(crate) fn settling(&mut self, nth: usize, index: usize, outcome: &Outcome) {
+        let (now, is_stopped) = (self.now, self.is_stopped);
+        let sub = &mut self.subs[nth];
+        if !sub.trials.as_ref().is_some_and(|trials| trials.held.contains(&index)) {
+            return self.broken(format!("subscription {nth} says {outcome:?} of event {index}, which it has not got"));
+        }
+        let is_closed = sub.is_closed || is_stopped;
+        sub.in_hand -= 1;
+        let trials = sub.trials.as_mut().expect("it is reliable");
+        trials.release_hold(index);
+        let rule = &trials.rule;
+        let fate = trials.fates.get_mut(&index).expect("it is in hand");
+        let failures = fate.failures + 1;
+        let releases = fate.takes.saturating_sub(1).saturating_sub(u16::from(fate.failures));
+        let dying = |reason, attempts| Place::Dying(reason, u32::from(attempts));
+        let (place, kind) = match outcome {
+            Outcome::Ack => {
+                sub.acked += 1;
+                trials.deaths = 0;
+                (Place::Acked, "said: acknowledged")
+            }
+            Outcome::Reject(_) => (dying(DeadReason::Rejected, failures), "said: rejected"),
+            Outcome::Release if releases >= rule.releases_max => {
+                (dying(DeadReason::ReleasesExhausted, fate.failures), "said: released too often")
+            }
+            Outcome::Release if is_closed => (dying(DeadReason::Closed, fate.failures), "said: released, at the end"),
+            Outcome::Release => (Place::Waiting { from: now, by: now }, "said: released"),
+            _ if failures >= rule.attempts_max => {
+                (dying(DeadReason::AttemptsExhausted, failures), "said: failed at last")
+            }
+            _ if is_closed => (dying(DeadReason::Closed, failures), "said: failed, at the end"),
+            Outcome::RetryAfter(delay) => {
+                let due = now.saturating_add((delay.as_nanos() as u64).min(WAIT_MAX_NS));
+                (Place::Waiting { from: due, by: due }, "said: retry after")
+            }
+            _ => {
+                let by = now.saturating_add(rule.delay_limit_ns(failures));
+                (Place::Waiting { from: now, by }, "said: failed")
+            }
+        };
+        fate.place = place;
+        if matches!(place, Place::Waiting { .. }) {
+            trials.retried += 1;
+            trials.waiting.push(index);
+            fate.failures += u8::from(*outcome != Outcome::Release);
+        }
+        if matches!(place, Place::Dying(..)) {
+            self.dying.push((nth, index));
+        }
+        self.census.count(kind);
+    }
+
+    /// The holder of an attempt gives itself more time, or less.
+    pub(crate) fn extended(&mut self, nth: usize, index: usize, time_ns: u64) {
+        let due = self.now.saturating_add(time_ns.min(WAIT_MAX_NS));
+        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
+            fate.place = Place::InHand { due };
+        }
+    }
+
+    /// The bus says that subscription `nth` gave an event up.
+    pub(crate) fn died(&mut self, nth: usize, id: EventId, letter: u64, reason: DeadReason, attempts: u32) {
+        self.census.count(match reason {
+            DeadReason::AttemptsExhausted => "died: attempts exhausted",
+            DeadReason::Rejected => "died: rejected",
+            DeadReason::TimedOut => "died: timed out",
+            DeadReason::ReleasesExhausted => "died: releases exhausted",
+            DeadReason::MailboxFull => "died: mailbox full",
+            _ => "died: closed",
+        });
+        let Some(index) = self.index_of(id) else {
+            return self.broken(format!("{id} died, and nobody published it"));
+        };
+        self.letters.put(letter, nth, index);
+        if let Err(what) = self.check_death(nth, index, reason, attempts) {
+            let (event, trials) = (&self.events[index], &self.subs[nth].trials);
+            let fate = trials.as_ref().and_then(|trials| trials.fates.get(&index));
+            let what =
+                format!("subscription {nth}, event {index}: {what}: {reason:?} after {attempts}; {fate:?} {event:?}");
+            self.broken(what);
+        }
+    }
+
+    fn check_death(&mut self, nth: usize, index: usize, reason: DeadReason, attempts: u32) -> Result<(), String> {
+        let may_close = self.subs[nth].is_ending || self.subs[nth].is_closed || self.is_closed;
+        let Self { events, subs, dying, .. } = self;
+        let sub = &mut subs[nth];
+        let lane = lane_of(events[index].spec.priority);
+        let is_unread = sub.is_inline && !sub.reads(&events[index]);
+        let is_full = sub.overflow() == Some(Overflow::DropNewest);
+        let Some(trials) = &mut sub.trials else { return Err("its subscription is not reliable".to_owned()) };
+        trials.letters += 1;
+        if reason != DeadReason::MailboxFull {
+            trials.deaths += 1;
+        }
+        let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Dead, failures: 0, takes: 0, token: 0 });
+        let (place, failures, is_new) = (fate.place, fate.failures, fate.token == 0 && fate.place == Place::Dead);
+        fate.place = Place::Dead;
+        // What is seen later for the first time is told from this by its attempt's name, and 0 is none.
+        fate.token = fate.token.max(u64::from(is_new) * u64::MAX);
+        let is_untried = match reason {
+            DeadReason::MailboxFull => is_full && attempts == 0,
+            DeadReason::Rejected => is_unread && attempts == 1,
+            _ => reason == DeadReason::Closed && may_close && attempts == 0,
+        };
+        let right = match place {
+            Place::Dead if is_new => {
+                let loose = sub.loose.iter().position(|&loose| loose == index);
+                let loose = loose.map(|at| sub.loose.swap_remove(at));
+                let place = sub.expected[lane].iter().position(|&expected| expected == index);
+                let place = place.and_then(|at| sub.expected[lane].remove(at));
+                is_untried && (loose.is_some() || place.is_some())
+            }
+            Place::Dying(why, after) => {
+                dying.retain(|&one| one != (nth, index));
+                (why, after) == (reason, attempts)
+            }
+            Place::Waiting { .. } => reason == DeadReason::Closed && may_close && attempts == u32::from(failures),
+            Place::Returning(before) => {
+                let is_refused = reason == DeadReason::Closed && may_close && (attempts == before || attempts == 0);
+                trials.refused += u64::from(is_refused);
+                is_refused || is_untried
+            }
+            Place::InHand { .. } | Place::Acked | Place::Dead => false,
+        };
+        if right { Ok(()) } else { Err(format!("it died although it is {place:?}")) }
+    }
+
+    /// Subscription `nth` had too many dead letters in a row.
+    pub(crate) fn suspended(&mut self, nth: usize, letters: u32) {
+        self.census.count("suspended");
+        let is_over = self.subs[nth].is_closed || self.is_stopped;
+        let trials = self.trials(nth);
+        let right = !is_over && trials.rule.suspend_after == letters && letters > 0 && trials.deaths >= letters;
+        trials.deaths = 0;
+        self.subs[nth].is_paused = true;
+        self.subs[nth].was_paused = true;
+        if !right {
+            self.broken(format!("subscription {nth} was suspended after {letters} letters"));
+        }
+    }
+
+    /// A letter of event `index` is about to go back to subscription `nth`.
+    pub(crate) fn goes_back(&mut self, nth: usize, index: usize, attempts: u32) {
+        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
+            fate.place = Place::Returning(attempts);
+        }
+    }
+
+    /// It stays.
+    pub(crate) fn stays(&mut self, nth: usize, index: usize) {
+        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
+            fate.place = Place::Dead;
+        }
+    }
+}
