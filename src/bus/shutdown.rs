@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use crate::delivery::Sink;
 use crate::ring::LANES;
 use crate::sync::mutant::mutant;
@@ -114,15 +112,12 @@ impl Shared {
         // A scheduled event is delivered before worker 0 has moved it from one count to the other.
         let mut done = self.wait_until(limit, || self.has_passed(&ends) && !self.engine.timers_inside());
         if done {
-            let mailboxes: SmallVec<[_; 8]> = {
-                let control = self.control();
-                // What ended first: an instance gives what it has left to those that have not.
-                let all = control.ending().chain(control.subscriptions());
-                all.filter(|subscription| matches!(subscription.sink, Sink::Mailbox(..))).cloned().collect()
-            };
             done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
                 self.fold_ended();
-                mailboxes.iter().all(|subscription| match &subscription.sink {
+                // Anew with each look, and none begins or ends during one, for events go from a service to instances that come
+                // meanwhile. What ended first, and services before their instances: nothing goes to what was looked at already.
+                let control = self.control();
+                control.ending().chain(control.subscriptions()).all(|subscription| match &subscription.sink {
                     Sink::Mailbox(mailbox, _) => {
                         mutant!("flush.owed", mailbox.has_passed(&ends) => true) || subscription.is_paused()
                     }
