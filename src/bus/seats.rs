@@ -183,12 +183,13 @@ impl Shared {
             };
             workers.into_iter().map(offer).collect()
         };
+        let mut done = Ok(());
         for (worker, generation) in offered {
-            self.acknowledged(worker, generation)?;
-            let control = self.control();
-            self.publish_rules(&control, worker);
+            // One that is stuck goes by the change when it is free again, so that publishers are told all the same.
+            done = done.and(self.acknowledged(worker, generation));
+            self.publish_rules(&self.control(), worker);
         }
-        Ok(())
+        done.map_err(E::from)
     }
 
     /// Sets the health of an instance, and returns when the worker of its service picks by it.
