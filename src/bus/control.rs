@@ -473,6 +473,12 @@ impl Shared {
             control.tables[worker].attended.retain(|other| other.id != subscription.id);
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
             control.ending.push((Arc::clone(&subscription), generation));
+            for (left, from) in &mut control.ending {
+                // Its worker brings a service what its instances have left until it has this table.
+                if matches!(&left.role, Role::Instance(seat) if seat.service == subscription.id) {
+                    *from = generation;
+                }
+            }
             (subscription, generation)
         };
         subscription.set_state(crate::delivery::State::Closed);
@@ -485,18 +491,21 @@ impl Shared {
                 mailbox.custody().abandon();
             }
         }
+        let mut done = Ok(());
         if mutant!("unsubscribe.wait", wait => false) {
-            self.acknowledged(subscription.worker, generation)?;
-            if matches!(&subscription.sink, Sink::Mailbox(..)) {
+            done = self.acknowledged(subscription.worker, generation);
+            if done.is_ok() && matches!(&subscription.sink, Sink::Mailbox(..)) {
                 // A handler on a thread of its own, or in a future. A call that outlasts the deadline has long begun.
                 subscription.calls().forbid(self.engine.barrier);
                 self.wait_until(self.settings.deadline, || !subscription.calls().is_elsewhere());
             }
         }
-        // The instances of a service end with it.
+        // The instances of a service end with it, also where its worker is stuck; that is waited for once.
         for instance in orphans {
-            self.remove(instance, wait)?;
+            let wait = wait && done.is_ok();
+            done = done.and(self.remove(instance, wait).map(drop));
         }
+        done?;
         self.fold_ended();
         Ok(Some(subscription))
     }
