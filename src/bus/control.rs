@@ -429,6 +429,10 @@ impl Shared {
             drop(self.remove(subscription.id, false));
             return Err(stuck.into());
         }
+        if matches!(subscription.role, Role::Instance(_)) {
+            // What has waited for one need not wait for its time.
+            self.engine.alarms[subscription.worker].set(0, &self.engine.parker);
+        }
         self.fold_ended();
         let mut control = self.control();
         control.reading[subscription.worker] = true;

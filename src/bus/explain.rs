@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::delivery::{Role, ServiceHere, Sink, State, SubscriptionId, SubscriptionState, could_take};
+use crate::delivery::{Role, ServiceHere, Sink, State, SubscriptionId, SubscriptionState};
 use crate::event::{Meta, Priority};
 use crate::routing::RoutingRule;
 
@@ -247,7 +247,7 @@ fn explain_service(here: &ServiceHere, rules: &[&RoutingRule], event: Option<&Me
     let is_named = event.is_some_and(|event| event.targets().any(|target| target.id() == here.name()));
     let verdict = if rules.is_empty() && !is_named {
         Verdict::NotDirected
-    } else if !here.instances.iter().any(|instance| could_take(instance)) {
+    } else if !here.is_available() {
         Verdict::NoInstance
     } else {
         let conditionally = event.is_none() && rules.iter().all(|rule| !rule.conditions.is_empty());

@@ -209,6 +209,8 @@ impl Shared {
             let worker = here.service.worker;
             (worker, self.engine.tables[worker].offer(control.table(worker).clone()))
         };
+        // What waited for an instance need not wait for its time.
+        self.engine.alarms[worker].set(0, &self.engine.parker);
         if !on_worker_thread() {
             self.acknowledged(worker, generation)?;
         }

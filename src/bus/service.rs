@@ -96,6 +96,10 @@ impl ServiceBuilder {
     /// How often an event is offered that no instance can take, and how long it waits in between; then it is a dead letter with
     /// [`DeadReason::NoInstance`](crate::DeadReason::NoInstance). Default: ten attempts, with the delays of
     /// [`RetryPolicy`]: half a minute, more or less.
+    ///
+    /// It does not wait to the end where an instance takes it before: one that is new, resumed or well again, whose circuit breaker
+    /// closes or half opens, or that has room; where the strategy draws by weight, goes by keys or is one's own, room is found at
+    /// the next offer.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.subscribe = self.subscribe.retry(policy);
         self
@@ -153,6 +157,9 @@ impl Service {
     /// Begins an instance of this name, 1 to 255 bytes, which reads payloads as they are. It is a subscription like others, but
     /// gets what the service picks it for, and by [reliable](DeliveryMode::reliable) delivery unless told otherwise. It needs a
     /// mailbox.
+    ///
+    /// While its [circuit breaker](Subscribe::breaker) is open events go to others, and while that is half open one at a time may
+    /// come to it; what is in its mailbox stays there.
     ///
     /// An instance that ends gives what waits in its mailbox back to the service, also what waits to be tried again; what its
     /// consumer has in hand becomes a dead letter unless it is acknowledged.

@@ -1,6 +1,6 @@
 //! The subscriptions of a bus: to look at, to pause, to end.
 
-use crate::delivery::{HandlerId, State, SubscriptionId, SubscriptionRecord};
+use crate::delivery::{HandlerId, Role, State, SubscriptionId, SubscriptionRecord};
 
 use super::Bus;
 use super::subscribe_error::SubscribeError;
@@ -71,8 +71,8 @@ impl Bus {
     fn set_state(&self, id: SubscriptionId, state: State) -> Result<(), SubscribeError> {
         let found = self.shared().control().find(id).cloned().ok_or(SubscribeError::NotFound(id))?;
         found.set_state(state);
-        if found.is_own_consumer {
-            // Its worker takes up what was held.
+        if found.is_own_consumer || matches!(found.role, Role::Instance(_)) {
+            // Its worker takes up what was held, at the service of an instance, too.
             self.shared().engine.alarms[found.worker].set(0, &self.shared().engine.parker);
         }
         Ok(())

@@ -142,9 +142,9 @@ impl Guard {
         self.limiter.as_ref().map_or(by_breaker, |limiter| limiter.passes_at(by_breaker))
     }
 
-    /// Whether its breaker lets an attempt be made now.
-    pub(super) fn admits(&self, now: u64) -> bool {
-        self.breaker.as_ref().is_none_or(|(breaker, _)| breaker.admits_at(now) <= now)
+    /// The instant from which its breaker lets an attempt be made: `now` if at once, `NEVER` while probes are out.
+    pub(super) fn admits_at(&self, now: u64) -> u64 {
+        self.breaker.as_ref().map_or(now, |(breaker, _)| breaker.admits_at(now))
     }
 
     /// The state of its breaker, when it has one.

@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::{MailboxStages, SharedCounter};
-use crate::ring::{AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot};
+use crate::ring::{Attempt, AttemptWords, Custody, DrainOrder, Keyed, LANES, Put, Returns, Serve, Slot, Taken};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering, thread};
@@ -306,6 +306,19 @@ impl MailboxShared {
             }
             Hold::Attempt(attempt) => self.of_attempts().pass_on(&self.counts, attempt),
         }
+    }
+
+    /// Worker: an event that waits for its time goes on from another mailbox now. Holds the first of them in or behind `cell`.
+    pub(crate) fn waiting_from(&self, cell: usize) -> Option<Attempt> {
+        self.reliable.as_ref().filter(|_| self.is_waiting())?.attempts.waiting_from(cell)
+    }
+
+    /// Worker: ends an event held by `waiting_from` that `give` brings to another mailbox. False when it was given up meanwhile.
+    pub(crate) fn pass_on_waiting(&self, waits: Attempt, give: impl FnOnce(&Taken)) -> bool {
+        waits.end_waiting(|waits| {
+            give(waits.event());
+            self.counts.passed_on.add(1);
+        })
     }
 
     /// Events that wait, and those in its consumer's hands.

@@ -120,36 +120,29 @@ impl ServiceHere {
     pub(crate) fn pick(&self, meta: &Meta<'_>, owner: &mut Owner) -> Option<&Arc<SubscriptionState>> {
         let picker = &self.rota()?.picker;
         let reads_load = picker.get_mut(owner)?.reads_load();
-        let mut views = ArrayVec::<InstanceView, { Balance::INSTANCES_MAX }>::new();
-        for instance in self.instances.iter().take(Balance::INSTANCES_MAX) {
-            views.push(view(instance, meta, owner, reads_load));
-        }
+        let views = self.instances.iter().take(Balance::INSTANCES_MAX).map(|instance| view(instance, reads_load));
+        let views: ArrayVec<InstanceView, { Balance::INSTANCES_MAX }> = views.collect();
         let picked = picker.get_mut(owner)?.pick(meta, &views)?;
         self.instances.get(picked)
     }
 
-    /// Worker: whether an instance takes the event, as far as that can be known without picking one.
-    pub(crate) fn has_instance(&self, meta: &Meta<'_>, owner: &mut Owner) -> bool {
+    /// Worker: whether an instance takes whatever comes, as far as that can be known without picking one.
+    pub(crate) fn has_instance(&self, owner: &mut Owner) -> bool {
         let picker = self.rota().and_then(|rota| rota.picker.get_mut(owner));
-        if self.service.is_paused() || !picker.is_some_and(|picker| picker.takes_any()) {
-            return false;
-        }
-        self.instances.iter().any(|instance| view(instance, meta, owner, false).is_available())
+        !self.service.is_paused() && picker.is_some_and(|picker| picker.takes_any()) && self.is_available()
+    }
+
+    /// Whether one of its instances could take an event.
+    pub(crate) fn is_available(&self) -> bool {
+        self.instances.iter().any(|instance| view(instance, false).is_available())
     }
 }
 
-/// Whether an instance could take an event, as far as can be seen from elsewhere than its worker.
-pub(crate) fn could_take(instance: &SubscriptionState) -> bool {
-    let (Role::Instance(seat), Sink::Mailbox(mailbox, _)) = (&instance.role, &instance.sink) else { return false };
-    takes_events(instance) && seat.health() != ServiceHealth::Unhealthy && mailbox.custody().cells().has_room()
-}
-
 /// What the picker sees of an instance.
-fn view(instance: &SubscriptionState, meta: &Meta<'_>, owner: &mut Owner, reads_load: bool) -> InstanceView {
-    let (Role::Instance(seat), Sink::Mailbox(mailbox, fed)) = (&instance.role, &instance.sink) else {
+fn view(instance: &SubscriptionState, reads_load: bool) -> InstanceView {
+    let (Role::Instance(seat), Sink::Mailbox(mailbox, _)) = (&instance.role, &instance.sink) else {
         return InstanceView { has_room: false, ..InstanceView::new(0) };
     };
-    let has_room = fed.get_mut(owner).is_some_and(|fed| fed.intake.has_room(meta));
     let (queued, in_flight) = if reads_load { mailbox.load() } else { (0, 0) };
     InstanceView {
         health: if takes_events(instance) { seat.health() } else { ServiceHealth::Unhealthy },
@@ -157,7 +150,8 @@ fn view(instance: &SubscriptionState, meta: &Meta<'_>, owner: &mut Owner, reads_
         priority: seat.priority,
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
         queued: u32::try_from(queued).unwrap_or(u32::MAX),
-        has_room,
+        // Each event has a cell of its own: an instance is never latest-only.
+        has_room: mailbox.custody().cells().has_room(),
         ..InstanceView::new(seat.number)
     }
 }

@@ -424,6 +424,24 @@ impl Attempts {
         Attempt { attempts: Arc::clone(self), taken: Some(taken), word }
     }
 
+    /// Worker: holds the first event in or behind `cell` that waits for its time, to read it and maybe to
+    /// [end](Attempt::end_waiting) it; `None` when there is none. For a worker that is the consumer.
+    pub fn waiting_from(self: &Arc<Self>, cell: usize) -> Option<Attempt> {
+        (cell..self.words.len()).find_map(|cell| {
+            let word = &self.words[cell];
+            // Relaxed: the worker gave the event back itself.
+            let mut seen = word.load(Ordering::Relaxed);
+            while seen & STATE == WAITING {
+                // Relaxed (both): as above; who gives the event up meanwhile leaves the cell to us.
+                match word.compare_exchange(seen, seen + HOLDER, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), seen + HOLDER)),
+                    Err(now) => seen = now,
+                }
+            }
+            None
+        })
+    }
+
     /// Ends what waits for its time in a closed mailbox; `book` hears of each. For whoever found it [`Returned::Closed`].
     ///
     /// What is held back stays: the worker may still be at it, and may let it through.
@@ -599,6 +617,27 @@ impl Attempt {
         book(&self);
         self.finish();
         true
+    }
+
+    /// Worker: ends an event that waits, see [`Attempts::waiting_from`]. `book` hears of it before anybody finds it over. False,
+    /// and nothing is booked, when it was given up meanwhile.
+    pub fn end_waiting(self, book: impl FnOnce(&Self)) -> bool {
+        // Relaxed: the worker gave the event back itself.
+        let mut seen = self.word().load(Ordering::Relaxed);
+        while seen & STATE == WAITING {
+            let next = with_state(seen, OVER);
+            // Relaxed (both): of this and `discard` one gets the event.
+            match self.word().compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    book(&self);
+                    self.attempts.waits_no_more();
+                    self.close();
+                    return true;
+                }
+                Err(now) => seen = now,
+            }
+        }
+        false
     }
 
     /// The event is over and booked, and leaves the hands.

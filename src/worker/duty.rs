@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::delivery::{Kept, Notice, Route, Run, Sink, Stopwatch};
+use crate::delivery::{Kept, Notice, Route, Run, Sink, Stopwatch, SubscriptionState};
 use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta, Priority};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
@@ -160,7 +160,10 @@ impl Worker {
         self.closing = phase > Phase::Running;
         let mut passed = self.run_timers();
         // Beside what the lanes may bring: however much comes back, they get their turn.
-        let taken = if self.is_alarm_due() { self.attend() } else { 0 };
+        let mut taken = if self.is_alarm_due() { self.attend() } else { 0 };
+        if self.is_service_called() {
+            taken += self.pass_waiting();
+        }
         (self.suspended, self.throttled) = (0, 0);
         self.moved = 0;
         self.stopwatch.begin_turn();
@@ -338,7 +341,8 @@ impl Worker {
             Phase::Draining if self.suspended != 0 || !self.has_read_all() || self.is_needed() => {}
             Phase::Draining | Phase::Halting | Phase::Stopped => return true,
         }
-        if self.timers.is_some() && self.engine.schedule.has_intake() || self.is_alarm_due() {
+        if self.timers.is_some() && self.engine.schedule.has_intake() || self.is_alarm_due() || self.is_service_called()
+        {
             return true;
         }
         if self.ready() != 0 || self.throttled != 0 && self.throttled_until <= self.engine.directory.clock.now() {
@@ -359,7 +363,7 @@ impl Worker {
         };
         let wanted = services::wanted(&table.services, route, &meta);
         has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner)
-            && services::have_room(&table.services, &wanted, &meta, &mut self.owner)
+            && services::have_room(&table.services, &wanted, &mut self.owner)
     }
 
     fn has_read_all(&self) -> bool {
@@ -435,7 +439,7 @@ impl Worker {
             return Err(NoRoom);
         }
         let wanted = services::wanted(&table.services, route, &meta);
-        if !services::have_room(&table.services, &wanted, &meta, &mut self.owner) {
+        if !services::have_room(&table.services, &wanted, &mut self.owner) {
             return Err(NoRoom);
         }
         let stages = &self.recorder.lanes[lane];
@@ -540,6 +544,25 @@ impl Worker {
         taken
     }
 
+    /// Whether events wait at a service for an instance, and there is one.
+    #[inline(always)]
+    fn is_service_called(&mut self) -> bool {
+        self.table.get().services.iter().any(|service| services::is_called(service, &mut self.owner))
+    }
+
+    /// Brings events that wait for an instance to one. Returns how many.
+    #[cold]
+    fn pass_waiting(&mut self) -> usize {
+        let mut passed = 0;
+        for service in &self.table.get().services {
+            if services::is_called(service, &mut self.owner) {
+                let share = (self.engine.turn_max / 2 / self.table.get().services.len()).max(1);
+                passed += services::pass_waiting(&self.engine, service, share, &mut self.owner);
+            }
+        }
+        passed
+    }
+
     /// Whether events are still to come back to this worker.
     fn is_needed(&mut self) -> bool {
         if self.table.get().services.iter().any(|service| services::is_needed(service)) {
@@ -599,6 +622,11 @@ impl Worker {
     /// Tells the mailboxes that hold this worker up that it is about to sleep for want of a cell, or
     /// that it is awake again. Between the two it serves nothing and takes no newer table, so both go to the same mailboxes.
     pub(crate) fn starve(&mut self, starved: bool) {
+        for service in &self.table.get().services {
+            if !starved || services::is_waiting(service) {
+                starve(&service.instances, starved);
+            }
+        }
         for lane in 0..LANES {
             if self.suspended & (1 << lane) == 0 {
                 continue;
@@ -607,12 +635,16 @@ impl Worker {
             let type_id = Header::of_words(slot.head).type_id;
             let table = self.table.get();
             // Of all services: which of them the event goes to costs more to find out.
-            let instances = table.services.iter().flat_map(|service| &service.instances);
-            for subscription in table.route(type_id).map_or(&[][..], Route::targets).iter().chain(instances) {
-                if let Sink::Mailbox(mailbox, _) = &subscription.sink {
-                    mailbox.custody().starve(starved);
-                }
-            }
+            table.services.iter().for_each(|service| starve(&service.instances, starved));
+            starve(table.route(type_id).map_or(&[], Route::targets), starved);
+        }
+    }
+}
+
+fn starve(subscriptions: &[Arc<SubscriptionState>], starved: bool) {
+    for subscription in subscriptions {
+        if let Sink::Mailbox(mailbox, _) = &subscription.sink {
+            mailbox.custody().starve(starved);
         }
     }
 }

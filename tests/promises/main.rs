@@ -23,6 +23,7 @@ mod request;
 mod rules;
 mod runs;
 mod services;
+mod services_again;
 mod services_edges;
 mod short_way;
 mod starvation;

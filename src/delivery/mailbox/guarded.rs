@@ -75,9 +75,19 @@ impl MailboxShared {
         self.guard.as_ref()?.breaker_state(self.directory.clock.now())
     }
 
-    /// Whether its circuit breaker, if it has one, lets an attempt be made now.
+    /// Whether its circuit breaker, if it has one, lets an attempt be made now. While it is half open that is one event at a time:
+    /// more would be held up if this one fails.
     pub(crate) fn admits(&self) -> bool {
-        self.guard.as_ref().is_none_or(|guard| guard.admits(self.directory.clock.now()))
+        self.guard.as_ref().is_none_or(|guard| {
+            let now = self.directory.clock.now();
+            let is_closed = || guard.breaker_state(now).is_none_or(|state| state == BreakerState::Closed);
+            guard.admits_at(now) <= now && (is_closed() || self.custody.queued() == 0)
+        })
+    }
+
+    /// The instant from which its circuit breaker lets an attempt be made; `NEVER` while that depends on the one under way.
+    pub(crate) fn admits_at(&self, now: u64) -> u64 {
+        self.guard.as_ref().map_or(now, |guard| guard.admits_at(now))
     }
 
     /// The instant from which its consumer would find something; `NEVER` when nobody knows.

@@ -10,6 +10,7 @@ use crate::delivery::{
 };
 use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
 use crate::ring::Slot;
+use crate::sync::alarm::NEVER;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
 
@@ -62,13 +63,16 @@ fn mailbox(subscription: &SubscriptionState) -> Option<&MailboxShared> {
 }
 
 /// Whether each of the services could take the event: an instance, or the service to hold it.
-pub(super) fn have_room(services: &[Arc<ServiceHere>], wanted: &Wanted, meta: &Meta<'_>, owner: &mut Owner) -> bool {
-    wanted.iter().filter_map(|&place| services.get(usize::from(place))).all(|service| {
-        let Sink::Mailbox(mailbox, fed) = &service.service.sink else { return true };
+pub(super) fn have_room(services: &[Arc<ServiceHere>], wanted: &Wanted, owner: &mut Owner) -> bool {
+    wanted.iter().filter_map(|&place| services.get(usize::from(place))).all(|service| has_room(service, owner))
+}
+
+fn has_room(service: &ServiceHere, owner: &mut Owner) -> bool {
+    mailbox(&service.service).is_none_or(|mailbox| {
         mailbox.overflow() != Overflow::Block
             || mailbox.custody().is_closed()
-            || fed.get_mut(owner).is_none_or(|fed| fed.intake.has_room(meta))
-            || service.has_instance(meta, owner)
+            || mailbox.custody().cells().has_room()
+            || service.has_instance(owner)
     })
 }
 
@@ -99,6 +103,14 @@ pub(super) fn hand_over(
         && let Some(instance) = service.pick(meta, owner)
         && give(engine, instance, lane, meta, slot, owner)
     {
+        return;
+    }
+    if mailbox.overflow() == Overflow::Block
+        && !mailbox.custody().cells().has_room()
+        && service.instances.iter().any(|instance| give(engine, instance, lane, meta, slot, owner))
+    {
+        // An instance that had room when this lane was let go on, and has been paused, or its breaker has opened, since. It
+        // holds the event now, which would be given up otherwise.
         return;
     }
     let Some(own) = fed.get_mut(owner) else { return };
@@ -154,9 +166,53 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
             mailbox.pass_on(hold);
         } else {
             mailbox.settle(hold, &rota.no_instance);
+            let now = engine.directory.clock.now();
+            engine.alarms[state.worker].resume(half_opens_at(service, now));
         }
     }
     tried
+}
+
+/// The next instant at which the circuit breaker of an instance half opens.
+fn half_opens_at(service: &ServiceHere, now: u64) -> u64 {
+    let mailboxes = service.instances.iter().filter_map(|instance| mailbox(instance));
+    mailboxes.map(|mailbox| mailbox.admits_at(now)).filter(|&at| at > now).min().unwrap_or(NEVER)
+}
+
+/// Whether events wait that an instance takes.
+#[inline]
+pub(super) fn is_called(service: &ServiceHere, owner: &mut Owner) -> bool {
+    is_waiting(service) && service.has_instance(owner)
+}
+
+/// Whether events wait for an instance.
+pub(super) fn is_waiting(service: &ServiceHere) -> bool {
+    mailbox(&service.service).is_some_and(MailboxShared::is_waiting)
+}
+
+/// Brings events that wait for an instance, and would be tried again in their time, to one that takes them now, at most so many.
+/// Who stays has not been tried. Returns how many it brought.
+pub(super) fn pass_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
+    let Some(mailbox) = mailbox(&service.service) else { return 0 };
+    let (mut moved, mut cell) = (0, 0);
+    while moved < max
+        && !service.service.is_paused()
+        && service.is_available()
+        && let Some(waits) = mailbox.waiting_from(cell)
+    {
+        cell = waits.cell() + 1;
+        let failures = waits.failures();
+        let Some(instance) = service.pick(&meta_of(waits.event(), &engine.directory, failures), owner) else {
+            continue;
+        };
+        let passed = mailbox.pass_on_waiting(waits, |event| {
+            let meta = meta_of(event, &engine.directory, failures);
+            let given = give(engine, instance, event.lane(), &meta, &event.slot(), owner);
+            debug_assert!(given, "only one that has room is picked");
+        });
+        moved += usize::from(passed);
+    }
+    moved
 }
 
 /// Looks after what waits for an instance of `service`, and after what instances that ended have left. Returns how many events
@@ -170,6 +226,10 @@ pub(super) fn attend(
     owner: &mut Owner,
 ) -> (usize, u64) {
     let mut moved = serve_waiting(engine, service, max, owner);
+    if is_waiting(service) {
+        moved += pass_waiting(engine, service, max, owner);
+        next = next.min(half_opens_at(service, now));
+    }
     if mailbox(&service.service).is_some_and(MailboxShared::needs_consumer) {
         next = now;
     }
@@ -181,7 +241,8 @@ pub(super) fn attend(
         if let Some(fed) = fed.get_mut(owner) {
             next = next.min(mailbox.attend(fed, now, instance.has_thread()));
         }
-        while moved < max && mailbox.custody().ready() != 0 {
+        // Where the service waits for room, they wait where they are.
+        while moved < max && mailbox.custody().ready() != 0 && has_room(service, owner) {
             moved += 1;
             let Some(hold) = mailbox.take_to_pass(mailbox.custody().ready().trailing_zeros() as usize) else {
                 continue;
