@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::bus::{BuildError, FlushError, PublishError, RedriveError, RepublishError, SubscribeError};
+use crate::bus::{BuildError, FlushError, PublishError, RateLimitError, RedriveError, RepublishError, SubscribeError};
 use crate::delivery::RecvError;
 use crate::event::DecodeError;
 use crate::routing::PatternError;
@@ -29,6 +29,8 @@ pub enum Error {
     Redrive(RedriveError),
     /// Publishing a dead letter again.
     Republish(RepublishError),
+    /// Setting rate limits.
+    RateLimit(RateLimitError),
 }
 
 impl fmt::Display for Error {
@@ -43,6 +45,7 @@ impl fmt::Display for Error {
             Self::Pattern(error) => error.fmt(f),
             Self::Redrive(error) => error.fmt(f),
             Self::Republish(error) => error.fmt(f),
+            Self::RateLimit(error) => error.fmt(f),
         }
     }
 }
@@ -59,6 +62,7 @@ impl std::error::Error for Error {
             Self::Pattern(error) => error,
             Self::Redrive(error) => error,
             Self::Republish(error) => error,
+            Self::RateLimit(error) => error,
         })
     }
 }
@@ -83,4 +87,5 @@ from! {
     PatternError => Pattern,
     RedriveError => Redrive,
     RepublishError => Republish,
+    RateLimitError => RateLimit,
 }

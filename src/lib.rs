@@ -76,14 +76,15 @@ pub use bus::Protobuf;
 pub use bus::{
     Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
     Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, Path,
-    PublishError, Publisher, RedriveError, RedriveReport, Refused, RepublishError, RequestError, Requester,
-    SerializeError, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict,
-    create_event_bus, create_event_bus_with_config,
+    PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport, Refused,
+    RepublishError, RequestError, Requester, SerializeError, ShutdownReport, StageLatency, Subject, Subscribe,
+    SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
-    Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery,
-    DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome,
-    Overflow, RecvError, RetryPolicy, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError,
+    BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason,
+    DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice,
+    Observer, Outcome, OverLimit, Overflow, Rate, RateError, RecvError, RetryPolicy, Settled, SubscriptionId,
+    SubscriptionLedger, SubscriptionRecord, TryRecvError, WhileOpen,
 };
 pub use error::Error;
 pub use event::{

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::event::{Encode, EventId, Header, Priority};
 use crate::ring::{Block, Frame, Rest};
 
-use super::publisher::lane_full;
+use super::publisher::{Permit, lane_full};
 use super::{Outgoing, PublishError, Publisher, Subject};
 
 /// A batch being collected. Events are encoded when they are added; nothing is published before [`publish`](Self::publish).
@@ -40,6 +40,8 @@ pub(super) struct Collected {
     bytes: Vec<u8>,
     /// Positions in `events` that somebody wants, and the workers that do.
     wanted: Wanted,
+    /// The rate limits on each, when there are any.
+    permits: Vec<Permit>,
 }
 
 /// Small batches keep it in place.
@@ -178,8 +180,46 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// Lets all events pass the rate limits on them, or none.
+fn admit(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
+    let Collected { events, bytes, permits, .. } = collected;
+    permits.clear();
+    if !publisher.look_ahead(priority)? {
+        return Ok(());
+    }
+    permits.extend(events.iter_mut().map(|Entry { header, place }| {
+        let length = header.rest_bytes();
+        let rest = match place {
+            Place::Inline(at) => &bytes[*at..*at + length],
+            Place::Block(block) => &block.bytes()[..length],
+        };
+        publisher.limits_on(header, rest)
+    }));
+    for nth in 0..permits.len() {
+        if let Err(error) = publisher.pass(&mut permits[nth]) {
+            permits[..nth].iter().for_each(|permit| publisher.give_back(permit));
+            return Err(publisher.all_or_never(error, permits[nth], permits));
+        }
+    }
+    Ok(())
+}
+
 /// One try to bring all events into their lane.
 fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
+    admit(publisher, priority, collected)?;
+    let sent = once_permitted(publisher, priority, collected);
+    if sent.is_err() {
+        collected.permits.iter().for_each(|permit| publisher.give_back(permit));
+    }
+    publisher.shared().engine.feel_pressure();
+    sent
+}
+
+fn once_permitted(
+    publisher: &mut Publisher,
+    priority: Priority,
+    collected: &mut Collected,
+) -> Result<(), PublishError> {
     let (engine, slot) = (Arc::clone(&publisher.shared().engine), Arc::clone(publisher.slot()));
     let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
     let sent = once_inside(publisher, priority, collected);
@@ -198,7 +238,7 @@ fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected
 }
 
 fn once_inside(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
-    let Collected { events, bytes, wanted } = collected;
+    let Collected { events, bytes, wanted, .. } = collected;
     let lane = priority.lane();
     let engine = &publisher.shared().engine;
     wanted.clear();

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::delivery::RateError;
+
+use super::RateLimitError;
+
 /// One setting that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -40,6 +44,10 @@ pub enum BuildFault {
         /// Its length.
         bytes: usize,
     },
+    /// A rate limit that cannot be kept.
+    RateLimit(RateLimitError),
+    /// A throttle that cannot be kept.
+    Throttle(RateError),
     /// The system has not so much memory.
     Memory {
         /// What the bus would reserve.
@@ -75,6 +83,8 @@ impl fmt::Display for BuildFault {
             Self::Name { bytes } => {
                 write!(f, "the name has {bytes} bytes; it has from 1 to 100, none of them zero")
             }
+            Self::RateLimit(error) => error.fmt(f),
+            Self::Throttle(error) => write!(f, "the throttle: {error}"),
             Self::Memory { bytes, part, part_bytes, settings } => write!(
                 f,
                 "the bus takes {bytes} bytes of memory, more than the system gives; {part} take {part_bytes} of them: lower {settings}"

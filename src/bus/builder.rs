@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
+
 use crate::clock::Clock;
-use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, RetryPolicy};
+use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, Rate, RetryPolicy};
 use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
 use crate::ring::{
@@ -17,11 +19,14 @@ use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::Mutex;
 use crate::sync::snapshot::Snapshot;
-use crate::worker::{Engine, IdleStrategy, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores};
+use crate::worker::{
+    Engine, IdleStrategy, Pressure, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores,
+};
 
 use super::control::Settings;
+use super::rate_limit::RateLimits;
 use super::reserve::{Plan, Reserved};
-use super::{BuildError, BuildFault, Bus, Control, Driver, FullPolicy, Shared};
+use super::{BuildError, BuildFault, Bus, Control, Driver, FullPolicy, RateLimit, Shared};
 
 /// Publishers a bus can have: one of the 64 places is kept for its timers.
 const PUBLISHERS_MAX: usize = 63;
@@ -67,6 +72,9 @@ pub struct BusBuilder {
     dead_letter_bytes_max: usize,
     dead_letter_expiry: Option<Duration>,
     dead_letter_sink: Option<Arc<dyn DeadLetterSink>>,
+    rate_limits: Vec<RateLimit>,
+    throttle: Option<Rate>,
+    memory_pressure: Option<f64>,
     huge_pages: bool,
     prefault: bool,
     observers: Vec<Arc<dyn Observer>>,
@@ -105,6 +113,9 @@ impl Default for BusBuilder {
             dead_letter_bytes_max: 64 << 20,
             dead_letter_expiry: None,
             dead_letter_sink: None,
+            rate_limits: Vec::new(),
+            throttle: None,
+            memory_pressure: None,
             huge_pages: false,
             prefault: false,
             observers: Vec::new(),
@@ -294,6 +305,39 @@ impl BusBuilder {
         self
     }
 
+    /// Adds a limit to how fast events may be published; up to 64. Default: none. They may be replaced while the bus runs:
+    /// [`Bus::set_rate_limits`].
+    ///
+    /// # Cost
+    /// An event under no limit is as fast as ever. One under a limit takes the long way of a publish, some hundred
+    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, no allocation.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limits.push(limit);
+        self
+    }
+
+    /// Workers pass at most so many events, all of them together, Critical ones apart. Default: as many as they can.
+    ///
+    /// The rest waits in the lanes, and publishers at full lanes by their [`FullPolicy`]. An event counts once for each worker
+    /// that has a subscription for it; attempts after the first, and what consumers pull from mailboxes, do not count. A
+    /// worker sleeps until an event may pass, 100 µs at least: a burst below what comes in that time wastes some of the rate.
+    /// [`flush`](Bus::flush) waits as ever; a shutdown drains the lanes as fast as it can.
+    pub fn throttle(mut self, rate: Rate) -> Self {
+        self.throttle = Some(rate);
+        self
+    }
+
+    /// Refuses Low events, with [`PublishError::MemoryPressure`](crate::PublishError::MemoryPressure), while a lane or the pool of blocks is filled to
+    /// this share or more, from 0.01 to 1; until both are below seven eighths of it. Default: never. 0.9 leaves room for
+    /// what is more urgent.
+    ///
+    /// Its begin and end are told to [observers](Self::observer), and [`Metrics`](crate::Metrics) show them. It is noticed by whoever fills a
+    /// lane or takes a block, not by each publish: Low events that come at the same moment may still pass.
+    pub fn memory_pressure(mut self, share: f64) -> Self {
+        self.memory_pressure = Some(share);
+        self
+    }
+
     /// Whether the lanes ask for huge pages, so that a lap around one misses fewer address translations. Default: no.
     /// [`Memory::huge_pages`](crate::Memory::huge_pages) says what came of it; without any the bus works all the same.
     ///
@@ -380,11 +424,17 @@ impl BusBuilder {
             let expiry_ns = usize::try_from(expiry.as_nanos()).unwrap_or(usize::MAX);
             check("dead_letter_expiry in nanoseconds", expiry_ns, 1, usize::MAX);
         }
+        if let Some(share) = self.memory_pressure {
+            check("memory_pressure in percent", (share * 100.0) as usize, 1, 100);
+        }
         check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
         check("blocks", self.blocks.len(), 0, 15);
         for &(bytes, count) in &self.blocks {
             check("bytes of a block", bytes, 64, 1 << 31);
             check("number of blocks", count, 1, 1 << 24);
+        }
+        if let Some(Err(error)) = self.throttle.map(|rate| rate.limiter()) {
+            faults.push(BuildFault::Throttle(error));
         }
         if !self.slot_bytes.is_multiple_of(64) {
             faults.push(BuildFault::NotAMultiple { setting: "slot_bytes", value: self.slot_bytes, of: 64 });
@@ -443,10 +493,13 @@ impl BusBuilder {
     fn assemble(self, clock: Clock, manual: bool) -> Result<(Arc<Shared>, Vec<Worker>), BuildError> {
         let workers = self.workers.unwrap_or_else(|| allowed_cores().min(4));
         let publishers = if self.single_publisher { 1 } else { self.publishers_max };
-        let faults = self.faults(workers, publishers);
-        if !faults.is_empty() {
-            return Err(BuildError::new(faults));
-        }
+        let mut faults = self.faults(workers, publishers);
+        let sources_max = self.sources_max.min(TYPES_MAX);
+        let directory = Arc::new(Directory::new(self.types_max.min(TYPES_MAX), sources_max, clock));
+        let limits = RateLimits::new(self.rate_limits.clone(), &directory).map_err(|errors| {
+            faults.extend(errors.into_iter().map(BuildFault::RateLimit));
+        });
+        let (Ok(limits), true) = (limits, faults.is_empty()) else { return Err(BuildError::new(faults)) };
         let batch_max = self.batch_limit();
         let barrier = Barrier::detect();
         let mut sizes: Vec<_> =
@@ -475,7 +528,6 @@ impl BusBuilder {
         let Reserved { lanes, recorders, ended_stages, wants } = reserved;
         let pool = Arc::clone(lanes.pool());
         let (tables, currents): (Vec<_>, Vec<_>) = (0..workers).map(|_| Snapshot::new(WorkerTable::new())).unzip();
-        let directory = Arc::new(Directory::new(self.types_max, self.sources_max, clock));
         let dead_letters = DeadLetterStore::new(
             DeadLetterLimits {
                 events: self.dead_letters_max,
@@ -501,6 +553,11 @@ impl BusBuilder {
             observers: self.observers,
             dead_letters: Arc::new(dead_letters),
             admission: Admission::new(barrier),
+            pressure: Pressure::new(self.memory_pressure),
+            throttle: self
+                .throttle
+                .and_then(|rate| rate.limiter().ok())
+                .map(|limiter| Box::new(CachePadded::new(limiter))),
             left: Default::default(),
             unplaced: SharedCounter::default(),
             turned_away: SharedCounter::default(),
@@ -540,9 +597,9 @@ impl BusBuilder {
         };
         if manual {
             let driver = Driver::Manual(Mutex::new(workers));
-            Ok((Arc::new(Shared::new(engine, settings, driver, control)), Vec::new()))
+            Ok((Arc::new(Shared::new(engine, settings, limits, driver, control)), Vec::new()))
         } else {
-            Ok((Arc::new(Shared::new(engine, settings, Driver::Threads, control)), workers))
+            Ok((Arc::new(Shared::new(engine, settings, limits, Driver::Threads, control)), workers))
         }
     }
 }

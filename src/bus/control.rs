@@ -19,6 +19,7 @@ use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
+use super::rate_limit::RateLimits;
 use super::{FullPolicy, ShutdownReport, SubscribeError};
 
 /// Settings that outlive the builder.
@@ -56,6 +57,7 @@ pub(crate) enum Driver {
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) settings: Settings,
+    pub(super) limits: Arc<RateLimits>,
     pub(crate) driver: Driver,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
@@ -175,8 +177,21 @@ impl Control {
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Arc<Engine>, settings: Settings, driver: Driver, control: Control) -> Self {
-        Self { engine, settings, driver, control: Mutex::new(control), codecs: Mutex::default() }
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        settings: Settings,
+        limits: RateLimits,
+        driver: Driver,
+        control: Control,
+    ) -> Self {
+        Self {
+            engine,
+            settings,
+            limits: Arc::new(limits),
+            driver,
+            control: Mutex::new(control),
+            codecs: Mutex::default(),
+        }
     }
 
     /// The control plane's lock. User code never runs under it, so it is never poisoned by a panic of theirs.

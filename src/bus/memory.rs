@@ -27,7 +27,7 @@ pub struct Memory {
     pub mailboxes_bytes: usize,
     /// Histograms of the workers, and one for mailboxes that are gone.
     pub histograms_bytes: usize,
-    /// Names, routing tables and subscriptions. Grows with the topics and sources that are met.
+    /// Names, routing tables, rate limits and subscriptions. Grows with the topics and sources that are met.
     pub routing_bytes: usize,
     /// Places for scheduled events.
     pub schedule_bytes: usize,
@@ -135,6 +135,7 @@ impl Shared {
             routing_bytes: engine.wants.reserved_bytes()
                 + self.names_bytes(&engine.directory)
                 + self.tables_bytes(control)
+                + self.limits.bytes()
                 + alive().map(|subscription| subscription_bytes(subscription)).sum::<usize>(),
             schedule_bytes: Schedule::bytes_for(engine.schedule.max() as usize),
             publishers_bytes: publishers_bytes(self.settings.publishers_max),

@@ -16,6 +16,7 @@ mod explain;
 mod mailbox_memory;
 mod memory;
 mod publisher;
+mod rate_limit;
 mod report;
 mod request;
 mod reserve;
@@ -45,6 +46,7 @@ pub use dead_letters::{DeadLetters, RedriveError, RedriveReport, RepublishError}
 pub use explain::{Explanation, Path, Verdict};
 pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
+pub use rate_limit::{RateLimit, RateLimitError, RateLimitStatus};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use request::{Answer, RequestError, Requester};
 pub use shutdown::{BusState, FlushError, ShutdownReport};

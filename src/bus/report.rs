@@ -29,6 +29,10 @@ pub struct Refused {
     pub no_publisher: u64,
     /// Too many scheduled events.
     pub schedule_full: u64,
+    /// A rate limit was spent, also after a wait for it.
+    pub rate_limited: u64,
+    /// Low events, while the reserved memory was nearly full.
+    pub memory_pressure: u64,
 }
 
 impl Refused {
@@ -42,6 +46,8 @@ impl Refused {
             + self.pool_exhausted
             + self.no_publisher
             + self.schedule_full
+            + self.rate_limited
+            + self.memory_pressure
     }
 }
 
@@ -120,6 +126,14 @@ pub struct Metrics {
     pub memory_reserved_bytes: usize,
     /// Free blocks of the pool.
     pub free_blocks: usize,
+    /// How full the fullest lane or the pool of blocks is, from 0 to 1.
+    pub memory_fill: f64,
+    /// Whether Low events are refused for that: see [`memory_pressure`](crate::BusBuilder::memory_pressure).
+    pub memory_pressure: bool,
+    /// How often that began.
+    pub memory_pressures: u64,
+    /// How often a worker stopped because of the [`throttle`](crate::BusBuilder::throttle).
+    pub throttled: u64,
     /// Events that subscriptions gave up on, as they stand.
     pub dead_letters: DeadLetterCounts,
     /// Where every event is.
@@ -129,18 +143,19 @@ pub struct Metrics {
 /// Whether a bus is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// No lane at 80 % of its limit, and p95 of the delivery latency under 100 ms.
+    /// No lane at 80 % of its limit, p95 of the delivery latency under 100 ms, and no memory pressure.
     Healthy,
-    /// One of the two does not hold.
+    /// One of them does not hold.
     Degraded,
 }
 
 impl Metrics {
-    /// Degraded when a lane is filled to 80 % or p95 of the delivery latency reaches 100 ms.
+    /// Degraded when a lane is filled to 80 %, p95 of the delivery latency reaches 100 ms, or Low events are refused for
+    /// want of memory.
     pub fn health(&self) -> Health {
         let deep = self.current_queue_depth * 10 >= self.max_queue_size * 8;
         let slow = self.delivery_latency.total.p95_ns >= 100_000_000;
-        if deep || slow { Health::Degraded } else { Health::Healthy }
+        if deep || slow || self.memory_pressure { Health::Degraded } else { Health::Healthy }
     }
 }
 
@@ -206,6 +221,7 @@ impl Shared {
 
     fn metrics(&self) -> Metrics {
         let engine = &self.engine;
+        engine.feel_pressure();
         let ledger = self.ledger();
         let now = engine.directory.clock.now();
         let mut mailboxes: Vec<_> = Vec::new();
@@ -273,6 +289,8 @@ impl Shared {
                 invalid: engine.published(|counts| &counts.invalid),
                 pool_exhausted: engine.published(|counts| &counts.pool_exhausted),
                 schedule_full: engine.published(|counts| &counts.schedule_full),
+                rate_limited: engine.published(|counts| &counts.rate_limited),
+                memory_pressure: engine.published(|counts| &counts.memory_pressure),
             },
             success_rate: if delivered + lost == 0 { 1.0 } else { delivered as f64 / ended },
             error_rate: lost as f64 / ended,
@@ -288,6 +306,10 @@ impl Shared {
             matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),
             memory_reserved_bytes: memory.reserved_bytes(),
             free_blocks: engine.pool.free_blocks(),
+            memory_fill: engine.fill(),
+            memory_pressure: engine.pressure.is_on(),
+            memory_pressures: engine.pressure.begun(),
+            throttled: engine.recorders.iter().map(|recorder| recorder.throttled.get()).sum(),
             dead_letters: engine.dead_letters.tally(),
             ledger,
         }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::delivery::{DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, Overflow, RetryPolicy};
+use crate::delivery::{
+    BreakerPolicy, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate, RetryPolicy,
+};
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX};
 use crate::routing::{Filter, Pattern, PatternError};
@@ -79,6 +81,8 @@ impl Bus {
             latest_by: None,
             keys_max: None,
             suspend_after: 0,
+            breaker: None,
+            rate: None,
             dedup: None,
             handler_id: None,
             desk: None,
@@ -104,6 +108,8 @@ pub struct Subscribe<I: Interest> {
     latest_by: Option<Key>,
     keys_max: Option<usize>,
     suspend_after: u32,
+    breaker: Option<BreakerPolicy>,
+    rate: Option<(Rate, OverLimit)>,
     dedup: Option<DedupWindow>,
     pub(super) handler_id: Option<HandlerId>,
     desk: Option<Arc<dyn Desk>>,
@@ -187,6 +193,21 @@ impl<I: Interest> Subscribe<I> {
         self
     }
 
+    /// Leaves the consumer of reliably delivered events alone for a while when it fails again and again. Default: none.
+    pub fn breaker(mut self, policy: BreakerPolicy) -> Self {
+        self.breaker = Some(policy);
+        self
+    }
+
+    /// Lets the consumer have so many events and no more; `over` says what becomes of the others. Default: no limit.
+    ///
+    /// Events that wait for their rate have a cell of the mailbox each, also in front of an inline handler; when all cells are in
+    /// use the [`Overflow`] policy holds. A flush waits for them, and so does a shutdown as long as it waits for anything.
+    pub fn rate_limit(mut self, rate: Rate, over: OverLimit) -> Self {
+        self.rate = Some((rate, over));
+        self
+    }
+
     /// Drops and counts events that come again within this window, before anything else is made of them. Attempts at one event
     /// are no duplicates. Default: none.
     pub fn dedup(mut self, window: DedupWindow) -> Self {
@@ -235,8 +256,22 @@ impl<I: Interest> Subscribe<I> {
         if let Some(keys_max) = keys_max.filter(|&keys_max| keys_max == 0 || keys_max > max) {
             return Err(SubscribeError::KeysMax { keys_max, max });
         }
+        if let Some((rate, over)) = self.rate {
+            rate.limiter().map_err(SubscribeError::Rate)?;
+            if over == OverLimit::Reject && self.mode == DeliveryMode::LatestOnly {
+                return Err(SubscribeError::NewestRejected);
+            }
+        }
         let DeliveryMode::Reliable { timeout } = self.mode else {
-            return if self.order.is_some() { Err(SubscribeError::Unordered) } else { Ok(()) };
+            let settings = [
+                (self.order.is_some(), "ordered_by"),
+                (self.breaker.is_some(), "breaker"),
+                (self.suspend_after > 0, "suspend_after"),
+            ];
+            return match settings.into_iter().find(|(is_set, _)| *is_set) {
+                Some((_, setting)) => Err(SubscribeError::NeedsReliable { setting }),
+                None => Ok(()),
+            };
         };
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let limits = [
@@ -244,7 +279,8 @@ impl<I: Interest> Subscribe<I> {
             ("attempts_max", u64::from(self.retry.attempts_max), 1, u64::from(ATTEMPTS_MAX)),
             ("releases_max", u64::from(self.retry.releases_max), 0, u64::from(RELEASES_MAX)),
         ];
-        for (setting, value, min, max) in limits {
+        let of_breaker = self.breaker.iter().flat_map(BreakerPolicy::settings);
+        for (setting, value, min, max) in limits.into_iter().chain(of_breaker) {
             if value < min || value > max {
                 return Err(SubscribeError::Reliability { setting, value, min, max });
             }

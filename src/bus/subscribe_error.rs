@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::delivery::{Overflow, SubscriptionId};
+use crate::delivery::{Overflow, RateError, SubscriptionId};
 use crate::event::TypeConflict;
 use crate::routing::PatternError;
 
@@ -66,8 +66,15 @@ pub enum SubscribeError {
         /// Bytes they would take; 0 when their number alone is refused.
         bytes: u64,
     },
-    /// Order is asked for that only reliable delivery can disturb, and so only it can keep.
-    Unordered,
+    /// A setting that only reliable delivery has a use for: best effort tries each event once, and so keeps order anyway.
+    NeedsReliable {
+        /// Which.
+        setting: &'static str,
+    },
+    /// A rate limit that cannot be kept.
+    Rate(RateError),
+    /// Latest-only delivery with a rate limit that rejects: what it rejects may be the newest event, which is the one to deliver.
+    NewestRejected,
     /// Latest-only delivery to an inline handler, which is never behind: nothing would ever be superseded.
     NeverBehind,
     /// Keys are asked for that only latest-only delivery by key has a use for.
@@ -147,8 +154,12 @@ impl fmt::Display for SubscribeError {
                 f,
                 "a dedup window of {keys} events takes {bytes} bytes, more than the system gives; lower its keys_max"
             ),
-            Self::Unordered => f.write_str(
-                "ordered_by needs reliable delivery; best effort tries each event once, and so keeps order anyway",
+            Self::NeedsReliable { setting } => {
+                write!(f, "{setting} needs reliable delivery: add .mode(DeliveryMode::reliable()), or leave it out")
+            }
+            Self::Rate(error) => error.fmt(f),
+            Self::NewestRejected => f.write_str(
+                "latest-only delivery with a rate limit that rejects, and so might reject the newest event; take OverLimit::Queue, under which only the newest waits",
             ),
             Self::NeverBehind => f.write_str(
                 "latest-only delivery needs a mailbox: an inline handler is never behind; use handle_on, mailbox or run, or deliver by best effort",

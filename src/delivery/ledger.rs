@@ -19,13 +19,15 @@ pub struct Dropped {
     /// A newer event of the same key took its place while it waited:
     /// [latest-only](crate::DeliveryMode::LatestOnly) delivery.
     pub superseded: u64,
+    /// It came over the subscription's [`rate_limit`](crate::Subscribe::rate_limit), which rejects such events.
+    pub rate_limited: u64,
 }
 
 impl Dropped {
     /// All reasons together.
     pub fn total(&self) -> u64 {
         let one_by_one = self.overflow + self.expired + self.paused + self.closed;
-        one_by_one + self.duplicate + self.superseded
+        one_by_one + self.duplicate + self.superseded + self.rate_limited
     }
 }
 
@@ -92,6 +94,7 @@ impl AddAssign for SubscriptionLedger {
         self.dropped.closed += other.dropped.closed;
         self.dropped.duplicate += other.dropped.duplicate;
         self.dropped.superseded += other.dropped.superseded;
+        self.dropped.rate_limited += other.dropped.rate_limited;
     }
 }
 

@@ -21,9 +21,11 @@ use crate::sync::waker::of_this_thread;
 use super::in_hand::Hold;
 use super::intake::put_latest;
 use super::{
-    Crew, Delivery, Dropped, Fed, Intake, Interest, Notice, Outcome, Reliable, Settled, SubscriptionId,
-    SubscriptionLedger, Waits,
+    Crew, DeadReason, Delivery, Dropped, Fed, Guard, Intake, Interest, Notice, Outcome, Pass, Reliable, Settled,
+    SubscriptionId, SubscriptionLedger, Waits,
 };
+
+mod guarded;
 
 /// When dead letters that found no room are tried again.
 const REDRIVE_AGAIN_NS: u64 = 1_000_000;
@@ -65,6 +67,8 @@ pub(crate) struct MailboxShared {
     custody: Arc<Custody>,
     /// Of a subscription with reliable delivery.
     reliable: Option<Reliable>,
+    /// What stands between it and its consumer.
+    guard: Option<Guard>,
     waits: Waits,
     overflow: Overflow,
     consumer: Bell,
@@ -91,6 +95,7 @@ impl MailboxShared {
         Self {
             custody,
             reliable,
+            guard: None,
             waits,
             overflow,
             consumer,
@@ -101,6 +106,11 @@ impl MailboxShared {
             stages,
             directory,
         }
+    }
+
+    /// With this between it and its consumer.
+    pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { guard, ..self }
     }
 
     pub(crate) fn overflow(&self) -> Overflow {
@@ -183,11 +193,12 @@ impl MailboxShared {
         queued.then_some(Put::Waits)
     }
 
-    /// Worker: an event met a full mailbox. Under reliable delivery it is a dead letter; false in other modes.
+    /// Worker: an event met a full mailbox, or came over the rate. Under reliable delivery it is a dead letter; false in other
+    /// modes.
     #[cold]
-    pub(crate) fn give_up_overflow(&self, meta: &Meta<'_>) -> bool {
+    pub(crate) fn turn_away(&self, meta: &Meta<'_>, reason: DeadReason) -> bool {
         let Some(reliable) = &self.reliable else { return false };
-        reliable.give_up_overflow(&self.counts, meta);
+        reliable.turn_away(&self.counts, meta, reason);
         true
     }
 
@@ -262,19 +273,22 @@ impl MailboxShared {
             }
             Hold::Attempt(attempt) => {
                 let reliable = self.of_attempts();
-                let settled = reliable.settle(&self.counts, self.stages.ack.as_ref(), attempt, outcome);
+                let settled = match self.guard.as_ref().filter(|guard| guard.has_breaker()) {
+                    None => reliable.settle(&self.counts, self.stages.ack.as_ref(), attempt, outcome),
+                    Some(guard) => self.settle_guarded(reliable, guard, attempt, outcome),
+                };
                 self.suspend_if_due(reliable);
                 settled
             }
         }
     }
 
-    /// Worker: whether its own handler may try an event where it lies, in its lane: nothing is before it, and there is a cell for it
-    /// to come back to.
+    /// Worker: whether its own handler may try an event where it lies, in its lane: nothing is before it or stands in between, and
+    /// there is a cell for it to come back to.
     #[inline]
     pub(crate) fn may_try_in_place(&self, fed: &Fed, meta: &Meta<'_>) -> bool {
         let is_next = self.custody.queued() == 0 && fed.keyed.as_ref().is_none_or(Keyed::is_empty);
-        is_next && !self.is_paused() && fed.intake.has_room(meta)
+        self.guard.is_none() && is_next && !self.is_paused() && fed.intake.has_room(meta)
     }
 
     /// Worker: moves an event on by what its own handler has made of it where it lay, in an attempt that began at this instant.
@@ -328,16 +342,25 @@ impl MailboxShared {
         self.reliable.as_ref().expect("only a reliable mailbox hands out attempts")
     }
 
-    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at.
-    /// `is_thread`: they are those of a handler on a thread of its own.
+    /// Worker: queues what is due, takes away what has been in hand for too long, tells the consumer when it may have what is
+    /// queued. Returns the instant to look again at. `is_thread`: it is a handler on a thread of its own.
     pub(crate) fn attend(&self, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
-        let Some(reliable) = &self.reliable else { return NEVER };
-        reliable.take_back(fed, || self.redelivered.add(1));
-        let next = reliable.attend(&self.counts, fed, now, is_thread);
-        self.suspend_if_due(reliable);
-        if self.custody.queued() > 0 {
+        let next = self.reliable.as_ref().map_or(NEVER, |reliable| self.attend_attempts(reliable, fed, now, is_thread));
+        let due = self.consumer_due(now);
+        if due <= now {
             self.notify();
+            return next;
         }
+        next.min(due)
+    }
+
+    fn attend_attempts(&self, reliable: &Reliable, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
+        reliable.take_back(fed, || self.redelivered.add(1));
+        let (next, lost) = reliable.attend(&self.counts, fed, now, is_thread);
+        if let Some(guard) = &self.guard {
+            (0..lost).for_each(|_| self.tell_breaker(guard, now, None));
+        }
+        self.suspend_if_due(reliable);
         // For want of a cell; nobody tells when one comes free.
         if reliable.redriven.is_empty() { next } else { next.min(now + REDRIVE_AGAIN_NS) }
     }
@@ -383,7 +406,7 @@ impl MailboxShared {
         self.reliable.as_ref().is_some_and(|reliable| reliable.attempts.waiting() > 0)
     }
 
-    /// Whether its consumer would find something.
+    /// Whether its consumer would find something, now or when it may have it.
     pub(crate) fn needs_consumer(&self) -> bool {
         self.custody.queued() > 0 && !self.is_paused()
     }
@@ -473,7 +496,7 @@ impl MailboxShared {
 /// Nothing to take at the moment, or ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// Nothing is queued, or the subscription is paused.
+    /// Nothing is queued, or what is queued is held: the subscription is paused, its circuit breaker open, or its rate reached.
     Empty,
     /// The subscription has ended and everything queued was taken.
     Closed,
@@ -572,8 +595,13 @@ impl<I: Interest> Mailbox<I> {
             let Some(Serve { lane, .. }) = self.order.next(custody.ready()) else {
                 return Err(if closed { TryRecvError::Closed } else { TryRecvError::Empty });
             };
+            // The worker of a closed mailbox may be gone, and nobody would tell when it is held no more.
+            let pass = if closed { Pass::Free } else { self.shared.ask() };
+            if pass == Pass::Held {
+                return Err(TryRecvError::Empty);
+            }
             self.order.served(lane, 1);
-            if let Some(hold) = self.shared.take_fresh(lane) {
+            if let Some(hold) = self.shared.take_by(pass, lane) {
                 return Ok(Delivery::new(hold, Arc::clone(&self.shared), self.known_as));
             }
         }

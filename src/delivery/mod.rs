@@ -9,15 +9,18 @@
 
 #![forbid(unsafe_code)]
 
+mod breaker;
 mod crew;
 mod dead_letter;
 mod dedup;
 mod desk;
+mod guard;
 mod handler;
 mod in_hand;
 mod intake;
 mod key;
 mod ledger;
+mod limit;
 mod mailbox;
 mod mode;
 mod observer;
@@ -28,12 +31,14 @@ mod run;
 mod stopwatch;
 mod subscription;
 
+pub use breaker::{BreakerPolicy, WhileOpen};
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use dedup::DedupWindow;
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};
 pub use in_hand::Delivery;
 pub use key::Key;
 pub use ledger::{Dropped, Ledger, SubscriptionLedger};
+pub use limit::{OverLimit, Rate, RateError};
 pub use mailbox::{Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use mode::DeliveryMode;
 pub use observer::{Notice, Observer};
@@ -41,11 +46,13 @@ pub use reliable::Settled;
 pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
+pub use crate::sync::breaker::BreakerState;
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use crew::{Crew, Hang, REPLACEMENTS_MAX};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use desk::Desk;
+pub(crate) use guard::{Guard, Pass};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use in_hand::Hold;
 pub(crate) use intake::{Intake, Waits};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::{DecodeError, EventId, Priority};
 
-use super::{DeadReason, SubscriptionId};
+use super::{BreakerState, DeadReason, SubscriptionId};
 
 /// Hears of what goes wrong or changes. Called on the thread where it happens, workers among them: be short.
 ///
@@ -52,6 +52,15 @@ pub enum Notice<'a> {
         age: Duration,
         /// How long the handler took; `None` when it went into a mailbox.
         handled: Option<Duration>,
+    },
+    /// The circuit breaker of a subscription opened, half opened or closed. It half opens with its first probe.
+    Breaker {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// What it is now.
+        state: BreakerState,
     },
     /// A subscription with reliable delivery had too many dead letters in a row, and is paused until it is resumed.
     Suspended {
@@ -196,5 +205,13 @@ pub enum Notice<'a> {
         held: u64,
         /// Letters that went for want of room, ever.
         discarded: u64,
+    },
+    /// The reserved memory has filled up to the share set with [`memory_pressure`](crate::BusBuilder::memory_pressure), and Low events
+    /// are refused; or that is over.
+    MemoryPressure {
+        /// Whether it begins; otherwise it ends.
+        begins: bool,
+        /// How full the fullest lane or the pool is, from 0 to 1.
+        fill: f64,
     },
 }

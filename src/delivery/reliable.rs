@@ -271,17 +271,17 @@ impl Reliable {
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long; `is_thread`: in the hands of a handler on a
-    /// thread of its own. Returns the instant to look again at.
-    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
+    /// thread of its own. Returns the instant to look again at, and how many were taken away.
+    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64, is_thread: bool) -> (u64, u64) {
         let overdue = |cell, failures| {
             if self.retry.is_spent(failures) {
                 return Overdue::Over;
             }
             Overdue::Again(now.saturating_add(self.retry.delay_ns(failures, self.seed_for(cell, failures))))
         };
-        let mut is_one_lost = false;
+        let mut lost_count = 0;
         let lost = |event: &Taken, late: u64| {
-            is_one_lost = true;
+            lost_count += 1;
             if is_thread {
                 let id = meta_of(event, &self.directory, 0).id();
                 self.hangs(counts, id, self.timeout_ns.saturating_add(late));
@@ -294,10 +294,21 @@ impl Reliable {
         };
         let bury = |attempt: &Attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
         let next = self.attempts.attend(&mut fed.returns(), now, overdue, lost, bury);
-        if is_one_lost {
+        if lost_count > 0 {
             self.lost.ring();
         }
-        self.crew.get().map_or(next, |crew| next.min(self.attend_crew(crew, now)))
+        let next = self.crew.get().map_or(next, |crew| next.min(self.attend_crew(crew, now)));
+        (next, lost_count)
+    }
+
+    /// The event is not tried: the breaker is open.
+    pub(super) fn give_up_untried(&self, counts: &MailboxCounts, attempt: Attempt) {
+        let bury = |attempt: &Attempt| {
+            // The last one to take it has not tried it.
+            let began = if attempt.takes() > 1 { attempt.began() } else { 0 };
+            self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::BreakerOpen, None);
+        };
+        counted(counts, attempt.end(bury));
     }
 
     fn seed_for(&self, cell: usize, failures: u8) -> u64 {
@@ -341,15 +352,15 @@ impl Reliable {
         self.bury_since(began, counts, attempt, attempt.failures(), DeadReason::Closed, None);
     }
 
-    /// Worker: an event found no cell.
-    pub(super) fn give_up_overflow(&self, counts: &MailboxCounts, meta: &Meta<'_>) {
+    /// Worker: an event found no cell, or came over the rate.
+    pub(super) fn turn_away(&self, counts: &MailboxCounts, meta: &Meta<'_>, reason: DeadReason) {
         counts.dead_lettered.add(1);
         self.letters.put(&Death {
             meta: *meta,
             subscription: self.subscription,
             name: &self.name,
             known_as: self.known_as,
-            reason: DeadReason::MailboxFull,
+            reason,
             attempts: 0,
             error: None,
             first_attempt: 0,
@@ -370,8 +381,10 @@ impl Reliable {
         error: Option<&str>,
     ) {
         counts.dead_lettered.add(1);
-        // Relaxed: see `takes_suspension`.
-        self.deaths.fetch_add(1, Ordering::Relaxed);
+        if reason != DeadReason::BreakerOpen {
+            // Relaxed: see `takes_suspension`.
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+        }
         self.letters.put(&Death {
             meta: meta_of(attempt.event(), &self.directory, attempts.saturating_sub(1)),
             subscription: self.subscription,

@@ -21,7 +21,10 @@ impl Route {
         let mut plain = if type_id == 0 { 0 } else { 0b1111 };
         let mut starts = targets.first().map_or([0; LANES], |first| first.starts);
         for target in &targets {
-            let asks = target.filter.is_dynamic() || target.dedup.is_some() || matches!(target.sink, Sink::Mailbox(..));
+            let asks = target.filter.is_dynamic()
+                || target.dedup.is_some()
+                || target.limiter.is_some()
+                || matches!(target.sink, Sink::Mailbox(..));
             plain &= if asks { 0 } else { target.filter.lanes() };
             for (latest, &start) in starts.iter_mut().zip(&target.starts) {
                 if (start.wrapping_sub(*latest) as i64) > 0 {

@@ -10,10 +10,11 @@ use crate::metrics::Counter;
 use crate::ring::{DrainOrder, Keyed, LANES, Returns};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::calls::{Calls, State};
+use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, SubscriptionLedger};
+use super::{BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +56,8 @@ pub struct SubscriptionRecord {
     pub error_count: u64,
     /// Stopped for now.
     pub is_paused: bool,
+    /// Its circuit breaker, when it has one.
+    pub breaker: Option<BreakerState>,
     /// The worker it belongs to.
     pub worker: usize,
     /// Filters besides the pattern, as text.
@@ -76,7 +79,7 @@ pub(crate) struct Fed {
     pub(crate) intake: Intake,
     /// Where the events of a key keep their order.
     pub(crate) keyed: Option<Keyed>,
-    /// The worker is the mailbox's consumer as well: reliable delivery to an inline handler.
+    /// The worker is the mailbox's consumer as well: an inline handler whose events may come again, or wait for their rate.
     pub(crate) consumer: Option<Consumer>,
 }
 
@@ -115,6 +118,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) paused: Counter,
     pub(crate) closed: Counter,
     pub(crate) duplicate: Counter,
+    pub(crate) rate_limited: Counter,
 }
 
 /// The state of a subscription, shared by the control plane and its worker.
@@ -137,6 +141,8 @@ pub(crate) struct SubscriptionState {
     pub(crate) dedup: Option<OwnedCell<Dedup>>,
     /// Bytes that takes.
     pub(crate) dedup_bytes: usize,
+    /// Keeps its rate, where what comes over it is rejected.
+    pub(crate) limiter: Option<Limiter>,
     pub(crate) counts: WorkerCounts,
     /// Instant of the last delivery; 0 = none yet.
     last_delivered: AtomicU64,
@@ -162,12 +168,13 @@ pub(crate) struct NewSubscription {
     pub(crate) desk: Option<Arc<dyn Desk>>,
     /// The window, and the bytes it takes.
     pub(crate) dedup: Option<(OwnedCell<Dedup>, usize)>,
+    pub(crate) limiter: Option<Limiter>,
 }
 
 impl SubscriptionState {
     pub(crate) fn new(new: NewSubscription) -> Self {
         let NewSubscription { id, name, pattern, filter, handler_id, created, worker, .. } = new;
-        let NewSubscription { starts, sink, is_own_consumer, desk, dedup, .. } = new;
+        let NewSubscription { starts, sink, is_own_consumer, desk, dedup, limiter, .. } = new;
         let (dedup, dedup_bytes) = dedup.unzip();
         Self {
             id,
@@ -183,6 +190,7 @@ impl SubscriptionState {
             desk,
             dedup,
             dedup_bytes: dedup_bytes.unwrap_or(0),
+            limiter,
             counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
@@ -252,9 +260,11 @@ impl SubscriptionState {
             && !self.calls.is_here()
     }
 
-    /// Whether its events may come back to the worker, or the worker keeps time for those who wait for them.
+    /// Whether its events may come back to the worker, or are held until it tells the consumer; or the worker keeps time for those
+    /// who wait for them.
     pub(crate) fn is_attended(&self) -> bool {
-        self.desk.is_some() || matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some())
+        let is_due = |mailbox: &MailboxShared| mailbox.reliable().is_some() || mailbox.is_guarded();
+        self.desk.is_some() || matches!(&self.sink, Sink::Mailbox(mailbox, _) if is_due(mailbox))
     }
 
     /// Between its consumer's calls of the handler and its end.
@@ -289,6 +299,7 @@ impl SubscriptionState {
                 closed: counts.closed.get(),
                 duplicate: counts.duplicate.get(),
                 superseded: counts.superseded.get(),
+                rate_limited: counts.rate_limited.get(),
             },
             ..SubscriptionLedger::default()
         };
@@ -315,6 +326,10 @@ impl SubscriptionState {
             delivery_count: ledger.delivered,
             error_count: ledger.failed,
             is_paused: self.is_paused(),
+            breaker: match &self.sink {
+                Sink::Inline(_) => None,
+                Sink::Mailbox(mailbox, _) => mailbox.breaker_state(),
+            },
             worker: self.worker,
             filters: format!("{:?}", self.filter),
             ledger,

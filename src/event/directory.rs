@@ -174,6 +174,16 @@ impl Directory {
         self.types_known() >= self.types.max
     }
 
+    /// Topics that may have a number.
+    pub(crate) fn types_max(&self) -> usize {
+        self.types.max
+    }
+
+    /// Sources that may have a number.
+    pub(crate) fn sources_max(&self) -> usize {
+        self.sources.max
+    }
+
     pub(crate) fn types_known(&self) -> usize {
         self.types.ids.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

@@ -21,6 +21,8 @@ pub(crate) struct Recorder {
     pub(crate) lanes: [Stages; 4],
     /// Events of types beyond `types_max`, matched by name.
     pub(crate) matched_by_name: Counter,
+    /// Times that the worker stopped for the throttle.
+    pub(crate) throttled: Counter,
 }
 
 impl Recorder {
@@ -38,7 +40,7 @@ impl Recorder {
             })
         };
         let lanes = [stages()?, stages()?, stages()?, stages()?];
-        Some(Self { lanes, matched_by_name: Counter::default() })
+        Some(Self { lanes, matched_by_name: Counter::default(), throttled: Counter::default() })
     }
 
     /// Makes all pages resident, near the core that the calling thread is on. Before the first record.

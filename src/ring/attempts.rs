@@ -536,6 +536,12 @@ impl Attempt {
         self.is_mine(self.word().load(Ordering::Relaxed))
     }
 
+    /// Whether it took longer than it was to, whether or not somebody has noticed.
+    pub fn is_overdue(&self, now: u64) -> bool {
+        // Relaxed: only the holder moves the end; who takes the event away decides by an exchange of its own.
+        ticks_left(self.word().load(Ordering::Relaxed), now >> TICK_SHIFT).is_none()
+    }
+
     /// Moves the event on by `step`, if the attempt still counts.
     fn exchange(&self, step: impl Fn(u64) -> u64) -> bool {
         let word = self.word();

@@ -50,6 +50,8 @@ pub struct Claimant {
     look_at: [u64; LANES],
     /// The gate as last seen, a lane. Behind the real one, never ahead.
     gate: [u64; LANES],
+    /// A depth at which the cursors are looked at in any case.
+    mark: u64,
     /// No other publisher exists: claims are plain stores, and the next free slot is this one's before it is claimed.
     exclusive: bool,
 }
@@ -59,7 +61,14 @@ impl Claimant {
         // A gate one limit behind the claim makes the first publish look at the real one.
         let look_at: [u64; LANES] = std::array::from_fn(|lane| lanes.claimed(lane));
         let gate = look_at.map(|claimed| claimed.wrapping_sub(lanes.limit()));
-        Self { lanes, look_at, gate, exclusive }
+        Self { lanes, look_at, gate, mark: u64::MAX, exclusive }
+    }
+
+    /// Looks at the cursors in any case when a lane has so many events, and lets [`make_sure`](Self::make_sure) tell from there
+    /// on.
+    #[must_use]
+    pub fn with_mark(self, depth: u64) -> Self {
+        Self { mark: depth, ..self }
     }
 
     /// The next sequence of `lane`: this claimant's for sure if it is the only one.
@@ -112,8 +121,9 @@ impl Claimant {
         if depth + count > limit {
             return Err(LaneFull { depth, limit, gated_by: Some(slowest) });
         }
-        let is_half_full = depth > limit / 2;
-        let good_for = if is_half_full { (depth + limit / 8 + 1).min(limit) } else { limit / 2 + 1 };
+        let is_half_full = depth > limit / 2 || depth >= self.mark;
+        let good_for = if depth > limit / 2 { (depth + limit / 8 + 1).min(limit) } else { limit / 2 + 1 };
+        let good_for = if depth < self.mark { good_for.min(self.mark) } else { good_for };
         self.look_at[lane] = self.gate[lane].wrapping_add(mutant!("claim.good_for", good_for => good_for + 1));
         Ok(is_half_full)
     }

@@ -169,6 +169,20 @@ impl Pool {
         self.classes.iter().map(|class| class.free_blocks.load(Ordering::Relaxed) as usize).sum()
     }
 
+    /// How full the pool is for whom it is fullest, from 0 to 1: an event may go into any block that is large enough, so
+    /// each size counts together with all larger ones, by their bytes.
+    pub fn fill(&self) -> f64 {
+        let (mut all, mut free, mut fill) = (0.0, 0.0, 0.0_f64);
+        for class in self.classes.iter().rev() {
+            let bytes = class.block_bytes as f64;
+            all += class.counts.len() as f64 * bytes;
+            // Relaxed: a figure.
+            free += f64::from(class.free_blocks.load(Ordering::Relaxed)) * bytes;
+            fill = fill.max((all - free) / all);
+        }
+        fill
+    }
+
     /// Takes a block of at least `bytes`: the smallest class that has one free. `None` when none has.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Block> {
         let fitting = self.classes.iter().enumerate().filter(|(_, class)| class.block_bytes >= bytes);

@@ -88,6 +88,9 @@ impl Admission {
 pub struct Entrance<C> {
     /// 1 while its publisher is between the look at the phase and the commit. In one line with what every publish counts.
     busy: AtomicU32,
+    /// Not 0: what its publisher keeps a copy of has changed. Beside what every publish writes, and compared with a constant:
+    /// so the look costs next to nothing.
+    stale: AtomicU32,
     pub counts: C,
 }
 
@@ -100,6 +103,25 @@ impl<C> Entrance<C> {
         let inside = Inside(self);
         admission.0.barrier.light();
         mutant!("admission.look", admission.is_running() => true).then_some(inside)
+    }
+
+    /// Tells its publisher that what it keeps a copy of has changed: before, under a lock.
+    pub fn tell(&self) {
+        // Relaxed: the lock orders it. Whoever clears this takes the lock then, and finds what was changed before.
+        self.stale.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether its publisher was told.
+    #[inline(always)]
+    pub fn is_told(&self) -> bool {
+        // Relaxed: see `tell`.
+        self.stale.load(Ordering::Relaxed) != 0
+    }
+
+    /// The publisher heeds what it was told, and takes a new copy, under the lock, after this.
+    pub fn heed(&self) {
+        // Relaxed: see `tell`.
+        self.stale.store(0, Ordering::Relaxed);
     }
 
     /// Whether its publisher is still between its look at the phase and its commit.

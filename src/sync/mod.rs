@@ -8,9 +8,11 @@
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`alarm`] | whoever knows of a time, the worker that looks then |
+//! | [`breaker`] | nobody waits: who asks for attempts and who tells what came of them share a state |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
+//! | [`limiter`] | nobody waits: threads share a rate of events |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
 //! | `weaken` | orderings weakened one at a time; in an ordinary build there is none |
 //! | [`contain`] | calls user code, lets no panic out |
@@ -20,8 +22,10 @@ pub mod admission;
 pub mod alarm;
 pub mod barrier;
 pub mod bell;
+pub mod breaker;
 pub mod calls;
 pub mod contain;
+pub mod limiter;
 pub mod mutant;
 pub mod owned;
 pub mod parker;

@@ -9,6 +9,7 @@ use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
 use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::contain::contained;
+use crate::sync::limiter::Limiter;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
 
@@ -62,6 +63,9 @@ pub(crate) struct Worker {
     order: DrainOrder,
     /// Lanes whose next event waits for room in a mailbox that blocks.
     suspended: u8,
+    /// Lanes that the throttle holds back, a bit each, and until when.
+    throttled: u8,
+    throttled_until: u64,
     /// Worker 0 keeps the timers.
     timers: Option<(Timers, Claimant)>,
     /// The slot of each lane that was last seen claimed and empty, and since when; 0 = none was.
@@ -85,6 +89,14 @@ pub(crate) struct Worker {
 /// Why an event could not be passed.
 struct NoRoom;
 
+/// What the throttle lets pass.
+struct Lease {
+    events: u32,
+    /// Taken from the throttle, and so to be given back.
+    counted: bool,
+    taken: u64,
+}
+
 impl Worker {
     pub(crate) fn new(index: usize, engine: Arc<Engine>, table: Current<WorkerTable>) -> Self {
         let timers = (index == 0).then(|| {
@@ -102,6 +114,8 @@ impl Worker {
             table,
             owner: Owner::new(),
             suspended: 0,
+            throttled: 0,
+            throttled_until: 0,
             timers,
             stalled: [(0, 0); LANES],
             wall_checked: 0,
@@ -146,17 +160,34 @@ impl Worker {
         let mut passed = self.run_timers();
         // Beside what the lanes may bring: however much comes back, they get their turn.
         let taken = if self.is_alarm_due() { self.attend() } else { 0 };
-        self.suspended = 0;
+        (self.suspended, self.throttled) = (0, 0);
         self.moved = 0;
         self.stopwatch.begin_turn();
         let mut caught_up = false;
         while passed < self.engine.turn_max {
             let Some(serve) = self.order.next(self.ready()) else {
-                caught_up = self.suspended == 0;
+                caught_up = self.suspended | self.throttled == 0;
                 break;
             };
-            let max = serve.max.min((self.engine.turn_max - passed) as u32);
-            let served = match self.serve(Serve { max, urgent: serve.urgent & !self.suspended, ..serve }) {
+            let mut max = serve.max.min((self.engine.turn_max - passed) as u32);
+            let mut lease = None;
+            if let Some(throttle) = &self.engine.throttle
+                && serve.lane != 0
+                && !self.closing
+            {
+                match self.ask(throttle, serve.lane, max) {
+                    Ok(leased) => (max, lease) = (leased.events, Some(leased)),
+                    Err(until) => {
+                        self.hold_back(until);
+                        continue;
+                    }
+                }
+            }
+            let served = self.serve(Serve { max, urgent: serve.urgent & !self.suspended, ..serve });
+            if let Some(lease) = lease {
+                self.settle(&lease, *served.as_ref().unwrap_or(&0));
+            }
+            let served = match served {
                 Ok(served) => served,
                 Err(NoRoom) => {
                     self.suspended |= 1 << serve.lane;
@@ -206,7 +237,49 @@ impl Worker {
     /// Lanes with a committed event that may be passed, one bit each.
     #[inline(always)]
     fn ready(&self) -> u8 {
-        self.reader.ready() & !self.suspended
+        self.reader.ready() & !(self.suspended | self.throttled)
+    }
+
+    /// Asks the throttle for events of `lane`, whose next one is seen: how many of `max` may pass, or from when on one may.
+    #[cold]
+    #[inline(never)]
+    fn ask(&self, throttle: &Limiter, lane: usize, max: u32) -> Result<Lease, u64> {
+        let taken = self.engine.directory.clock.now();
+        let table = self.table.get();
+        let type_id = self.reader.peek(lane).map_or(0, |slot| Header::of_words(slot.head).type_id);
+        if table.route(type_id).is_none() && (table.knows(type_id) || !self.exchange.is_stale(&self.table)) {
+            // Nobody's business here: it is stepped over.
+            return Ok(Lease { events: 1, counted: false, taken });
+        }
+        let events = throttle.pass_some(taken, max)?;
+        Ok(Lease { events, counted: true, taken })
+    }
+
+    /// Gives back what the throttle let pass and was not passed.
+    #[cold]
+    #[inline(never)]
+    fn settle(&self, lease: &Lease, served: u32) {
+        let unused = lease.events - served;
+        if let Some(throttle) = &self.engine.throttle
+            && lease.counted
+            && unused > 0
+        {
+            throttle.give_back(unused, lease.taken, self.engine.directory.clock.now());
+        }
+    }
+
+    /// The throttle lets nothing pass before this instant: all but Critical waits.
+    #[cold]
+    fn hold_back(&mut self, until: u64) {
+        if until != self.throttled_until {
+            self.recorder.throttled.add(1);
+        }
+        (self.throttled, self.throttled_until) = (!1, until);
+    }
+
+    /// Whether the throttle is all that the worker waits for.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.throttled != 0
     }
 
     /// Leaves the lanes alone for a while after a flow of `events` that ended with the last one there was.
@@ -267,7 +340,7 @@ impl Worker {
         if self.timers.is_some() && self.engine.schedule.has_intake() || self.is_alarm_due() {
             return true;
         }
-        if self.ready() != 0 {
+        if self.ready() != 0 || self.throttled != 0 && self.throttled_until <= self.engine.directory.clock.now() {
             return true;
         }
         (0..LANES).any(|lane| self.suspended & (1 << lane) != 0 && self.may_resume(lane))
@@ -420,6 +493,8 @@ impl Worker {
         let (engine, alarm) = (&*self.engine, &*self.alarm);
         let now = engine.directory.clock.now();
         alarm.take();
+        // Tasks that wait for a rate limit: who is still to wait sets the alarm anew.
+        engine.gate.open();
         let (mut next, mut taken) = (NEVER, 0);
         let attended = &self.table.get().attended;
         // Half a turn for all of them together.
@@ -433,9 +508,7 @@ impl Worker {
             }
             if fed.consumer.is_some() {
                 taken += consume(engine, subscription, mailbox, fed, share);
-                if mailbox.needs_consumer() {
-                    next = now;
-                }
+                next = next.min(mailbox.consumer_due(now));
             }
         }
         alarm.resume(next);
@@ -465,7 +538,9 @@ impl Worker {
             self.engine.directory.clock.follow_wall();
         }
         let scheduled = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
-        let next = self.alarm.at().min(scheduled.unwrap_or(NEVER));
+        let held_back = if self.throttled != 0 { self.throttled_until } else { NEVER };
+        let next = self.alarm.at().min(scheduled.unwrap_or(NEVER)).min(held_back);
+        self.engine.feel_pressure();
         let mut due = (next != NEVER).then_some(next);
         if !self.reader.is_active() {
             return due;

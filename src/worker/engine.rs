@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
+
 use crate::delivery::{DeadLetterStore, Notice, Observer, Route, SubscriptionState};
 use crate::event::Directory;
 use crate::metrics::{Counter, Recorder, SharedCounter};
-use crate::ring::{Gate, Lanes, Pool, Wants};
+use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
 use crate::sync::admission::{Admission, Entrance, Phase};
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
+use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::snapshot::Snapshot;
 
+use super::pressure::Pressure;
 use super::timer::Schedule;
 
 /// Which events get a fresh time stamp, and so count in the latency histograms. A stamp costs one clock read.
@@ -73,6 +77,8 @@ pub(crate) struct PublisherCounts {
     pub(crate) invalid: Counter,
     pub(crate) pool_exhausted: Counter,
     pub(crate) schedule_full: Counter,
+    pub(crate) rate_limited: Counter,
+    pub(crate) memory_pressure: Counter,
 }
 
 impl PublisherCounts {
@@ -114,6 +120,9 @@ pub(crate) struct Engine {
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) dead_letters: Arc<DeadLetterStore>,
     pub(crate) admission: Admission,
+    pub(crate) pressure: Pressure,
+    /// What workers pass together, when that has a limit.
+    pub(crate) throttle: Option<Box<CachePadded<Limiter>>>,
     /// One bit a worker that has left.
     pub(crate) left: AtomicU32,
     /// Publishes that found no free publisher to borrow.
@@ -142,6 +151,40 @@ impl Engine {
     pub(crate) fn notice(&self, notice: &Notice<'_>) {
         for observer in &self.observers {
             let _ = contained(|| observer.notice(notice));
+        }
+    }
+
+    /// How full the fullest lane or the pool is, from 0 to 1.
+    pub(crate) fn fill(&self) -> f64 {
+        let limit = self.lanes.limit() as f64;
+        let lanes = (0..LANES).map(|lane| (self.lanes.depth(lane) as f64 / limit).min(1.0));
+        lanes.fold(self.pool.fill(), f64::max)
+    }
+
+    /// Looks whether memory is short, where anybody wants to know, and tells when that has changed: not for who is inside a
+    /// publish. Returns the fill.
+    #[inline]
+    pub(crate) fn feel_pressure(&self) -> f64 {
+        if self.pressure.share().is_some() { self.look_at_memory() } else { 0.0 }
+    }
+
+    #[cold]
+    fn look_at_memory(&self) -> f64 {
+        let fill = self.fill();
+        if let Some(begins) = self.pressure.look(fill) {
+            self.notice(&Notice::MemoryPressure { begins, fill });
+        }
+        fill
+    }
+
+    /// As `feel_pressure`, for who has taken a block: a look at the lanes only if that matters.
+    #[inline]
+    pub(crate) fn feel_blocks(&self) {
+        if let Some(share) = self.pressure.share()
+            && !self.pressure.is_on()
+            && self.pool.fill() >= share
+        {
+            self.look_at_memory();
         }
     }
 

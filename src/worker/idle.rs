@@ -131,6 +131,14 @@ impl Idle {
         self.patience = if time < SHORT_SLEEP { SPINS + YIELDS } else { (self.patience / 2).max(LOOKS_MIN) };
     }
 
+    /// It is known that nothing is to be done for a while: who may sleep does so at once.
+    pub(super) fn hold(&mut self) -> Rest {
+        match self.strategy {
+            IdleStrategy::Park | IdleStrategy::Adaptive => Rest::Park,
+            IdleStrategy::BusySpin | IdleStrategy::Yield | IdleStrategy::Backoff => self.rest(),
+        }
+    }
+
     /// One more look found nothing.
     pub(super) fn rest(&mut self) -> Rest {
         self.looks = self.looks.wrapping_add(1);

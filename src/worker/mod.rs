@@ -10,6 +10,7 @@ mod duty;
 mod engine;
 mod idle;
 mod pool;
+mod pressure;
 mod timer;
 
 pub use engine::StampPolicy;
@@ -20,4 +21,5 @@ pub(crate) use affinity::{allowed_cores, on_worker_cores};
 pub(crate) use duty::{Turn, Worker, call_behind_mailbox};
 pub(crate) use engine::{Engine, PublisherSlot, WorkerTable};
 pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};
+pub(crate) use pressure::Pressure;
 pub(crate) use timer::{Schedule, Scheduled};

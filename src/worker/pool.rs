@@ -128,7 +128,8 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
             }
             Turn::Idle => {
                 (handled, lanes) = (0, 0);
-                match idle.rest() {
+                let rest = if worker.is_held_back() { idle.hold() } else { idle.rest() };
+                match rest {
                     Rest::Again if idle.looks().is_multiple_of(WATCH_LOOKS) => {
                         worker.watch();
                     }

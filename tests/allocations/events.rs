@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringmain::{Bus, DeliveryMode, EventId, Key, Meta, Outcome, Payload, Priority, Topic};
+use ringmain::{
+    BreakerPolicy, Bus, DeliveryMode, EventId, Key, Meta, Outcome, OverLimit, Payload, Priority, Rate, RateLimit, Topic,
+};
 
 use crate::books::{assert_books, assert_settled};
 use crate::{alone, asked};
@@ -78,7 +80,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 10] = [
+    let scenarios: [Scenario; 11] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -89,6 +91,8 @@ fn count_all() {
         ("async handlers", async_handlers),
         ("reliable delivery", reliable_delivery),
         ("the newest of each key", newest_of_each_key),
+        ("breakers and rates", breakers_and_rates),
+        ("rate limits, a throttle and a look at the memory", limited_events),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -182,6 +186,44 @@ fn mailboxes() -> u64 {
     count
 }
 
+/// Under every kind of limit, with events that are refused, in batches and alone.
+fn limited_events() -> u64 {
+    wait_once();
+    let wide = Rate::per_second(1e7).burst(1_000_000);
+    let bus = Bus::builder()
+        .workers(2)
+        .max_queue_size(1_024)
+        .rate_limit(RateLimit::of_each_source(wide).queue())
+        .rate_limit(RateLimit::of_each_type("ticks.*", wide))
+        .rate_limit(RateLimit::of_type("ticks.spent", Rate::per_second(1e-5)))
+        .rate_limit(RateLimit::of_source("service:desk", wide))
+        .throttle(wide)
+        .memory_pressure(0.9)
+        .build()
+        .unwrap();
+    bus.subscribe(TICK).on_worker(0).handle(|tick, _| assert_eq!(tick.symbol, *b"ACME    ")).unwrap().forever();
+    bus.subscribe("ticks.*").on_worker(1).handle(|_, _| ()).unwrap().forever();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("ticks.spent", Payload::raw(b"")).unwrap();
+    let count = allocations(&bus, |price| {
+        let tick = Tick { price, symbol: *b"ACME    " };
+        publisher.publish(TICK, &tick).unwrap();
+        publisher.event().source("service:desk").publish(TICK, &tick).unwrap();
+        publisher.publish("ticks.spent", Payload::raw(b"")).unwrap_err();
+        // Refused while memory is short.
+        let _ = publisher.at(Priority::Low).publish("ticks.raw", Payload::raw(b"low"));
+        if price % 8 == 0 {
+            let mut batch = publisher.batch(Priority::High);
+            for _ in 0..4 {
+                batch.add(TICK, &tick).unwrap();
+            }
+            batch.add("ticks.spent", Payload::raw(b"")).unwrap();
+            batch.try_publish().unwrap_err();
+        }
+    });
+    finish(&bus, count)
+}
+
 /// Inline, in order of their source, with one attempt in ten that asks for the event again; and from a mailbox.
 fn reliable_delivery() -> u64 {
     let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
@@ -245,6 +287,28 @@ fn async_handlers() -> u64 {
     let of = |events: u64| events * (events - 1) / 2;
     assert_eq!(sum.load(Ordering::Relaxed), of(2_000) + of(EVENTS));
     count
+}
+
+/// Behind a breaker, at a rate that holds events back now and then; and over a rate that turns most of them away.
+fn breakers_and_rates() -> u64 {
+    wait_once();
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let wish = bus.subscribe(TICK).mode(DeliveryMode::reliable()).breaker(BreakerPolicy::default()).on_worker(0);
+    let wish = wish.rate_limit(Rate::per_second(1e6).burst(1_000), OverLimit::Queue);
+    let queued = wish.handle(|_, meta| match meta.sequence() % 10 == 0 && meta.attempt() == 1 {
+        true => Outcome::RetryAfter(Duration::ZERO),
+        false => Outcome::Ack,
+    });
+    let wish = bus.subscribe(TICK).rate_limit(Rate::per_second(10.0), OverLimit::Reject).on_worker(1);
+    let rejected = wish.handle(|_, _| ()).unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    let (queued, rejected) = (queued.unwrap().record().ledger, rejected.record().ledger);
+    assert_eq!((queued.delivered, queued.retried), (EVENTS + 2_000, (EVENTS + 2_000) / 10));
+    assert_eq!(rejected.delivered + rejected.dropped.rate_limited, EVENTS + 2_000);
+    finish(&bus, count)
 }
 
 fn newest_of_each_key() -> u64 {

@@ -399,7 +399,7 @@ fn settings_that_cannot_be_kept_are_refused() {
             "keys_max = 0; it is from 1 to 16777216",
         ),
         (by_topic(&bus).keys_max(max + 1), SubscribeError::KeysMax { keys_max: max + 1, max }, "16777217"),
-        (latest(&bus).ordered_by(Key::Topic), SubscribeError::Unordered, "ordered_by"),
+        (latest(&bus).ordered_by(Key::Topic), SubscribeError::NeedsReliable { setting: "ordered_by" }, "ordered_by"),
         (latest(&bus).capacity(0), SubscribeError::Capacity { capacity: 0, max }, "from 1 to"),
     ] {
         let found = refused(wish);

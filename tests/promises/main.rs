@@ -2,6 +2,7 @@
 
 mod batch;
 mod bounded;
+mod breaker;
 mod dedup;
 mod direct_path;
 mod envelope;
@@ -9,9 +10,12 @@ mod hung;
 mod isolation;
 mod latest;
 mod ledger;
+mod memory_pressure;
 mod names;
 mod order;
 mod publisher_faults;
+mod rate_limit;
+mod rate_limits;
 mod reliable;
 mod reliable_edges;
 mod reliable_on_threads;
@@ -20,5 +24,6 @@ mod runs;
 mod short_way;
 mod starvation;
 mod support;
+mod throttle;
 mod time;
 mod wrap;

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::MutexGuard;
 
 use ringmain::{
-    Answer, Batch, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter, Ledger, Loan, Mailbox, Meta,
-    Outgoing, Pattern, Payload, PublishError, Publisher, Requester, ShutdownReport, Subscribe, Subscription, Topic,
+    Answer, Batch, BreakerPolicy, BreakerState, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter,
+    Ledger, Loan, Mailbox, Meta, Outgoing, OverLimit, Pattern, Payload, PublishError, Publisher, Rate, RateError,
+    RateLimit, RateLimitError, RateLimitStatus, Requester, ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
 };
 
 /// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
@@ -57,7 +58,9 @@ fn a_bus_and_what_tells_of_it_are_shared_freely() {
     assert_eq!(send_and_sync!(EventId), (true, true));
     assert_eq!(send_and_sync!(Ledger), (true, true));
     assert_eq!(send_and_sync!(ShutdownReport), (true, true));
-    assert_eq!(send_and_sync!((PublishError, FlushError, ringmain::Error)), (true, true));
+    assert_eq!(send_and_sync!((BreakerPolicy, BreakerState, WhileOpen, Rate, OverLimit)), (true, true));
+    assert_eq!(send_and_sync!((RateLimit, RateLimitStatus, RateLimitError)), (true, true));
+    assert_eq!(send_and_sync!((PublishError, FlushError, RateError, ringmain::Error)), (true, true));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod again;
 mod loan;
 mod outgoing;
+mod permit;
 mod plain;
 mod refusal;
 mod send;
@@ -35,6 +36,8 @@ pub use outgoing::Outgoing;
 pub use refusal::{FullPolicy, PublishError};
 pub use subject::Subject;
 
+pub(super) use permit::Permit;
+use permit::Permits;
 use plain::Detour;
 pub(super) use refusal::lane_full;
 use stamps::Stamps;
@@ -107,6 +110,8 @@ pub struct Publisher {
     stamps: Stamps,
     source_id: u32,
     policy: FullPolicy,
+    /// Low events go the long way: by the policy, or because the bus looks after its memory.
+    may_refuse_low: bool,
     payload_bytes_max: usize,
     arena: Arena,
     scratch: AlignedVec<16>,
@@ -114,6 +119,7 @@ pub struct Publisher {
     shared: Arc<Shared>,
     place: usize,
     source: String,
+    permits: Permits,
     extension: ExtensionBuffer,
     cache: Box<[Option<Known>; CACHE]>,
     names: AHashMap<Box<str>, u32>,
@@ -141,15 +147,19 @@ impl Publisher {
         scratch.resize(engine.lanes.body_bytes() - HEAD_BYTES, 0);
         let settings = &shared.settings;
         let source = settings.source.clone();
+        let permits = Permits::new(Arc::clone(&shared.limits));
         let ids = settings.id_seed.map_or_else(IdSource::new, |seed| IdSource::seeded(seed.wrapping_add(nth)));
         Ok(Self {
             latest: Latest::new(),
             parker: Arc::clone(&engine.parker),
             slot: Arc::clone(&engine.publishers[place]),
-            claimant: Claimant::new(Arc::clone(&engine.lanes), settings.exclusive),
+            claimant: Claimant::new(Arc::clone(&engine.lanes), settings.exclusive)
+                .with_mark(engine.pressure.mark(engine.lanes.limit())),
             stamps: Stamps::new(settings.stamps, ids),
             source_id: engine.directory.intern_source(&source),
             policy: settings.full_policy,
+            may_refuse_low: Self::may_refuse_low(settings.full_policy, &engine),
+            permits,
             payload_bytes_max: settings.payload_bytes_max,
             arena: Arena::new(),
             scratch,
@@ -175,7 +185,7 @@ impl Publisher {
     /// When `publishers_max` are alive already, or the bus is shutting down.
     pub fn try_clone(&self) -> Result<Self, PublishError> {
         let mut clone = Self::new(Arc::clone(&self.shared))?;
-        clone.policy = self.policy;
+        clone.set_full_policy(self.policy);
         clone.source.clone_from(&self.source);
         clone.source_id = self.source_id;
         Ok(clone)
@@ -200,6 +210,7 @@ impl Publisher {
     /// What `publish` does at a full lane.
     pub fn set_full_policy(&mut self, policy: FullPolicy) -> &mut Self {
         self.policy = policy;
+        self.may_refuse_low = Self::may_refuse_low(policy, &self.engine);
         self
     }
 
@@ -408,6 +419,8 @@ impl Publisher {
             PublishError::Shed { .. } => counts.shed.add(1),
             PublishError::ShuttingDown => counts.shutting_down.add(1),
             PublishError::ScheduleFull { .. } => counts.schedule_full.add(1),
+            PublishError::RateLimited { .. } | PublishError::BatchOverRate { .. } => counts.rate_limited.add(1),
+            PublishError::MemoryPressure { .. } => counts.memory_pressure.add(1),
             _ => counts.invalid.add(1),
         }
     }

@@ -71,7 +71,8 @@ impl Publisher {
         if !topic.is_latest(&self.latest) {
             return Err(None);
         }
-        if self.policy.may_shed(priority) {
+        // The topic may be under a rate limit since it was met: then the publisher was told.
+        if self.is_careful(priority) || self.slot.is_told() {
             return Err(Some(Detour::LongWay));
         }
         let Some(room) = self.claimant.room(lane) else { return Err(None) };
@@ -136,10 +137,16 @@ impl Publisher {
         let lane = priority.lane();
         match self.claimant.make_sure(lane, 1) {
             Ok(false) => {}
-            Ok(true) => self.parker.wake(self.engine.lanes.active()),
+            Ok(true) => {
+                self.parker.wake(self.engine.lanes.active());
+                self.engine.feel_pressure();
+            }
             // What nobody wants needs no room.
             Err(_) if self.engine.wants.workers(self.latest.type_id, lane) == 0 => return Err(Detour::LongWay),
-            Err(full) => return Err(Detour::Full(full)),
+            Err(full) => {
+                self.engine.feel_pressure();
+                return Err(Detour::Full(full));
+            }
         }
         self.at_once(topic, payload, priority).map_err(|detour| detour.unwrap_or(Detour::LongWay))
     }
@@ -151,7 +158,7 @@ impl Publisher {
             self.tidy_up();
         }
         match self.resolve(topic) {
-            Ok(type_id) if type_id != 0 && self.source_id != 0 => {
+            Ok(type_id) if type_id != 0 && self.source_id != 0 && !self.is_limited(type_id, topic.name()) => {
                 topic.remember(&mut self.latest);
                 self.latest.type_id = type_id;
                 true

@@ -84,6 +84,32 @@ pub enum PublishError {
         /// The watermark, in events.
         watermark: u64,
     },
+    /// A rate limit is spent.
+    RateLimited {
+        /// Its place in the list of [`Bus::rate_limits`](crate::Bus::rate_limits), from 0.
+        limit: usize,
+        /// When the event, or all events of the batch that are under the limit, may pass, if no others come first.
+        retry_after: Duration,
+        /// Whether a publish waits for it, as its [`FullPolicy`] or deadline says; it has done so, then.
+        queues: bool,
+    },
+    /// A batch has more events under one rate limit than that ever lets pass at once.
+    BatchOverRate {
+        /// The limit's place in the list of [`Bus::rate_limits`](crate::Bus::rate_limits), from 0.
+        limit: usize,
+        /// Events of the batch that are under it.
+        events: usize,
+        /// The most at once: its burst.
+        burst: u32,
+    },
+    /// A Low event, refused because the reserved memory is nearly full: see
+    /// [`BusBuilder::memory_pressure`](crate::BusBuilder::memory_pressure).
+    MemoryPressure {
+        /// How full the fullest part is, in percent.
+        fill_percent: u8,
+        /// From where on Low events are refused, in percent.
+        share_percent: u8,
+    },
     /// The bus is shutting down or has stopped.
     ShuttingDown,
     /// The payload is longer than allowed.
@@ -158,6 +184,8 @@ impl PublishError {
                 | Self::Shed { .. }
                 | Self::PoolExhausted { .. }
                 | Self::ScheduleFull { .. }
+                | Self::RateLimited { .. }
+                | Self::MemoryPressure { .. }
         )
     }
 }
@@ -185,6 +213,17 @@ impl fmt::Display for PublishError {
             Self::Shed { depth, watermark } => write!(
                 f,
                 "a low event was shed: its lane holds {depth} events, the watermark is {watermark}; try later, or raise the priority"
+            ),
+            Self::RateLimited { limit, retry_after, queues: _ } => {
+                write!(f, "rate limit {limit} is spent; try again in {retry_after:?}, or raise its rate or burst")
+            }
+            Self::BatchOverRate { limit, events, burst } => write!(
+                f,
+                "a batch with {events} events under rate limit {limit}, which lets {burst} pass at once; split it, or raise the burst"
+            ),
+            Self::MemoryPressure { fill_percent, share_percent } => write!(
+                f,
+                "a low event was refused: the reserved memory is {fill_percent} % full, the limit for low is {share_percent} %; try later, or raise the priority"
             ),
             Self::ShuttingDown => f.write_str("the bus is shutting down and accepts no more events"),
             Self::TooLarge { bytes, max } => {
@@ -230,7 +269,10 @@ pub(in crate::bus) fn lane_full(priority: Priority, full: LaneFull) -> PublishEr
 }
 
 pub(super) fn waits(error: &PublishError) -> bool {
-    matches!(error, PublishError::Full { .. } | PublishError::PoolExhausted { .. })
+    matches!(
+        error,
+        PublishError::Full { .. } | PublishError::PoolExhausted { .. } | PublishError::RateLimited { queues: true, .. }
+    )
 }
 
 pub(super) fn timed_out(error: PublishError, after: Duration) -> PublishError {

@@ -5,7 +5,7 @@ use crate::ring::{Block, Frame, LaneFull, Rest};
 use crate::worker::Scheduled;
 
 use super::refusal::{lane_full, waits};
-use super::{CACHE, Envelope, Known, Prepared, PublishError, Publisher, Subject};
+use super::{CACHE, Envelope, Known, Permit, Prepared, PublishError, Publisher, Subject};
 
 /// Where the cache keeps a typed topic.
 #[inline]
@@ -75,11 +75,13 @@ impl Publisher {
             // Waiting would be in vain.
             return Err(PublishError::NoBlock { bytes, max });
         }
-        engine.pool.take(bytes).ok_or_else(|| {
+        let taken = engine.pool.take(bytes).ok_or_else(|| {
             // Sleeping laggards may hold blocks that they have no use for.
             engine.parker.wake(engine.lanes.active());
             PublishError::PoolExhausted { bytes }
-        })
+        });
+        engine.feel_blocks();
+        taken
     }
 
     /// Copies the envelope's fields to the front of the scratch, where they fit. Returns their length.
@@ -165,7 +167,7 @@ impl Publisher {
     /// refused may come again and again.
     pub(super) fn finds_full<P, S: Subject<P>>(&mut self, topic: &S, envelope: &Envelope) -> Option<LaneFull> {
         let (priority, lane) = (envelope.priority, envelope.priority.lane());
-        if envelope.due != 0 || self.extension.has_fault() || self.policy.may_shed(priority) {
+        if envelope.due != 0 || self.extension.has_fault() || self.is_careful(priority) {
             return None;
         }
         let type_id = self.resolve(topic).ok()?;
@@ -191,7 +193,7 @@ impl Publisher {
         let result = if prepared.due != 0 {
             self.schedule(&mut prepared)
         } else {
-            self.send(&prepared.header, prepared.priority, prepared.block.as_ref())
+            self.send(&prepared.header, prepared.priority, prepared.block.as_mut())
         };
         if matches!(&result, Err(error) if waits(error)) {
             self.prepared = Some(prepared);
@@ -200,7 +202,43 @@ impl Publisher {
     }
 
     /// Brings an encoded event into its lane, from the scratch or a block.
-    fn send(&mut self, header: &Header, priority: Priority, block: Option<&Block>) -> Result<EventId, PublishError> {
+    fn send(
+        &mut self,
+        header: &Header,
+        priority: Priority,
+        mut block: Option<&mut Block>,
+    ) -> Result<EventId, PublishError> {
+        let mut permit = None;
+        if self.look_ahead(priority)? {
+            permit = Some(self.permit(header, block.as_deref_mut())?);
+        }
+        let sent = self.send_permitted(header, priority, block.as_deref());
+        if let (Err(_), Some(permit)) = (&sent, &permit) {
+            self.give_back(permit);
+        }
+        sent
+    }
+
+    /// Lets an event pass the rate limits on it.
+    fn permit(&mut self, header: &Header, block: Option<&mut Block>) -> Result<Permit, PublishError> {
+        let bytes = header.rest_bytes();
+        let scratch = std::mem::take(&mut self.scratch);
+        let rest = match block {
+            Some(block) => &block.bytes()[..bytes],
+            None => &scratch[..bytes],
+        };
+        let mut permit = self.limits_on(header, rest);
+        self.scratch = scratch;
+        self.pass(&mut permit)?;
+        Ok(permit)
+    }
+
+    fn send_permitted(
+        &mut self,
+        header: &Header,
+        priority: Priority,
+        block: Option<&Block>,
+    ) -> Result<EventId, PublishError> {
         let Self { engine, slot, claimant, policy, scratch, .. } = self;
         let lane = priority.lane();
         let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
@@ -227,9 +265,13 @@ impl Publisher {
         match pushed {
             Ok(laggards) => {
                 engine.parker.wake(if laggards { engine.lanes.active() } else { workers });
+                if laggards {
+                    engine.feel_pressure();
+                }
                 Ok(header.event_id())
             }
             Err(full) => {
+                engine.feel_pressure();
                 self.wake_holders(lane);
                 Err(lane_full(priority, full))
             }
@@ -238,6 +280,18 @@ impl Publisher {
 
     /// Hands an encoded event to the timers.
     fn schedule(&mut self, prepared: &mut Prepared) -> Result<EventId, PublishError> {
+        if !self.look_ahead(prepared.priority)? {
+            return self.schedule_permitted(prepared);
+        }
+        let permit = self.permit(&prepared.header, prepared.block.as_mut())?;
+        let scheduled = self.schedule_permitted(prepared);
+        if scheduled.is_err() {
+            self.give_back(&permit);
+        }
+        scheduled
+    }
+
+    fn schedule_permitted(&mut self, prepared: &mut Prepared) -> Result<EventId, PublishError> {
         let bytes = prepared.header.rest_bytes();
         let rest = match prepared.block.take() {
             Some(block) => block,

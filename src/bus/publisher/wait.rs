@@ -45,7 +45,9 @@ impl Publisher {
                 // The worker may have filled the mailbox of this very handler meanwhile; then it opened the gate last.
                 Err(error) if waits(&error) && !self.shared.must_not_wait() => {
                     match limit.checked_sub(waited).filter(|left| !left.is_zero()) {
-                        Some(left) => thread::park_timeout(left),
+                        Some(left) => {
+                            thread::park_timeout(opens_by_itself(&error).map_or(left, |opens| left.min(opens)))
+                        }
                         None => {
                             gate.leave(self.place);
                             return Err(timed_out(error, limit));
@@ -71,6 +73,11 @@ impl Publisher {
                 // Asked anew after the waker was left: whoever fills the handler's own mailbox opens the gate after that.
                 Err(error) if waits(&error) && !self.shared.would_wait_for_itself() => {
                     if registered {
+                        if let Some(opens) = opens_by_itself(&error) {
+                            // Worker 0 opens the gate then, and whoever is still to wait sets its alarm anew.
+                            let engine = &self.engine;
+                            engine.alarms[0].set(engine.directory.clock.after(opens), &engine.parker);
+                        }
                         return Poll::Pending;
                     }
                     self.engine.gate.wait(self.place, context.waker());
@@ -79,6 +86,14 @@ impl Publisher {
             }
         }
         Poll::Pending
+    }
+}
+
+/// After which time there may be room although nobody makes any.
+fn opens_by_itself(error: &PublishError) -> Option<Duration> {
+    match error {
+        PublishError::RateLimited { retry_after, .. } => Some(*retry_after),
+        _ => None,
     }
 }
 

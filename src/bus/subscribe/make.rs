@@ -6,14 +6,15 @@ use std::sync::{Arc, OnceLock, Weak};
 use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
-    Consumer, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, HandlerId, Interest, KEYS_MAX, Kept, Mailbox,
-    MailboxShared, NewSubscription, Notice, REDRIVEN_MAX, Reliable, Sink, State, SubscriptionId, SubscriptionState,
-    Takes,
+    Consumer, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX, Kept, Mailbox,
+    MailboxShared, NewSubscription, Notice, OverLimit, REDRIVEN_MAX, Reliable, Sink, State, SubscriptionId,
+    SubscriptionState, Takes,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::bell::Bell;
+use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicU32, AtomicU64};
 use crate::worker::Phase;
@@ -37,15 +38,26 @@ impl<I: Interest> Subscribe<I> {
         let handler = Kept::new(make(known_as));
         let shared = Arc::clone(&self.shared);
         let made = match self.mode {
-            DeliveryMode::BestEffort => {
+            DeliveryMode::BestEffort if !self.queues_for_rate() => {
                 self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
             }
-            DeliveryMode::Reliable { .. } => {
+            DeliveryMode::BestEffort | DeliveryMode::Reliable { .. } => {
                 self.add_mailbox(pattern, known_as, handler_id, Some(Takes::Handler(handler)))?.0
             }
             DeliveryMode::LatestOnly => return Err(SubscribeError::NeverBehind),
         };
         Ok(Subscription::new(&shared, made))
+    }
+
+    /// Whether events wait for their rate, for which they need a mailbox.
+    fn queues_for_rate(&self) -> bool {
+        matches!(self.rate, Some((_, OverLimit::Queue)))
+    }
+
+    /// Keeps the rate of a subscription that does this with what comes over it.
+    fn limiter(&self, over: OverLimit) -> Result<Option<Limiter>, SubscribeError> {
+        let rate = self.rate.filter(|(_, wanted)| *wanted == over);
+        rate.map(|(rate, _)| rate.limiter()).transpose().map_err(SubscribeError::Rate)
     }
 
     pub(super) fn queued(self, handler_id: HandlerId) -> Result<Mailbox<I>, SubscribeError> {
@@ -98,6 +110,7 @@ impl<I: Interest> Subscribe<I> {
                 keys_max: self.keys_max.unwrap_or(KEYS),
             },
         };
+        let (breaker, limiter) = (self.breaker, self.limiter(OverLimit::Queue)?);
         let MailboxMemory { intake, waits, cells, stages, words, keyed } = MailboxMemory::new(&shared, &wish)
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
@@ -139,9 +152,11 @@ impl<I: Interest> Subscribe<I> {
                     crew: OnceLock::new(),
                 }
             });
+            let guard = Guard::new(breaker, limiter, &engine.alarms[worker], &engine.parker);
             let directory = Arc::clone(&engine.directory);
             let bell = Bell::new(engine.barrier);
-            let made = Arc::new(MailboxShared::new(custody, reliable, waits, overflow, bell, directory, stages));
+            let made = MailboxShared::new(custody, reliable, waits, overflow, bell, directory, stages);
+            let made = Arc::new(made.guarded(guard));
             mailbox = Some(Arc::clone(&made));
             Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
         })?;
@@ -155,6 +170,7 @@ impl<I: Interest> Subscribe<I> {
         is_own_consumer: bool,
         sink: impl FnOnce(SubscriptionId, &str, crate::sync::owned::OwnerId, usize) -> Sink,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
+        let limiter = self.limiter(OverLimit::Reject)?;
         let name = self.name.unwrap_or_else(|| pattern.as_str().to_owned());
         let directory = &self.shared.engine.directory;
         let filter = CompiledFilter::new(self.filters, directory);
@@ -190,6 +206,7 @@ impl<I: Interest> Subscribe<I> {
                 is_own_consumer,
                 desk,
                 dedup,
+                limiter,
             })
         })?;
         Ok(made)

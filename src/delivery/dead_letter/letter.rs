@@ -26,6 +26,10 @@ pub enum DeadReason {
     ReleasesExhausted,
     /// The mailbox was full, and its policy is [`DropNewest`](crate::Overflow::DropNewest).
     MailboxFull,
+    /// The circuit breaker of its subscription was open, and its policy gives events up meanwhile.
+    BreakerOpen,
+    /// It came over the rate of its subscription, which rejects such events.
+    RateLimited,
     /// The subscription ended before it was handled.
     Closed,
 }
@@ -38,6 +42,8 @@ impl fmt::Display for DeadReason {
             Self::TimedOut => "timed out",
             Self::ReleasesExhausted => "releases exhausted",
             Self::MailboxFull => "mailbox full",
+            Self::BreakerOpen => "breaker open",
+            Self::RateLimited => "rate limited",
             Self::Closed => "closed",
         })
     }

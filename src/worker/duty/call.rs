@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Consumer, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Run, Scene, Sink, State, Stopwatch,
-    SubscriptionState, Takes, meta_of,
+    Consumer, DeadReason, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Pass, Run, Scene, Sink, State,
+    Stopwatch, SubscriptionState, Takes, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
 use crate::routing::Refusal;
 use crate::sync::contain::contained;
+use crate::sync::limiter::Limiter;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::Owner;
 use crate::worker::Phase;
@@ -193,9 +194,13 @@ pub(super) fn consume(
     let mut taken = 0;
     while taken < max && subscription.state() == State::Active && !mailbox.is_paused() {
         let Some(Serve { lane, .. }) = consumer.order.next(mailbox.custody().ready()) else { break };
+        let pass = mailbox.ask();
+        if pass == Pass::Held {
+            break;
+        }
         consumer.order.served(lane, 1);
         taken += 1;
-        let Some(hold) = mailbox.take_fresh(lane) else { continue };
+        let Some(hold) = mailbox.take_by(pass, lane) else { continue };
         let handler = match &mut consumer.takes {
             Takes::Handler(handler) => handler.get_mut().expect("a handler is there until its keeper is dropped"),
             Takes::Desk(desk) => {
@@ -281,7 +286,8 @@ impl Call<'_> {
                         if fed.consumer.is_some() {
                             consume(self.engine, subscription, mailbox, fed, CATCH_UP_MAX);
                             if mailbox.needs_consumer() {
-                                self.engine.alarms[subscription.worker].resume(0);
+                                let due = mailbox.consumer_due(self.engine.directory.clock.now());
+                                self.engine.alarms[subscription.worker].resume(due);
                             }
                             self.called = true;
                         }
@@ -320,7 +326,27 @@ impl Call<'_> {
             counts.duplicate.add(1);
             return false;
         }
+        if let Some(limiter) = &subscription.limiter
+            && self.is_over_rate(subscription, limiter)
+        {
+            counts.matched.add(1);
+            let turned_away = match &subscription.sink {
+                Sink::Inline(_) => false,
+                Sink::Mailbox(mailbox, _) => mailbox.turn_away(&self.meta, DeadReason::RateLimited),
+            };
+            counts.rate_limited.add(u64::from(!turned_away));
+            return false;
+        }
         true
+    }
+
+    /// Whether the event comes over a rate that rejects it. One that has no attempt before it anyway does not count.
+    fn is_over_rate(&self, subscription: &SubscriptionState, limiter: &Limiter) -> bool {
+        let is_stopped = match &subscription.sink {
+            Sink::Inline(_) => subscription.state() != State::Active,
+            Sink::Mailbox(mailbox, _) => mailbox.custody().is_closed() || mailbox.is_open(),
+        };
+        !is_stopped && limiter.pass(self.engine.directory.clock.now()).is_err()
     }
 
     /// Lets the worker's own handler try the event where it lies: it gets a cell only if it is to come back. False when the event
@@ -364,7 +390,7 @@ impl Call<'_> {
             if self.engine.debug {
                 self.debug(subscription, None);
             }
-        } else if mailbox.give_up_overflow(&self.meta) {
+        } else if mailbox.turn_away(&self.meta, DeadReason::MailboxFull) {
             self.tell_overflow(subscription);
         } else {
             self.overflowed(subscription);

@@ -83,7 +83,7 @@ fn ordered_events_come_in_order_whatever_fails() {
 fn order_is_asked_for_where_it_can_be_disturbed() {
     let bus = small().build().unwrap();
     let refused = bus.subscribe("a").ordered_by(Key::Topic).mailbox().unwrap_err();
-    assert_eq!(refused, SubscribeError::Unordered);
+    assert_eq!(refused, SubscribeError::NeedsReliable { setting: "ordered_by" });
 }
 
 #[test]

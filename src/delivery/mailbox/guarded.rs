@@ -1,0 +1,107 @@
+//! A mailbox and the guard between it and its consumer, where it has one.
+
+use crate::event::Header;
+use crate::ring::Attempt;
+use crate::sync::alarm::NEVER;
+use crate::sync::breaker::BreakerState;
+
+use super::super::in_hand::Hold;
+use super::super::{Guard, Notice, Outcome, Pass, Reliable, Settled};
+use super::MailboxShared;
+
+impl MailboxShared {
+    /// Consumer: asks whether it may have the next event. `take_by` follows, unless it is held.
+    #[inline(always)]
+    pub(crate) fn ask(&self) -> Pass {
+        self.guard.as_ref().map_or(Pass::Free, |guard| self.ask_guard(guard))
+    }
+
+    fn ask_guard(&self, guard: &Guard) -> Pass {
+        guard.ask(self.directory.clock.now(), || self.tell_state(BreakerState::HalfOpen))
+    }
+
+    /// Consumer: takes the oldest event of `lane`. `None` when it is not to be tried: it has expired, or is given up.
+    #[inline(always)]
+    pub(crate) fn take_by(&self, pass: Pass, lane: usize) -> Option<Hold> {
+        if pass == Pass::Free { self.take_fresh(lane) } else { self.take_guarded(pass, lane) }
+    }
+
+    fn take_guarded(&self, pass: Pass, lane: usize) -> Option<Hold> {
+        if pass == Pass::GiveUp {
+            self.give_up_next(lane);
+            return None;
+        }
+        let hold = self.take_fresh(lane);
+        if let (Pass::At(now), Some(guard)) = (pass, &self.guard) {
+            guard.took(now, hold.is_some());
+        }
+        hold
+    }
+
+    /// Gives the oldest event of `lane` up, which the breaker does not let through; one that has expired, as expired.
+    fn give_up_next(&self, lane: usize) {
+        let Some(hold) = self.take(lane) else { return };
+        let deadline = Header::of_words(hold.event().parts().0).deadline;
+        match hold {
+            Hold::Attempt(attempt) if deadline == 0 || self.directory.clock.now() <= deadline => {
+                self.of_attempts().give_up_untried(&self.counts, attempt);
+            }
+            hold => self.expire(hold),
+        }
+    }
+
+    /// Tells the breaker what came of an attempt; `None` that its time was over.
+    pub(super) fn tell_breaker(&self, guard: &Guard, now: u64, outcome: Option<&Outcome>) {
+        if let Some(state) = guard.tell(now, outcome) {
+            self.tell_state(state);
+            guard.call_worker();
+        }
+    }
+
+    #[cold]
+    fn tell_state(&self, state: BreakerState) {
+        let reliable = self.of_attempts();
+        let (subscription, name) = (reliable.subscription, reliable.name.as_str());
+        reliable.letters.notice(&Notice::Breaker { subscription, name, state });
+    }
+
+    /// Whether something stands between it and its consumer.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// The state of its circuit breaker, when it has one.
+    pub(crate) fn breaker_state(&self) -> Option<BreakerState> {
+        self.guard.as_ref()?.breaker_state(self.directory.clock.now())
+    }
+
+    /// Whether its circuit breaker is open: nothing is tried now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.breaker_state() == Some(BreakerState::Open)
+    }
+
+    /// The instant from which its consumer would find something; `NEVER` when nobody knows.
+    pub(crate) fn consumer_due(&self, now: u64) -> u64 {
+        if !self.needs_consumer() {
+            return NEVER;
+        }
+        self.guard.as_ref().map_or(now, |guard| guard.due(now))
+    }
+
+    pub(super) fn settle_guarded(
+        &self,
+        reliable: &Reliable,
+        guard: &Guard,
+        attempt: Attempt,
+        outcome: &Outcome,
+    ) -> Settled {
+        let now = self.directory.clock.now();
+        let told = (!attempt.is_overdue(now)).then_some(outcome);
+        let settled = reliable.settle(&self.counts, self.stages.ack.as_ref(), attempt, outcome);
+        // Who was too late has been told of by the worker, who took the event away.
+        if settled == Settled::Counted {
+            self.tell_breaker(guard, now, told);
+        }
+        settled
+    }
+}
