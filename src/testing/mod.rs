@@ -1,8 +1,8 @@
 //! Deterministic tests: a clock moved by hand, and a seeded scheduler over the production workers.
 //!
 //! A [`Simulation`] builds a bus whose workers have no threads. The test turns them: one by one, or in an order drawn
-//! from a seed, and moves the clock. The same seed gives the same run, event ids included. All code that runs is the
-//! code that runs in production.
+//! from a seed, and moves the clock. The same seed gives the same run, ids of events and subscriptions
+//! included. All code that runs is the code that runs in production.
 //!
 //! ```
 //! use ringmain::testing::Simulation;

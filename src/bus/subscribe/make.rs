@@ -175,7 +175,7 @@ impl<I: Interest> Subscribe<I> {
         let directory = &self.shared.engine.directory;
         let filter = CompiledFilter::new(self.filters, directory);
         let created = directory.clock.now();
-        let id = SubscriptionId(EventId::random());
+        let seed = self.shared.settings.id_seed;
         let (wish, desk) = (self.worker, self.desk);
         let dedup = self.dedup.map(|window| {
             let (keys, max) = (window.keys(), KEYS_MAX);
@@ -187,6 +187,8 @@ impl<I: Interest> Subscribe<I> {
         });
         let dedup = dedup.transpose()?;
         let made = self.shared.add(|control, starts| {
+            let id = seed.map_or_else(EventId::random, |seed| EventId::seeded(seed, control.subscriptions_made()));
+            let id = SubscriptionId(id);
             let worker = wish.unwrap_or_else(|| control.least_loaded());
             let sink = sink(id, &name, control.owner(worker), worker);
             let dedup = dedup.map(|dedup| {
