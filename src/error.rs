@@ -2,73 +2,39 @@
 
 use std::fmt;
 
-use crate::bus::{BuildError, FlushError, PublishError, RateLimitError, RedriveError, RepublishError, SubscribeError};
-use crate::delivery::RecvError;
-use crate::event::DecodeError;
+use crate::bus::{
+    BuildError, FlushError, PublishError, RateLimitError, RedriveError, RepublishError, RequestError, RulesError,
+    SerializeError, ServiceError, SubscribeError,
+};
+use crate::delivery::{RateError, RecvError, TryRecvError};
+use crate::event::{DecodeError, EnvelopeError, ParseEventIdError, ParsePriorityError, TopicError, TypeConflict};
 use crate::routing::PatternError;
 
-/// Any error of ringmain. Each operation has an error type of its own; this is only their sum.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Error {
-    /// Building a bus.
-    Build(BuildError),
-    /// Publishing.
-    Publish(PublishError),
-    /// Subscribing, or changing a subscription.
-    Subscribe(SubscribeError),
-    /// Receiving from a mailbox.
-    Recv(RecvError),
-    /// Reading a payload.
-    Decode(DecodeError),
-    /// Flushing or shutting down.
-    Flush(FlushError),
-    /// Parsing a pattern.
-    Pattern(PatternError),
-    /// Sending a dead letter back.
-    Redrive(RedriveError),
-    /// Publishing a dead letter again.
-    Republish(RepublishError),
-    /// Setting rate limits.
-    RateLimit(RateLimitError),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Build(error) => error.fmt(f),
-            Self::Publish(error) => error.fmt(f),
-            Self::Subscribe(error) => error.fmt(f),
-            Self::Recv(error) => error.fmt(f),
-            Self::Decode(error) => error.fmt(f),
-            Self::Flush(error) => error.fmt(f),
-            Self::Pattern(error) => error.fmt(f),
-            Self::Redrive(error) => error.fmt(f),
-            Self::Republish(error) => error.fmt(f),
-            Self::RateLimit(error) => error.fmt(f),
+macro_rules! sum {
+    ($($(#[$doc:meta])* $variant:ident($error:ident)),* $(,)?) => {
+        /// Any error of ringmain. Each operation has an error type of its own; this is only their sum.
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub enum Error {
+            $($(#[$doc])* $variant($error),)*
         }
-    }
-}
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(match self {
-            Self::Build(error) => error,
-            Self::Publish(error) => error,
-            Self::Subscribe(error) => error,
-            Self::Recv(error) => error,
-            Self::Decode(error) => error,
-            Self::Flush(error) => error,
-            Self::Pattern(error) => error,
-            Self::Redrive(error) => error,
-            Self::Republish(error) => error,
-            Self::RateLimit(error) => error,
-        })
-    }
-}
+        impl fmt::Display for Error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant(error) => error.fmt(f),)*
+                }
+            }
+        }
 
-macro_rules! from {
-    ($($error:ident => $variant:ident),* $(,)?) => {
+        impl std::error::Error for Error {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(match self {
+                    $(Self::$variant(error) => error,)*
+                })
+            }
+        }
+
         $(impl From<$error> for Error {
             fn from(error: $error) -> Self {
                 Self::$variant(error)
@@ -77,15 +43,47 @@ macro_rules! from {
     };
 }
 
-from! {
-    BuildError => Build,
-    PublishError => Publish,
-    SubscribeError => Subscribe,
-    RecvError => Recv,
-    DecodeError => Decode,
-    FlushError => Flush,
-    PatternError => Pattern,
-    RedriveError => Redrive,
-    RepublishError => Republish,
-    RateLimitError => RateLimit,
+sum! {
+    /// Building a bus.
+    Build(BuildError),
+    /// Publishing.
+    Publish(PublishError),
+    /// Subscribing, or changing a subscription.
+    Subscribe(SubscribeError),
+    /// Receiving from a mailbox.
+    Recv(RecvError),
+    /// Looking into a mailbox.
+    TryRecv(TryRecvError),
+    /// Reading a payload.
+    Decode(DecodeError),
+    /// Encoding a payload.
+    Serialize(SerializeError),
+    /// Flushing or shutting down.
+    Flush(FlushError),
+    /// Parsing a pattern.
+    Pattern(PatternError),
+    /// Naming a topic.
+    Topic(TopicError),
+    /// Naming a topic that stands for another Rust type.
+    Type(TypeConflict),
+    /// Reading an envelope.
+    Envelope(EnvelopeError),
+    /// Parsing the id of an event.
+    EventId(ParseEventIdError),
+    /// Parsing a priority.
+    Priority(ParsePriorityError),
+    /// Asking and waiting for an answer.
+    Request(RequestError),
+    /// Sending a dead letter back.
+    Redrive(RedriveError),
+    /// Publishing a dead letter again.
+    Republish(RepublishError),
+    /// A rate that cannot be kept.
+    Rate(RateError),
+    /// Setting rate limits.
+    RateLimit(RateLimitError),
+    /// Changing routing rules.
+    Rules(RulesError),
+    /// Finding a service, or telling of one.
+    Service(ServiceError),
 }

@@ -75,16 +75,18 @@ pub use bus::Json;
 pub use bus::Protobuf;
 pub use bus::{
     Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
-    Explanation, FlushError, FullPolicy, Health, IntoInterest, LaneMetrics, Loan, Memory, Metrics, Outgoing, Path,
-    PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport, Refused,
-    RepublishError, RequestError, Requester, SerializeError, ShutdownReport, StageLatency, Subject, Subscribe,
-    SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
+    Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan, Memory, Metrics,
+    Outgoing, Path, PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport,
+    Refused, RepublishError, RequestError, Requester, Rules, RulesError, SerializeError, Service, ServiceBuilder,
+    ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription,
+    Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
-    BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason,
-    DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, Interest, Iter, Key, Ledger, Mailbox, Notice,
-    Observer, Outcome, OverLimit, Overflow, Rate, RateError, RecvError, RetryPolicy, Settled, SubscriptionId,
-    SubscriptionLedger, SubscriptionRecord, TryRecvError, WhileOpen,
+    Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,
+    DeadLetterSink, DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceView,
+    Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, OverLimit, Overflow, Picker, Rate, RateError,
+    RecvError, RetryPolicy, ServiceHealth, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord,
+    TryRecvError, WhileOpen,
 };
 pub use error::Error;
 pub use event::{
@@ -93,7 +95,10 @@ pub use event::{
 };
 pub use metrics::LatencySummary;
 pub use ring::HugePages;
-pub use routing::{Filter, Pattern, PatternError};
+pub use routing::{
+    Condition, Filter, OnField, Operand, Pattern, PatternError, RoutingRule, RuleChange, RuleError, RuleFilter,
+    RuleReason, RuleSet, RuleVerdict,
+};
 pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 
 #[cfg(feature = "daemon")]

@@ -10,3 +10,4 @@ pub mod latest;
 pub mod patterns;
 mod ring;
 pub mod routing;
+pub mod rules;

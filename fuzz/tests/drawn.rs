@@ -4,6 +4,11 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
+    fn events_reach_the_services_that_rules_evaluated_by_hand_say(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        ringmain_fuzz::rules::check(&data);
+    }
+
+    #[test]
     fn attempts_are_what_a_list_of_cells_says(data in prop::collection::vec(any::<u8>(), 0..400)) {
         ringmain_fuzz::attempts::check(&data);
     }

@@ -16,6 +16,7 @@ const TARGETS: &[(&str, Check)] = &[
     ("latest", ringmain_fuzz::latest::check),
     ("patterns", ringmain_fuzz::patterns::check),
     ("routing", ringmain_fuzz::routing::check),
+    ("rules", ringmain_fuzz::rules::check),
 ];
 
 /// Files of a target, and bytes of each: a corpus is read by people too.

@@ -243,7 +243,7 @@ fn once_inside(publisher: &mut Publisher, priority: Priority, collected: &mut Co
     let engine = &publisher.shared().engine;
     wanted.clear();
     wanted.extend(events.iter().enumerate().filter_map(|(nth, event)| {
-        let workers = engine.wants.workers(event.header.type_id, lane);
+        let workers = engine.wanted_by(event.header.type_id, event.header.flags, lane);
         (workers != 0).then_some((nth, workers))
     }));
     if wanted.is_empty() {

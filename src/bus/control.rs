@@ -7,11 +7,13 @@ use std::time::Duration;
 use ahash::AHashMap;
 use arrayvec::ArrayVec;
 
-use crate::delivery::{RetryPolicy, Route, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling};
+use crate::delivery::{
+    RetryPolicy, Role, Route, ServiceHere, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling,
+};
 use crate::event::{Event, RustType, Topic};
 use crate::metrics::{MailboxStages, RateWindow};
 use crate::ring::{LANES, Pages, WORKERS_MAX};
-use crate::routing::PatternTrie;
+use crate::routing::{PatternTrie, RuleSet};
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
@@ -70,6 +72,9 @@ pub(crate) struct Control {
     keys: AHashMap<SubscriptionId, u64>,
     patterns: PatternTrie<u64>,
     next_key: u64,
+    /// All services, in the order they were made.
+    pub(super) services: Vec<Arc<ServiceHere>>,
+    pub(super) rules: RuleSet,
     /// The newest table of each worker; workers hold clones.
     tables: Vec<WorkerTable>,
     /// Subscriptions of each worker.
@@ -112,6 +117,8 @@ impl Control {
             keys: AHashMap::new(),
             patterns: PatternTrie::new(),
             next_key: 0,
+            services: Vec::new(),
+            rules: RuleSet::default(),
             tables: (0..workers).map(|_| WorkerTable::new()).collect(),
             loads: vec![0; workers],
             owners,
@@ -152,6 +159,19 @@ impl Control {
     /// The routes of a type, those workers' that have one.
     pub(super) fn routes(&self, type_id: u32) -> impl Iterator<Item = &Route> {
         self.tables.iter().filter_map(move |table| table.route(type_id))
+    }
+
+    pub(super) fn table(&self, worker: usize) -> &WorkerTable {
+        &self.tables[worker]
+    }
+
+    pub(super) fn table_mut(&mut self, worker: usize) -> &mut WorkerTable {
+        &mut self.tables[worker]
+    }
+
+    /// Whether `worker` reads the lanes.
+    pub(super) fn is_reading(&self, worker: usize) -> bool {
+        self.reading[worker]
     }
 
     /// The worker with the fewest subscriptions.
@@ -290,7 +310,7 @@ impl Shared {
     }
 
     /// Waits until `worker` has taken over the table of `generation`.
-    fn acknowledged(&self, worker: usize, generation: u64) -> Result<(), WorkerStuck> {
+    pub(super) fn acknowledged(&self, worker: usize, generation: u64) -> Result<(), WorkerStuck> {
         let table = &self.engine.tables[worker];
         if let Driver::Manual(workers) = &self.driver {
             // A handler that changes subscriptions while a test drives its worker cannot wait for it.
@@ -329,12 +349,13 @@ impl Shared {
             control.tables.iter().map(|_| Vec::new()).collect();
         for key in keys {
             let subscription = &control.subscriptions[&key];
-            if id == 0 || subscription.filter.passes_type(name) {
+            if matches!(subscription.role, Role::Subscriber) && (id == 0 || subscription.filter.passes_type(name)) {
                 targets[subscription.worker].push(Arc::clone(subscription));
             }
         }
         for (worker, targets) in targets.into_iter().enumerate() {
-            let route = (!targets.is_empty()).then(|| Route::new(id, targets));
+            let rules = control.rules_for(worker, Some(name).filter(|_| id != 0));
+            let route = Some(Route::new(id, targets, rules)).filter(|route| !route.is_empty());
             let lanes = route.as_ref().map(Route::lanes);
             control.tables[worker].set(id, route);
             if let Some(lanes) = lanes {
@@ -362,6 +383,9 @@ impl Shared {
     /// Types that `subscription` may get events of, the overflow id 0 among them when it is in use.
     fn types_for(&self, subscription: &SubscriptionState) -> Vec<u32> {
         let directory = &self.engine.directory;
+        if !matches!(subscription.role, Role::Subscriber) {
+            return Vec::new();
+        }
         if subscription.pattern.is_exact() && !directory.is_full() {
             let id = directory.type_id(subscription.pattern.as_str());
             return id.into_iter().filter(|_| subscription.wants_type(subscription.pattern.as_str())).collect();
@@ -375,22 +399,31 @@ impl Shared {
     pub(super) fn add(
         &self,
         make: impl FnOnce(&Control, [u64; LANES]) -> SubscriptionState,
-    ) -> Result<Arc<SubscriptionState>, WorkerStuck> {
+    ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let (subscription, generation) = {
             let mut control = self.control();
             let subscription = Arc::new(make(&control, self.engine.lanes.ends()));
             let worker = subscription.worker;
+            if let Err(error) = control.admits(&subscription) {
+                // Its handler is dropped by its user's code: not under the lock.
+                drop(control);
+                return Err(SubscribeError::Service(error));
+            }
             let key = control.next_key;
             control.next_key += 1;
-            control.patterns.insert(&subscription.pattern, key);
+            if matches!(subscription.role, Role::Subscriber) {
+                control.patterns.insert(&subscription.pattern, key);
+            }
             control.keys.insert(subscription.id, key);
             control.subscriptions.insert(key, Arc::clone(&subscription));
             control.loads[worker] += 1;
             for id in self.types_for(&subscription) {
                 let mut targets = targets_of(&control.tables[worker], id).to_vec();
                 targets.push(Arc::clone(&subscription));
-                control.tables[worker].set(id, Some(Route::new(id, targets)));
+                let rules = control.rules_at(worker, id);
+                control.tables[worker].set(id, Some(Route::new(id, targets, rules)));
             }
+            self.seat(&mut control, &subscription);
             if subscription.is_attended() {
                 control.tables[worker].attended.push(Arc::clone(&subscription));
             }
@@ -399,7 +432,7 @@ impl Shared {
         };
         if let Err(stuck) = self.acknowledged(subscription.worker, generation) {
             drop(self.remove(subscription.id, false));
-            return Err(stuck);
+            return Err(stuck.into());
         }
         self.fold_ended();
         let mut control = self.control();
@@ -410,6 +443,9 @@ impl Shared {
 
     /// Tells publishers what the worker of `subscription` wants of its types.
     fn publish_wants(&self, control: &Control, subscription: &SubscriptionState) {
+        if matches!(subscription.role, Role::Service(_)) {
+            self.publish_rules(control, subscription.worker);
+        }
         let worker = subscription.worker;
         if control.reading[worker] {
             for id in self.types_for(subscription) {
@@ -421,19 +457,23 @@ impl Shared {
 
     /// Takes a subscription out. With `wait`, returns when no handler call of it can begin any more.
     pub(super) fn remove(&self, id: SubscriptionId, wait: bool) -> Result<Option<Arc<SubscriptionState>>, WorkerStuck> {
+        let mut orphans = Vec::new();
         let (subscription, generation) = {
             let mut control = self.control();
             let Some(key) = control.keys.remove(&id) else { return Ok(None) };
             let subscription = control.subscriptions.remove(&key).expect("keys and subscriptions go together");
             let worker = subscription.worker;
-            control.patterns.remove(&subscription.pattern, &key);
+            if matches!(subscription.role, Role::Subscriber) {
+                control.patterns.remove(&subscription.pattern, &key);
+            }
             control.loads[worker] -= 1;
             for id in self.types_for(&subscription) {
                 let mut targets = targets_of(&control.tables[worker], id).to_vec();
                 targets.retain(|other| other.id != subscription.id);
-                let route = (!targets.is_empty()).then(|| Route::new(id, targets));
-                control.tables[worker].set(id, route);
+                let route = Route::new(id, targets, control.rules_at(worker, id));
+                control.tables[worker].set(id, Some(route).filter(|route| !route.is_empty()));
             }
+            self.unseat(&mut control, &subscription, &mut orphans);
             self.publish_wants(&control, &subscription);
             control.tables[worker].attended.retain(|other| other.id != subscription.id);
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
@@ -458,6 +498,10 @@ impl Shared {
                 self.wait_until(self.settings.deadline, || !subscription.calls().is_elsewhere());
             }
         }
+        // The instances of a service end with it.
+        for instance in orphans {
+            self.remove(instance, wait)?;
+        }
         self.fold_ended();
         Ok(Some(subscription))
     }
@@ -475,6 +519,9 @@ impl Shared {
             ending.map(|(subscription, _)| Arc::clone(subscription)).collect()
         };
         for subscription in released {
+            if self.leaves_to_service(&subscription) {
+                continue;
+            }
             // Discarding wakes who waits for room, which is user code: not under the lock.
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                 if mailbox.custody().is_abandoned() {
@@ -499,6 +546,7 @@ impl Shared {
                         control.ended_stages.absorb(mailbox.stages());
                     }
                     control.ended_unbalanced += u64::from(!ledger.is_balanced());
+                    self.forget(&mut control, &subscription);
                     gone.push(subscription);
                 } else {
                     kept.push((subscription, generation));
@@ -521,7 +569,8 @@ impl Shared {
             for table in &mut control.tables {
                 *table = WorkerTable::new();
             }
-            (std::mem::take(&mut control.subscriptions), std::mem::take(&mut control.ending))
+            let services = std::mem::take(&mut control.services);
+            (std::mem::take(&mut control.subscriptions), std::mem::take(&mut control.ending), services)
         };
         for table in &self.engine.tables {
             table.offer(WorkerTable::new());

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::delivery::{Sink, State, SubscriptionId, SubscriptionState};
+use crate::delivery::{Role, ServiceHere, Sink, State, SubscriptionId, SubscriptionState, could_take};
 use crate::event::{Meta, Priority};
+use crate::routing::RoutingRule;
 
 use super::{Bus, Shared};
 
@@ -29,6 +30,15 @@ pub enum Verdict {
     Source,
     /// A predicate refused the event, or panicked over it.
     Predicate,
+    /// A service: rules send the event to it, or the event names it as a target.
+    Directed {
+        /// Whether all rules that do have conditions, which depend on the event itself.
+        conditionally: bool,
+    },
+    /// A service: the event is sent to it, and would wait there, for no instance can take it now.
+    NoInstance,
+    /// A service: no rule sends the event to it, or it names other services as its targets.
+    NotDirected,
 }
 
 /// How an event reaches a subscription that gets it: straight from its lane into the handler, or by the generic dispatch,
@@ -54,6 +64,8 @@ pub enum Path {
     Deadline,
     /// The topic is beyond `types_max`, and known by its name alone.
     ByName,
+    /// Rules may send events of the topic to services of its worker, or the event names services itself.
+    Services,
     /// The bus tells of each delivery: [`enable_debug`](crate::BusBuilder::enable_debug).
     Debug,
 }
@@ -68,12 +80,13 @@ impl fmt::Display for Path {
             Self::Dedup => f.write_str("by dispatch, for it drops what comes again"),
             Self::Deadline => f.write_str("by dispatch, for the event has a deadline"),
             Self::ByName => f.write_str("by dispatch, for the topic is beyond types_max"),
+            Self::Services => f.write_str("by dispatch, for services may get the event, too"),
             Self::Debug => f.write_str("by dispatch, for the bus tells of each delivery"),
         }
     }
 }
 
-/// The verdict of one subscription.
+/// The verdict of one subscription, or of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -87,13 +100,18 @@ pub struct Explanation {
     pub worker: usize,
     /// What it would do.
     pub verdict: Verdict,
+    /// Of a service: the rules that send the event to it, by their ids, in order; none where its targets name it.
+    pub rules: Vec<String>,
     /// How the event would reach it, where it would get it.
     pub path: Option<Path>,
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}) on worker {}: ", self.name, self.pattern, self.worker)?;
+        match &*self.pattern {
+            "" => write!(f, "service {} on worker {}: ", self.name, self.worker)?,
+            pattern => write!(f, "{} ({pattern}) on worker {}: ", self.name, self.worker)?,
+        }
         f.write_str(match self.verdict {
             Verdict::Matches { conditionally: false } => "gets it",
             Verdict::Matches { conditionally: true } => "gets it if its predicates pass",
@@ -103,13 +121,23 @@ impl fmt::Display for Explanation {
             Verdict::Priority => "its filters do not want the priority",
             Verdict::Source => "its filters do not want the source",
             Verdict::Predicate => "a predicate refuses it",
+            Verdict::Directed { conditionally: false } => "is sent it",
+            Verdict::Directed { conditionally: true } => "is sent it if the conditions hold",
+            Verdict::NoInstance => "is sent it, but no instance can take it now",
+            Verdict::NotDirected => "is not sent it",
         })?;
+        match &*self.rules {
+            [] => {}
+            rules => write!(f, ", by {}", rules.join(", "))?,
+        }
         self.path.map_or(Ok(()), |path| write!(f, ", {path}"))
     }
 }
 
 impl Bus {
-    /// For an event of this topic, source and priority: each subscription, oldest first, and why it would get it or not.
+    /// For an event of this topic, source and priority: each subscription, oldest first, and why it would get it or not; then
+    /// each service, and the rules that send the event there. What each rule has to say of an event tells
+    /// [`Rules::explain`](crate::Rules::explain).
     /// [`Outgoing::explain`](super::Outgoing::explain) asks the predicates too, with the event in hand.
     pub fn explain(&self, topic: &str, source: &str, priority: Priority) -> Vec<Explanation> {
         self.shared().explain(topic, source, priority, None)
@@ -125,7 +153,11 @@ impl Shared {
         event: Option<&Meta<'_>>,
     ) -> Vec<Explanation> {
         // Predicates are user code: they do not run under the lock.
-        let subscriptions: Vec<_> = self.control().subscriptions().cloned().collect();
+        let (subscriptions, services, rules) = {
+            let control = self.control();
+            let by_pattern = control.subscriptions().filter(|one| matches!(one.role, Role::Subscriber));
+            (by_pattern.cloned().collect::<Vec<_>>(), control.services.clone(), control.rules.clone())
+        };
         let explain = |subscription: &Arc<SubscriptionState>| {
             let filter = &subscription.filter;
             let verdict = if !subscription.pattern.matches(topic) {
@@ -144,17 +176,29 @@ impl Shared {
                 Verdict::Matches { conditionally: event.is_none() && filter.has_predicates() }
             };
             let gets_it = matches!(verdict, Verdict::Matches { .. });
-            let path = gets_it.then(|| self.path(topic, event, subscription, &subscriptions));
+            let is_sent = |rule: &RoutingRule| {
+                let here = services.iter().filter(|service| service.service.worker == subscription.worker);
+                here.into_iter().any(|service| rule.targets.iter().any(|target| target == service.name()))
+            };
+            let to_services = event.is_some_and(|event| event.targets().next().is_some())
+                || rules.could_match_type(topic, priority).any(is_sent);
+            let path = gets_it.then(|| self.path(topic, event, subscription, &subscriptions, to_services));
             Explanation {
                 subscription: subscription.id,
                 name: subscription.name.clone(),
                 pattern: subscription.pattern.as_str().to_owned(),
                 worker: subscription.worker,
                 verdict,
+                rules: Vec::new(),
                 path,
             }
         };
-        subscriptions.iter().map(explain).collect()
+        let directing: Vec<_> = match event {
+            Some(event) => rules.evaluate(event).collect(),
+            None => rules.could_match(topic, source, priority).collect(),
+        };
+        let services = services.iter().map(|service| explain_service(service, &directing, event));
+        subscriptions.iter().map(explain).chain(services).collect()
     }
 
     /// How an event of `topic` reaches one of `all` subscriptions: what the worker finds in its table, and in the event.
@@ -164,6 +208,7 @@ impl Shared {
         event: Option<&Meta<'_>>,
         subscription: &SubscriptionState,
         all: &[Arc<SubscriptionState>],
+        to_services: bool,
     ) -> Path {
         let directory = &self.engine.directory;
         let is_beside =
@@ -181,10 +226,40 @@ impl Shared {
             Path::Dedup
         } else if event.is_some_and(|event| event.header().deadline != 0) {
             Path::Deadline
+        } else if to_services {
+            Path::Services
         } else if self.engine.debug {
             Path::Debug
         } else {
             Path::Direct
         }
+    }
+}
+
+/// What a service would do with an event that these rules match, or could.
+fn explain_service(here: &ServiceHere, rules: &[&RoutingRule], event: Option<&Meta<'_>>) -> Explanation {
+    let names_it = |rule: &&&RoutingRule| rule.targets.iter().any(|target| target == here.name());
+    let is_targeted = event.is_some_and(|event| event.targets().next().is_some());
+    let mut rules: Vec<_> = rules.iter().filter(names_it).collect();
+    if is_targeted {
+        rules.clear();
+    }
+    let is_named = event.is_some_and(|event| event.targets().any(|target| target.id() == here.name()));
+    let verdict = if rules.is_empty() && !is_named {
+        Verdict::NotDirected
+    } else if !here.instances.iter().any(|instance| could_take(instance)) {
+        Verdict::NoInstance
+    } else {
+        let conditionally = event.is_none() && rules.iter().all(|rule| !rule.conditions.is_empty());
+        Verdict::Directed { conditionally }
+    };
+    Explanation {
+        subscription: here.service.id,
+        name: here.name().to_owned(),
+        pattern: String::new(),
+        worker: here.service.worker,
+        verdict,
+        rules: rules.iter().map(|rule| rule.id.clone()).collect(),
+        path: None,
     }
 }

@@ -33,7 +33,7 @@ impl Plan {
         let slots = (LANES as u64).saturating_mul(lanes.slots as u64);
         let part = |name, bytes, settings| Part { name, bytes, settings };
         let blocks = blocks.iter().fold(0_u64, |sum, &size| sum.saturating_add(Pool::class_bytes(size)));
-        let wants = (types_max as u64 + 1) * size_of::<u64>() as u64;
+        let wants = (types_max as u64 + 2) * size_of::<u64>() as u64;
         Self([
             part("lanes", slots.saturating_mul(lanes.slot_bytes as u64), "max_queue_size or slot_bytes"),
             part("blocks", blocks, "the number or size of blocks"),

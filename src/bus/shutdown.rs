@@ -116,7 +116,8 @@ impl Shared {
         if done {
             let mailboxes: SmallVec<[_; 8]> = {
                 let control = self.control();
-                let all = control.subscriptions().chain(control.ending());
+                // What ended first: an instance gives what it has left to those that have not.
+                let all = control.ending().chain(control.subscriptions());
                 all.filter(|subscription| matches!(subscription.sink, Sink::Mailbox(..))).cloned().collect()
             };
             done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {

@@ -5,13 +5,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::delivery::{
-    BreakerPolicy, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate, RetryPolicy,
+    Balance, BreakerPolicy, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate,
+    RetryPolicy, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX};
-use crate::routing::{Filter, Pattern, PatternError};
+use crate::routing::{Filter, Pattern, PatternError, RoutingRule};
 use crate::worker::Phase;
 
+use super::service_error::ServiceError;
 use super::subscribe_error::SubscribeError;
 use super::{Bus, Shared};
 
@@ -66,30 +68,18 @@ impl Bus {
     ///
     /// In a pattern `*` is one segment, `**` any number, a lone `*` everything.
     pub fn subscribe<T: IntoInterest>(&self, what: T) -> Subscribe<T::Interest> {
-        let settings = &self.shared().settings;
-        Subscribe {
-            shared: Arc::clone(self.shared()),
-            what: what.into_parts(),
-            name: None,
-            filters: Vec::new(),
-            worker: None,
-            capacity: settings.mailbox_capacity,
-            overflow: Overflow::default(),
-            mode: DeliveryMode::default(),
-            retry: settings.retry,
-            order: None,
-            latest_by: None,
-            keys_max: None,
-            suspend_after: 0,
-            breaker: None,
-            rate: None,
-            dedup: None,
-            handler_id: None,
-            desk: None,
-            replacements_max: REPLACEMENTS,
-            interest: PhantomData,
-        }
+        Subscribe::new(self.shared(), what)
     }
+}
+
+/// What a subscription is to be in a service.
+pub(super) enum Part {
+    /// None: it goes by its pattern.
+    None,
+    /// The service itself.
+    Service(Balance),
+    /// An instance.
+    Instance { service: Arc<SubscriptionState>, name: String, weight: u32, priority: i32 },
 }
 
 /// A subscription under way.
@@ -114,10 +104,68 @@ pub struct Subscribe<I: Interest> {
     pub(super) handler_id: Option<HandlerId>,
     desk: Option<Arc<dyn Desk>>,
     replacements_max: u32,
+    part: Part,
+    /// A setting of instances was given to something else.
+    misplaced: Option<&'static str>,
     interest: PhantomData<fn(I)>,
 }
 
 impl<I: Interest> Subscribe<I> {
+    pub(super) fn new<T: IntoInterest<Interest = I>>(shared: &Arc<Shared>, what: T) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            what: what.into_parts(),
+            name: None,
+            filters: Vec::new(),
+            worker: None,
+            capacity: shared.settings.mailbox_capacity,
+            overflow: Overflow::default(),
+            mode: DeliveryMode::default(),
+            retry: shared.settings.retry,
+            order: None,
+            latest_by: None,
+            keys_max: None,
+            suspend_after: 0,
+            breaker: None,
+            rate: None,
+            dedup: None,
+            handler_id: None,
+            desk: None,
+            replacements_max: REPLACEMENTS,
+            part: Part::None,
+            misplaced: None,
+            interest: PhantomData,
+        }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    pub(super) fn part(mut self, part: Part) -> Self {
+        self.part = part;
+        self
+    }
+
+    /// The share of an instance of a service in a [weighted draw](Balance::WeightedRandom). Default 1; 0 gets nothing there.
+    pub fn weight(mut self, share: u32) -> Self {
+        match &mut self.part {
+            Part::Instance { weight, .. } => *weight = share,
+            Part::None | Part::Service(_) => self.misplaced = Some("a weight"),
+        }
+        self
+    }
+
+    /// The priority of an instance of a service, where its strategy [looks at it](Balance::PriorityBased): higher comes first.
+    /// Default 0.
+    pub fn priority(mut self, rank: i32) -> Self {
+        match &mut self.part {
+            Part::Instance { priority, .. } => *priority = rank,
+            Part::None | Part::Service(_) => self.misplaced = Some("a priority"),
+        }
+        self
+    }
+
     /// Names the subscriber in records, notices and metrics. Default: the pattern.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -240,11 +288,42 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::NoWorker { worker, workers });
         }
         self.check_mode()?;
+        self.check_part().map_err(SubscribeError::Service)?;
         let Some((name, rust)) = typed else { return Ok((pattern, KnownAs::UNKNOWN)) };
         let type_id = self.shared.type_id(name);
         self.shared.engine.directory.bind(type_id, name, rust).map_err(SubscribeError::TypeConflict)?;
         // Beyond types_max the bus keeps no Rust types, so nothing it carries there is trusted.
         Ok((pattern, if type_id == 0 { KnownAs::UNKNOWN } else { KnownAs::bound(rust.id) }))
+    }
+
+    fn check_part(&self) -> Result<(), ServiceError> {
+        let name = match &self.part {
+            Part::None => {
+                let misplaced = |setting| Err(ServiceError::Setting { setting, of_instance: false });
+                return self.misplaced.map_or(Ok(()), misplaced);
+            }
+            Part::Service(_) => self.name.as_deref().unwrap_or_default(),
+            Part::Instance { name, .. } => name,
+        };
+        let (bytes, max) = (name.len(), RoutingRule::NAME_BYTES_MAX);
+        if bytes == 0 || bytes > max {
+            return Err(ServiceError::Name { bytes, max });
+        }
+        if let Part::Service(_) = self.part {
+            return Ok(());
+        }
+        let settings = [
+            ("filter", !self.filters.is_empty()),
+            ("worker of its own", self.worker.is_some()),
+            ("dedup window", self.dedup.is_some()),
+            ("rate limit that rejects", matches!(self.rate, Some((_, OverLimit::Reject)))),
+            ("overflow policy", self.overflow != Overflow::Block),
+            ("latest-only delivery", self.mode == DeliveryMode::LatestOnly),
+        ];
+        match settings.into_iter().find(|(_, is_set)| *is_set) {
+            Some((setting, _)) => Err(ServiceError::Setting { setting, of_instance: true }),
+            None => Ok(()),
+        }
     }
 
     fn check_mode(&self) -> Result<(), SubscribeError> {

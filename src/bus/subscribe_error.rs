@@ -7,6 +7,7 @@ use crate::event::TypeConflict;
 use crate::routing::PatternError;
 
 use super::control::WorkerStuck;
+use super::service_error::ServiceError;
 
 /// Why a subscription was not made or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +115,8 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// It was to be a service, or an instance of one, that there cannot be.
+    Service(ServiceError),
     /// The bus is shutting down or has stopped.
     ShuttingDown,
     /// No subscription has this id.
@@ -185,6 +188,7 @@ impl fmt::Display for SubscribeError {
             Self::SourceTooLong { bytes, max } => {
                 write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")
             }
+            Self::Service(error) => error.fmt(f),
             Self::ShuttingDown => f.write_str("the bus is shutting down"),
             Self::NotFound(id) => write!(f, "no subscription {id}"),
             Self::Thread(error) => write!(f, "no thread for the handler: {error}"),

@@ -142,6 +142,11 @@ impl Guard {
         self.limiter.as_ref().map_or(by_breaker, |limiter| limiter.passes_at(by_breaker))
     }
 
+    /// Whether its breaker lets an attempt be made now.
+    pub(super) fn admits(&self, now: u64) -> bool {
+        self.breaker.as_ref().is_none_or(|(breaker, _)| breaker.admits_at(now) <= now)
+    }
+
     /// The state of its breaker, when it has one.
     pub(super) fn breaker_state(&self, now: u64) -> Option<BreakerState> {
         self.breaker.as_ref().map(|(breaker, _)| breaker.state(now))

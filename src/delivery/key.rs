@@ -45,6 +45,12 @@ impl Key {
         Self::By(Arc::new(key))
     }
 
+    /// The value of this metadata entry; events without it have no key.
+    pub fn metadata(entry: impl Into<String>) -> Self {
+        let entry = entry.into();
+        Self::by(move |meta| meta.get(&entry).map(hash))
+    }
+
     /// The key of an event, as a number.
     pub(crate) fn of(&self, meta: &Meta<'_>) -> Option<u64> {
         match self {

@@ -51,6 +51,8 @@ pub struct SubscriptionLedger {
     pub failed: u64,
     /// Given up after reliable delivery's attempts, and put among the dead letters.
     pub dead_lettered: u64,
+    /// Handed to an instance of the service, or by an instance that ended back to its service: there they count again.
+    pub passed_on: u64,
     /// Given up.
     pub dropped: Dropped,
     /// Attempts that failed and were followed by another. A count of attempts, not of events.
@@ -68,10 +70,11 @@ impl SubscriptionLedger {
         self.queued + self.in_flight + self.waiting
     }
 
-    /// Whether `matched = queued + in flight + waiting + delivered + failed + dead-lettered + dropped`. Exact when nothing
-    /// moves.
+    /// Whether `matched = queued + in flight + waiting + delivered + failed + dead-lettered + passed on + dropped`. Exact
+    /// when nothing moves.
     pub fn is_balanced(&self) -> bool {
-        self.matched == self.open() + self.delivered + self.failed + self.dead_lettered + self.dropped.total()
+        self.matched
+            == self.open() + self.delivered + self.failed + self.dead_lettered + self.passed_on + self.dropped.total()
     }
 }
 
@@ -85,6 +88,7 @@ impl AddAssign for SubscriptionLedger {
         self.delivered += other.delivered;
         self.failed += other.failed;
         self.dead_lettered += other.dead_lettered;
+        self.passed_on += other.passed_on;
         self.retried += other.retried;
         self.late += other.late;
         self.timed_out += other.timed_out;
@@ -103,7 +107,7 @@ impl AddAssign for SubscriptionLedger {
 /// ```text
 /// accepted = scheduled + unmatched + routed
 /// routed   = claimed, which the lanes count for themselves
-/// matched  = queued + in flight + waiting + delivered + failed + dead-lettered + dropped      (each subscription)
+/// matched  = queued + in flight + waiting + delivered + failed + dead-lettered + passed on + dropped   (each subscription)
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

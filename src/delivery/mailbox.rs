@@ -53,6 +53,8 @@ pub(super) struct MailboxCounts {
     pub(super) expired: SharedCounter,
     pub(super) discarded: SharedCounter,
     pub(super) dead_lettered: SharedCounter,
+    /// Events of a service that went to one of its instances, or back.
+    pub(super) passed_on: SharedCounter,
     /// Attempts after which the event came again.
     pub(super) retried: SharedCounter,
     /// Words that came too late.
@@ -283,6 +285,35 @@ impl MailboxShared {
         }
     }
 
+    /// Worker: takes the oldest event of `lane` that has not expired, to pass it on. No consumer sees it, so that no latency is
+    /// booked.
+    pub(crate) fn take_to_pass(&self, lane: usize) -> Option<Hold> {
+        let hold = self.take(lane)?;
+        let deadline = Header::of_words(hold.event().parts().0).deadline;
+        if deadline != 0 && self.directory.clock.now() > deadline {
+            self.expire(hold);
+            return None;
+        }
+        Some(hold)
+    }
+
+    /// Worker: the event goes on from another mailbox.
+    pub(crate) fn pass_on(&self, hold: Hold) {
+        match hold {
+            Hold::Once(taken) => {
+                self.counts.passed_on.add(1);
+                self.custody.settle(taken);
+            }
+            Hold::Attempt(attempt) => self.of_attempts().pass_on(&self.counts, attempt),
+        }
+    }
+
+    /// Events that wait, and those in its consumer's hands.
+    pub(super) fn load(&self) -> (u64, u64) {
+        let open = self.custody.open(|| self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.waiting()));
+        (open.queued + open.waiting, open.in_hand)
+    }
+
     /// Worker: whether its own handler may try an event where it lies, in its lane: nothing is before it or stands in between, and
     /// there is a cell for it to come back to.
     #[inline]
@@ -484,6 +515,7 @@ impl MailboxShared {
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
             dead_lettered: counts.dead_lettered.get(),
+            passed_on: counts.passed_on.get(),
             dropped: Dropped { expired: counts.expired.get(), closed: counts.discarded.get(), ..Dropped::default() },
             retried: counts.retried.get() + self.reliable.as_ref().map_or(0, |reliable| reliable.attempts.overdue()),
             late: counts.late.get(),

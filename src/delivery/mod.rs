@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod breaker;
 mod crew;
 mod dead_letter;
@@ -28,9 +29,11 @@ mod reliable;
 mod retry;
 mod route;
 mod run;
+mod service;
 mod stopwatch;
 mod subscription;
 
+pub use balance::{Balance, Balancer, InstanceView, Picker, ServiceHealth};
 pub use breaker::{BreakerPolicy, WhileOpen};
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use dedup::DedupWindow;
@@ -60,5 +63,6 @@ pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
+pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, could_take, takes_events};
 pub(crate) use stopwatch::Stopwatch;
 pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState, Takes};

@@ -53,6 +53,8 @@ pub(crate) struct Reliable {
     pub(crate) returning: AtomicU64,
     /// So many dead letters in a row suspend the subscription; 0 = none do.
     pub(crate) suspend_after: u32,
+    /// Why an event dies whose attempts have all failed.
+    pub(crate) when_spent: DeadReason,
     /// Dead letters since the last event that was delivered.
     pub(crate) deaths: AtomicU32,
     /// The threads of a handler that is replaced when it hangs.
@@ -119,7 +121,7 @@ impl Reliable {
             }
             Outcome::Release => self.again(counts, attempt, 0, false),
             Outcome::Failed(_) | Outcome::RetryAfter(_) if self.retry.is_spent(failures) => {
-                self.give_up(counts, attempt, DeadReason::AttemptsExhausted, outcome)
+                self.give_up(counts, attempt, self.when_spent, outcome)
             }
             // Nobody would try it again; so its letter has the last word of its consumer.
             Outcome::Failed(_) | Outcome::RetryAfter(_) if self.attempts.custody().is_closed() => {
@@ -133,6 +135,11 @@ impl Reliable {
                 self.again(counts, attempt, u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX), true)
             }
         }
+    }
+
+    /// The event goes on from another mailbox.
+    pub(super) fn pass_on(&self, counts: &MailboxCounts, attempt: Attempt) {
+        counted(counts, attempt.end(|_| counts.passed_on.add(1)));
     }
 
     /// Books an event of which the first attempt began at the instant `began`.
@@ -338,12 +345,13 @@ impl Reliable {
 
     /// Whether there were so many dead letters in a row that the subscription is to be suspended. Says so once.
     pub(super) fn takes_suspension(&self) -> bool {
-        // Relaxed (both): which of two at one moment came first is nobody's question.
-        let is_enough = self.suspend_after > 0 && self.deaths.load(Ordering::Relaxed) >= self.suspend_after;
         // One that has ended hands nothing out any more, and a pause would hide what is in hands from a flush.
-        is_enough
-            && !self.attempts.custody().is_closed()
-            && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
+        if self.suspend_after == 0 || self.attempts.custody().is_closed() {
+            return false;
+        }
+        // Relaxed (both): which of two at one moment came first is nobody's question.
+        let is_enough = self.deaths.load(Ordering::Relaxed) >= self.suspend_after;
+        is_enough && self.deaths.swap(0, Ordering::Relaxed) >= self.suspend_after
     }
 
     /// Nobody tries the event any more; whether somebody has tells how far its story goes.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ring::LANES;
+use crate::routing::TypeRules;
 
 use super::{Sink, SubscriptionState};
 
@@ -13,12 +14,14 @@ pub(crate) struct Route {
     plain: u8,
     /// The latest of the targets' first sequences, a lane.
     starts: [u64; LANES],
+    /// The rules that may send its events to services, which they name by their places in the table.
+    rules: TypeRules<u8>,
 }
 
 impl Route {
     /// The route of a type; of id 0, which stands for many names, each target is asked for each event.
-    pub(crate) fn new(type_id: u32, targets: Vec<Arc<SubscriptionState>>) -> Self {
-        let mut plain = if type_id == 0 { 0 } else { 0b1111 };
+    pub(crate) fn new(type_id: u32, targets: Vec<Arc<SubscriptionState>>, rules: TypeRules<u8>) -> Self {
+        let mut plain = if type_id == 0 { 0 } else { !rules.lanes() & 0b1111 };
         let mut starts = targets.first().map_or([0; LANES], |first| first.starts);
         for target in &targets {
             let asks = target.filter.is_dynamic()
@@ -32,7 +35,16 @@ impl Route {
                 }
             }
         }
-        Self { targets: targets.into(), plain, starts }
+        Self { targets: targets.into(), plain, starts, rules }
+    }
+
+    /// Whether nobody wants anything of the type.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.rules.is_empty()
+    }
+
+    pub(crate) fn rules(&self) -> &TypeRules<u8> {
+        &self.rules
     }
 
     pub(crate) fn targets(&self) -> &[Arc<SubscriptionState>] {
@@ -45,8 +57,8 @@ impl Route {
         self.plain & (1 << lane) != 0 && (sequence.wrapping_sub(self.starts[lane]) as i64) >= 0
     }
 
-    /// Lanes of which some targets want events, a bit each.
+    /// Lanes of which some targets or rules want events, a bit each.
     pub(crate) fn lanes(&self) -> u8 {
-        self.targets.iter().fold(0, |lanes, target| lanes | target.filter.lanes())
+        self.targets.iter().fold(self.rules.lanes(), |lanes, target| lanes | target.filter.lanes())
     }
 }

@@ -14,7 +14,7 @@ use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, SubscriptionLedger};
+use super::{BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Role, SubscriptionLedger};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,6 +133,8 @@ pub(crate) struct SubscriptionState {
     /// Events before these sequences were published before the subscription was made.
     pub(crate) starts: [u64; LANES],
     pub(crate) sink: Sink,
+    /// Who sends it events.
+    pub(crate) role: Role,
     /// Its worker is the consumer of its mailbox.
     pub(crate) is_own_consumer: bool,
     /// Where its worker brings the events.
@@ -164,6 +166,7 @@ pub(crate) struct NewSubscription {
     pub(crate) worker: usize,
     pub(crate) starts: [u64; LANES],
     pub(crate) sink: Sink,
+    pub(crate) role: Role,
     pub(crate) is_own_consumer: bool,
     pub(crate) desk: Option<Arc<dyn Desk>>,
     /// The window, and the bytes it takes.
@@ -174,7 +177,7 @@ pub(crate) struct NewSubscription {
 impl SubscriptionState {
     pub(crate) fn new(new: NewSubscription) -> Self {
         let NewSubscription { id, name, pattern, filter, handler_id, created, worker, .. } = new;
-        let NewSubscription { starts, sink, is_own_consumer, desk, dedup, limiter, .. } = new;
+        let NewSubscription { starts, sink, role, is_own_consumer, desk, dedup, limiter, .. } = new;
         let (dedup, dedup_bytes) = dedup.unzip();
         Self {
             id,
@@ -186,6 +189,7 @@ impl SubscriptionState {
             worker,
             starts,
             sink,
+            role,
             is_own_consumer,
             desk,
             dedup,
@@ -199,9 +203,9 @@ impl SubscriptionState {
         }
     }
 
-    /// Whether this subscription can want events of this type at all.
+    /// Whether this subscription can want events of this type at all. What a service gets does not go by patterns.
     pub(crate) fn wants_type(&self, name: &str) -> bool {
-        self.pattern.matches(name) && self.filter.passes_type(name)
+        matches!(self.role, Role::Subscriber) && self.pattern.matches(name) && self.filter.passes_type(name)
     }
 
     /// Whether an event of `lane` at `sequence` was published after the subscription was made.

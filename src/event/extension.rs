@@ -170,6 +170,11 @@ impl ExtensionBuffer {
         !self.touched
     }
 
+    /// The flag of an event that names services it is for.
+    pub(crate) fn flags(&self) -> u8 {
+        if self.targets > 0 { super::FLAG_TARGETED } else { 0 }
+    }
+
     /// Whether something is wrong that [`finish`](Self::finish) will say.
     pub(crate) fn has_fault(&self) -> bool {
         self.fault.is_some()

@@ -13,6 +13,9 @@ pub(crate) const FLAG_STAMPED: u8 = 2;
 /// The stamp policy chose the event: its handlers are timed, whatever `time` says.
 pub(crate) const FLAG_MEASURED: u8 = 4;
 
+/// The event names services that it is for.
+pub(crate) const FLAG_TARGETED: u8 = 8;
+
 /// How a payload's bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

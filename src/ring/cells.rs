@@ -484,6 +484,18 @@ impl Taken {
     }
 }
 
+impl Taken {
+    /// The event as a lane's slot shows it, to be put into another mailbox.
+    pub fn slot(&self) -> Slot<'_> {
+        let (head, bytes) = self.parts();
+        let rest = match BlockHandle::from_word(block_word(head)) {
+            None => SlotRest::Inline(bytes),
+            Some(handle) => SlotRest::Block(handle, bytes),
+        };
+        Slot { head, rest }
+    }
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
         if self.frees {

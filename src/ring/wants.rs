@@ -9,7 +9,7 @@ use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 /// Workers that fit beside four lanes in a word.
 pub const WORKERS_MAX: usize = 16;
 
-/// The words of all type ids, 0 included.
+/// The words of all type ids, 0 included, and a last one for events that name whom they are for.
 #[derive(Debug)]
 pub struct Wants {
     words: Box<[AtomicU64]>,
@@ -21,11 +21,17 @@ impl Wants {
     /// # Errors
     /// When the system has not so much memory.
     pub fn new(types: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { words: boxed(types + 1, |_| AtomicU64::new(0))? })
+        Ok(Self { words: boxed(types + 2, |_| AtomicU64::new(0))? })
     }
 
     pub fn reserved_bytes(&self) -> usize {
         size_of_val(&*self.words)
+    }
+
+    /// The id of no type: whom events reach that name whom they are for.
+    #[inline]
+    pub fn named(&self) -> u32 {
+        (self.words.len() - 1) as u32
     }
 
     /// Workers with a target for `type_id` in `lane`, one bit each.

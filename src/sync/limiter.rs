@@ -196,7 +196,9 @@ mod tests {
             let after = |part: f64| (part * 1e9 / per_second) as u64;
             let taken = after(pauses.0);
             for limiter in [&limiter, &without] {
-                (0..before).for_each(|_| drop(limiter.pass(taken)));
+                (0..before).for_each(|_| {
+                    let _ = limiter.pass(taken);
+                });
             }
             let Ok(some) = limiter.pass_some(taken, asked) else { return Ok(()) };
             let now = taken + after(pauses.1);

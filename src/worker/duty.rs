@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::delivery::{Kept, Notice, Run, Sink, Stopwatch};
-use crate::event::{FLAG_MEASURED, Header, Meta, Priority};
+use crate::delivery::{Kept, Notice, Route, Run, Sink, Stopwatch};
+use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta, Priority};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
 use crate::sync::alarm::{Alarm, NEVER};
@@ -21,6 +21,7 @@ use call::{Call, consume, finish, has_room};
 pub(crate) use call::call_behind_mailbox;
 
 mod call;
+mod services;
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
 const STALL_NS: u64 = 1_000_000_000;
@@ -351,9 +352,14 @@ impl Worker {
         let Some(slot) = self.reader.peek(lane) else { return false };
         let header = Header::of_words(slot.head);
         let Some(rest) = slot.rest() else { return true };
-        let Some(route) = self.table.get().route(header.type_id) else { return true };
-        let meta = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory);
-        meta.is_ok_and(|meta| has_room(route.targets(), lane, &meta, &mut self.owner))
+        let table = self.table.get();
+        let route = table.route(header.type_id);
+        let Ok(meta) = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory) else {
+            return false;
+        };
+        let wanted = services::wanted(&table.services, route, &meta);
+        has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner)
+            && services::have_room(&table.services, &wanted, &meta, &mut self.owner)
     }
 
     fn has_read_all(&self) -> bool {
@@ -365,12 +371,16 @@ impl Worker {
     fn serve(&mut self, serve: Serve) -> Result<u32, NoRoom> {
         let lane = serve.lane;
         let Some(slot) = self.reader.peek(lane) else { return Ok(0) };
-        let type_id = Header::of_words(slot.head).type_id;
+        let header = Header::of_words(slot.head);
+        let (type_id, is_targeted) = (header.type_id, header.has(FLAG_TARGETED));
         if !self.table.get().knows(type_id) && self.exchange.is_stale(&self.table) {
             // The type is younger than the table; whoever made it offered a table that knows it first.
             self.exchange.adopt(&mut self.table);
         }
         let Some(route) = self.table.get().route(type_id) else {
+            if is_targeted {
+                self.pass(lane)?;
+            }
             self.reader.advance(lane);
             return Ok(1);
         };
@@ -414,11 +424,18 @@ impl Worker {
         let sequence = self.reader.sequence(lane);
         let Some(slot) = self.reader.peek(lane) else { return Ok(()) };
         let header = Header::of_words(slot.head);
-        let (Some(route), Some(rest)) = (self.table.get().route(header.type_id), slot.rest()) else { return Ok(()) };
+        let Some(rest) = slot.rest() else { return Ok(()) };
+        let table = self.table.get();
+        let route = table.route(header.type_id);
         let engine = &*self.engine;
         let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
-        let plain = route.is_plain(lane, sequence) && header.deadline == 0;
-        if !plain && !has_room(route.targets(), lane, &meta, &mut self.owner) {
+        let plain = route.is_some_and(|route| route.is_plain(lane, sequence)) && header.deadline == 0;
+        let targets = route.map_or(&[][..], Route::targets);
+        if !plain && !has_room(targets, lane, &meta, &mut self.owner) {
+            return Err(NoRoom);
+        }
+        let wanted = services::wanted(&table.services, route, &meta);
+        if !services::have_room(&table.services, &wanted, &meta, &mut self.owner) {
             return Err(NoRoom);
         }
         let stages = &self.recorder.lanes[lane];
@@ -445,7 +462,7 @@ impl Worker {
             stopwatch: &mut self.stopwatch,
             called: false,
         };
-        let mut targets = route.targets().iter();
+        let mut targets = targets.iter();
         while !targets.as_slice().is_empty() {
             // One net for as many handlers as do not panic; whose panic it was, the targets left tell.
             let left = targets.as_slice();
@@ -453,6 +470,9 @@ impl Worker {
             if !matches!(ended, Some(None)) {
                 call.book(&left[left.len() - targets.len() - 1], ended.flatten());
             }
+        }
+        for service in wanted.iter().filter_map(|&place| table.services.get(usize::from(place))) {
+            services::hand_over(engine, service, lane, &meta, &slot, &mut self.owner);
         }
         if !call.called {
             // Mailboxes took time that is no handler's.
@@ -496,7 +516,8 @@ impl Worker {
         // Tasks that wait for a rate limit: who is still to wait sets the alarm anew.
         engine.gate.open();
         let (mut next, mut taken) = (NEVER, 0);
-        let attended = &self.table.get().attended;
+        let table = self.table.get();
+        let attended = &table.attended;
         // Half a turn for all of them together.
         let share = (engine.turn_max / 2 / attended.len().max(1)).max(1);
         for subscription in attended {
@@ -511,12 +532,19 @@ impl Worker {
                 next = next.min(mailbox.consumer_due(now));
             }
         }
+        for service in &table.services {
+            let (moved, again) = services::attend(engine, service, share, now, next, &mut self.owner);
+            (taken, next) = (taken + moved, again);
+        }
         alarm.resume(next);
         taken
     }
 
     /// Whether events are still to come back to this worker.
     fn is_needed(&mut self) -> bool {
+        if self.table.get().services.iter().any(|service| services::is_needed(service)) {
+            return true;
+        }
         self.table.get().attended.iter().any(|subscription| match &subscription.sink {
             Sink::Mailbox(mailbox, fed) => {
                 let is_consumer = fed.get_mut(&mut self.owner).is_some_and(|fed| fed.consumer.is_some());
@@ -577,8 +605,10 @@ impl Worker {
             }
             let Some(slot) = self.reader.peek(lane) else { continue };
             let type_id = Header::of_words(slot.head).type_id;
-            let Some(route) = self.table.get().route(type_id) else { continue };
-            for subscription in route.targets() {
+            let table = self.table.get();
+            // Of all services: which of them the event goes to costs more to find out.
+            let instances = table.services.iter().flat_map(|service| &service.instances);
+            for subscription in table.route(type_id).map_or(&[][..], Route::targets).iter().chain(instances) {
                 if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                     mailbox.custody().starve(starved);
                 }
@@ -595,7 +625,7 @@ fn is_dense(events: usize, took: Duration) -> bool {
 /// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
 fn publish_due(engine: &Engine, claimant: &mut Claimant, counts: &PublisherCounts, event: &mut Scheduled) -> bool {
     let lane = LANES - 1 - usize::from(event.header.priority & 3);
-    let workers = engine.wants.workers(event.header.type_id, lane);
+    let workers = engine.wanted_by(event.header.type_id, event.header.flags, lane);
     if workers == 0 {
         counts.unmatched.add(1);
         return true;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use crate::delivery::{DeadLetterStore, Notice, Observer, Route, SubscriptionState};
-use crate::event::Directory;
+use crate::delivery::{DeadLetterStore, Notice, Observer, Route, ServiceHere, SubscriptionState};
+use crate::event::{Directory, FLAG_TARGETED};
 use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
@@ -38,11 +38,13 @@ pub(crate) struct WorkerTable {
     routes: Table<Route>,
     /// Those whose events may come back: reliable delivery.
     pub(crate) attended: Vec<Arc<SubscriptionState>>,
+    /// Routes name them by their places.
+    pub(crate) services: Vec<Arc<ServiceHere>>,
 }
 
 impl WorkerTable {
     pub(crate) fn new() -> Self {
-        Self { routes: Table::new(), attended: Vec::new() }
+        Self { routes: Table::new(), attended: Vec::new(), services: Vec::new() }
     }
 
     /// Whether the table is as young as the type.
@@ -232,6 +234,13 @@ impl Engine {
     /// Whether worker 0 is between taking a due event out of the schedule's books and writing it into the publishers'.
     pub(crate) fn timers_inside(&self) -> bool {
         self.publishers.last().is_some_and(|timers| timers.is_occupied())
+    }
+
+    /// Workers that get an event of this type and with these flags of its header.
+    #[inline]
+    pub(crate) fn wanted_by(&self, type_id: u32, flags: u8, lane: usize) -> u64 {
+        let named = if flags & FLAG_TARGETED != 0 { self.wants.workers(self.wants.named(), lane) } else { 0 };
+        self.wants.workers(type_id, lane) | named
     }
 
     /// Wakes every worker that sleeps.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::{
-    BreakerPolicy, Bus, DeliveryMode, EventId, Key, Meta, Outcome, OverLimit, Payload, Priority, Rate, RateLimit, Topic,
+    Balance, BreakerPolicy, Bus, Condition, DeliveryMode, EventId, Key, Meta, Outcome, OverLimit, Payload, Priority,
+    Rate, RateLimit, RetryPolicy, RoutingRule, Topic,
 };
 
 use crate::books::{assert_books, assert_settled};
@@ -80,7 +81,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 11] = [
+    let scenarios: [Scenario; 13] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -93,6 +94,7 @@ fn count_all() {
         ("the newest of each key", newest_of_each_key),
         ("breakers and rates", breakers_and_rates),
         ("rate limits, a throttle and a look at the memory", limited_events),
+        ("by a rule to a service", by_a_rule_to_a_service),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
     assert!(counts.iter().all(|(_, count)| *count == 0), "allocations for {EVENTS} events: {counts:?}");
@@ -221,6 +223,36 @@ fn limited_events() -> u64 {
             batch.try_publish().unwrap_err();
         }
     });
+    finish(&bus, count)
+}
+
+/// By a rule with conditions on metadata and JSON to a service of two instances on threads; and by their targets to one whose
+/// only instance is paused now and then, so that events wait for it.
+fn by_a_rule_to_a_service() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let spread = bus.service("spread").balance(Balance::LeastConnections).on_worker(0).open().unwrap();
+    for name in ["a", "b"] {
+        spread.instance(name).capacity(4_096).handle_on(name, |_, _: &Meta<'_>| ()).unwrap().forever();
+    }
+    let retry = RetryPolicy::default().attempts_max(100).delays(Duration::from_micros(100), Duration::from_micros(100));
+    let keyed = bus.service("keyed").affinity(Key::metadata("tenant")).retry(retry).on_worker(1).open().unwrap();
+    keyed.instance("c").handle(|_, _: &Meta<'_>| ()).unwrap().forever();
+    let conditions =
+        Condition::all([Condition::metadata("tenant").exists(), Condition::payload("cents").greater_than(5)]);
+    bus.rules().add(RoutingRule::new("r").types(["orders.*"]).when(conditions).to("spread")).unwrap();
+    let instance = keyed.record().instances[0].subscription;
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |nth| {
+        match nth % 100 {
+            0 => bus.pause(instance).unwrap(),
+            20 => bus.resume(instance).unwrap(),
+            _ => {}
+        }
+        let event = publisher.event().metadata("tenant", "acme");
+        let event = if nth % 2 == 0 { event.target("keyed") } else { event };
+        event.publish_deadline("orders.placed", Payload::json(r#"{"cents": 7}"#), PATIENCE).unwrap();
+    });
+    assert!(bus.ledger().subscriptions.passed_on > 0, "some waited for an instance");
     finish(&bus, count)
 }
 

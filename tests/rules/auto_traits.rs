@@ -8,7 +8,8 @@ use std::sync::MutexGuard;
 use ringmain::{
     Answer, Batch, BreakerPolicy, BreakerState, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter,
     Ledger, Loan, Mailbox, Meta, Outgoing, OverLimit, Pattern, Payload, PublishError, Publisher, Rate, RateError,
-    RateLimit, RateLimitError, RateLimitStatus, Requester, ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
+    RateLimit, RateLimitError, RateLimitStatus, Requester, RuleSet, Rules, RulesError, Service, ServiceBuilder,
+    ServiceError, ServiceRecord, ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
 };
 
 /// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
@@ -60,6 +61,9 @@ fn a_bus_and_what_tells_of_it_are_shared_freely() {
     assert_eq!(send_and_sync!(ShutdownReport), (true, true));
     assert_eq!(send_and_sync!((BreakerPolicy, BreakerState, WhileOpen, Rate, OverLimit)), (true, true));
     assert_eq!(send_and_sync!((RateLimit, RateLimitStatus, RateLimitError)), (true, true));
+    assert_eq!(send_and_sync!((Service, ServiceRecord, ServiceError)), (true, true));
+    assert_eq!(send_and_sync!((Rules, RuleSet, RulesError)), (true, true));
+    assert_eq!(send_and_sync!(ServiceBuilder), (true, false));
     assert_eq!(send_and_sync!((PublishError, FlushError, RateError, ringmain::Error)), (true, true));
 }
 

@@ -155,11 +155,14 @@ impl Publisher {
             Err(EncodeFault::Refused) => return Err(PublishError::Encode),
         };
         let header = self.header(envelope, type_id);
-        Ok((header.with_payload(extension_bytes, bytes, payload.encoding(), payload.flags()), block))
+        Ok((
+            header.with_payload(extension_bytes, bytes, payload.encoding(), payload.flags() | self.extension.flags()),
+            block,
+        ))
     }
 
     pub(super) fn header(&mut self, envelope: &Envelope, type_id: u32) -> Header {
-        let workers = self.engine.wants.workers(type_id, envelope.priority.lane());
+        let workers = self.engine.wanted_by(type_id, self.extension.flags(), envelope.priority.lane());
         self.stamps.header(&self.engine, envelope, type_id, self.engine.parker.seems_parked(|| workers))
     }
 
@@ -171,7 +174,7 @@ impl Publisher {
             return None;
         }
         let type_id = self.resolve(topic).ok()?;
-        if self.engine.wants.workers(type_id, lane) == 0 {
+        if self.engine.wanted_by(type_id, self.extension.flags(), lane) == 0 {
             return None;
         }
         self.make_sure(lane, 1).err()
@@ -242,7 +245,7 @@ impl Publisher {
         let Self { engine, slot, claimant, policy, scratch, .. } = self;
         let lane = priority.lane();
         let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
-        let workers = engine.wants.workers(header.type_id, lane);
+        let workers = engine.wanted_by(header.type_id, header.flags, lane);
         if workers == 0 {
             inside.counts().pass_over(1);
             return Ok(header.event_id());

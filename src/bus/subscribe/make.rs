@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
-    Consumer, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX, Kept, Mailbox,
-    MailboxShared, NewSubscription, Notice, OverLimit, REDRIVEN_MAX, Reliable, Sink, State, SubscriptionId,
-    SubscriptionState, Takes,
+    Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX,
+    Kept, Mailbox, MailboxShared, NewSubscription, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink,
+    State, SubscriptionId, SubscriptionState, Takes,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
@@ -21,9 +21,10 @@ use crate::worker::Phase;
 
 use super::super::Shared;
 use super::super::mailbox_memory::{MailboxMemory, Wish};
+use super::super::service_error::ServiceError;
 use super::super::subscribe_error::SubscribeError;
 use super::super::subscription::Subscription;
-use super::{MAILBOX_MAX, Subscribe};
+use super::{MAILBOX_MAX, Part, Subscribe};
 
 /// Keys of which events wait, unless the subscriber says how many.
 const KEYS: usize = 1_024;
@@ -38,6 +39,10 @@ impl<I: Interest> Subscribe<I> {
         let handler = Kept::new(make(known_as));
         let shared = Arc::clone(&self.shared);
         let made = match self.mode {
+            DeliveryMode::BestEffort if matches!(self.part, Part::Instance { .. }) => {
+                let setting = "inline handler without a mailbox, as reliable delivery gives it";
+                return Err(SubscribeError::Service(ServiceError::Setting { setting, of_instance: true }));
+            }
             DeliveryMode::BestEffort if !self.queues_for_rate() => {
                 self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
             }
@@ -67,6 +72,12 @@ impl<I: Interest> Subscribe<I> {
         let order = DrainOrder::new(shared.settings.critical_burst_max);
         let farewell = farewell(Arc::downgrade(&shared), &made, Arc::clone(&mailbox));
         Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
+    }
+
+    /// A service itself, whose consumer is the worker.
+    pub(in crate::bus) fn service(self) -> Result<Arc<SubscriptionState>, SubscribeError> {
+        let (pattern, known_as) = self.check()?;
+        Ok(self.add_mailbox(pattern, known_as, HandlerId::new("service"), None)?.0)
     }
 
     /// Has the worker bring the events to the desk that `make` makes. Returns which worker, too.
@@ -114,7 +125,9 @@ impl<I: Interest> Subscribe<I> {
         let MailboxMemory { intake, waits, cells, stages, words, keyed } = MailboxMemory::new(&shared, &wish)
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
-        let (suspend_after, is_own_consumer) = (self.suspend_after, takes.is_some());
+        let is_service = matches!(self.part, Part::Service(_));
+        let (suspend_after, is_own_consumer) = (self.suspend_after, takes.is_some() || is_service);
+        let when_spent = if is_service { DeadReason::NoInstance } else { DeadReason::AttemptsExhausted };
         let timeout_ns = match self.mode {
             DeliveryMode::BestEffort | DeliveryMode::LatestOnly => 0,
             DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
@@ -148,6 +161,7 @@ impl<I: Interest> Subscribe<I> {
                     redriven: ArrayQueue::new(REDRIVEN_MAX),
                     returning: AtomicU64::new(0),
                     suspend_after,
+                    when_spent,
                     deaths: AtomicU32::new(0),
                     crew: OnceLock::new(),
                 }
@@ -176,7 +190,7 @@ impl<I: Interest> Subscribe<I> {
         let filter = CompiledFilter::new(self.filters, directory);
         let created = directory.clock.now();
         let seed = self.shared.settings.id_seed;
-        let (wish, desk) = (self.worker, self.desk);
+        let (wish, part, desk) = (self.worker, self.part, self.desk);
         let dedup = self.dedup.map(|window| {
             let (keys, max) = (window.keys(), KEYS_MAX);
             if keys == 0 || keys > max {
@@ -186,10 +200,25 @@ impl<I: Interest> Subscribe<I> {
             Dedup::new(window).ok_or(SubscribeError::Window { keys, max, bytes })
         });
         let dedup = dedup.transpose()?;
-        let made = self.shared.add(|control, starts| {
+        self.shared.add(|control, starts| {
             let id = seed.map_or_else(EventId::random, |seed| EventId::seeded(seed, control.subscriptions_made()));
             let id = SubscriptionId(id);
-            let worker = wish.unwrap_or_else(|| control.least_loaded());
+            let random = seed.map_or_else(|| id.seed(), |seed| seed_of(seed, &name));
+            let worker = match &part {
+                Part::Instance { service, .. } => service.worker,
+                Part::None | Part::Service(_) => wish.unwrap_or_else(|| control.least_loaded()),
+            };
+            let role = match part {
+                Part::None => Role::Subscriber,
+                Part::Service(balance) => {
+                    let text = format!("{balance:?}");
+                    Role::Service(Rota::new(OwnedCell::new(control.owner(worker), balance.picker(random)), text))
+                }
+                Part::Instance { service, name, weight, priority } => {
+                    let number = seed_of(0, &name);
+                    Role::Instance(Seat::new(service.id, name, number, weight, priority))
+                }
+            };
             let sink = sink(id, &name, control.owner(worker), worker);
             let dedup = dedup.map(|dedup| {
                 let bytes = dedup.reserved_bytes();
@@ -205,13 +234,13 @@ impl<I: Interest> Subscribe<I> {
                 worker,
                 starts,
                 sink,
+                role,
                 is_own_consumer,
                 desk,
                 dedup,
                 limiter,
             })
-        })?;
-        Ok(made)
+        })
     }
 }
 

@@ -30,6 +30,8 @@ pub enum DeadReason {
     BreakerOpen,
     /// It came over the rate of its subscription, which rejects such events.
     RateLimited,
+    /// A service had no healthy instance with room for it, as often as it was tried.
+    NoInstance,
     /// The subscription ended before it was handled.
     Closed,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for DeadReason {
             Self::MailboxFull => "mailbox full",
             Self::BreakerOpen => "breaker open",
             Self::RateLimited => "rate limited",
+            Self::NoInstance => "no instance",
             Self::Closed => "closed",
         })
     }

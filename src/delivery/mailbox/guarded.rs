@@ -75,9 +75,9 @@ impl MailboxShared {
         self.guard.as_ref()?.breaker_state(self.directory.clock.now())
     }
 
-    /// Whether its circuit breaker is open: nothing is tried now.
-    pub(crate) fn is_open(&self) -> bool {
-        self.breaker_state() == Some(BreakerState::Open)
+    /// Whether its circuit breaker, if it has one, lets an attempt be made now.
+    pub(crate) fn admits(&self) -> bool {
+        self.guard.as_ref().is_none_or(|guard| guard.admits(self.directory.clock.now()))
     }
 
     /// The instant from which its consumer would find something; `NEVER` when nobody knows.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Consumer, DeadReason, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Pass, Run, Scene, Sink, State,
-    Stopwatch, SubscriptionState, Takes, meta_of,
+    BreakerState, Consumer, DeadReason, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Pass, Run,
+    Scene, Sink, State, Stopwatch, SubscriptionState, Takes, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
@@ -218,6 +218,14 @@ pub(super) fn consume(
     taken
 }
 
+/// Lets the worker's own handler take what has just come into its mailbox, and has the alarm ring for the rest.
+pub(super) fn catch_up(engine: &Engine, subscription: &SubscriptionState, mailbox: &Arc<MailboxShared>, fed: &mut Fed) {
+    consume(engine, subscription, mailbox, fed, CATCH_UP_MAX);
+    if mailbox.needs_consumer() {
+        engine.alarms[subscription.worker].resume(mailbox.consumer_due(engine.directory.clock.now()));
+    }
+}
+
 /// One event on its way to its subscriptions.
 pub(super) struct Call<'a> {
     pub(super) engine: &'a Engine,
@@ -284,11 +292,7 @@ impl Call<'_> {
                         }
                         self.put(subscription, mailbox, fed);
                         if fed.consumer.is_some() {
-                            consume(self.engine, subscription, mailbox, fed, CATCH_UP_MAX);
-                            if mailbox.needs_consumer() {
-                                let due = mailbox.consumer_due(self.engine.directory.clock.now());
-                                self.engine.alarms[subscription.worker].resume(due);
-                            }
+                            catch_up(self.engine, subscription, mailbox, fed);
                             self.called = true;
                         }
                     }
@@ -344,7 +348,9 @@ impl Call<'_> {
     fn is_over_rate(&self, subscription: &SubscriptionState, limiter: &Limiter) -> bool {
         let is_stopped = match &subscription.sink {
             Sink::Inline(_) => subscription.state() != State::Active,
-            Sink::Mailbox(mailbox, _) => mailbox.custody().is_closed() || mailbox.is_open(),
+            Sink::Mailbox(mailbox, _) => {
+                mailbox.custody().is_closed() || mailbox.breaker_state() == Some(BreakerState::Open)
+            }
         };
         !is_stopped && limiter.pass(self.engine.directory.clock.now()).is_err()
     }

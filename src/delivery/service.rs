@@ -1,0 +1,180 @@
+//! A service: a name that events go to, and the instances among which its worker spreads them.
+//!
+//! ```text
+//!                              ┌──► instance a: a mailbox
+//!   worker ──pick──────────────┼──► instance b
+//!      │ nobody can take it    └──► instance c
+//!      ▼                            ▲
+//!   the service's own mailbox ──────┘ tried again in its time, then a dead letter
+//! ```
+//!
+//! The service and each of its instances are subscriptions that no pattern leads to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::event::Meta;
+use crate::sync::owned::{OwnedCell, Owner};
+use crate::sync::primitive::{AtomicU8, Ordering};
+
+use super::{
+    Balance, Balancer, InstanceView, Outcome, Picker, ServiceHealth, Sink, State, SubscriptionId, SubscriptionState,
+};
+
+/// Services a bus may have: routes name them by their places among those of a worker.
+pub(crate) const SERVICES_MAX: usize = 64;
+
+/// Who sends a subscription events.
+pub(crate) enum Role {
+    /// Its pattern and filters say which it gets.
+    Subscriber,
+    /// It holds what none of its instances can take.
+    Service(Rota),
+    /// Its service picks it.
+    Instance(Seat),
+}
+
+/// What makes a subscription a service.
+pub(crate) struct Rota {
+    picker: OwnedCell<Picker>,
+    balance: String,
+    /// What comes of an event that no instance can take; made once, so that refusing allocates nothing.
+    pub(crate) no_instance: Outcome,
+}
+
+impl Rota {
+    pub(crate) fn new(picker: OwnedCell<Picker>, balance: String) -> Self {
+        let no_instance = Outcome::Failed("no healthy instance has room".to_owned());
+        Self { picker, balance, no_instance }
+    }
+
+    /// The strategy, for people.
+    pub(crate) fn balance(&self) -> &str {
+        &self.balance
+    }
+}
+
+/// What makes a subscription an instance.
+pub(crate) struct Seat {
+    pub(crate) service: SubscriptionId,
+    pub(crate) name: String,
+    /// Names it for affinity: a hash of its name, so that an instance that comes back has its keys again.
+    pub(crate) number: u64,
+    pub(crate) weight: u32,
+    pub(crate) priority: i32,
+    health: AtomicU8,
+}
+
+impl Seat {
+    pub(crate) fn new(service: SubscriptionId, name: String, number: u64, weight: u32, priority: i32) -> Self {
+        Self { service, name, number, weight, priority, health: AtomicU8::new(ServiceHealth::Healthy as u8) }
+    }
+
+    pub(crate) fn health(&self) -> ServiceHealth {
+        // Relaxed: whoever sets it waits for the worker to take a table over, which orders it.
+        match self.health.load(Ordering::Relaxed) {
+            0 => ServiceHealth::Healthy,
+            1 => ServiceHealth::Degraded,
+            _ => ServiceHealth::Unhealthy,
+        }
+    }
+
+    pub(crate) fn set_health(&self, health: ServiceHealth) {
+        // Relaxed: see `health`.
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+}
+
+/// A service as its worker knows it. Part of a routing table: it does not change.
+#[derive(Clone)]
+pub(crate) struct ServiceHere {
+    pub(crate) service: Arc<SubscriptionState>,
+    pub(crate) instances: Vec<Arc<SubscriptionState>>,
+    /// Instances that ended with events in their mailboxes.
+    pub(crate) leaving: Vec<Arc<SubscriptionState>>,
+}
+
+impl ServiceHere {
+    pub(crate) fn new(service: Arc<SubscriptionState>) -> Self {
+        Self { service, instances: Vec::new(), leaving: Vec::new() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.service.name
+    }
+
+    /// The service's own part.
+    pub(crate) fn rota(&self) -> Option<&Rota> {
+        match &self.service.role {
+            Role::Service(rota) => Some(rota),
+            Role::Subscriber | Role::Instance(_) => None,
+        }
+    }
+
+    /// Worker: the instance that gets the event; `None` when none can take it now.
+    ///
+    /// # Cost
+    /// A look at each instance, at most 64; no lock, no allocation.
+    pub(crate) fn pick(&self, meta: &Meta<'_>, owner: &mut Owner) -> Option<&Arc<SubscriptionState>> {
+        let picker = &self.rota()?.picker;
+        let reads_load = picker.get_mut(owner)?.reads_load();
+        let mut views = ArrayVec::<InstanceView, { Balance::INSTANCES_MAX }>::new();
+        for instance in self.instances.iter().take(Balance::INSTANCES_MAX) {
+            views.push(view(instance, meta, owner, reads_load));
+        }
+        let picked = picker.get_mut(owner)?.pick(meta, &views)?;
+        self.instances.get(picked)
+    }
+
+    /// Worker: whether an instance takes the event, as far as that can be known without picking one.
+    pub(crate) fn has_instance(&self, meta: &Meta<'_>, owner: &mut Owner) -> bool {
+        let picker = self.rota().and_then(|rota| rota.picker.get_mut(owner));
+        if self.service.is_paused() || !picker.is_some_and(|picker| picker.takes_any()) {
+            return false;
+        }
+        self.instances.iter().any(|instance| view(instance, meta, owner, false).is_available())
+    }
+}
+
+/// Whether an instance could take an event, as far as can be seen from elsewhere than its worker.
+pub(crate) fn could_take(instance: &SubscriptionState) -> bool {
+    let (Role::Instance(seat), Sink::Mailbox(mailbox, _)) = (&instance.role, &instance.sink) else { return false };
+    takes_events(instance) && seat.health() != ServiceHealth::Unhealthy && mailbox.custody().cells().has_room()
+}
+
+/// What the picker sees of an instance.
+fn view(instance: &SubscriptionState, meta: &Meta<'_>, owner: &mut Owner, reads_load: bool) -> InstanceView {
+    let (Role::Instance(seat), Sink::Mailbox(mailbox, fed)) = (&instance.role, &instance.sink) else {
+        return InstanceView { has_room: false, ..InstanceView::new(0) };
+    };
+    let has_room = fed.get_mut(owner).is_some_and(|fed| fed.intake.has_room(meta));
+    let (queued, in_flight) = if reads_load { mailbox.load() } else { (0, 0) };
+    InstanceView {
+        health: if takes_events(instance) { seat.health() } else { ServiceHealth::Unhealthy },
+        weight: seat.weight,
+        priority: seat.priority,
+        in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
+        queued: u32::try_from(queued).unwrap_or(u32::MAX),
+        has_room,
+        ..InstanceView::new(seat.number)
+    }
+}
+
+/// Whether an instance takes events at all, whatever its health: it is neither paused, suspended nor at its end, and its
+/// circuit breaker lets an attempt be made.
+pub(crate) fn takes_events(instance: &SubscriptionState) -> bool {
+    let Sink::Mailbox(mailbox, _) = &instance.sink else { return false };
+    instance.state() == State::Active && !mailbox.is_paused() && !mailbox.custody().is_closed() && mailbox.admits()
+}
+
+impl fmt::Debug for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subscriber => f.write_str("Subscriber"),
+            Self::Service(rota) => write!(f, "Service({})", rota.balance),
+            Self::Instance(seat) => write!(f, "Instance({})", seat.name),
+        }
+    }
+}

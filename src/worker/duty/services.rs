@@ -1,0 +1,210 @@
+//! An event at services: which it goes to, which instance of each gets it, and where it waits when none can.
+
+use arrayvec::ArrayVec;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::delivery::{
+    DeadReason, MailboxShared, Notice, Overflow, Route, SERVICES_MAX, ServiceHere, Sink, State, SubscriptionState,
+    meta_of,
+};
+use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
+use crate::ring::Slot;
+use crate::sync::owned::Owner;
+use crate::worker::engine::Engine;
+
+use super::call::catch_up;
+
+/// Services that one event may name.
+const TARGETS_MAX: usize = 16;
+/// When events of an instance that ended are looked at again, where nobody could take them.
+const LEAVE_AGAIN_NS: u64 = 1_000_000;
+
+/// The places of the services that an event goes to, each once.
+pub(super) type Wanted = ArrayVec<u8, SERVICES_MAX>;
+
+/// Which services get the event: those that its targets name, the highest of them first, or else those that rules send it
+/// to, in the order of the rules.
+pub(super) fn wanted(services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) -> Wanted {
+    let mut wanted = Wanted::new();
+    let mut add = |place: u8| {
+        if !wanted.contains(&place) {
+            // There are no more places than it holds.
+            let _ = wanted.try_push(place);
+        }
+    };
+    if meta.header().has(FLAG_TARGETED) {
+        let mut targets: ArrayVec<(Reverse<u8>, usize, ServiceTarget<'_>), TARGETS_MAX> = meta
+            .targets()
+            .take(TARGETS_MAX)
+            .enumerate()
+            .map(|(nth, target)| (Reverse(target.priority()), nth, target))
+            .collect();
+        targets.sort_unstable_by_key(|&(priority, nth, _)| (priority, nth));
+        for (.., target) in &targets {
+            if let Some(place) = services.iter().position(|service| service.name() == target.id()) {
+                add(place as u8);
+            }
+        }
+    } else if let Some(route) = route {
+        for (_, places) in route.rules().evaluate(meta) {
+            places.iter().for_each(|&place| add(place));
+        }
+    }
+    wanted
+}
+
+fn mailbox(subscription: &SubscriptionState) -> Option<&MailboxShared> {
+    match &subscription.sink {
+        Sink::Mailbox(mailbox, _) => Some(mailbox),
+        Sink::Inline(_) => None,
+    }
+}
+
+/// Whether each of the services could take the event: an instance, or the service to hold it.
+pub(super) fn have_room(services: &[Arc<ServiceHere>], wanted: &Wanted, meta: &Meta<'_>, owner: &mut Owner) -> bool {
+    wanted.iter().filter_map(|&place| services.get(usize::from(place))).all(|service| {
+        let Sink::Mailbox(mailbox, fed) = &service.service.sink else { return true };
+        mailbox.overflow() != Overflow::Block
+            || mailbox.custody().is_closed()
+            || fed.get_mut(owner).is_none_or(|fed| fed.intake.has_room(meta))
+            || service.has_instance(meta, owner)
+    })
+}
+
+/// Brings an event to a service: to the instance that it picks, or else to where it waits for one.
+pub(super) fn hand_over(
+    engine: &Engine,
+    service: &ServiceHere,
+    lane: usize,
+    meta: &Meta<'_>,
+    slot: &Slot<'_>,
+    owner: &mut Owner,
+) {
+    let state = &service.service;
+    let Sink::Mailbox(mailbox, fed) = &state.sink else { return };
+    let deadline = meta.header().deadline;
+    if deadline != 0 && engine.directory.clock.now() > deadline {
+        state.counts.matched.add(1);
+        state.counts.expired.add(1);
+        return;
+    }
+    if mailbox.custody().is_closed() {
+        state.counts.matched.add(1);
+        state.counts.closed.add(1);
+        return;
+    }
+    // A service that is paused holds what comes.
+    if !state.is_paused()
+        && let Some(instance) = service.pick(meta, owner)
+        && give(engine, instance, lane, meta, slot, owner)
+    {
+        return;
+    }
+    let Some(own) = fed.get_mut(owner) else { return };
+    state.counts.matched.add(1);
+    if mailbox.push(own, lane, meta, slot).is_some() {
+        state.set_overflowing(false);
+        serve_waiting(engine, service, 1, owner);
+    } else {
+        mailbox.turn_away(meta, DeadReason::MailboxFull);
+        if !state.set_overflowing(true) {
+            engine.notice(&Notice::MailboxOverflow { subscription: state.id, name: &state.name });
+        }
+    }
+}
+
+/// Puts an event into the mailbox of an instance. False when that has no room.
+fn give(
+    engine: &Engine,
+    instance: &SubscriptionState,
+    lane: usize,
+    meta: &Meta<'_>,
+    slot: &Slot<'_>,
+    owner: &mut Owner,
+) -> bool {
+    let Sink::Mailbox(mailbox, fed) = &instance.sink else { return false };
+    let Some(fed) = fed.get_mut(owner).filter(|fed| fed.intake.has_room(meta)) else { return false };
+    instance.counts.matched.add(1);
+    let put = mailbox.push(fed, lane, meta, slot);
+    debug_assert!(put.is_some(), "there is room, and the event was read");
+    mailbox.notify();
+    if fed.consumer.is_some() {
+        catch_up(engine, instance, mailbox, fed);
+    }
+    true
+}
+
+/// Tries events again that wait for an instance and are due, at most so many. Returns how many it tried.
+fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
+    let state = &service.service;
+    let (Some(rota), Some(mailbox)) = (service.rota(), mailbox(state)) else { return 0 };
+    let mut tried = 0;
+    while tried < max && state.state() == State::Active && !mailbox.is_paused() {
+        let ready = mailbox.custody().ready();
+        if ready == 0 {
+            break;
+        }
+        tried += 1;
+        let Some(hold) = mailbox.take_to_pass(ready.trailing_zeros() as usize) else { continue };
+        let event = hold.event();
+        let meta = meta_of(event, &engine.directory, hold.failures());
+        let instance = service.pick(&meta, owner);
+        if instance.is_some_and(|instance| give(engine, instance, event.lane(), &meta, &event.slot(), owner)) {
+            mailbox.pass_on(hold);
+        } else {
+            mailbox.settle(hold, &rota.no_instance);
+        }
+    }
+    tried
+}
+
+/// Looks after what waits for an instance of `service`, and after what instances that ended have left. Returns how many events
+/// moved, and the instant to look again at.
+pub(super) fn attend(
+    engine: &Engine,
+    service: &ServiceHere,
+    max: usize,
+    now: u64,
+    mut next: u64,
+    owner: &mut Owner,
+) -> (usize, u64) {
+    let mut moved = serve_waiting(engine, service, max, owner);
+    if mailbox(&service.service).is_some_and(MailboxShared::needs_consumer) {
+        next = now;
+    }
+    for instance in &service.leaving {
+        let Sink::Mailbox(mailbox, fed) = &instance.sink else { continue };
+        if !mailbox.custody().is_abandoned() {
+            continue;
+        }
+        if let Some(fed) = fed.get_mut(owner) {
+            next = next.min(mailbox.attend(fed, now, instance.has_thread()));
+        }
+        while moved < max && mailbox.custody().ready() != 0 {
+            moved += 1;
+            let Some(hold) = mailbox.take_to_pass(mailbox.custody().ready().trailing_zeros() as usize) else {
+                continue;
+            };
+            let event = hold.event();
+            let meta = meta_of(event, &engine.directory, 0);
+            hand_over(engine, service, event.lane(), &meta, &event.slot(), owner);
+            mailbox.pass_on(hold);
+        }
+        if mailbox.custody().queued() > 0 {
+            next = next.min(now + LEAVE_AGAIN_NS);
+        }
+    }
+    (moved, next)
+}
+
+/// Whether events of `service` are still to come back to its worker.
+pub(super) fn is_needed(service: &ServiceHere) -> bool {
+    let is_owed = |subscription: &SubscriptionState| {
+        mailbox(subscription).is_some_and(|mailbox| mailbox.is_waiting() || mailbox.custody().queued() > 0)
+    };
+    let is_left = |subscription: &SubscriptionState| {
+        mailbox(subscription).is_some_and(|mailbox| mailbox.custody().is_abandoned()) && is_owed(subscription)
+    };
+    !service.service.is_paused() && (is_owed(&service.service) || service.leaving.iter().any(|one| is_left(one)))
+}
