@@ -70,7 +70,7 @@ pub(crate) struct MailboxShared {
     /// Of a subscription with reliable delivery.
     reliable: Option<Reliable>,
     /// What stands between it and its consumer.
-    guard: Option<Guard>,
+    guard: Option<Box<Guard>>,
     waits: Waits,
     overflow: Overflow,
     consumer: Bell,
@@ -112,7 +112,7 @@ impl MailboxShared {
 
     /// With this between it and its consumer.
     pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
-        Self { guard, ..self }
+        Self { guard: guard.map(Box::new), ..self }
     }
 
     pub(crate) fn overflow(&self) -> Overflow {
