@@ -11,7 +11,7 @@ use ringmain::{SubscriptionId, SubscriptionLedger};
 #[derive(Default)]
 struct Seen {
     steps: u32,
-    calls: Vec<(u32, SubscriptionId, EventId, u8)>,
+    calls: Vec<Call>,
 }
 
 /// Handles events at the third attempt.
@@ -26,8 +26,13 @@ impl Handler<Pattern> for Witness {
     }
 }
 
+/// Which handler saw which event, at which attempt.
+type Call = (u32, SubscriptionId, EventId, u8);
+/// A subscription, its worker and its books.
+type Books = (SubscriptionId, usize, SubscriptionLedger);
+
 /// Three subscriptions on two workers, one of which ends for another one, and events that come to each three times.
-fn run(seed: u64) -> (Vec<(u32, SubscriptionId, EventId, u8)>, Vec<(SubscriptionId, usize, SubscriptionLedger)>) {
+fn run(seed: u64) -> (Vec<Call>, Vec<Books>) {
     let simulation = Simulation::new(Bus::builder().workers(2), seed).unwrap();
     let (bus, seen) = (simulation.bus(), Arc::new(Mutex::new(Seen::default())));
     let retry = RetryPolicy::default().delays(Duration::from_millis(2), Duration::from_secs(1));
