@@ -331,7 +331,7 @@ impl Case {
         let overdue = |_, failures| {
             if failures >= max { Overdue::Over } else { Overdue::Again(now + u64::from(failures) * TICK) }
         };
-        let next = self.attempts.attend(&mut returns, now, overdue, |attempt| {
+        let next = self.attempts.attend(&mut returns, now, overdue, |_, _| (), |attempt| {
             booked.push((
                 attempt.cell(),
                 attempt.failures(),
