@@ -24,6 +24,30 @@
 //! # Ok::<(), ringmain::Error>(())
 //! ```
 //!
+//! Timeouts, retries and their jitter, scheduled events, circuit breakers, rates, the waits for an instance of a service and the draws
+//! among instances go by this clock and this seed: move the clock past a limit, [`run`](Simulation::run), and look.
+//!
+//! ```
+//! use ringmain::testing::Simulation;
+//! use ringmain::{Bus, DeliveryMode, Payload, RetryPolicy};
+//! use std::time::Duration;
+//!
+//! let simulation = Simulation::new(Bus::builder().workers(1), 7)?;
+//! let bus = simulation.bus();
+//! let wait = Duration::from_secs(60);
+//! let patient = RetryPolicy::default().delays(wait, wait);
+//! let flaky = bus.subscribe("mail").mode(DeliveryMode::reliable()).retry(patient);
+//! let flaky = flaky.handle(|_, meta| if meta.attempt() == 1 { Err("busy") } else { Ok(()) })?;
+//! bus.publish("mail", Payload::plain_text("hello"))?;
+//! simulation.run();
+//! assert_eq!(flaky.record().ledger.waiting, 1);
+//!
+//! simulation.advance(wait);
+//! simulation.run();
+//! assert_eq!(flaky.record().ledger.delivered, 1);
+//! # Ok::<(), ringmain::Error>(())
+//! ```
+//!
 //! Nothing waits in a simulation: a publish at a full lane returns `Full`, and `recv` on an empty mailbox would wait
 //! for ever, so use `try_recv`.
 
