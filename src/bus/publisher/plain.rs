@@ -68,17 +68,17 @@ impl Publisher {
         if !topic.is_latest(&self.latest) {
             return Err(Miss::Look);
         }
-        // The topic may be under a rate limit since it was met: then the publisher was told.
-        if self.is_careful(priority) || self.slot.is_told() {
+        if self.is_careful(priority) {
             return Err(Miss::LongWay);
         }
         let Some(room) = self.claimant.room(lane) else { return Err(Miss::Look) };
         // Id and time come before the payload: what is written to the slot has to wait for its lines, and whatever the
         // publisher writes after that waits behind it.
         let type_id = self.latest.type_id;
-        let wakes = self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane));
         let envelope = Envelope::plain(priority, self.source_id);
-        let header = self.stamps.header(&self.engine, &envelope, type_id, wakes);
+        let header = self.stamps.header(&self.engine, &envelope, type_id, || {
+            self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane))
+        });
         // The sooner a slot is written to, the sooner its lines are here: what can be written before the claim is.
         let flat = if room.is_exclusive() { None } else { payload.as_bytes() };
         let ready = match flat {
@@ -99,6 +99,12 @@ impl Publisher {
                 });
             }
         };
+        // The topic may be under a rate limit since it was met: then the publisher was told. Asked here, where the entrance is
+        // needed in any case.
+        if self.slot.is_told() {
+            self.stamps.take_back(&header);
+            return Err(Miss::LongWay);
+        }
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
         let (engine, parker) = (&*self.engine, &*self.parker);
         let Some(inside) = self.slot.enter(&engine.admission) else { return Err(Miss::LongWay) };
