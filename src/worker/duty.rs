@@ -333,7 +333,8 @@ impl Worker {
         if self.exchange.is_stale(&self.table) {
             return true;
         }
-        match self.engine.phase() {
+        let phase = self.engine.phase();
+        match phase {
             Phase::Running | Phase::Closing => {}
             Phase::Draining if self.suspended != 0 || !self.has_read_all() || self.is_needed() => {}
             Phase::Draining | Phase::Halting | Phase::Stopped => return true,
@@ -341,7 +342,9 @@ impl Worker {
         if self.timers.is_some() && self.engine.schedule.has_intake() || self.is_alarm_due() {
             return true;
         }
-        if self.ready() != 0 || self.throttled != 0 && self.throttled_until <= self.engine.directory.clock.now() {
+        // Nothing is throttled any more once the bus closes; who closed it may have come before the announcement of this sleep.
+        let is_let_go = || phase > Phase::Running || self.throttled_until <= self.engine.directory.clock.now();
+        if self.ready() != 0 || self.throttled != 0 && is_let_go() {
             return true;
         }
         (0..LANES).any(|lane| self.suspended & (1 << lane) != 0 && self.may_resume(lane))
