@@ -247,8 +247,12 @@ impl Worker {
     fn ask(&self, throttle: &Limiter, lane: usize, max: u32) -> Result<Lease, u64> {
         let taken = self.engine.directory.clock.now();
         let table = self.table.get();
-        let type_id = self.reader.peek(lane).map_or(0, |slot| Header::of_words(slot.head).type_id);
-        if table.route(type_id).is_none() && (table.knows(type_id) || !self.exchange.is_stale(&self.table)) {
+        let header = self.reader.peek(lane).map(|slot| Header::of_words(slot.head));
+        let type_id = header.map_or(0, |header| header.type_id);
+        // It may name a service of this worker, whose type nobody needs to have subscribed to.
+        let is_named = !table.services.is_empty() && header.is_some_and(|header| header.has(FLAG_TARGETED));
+        let is_wanted = is_named || table.route(type_id).is_some();
+        if !is_wanted && (table.knows(type_id) || !self.exchange.is_stale(&self.table)) {
             // Nobody's business here: it is stepped over.
             return Ok(Lease { events: 1, counted: false, taken });
         }
