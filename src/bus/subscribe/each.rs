@@ -213,6 +213,10 @@ where
         while self.subscription.state() != State::Closed
             && let Ok(delivery) = inbox.recv()
         {
+            if delivery.is_held_at_end() {
+                delivery.discard();
+                continue;
+            }
             let Some(calling) = self.subscription.calls().begin(self.engine.barrier) else {
                 delivery.discard();
                 break;

@@ -70,6 +70,10 @@ impl<I: Interest> Subscribe<I> {
             while subscription.state() != State::Closed
                 && let Ok(delivery) = mailbox.recv()
             {
+                if delivery.is_held_at_end() {
+                    delivery.discard();
+                    continue;
+                }
                 let Some(_calling) = subscription.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
@@ -172,6 +176,10 @@ impl<I: Interest> Subscribe<I> {
             while state.state() != State::Closed
                 && let Ok(delivery) = mailbox.recv_async().await
             {
+                if delivery.is_held_at_end() {
+                    delivery.discard();
+                    continue;
+                }
                 let Some(calling) = state.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
