@@ -183,6 +183,11 @@ impl Control {
         self.owners[worker]
     }
 
+    /// Subscriptions that were made so far.
+    pub(super) fn subscriptions_made(&self) -> u64 {
+        self.next_key
+    }
+
     /// A free place, and how many publishers came before.
     pub(super) fn take_publisher(&mut self) -> Option<(usize, u64)> {
         let place = self.free_publishers.trailing_zeros() as usize;

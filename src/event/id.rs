@@ -1,6 +1,7 @@
 //! Event ids: UUIDs, made without a system call, a lock or an allocation.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -15,6 +16,16 @@ impl EventId {
     /// A random (version 4) id, for what is made rarely: correlations, keys. Asks the operating system for entropy.
     pub fn random() -> Self {
         Self(Uuid::new_v4().into_bytes())
+    }
+
+    /// The `nth` of the ids that belong to `seed`, in place of a random one, so that a simulation repeats.
+    pub(crate) fn seeded(seed: u64, nth: u64) -> Self {
+        let half = |which: u8| {
+            let mut hasher = DefaultHasher::new();
+            (seed, nth, which).hash(&mut hasher);
+            u128::from(hasher.finish())
+        };
+        Self(uuid::Builder::from_random_bytes((half(0) << 64 | half(1)).to_be_bytes()).into_uuid().into_bytes())
     }
 
     /// The id of an event from outside whose own id is no UUID: version 5 over `source` and `id`, so that the same

@@ -9,6 +9,12 @@ pub mod guarantees {}
 #[doc = include_str!("delivery.md")]
 pub mod delivery {}
 
+#[doc = include_str!("routing.md")]
+pub mod routing {}
+
+#[doc = include_str!("limits.md")]
+pub mod limits {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 

@@ -1,8 +1,8 @@
 //! Deterministic tests: a clock moved by hand, and a seeded scheduler over the production workers.
 //!
 //! A [`Simulation`] builds a bus whose workers have no threads. The test turns them: one by one, or in an order drawn
-//! from a seed, and moves the clock. The same seed gives the same run, event ids included. All code that runs is the
-//! code that runs in production.
+//! from a seed, and moves the clock. The same seed gives the same run, ids of events and subscriptions
+//! included. All code that runs is the code that runs in production.
 //!
 //! ```
 //! use ringmain::testing::Simulation;
@@ -21,6 +21,30 @@
 //! simulation.advance(Duration::from_secs(180));
 //! simulation.run();
 //! assert_eq!(inbox.try_recv().unwrap().payload().text(), Some("enjoy"));
+//! # Ok::<(), ringmain::Error>(())
+//! ```
+//!
+//! Timeouts, retries and their jitter, scheduled events, circuit breakers, rates, the waits for an instance of a service and the draws
+//! among instances go by this clock and this seed: move the clock past a limit, [`run`](Simulation::run), and look.
+//!
+//! ```
+//! use ringmain::testing::Simulation;
+//! use ringmain::{Bus, DeliveryMode, Payload, RetryPolicy};
+//! use std::time::Duration;
+//!
+//! let simulation = Simulation::new(Bus::builder().workers(1), 7)?;
+//! let bus = simulation.bus();
+//! let wait = Duration::from_secs(60);
+//! let patient = RetryPolicy::default().delays(wait, wait);
+//! let flaky = bus.subscribe("mail").mode(DeliveryMode::reliable()).retry(patient);
+//! let flaky = flaky.handle(|_, meta| if meta.attempt() == 1 { Err("busy") } else { Ok(()) })?;
+//! bus.publish("mail", Payload::plain_text("hello"))?;
+//! simulation.run();
+//! assert_eq!(flaky.record().ledger.waiting, 1);
+//!
+//! simulation.advance(wait);
+//! simulation.run();
+//! assert_eq!(flaky.record().ledger.delivered, 1);
 //! # Ok::<(), ringmain::Error>(())
 //! ```
 //!

@@ -19,6 +19,7 @@ mod rate_limits;
 mod reliable;
 mod reliable_edges;
 mod reliable_on_threads;
+mod repeats;
 mod request;
 mod rules;
 mod runs;

@@ -482,18 +482,17 @@ fn a_blocked_request_ends_with_its_time_and_with_its_bus() {
     watched(|| {
         let bus = Bus::builder().workers(1).build().unwrap();
         let (say, said) = mpsc::channel();
-        let _silent = bus.subscribe(DOUBLE).handle(move |_, _| say.send(()).unwrap()).unwrap();
+        let _silent = bus.subscribe(DOUBLE).handle(move |query, _| say.send(query.of.to_native()).unwrap()).unwrap();
         let doubles = Arc::new(bus.requester(DOUBLE, DOUBLED).unwrap());
         let time = Duration::from_millis(5);
         let error = doubles.request(&Double { of: 1 }, time).unwrap_err();
         assert!(matches!(error, RequestError::TimedOut { after } if after >= time), "{error}");
-        said.recv().unwrap();
-        let error = block_on(doubles.request_async(&Double { of: 1 }, time)).unwrap_err();
+        let error = block_on(doubles.request_async(&Double { of: 2 }, time)).unwrap_err();
         assert!(matches!(error, RequestError::TimedOut { after } if after >= time), "{error}");
-        said.recv().unwrap();
         let waits = Arc::clone(&doubles);
-        let waiting = spawn(move || waits.request(&Double { of: 1 }, LONG).unwrap_err());
-        said.recv().unwrap();
+        let waiting = spawn(move || waits.request(&Double { of: 3 }, LONG).unwrap_err());
+        // On a busy machine the time of the others was over before the worker came to them: then they are not handled.
+        assert!(said.iter().any(|of| of == 3));
         bus.shutdown().unwrap();
         assert_eq!(waiting.join().unwrap(), RequestError::ShuttingDown);
         assert_eq!(doubles.pending(), 0);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ringmain::Overflow;
 
 use crate::keys::Likeness;
-use crate::world::{LANES, World, lane_of};
+use crate::world::{Event, LANES, World, lane_of};
 
 /// What a subscription to the newest events keeps.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Newest {
     lanes: HashMap<Option<u64>, u8>,
     /// The last one put in of each key and what it has superseded, until somebody takes it: where puts are followed.
     puts: HashMap<Option<u64>, (usize, u64)>,
+    /// Those taken that had come due: of what waited before them nothing shows that they have superseded it.
+    came_due: Vec<usize>,
     pub(crate) superseded: u64,
     /// Something may have gone that nobody tells of.
     pub(crate) is_vague: bool,
@@ -24,7 +26,8 @@ pub(crate) struct Newest {
 
 impl Newest {
     pub(crate) fn new(by: Option<Likeness>, keys_max: usize) -> Self {
-        Self { by, keys_max, lanes: HashMap::new(), puts: HashMap::new(), superseded: 0, is_vague: false }
+        let (lanes, puts) = (HashMap::new(), HashMap::new());
+        Self { by, keys_max, lanes, puts, came_due: Vec::new(), superseded: 0, is_vague: false }
     }
 }
 
@@ -57,6 +60,9 @@ impl World {
         let of_key = |world: &Self, other: usize| world.likeness(nth, other) == key;
         if let Some(at) = self.subs[nth].loose.iter().position(|&loose| loose == index) {
             self.subs[nth].loose.swap_remove(at);
+            if let Some(newest) = &mut self.subs[nth].newest {
+                newest.came_due.push(index);
+            }
         } else {
             let at = self.subs[nth].expected[lane].iter().position(|&expected| expected == index);
             let at = at.ok_or("it is out of date, or not for this subscription")?;
@@ -113,12 +119,36 @@ impl World {
                 let key = self.likeness(nth, index);
                 // One of another lane may have been newer.
                 let lanes = newest.lanes.get(&key).copied().unwrap_or(0);
-                if !newer.contains(&key) && !is_late(index) && lanes & !(1 << lane) == 0 {
+                let is_last = !newer.contains(&key) && !is_late(index) && lanes & !(1 << lane) == 0;
+                if is_last && !self.may_have_made_way(nth, index) {
                     return Err(format!("event {index} is the newest of its key, and was never seen"));
                 }
                 newer.push(key);
             }
         }
         Ok(())
+    }
+    /// Whether an event that was accepted at once may have been superseded by one that came due.
+    fn may_have_made_way(&self, nth: usize, index: usize) -> bool {
+        let sub = &self.subs[nth];
+        let Some(newest) = &sub.newest else { return false };
+        let key = self.likeness(nth, index);
+        let is_like = |&other: &usize| self.likeness(nth, other) == key;
+        // Nobody saw that one either: it was late when its turn came.
+        let is_gone = |&other: &usize| {
+            !self.pending.contains(&other) && self.events[other].deadline.is_some_and(|deadline| self.now > deadline)
+        };
+        newest.came_due.iter().filter(|other| is_like(other)).any(|&other| self.may_precede(index, other))
+            || sub.loose.iter().filter(|other| is_like(other)).any(is_gone)
+    }
+
+    /// Whether an event that was accepted at once may be before one of its lane that came due and was seen.
+    fn may_precede(&self, index: usize, due: usize) -> bool {
+        let (lane, event) = (lane_of(self.events[index].spec.priority), &self.events[due]);
+        // What is accepted at once is in its lane as it was accepted.
+        let is_behind = |other: &Event| {
+            other.due.is_none() && lane_of(other.spec.priority) == lane && other.sequence > event.sequence
+        };
+        index < event.known_since && !self.events[..=index].iter().any(is_behind)
     }
 }

@@ -376,6 +376,10 @@ impl Scenario {
             // A letter on its way back has no place in the books before it has a cell; and one that is late there goes without
             // a word.
             let (due, expired) = if self.is_closed() { (0, 0) } else { self.world.with(|world| world.returning()) };
+            // While others come back they are no looks after these: one that is behind them may come at the very last.
+            if due > 0 {
+                looks = 0;
+            }
             // Each look makes room for one at least.
             let returning = due > 0 || looks < 2 * expired;
             // A future that is late with its event has not heard of it yet, and still holds it.

@@ -35,6 +35,8 @@ pub(crate) struct Event {
     pub(crate) due: Option<u64>,
     /// As its first reader saw it.
     pub(crate) sequence: Option<u64>,
+    /// Events that had been accepted then: the others are behind it.
+    pub(crate) known_since: usize,
     pub(crate) is_relayed: bool,
     /// Scheduled: the subscriptions that it was offered to when it came due, and whether their filters pass it.
     offered: Vec<(usize, bool)>,
@@ -372,6 +374,7 @@ impl World {
             due: after(spec.not_before),
             spec: spec.clone(),
             sequence: None,
+            known_since: 0,
             is_relayed: relayed,
             offered: Vec::new(),
             attempts: 0,
@@ -659,7 +662,7 @@ impl World {
 
     fn check_sight(&mut self, nth: usize, index: usize, meta: &Meta<'_>, read: Option<Content>) -> Result<(), String> {
         let now = self.now;
-        let first = self.first_sequence;
+        let (first, accepted) = (self.first_sequence, self.events.len());
         let (event, sub) = (&mut self.events[index], &mut self.subs[nth]);
         let check = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
         check(event.deadline.is_none_or(|deadline| now <= deadline), "delivered after its deadline")?;
@@ -677,6 +680,9 @@ impl World {
         };
         check(same, "its payload changed")?;
         let place = meta.sequence().wrapping_sub(first);
+        if event.sequence.is_none() {
+            event.known_since = accepted;
+        }
         check(*event.sequence.get_or_insert(place) == place, "two subscriptions saw it at two places of its lane")?;
         if sub.is_inline {
             check(sub.is_live, "the handler was called after its subscription had ended")?;

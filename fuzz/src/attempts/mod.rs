@@ -331,15 +331,21 @@ impl Case {
         let overdue = |_, failures| {
             if failures >= max { Overdue::Over } else { Overdue::Again(now + u64::from(failures) * TICK) }
         };
-        let next = self.attempts.attend(&mut returns, now, overdue, |attempt| {
-            booked.push((
-                attempt.cell(),
-                attempt.failures(),
-                attempt.takes(),
-                attempt.began(),
-                attempt.event().sequence(),
-            ));
-        });
+        let next = self.attempts.attend(
+            &mut returns,
+            now,
+            overdue,
+            |_, _| (),
+            |attempt| {
+                booked.push((
+                    attempt.cell(),
+                    attempt.failures(),
+                    attempt.takes(),
+                    attempt.began(),
+                    attempt.event().sequence(),
+                ));
+            },
+        );
         assert_eq!((next, booked), (expected, over));
         self.alarm.resume(next);
         self.model.alarm = self.model.alarm.min(next);

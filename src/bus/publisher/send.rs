@@ -199,9 +199,15 @@ impl Publisher {
             self.send(&prepared.header, prepared.priority, prepared.block.as_mut())
         };
         if matches!(&result, Err(error) if waits(error)) {
-            self.prepared = Some(prepared);
+            self.keep(prepared);
         }
         result
+    }
+
+    /// Keeps an encoded event that waits. Should who waits be forgotten, the next event goes the long way, which lets go of it.
+    fn keep(&mut self, prepared: Prepared) {
+        self.latest.forget();
+        self.prepared = Some(prepared);
     }
 
     /// Brings an encoded event into its lane, from the scratch or a block.
@@ -335,7 +341,7 @@ impl Publisher {
         if block.is_none() && envelope.due == 0 {
             let result = self.send(&header, envelope.priority, None);
             if matches!(&result, Err(error) if waits(error)) {
-                self.prepared = Some(Prepared { header, priority: envelope.priority, block, due: 0 });
+                self.keep(Prepared { header, priority: envelope.priority, block, due: 0 });
             }
             return result;
         }

@@ -189,9 +189,8 @@ impl<I: Interest> Subscribe<I> {
         let directory = &self.shared.engine.directory;
         let filter = CompiledFilter::new(self.filters, directory);
         let created = directory.clock.now();
-        let id = SubscriptionId(EventId::random());
+        let seed = self.shared.settings.id_seed;
         let (wish, part, desk) = (self.worker, self.part, self.desk);
-        let random = self.shared.settings.id_seed.map_or_else(|| id.seed(), |seed| seed_of(seed, &name));
         let dedup = self.dedup.map(|window| {
             let (keys, max) = (window.keys(), KEYS_MAX);
             if keys == 0 || keys > max {
@@ -202,6 +201,9 @@ impl<I: Interest> Subscribe<I> {
         });
         let dedup = dedup.transpose()?;
         self.shared.add(|control, starts| {
+            let id = seed.map_or_else(EventId::random, |seed| EventId::seeded(seed, control.subscriptions_made()));
+            let id = SubscriptionId(id);
+            let random = seed.map_or_else(|| id.seed(), |seed| seed_of(seed, &name));
             let worker = match &part {
                 Part::Instance { service, .. } => service.worker,
                 Part::None | Part::Service(_) => wish.unwrap_or_else(|| control.least_loaded()),
