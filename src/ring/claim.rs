@@ -108,7 +108,8 @@ impl Claimant {
 
     #[inline(always)]
     fn is_sure(&self, lane: usize, next: u64, count: u64) -> bool {
-        self.look_at[lane].wrapping_sub(next) as i64 >= count as i64
+        // This way round one event needs no more than the sign of the difference.
+        next.wrapping_sub(self.look_at[lane]) as i64 <= -(count as i64)
     }
 
     #[cold]

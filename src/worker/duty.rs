@@ -17,6 +17,7 @@ use super::Phase;
 use super::engine::{Engine, PublisherCounts, WorkerTable};
 use super::timer::{Scheduled, Timers};
 use call::{Call, consume, finish, has_room};
+use services::Wanted;
 
 pub(crate) use call::call_behind_mailbox;
 
@@ -170,24 +171,19 @@ impl Worker {
                 caught_up = self.suspended | self.throttled == 0;
                 break;
             };
-            let mut max = serve.max.min((self.engine.turn_max - passed) as u32);
-            let mut lease = None;
-            if let Some(throttle) = &self.engine.throttle
-                && serve.lane != 0
-                && !self.closing
-            {
-                match self.ask(throttle, serve.lane, max) {
-                    Ok(leased) => (max, lease) = (leased.events, Some(leased)),
+            let max = serve.max.min((self.engine.turn_max - passed) as u32);
+            let serve = Serve { max, urgent: serve.urgent & !self.suspended, ..serve };
+            let served = if self.engine.throttle.is_some() {
+                match self.serve_throttled(serve) {
+                    Ok(served) => served,
                     Err(until) => {
                         self.hold_back(until);
                         continue;
                     }
                 }
-            }
-            let served = self.serve(Serve { max, urgent: serve.urgent & !self.suspended, ..serve });
-            if let Some(lease) = lease {
-                self.settle(&lease, *served.as_ref().unwrap_or(&0));
-            }
+            } else {
+                self.serve(serve)
+            };
             let served = match served {
                 Ok(served) => served,
                 Err(NoRoom) => {
@@ -239,6 +235,19 @@ impl Worker {
     #[inline(always)]
     fn ready(&self) -> u8 {
         self.reader.ready() & !(self.suspended | self.throttled)
+    }
+
+    /// As `serve`, as far as the throttle lets it, which holds up neither Critical events nor a shutdown. `Err` is from when on
+    /// it lets an event pass.
+    #[inline(never)]
+    fn serve_throttled(&mut self, serve: Serve) -> Result<Result<u32, NoRoom>, u64> {
+        let lease = match &self.engine.throttle {
+            Some(throttle) if serve.lane != 0 && !self.closing => self.ask(throttle, serve.lane, serve.max)?,
+            _ => return Ok(self.serve(serve)),
+        };
+        let served = self.serve(Serve { max: lease.events, ..serve });
+        self.settle(&lease, *served.as_ref().unwrap_or(&0));
+        Ok(served)
     }
 
     /// Asks the throttle for events of `lane`, whose next one is seen: how many of `max` may pass, or from when on one may.
@@ -364,7 +373,8 @@ impl Worker {
         let Ok(meta) = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory) else {
             return false;
         };
-        let wanted = services::wanted(&table.services, route, &meta);
+        let mut wanted = Wanted::new();
+        services::add_wanted(&mut wanted, &table.services, route, &meta);
         has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner)
             && services::have_room(&table.services, &wanted, &meta, &mut self.owner)
     }
@@ -438,23 +448,9 @@ impl Worker {
         let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
         let plain = route.is_some_and(|route| route.is_plain(lane, sequence)) && header.deadline == 0;
         let targets = route.map_or(&[][..], Route::targets);
-        if !plain && !has_room(targets, lane, &meta, &mut self.owner) {
-            return Err(NoRoom);
-        }
-        let wanted = services::wanted(&table.services, route, &meta);
-        if !services::have_room(&table.services, &wanted, &meta, &mut self.owner) {
-            return Err(NoRoom);
-        }
         let stages = &self.recorder.lanes[lane];
         let measured = header.has(FLAG_MEASURED);
-        if measured {
-            self.stopwatch.begin(&engine.directory.clock, stages, header);
-        } else {
-            self.stopwatch.skip();
-        }
-        if header.type_id == 0 {
-            self.recorder.matched_by_name.add(1);
-        }
+        // Written where it stays, before anybody asks for it.
         let mut call = Call {
             engine,
             lane,
@@ -463,25 +459,46 @@ impl Worker {
             header,
             meta,
             slot,
-            plain,
             closing: self.closing,
             measured,
             stopwatch: &mut self.stopwatch,
             called: false,
         };
+        if !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
+            return Err(NoRoom);
+        }
+        let mut wanted = Wanted::new();
+        if !table.services.is_empty() {
+            services::add_wanted(&mut wanted, &table.services, route, &call.meta);
+            if !services::have_room(&table.services, &wanted, &call.meta, &mut self.owner) {
+                return Err(NoRoom);
+            }
+        }
+        if measured {
+            call.stopwatch.begin(&engine.directory.clock, stages, header);
+        } else {
+            call.stopwatch.skip();
+        }
+        if header.type_id == 0 {
+            self.recorder.matched_by_name.add(1);
+        }
         let mut targets = targets.iter();
         while !targets.as_slice().is_empty() {
             // One net for as many handlers as do not panic; whose panic it was, the targets left tell.
             let left = targets.as_slice();
-            let ended = contained(|| call.deliver(&mut targets, &mut self.owner));
+            let ended = contained(|| match plain {
+                true => call.deliver_inline(&mut targets, &mut self.owner),
+                false => call.deliver(&mut targets, &mut self.owner),
+            });
             if !matches!(ended, Some(None)) {
                 call.book(&left[left.len() - targets.len() - 1], ended.flatten());
             }
         }
+        let Call { meta, slot, called, .. } = call;
         for service in wanted.iter().filter_map(|&place| table.services.get(usize::from(place))) {
             services::hand_over(engine, service, lane, &meta, &slot, &mut self.owner);
         }
-        if !call.called {
+        if !called {
             // Mailboxes took time that is no handler's.
             self.stopwatch.skip();
         }

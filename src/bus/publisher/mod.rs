@@ -38,7 +38,7 @@ pub use subject::Subject;
 
 pub(super) use permit::Permit;
 use permit::Permits;
-use plain::Detour;
+use plain::{Detour, Miss};
 pub(super) use refusal::lane_full;
 use stamps::Stamps;
 use subject::Latest;
@@ -273,22 +273,27 @@ impl Publisher {
     /// subscription for the topic. An event that nobody subscribed to takes no slot.
     #[inline]
     pub fn publish<S: Subject<P>, P: Encode + Copy>(&mut self, topic: S, payload: P) -> Result<EventId, PublishError> {
-        match self.plain(&topic, &payload, Priority::Normal) {
+        match self.at_once(&topic, &payload, Priority::Normal) {
             Ok(id) => Ok(id),
-            Err(detour) => self.publish_at_length(detour, topic, payload),
+            Err(miss) => self.publish_after_a_miss(miss, topic, payload),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn publish_at_length<S: Subject<P>, P: Encode + Copy>(
+    fn publish_after_a_miss<S: Subject<P>, P: Encode + Copy>(
         &mut self,
-        detour: Detour,
+        miss: Miss,
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        let limit = self.policy.wait_limit();
-        self.event().publish_after(detour, limit, topic, payload)
+        match self.after_a_miss(miss, &topic, &payload, Priority::Normal) {
+            Ok(id) => Ok(id),
+            Err(detour) => {
+                let limit = self.policy.wait_limit();
+                self.event().publish_after(detour, limit, topic, payload)
+            }
+        }
     }
 
     /// Publishes at Normal priority, or fails at once.
@@ -306,22 +311,25 @@ impl Publisher {
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        match self.plain(&topic, &payload, Priority::Normal) {
+        match self.at_once(&topic, &payload, Priority::Normal) {
             Ok(id) => Ok(id),
-            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full, payload)),
-            Err(detour) => self.try_publish_at_length(detour, topic, payload),
+            Err(miss) => self.try_publish_after_a_miss(miss, topic, payload),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn try_publish_at_length<S: Subject<P>, P: Encode + Copy>(
+    fn try_publish_after_a_miss<S: Subject<P>, P: Encode + Copy>(
         &mut self,
-        detour: Detour,
+        miss: Miss,
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        self.event().publish_after(detour, None, topic, payload)
+        match self.after_a_miss(miss, &topic, &payload, Priority::Normal) {
+            Ok(id) => Ok(id),
+            Err(Detour::Full(full)) => Err(self.refuse(Priority::Normal, full, payload)),
+            Err(detour) => self.event().publish_after(detour, None, topic, payload),
+        }
     }
 
     /// Publishes at Normal priority, waiting at most `limit`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::event::{Aggregate, Encode, EnvelopeError, EventId, EventSource, Meta, Priority, ServiceTarget, Tag};
 
 use super::super::Explanation;
-use super::{Detour, Envelope, PublishError, Publisher, Subject, Waiting};
+use super::{Detour, Envelope, Miss, PublishError, Publisher, Subject, Waiting};
 
 /// An event under way to be published: its envelope. End it with one of the publishing verbs.
 #[must_use = "nothing is published until one of the publishing verbs is called"]
@@ -171,11 +171,11 @@ impl<'p> Outgoing<'p> {
     /// See [`PublishError`]; nothing of a refused event is in the bus.
     #[inline]
     pub fn publish<S: Subject<P>, P: Encode + Copy>(mut self, topic: S, payload: P) -> Result<EventId, PublishError> {
-        match self.plain(&topic, &payload) {
+        match self.at_once(&topic, &payload) {
             Ok(id) => Ok(id),
-            Err(detour) => {
+            Err(miss) => {
                 let limit = self.publisher.policy.wait_limit();
-                self.publish_after(detour, limit, topic, payload)
+                self.publish_after_a_miss(miss, limit, topic, payload)
             }
         }
     }
@@ -190,9 +190,9 @@ impl<'p> Outgoing<'p> {
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        match self.plain(&topic, &payload) {
+        match self.at_once(&topic, &payload) {
             Ok(id) => Ok(id),
-            Err(detour) => self.publish_after(detour, None, topic, payload),
+            Err(miss) => self.publish_after_a_miss(miss, None, topic, payload),
         }
     }
 
@@ -207,9 +207,9 @@ impl<'p> Outgoing<'p> {
         payload: P,
         limit: Duration,
     ) -> Result<EventId, PublishError> {
-        match self.plain(&topic, &payload) {
+        match self.at_once(&topic, &payload) {
             Ok(id) => Ok(id),
-            Err(detour) => self.publish_after(detour, Some(limit), topic, payload),
+            Err(miss) => self.publish_after_a_miss(miss, Some(limit), topic, payload),
         }
     }
 
@@ -224,7 +224,9 @@ impl<'p> Outgoing<'p> {
         topic: S,
         payload: P,
     ) -> Result<EventId, PublishError> {
-        match self.plain(&topic, &payload) {
+        let priority = self.envelope.priority;
+        let short = self.at_once(&topic, &payload);
+        match short.or_else(|miss| self.publisher.after_a_miss(miss, &topic, &payload, priority)) {
             Ok(id) => return Ok(id),
             Err(detour) => self.publisher.needs = detour.needs(),
         }
@@ -239,12 +241,28 @@ impl<'p> Outgoing<'p> {
 
     /// The short way, for an event that has nothing to say but its priority.
     #[inline(always)]
-    fn plain<S: Subject<P>, P: Encode>(&mut self, topic: &S, payload: &P) -> Result<EventId, Detour> {
+    fn at_once<S: Subject<P>, P: Encode>(&mut self, topic: &S, payload: &P) -> Result<EventId, Miss> {
         let Self { publisher, envelope } = self;
         if !envelope.is_plain(publisher.source_id) || !publisher.extension.is_empty() {
-            return Err(Detour::LongWay);
+            return Err(Miss::LongWay);
         }
-        publisher.plain(topic, payload, envelope.priority)
+        publisher.at_once(topic, payload, envelope.priority)
+    }
+
+    /// Goes on with the short way where that can help, else the long way, waiting at most `limit`.
+    #[cold]
+    #[inline(never)]
+    fn publish_after_a_miss<S: Subject<P>, P: Encode + Copy>(
+        self,
+        miss: Miss,
+        limit: Option<Duration>,
+        topic: S,
+        payload: P,
+    ) -> Result<EventId, PublishError> {
+        match self.publisher.after_a_miss(miss, &topic, &payload, self.envelope.priority) {
+            Ok(id) => Ok(id),
+            Err(detour) => self.publish_after(detour, limit, topic, payload),
+        }
     }
 
     /// The long way, waiting at most `limit`. A full lane that the short way has met is not met again unless it may

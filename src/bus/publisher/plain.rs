@@ -18,6 +18,17 @@ enum Ready<'a> {
     Written(Draft<'a>),
 }
 
+/// Why an event was not published at once. No longer than two words, so that the short way hands it on in registers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Miss {
+    /// It is of another topic than the one before, or the gate has to be looked at.
+    Look,
+    /// As [`Detour::LongWay`].
+    LongWay,
+    /// As [`Detour::TooLong`].
+    TooLong(usize),
+}
+
 /// Why the short way led nowhere.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Detour {
@@ -40,48 +51,34 @@ impl Detour {
 }
 
 impl Publisher {
-    /// Publishes an event without envelope and without waiting.
+    /// Publishes an event without envelope and without waiting, if it is of the latest topic and there is room for sure;
+    /// else [`after_a_miss`](Self::after_a_miss) comes next, in a function that is not inlined: a result of its that met
+    /// this one's here would take all of them through memory.
     ///
     /// User code, which may fail or panic, runs while nothing is claimed: it encodes into the free slot itself when this is
     /// the only publisher, else into the scratch. A payload that is its own archive needs none, nor the scratch.
     #[inline(always)]
-    pub(super) fn plain<S: Subject<P>, P: Encode>(
+    pub(super) fn at_once<S: Subject<P>, P: Encode>(
         &mut self,
         topic: &S,
         payload: &P,
         priority: Priority,
-    ) -> Result<EventId, Detour> {
-        match self.at_once(topic, payload, priority) {
-            Ok(id) => Ok(id),
-            Err(Some(detour)) => Err(detour),
-            Err(None) => self.after_a_look(topic, payload, priority),
-        }
-    }
-
-    /// The short way of an event of the latest topic, when there is room for sure. `Err(None)` when it is another topic, or
-    /// the gate has to be looked at.
-    #[inline(always)]
-    fn at_once<S: Subject<P>, P: Encode>(
-        &mut self,
-        topic: &S,
-        payload: &P,
-        priority: Priority,
-    ) -> Result<EventId, Option<Detour>> {
+    ) -> Result<EventId, Miss> {
         let lane = priority.lane();
         if !topic.is_latest(&self.latest) {
-            return Err(None);
+            return Err(Miss::Look);
         }
-        // The topic may be under a rate limit since it was met: then the publisher was told.
-        if self.is_careful(priority) || self.slot.is_told() {
-            return Err(Some(Detour::LongWay));
+        if self.is_careful(priority) {
+            return Err(Miss::LongWay);
         }
-        let Some(room) = self.claimant.room(lane) else { return Err(None) };
+        let Some(room) = self.claimant.room(lane) else { return Err(Miss::Look) };
         // Id and time come before the payload: what is written to the slot has to wait for its lines, and whatever the
         // publisher writes after that waits behind it.
         let type_id = self.latest.type_id;
-        let wakes = self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane));
         let envelope = Envelope::plain(priority, self.source_id);
-        let header = self.stamps.header(&self.engine, &envelope, type_id, wakes);
+        let header = self.stamps.header(&self.engine, &envelope, type_id, || {
+            self.parker.seems_parked(|| self.engine.wants.workers(type_id, lane))
+        });
         // The sooner a slot is written to, the sooner its lines are here: what can be written before the claim is.
         let flat = if room.is_exclusive() { None } else { payload.as_bytes() };
         let ready = match flat {
@@ -96,15 +93,21 @@ impl Publisher {
             Ok((ready, bytes)) if bytes <= self.payload_bytes_max => (ready, bytes),
             fault => {
                 self.stamps.take_back(&header);
-                return Err(Some(match fault {
-                    Err(EncodeFault::Needs(bytes)) => Detour::TooLong(bytes),
-                    Ok(_) | Err(EncodeFault::Refused) => Detour::LongWay,
-                }));
+                return Err(match fault {
+                    Err(EncodeFault::Needs(bytes)) => Miss::TooLong(bytes),
+                    Ok(_) | Err(EncodeFault::Refused) => Miss::LongWay,
+                });
             }
         };
+        // The topic may be under a rate limit since it was met: then the publisher was told. Asked here, where the entrance is
+        // needed in any case.
+        if self.slot.is_told() {
+            self.stamps.take_back(&header);
+            return Err(Miss::LongWay);
+        }
         // From here on each reference is taken when it is needed: there are fewer registers than steps.
         let (engine, parker) = (&*self.engine, &*self.parker);
-        let Some(inside) = self.slot.enter(&engine.admission) else { return Err(Some(Detour::LongWay)) };
+        let Some(inside) = self.slot.enter(&engine.admission) else { return Err(Miss::LongWay) };
         // User code may have taken its time, and a worker begun to want this type and gone to sleep.
         let workers = engine.wants.workers(type_id, lane);
         if workers == 0 {
@@ -121,6 +124,22 @@ impl Publisher {
         drop(inside);
         parker.wake(workers);
         Ok(header.event_id())
+    }
+
+    /// Goes on with the short way where that can help.
+    #[inline]
+    pub(super) fn after_a_miss<S: Subject<P>, P: Encode>(
+        &mut self,
+        miss: Miss,
+        topic: &S,
+        payload: &P,
+        priority: Priority,
+    ) -> Result<EventId, Detour> {
+        match miss {
+            Miss::Look => self.after_a_look(topic, payload, priority),
+            Miss::LongWay => Err(Detour::LongWay),
+            Miss::TooLong(bytes) => Err(Detour::TooLong(bytes)),
+        }
     }
 
     /// Turns to the topic, looks at the gate, and goes on.
@@ -148,7 +167,10 @@ impl Publisher {
                 return Err(Detour::Full(full));
             }
         }
-        self.at_once(topic, payload, priority).map_err(|detour| detour.unwrap_or(Detour::LongWay))
+        self.at_once(topic, payload, priority).map_err(|miss| match miss {
+            Miss::TooLong(bytes) => Detour::TooLong(bytes),
+            Miss::Look | Miss::LongWay => Detour::LongWay,
+        })
     }
 
     /// Remembers a topic as the latest, if the short way can publish under it.

@@ -162,8 +162,9 @@ impl Publisher {
     }
 
     pub(super) fn header(&mut self, envelope: &Envelope, type_id: u32) -> Header {
-        let workers = self.engine.wanted_by(type_id, self.extension.flags(), envelope.priority.lane());
-        self.stamps.header(&self.engine, envelope, type_id, self.engine.parker.seems_parked(|| workers))
+        let (engine, flags, lane) = (&*self.engine, self.extension.flags(), envelope.priority.lane());
+        let wakes = || engine.parker.seems_parked(|| engine.wanted_by(type_id, flags, lane));
+        self.stamps.header(engine, envelope, type_id, wakes)
     }
 
     /// Whether an event that is not to wait would find its lane full: asked before it is encoded, since whoever is

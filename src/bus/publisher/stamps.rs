@@ -28,11 +28,17 @@ impl Stamps {
         Self { every, left: 1, last: 0, ids }
     }
 
-    /// The header of the next event; `wakes` when a worker sleeps that wants it. Extension and payload are to be added.
+    /// The header of the next event; `wakes` says whether a worker sleeps that wants it. Extension and payload are to be added.
     #[inline(always)]
-    pub(super) fn header(&mut self, engine: &Engine, envelope: &Envelope, type_id: u32, wakes: bool) -> Header {
+    pub(super) fn header(
+        &mut self,
+        engine: &Engine,
+        envelope: &Envelope,
+        type_id: u32,
+        wakes: impl FnOnce() -> bool,
+    ) -> Header {
         self.left -= 1;
-        let stamped = self.left == 0 || wakes;
+        let stamped = self.left == 0 || wakes();
         if stamped {
             self.take(engine);
         }

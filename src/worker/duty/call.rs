@@ -14,7 +14,7 @@ use crate::routing::Refusal;
 use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
 use crate::sync::mutant::mutant;
-use crate::sync::owned::Owner;
+use crate::sync::owned::{OwnedCell, Owner};
 use crate::worker::Phase;
 use crate::worker::engine::Engine;
 
@@ -235,8 +235,6 @@ pub(super) struct Call<'a> {
     pub(super) header: &'a Header,
     pub(super) meta: Meta<'a>,
     pub(super) slot: Slot<'a>,
-    /// All targets are inline and want the event.
-    pub(super) plain: bool,
     pub(super) closing: bool,
     /// Its handlers are timed.
     pub(super) measured: bool,
@@ -254,52 +252,96 @@ impl Call<'_> {
         owner: &mut Owner,
     ) -> Option<Result<Outcome, DecodeError>> {
         for subscription in targets {
-            if !self.plain && !self.passes(subscription, owner) {
+            if !self.passes(subscription, owner) {
                 continue;
             }
-            let counts = &subscription.counts;
             match &subscription.sink {
-                Sink::Inline(handler) => match subscription.state() {
-                    State::Active => {
-                        let Some(handler) = handler.get_mut(owner).and_then(Kept::get_mut) else { continue };
-                        counts.matched.add(1);
-                        let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
-                        match handler.dispatch(&self.meta, scene) {
-                            Ok(Outcome::Ack) => counts.delivered.add(1),
-                            other => return Some(other),
-                        }
-                        if self.measured {
-                            self.measure(subscription);
-                        }
-                    }
-                    State::Paused => {
-                        counts.matched.add(1);
-                        counts.paused.add(1);
-                    }
-                    State::Closed => {
-                        counts.matched.add(1);
-                        counts.closed.add(1);
-                    }
-                },
-                Sink::Mailbox(mailbox, fed) => {
-                    counts.matched.add(1);
-                    if mailbox.custody().is_closed() {
-                        counts.closed.add(1);
-                    } else if let Some(fed) = fed.get_mut(owner) {
-                        if subscription.is_own_consumer && self.try_in_place(subscription, mailbox, fed) {
-                            self.called = true;
-                            continue;
-                        }
-                        self.put(subscription, mailbox, fed);
-                        if fed.consumer.is_some() {
-                            catch_up(self.engine, subscription, mailbox, fed);
-                            self.called = true;
-                        }
+                Sink::Inline(handler) => {
+                    let outcome = self.call(subscription, handler, owner);
+                    if outcome.is_some() {
+                        return outcome;
                     }
                 }
+                Sink::Mailbox(mailbox, fed) => self.post(subscription, mailbox, fed, owner),
             }
         }
         None
+    }
+
+    /// As [`deliver`](Self::deliver), to targets that are all inline and want the event: a loop with nothing else in it.
+    pub(super) fn deliver_inline(
+        &mut self,
+        targets: &mut Iter<'_, Arc<SubscriptionState>>,
+        owner: &mut Owner,
+    ) -> Option<Result<Outcome, DecodeError>> {
+        for subscription in targets {
+            let Sink::Inline(handler) = &subscription.sink else { continue };
+            let outcome = self.call(subscription, handler, owner);
+            if outcome.is_some() {
+                return outcome;
+            }
+        }
+        None
+    }
+
+    /// Calls an inline handler. Returns what it made of the event, when that was no acknowledgement.
+    #[inline(always)]
+    fn call(
+        &mut self,
+        subscription: &SubscriptionState,
+        handler: &OwnedCell<Kept>,
+        owner: &mut Owner,
+    ) -> Option<Result<Outcome, DecodeError>> {
+        let counts = &subscription.counts;
+        match subscription.state() {
+            State::Active => {
+                let handler = handler.get_mut(owner).and_then(Kept::get_mut)?;
+                counts.matched.add(1);
+                let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
+                match handler.dispatch(&self.meta, scene) {
+                    Ok(Outcome::Ack) => counts.delivered.add(1),
+                    other => return Some(other),
+                }
+                if self.measured {
+                    self.measure(subscription);
+                }
+            }
+            State::Paused => {
+                counts.matched.add(1);
+                counts.paused.add(1);
+            }
+            State::Closed => {
+                counts.matched.add(1);
+                counts.closed.add(1);
+            }
+        }
+        None
+    }
+
+    /// Brings the event to a mailbox, or to its consumer where that is this worker.
+    #[inline(always)]
+    fn post(
+        &mut self,
+        subscription: &SubscriptionState,
+        mailbox: &Arc<MailboxShared>,
+        fed: &OwnedCell<Fed>,
+        owner: &mut Owner,
+    ) {
+        let counts = &subscription.counts;
+        counts.matched.add(1);
+        if mailbox.custody().is_closed() {
+            counts.closed.add(1);
+        } else if let Some(fed) = fed.get_mut(owner) {
+            if subscription.is_own_consumer && self.try_in_place(subscription, mailbox, fed) {
+                self.called = true;
+                return;
+            }
+            self.put(subscription, mailbox, fed);
+            if fed.consumer.is_some() {
+                catch_up(self.engine, subscription, mailbox, fed);
+                self.called = true;
+            }
+        }
     }
 
     /// Whether the event is `subscription`'s business, and not too late. Counts why not.

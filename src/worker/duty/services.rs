@@ -23,10 +23,10 @@ const LEAVE_AGAIN_NS: u64 = 1_000_000;
 /// The places of the services that an event goes to, each once.
 pub(super) type Wanted = ArrayVec<u8, SERVICES_MAX>;
 
-/// Which services get the event: those that its targets name, the highest of them first, or else those that rules send it
-/// to, in the order of the rules.
-pub(super) fn wanted(services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) -> Wanted {
-    let mut wanted = Wanted::new();
+/// Adds which services get the event: those that its targets name, the highest of them first, or else those that rules send
+/// it to, in the order of the rules.
+#[inline(never)]
+pub(super) fn add_wanted(wanted: &mut Wanted, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) {
     let mut add = |place: u8| {
         if !wanted.contains(&place) {
             // There are no more places than it holds.
@@ -51,7 +51,6 @@ pub(super) fn wanted(services: &[Arc<ServiceHere>], route: Option<&Route>, meta:
             places.iter().for_each(|&place| add(place));
         }
     }
-    wanted
 }
 
 fn mailbox(subscription: &SubscriptionState) -> Option<&MailboxShared> {
@@ -62,6 +61,7 @@ fn mailbox(subscription: &SubscriptionState) -> Option<&MailboxShared> {
 }
 
 /// Whether each of the services could take the event: an instance, or the service to hold it.
+#[inline(never)]
 pub(super) fn have_room(services: &[Arc<ServiceHere>], wanted: &Wanted, meta: &Meta<'_>, owner: &mut Owner) -> bool {
     wanted.iter().filter_map(|&place| services.get(usize::from(place))).all(|service| {
         let Sink::Mailbox(mailbox, fed) = &service.service.sink else { return true };
@@ -73,6 +73,7 @@ pub(super) fn have_room(services: &[Arc<ServiceHere>], wanted: &Wanted, meta: &M
 }
 
 /// Brings an event to a service: to the instance that it picks, or else to where it waits for one.
+#[inline(never)]
 pub(super) fn hand_over(
     engine: &Engine,
     service: &ServiceHere,
