@@ -496,7 +496,9 @@ impl Shared {
         }
         if let Sink::Mailbox(mailbox, _) = &subscription.sink {
             mailbox.close();
-            if subscription.is_own_consumer {
+            // A thread of the bus may be in a call that does not end, and would give nothing back. If it is just taking an event,
+            // it finds that it must not call.
+            if subscription.is_own_consumer || subscription.has_thread() {
                 mailbox.custody().abandon();
             }
         }

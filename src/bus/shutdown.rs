@@ -142,7 +142,8 @@ impl Shared {
         })
     }
 
-    /// Waits for reliable handlers on threads of their own: what they fail at when the workers have left does not come again.
+    /// Waits for handlers on threads of their own that need the workers: when those have left, what fails does not come again, and
+    /// nobody says when what is held may be had.
     fn wait_for_handlers(&self, limit: Duration) {
         let ends = self.engine.lanes.ends();
         let subscriptions: Vec<_> = self.control().subscriptions().cloned().collect();

@@ -150,6 +150,11 @@ impl<I: Interest> Delivery<I> {
         }
     }
 
+    /// Whether the mailbox has been closed and what stands before its consumer does not let the event through. For a handler's.
+    pub(crate) fn is_held_at_end(&self) -> bool {
+        self.shared.is_held_at_end()
+    }
+
     /// Gives the event up: its subscription has ended before its handler was called. For the mailbox's own consumer.
     pub(crate) fn discard(mut self) {
         if let Some(hold) = self.hold.take() {

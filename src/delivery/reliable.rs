@@ -304,7 +304,9 @@ impl Reliable {
         if lost_count > 0 {
             self.lost.ring();
         }
-        let next = self.crew.get().map_or(next, |crew| next.min(self.attend_crew(crew, now)));
+        // Nobody stands by when the subscription has ended.
+        let crew = self.crew.get().filter(|_| !self.attempts.custody().is_closed());
+        let next = crew.map_or(next, |crew| next.min(self.attend_crew(crew, now)));
         (next, lost_count)
     }
 

@@ -255,11 +255,12 @@ impl SubscriptionState {
         self.has_thread.load(Ordering::Relaxed)
     }
 
-    /// Whether a handler on a thread of its own is to settle events that come back while there is a worker. Not those of a
-    /// paused one, nor of the handler that asks.
+    /// Whether a handler on a thread of its own is to settle events that come back, or wait for their rate, while there is a worker.
+    /// Not those of a paused one, nor of the handler that asks.
     pub(crate) fn is_owed_by_thread(&self) -> bool {
         self.has_thread()
-            && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.reliable().is_some() && !mailbox.is_settled())
+            && self.is_attended()
+            && matches!(&self.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
             && !self.is_paused()
             && !self.calls.is_here()
     }

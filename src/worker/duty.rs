@@ -259,8 +259,12 @@ impl Worker {
     fn ask(&self, throttle: &Limiter, lane: usize, max: u32) -> Result<Lease, u64> {
         let taken = self.engine.directory.clock.now();
         let table = self.table.get();
-        let type_id = self.reader.peek(lane).map_or(0, |slot| Header::of_words(slot.head).type_id);
-        if table.route(type_id).is_none() && (table.knows(type_id) || !self.exchange.is_stale(&self.table)) {
+        let header = self.reader.peek(lane).map(|slot| Header::of_words(slot.head));
+        let type_id = header.map_or(0, |header| header.type_id);
+        // It may name a service of this worker, whose type nobody needs to have subscribed to.
+        let is_named = !table.services.is_empty() && header.is_some_and(|header| header.has(FLAG_TARGETED));
+        let is_wanted = is_named || table.route(type_id).is_some();
+        if !is_wanted && (table.knows(type_id) || !self.exchange.is_stale(&self.table)) {
             // Nobody's business here: it is stepped over.
             return Ok(Lease { events: 1, counted: false, taken });
         }
@@ -345,7 +349,8 @@ impl Worker {
         if self.exchange.is_stale(&self.table) {
             return true;
         }
-        match self.engine.phase() {
+        let phase = self.engine.phase();
+        match phase {
             Phase::Running | Phase::Closing => {}
             Phase::Draining if self.suspended != 0 || !self.has_read_all() || self.is_needed() => {}
             Phase::Draining | Phase::Halting | Phase::Stopped => return true,
@@ -354,7 +359,9 @@ impl Worker {
         {
             return true;
         }
-        if self.ready() != 0 || self.throttled != 0 && self.throttled_until <= self.engine.directory.clock.now() {
+        // Nothing is throttled any more once the bus closes; who closed it may have come before the announcement of this sleep.
+        let is_let_go = || phase > Phase::Running || self.throttled_until <= self.engine.directory.clock.now();
+        if self.ready() != 0 || self.throttled != 0 && is_let_go() {
             return true;
         }
         (0..LANES).any(|lane| self.suspended & (1 << lane) != 0 && self.may_resume(lane))

@@ -318,6 +318,38 @@ fn a_consumer_that_sleeps_is_woken_when_it_half_opens() {
 }
 
 #[test]
+fn a_shutdown_ends_at_its_deadline_with_what_is_held_in_the_books() {
+    for threaded in [false, true] {
+        watched(move || {
+            let bus = small().build().unwrap();
+            let policy = BreakerPolicy::default().failures_max(1).open_for(3_600 * SECOND);
+            let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).breaker(policy);
+            let attempts = Arc::new(AtomicU32::new(0));
+            let count = Arc::clone(&attempts);
+            let handler = move |_: Payload<'_>, _: &ringmain::Meta<'_>| {
+                count.fetch_add(1, Ordering::Relaxed);
+                Err::<(), _>("down")
+            };
+            let made = if threaded { wish.handle_on("flaky", handler) } else { wish.handle(handler) };
+            publish(&bus, 1);
+            assert_settled(&bus);
+            publish(&bus, 4);
+            while made.as_ref().unwrap().record().ledger.queued < 4 {
+                std::thread::yield_now();
+            }
+            let report = bus.shutdown_deadline(Duration::from_millis(20)).unwrap();
+            assert!(report.ledger_balanced && report.left_in_lanes == 0, "{report:?}");
+            while bus.ledger().subscriptions.open() > 0 {
+                std::thread::yield_now();
+            }
+            assert_books(&bus);
+            assert_eq!(bus.ledger().subscriptions.dead_lettered, 5, "threaded {threaded}");
+            assert_eq!(attempts.load(Ordering::Relaxed), 1, "threaded {threaded}: it is open: none is made");
+        });
+    }
+}
+
+#[test]
 fn a_storm_of_failures_makes_few_attempts() {
     let simulation = Simulation::new(small().max_queue_size(2_000), 1).unwrap();
     let bus = simulation.bus();

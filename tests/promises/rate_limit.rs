@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use ringmain::testing::Simulation;
@@ -357,6 +357,22 @@ fn what_is_held_when_its_subscription_or_its_bus_ends_is_in_the_books() {
             let ended = found.dropped.closed + found.dead_lettered;
             assert_eq!((found.delivered, ended, found.open()), (1, 4, 0), "{mode:?} {form:?} {shuts_down}");
         }
+    }
+}
+
+#[test]
+fn a_shutdown_does_not_hurry_a_handler_on_a_thread_beyond_its_rate() {
+    for mode in [DeliveryMode::BestEffort, DeliveryMode::reliable()] {
+        watched(move || {
+            let bus = small().build().unwrap();
+            let wish = bus.subscribe("a").mode(mode).rate_limit(Rate::per_second(50.0), OverLimit::Queue);
+            let _made = wish.handle_on("limited", |_, _| ()).unwrap();
+            let begun = Instant::now();
+            publish(&bus, 6);
+            let report = bus.shutdown_deadline(Duration::from_secs(120)).unwrap();
+            assert!(report.is_clean() && report.delivered == 6, "{report:?}");
+            assert!(begun.elapsed() >= Duration::from_millis(100), "{mode:?}: six events in {:?}", begun.elapsed());
+        });
     }
 }
 

@@ -1,7 +1,10 @@
 //! Promises of services at their edges: where nobody can take an event, where instances and services end, and nothing is lost.
 
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ringmain::testing::Simulation;
 use ringmain::{
     Balance, Bus, DeadLetterFilter, DeadReason, Delivery, DeliveryMode, Key, Meta, Overflow, Pattern, Payload,
     RetryPolicy, ServiceHealth,
@@ -194,6 +197,58 @@ fn an_instance_that_ends_gives_back_what_waits_in_its_mailbox() {
     simulation.run();
     assert_eq!(drain(&mut other), 5);
     assert_settled(bus);
+}
+
+#[test]
+fn an_instance_that_ends_amid_a_call_of_its_thread_gives_back_all_that_waits() {
+    for (hangs, replaced) in [(false, false), (true, false), (false, true), (true, true)] {
+        watched(move || {
+            // Nobody waits for the call that is under way.
+            let simulation = Simulation::new(Bus::builder().workers(1).deadline(Duration::ZERO), 1).unwrap();
+            let bus = simulation.bus();
+            let service = bus.service("one").open().unwrap();
+            let (say, said) = channel();
+            let (let_go, held) = channel::<()>();
+            let held = Arc::new(Mutex::new(held));
+            let make = move || {
+                let (say, held) = (say.clone(), Arc::clone(&held));
+                move |_: Payload<'_>, _: &Meta<'_>| {
+                    say.send(()).unwrap();
+                    held.lock().unwrap().recv().unwrap();
+                }
+            };
+            let wish = service.instance("a");
+            let instance = if replaced {
+                let make = Mutex::new(make);
+                wish.handle_on_each("a", move || make.lock().unwrap()())
+            } else {
+                wish.handle_on("a", make())
+            };
+            let instance = instance.unwrap();
+            send(&simulation, "one", 3);
+            said.recv().unwrap();
+            let mut other = service.instance("b").mailbox().unwrap();
+            instance.unsubscribe().unwrap();
+            if !hangs {
+                let_go.send(()).unwrap();
+            }
+            let mut given_back = 0;
+            while given_back < 2 && bus.dead_letters().is_empty() {
+                simulation.run();
+                given_back += drain(&mut other);
+                std::thread::yield_now();
+            }
+            assert_eq!((given_back, bus.dead_letters().len()), (2, 0), "hangs {hangs}, replaced {replaced}");
+            if hangs {
+                let_go.send(()).unwrap();
+            }
+            while bus.ledger().subscriptions.delivered < 3 {
+                std::thread::yield_now();
+            }
+            assert!(bus.shutdown().unwrap().is_clean());
+            assert_books(bus);
+        });
+    }
 }
 
 #[test]

@@ -130,6 +130,27 @@ fn a_full_mailbox_keeps_nothing_of_the_rate() {
 }
 
 #[test]
+fn what_names_a_service_is_throttled_like_what_is_subscribed_to() {
+    let simulation = Simulation::new(Bus::builder().workers(2).throttle(slow()), 7).unwrap();
+    let bus = simulation.bus();
+    let service = bus.service("billing").on_worker(1).open().unwrap();
+    let mut inbox = service.instance("a").mailbox().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    for _ in 0..8 {
+        publisher.event().target("billing").publish("nobody.subscribed", BODY).unwrap();
+    }
+    let mut taken = || std::iter::from_fn(|| inbox.try_recv().ok().map(|delivery| delivery.ack())).count();
+    simulation.run();
+    assert_eq!(taken(), 3, "a burst");
+    for _ in 0..5 {
+        simulation.advance(ms(100));
+        simulation.run();
+        assert_eq!(taken(), 1);
+    }
+    assert_settled(bus);
+}
+
+#[test]
 fn a_shutdown_drains_as_fast_as_it_can() {
     let throttle = Rate::per_second(0.001);
     let simulation = Simulation::new(Bus::builder().workers(1).throttle(throttle), 1).unwrap();

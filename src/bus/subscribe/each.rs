@@ -7,7 +7,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     Context, Crew, Delivery, DeliveryMode, Handler, HandlerId, Interest, Mailbox, MailboxShared, Outcome,
-    REPLACEMENTS_MAX, Sink, SubscriptionState,
+    REPLACEMENTS_MAX, Sink, State, SubscriptionState,
 };
 use crate::event::{DecodeError, Event, Meta, Payload, Topic};
 use crate::routing::Pattern;
@@ -210,7 +210,13 @@ where
         }
         let Some(mut inbox) = self.inbox.pop() else { return };
         let mut call = (self.make)();
-        while let Ok(delivery) = inbox.recv() {
+        while self.subscription.state() != State::Closed
+            && let Ok(delivery) = inbox.recv()
+        {
+            if delivery.is_held_at_end() {
+                delivery.discard();
+                continue;
+            }
             let Some(calling) = self.subscription.calls().begin(self.engine.barrier) else {
                 delivery.discard();
                 break;

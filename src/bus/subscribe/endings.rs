@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use crate::delivery::{
-    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, SubscriptionState, Typed,
+    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, State, SubscriptionState, Typed,
     Untyped,
 };
 use crate::event::{Event, Meta, Payload, Topic};
@@ -66,7 +66,14 @@ impl<I: Interest> Subscribe<I> {
         let engine = Arc::clone(&shared.engine);
         let subscription = Arc::clone(&state);
         let spawned = Builder::new().name(thread.to_owned()).spawn(move || {
-            while let Ok(delivery) = mailbox.recv() {
+            // What waits when the subscription ends is not its to take: an instance gives that back to its service.
+            while subscription.state() != State::Closed
+                && let Ok(delivery) = mailbox.recv()
+            {
+                if delivery.is_held_at_end() {
+                    delivery.discard();
+                    continue;
+                }
                 let Some(_calling) = subscription.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;
@@ -166,7 +173,13 @@ impl<I: Interest> Subscribe<I> {
             // One allocation for all events, unless the handler keeps one of them.
             let mut held = None;
             let mut known = None;
-            while let Ok(delivery) = mailbox.recv_async().await {
+            while state.state() != State::Closed
+                && let Ok(delivery) = mailbox.recv_async().await
+            {
+                if delivery.is_held_at_end() {
+                    delivery.discard();
+                    continue;
+                }
                 let Some(calling) = state.calls().begin(engine.barrier) else {
                     delivery.discard();
                     break;

@@ -26,6 +26,20 @@ impl MailboxShared {
         if pass == Pass::Free { self.take_fresh(lane) } else { self.take_guarded(pass, lane) }
     }
 
+    /// Consumer: whether the event that it has just taken is not to be tried after all. A closed mailbox gives all out, for nobody
+    /// would say when; but a handler of the bus is left alone where its breaker or its rate says so.
+    pub(crate) fn is_held_at_end(&self) -> bool {
+        let Some(guard) = self.guard.as_ref().filter(|_| self.custody.is_closed()) else { return false };
+        match self.ask_guard(guard) {
+            Pass::Free => false,
+            Pass::At(now) => {
+                guard.took(now, true);
+                false
+            }
+            Pass::GiveUp | Pass::Held => true,
+        }
+    }
+
     fn take_guarded(&self, pass: Pass, lane: usize) -> Option<Hold> {
         if pass == Pass::GiveUp {
             self.give_up_next(lane);

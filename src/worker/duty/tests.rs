@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::*;
 use crate::bus::{Bus, BusBuilder, Driver};
 use crate::clock::Clock;
-use crate::{Payload, Subscription};
+use crate::{Payload, Rate, Subscription};
 
 const LIMIT: Duration = Duration::from_micros(10);
 
@@ -126,4 +126,19 @@ fn the_end_of_the_bus_ends_a_rest() {
     assert!(!world.is_called());
     world.bus.shared().engine.close();
     assert!(world.is_called());
+}
+
+#[test]
+fn a_worker_that_the_throttle_holds_back_does_not_go_to_sleep_on_a_bus_that_ends() {
+    let world = World::new(Bus::builder().throttle(Rate::per_second(0.001)));
+    world.publish(Priority::Normal, 3);
+    let mut workers = world.workers();
+    assert!(matches!(workers[0].turn(), Turn::Worked { events: 1, .. }), "a burst of one");
+    assert_eq!((workers[0].turn(), workers[0].is_held_back(), workers[0].has_work()), (Turn::Idle, true, false));
+    // As when the end comes between its turn and its announcement of the sleep: then nobody wakes it any more.
+    world.bus.shared().engine.close();
+    world.bus.shared().engine.set_phase(Phase::Draining);
+    assert!(workers[0].has_work());
+    assert!(matches!(workers[0].turn(), Turn::Worked { events: 2, .. }));
+    assert_eq!(workers[0].turn(), Turn::Finished);
 }
