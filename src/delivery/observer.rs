@@ -6,7 +6,8 @@ use crate::event::{DecodeError, EventId, Priority};
 
 use super::{BreakerState, DeadReason, SubscriptionId};
 
-/// Hears of what goes wrong or changes. Called on the thread where it happens, workers among them: be short.
+/// Hears of what goes wrong or changes. Called on the thread where it happens, workers among them: be short. An observer that
+/// publishes may be called again from within that, on its own thread.
 ///
 /// ```
 /// use ringmain::{Bus, Notice};

@@ -32,6 +32,8 @@ impl<I: Interest> Subscribe<I> {
     /// most [`replacements_max`](Self::replacements_max) of them; a handler that hangs after that is said to stay:
     /// [`Notice::HandlerNotReplaced`](crate::Notice::HandlerNotReplaced).
     ///
+    /// `make` itself is not watched: one that hangs makes no handler, and one that panics ends the subscription.
+    ///
     /// The next thread is there before it is needed, so a subscription has one that sleeps. A shutdown waits for threads that hang
     /// as for any handler, until its deadline.
     ///
