@@ -245,7 +245,7 @@ fn an_instance_that_ends_amid_a_call_of_its_thread_gives_back_all_that_waits() {
             while bus.ledger().subscriptions.delivered < 3 {
                 std::thread::yield_now();
             }
-            assert!(bus.shutdown().unwrap().is_clean());
+            assert!(bus.shutdown_deadline(Duration::from_secs(30)).unwrap().is_clean());
             assert_books(bus);
         });
     }
