@@ -139,6 +139,7 @@ fn a_plain_handler_and_a_rule_of_its_topic_share_the_events() {
     assert_settled(bus);
 }
 
+#[cfg(feature = "json")]
 #[test]
 fn conditions_read_header_metadata_and_json_of_an_event_in_its_slot_or_block() {
     let simulation = simulation();
