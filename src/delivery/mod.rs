@@ -63,6 +63,6 @@ pub(crate) use mailbox::{Farewell, MailboxShared};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
-pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, takes_events};
+pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, may_hold, takes_events};
 pub(crate) use stopwatch::Stopwatch;
-pub(crate) use subscription::{Consumer, Fed, NewSubscription, Sink, SubscriptionState, Takes};
+pub(crate) use subscription::{Consumer, Fed, Live, Sink, SubscriptionState, Takes, WorkerCounts};

@@ -163,6 +163,13 @@ pub(crate) fn takes_events(instance: &SubscriptionState) -> bool {
     instance.state() == State::Active && !mailbox.is_paused() && !mailbox.custody().is_closed() && mailbox.admits()
 }
 
+/// Whether an instance, though it takes no events now, is one that its service may leave an event with: it has not ended,
+/// and nobody calls it unhealthy.
+pub(crate) fn may_hold(instance: &SubscriptionState) -> bool {
+    let (Role::Instance(seat), Sink::Mailbox(mailbox, _)) = (&instance.role, &instance.sink) else { return false };
+    seat.health() != ServiceHealth::Unhealthy && !mailbox.custody().is_closed()
+}
+
 impl fmt::Debug for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

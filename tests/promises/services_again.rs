@@ -226,6 +226,35 @@ fn a_service_that_blocks_gives_nothing_up_when_its_instance_is_paused_amid_an_ev
 }
 
 #[test]
+fn what_an_instance_paused_amid_an_event_holds_goes_to_no_unhealthy_one() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let service = bus.service("one").capacity(1).on_worker(0).retry(patient()).open().unwrap();
+    let mut sick = service.instance("sick").capacity(8).mailbox().unwrap();
+    bus.update_service_health("one", "sick", ServiceHealth::Unhealthy).unwrap();
+    let mut inbox = service.instance("well").capacity(8).mailbox().unwrap();
+    let (id, own) = (inbox.id(), bus.clone());
+    let handler = bus.subscribe("set.*").on_worker(0).handle(move |_, meta: &Meta<'_>| match meta.topic() {
+        "set.paused" => own.pause(id).unwrap(),
+        _ => own.resume(id).unwrap(),
+    });
+    let handler = handler.unwrap();
+    bus.pause(id).unwrap();
+    send(&simulation, "one", 1);
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("set.active", Payload::raw(b"")).unwrap();
+    publisher.event().target("one").publish("set.paused", Payload::raw(b"")).unwrap();
+    simulation.run();
+    assert_eq!(drain(&mut sick), 0, "it gets nothing while it is unhealthy");
+    assert_eq!(bus.dead_letters().len(), 0);
+    bus.resume(id).unwrap();
+    simulation.run();
+    assert_eq!((drain(&mut sick), drain(&mut inbox)), (0, 2));
+    drop(handler);
+    assert_settled(bus);
+}
+
+#[test]
 fn what_an_instance_leaves_waits_where_it_is_until_its_service_has_room() {
     let simulation = simulation();
     let bus = simulation.bus();

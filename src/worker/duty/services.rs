@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::delivery::{
     DeadReason, MailboxShared, Notice, Overflow, Route, SERVICES_MAX, ServiceHere, Sink, State, SubscriptionState,
-    meta_of,
+    may_hold, meta_of,
 };
 use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
 use crate::ring::Slot;
@@ -108,7 +108,7 @@ pub(super) fn hand_over(
     }
     if mailbox.overflow() == Overflow::Block
         && !mailbox.custody().cells().has_room()
-        && service.instances.iter().any(|instance| give(engine, instance, lane, meta, slot, owner))
+        && service.instances.iter().any(|one| may_hold(one) && give(engine, one, lane, meta, slot, owner))
     {
         // An instance that had room when this lane was let go on, and has been paused, or its breaker has opened, since. It
         // holds the event now, which would be given up otherwise.
