@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::store::INTAKE_MAX;
+use super::super::store::{INTAKE_MAX, RELIEF};
 use super::super::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterLimits, DeadReason, TakenLetter};
 use super::{Desk, NAME};
 use crate::routing::Pattern;
@@ -115,8 +115,10 @@ impl Model {
             return id;
         }
         self.intake.push(Entry { id, bytes, died_ms: self.now_ms, topic, reason });
-        if self.intake.len() >= INTAKE_MAX || bytes_of(&self.intake) > self.limits.bytes / 8 {
-            self.sort_in();
+        if bytes_of(&self.intake) > self.limits.bytes / 8 {
+            self.sort_in(INTAKE_MAX);
+        } else if self.intake.len() >= INTAKE_MAX / 2 {
+            self.sort_in(RELIEF);
         }
         id
     }
@@ -126,11 +128,12 @@ impl Model {
         self.limits.expiry.is_some_and(|expiry| age >= expiry)
     }
 
-    fn sort_in(&mut self) {
-        let kept = self.kept.len();
-        self.kept = self.kept.iter().copied().filter(|entry| !self.is_expired(entry)).collect();
-        self.counts.expired += (kept - self.kept.len()) as u64;
-        for entry in std::mem::take(&mut self.intake) {
+    fn sort_in(&mut self, at_most: usize) {
+        // Letters die in the order of their numbers.
+        let expired = self.kept.iter().take(at_most).take_while(|entry| self.is_expired(entry)).count();
+        self.kept.drain(..expired);
+        self.counts.expired += expired as u64;
+        for entry in self.intake.drain(..at_most.min(self.intake.len())).collect::<Vec<_>>() {
             let fits_alone =
                 self.in_hand.len() < self.limits.events && bytes_of(&self.in_hand) + entry.bytes <= self.limits.bytes;
             if self.is_expired(&entry) {
@@ -150,7 +153,7 @@ impl Model {
     }
 
     fn select(&mut self, wish: &Wish) -> Vec<u64> {
-        self.sort_in();
+        self.sort_in(usize::MAX);
         let mut meant = self.kept.to_vec();
         if wish.newest_first {
             meant.reverse();
@@ -176,7 +179,7 @@ impl Model {
     }
 
     fn take(&mut self, id: u64) -> bool {
-        self.sort_in();
+        self.sort_in(usize::MAX);
         let Some(at) = self.kept.iter().position(|entry| entry.id == id) else { return false };
         self.in_hand.push(self.kept.remove(at));
         true
@@ -247,7 +250,7 @@ proptest! {
                 Operation::List(wish) => prop_assert_eq!(desk.ids(&filter(&wish, &desk)), model.select(&wish)),
                 Operation::Get(back) => {
                     let id = model.counts.total.wrapping_sub(back);
-                    model.sort_in();
+                    model.sort_in(usize::MAX);
                     let found = desk.store.get(id).map(|letter| letter.id());
                     prop_assert_eq!(found, model.kept.iter().map(|entry| entry.id).find(|&kept| kept == id));
                 }
@@ -280,7 +283,7 @@ proptest! {
                     model.now_ms += ms;
                 }
                 Operation::Count => {
-                    model.sort_in();
+                    model.sort_in(usize::MAX);
                     let counts = desk.store.counts();
                     prop_assert!(counts.held <= limits.events as u64 && counts.bytes <= limits.bytes as u64);
                 }
