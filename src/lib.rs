@@ -40,6 +40,7 @@
 //! itself needs is pulled in.
 
 mod bus;
+mod chance;
 mod clock;
 mod delivery;
 mod error;

@@ -17,6 +17,7 @@ mod affinity;
 use std::cmp::Reverse;
 use std::fmt;
 
+use crate::chance;
 use crate::event::{Meta, Priority};
 use crate::sync::contain::contained;
 
@@ -244,9 +245,7 @@ impl Picker {
     fn draw(&mut self, instances: &[InstanceView]) -> Option<usize> {
         let weight = |one: &InstanceView| if one.is_available() { u64::from(one.weight) } else { 0 };
         let total: u64 = instances.iter().map(weight).sum();
-        // SplitMix64, a public-domain generator; its high bits, scaled, are as good as even for totals below 2^38.
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut drawn = ((u128::from(affinity::mixed(self.random)) * u128::from(total)) >> 64) as u64;
+        let mut drawn = chance::choice(chance::next(&mut self.random), u128::from(total));
         instances.iter().position(|one| {
             let weight = weight(one);
             let is_it = drawn < weight;

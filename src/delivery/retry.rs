@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::chance;
+
 /// How often a reliable subscription tries an event, and how long it waits in between.
 ///
 /// The nth failure waits a random time up to `first_delay * 2^(n-1)`, at most `delay_max`: full jitter, so that what failed
@@ -70,18 +72,9 @@ impl RetryPolicy {
 
     /// How long to wait after `attempts` failed attempts, in nanoseconds; drawn from `seed`.
     pub(crate) fn delay_ns(&self, attempts: u8, seed: u64) -> u64 {
-        draw(seed, u64::try_from(self.delay_limit(attempts).as_nanos()).unwrap_or(u64::MAX))
+        let (mut seed, limit) = (seed, u64::try_from(self.delay_limit(attempts).as_nanos()).unwrap_or(u64::MAX));
+        chance::choice(chance::next(&mut seed), u128::from(limit) + 1)
     }
-}
-
-/// A number from 0 to `limit`, drawn from `seed`: each as likely as can be told apart.
-fn draw(seed: u64, limit: u64) -> u64 {
-    // The finaliser of SplitMix64, a public-domain generator: seeds that differ in one bit have nothing in common behind it.
-    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^= mixed >> 31;
-    ((u128::from(mixed) * (u128::from(limit) + 1)) >> 64) as u64
 }
 
 #[cfg(test)]

@@ -146,6 +146,11 @@ pub(crate) struct SubscriptionState {
     /// Keeps its rate, where what comes over it is rejected.
     pub(crate) limiter: Option<Limiter>,
     pub(crate) counts: WorkerCounts,
+    pub(crate) live: Live,
+}
+
+/// What changes about a subscription besides its counts.
+pub(crate) struct Live {
     /// Instant of the last delivery; 0 = none yet.
     last_delivered: AtomicU64,
     /// The last event for the mailbox met a full one.
@@ -155,54 +160,19 @@ pub(crate) struct SubscriptionState {
     calls: Calls,
 }
 
-/// What a subscription begins with; the fields are those of its state.
-pub(crate) struct NewSubscription {
-    pub(crate) id: SubscriptionId,
-    pub(crate) name: String,
-    pub(crate) pattern: Pattern,
-    pub(crate) filter: CompiledFilter,
-    pub(crate) handler_id: HandlerId,
-    pub(crate) created: u64,
-    pub(crate) worker: usize,
-    pub(crate) starts: [u64; LANES],
-    pub(crate) sink: Sink,
-    pub(crate) role: Role,
-    pub(crate) is_own_consumer: bool,
-    pub(crate) desk: Option<Arc<dyn Desk>>,
-    /// The window, and the bytes it takes.
-    pub(crate) dedup: Option<(OwnedCell<Dedup>, usize)>,
-    pub(crate) limiter: Option<Limiter>,
-}
-
-impl SubscriptionState {
-    pub(crate) fn new(new: NewSubscription) -> Self {
-        let NewSubscription { id, name, pattern, filter, handler_id, created, worker, .. } = new;
-        let NewSubscription { starts, sink, role, is_own_consumer, desk, dedup, limiter, .. } = new;
-        let (dedup, dedup_bytes) = dedup.unzip();
+impl Live {
+    /// Of one that has just been made.
+    pub(crate) fn new() -> Self {
         Self {
-            id,
-            name,
-            pattern,
-            filter,
-            handler_id,
-            created,
-            worker,
-            starts,
-            sink,
-            role,
-            is_own_consumer,
-            desk,
-            dedup,
-            dedup_bytes: dedup_bytes.unwrap_or(0),
-            limiter,
-            counts: WorkerCounts::default(),
             last_delivered: AtomicU64::new(0),
             overflowing: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             calls: Calls::new(),
         }
     }
+}
 
+impl SubscriptionState {
     /// Whether this subscription can want events of this type at all. What a service gets does not go by patterns.
     pub(crate) fn wants_type(&self, name: &str) -> bool {
         matches!(self.role, Role::Subscriber) && self.pattern.matches(name) && self.filter.passes_type(name)
@@ -216,12 +186,12 @@ impl SubscriptionState {
 
     #[inline(always)]
     pub(crate) fn state(&self) -> State {
-        self.calls.state()
+        self.live.calls.state()
     }
 
     /// Moves between active and paused; closed stays closed. Rings wakers, which is user code: not under a lock.
     pub(crate) fn set_state(&self, state: State) {
-        self.calls.set_state(state);
+        self.live.calls.set_state(state);
         if let Sink::Mailbox(mailbox, _) = &self.sink {
             mailbox.set_paused(state == State::Paused);
         }
@@ -231,9 +201,9 @@ impl SubscriptionState {
     #[inline(always)]
     pub(crate) fn set_overflowing(&self, full: bool) -> bool {
         // Relaxed (both): only the subscription's worker reads and writes it.
-        let before = self.overflowing.load(Ordering::Relaxed);
+        let before = self.live.overflowing.load(Ordering::Relaxed);
         if before != full {
-            self.overflowing.store(full, Ordering::Relaxed);
+            self.live.overflowing.store(full, Ordering::Relaxed);
         }
         before
     }
@@ -246,13 +216,13 @@ impl SubscriptionState {
     /// From now on a thread of the bus consumes its mailbox.
     pub(crate) fn give_thread(&self) {
         // Relaxed: who shuts down later has met the control plane's lock since.
-        self.has_thread.store(true, Ordering::Relaxed);
+        self.live.has_thread.store(true, Ordering::Relaxed);
     }
 
     /// Whether a thread of the bus consumes its mailbox, with reliable delivery or without.
     pub(crate) fn has_thread(&self) -> bool {
         // Relaxed: see `give_thread`.
-        self.has_thread.load(Ordering::Relaxed)
+        self.live.has_thread.load(Ordering::Relaxed)
     }
 
     /// Whether a handler on a thread of its own is to settle events that come back, or wait for their rate, while there is a worker.
@@ -262,7 +232,7 @@ impl SubscriptionState {
             && self.is_attended()
             && matches!(&self.sink, Sink::Mailbox(mailbox, _) if !mailbox.is_settled())
             && !self.is_paused()
-            && !self.calls.is_here()
+            && !self.live.calls.is_here()
     }
 
     /// Whether its events may come back to the worker, or are held until it tells the consumer; or the worker keeps time for those
@@ -274,20 +244,20 @@ impl SubscriptionState {
 
     /// Between its consumer's calls of the handler and its end.
     pub(crate) fn calls(&self) -> &Calls {
-        &self.calls
+        &self.live.calls
     }
 
     /// Whether the calling thread is in this subscription's handler while its mailbox is full and holds its lanes up:
     /// nothing but the end of that call makes room.
     pub(crate) fn is_held_up_by_this_thread(&self) -> bool {
-        self.calls.is_here() && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
+        self.live.calls.is_here() && matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.holds_up())
     }
 
     /// Remembers when the last delivery was.
     #[inline(always)]
     pub(crate) fn delivered_at(&self, instant: u64) {
         // Relaxed: a figure.
-        self.last_delivered.store(instant, Ordering::Relaxed);
+        self.live.last_delivered.store(instant, Ordering::Relaxed);
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
@@ -318,7 +288,7 @@ impl SubscriptionState {
         let ledger = self.ledger();
         // Relaxed: a figure.
         let last = match &self.sink {
-            Sink::Inline(_) => self.last_delivered.load(Ordering::Relaxed),
+            Sink::Inline(_) => self.live.last_delivered.load(Ordering::Relaxed),
             Sink::Mailbox(mailbox, _) => mailbox.last_delivered(),
         };
         SubscriptionRecord {

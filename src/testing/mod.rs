@@ -55,6 +55,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::bus::{BuildError, Bus, BusBuilder};
+use crate::chance;
 use crate::clock::Clock;
 use crate::worker::Turn;
 
@@ -122,12 +123,6 @@ impl Simulation {
 
     /// The next number of the seeded sequence, for choices of the test's own.
     pub fn draw(&self) -> u64 {
-        // splitmix64: any seed, 0 too, gives a full-period sequence.
-        let mut state = self.random.borrow_mut();
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = *state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        chance::next(&mut self.random.borrow_mut())
     }
 }

@@ -226,8 +226,9 @@ pub(super) fn settle_by<I: Interest>(
 ) {
     let meta = delivery.meta();
     let lag = || delivery.queued_behind();
-    let (outcome, _) = call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| {
-        call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
-    });
+    let (outcome, _) =
+        call_behind_mailbox(engine.directory.clock.now(), engine, subscription, &meta, lag, |meta, scene| {
+            call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
+        });
     delivery.settle(&outcome);
 }

@@ -7,8 +7,8 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX,
-    Kept, Mailbox, MailboxShared, NewSubscription, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink,
-    State, SubscriptionId, SubscriptionState, Takes,
+    Kept, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
+    SubscriptionId, SubscriptionState, Takes, WorkerCounts,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
@@ -220,11 +220,7 @@ impl<I: Interest> Subscribe<I> {
                 }
             };
             let sink = sink(id, &name, control.owner(worker), worker);
-            let dedup = dedup.map(|dedup| {
-                let bytes = dedup.reserved_bytes();
-                (OwnedCell::new(control.owner(worker), dedup), bytes)
-            });
-            SubscriptionState::new(NewSubscription {
+            SubscriptionState {
                 id,
                 name,
                 pattern,
@@ -237,9 +233,12 @@ impl<I: Interest> Subscribe<I> {
                 role,
                 is_own_consumer,
                 desk,
-                dedup,
+                dedup_bytes: dedup.as_ref().map_or(0, Dedup::reserved_bytes),
+                dedup: dedup.map(|dedup| OwnedCell::new(control.owner(worker), dedup)),
                 limiter,
-            })
+                counts: WorkerCounts::default(),
+                live: Live::new(),
+            }
         })
     }
 }

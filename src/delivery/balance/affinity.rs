@@ -4,6 +4,8 @@
 //! its keys move, to the second of each, and when one comes it takes only what scores highest there. There is no ring of
 //! points to build, keep and store: a pick is one hash an instance.
 
+use crate::chance::mixed;
+
 use super::{InstanceView, ServiceHealth};
 
 /// The instance that the key belongs to, of those that are not unhealthy.
@@ -11,11 +13,4 @@ pub(super) fn owner(key: u64, instances: &[InstanceView]) -> Option<usize> {
     let alive = instances.iter().enumerate().filter(|(_, one)| one.health != ServiceHealth::Unhealthy);
     // Ids differ, and so do the scores of one key: `mixed` maps no two numbers to one.
     alive.max_by_key(|(_, one)| mixed(key ^ mixed(one.id))).map(|(at, _)| at)
-}
-
-/// The finish of SplitMix64: each bit of the result depends on all bits of the number, and no two numbers give the same.
-pub(super) const fn mixed(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
 }

@@ -230,8 +230,7 @@ fn mean_wait(balance: Balance, service: &[u64], every: u64, events: usize) -> f6
     let (mut now, mut waited) = (0, 0);
     Sample::new("x").with(|event| {
         for _ in 0..events {
-            random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            now += affinity::mixed(random) % (2 * every + 1);
+            now += chance::next(&mut random) % (2 * every + 1);
             for queue in &mut done {
                 while queue.front().is_some_and(|&end| end <= now) {
                     queue.pop_front();

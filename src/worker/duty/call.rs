@@ -152,19 +152,8 @@ fn judge(
 }
 
 /// Calls a handler behind a mailbox, contains its panic, and tells of what was no good. `lag` is the number of events
-/// behind this one. Returns also how many nanoseconds it took.
+/// behind this one; it is the instant `begun`. Returns also how many nanoseconds it took.
 pub(crate) fn call_behind_mailbox(
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    meta: &Meta<'_>,
-    lag: impl FnOnce() -> u64,
-    call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
-) -> (Outcome, u64) {
-    call_since(engine.directory.clock.now(), engine, subscription, meta, lag, call)
-}
-
-/// As [`call_behind_mailbox`]; it is the instant `begun`.
-fn call_since(
     begun: u64,
     engine: &Engine,
     subscription: &SubscriptionState,
@@ -211,7 +200,9 @@ pub(super) fn consume(
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
         let (outcome, elapsed) =
-            call_behind_mailbox(engine, subscription, &meta, lag, |meta, scene| handler.dispatch(meta, scene));
+            call_behind_mailbox(engine.directory.clock.now(), engine, subscription, &meta, lag, |meta, scene| {
+                handler.dispatch(meta, scene)
+            });
         mailbox.took(meta.id(), elapsed);
         mailbox.settle_own(hold, &outcome, intake, keyed.as_mut());
     }
@@ -409,7 +400,9 @@ impl Call<'_> {
         let began = self.engine.directory.clock.now();
         let lag = || self.lag.lag(self.lane);
         let (outcome, elapsed) =
-            call_since(began, self.engine, subscription, &self.meta, lag, |meta, scene| handler.dispatch(meta, scene));
+            call_behind_mailbox(began, self.engine, subscription, &self.meta, lag, |meta, scene| {
+                handler.dispatch(meta, scene)
+            });
         mailbox.took(self.meta.id(), elapsed);
         mailbox.settle_in_place(fed, self.lane, &self.meta, &self.slot, began, &outcome);
         true
