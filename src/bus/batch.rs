@@ -204,12 +204,26 @@ fn admit(publisher: &mut Publisher, priority: Priority, collected: &mut Collecte
     Ok(())
 }
 
+/// How many targets of all events together name no service.
+fn unknown_targets(publisher: &Publisher, collected: &mut Collected) -> u64 {
+    let Collected { events, bytes, .. } = collected;
+    let unknown = |Entry { header, place }: &mut Entry| {
+        publisher.unknown_targets(header, || match place {
+            Place::Inline(at) => &bytes[*at..],
+            Place::Block(block) => block.bytes(),
+        })
+    };
+    events.iter_mut().map(unknown).sum()
+}
+
 /// One try to bring all events into their lane.
 fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
+    let unknown = unknown_targets(publisher, collected);
     admit(publisher, priority, collected)?;
     let sent = once_permitted(publisher, priority, collected);
-    if sent.is_err() {
-        collected.permits.iter().for_each(|permit| publisher.give_back(permit));
+    match sent {
+        Ok(()) => publisher.count_unknown(unknown),
+        Err(_) => collected.permits.iter().for_each(|permit| publisher.give_back(permit)),
     }
     publisher.shared().engine.feel_pressure();
     sent

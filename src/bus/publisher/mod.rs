@@ -9,6 +9,7 @@ mod refusal;
 mod send;
 mod stamps;
 mod subject;
+mod targets;
 mod wait;
 
 use std::any::TypeId;
