@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     RetryPolicy, Role, Route, ServiceHere, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling,
@@ -22,7 +23,7 @@ use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker,
 
 use super::codec::Codecs;
 use super::rate_limit::RateLimits;
-use super::{FullPolicy, ShutdownReport, SubscribeError};
+use super::{FullPolicy, Publisher, ShutdownReport, SubscribeError};
 
 /// Settings that outlive the builder.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(super) limits: Arc<RateLimits>,
     pub(crate) driver: Driver,
+    /// Publishers that `Bus::publish` lends out for a call. Empty when no `Bus` is left.
+    pub(super) spare: ArrayQueue<Publisher>,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
 }
@@ -209,9 +212,11 @@ impl Shared {
         driver: Driver,
         control: Control,
     ) -> Self {
+        let spare = ArrayQueue::new(settings.publishers_max);
         Self {
             engine,
             settings,
+            spare,
             limits: Arc::new(limits),
             driver,
             control: Mutex::new(control),
