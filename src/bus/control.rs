@@ -22,6 +22,7 @@ use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
+use super::dead_letters::RedriveJob;
 use super::rate_limit::RateLimits;
 use super::{FullPolicy, Publisher, ShutdownReport, SubscribeError};
 
@@ -100,6 +101,8 @@ pub(crate) struct Control {
     free_publishers: u64,
     publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
+    /// Dead letters on their way back in a bus that is driven by hand.
+    pub(super) redrives: Vec<Arc<RedriveJob>>,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
@@ -135,6 +138,7 @@ impl Control {
             publishers_made: 0,
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
+            redrives: Vec::new(),
             handler_threads: Vec::new(),
             report: None,
             published_rate: RateWindow::new(),
@@ -273,6 +277,7 @@ impl Shared {
         match &self.driver {
             Driver::Threads => None,
             Driver::Manual(workers) => {
+                self.step_redrives();
                 let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
                 let worker = workers.get_mut(worker)?;
                 Some(as_worker(|| {

@@ -44,7 +44,7 @@ pub use codec::Json;
 pub use codec::Protobuf;
 pub use codec::{EventSerializer, SerializeError};
 pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config};
-pub use dead_letters::{DeadLetters, RedriveError, RedriveReport, RepublishError};
+pub use dead_letters::{DeadLetters, Redrive, RedriveError, RedriveReport, RepublishError};
 pub use explain::{Explanation, Path, Verdict};
 pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
