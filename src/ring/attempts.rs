@@ -99,6 +99,14 @@ pub enum Returned {
     Late,
 }
 
+/// What was tried with an event before it came to a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    pub failures: u8,
+    /// The instant at which the first attempt began.
+    pub began: u64,
+}
+
 /// The worker's end of a mailbox whose events come back.
 #[derive(Debug)]
 pub struct Returns<'a> {
@@ -232,7 +240,28 @@ impl Attempts {
         key: Option<u64>,
     ) -> bool {
         let cell = worker.feeder.fill(lane, sequence, slot, rest_bytes);
-        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
+    }
+
+    /// Worker: as `push`, with an event that was tried in another mailbox. Its failed attempts count here too.
+    #[allow(clippy::too_many_arguments, reason = "what `push` takes, and what the event brings with it")]
+    pub fn push_tried(
+        &self,
+        worker: &mut Returns<'_>,
+        lane: usize,
+        sequence: u64,
+        slot: &Slot<'_>,
+        rest_bytes: usize,
+        key: Option<u64>,
+        tried: Tried,
+    ) -> bool {
+        let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
+        if tried.failures > 0 {
+            // Relaxed: the cell is ours; the queue publishes it.
+            self.began[cell as usize].store(tried.began, Ordering::Relaxed);
+        }
+        self.admit(worker, cell, lane, key, QUEUED + u64::from(tried.failures) * (FAILURE + TAKE));
+        true
     }
 
     /// Worker: as `push`, with an event that comes from elsewhere. False when there is no free cell, or it does not fit one.
@@ -245,11 +274,11 @@ impl Attempts {
         key: Option<u64>,
     ) -> bool {
         let cell = worker.feeder.fill_frame(lane, sequence, frame);
-        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
     }
 
-    /// Worker: lets the event that was put into `cell` begin its way.
-    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>) {
+    /// Worker: lets the event that was put into `cell` begin its way, with this word.
+    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>, begins: u64) {
         // The event that was here before is over, and nobody has looked since.
         mutant!("attempts.refill", self.let_through(worker, cell) => ());
         let is_first = match (&mut worker.keyed, key) {
@@ -259,12 +288,12 @@ impl Attempts {
         let word = &self.words[cell as usize];
         if is_first {
             // Relaxed: the cell is ours; the queue publishes it.
-            word.store(QUEUED, Ordering::Relaxed);
+            word.store(begins, Ordering::Relaxed);
             worker.feeder.enqueue(lane, cell);
         } else {
             self.waits();
             // SYNC(attempts.word): Release. Pairs with `discard`; who finds it held back finds the event.
-            word.store(HELD_BACK, mutant!("attempts.hold_back", Ordering::Release));
+            word.store(with_state(begins, HELD_BACK), mutant!("attempts.hold_back", Ordering::Release));
         }
     }
 
@@ -283,8 +312,11 @@ impl Attempts {
         let mut next = keyed.leave(cell);
         while let Some(cell) = next {
             let word = &self.words[cell as usize];
-            // Relaxed (both): of this and `discard` one gets the event, which the worker wrote itself.
-            let exchange = word.compare_exchange(HELD_BACK, QUEUED, Ordering::Relaxed, Ordering::Relaxed);
+            // Relaxed: the worker wrote it itself; if it is not held back any more, the exchange fails.
+            let seen = word.load(Ordering::Relaxed);
+            let (held_back, queued) = (with_state(seen, HELD_BACK), with_state(seen, QUEUED));
+            // Relaxed (both): of this and `discard` one gets the event.
+            let exchange = word.compare_exchange(held_back, queued, Ordering::Relaxed, Ordering::Relaxed);
             if mutant!("attempts.let_through", exchange.is_ok() => true) {
                 worker.feeder.enqueue(self.cells().lane(cell), cell);
                 self.waits_no_more();
@@ -425,15 +457,16 @@ impl Attempts {
     }
 
     /// Worker: holds the first event in or behind `cell` that waits for its time, to read it and maybe to
-    /// [end](Attempt::end_waiting) it; `None` when there is none. For a worker that is the consumer.
+    /// [end](Attempt::end_waiting) it; `None` when there is none.
     pub fn waiting_from(self: &Arc<Self>, cell: usize) -> Option<Attempt> {
         (cell..self.words.len()).find_map(|cell| {
             let word = &self.words[cell];
-            // Relaxed: the worker gave the event back itself.
+            // Relaxed: the exchange decides.
             let mut seen = word.load(Ordering::Relaxed);
             while seen & STATE == WAITING {
-                // Relaxed (both): as above; who gives the event up meanwhile leaves the cell to us.
-                match word.compare_exchange(seen, seen + HOLDER, Ordering::Relaxed, Ordering::Relaxed) {
+                // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back; when the first attempt at it began is
+                // seen. Who gives it up meanwhile leaves the cell to us. Relaxed: an exchange that failed has done nothing.
+                match word.compare_exchange(seen, seen + HOLDER, Ordering::Acquire, Ordering::Relaxed) {
                     Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), seen + HOLDER)),
                     Err(now) => seen = now,
                 }
@@ -540,6 +573,11 @@ impl Attempt {
         self.attempts.began[self.cell()].load(Ordering::Relaxed)
     }
 
+    /// What was tried with it.
+    pub fn tried(&self) -> Tried {
+        Tried { failures: self.failures(), began: self.began() }
+    }
+
     fn word(&self) -> &AtomicU64 {
         &self.attempts.words[self.cell()]
     }
@@ -589,12 +627,22 @@ impl Attempt {
     }
 
     /// Gives the event back, to come again at the instant `due`; as a failure, or as if it had not been taken.
-    pub fn again(mut self, now: u64, due: u64, failed: bool) -> Returned {
+    pub fn again(self, now: u64, due: u64, failed: bool) -> Returned {
+        let failure = if failed { FAILURE } else { 0 };
+        self.back(now, due, |word| word + failure)
+    }
+
+    /// Worker: gives the event back, to come again at the instant `due`, as if nobody had taken it: this take is not counted either,
+    /// so that it may be put off any number of times.
+    pub fn put_off(self, now: u64, due: u64) -> Returned {
+        self.back(now, due, |word| word - TAKE)
+    }
+
+    fn back(mut self, now: u64, due: u64, count: impl Fn(u64) -> u64) -> Returned {
         let attempts = Arc::clone(&self.attempts);
         let tick = due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT;
-        let failure = if failed { FAILURE } else { 0 };
         attempts.waits();
-        if !self.exchange(|word| with_due(with_state(word, WAITING), tick) + failure - HOLDER) {
+        if !self.exchange(|word| count(with_due(with_state(word, WAITING), tick)) - HOLDER) {
             attempts.waits_no_more();
             return Returned::Late;
         }
@@ -622,7 +670,7 @@ impl Attempt {
     /// Worker: ends an event that waits, see [`Attempts::waiting_from`]. `book` hears of it before anybody finds it over. False,
     /// and nothing is booked, when it was given up meanwhile.
     pub fn end_waiting(self, book: impl FnOnce(&Self)) -> bool {
-        // Relaxed: the worker gave the event back itself.
+        // Relaxed: what is read of the event was seen when it was held.
         let mut seen = self.word().load(Ordering::Relaxed);
         while seen & STATE == WAITING {
             let next = with_state(seen, OVER);
@@ -631,6 +679,7 @@ impl Attempt {
                 Ok(_) => {
                     book(&self);
                     self.attempts.waits_no_more();
+                    self.call_for_next();
                     self.close();
                     return true;
                 }
@@ -643,11 +692,15 @@ impl Attempt {
     /// The event is over and booked, and leaves the hands.
     fn finish(self) {
         self.attempts.custody.returned();
+        self.call_for_next();
+        self.close();
+    }
+
+    /// Calls the worker for the event that is held back behind this one.
+    fn call_for_next(&self) {
         if self.attempts.is_keyed {
-            // For the event that is held back behind this one.
             self.attempts.alarm.set(0, &self.attempts.parker);
         }
-        self.close();
     }
 
     /// The event is over and booked.

@@ -12,6 +12,7 @@ mod latest;
 mod ledger;
 mod memory_pressure;
 mod names;
+mod next_target;
 mod order;
 mod publisher_faults;
 mod rate_limit;
