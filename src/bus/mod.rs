@@ -20,6 +20,7 @@ mod rate_limit;
 mod report;
 mod request;
 mod reserve;
+mod router;
 mod rules;
 mod seats;
 mod service;
@@ -51,6 +52,7 @@ pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject
 pub use rate_limit::{RateLimit, RateLimitError, RateLimitStatus};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use request::{Answer, RequestError, Requester};
+pub use router::EventRouter;
 pub use rules::{Rules, RulesError};
 pub use service::{InstanceRecord, Service, ServiceBuilder, ServiceRecord};
 pub use service_error::ServiceError;

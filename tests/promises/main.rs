@@ -22,6 +22,7 @@ mod reliable_edges;
 mod reliable_on_threads;
 mod repeats;
 mod request;
+mod router;
 mod rules;
 mod runs;
 mod services;
