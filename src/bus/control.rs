@@ -18,7 +18,7 @@ use crate::routing::{PatternTrie, RuleSet};
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
-use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
+use crate::sync::primitive::{AtomicBool, Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) driver: Driver,
     /// Publishers that `Bus::publish` lends out for a call. Empty when no `Bus` is left.
     pub(super) spare: ArrayQueue<Publisher>,
+    /// There are redrives for turns to bring on: a turn takes no lock to find out that there are none.
+    pub(super) has_redrives: AtomicBool,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
 }
@@ -221,6 +223,7 @@ impl Shared {
             engine,
             settings,
             spare,
+            has_redrives: AtomicBool::new(false),
             limits: Arc::new(limits),
             driver,
             control: Mutex::new(control),

@@ -159,7 +159,8 @@ impl Service {
     /// mailbox.
     ///
     /// While its [circuit breaker](Subscribe::breaker) is open events go to others, and while that is half open one at a time may
-    /// come to it; what is in its mailbox stays there.
+    /// come to it; what is in its mailbox stays there, or goes on to others under
+    /// [`WhileOpen::NextTarget`](crate::WhileOpen::NextTarget).
     ///
     /// An instance that ends gives what waits in its mailbox back to the service, also what waits to be tried again; what its
     /// consumer has in hand becomes a dead letter unless it is acknowledged.

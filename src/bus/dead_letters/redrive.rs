@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::delivery::DeadLetterFilter;
 use crate::sync::primitive::thread::Builder;
-use crate::sync::primitive::{Mutex, MutexGuard};
+use crate::sync::primitive::{Mutex, MutexGuard, Ordering};
 use crate::worker::{Phase, on_worker_thread};
 
 use super::super::{Driver, Shared};
@@ -149,7 +149,10 @@ impl DeadLetters {
         let job = Arc::new(RedriveJob { pause, state: Mutex::new(state) });
         let has_thread = match shared.driver {
             Driver::Manual(_) => {
-                shared.control().redrives.push(Arc::clone(&job));
+                let mut control = shared.control();
+                control.redrives.push(Arc::clone(&job));
+                // Relaxed: a turn that comes by at this moment finds it the next time.
+                shared.has_redrives.store(true, Ordering::Relaxed);
                 false
             }
             Driver::Threads if job.is_over(&shared) => false,
@@ -166,12 +169,15 @@ impl DeadLetters {
 impl Shared {
     /// Takes redrives a step further, in a bus that is driven by hand.
     pub(in crate::bus) fn step_redrives(&self) {
+        // Relaxed: a simulation is driven by one thread.
+        if !self.has_redrives.load(Ordering::Relaxed) {
+            return;
+        }
         let jobs = {
             let mut control = self.control();
-            if control.redrives.is_empty() {
-                return;
-            }
             control.redrives.retain(|job| !job.is_over(self));
+            // Relaxed: as above.
+            self.has_redrives.store(!control.redrives.is_empty(), Ordering::Relaxed);
             control.redrives.clone()
         };
         jobs.iter().for_each(|job| job.step(self));
