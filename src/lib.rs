@@ -77,10 +77,10 @@ pub use bus::Protobuf;
 pub use bus::{
     Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
     Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan, Memory, Metrics,
-    Outgoing, Path, PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport,
-    Refused, RepublishError, RequestError, Requester, Rules, RulesError, SerializeError, Service, ServiceBuilder,
-    ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription,
-    Verdict, create_event_bus, create_event_bus_with_config,
+    Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError,
+    RedriveReport, Refused, RepublishError, RequestError, Requester, Rules, RulesError, SerializeError, Service,
+    ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError,
+    Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,
@@ -91,8 +91,9 @@ pub use delivery::{
 };
 pub use error::Error;
 pub use event::{
-    Aggregate, Category, DecodeError, Encoding, EnvelopeError, Event, EventId, EventSource, FrameError, Meta,
-    ParseEventIdError, ParsePriorityError, Payload, Priority, ServiceTarget, Topic, TopicError, TypeConflict,
+    Aggregate, Category, DecodeError, Encoding, EnvelopeError, Event, EventId, EventSource, Frame, FrameError,
+    FrameRef, Meta, ParseEventIdError, ParsePriorityError, Payload, Priority, ServiceTarget, Topic, TopicError,
+    TypeConflict,
 };
 pub use metrics::LatencySummary;
 pub use ring::HugePages;
