@@ -36,8 +36,8 @@
 //!
 //! # Features
 //!
-//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`. Without features only what the bus
-//! itself needs is pulled in.
+//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`, `store` the module of that name:
+//! events that outlive their process. Without features only what the bus itself needs is pulled in.
 
 mod bus;
 mod chance;
@@ -51,6 +51,8 @@ pub mod prelude;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod ring;
 mod routing;
+#[cfg(feature = "store")]
+pub mod store;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod sync;
 pub mod testing;

@@ -60,7 +60,7 @@ static PORTABLE: LazyLock<Directory> = LazyLock::new(|| Directory::new(0, 0, Clo
 /// publisher.publish_frame(&frame)?;
 /// assert_eq!(inbox.recv()?.payload().text(), Some(r#"{"id": 7}"#));
 /// # bus.shutdown()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), ringmain::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Frame(Arc<Kept>);
