@@ -1,0 +1,4 @@
+//! Stores: every one passes the same tests.
+
+mod conformance;
+mod memory;
