@@ -36,7 +36,7 @@
 //!
 //! # Features
 //!
-//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`. Without features only what the bus
+//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`, `store` the durable store. Without features only what the bus
 //! itself needs is pulled in.
 
 mod bus;
@@ -51,6 +51,8 @@ pub mod prelude;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod ring;
 mod routing;
+#[cfg(feature = "store")]
+mod store;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod sync;
 pub mod testing;
@@ -66,6 +68,11 @@ pub mod internals {
     /// Parker, bell, waker, snapshot, barrier and the primitives they stand on.
     pub mod sync {
         pub use crate::sync::*;
+    }
+    /// The log of the durable store.
+    #[cfg(feature = "store")]
+    pub mod store {
+        pub use crate::store::log::*;
     }
     pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, Meanwhile, read_frame};
 }
