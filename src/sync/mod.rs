@@ -13,6 +13,7 @@
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
 //! | [`limiter`] | nobody waits: threads share a rate of events |
+//! | [`places`] | whoever asked waits for an answer, or for the end of its time |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
 //! | `weaken` | orderings weakened one at a time; in an ordinary build there is none |
 //! | [`contain`] | calls user code, lets no panic out |
@@ -29,6 +30,7 @@ pub mod limiter;
 pub mod mutant;
 pub mod owned;
 pub mod parker;
+pub mod places;
 pub mod primitive;
 pub mod snapshot;
 pub mod waker;
