@@ -12,6 +12,7 @@
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
+//! | [`crew`] | a thread that stands by, for the one on duty to hang |
 //! | [`limiter`] | nobody waits: threads share a rate of events |
 //! | [`places`] | whoever asked waits for an answer, or for the end of its time |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
@@ -26,6 +27,7 @@ pub mod bell;
 pub mod breaker;
 pub mod calls;
 pub mod contain;
+pub mod crew;
 pub mod limiter;
 pub mod mutant;
 pub mod owned;

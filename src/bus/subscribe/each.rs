@@ -3,14 +3,13 @@
 use std::any::type_name;
 use std::sync::{Arc, Weak};
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::delivery::{
     Context, Crew, Delivery, DeliveryMode, Handler, HandlerId, Interest, Mailbox, MailboxShared, Outcome,
     REPLACEMENTS_MAX, Sink, State, SubscriptionState,
 };
 use crate::event::{DecodeError, Event, Meta, Payload, Topic};
 use crate::routing::Pattern;
+use crate::sync::primitive::ArrayQueue;
 use crate::sync::primitive::thread::{self, Builder};
 use crate::sync::waker::of_this_thread;
 use crate::worker::Engine;
