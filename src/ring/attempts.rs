@@ -348,9 +348,10 @@ impl Attempts {
             // Relaxed: the worker gave the event back itself.
             let mut seen = word.load(Ordering::Relaxed);
             while seen & STATE == WAITING {
+                let held = mutant!("attempts.hold_waiting", seen + HOLDER => seen);
                 // Relaxed (both): as above; who gives the event up meanwhile leaves the cell to us.
-                match word.compare_exchange(seen, seen + HOLDER, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), seen + HOLDER)),
+                match word.compare_exchange(seen, held, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), held)),
                     Err(now) => seen = now,
                 }
             }

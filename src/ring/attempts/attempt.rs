@@ -172,7 +172,8 @@ impl Attempt {
         while seen & STATE == WAITING {
             let next = with_state(seen, OVER);
             // Relaxed (both): of this and `discard` one gets the event.
-            match self.word().compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            let ended = self.word().compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+            match mutant!("attempts.end_waiting", ended => Ok(seen)) {
                 Ok(_) => {
                     book(&self);
                     self.attempts.waits_no_more();
