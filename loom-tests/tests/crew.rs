@@ -1,4 +1,5 @@
-//! Threads that relieve each other at a mailbox: the return of one that hung, against its relief.
+//! Threads that relieve each other at a mailbox: the return of one that hung, against its relief and the end of the
+//! subscription.
 
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ fn relieve(crew: &Crew) -> bool {
 #[test]
 fn who_returns_and_who_relieves_do_not_both_have_the_mailbox() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 200 };
-    let mutants = ["crew.begin", "crew.called", "crew.end"];
+    let mutants = ["crew.begin", "crew.called", "crew.end", "crew.stand_down"];
     // Whether the thread was relieved, and whether the next one was there at once.
     let outcomes = [(false, false), (true, false), (true, true)];
     model("crew::relief", bounds, &mutants, &outcomes, |threads| {
@@ -128,5 +129,50 @@ fn an_event_that_a_hung_thread_had_is_settled_once() {
         assert_eq!(met.or(left), (!counted).then_some((1, true)), "it counts once");
         worker.assert_free(1);
         (counted, relieved, met.is_some())
+    });
+}
+
+#[test]
+fn who_is_called_while_the_subscription_ends_does_not_leave() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 100 };
+    // Whether the thread was relieved, and what the one that stands by did: it took over, it left, or it waits.
+    let outcomes = [(true, "over"), (true, "waits"), (false, "left"), (false, "waits")];
+    model("crew::close", bounds, &["crew.leave"], &outcomes, |threads| {
+        let (_worker, attempts, _lanes) = mailbox(1, 1, false);
+        let (crew, inbox) = (crew(), Arc::new(Inbox::new(1)));
+        let drops = Drops::of(1);
+        inbox.push(drops.value(0)).expect("there is one mailbox");
+        let call = crew.begin();
+        let closing = {
+            let attempts = Arc::clone(&attempts);
+            threads.spawn(move || attempts.custody().close())
+        };
+        let working = {
+            let (crew, attempts) = (Arc::clone(&crew), Arc::clone(&attempts));
+            threads.spawn(move || !attempts.custody().is_closed() && relieve(&crew))
+        };
+        let standing_by = {
+            let (crew, inbox) = (Arc::clone(&crew), Arc::clone(&inbox));
+            threads.spawn(move || {
+                if let Some(mailbox) = take_over(&crew, &inbox) {
+                    return ("over", Some(mailbox));
+                }
+                let leaves = attempts.custody().is_closed() && crew.leaves(1);
+                (if leaves { "left" } else { "waits" }, None)
+            })
+        };
+        closing.end();
+        let relieved = working.end();
+        let (did, mailbox) = standing_by.end();
+        match (relieved, did) {
+            (true, "waits") => assert!(take_over(&crew, &inbox).is_some(), "it was called"),
+            (true, did) => assert_eq!(did, "over", "nobody is at the mailbox"),
+            (false, did) => {
+                assert!(come_back(&crew, &inbox, call).is_some(), "nobody is at the mailbox");
+                assert!(did == "left" || crew.leaves(1), "it has nothing to wait for");
+            }
+        }
+        drop(mailbox);
+        (relieved, did)
     });
 }

@@ -10,7 +10,8 @@
 //!   take the mailbox back
 //! ```
 //!
-//! Shift, call and whether it is under way are one word: of the end of a call and the relief one comes first.
+//! Shift, call and whether it is under way are one word: of the end of a call and the relief one comes first. Who stands by is
+//! another: a thread that leaves because its subscription has ended is not called, and one that is called does not leave.
 
 use super::alarm::NEVER;
 use super::mutant::mutant;
@@ -18,6 +19,11 @@ use super::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Threads that may follow the first one.
 pub const REPLACEMENTS_MAX: u32 = 64;
+
+/// A thread that stands by and that the worker is about to call.
+const CALLED: u32 = 1 << 31;
+/// Who stood by has left, and nobody comes after it.
+const GONE: u32 = u32::MAX;
 
 const CALLING: u64 = 1;
 const CALL: u64 = 2;
@@ -43,7 +49,7 @@ pub struct Crew {
     word: AtomicU64,
     /// Shifts there may be after the first.
     max: AtomicU32,
-    /// The last shift whose thread stands by.
+    /// The last shift whose thread stands by, and whether it is about to be called.
     standby: AtomicU32,
     /// The call that has had its event for too long. The worker's.
     suspect: AtomicU64,
@@ -70,8 +76,18 @@ impl Crew {
 
     /// The thread of this shift stands by.
     pub fn stands_by(&self, shift: u32) {
-        // Relaxed: whether it can be called, and nothing else.
-        self.standby.store(shift, Ordering::Relaxed);
+        // Relaxed (both): whether it can be called, and nothing else.
+        let _ = self.standby.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now != GONE).then_some(shift));
+    }
+
+    /// The thread of this shift, which stands by, leaves: its subscription has ended. False when it is about to be called, or
+    /// the thread on duty to be found back: then it looks once more.
+    pub fn leaves(&self, shift: u32) -> bool {
+        // Relaxed (both): of this and the worker's own exchange one comes first, and nothing rides on it.
+        let left = self
+            .standby
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now != shift | CALLED).then_some(GONE));
+        mutant!("crew.leave", left.is_ok() => true)
     }
 
     /// The system has no thread for this shift: there is none from it on.
@@ -125,25 +141,30 @@ impl Crew {
         let is_back = self.word.load(Ordering::Relaxed) != suspect;
         let shift = shift_of(suspect);
         let next = shift + 1;
-        // Relaxed: whether it can be called.
-        if !is_back && shift < self.max() && self.standby.load(Ordering::Relaxed) <= shift {
-            let again = now.saturating_add(grace);
+        if is_back || shift >= self.max() {
             // Relaxed: the worker's own.
-            self.relieve_at.store(again, Ordering::Relaxed);
-            return (again, None);
+            self.relieve_at.store(NEVER, Ordering::Relaxed);
+            return (NEVER, (!is_back).then_some(Hang::Spent));
         }
+        // Relaxed (both): see `leaves`.
+        let called = self.standby.compare_exchange(next, next | CALLED, Ordering::Relaxed, Ordering::Relaxed);
+        let again = match called {
+            Ok(_) | Err(GONE) => NEVER,
+            Err(_) => now.saturating_add(grace),
+        };
         // Relaxed: the worker's own.
-        self.relieve_at.store(NEVER, Ordering::Relaxed);
-        if is_back {
-            return (NEVER, None);
-        }
-        if shift >= self.max() {
-            return (NEVER, Some(Hang::Spent));
+        self.relieve_at.store(again, Ordering::Relaxed);
+        if called.is_err() {
+            return (again, None);
         }
         let on_duty = u64::from(next) << SHIFT;
         // Relaxed (both): it carries on what `begin` has released, so who finds itself called is shown the mailbox.
-        let relieved = self.word.compare_exchange(suspect, on_duty, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        (NEVER, relieved.then_some(Hang::Relieved { nth: next }))
+        let relieved = self.word.compare_exchange(suspect, on_duty, Ordering::Relaxed, Ordering::Relaxed);
+        if relieved.is_err() {
+            // Relaxed: it stands by as before.
+            mutant!("crew.stand_down", self.standby.store(next, Ordering::Relaxed) => ());
+        }
+        (NEVER, relieved.is_ok().then_some(Hang::Relieved { nth: next }))
     }
 }
 

@@ -247,10 +247,14 @@ where
             if self.crew.is_called(shift) {
                 return true;
             }
-            if self.mailbox.custody().is_closed() {
+            if !self.mailbox.custody().is_closed() {
+                thread::park();
+            } else if self.crew.leaves(shift) {
                 return false;
+            } else {
+                // The worker is at its next step.
+                thread::yield_now();
             }
-            thread::park();
         }
     }
 }
