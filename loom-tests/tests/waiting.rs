@@ -1,11 +1,11 @@
 //! A worker that ends an event which waits for its time, against the end of its mailbox, late words, and who reads the books.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use loom_tests::attempts::{LATE, NOW, TICK, Worker, mailbox, number_of, take};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::{Attempts, Overdue, Returned};
+use ringmain::internals::sync::primitive::{AtomicU64, Ordering};
 
 fn bounds(executions_min: u64) -> Bounds {
     Bounds { preemptions: None, executions_min }
@@ -126,7 +126,7 @@ fn late_words_change_nothing_about_what_waits_and_is_ended() {
 
 #[test]
 fn what_waited_and_was_ended_is_booked_before_it_is_over() {
-    let mutants = ["attempts.waiting", "attempts.waits_no_more", "cells.lane_over"];
+    let mutants = ["transit.count", "transit.end", "cells.lane_over"];
     // Whether the books, and a flush, had it over.
     let outcomes = [(false, false), (false, true), (true, false), (true, true)];
     model("waiting::books", bounds(30), &mutants, &outcomes, |threads| {

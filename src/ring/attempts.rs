@@ -30,6 +30,7 @@ use crate::sync::barrier::Barrier;
 use crate::sync::mutant::mutant;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
+use crate::sync::transit::Transit;
 
 pub use attempt::{Attempt, Overdue, Returned};
 pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX};
@@ -53,7 +54,7 @@ pub struct Attempts {
     words: Box<[AtomicU64]>,
     began: Box<[AtomicU64]>,
     /// Events that wait for their time, or for others of their key.
-    waiting: AtomicU64,
+    waiting: Transit,
     /// Events of a key keep their order.
     is_keyed: bool,
     /// Events that the worker took away from their holders, to come again.
@@ -82,7 +83,7 @@ impl Attempts {
             custody,
             words,
             began,
-            waiting: AtomicU64::new(0),
+            waiting: Transit::default(),
             is_keyed,
             overdue: AtomicU64::new(0),
             alarm,
@@ -98,20 +99,7 @@ impl Attempts {
 
     /// Events that wait for their time, or for others of their key.
     pub fn waiting(&self) -> u64 {
-        // SYNC(attempts.waiting): Acquire. Pairs with `waits_no_more`; where the event is then is seen.
-        self.waiting.load(mutant!("attempts.waiting", Ordering::Acquire))
-    }
-
-    /// An event is about to wait: counted before, so that it is never in no count.
-    fn waits(&self) {
-        // Relaxed: what shows the event waiting shows this with it.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One that waited is queued or over, or did not come to wait.
-    fn waits_no_more(&self) {
-        // SYNC(attempts.waiting): Release. Pairs with `waiting`; it was queued, or counted where it ended, before.
-        self.waiting.fetch_sub(1, mutant!("attempts.waits_no_more", Ordering::Release));
+        self.waiting.count()
     }
 
     /// In which hands events are. One on its way may show twice, and never not at all.
@@ -178,7 +166,7 @@ impl Attempts {
             word.store(QUEUED, Ordering::Relaxed);
             worker.feeder.enqueue(lane, cell);
         } else {
-            self.waits();
+            self.waiting.begin();
             // SYNC(attempts.word): Release. Pairs with `discard`; who finds it held back finds the event.
             word.store(HELD_BACK, mutant!("attempts.hold_back", Ordering::Release));
         }
@@ -203,7 +191,7 @@ impl Attempts {
             let exchange = word.compare_exchange(HELD_BACK, QUEUED, Ordering::Relaxed, Ordering::Relaxed);
             if mutant!("attempts.let_through", exchange.is_ok() => true) {
                 worker.feeder.enqueue(self.cells().lane(cell), cell);
-                self.waits_no_more();
+                self.waiting.end();
                 return;
             }
             // It was given up meanwhile.
@@ -281,7 +269,7 @@ impl Attempts {
                     }
                 };
                 if next & STATE == WAITING {
-                    self.waits();
+                    self.waiting.begin();
                 }
                 // Relaxed on success: of this and the holder's own exchange one comes too late, and what the worker reads
                 // of the event its look has shown.
@@ -303,7 +291,7 @@ impl Attempts {
                     }
                     Err(now) => {
                         if next & STATE == WAITING {
-                            self.waits_no_more();
+                            self.waiting.end();
                         }
                         seen = now;
                     }
@@ -319,7 +307,7 @@ impl Attempts {
         match word & STATE {
             QUEUED => {
                 feeder.enqueue(lane, cell);
-                self.waits_no_more();
+                self.waiting.end();
             }
             WAITING => {
                 // Relaxed: a figure.
@@ -386,7 +374,7 @@ impl Attempts {
                     Ok(_) => {
                         let attempt = self.own(cell as u32, self.cells().lane(cell as u32), next);
                         book(&attempt);
-                        self.waits_no_more();
+                        self.waiting.end();
                         attempt.close();
                         break;
                     }

@@ -138,9 +138,9 @@ impl Attempt {
         let attempts = Arc::clone(&self.attempts);
         let tick = due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT;
         let failure = if failed { FAILURE } else { 0 };
-        attempts.waits();
+        attempts.waiting.begin();
         if !self.exchange(|word| with_due(with_state(word, WAITING), tick) + failure - HOLDER) {
-            attempts.waits_no_more();
+            attempts.waiting.end();
             return Returned::Late;
         }
         if let Some(taken) = self.taken.take() {
@@ -176,7 +176,7 @@ impl Attempt {
             match mutant!("attempts.end_waiting", ended => Ok(seen)) {
                 Ok(_) => {
                     book(&self);
-                    self.attempts.waits_no_more();
+                    self.attempts.waiting.end();
                     self.close();
                     return true;
                 }
