@@ -1,9 +1,10 @@
 //! The books of the bus against the model's: each term is counted by the test itself.
 
-use ringmain::{Bus, Ledger, Overflow, Refused, SubscriptionId, SubscriptionLedger};
+use ringmain::{Bus, Ledger, Overflow, Refused, SubscriptionId, SubscriptionLedger, SubscriptionRecord};
 
+use crate::sub::{Skipped, Sub, Way};
 use crate::trials::Trials;
-use crate::world::{LANES, Skipped, Sub, Way, World, lane_of};
+use crate::world::{LANES, World, lane_of};
 
 /// What a mailbox did while workers turned and no consumer took anything: full or not, to the last event.
 pub(crate) fn check_filling(sub: &Sub, before: &SubscriptionLedger, after: &SubscriptionLedger) -> Result<(), String> {
@@ -164,6 +165,24 @@ pub(crate) fn check_waiting(
     Ok(())
 }
 
+/// What a handler on a worker leaves queued, after the worker has done all it could: it is held for a reason.
+pub(crate) fn check_held(
+    world: &mut World,
+    nth: usize,
+    ledger: &SubscriptionLedger,
+    all_have_looked: bool,
+) -> Result<(), String> {
+    let sub = &world.subs[nth];
+    if !sub.is_inline || !all_have_looked || world.is_closed || sub.is_paused || ledger.queued == 0 {
+        return Ok(());
+    }
+    if !sub.is_held_back(world.now) {
+        return Err(format!("nothing holds {} events back that are queued: {sub:?}", ledger.queued));
+    }
+    world.census.count("held back from a handler");
+    Ok(())
+}
+
 /// At the end: each event is in exactly one place. Those that no consumer has acknowledged and that are no letters have
 /// expired, or are duplicates.
 pub(crate) fn check_fates(
@@ -240,7 +259,7 @@ pub(crate) fn check_refusals(refused: &Refused, world: &World) -> Result<(), Str
     }
 }
 
-/// The books of a subscription that is alive.
-pub(crate) fn ledger_of(bus: &Bus, id: SubscriptionId) -> SubscriptionLedger {
-    bus.subscription(id).unwrap_or_else(|error| panic!("{error}")).ledger
+/// A subscription that is alive.
+pub(crate) fn record_of(bus: &Bus, id: SubscriptionId) -> SubscriptionRecord {
+    bus.subscription(id).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -11,8 +11,9 @@ use crate::draw::Draw;
 use crate::letters::Letters;
 use crate::oracle;
 use crate::parties::{Hand, Inbox, Shared};
+use crate::sub::{Sub, Way};
 use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
-use crate::world::{Way, World};
+use crate::world::World;
 
 pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = bool>>>;
 
@@ -225,6 +226,7 @@ impl Scenario {
         self.note(format_args!("step {} is {step}", self.steps));
         STEPS[step](self);
         self.check(self.world.with(|world| oracle::check_dying(world)));
+        self.check(self.world.with(|world| world.check_breakers()));
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.violation().map_or(Ok(()), Err)
@@ -268,8 +270,8 @@ impl Scenario {
 
     /// The same, of one worker.
     fn drive_one<R>(&mut self, worker: Option<usize>, how: impl FnOnce(&Simulation) -> R) -> R {
-        self.world.with(|world| world.before_turn(worker));
         let before = self.live_ledgers();
+        self.world.with(|world| world.before_turn(worker));
         self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
         let result = how(&self.simulation);
         self.check_hands(false);
@@ -287,7 +289,8 @@ impl Scenario {
                 world.census.count("books checked at rest");
                 for (nth, ledger) in &after {
                     let checked = oracle::check_at_rest(world, *nth, ledger)
-                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()));
+                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()))
+                        .and_then(|()| oracle::check_held(world, *nth, ledger, worker.is_none()));
                     checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 }
             }
@@ -301,7 +304,20 @@ impl Scenario {
     fn live_ledgers(&self) -> Vec<(usize, SubscriptionLedger)> {
         let live = self.world.with(|world| world.subs.iter().map(|sub| sub.is_live).collect::<Vec<_>>());
         let parties = self.parties.iter().filter(|party| live[party.nth]);
-        parties.map(|party| (party.nth, oracle::ledger_of(self.bus(), party.id))).collect()
+        let look = |party: &Party| {
+            let record = oracle::record_of(self.bus(), party.id);
+            (party.nth, record.breaker, record.ledger)
+        };
+        let looks: Vec<_> = parties.map(look).collect();
+        self.world.with(|world| {
+            for &(nth, state, _) in &looks {
+                let ours = world.subs[nth].breaker.as_ref().map(|breaker| breaker.state(world.now));
+                if ours != state {
+                    world.broken(format!("the breaker of subscription {nth} is {state:?}, and should be {ours:?}"));
+                }
+            }
+        });
+        looks.into_iter().map(|(nth, _, ledger)| (nth, ledger)).collect()
     }
 
     fn flush(&mut self) {
@@ -388,7 +404,8 @@ impl Scenario {
                 break;
             }
             looks += usize::from(moving + all.open() == 0);
-            if (ledger.scheduled > 0 || all.waiting > 0 || returning) && !self.is_closed() {
+            let is_held = all.queued > 0 && self.world.with(|world| world.subs.iter().any(Sub::is_guarded));
+            if (ledger.scheduled > 0 || all.waiting > 0 || is_held || returning) && !self.is_closed() {
                 self.advance(Duration::from_secs(60));
             }
         }
@@ -397,9 +414,9 @@ impl Scenario {
         self.check(self.world.with(|world| oracle::check_order(world)));
         self.check_ends(&ledger);
         self.check_letters();
-        // Merging all histograms takes a debug build longer than the scenario.
+        // Merging all histograms takes a fifth of a scenario, and a debug build longer than that.
         let is_replay = self.world.with(|world| world.trace.is_some());
-        if self.draw.one_in(8) || is_replay || !cfg!(debug_assertions) {
+        if self.draw.one_in(8) || is_replay {
             self.check_metrics();
         }
         if !self.is_closed() && self.draw.one_in(2) {
@@ -476,6 +493,7 @@ fn hear(world: &mut World, notice: &Notice<'_>) {
         Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
             world.died(number(name), event, letter, reason, attempts);
         }
+        Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
         Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
         _ => {}
     }

@@ -7,14 +7,16 @@ use ringmain::{
     SubscriptionId,
 };
 
+use crate::breaker::{Breaker, Limits};
 use crate::draw::Draw;
 use crate::keys::Likeness;
 use crate::newest::Newest;
 use crate::parties::{Calling, DELIBERATE, Listener, Readable, outcome_of};
 use crate::scenario::{Grip, Party, Scenario};
+use crate::sub::{Action, Sub, Way, Window};
 use crate::subjects::{LARGE, PATTERNS, SMALL, SOURCES, Shape, some_time};
 use crate::trials::{Rule, Trials};
-use crate::world::{Action, Sub, Way, Window, lane_of};
+use crate::world::lane_of;
 
 /// Subscriptions at once: more would make every scenario the same.
 const SUBS_MAX: usize = 8;
@@ -60,7 +62,9 @@ impl Scenario {
         let moods = draw.one_in(2).then(|| (1 + draw.below(5) as u128, draw.pick(actions)));
         let mut sub = Sub::new(pattern, lanes, source, divisor, shape, way, moods);
         sub.is_inline = form == Form::Inline;
+        sub.is_pulled = form == Form::Mailbox;
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
+        sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw)));
         let keys_max = 1 + draw.below(6);
         sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
         sub.dedup = draw.one_in(6).then(|| {
@@ -83,6 +87,9 @@ impl Scenario {
             let timeout = Duration::from_nanos(rule.timeout_ns);
             wish = wish.mode(DeliveryMode::Reliable { timeout }).retry(retry.delays(first, max));
             wish = wish.suspend_after(rule.suspend_after);
+            if let Some(breaker) = &sub.breaker {
+                wish = wish.breaker(breaker.limits.policy());
+            }
             if let Some(order) = rule.order {
                 wish = wish.ordered_by(order.key());
             }
@@ -134,6 +141,9 @@ impl Scenario {
                     _ => "subscribed: best effort",
                 };
                 self.count(kind);
+                if sub.breaker.is_some() {
+                    self.count("subscribed: with a breaker");
+                }
                 self.note(format_args!("{nth} subscribes to {text} {:?} {kind}", sub.way));
                 match self.bus().subscription(id) {
                     Ok(record) => sub.worker = record.worker,
