@@ -165,22 +165,27 @@ impl Breaker {
 impl Sub {
     /// Whether something stands between its mailbox and its consumer.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.breaker.is_some()
+        self.breaker.is_some() || self.pace.as_ref().is_some_and(|pace| !pace.rejects)
     }
 
     /// Whether what is queued has to wait now.
     pub(crate) fn is_held_back(&self, now: u64) -> bool {
-        self.breaker.as_ref().is_some_and(|breaker| !breaker.admits(now) && !breaker.gives_up(now))
+        let gives_up = self.breaker.as_ref().is_some_and(|breaker| breaker.gives_up(now));
+        let admits = self.breaker.as_ref().is_none_or(|breaker| breaker.admits(now));
+        !gives_up && (!admits || self.waits_for_pace(now))
     }
 
     /// A consumer gets an event for an attempt.
     pub(crate) fn admit(&mut self, now: u64, is_stopped: bool) -> Result<bool, String> {
         // A mailbox that has ended gives out all that it has; handlers of the bus are left alone to the last.
-        let is_free = self.is_pulled && (self.is_closed || is_stopped);
-        match &mut self.breaker {
-            Some(breaker) if !is_free => breaker.admit(now),
-            _ => Ok(false),
+        if self.is_pulled && (self.is_closed || is_stopped) {
+            return Ok(false);
         }
+        let is_probe = self.breaker.as_mut().map_or(Ok(false), |breaker| breaker.admit(now))?;
+        if let Some(pace) = self.pace.as_mut().filter(|pace| !pace.rejects) {
+            pace.pass(now)?;
+        }
+        Ok(is_probe)
     }
 
     /// What came of an attempt that was to be over by `due`.

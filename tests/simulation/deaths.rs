@@ -15,6 +15,7 @@ impl World {
             DeadReason::ReleasesExhausted => "died: releases exhausted",
             DeadReason::MailboxFull => "died: mailbox full",
             DeadReason::BreakerOpen => "died: breaker open",
+            DeadReason::RateLimited => "died: over its rate",
             _ => "died: closed",
         });
         let Some(index) = self.index_of(id) else {
@@ -42,10 +43,14 @@ impl World {
             sub.admit(*now, false)?;
             sub.record(*now, u64::MAX, &Outcome::Reject(String::new()));
         }
+        let turns_away = sub.turns_away();
+        if let (Some(pace), DeadReason::RateLimited) = (&mut sub.pace, reason) {
+            pace.turned_away += 1;
+        }
         let is_full = sub.overflow() == Some(Overflow::DropNewest);
         let Some(trials) = &mut sub.trials else { return Err("its subscription is not reliable".to_owned()) };
         trials.letters += 1;
-        if !matches!(reason, DeadReason::MailboxFull | DeadReason::BreakerOpen) {
+        if !matches!(reason, DeadReason::MailboxFull | DeadReason::BreakerOpen | DeadReason::RateLimited) {
             trials.deaths += 1;
         }
         let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Dead, failures: 0, takes: 0, token: 0 });
@@ -57,6 +62,7 @@ impl World {
             DeadReason::MailboxFull => is_full && attempts == 0,
             DeadReason::Rejected => is_unread && attempts == 1,
             DeadReason::BreakerOpen => is_given_up && attempts == 0,
+            DeadReason::RateLimited => turns_away && attempts == 0,
             _ => reason == DeadReason::Closed && may_close && attempts == 0,
         };
         let right = match place {

@@ -14,6 +14,7 @@ mod keys;
 mod letters;
 mod newest;
 mod oracle;
+mod pace;
 mod parties;
 mod publish;
 mod scenario;

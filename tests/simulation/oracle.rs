@@ -9,10 +9,11 @@ use crate::world::{LANES, World, lane_of};
 /// What a mailbox did while workers turned and no consumer took anything: full or not, to the last event.
 pub(crate) fn check_filling(sub: &Sub, before: &SubscriptionLedger, after: &SubscriptionLedger) -> Result<(), String> {
     let Way::Mailbox(cells, overflow) = sub.way else { return Ok(()) };
-    if sub.trials.is_some() || sub.newest.is_some() {
+    if sub.trials.is_some() || sub.newest.is_some() || sub.is_inline {
         return Ok(());
     }
-    let unfit = |ledger: &SubscriptionLedger| ledger.dropped.expired + ledger.dropped.duplicate;
+    let unfit =
+        |ledger: &SubscriptionLedger| ledger.dropped.expired + ledger.dropped.duplicate + ledger.dropped.rate_limited;
     let came = after.matched - before.matched - (unfit(after) - unfit(before));
     let free = cells - before.queued - before.in_flight;
     let kept = came.min(free);
@@ -87,6 +88,7 @@ pub(crate) fn check_terms(sub: &Sub, ledger: &SubscriptionLedger) -> Result<(), 
     let right = right
         && (sub.dedup.is_some() || dropped.duplicate == 0)
         && (sub.newest.is_some() || dropped.superseded == 0)
+        && (sub.turns_away() && sub.trials.is_none() || dropped.rate_limited == 0)
         && sub.trials.as_ref().map_or(
             ledger.dead_lettered + ledger.retried + ledger.late + ledger.waiting == 0,
             |trials| {

@@ -283,6 +283,8 @@ impl Scenario {
             world.note(format_args!("turned: {} in lanes, {} scheduled", ledger.in_lanes, ledger.scheduled));
             for ((nth, before), (_, after)) in before.iter().zip(&after) {
                 oracle::check_filling(&world.subs[*nth], before, after)?;
+                let checked = world.check_turned_away(*nth, before, after);
+                checked.map_err(|what| format!("subscription {nth}: {what}"))?;
             }
             if is_at_rest {
                 world.lanes_are_empty();

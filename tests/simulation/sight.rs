@@ -2,7 +2,7 @@
 
 use ringmain::{Meta, Outcome};
 
-use crate::sub::Action;
+use crate::sub::{Action, Way};
 use crate::subjects::Content;
 use crate::world::{World, lane_of};
 
@@ -75,7 +75,10 @@ impl World {
 
     /// What depends on how hard the subscription tries. Returns the name of a reliable attempt.
     fn check_way(&mut self, nth: usize, index: usize, meta: &Meta<'_>, skipped: Option<u64>) -> Result<u64, String> {
-        let told = self.events[index].spec.attempt;
+        let (told, now) = (self.events[index].spec.attempt, self.now);
+        if self.subs[nth].admit(now, self.is_stopped)? {
+            self.census.count("probe made");
+        }
         if self.subs[nth].trials.is_some() {
             let (token, failures) = self.attempt(nth, index)?;
             return if meta.attempt() == told.saturating_add(failures) {
@@ -94,7 +97,7 @@ impl World {
             return self.take_newest(nth, index, skipped).map(|()| 0);
         }
         self.check_next(nth, index)?;
-        if self.subs[nth].is_inline {
+        if self.subs[nth].way == Way::Inline {
             self.let_in(nth, index)?;
         }
         self.take(nth, index).map(|()| 0)

@@ -8,6 +8,7 @@ use crate::breaker::Breaker;
 use crate::cells::Queues;
 use crate::keys::Likeness;
 use crate::newest::Newest;
+use crate::pace::Pace;
 use crate::subjects::Shape;
 use crate::trials::Trials;
 use crate::world::{Event, LANES, lane_of};
@@ -67,6 +68,8 @@ pub(crate) struct Sub {
     /// Of a reliable one.
     pub(crate) trials: Option<Trials>,
     pub(crate) breaker: Option<Breaker>,
+    /// At most so many events, and no more.
+    pub(crate) pace: Option<Pace>,
     /// Of one to the newest events only.
     pub(crate) newest: Option<Newest>,
     pub(crate) dedup: Option<Window>,
@@ -131,6 +134,7 @@ impl Sub {
             worker: 0,
             trials: None,
             breaker: None,
+            pace: None,
             newest: None,
             dedup: None,
             moods,
@@ -215,6 +219,6 @@ impl Sub {
         self.skipped.late += u64::from(late);
         self.skipped.paused += u64::from(paused);
         self.skipped.unreadable += u64::from(unreadable);
-        late || paused || unreadable || spilled || twice
+        late || paused || unreadable || spilled || twice || (self.turns_away() && self.trials.is_none())
     }
 }

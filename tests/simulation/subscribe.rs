@@ -11,6 +11,7 @@ use crate::breaker::{Breaker, Limits};
 use crate::draw::Draw;
 use crate::keys::Likeness;
 use crate::newest::Newest;
+use crate::pace::Pace;
 use crate::parties::{Calling, DELIBERATE, Listener, Readable, outcome_of};
 use crate::scenario::{Grip, Party, Scenario};
 use crate::sub::{Action, Sub, Way, Window};
@@ -49,8 +50,14 @@ impl Scenario {
         let mode = draw.below(10);
         let (is_reliable, is_newest) = (mode < 4, mode == 4 && form != Form::Inline);
         let cells = draw.pick(&[1, 2, 4, 16]);
+        let pace = draw.one_in(4).then(|| {
+            let rejects = !is_newest && draw.one_in(2);
+            Pace::draw(draw, rejects)
+        });
+        // What waits for its rate has a cell.
+        let waits = pace.as_ref().is_some_and(|pace| !pace.rejects);
         let way = match form {
-            Form::Inline if !is_reliable => Way::Inline,
+            Form::Inline if !is_reliable && !waits => Way::Inline,
             _ if is_reliable => Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest])),
             _ => Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest, Overflow::DropOldest])),
         };
@@ -60,7 +67,10 @@ impl Scenario {
             Form::Future => &[Action::Fail, Action::Fail, Action::Fail, Action::Panic],
         };
         let moods = draw.one_in(2).then(|| (1 + draw.below(5) as u128, draw.pick(actions)));
+        // What a handler cannot read takes its share of the rate, and under best effort nobody tells of it.
+        let shape = shape.filter(|_| !waits || is_reliable || form != Form::Inline);
         let mut sub = Sub::new(pattern, lanes, source, divisor, shape, way, moods);
+        sub.pace = pace;
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
@@ -93,6 +103,10 @@ impl Scenario {
             if let Some(order) = rule.order {
                 wish = wish.ordered_by(order.key());
             }
+        }
+        if let Some(pace) = &sub.pace {
+            let (rate, over) = pace.rate();
+            wish = wish.rate_limit(rate, over);
         }
         if let Some(newest) = &sub.newest {
             wish = wish.mode(DeliveryMode::LatestOnly);
@@ -143,6 +157,11 @@ impl Scenario {
                 self.count(kind);
                 if sub.breaker.is_some() {
                     self.count("subscribed: with a breaker");
+                }
+                match &sub.pace {
+                    Some(pace) if pace.rejects => self.count("subscribed: with a rate that turns away"),
+                    Some(_) => self.count("subscribed: with a rate that waits"),
+                    None => {}
                 }
                 self.note(format_args!("{nth} subscribes to {text} {:?} {kind}", sub.way));
                 match self.bus().subscription(id) {

@@ -85,6 +85,8 @@ pub(crate) struct Trials {
     /// Words that came too late when the books of the subscription may have been closed.
     pub(crate) late_after: u64,
     pub(crate) redriven: u64,
+    /// Letters on their way back when the workers began to turn.
+    pub(crate) returning_before: u64,
 }
 
 impl Trials {
@@ -102,6 +104,7 @@ impl Trials {
             late: 0,
             late_after: 0,
             redriven: 0,
+            returning_before: 0,
         }
     }
 
@@ -161,6 +164,12 @@ impl World {
         let now = self.now;
         for nth in 0..self.subs.len() {
             let sub = &mut self.subs[nth];
+            if let Some(pace) = &mut sub.pace {
+                pace.turned_away = 0;
+            }
+            if let Some(trials) = &mut sub.trials {
+                trials.returning_before = trials.returning().count() as u64;
+            }
             let is_looked_after = sub.is_live && worker.is_none_or(|worker| worker == sub.worker);
             let Some(trials) = sub.trials.as_mut().filter(|_| is_looked_after && !self.is_stopped) else { continue };
             let mut lost = Vec::new();
@@ -203,9 +212,6 @@ impl World {
             Some(place) => return Err(format!("it came although it is {place:?}")),
         }
         self.check_alone(nth, index)?;
-        if self.subs[nth].admit(now, self.is_stopped)? {
-            self.census.count("probe made");
-        }
         let trials = self.trials(nth);
         trials.tokens += 1;
         let due = now.saturating_add(trials.rule.timeout_ns);
