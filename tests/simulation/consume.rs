@@ -38,7 +38,7 @@ impl Scenario {
         let party = &mut self.parties[at];
         let nth = party.nth;
         match &mut party.grip {
-            Grip::Inline(_) | Grip::Nobody => false,
+            Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => false,
             Grip::Mailbox(mailbox) => {
                 let queued = mailbox.len();
                 let pulled = mailbox.pull(&self.world, nth);
@@ -127,7 +127,7 @@ impl Scenario {
         }
     }
 
-    fn settle_one(&mut self, at: usize) {
+    pub(crate) fn settle_one(&mut self, at: usize) {
         let Hand { nth, index, token, delivery } = self.hands.swap_remove(at);
         let outcome = match self.draw.below(10) {
             0..=3 => Some(Outcome::Ack),

@@ -2,12 +2,19 @@
 
 use ringmain::{DeadReason, EventId, Outcome, Overflow};
 
+use crate::services::Surety;
 use crate::trials::{Fate, Place, tick};
 use crate::world::{World, lane_of};
 
 impl World {
     /// The bus says that subscription `nth` gave an event up.
     pub(crate) fn died(&mut self, nth: usize, id: EventId, letter: u64, reason: DeadReason, attempts: u32) {
+        let Some(index) = self.index_of(id) else {
+            return self.broken(format!("{id} died, and nobody published it"));
+        };
+        if self.subs[nth].service().is_some() {
+            return self.service_died(nth, id, letter, reason, attempts);
+        }
         self.census.count(match reason {
             DeadReason::AttemptsExhausted => "died: attempts exhausted",
             DeadReason::Rejected => "died: rejected",
@@ -18,9 +25,6 @@ impl World {
             DeadReason::RateLimited => "died: over its rate",
             _ => "died: closed",
         });
-        let Some(index) = self.index_of(id) else {
-            return self.broken(format!("{id} died, and nobody published it"));
-        };
         self.letters.put(letter, nth, index);
         if let Err(what) = self.check_death(nth, index, reason, attempts) {
             let (event, trials) = (&self.events[index], &self.subs[nth].trials);
@@ -33,6 +37,10 @@ impl World {
 
     fn check_death(&mut self, nth: usize, index: usize, reason: DeadReason, attempts: u32) -> Result<(), String> {
         let may_close = self.subs[nth].is_ending || self.subs[nth].is_closed || self.is_closed;
+        let service = self.subs[nth].instance().map(|instance| instance.service);
+        // Where it was when nobody had seen it.
+        let at_large = service.and_then(|service| self.subs[service].at_large());
+        let sent = at_large.and_then(|at_large| at_large.remove(&index));
         let Self { events, subs, dying, now, .. } = self;
         let sub = &mut subs[nth];
         let lane = lane_of(events[index].spec.priority);
@@ -65,13 +73,18 @@ impl World {
             DeadReason::RateLimited => turns_away && attempts == 0,
             _ => reason == DeadReason::Closed && may_close && attempts == 0,
         };
+        let sent = sent.filter(|_| is_new);
+        trials.refused += u64::from(sent == Some(Surety::Returning));
         let right = match place {
             Place::Dead if is_new => {
                 let loose = sub.loose.iter().position(|&loose| loose == index);
                 let loose = loose.map(|at| sub.loose.swap_remove(at));
                 let place = sub.expected[lane].iter().position(|&expected| expected == index);
                 let place = place.and_then(|at| sub.expected[lane].remove(at));
-                is_untried && (loose.is_some() || place.is_some())
+                // It had been tried before its instance ended.
+                let was_left = matches!(sent, Some(Surety::Left | Surety::Returning));
+                was_left && reason == DeadReason::Closed && may_close
+                    || is_untried && (loose.is_some() || place.is_some() || sent.is_some())
             }
             Place::Dying(why, after) => {
                 dying.retain(|&one| one != (nth, index));
@@ -107,14 +120,18 @@ impl World {
 
     /// A letter of event `index` is about to go back to subscription `nth`.
     pub(crate) fn goes_back(&mut self, nth: usize, index: usize, attempts: u32) {
-        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
+        if let Some(at_large) = self.subs[nth].at_large() {
+            at_large.insert(index, Surety::Returning);
+        } else if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
             fate.place = Place::Returning(attempts);
         }
     }
 
     /// It stays.
     pub(crate) fn stays(&mut self, nth: usize, index: usize) {
-        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
+        if let Some(at_large) = self.subs[nth].at_large() {
+            at_large.remove(&index);
+        } else if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
             fate.place = Place::Dead;
         }
     }

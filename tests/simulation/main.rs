@@ -18,6 +18,8 @@ mod pace;
 mod parties;
 mod publish;
 mod scenario;
+mod serve;
+mod services;
 mod sight;
 mod sub;
 mod subjects;

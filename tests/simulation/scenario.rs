@@ -11,7 +11,7 @@ use crate::draw::Draw;
 use crate::letters::Letters;
 use crate::oracle;
 use crate::parties::{Hand, Inbox, Shared};
-use crate::sub::{Sub, Way};
+use crate::sub::Way;
 use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
 use crate::world::World;
 
@@ -38,6 +38,7 @@ pub(crate) enum Grip {
     /// It lives as long as the bus.
     Nobody,
     Mailbox(Box<dyn Inbox>),
+    Service(ringmain::Service),
     Future(Future),
 }
 
@@ -64,7 +65,7 @@ pub(crate) struct Scenario {
 }
 
 /// What the steps are; they have weights of their own in each scenario.
-const STEPS: [fn(&mut Scenario); 18] = [
+const STEPS: [fn(&mut Scenario); 19] = [
     Scenario::publish,
     Scenario::publish_in_full,
     Scenario::publish_batch,
@@ -83,8 +84,9 @@ const STEPS: [fn(&mut Scenario); 18] = [
     Scenario::shut_down,
     Scenario::extend,
     Scenario::tend_letters,
+    Scenario::tend_services,
 ];
-const USUAL: [usize; 18] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3];
+const USUAL: [usize; 19] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4];
 
 impl Scenario {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
@@ -242,8 +244,18 @@ impl Scenario {
             simulation.run();
         });
         self.check_hands(true);
+        self.check_services();
         if self.bus().ledger().in_lanes > 0 {
             self.count("lane held up by a mailbox");
+        }
+    }
+
+    fn check_services(&self) {
+        if self.is_closed() || self.bus().ledger().in_lanes > 0 {
+            return;
+        }
+        for record in self.bus().services() {
+            self.check(self.world.with(|world| world.check_service(&record, &self.hands)));
         }
     }
 
@@ -272,6 +284,7 @@ impl Scenario {
     fn drive_one<R>(&mut self, worker: Option<usize>, how: impl FnOnce(&Simulation) -> R) -> R {
         let before = self.live_ledgers();
         self.world.with(|world| world.before_turn(worker));
+        let spared: Vec<_> = self.world.with(|world| before.iter().map(|&(nth, _)| world.is_spared(nth)).collect());
         self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
         let result = how(&self.simulation);
         self.check_hands(false);
@@ -281,7 +294,9 @@ impl Scenario {
         let checked = self.world.with(|world| {
             world.after_turn(ledger.scheduled);
             world.note(format_args!("turned: {} in lanes, {} scheduled", ledger.in_lanes, ledger.scheduled));
-            for ((nth, before), (_, after)) in before.iter().zip(&after) {
+            for (((nth, before), (_, after)), was_spared) in before.iter().zip(&after).zip(spared) {
+                let checked = world.check_spared(*nth, before, after, was_spared);
+                checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 oracle::check_filling(&world.subs[*nth], before, after)?;
                 let checked = world.check_turned_away(*nth, before, after);
                 checked.map_err(|what| format!("subscription {nth}: {what}"))?;
@@ -394,6 +409,7 @@ impl Scenario {
             // A letter on its way back has no place in the books before it has a cell; and one that is late there goes without
             // a word.
             let (due, expired) = if self.is_closed() { (0, 0) } else { self.world.with(|world| world.returning()) };
+            let due = due + if self.is_closed() { 0 } else { self.world.with(|world| world.count_at_large()) };
             // While others come back they are no looks after these: one that is behind them may come at the very last.
             if due > 0 {
                 looks = 0;
@@ -406,7 +422,9 @@ impl Scenario {
                 break;
             }
             looks += usize::from(moving + all.open() == 0);
-            let is_held = all.queued > 0 && self.world.with(|world| world.subs.iter().any(Sub::is_guarded));
+            // Behind a guard, or in an instance that has ended: its worker looks at that again after a while.
+            let is_held = |world: &mut World| world.subs.iter().any(|sub| sub.is_guarded() || sub.service().is_some());
+            let is_held = all.queued > 0 && self.world.with(is_held);
             if (ledger.scheduled > 0 || all.waiting > 0 || is_held || returning) && !self.is_closed() {
                 self.advance(Duration::from_secs(60));
             }
@@ -430,7 +448,9 @@ impl Scenario {
     fn check_ends(&self, ledger: &ringmain::Ledger) {
         let all = &ledger.subscriptions;
         if all.open() > 0 || (!self.is_closed() && ledger.in_lanes + ledger.scheduled > 0) {
-            self.check(Err(format!("something is left: {ledger:?}")));
+            let holders = self.bus().subscriptions().into_iter().filter(|record| record.ledger.open() > 0);
+            let holders: Vec<_> = holders.map(|record| (record.name, record.ledger)).collect();
+            self.check(Err(format!("something is left: {ledger:?}, with {holders:?}")));
         }
         let ledgers = self.live_ledgers();
         self.world.with(|world| {
@@ -489,7 +509,15 @@ impl Scenario {
 
 /// What the bus tells its observer.
 fn hear(world: &mut World, notice: &Notice<'_>) {
-    let number = |name: &str| name.parse().expect("subscriptions are named by their number");
+    let service = match *notice {
+        Notice::DeadLettered { name, .. } => world.services.get(name).copied(),
+        _ => None,
+    };
+    // An instance by its service, too.
+    let number = |name: &str| {
+        let own = name.rsplit('/').next().unwrap_or(name).parse();
+        service.unwrap_or_else(|| own.expect("subscriptions are named by their number"))
+    };
     match *notice {
         Notice::Delivered { name, event, handled: None, .. } => world.put(number(name), event),
         Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {

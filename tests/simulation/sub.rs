@@ -9,6 +9,7 @@ use crate::cells::Queues;
 use crate::keys::Likeness;
 use crate::newest::Newest;
 use crate::pace::Pace;
+use crate::services::Role;
 use crate::subjects::Shape;
 use crate::trials::Trials;
 use crate::world::{Event, LANES, lane_of};
@@ -65,6 +66,7 @@ pub(crate) struct Sub {
     /// The test pulls from its mailbox.
     pub(crate) is_pulled: bool,
     pub(crate) worker: usize,
+    pub(crate) role: Role,
     /// Of a reliable one.
     pub(crate) trials: Option<Trials>,
     pub(crate) breaker: Option<Breaker>,
@@ -132,6 +134,7 @@ impl Sub {
             is_inline: way == Way::Inline,
             is_pulled: false,
             worker: 0,
+            role: Role::Subscriber,
             trials: None,
             breaker: None,
             pace: None,
@@ -184,7 +187,10 @@ impl Sub {
     }
 
     pub(crate) fn wants(&self, event: &Event) -> bool {
-        self.is_live && self.lanes & (1 << lane_of(event.spec.priority)) != 0 && self.pattern.matches(event.spec.topic)
+        matches!(self.role, Role::Subscriber)
+            && self.is_live
+            && self.lanes & (1 << lane_of(event.spec.priority)) != 0
+            && self.pattern.matches(event.spec.topic)
     }
 
     pub(crate) fn passes(&self, event: &Event) -> bool {

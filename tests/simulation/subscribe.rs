@@ -86,7 +86,10 @@ impl Scenario {
 
     /// As `sub` says.
     fn wish<I: Readable>(&self, subscribe: Subscribe<I>, nth: usize, sub: &Sub) -> Subscribe<I> {
-        let mut wish = subscribe.named(nth.to_string()).filter(self.filters(sub));
+        self.wish_named(subscribe.named(nth.to_string()).filter(self.filters(sub)), sub)
+    }
+
+    pub(crate) fn wish_named<I: Readable>(&self, mut wish: Subscribe<I>, sub: &Sub) -> Subscribe<I> {
         if let Way::Mailbox(cells, overflow) = sub.way {
             wish = wish.capacity(cells as usize).overflow(overflow);
         }
@@ -292,10 +295,21 @@ impl Scenario {
         }
         let at = self.draw.below(self.parties.len());
         let Party { nth, id, grip } = self.parties.swap_remove(at);
+        if let Grip::Service(service) = grip {
+            if self.world.with(|world| world.subs[nth].is_live) {
+                self.end_service(nth, service);
+            }
+            return;
+        }
+        let is_instance = self.world.with(|world| world.subs[nth].instance().is_some());
+        if is_instance {
+            self.settle_all_of(nth);
+            self.count("instance ended");
+        }
         let was_live = self.world.with(|world| world.subs[nth].is_live);
         let queued = match &grip {
             Grip::Mailbox(mailbox) => mailbox.len(),
-            Grip::Future(_) | Grip::Inline(_) | Grip::Nobody => 0,
+            Grip::Future(_) | Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => 0,
         };
         self.note(format_args!("{nth} ends, with {queued} queued"));
         self.world.with(|world| {
@@ -314,9 +328,11 @@ impl Scenario {
                 self.check(subscription.unsubscribe().map_err(|error| error.to_string()));
             }
             Grip::Inline(subscription) => drop(subscription),
-            Grip::Nobody => {}
+            Grip::Nobody | Grip::Service(_) => {}
             // It can be emptied although nothing comes any more.
-            grip @ (Grip::Mailbox(_) | Grip::Future(_)) if by_id => self.parties.push(Party { nth, id, grip }),
+            grip @ (Grip::Mailbox(_) | Grip::Future(_)) if by_id && !is_instance => {
+                self.parties.push(Party { nth, id, grip })
+            }
             Grip::Mailbox(mailbox) => {
                 if queued > 0 {
                     self.count("closed in a mailbox");
@@ -330,11 +346,14 @@ impl Scenario {
                 drop(future);
             }
         }
-        self.world.with(|world| world.subs[nth].end());
+        self.world.with(|world| {
+            world.subs[nth].end();
+            world.gives_back(nth);
+        });
     }
 }
 
-fn draw_rule(draw: &mut Draw) -> Rule {
+pub(crate) fn draw_rule(draw: &mut Draw) -> Rule {
     let first_delay = Duration::from_micros(draw.pick(&[0, 50, 3_000, 100_000]));
     Rule {
         timeout_ns: Duration::from_millis(draw.pick(&[1, 5, 100, 10_000])).as_nanos() as u64,

@@ -122,6 +122,13 @@ impl Trials {
         self.fates.iter().filter(|(_, fate)| matches!(fate.place, Place::Returning(_))).map(|(&index, _)| index)
     }
 
+    /// What nobody has in hand: it belongs to this subscription no more.
+    pub(crate) fn left_behind(&mut self) -> impl Iterator<Item = (usize, Place)> {
+        let is_left = |place| matches!(place, Place::Waiting { .. } | Place::Returning(_));
+        self.waiting.clear();
+        self.fates.extract_if(move |_, fate| is_left(fate.place)).map(|(index, fate)| (index, fate.place))
+    }
+
     /// Events that have not come to an end, as far as is known.
     pub(crate) fn open(&self) -> impl Iterator<Item = usize> {
         let is_open = |place| !matches!(place, Place::Acked | Place::Dead);
@@ -232,6 +239,9 @@ impl World {
     /// Takes an event out of what is to come, and with it what will not come any more.
     fn first_sight(&mut self, nth: usize, index: usize) -> Result<(), String> {
         let now = self.now;
+        if self.subs[nth].instance().is_some() {
+            return self.leaves_service(nth, index);
+        }
         let Self { events, subs, .. } = self;
         let (sub, lane) = (&mut subs[nth], lane_of(events[index].spec.priority));
         if let Some(at) = sub.loose.iter().position(|&loose| loose == index) {

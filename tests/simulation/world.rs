@@ -13,6 +13,7 @@ use ringmain::{EventId, Priority, PublishError};
 
 use crate::census::Census;
 use crate::letters::Letters;
+use crate::services::Surety;
 use crate::sub::Sub;
 use crate::subjects::Spec;
 
@@ -61,9 +62,15 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     by_id: HashMap<EventId, usize>,
     pub(crate) subs: Vec<Sub>,
+    /// The numbers of services by their names, the last one of each.
+    pub(crate) services: HashMap<&'static str, usize>,
     /// Scheduled, and not known to have come due.
     pub(crate) pending: Vec<usize>,
     pub(crate) unmatched: u64,
+    /// Workers have looked at so many events, but for those that wait for their time.
+    pub(crate) routed: usize,
+    /// What came due and may be in a lane.
+    pub(crate) entered: Vec<usize>,
     /// Events that came due in one of several turns: whether anybody wanted them then is not known.
     pub(crate) vague: u64,
     /// At most so many events are in each lane.
@@ -101,8 +108,11 @@ impl World {
             events: Vec::new(),
             by_id: HashMap::new(),
             subs: Vec::new(),
+            services: HashMap::new(),
             pending: Vec::new(),
             unmatched: 0,
+            routed: 0,
+            entered: Vec::new(),
             vague: 0,
             load: [0; LANES],
             refused: HashMap::new(),
@@ -171,14 +181,16 @@ impl World {
             self.events.push(event);
             return;
         }
-        let mut matched = false;
+        self.events.push(event);
+        let mut matched = self.send_to_services(index, Surety::Sent);
+        let event = &self.events[index];
         let mut met = Vec::new();
         for (nth, sub) in self.subs.iter_mut().enumerate() {
-            if !sub.wants(&event) {
+            if !sub.wants(event) {
                 continue;
             }
             matched = true;
-            if sub.passes(&event) {
+            if sub.passes(event) {
                 sub.expected[lane_of(event.spec.priority)].push_back(index);
                 sub.fresh.0 += 1;
                 met.push(nth);
@@ -193,7 +205,6 @@ impl World {
             self.unmatched += 1;
             self.census.count("unmatched");
         }
-        self.events.push(event);
         met.into_iter().for_each(|nth| self.meet(nth, index));
     }
 
@@ -263,6 +274,12 @@ impl World {
             return;
         }
         let mut met = Vec::new();
+        for index in self.pending.clone() {
+            if self.events[index].due.is_some_and(|due| due <= self.now) {
+                self.send_to_services(index, Surety::Maybe);
+                self.entered.push(index);
+            }
+        }
         for &index in &self.pending {
             let event = &mut self.events[index];
             if event.due.is_none_or(|due| due > self.now) {
@@ -317,13 +334,14 @@ impl World {
         }
         self.pending = later;
         for index in due {
+            let is_sent = self.events[index].attempts == 1 && self.is_sent(index);
             let event = &mut self.events[index];
             self.census.count("scheduled came due");
             // Entered in one of several turns: somebody may have come or gone in between.
             let sure = event.attempts == 1;
             if !sure {
                 self.vague += 1;
-            } else if event.offered.is_empty() {
+            } else if event.offered.is_empty() && !is_sent {
                 self.unmatched += 1;
                 self.census.count("unmatched");
             }
@@ -342,6 +360,8 @@ impl World {
     /// Nothing is in a lane.
     pub(crate) fn lanes_are_empty(&mut self) {
         self.load = [0; LANES];
+        self.routed = self.events.len();
+        self.entered.clear();
         // What is due may come at any moment.
         for &index in self.pending.iter().filter(|&&index| self.events[index].attempts > 0) {
             self.load[lane_of(self.events[index].spec.priority)] += 1;
