@@ -1,5 +1,6 @@
 //! The durable store: what was acknowledged is there, whatever fails, and what is damaged is said.
 
+mod commit;
 mod crash;
 mod damage;
 mod faults;
