@@ -15,6 +15,7 @@
 //! durable; after a write or sync that failed nothing is written.
 
 mod batch;
+mod commit;
 mod disk;
 mod error;
 mod file;
@@ -27,9 +28,11 @@ mod record;
 mod scan;
 mod segment;
 pub mod sim;
+mod ticket;
 mod walk;
 
 pub use batch::{Batch, BodyTooLong, NewRecord};
+pub use commit::{Append, CommitError, CommitOptions, Committer, Word};
 pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};
 pub use error::{AppendError, OpenError, ReadError, RetireError, SyncError};
 pub use file::Fault;
@@ -38,4 +41,5 @@ pub use open::Recovered;
 pub use options::{LogOptions, OptionOutOfRange};
 pub use reader::{LogReader, Record};
 pub use record::{ALIGN, Cause, HEADER_BYTES, Header, Kind, VERSION};
+pub use ticket::Pending;
 pub use walk::Damage;

@@ -98,6 +98,11 @@ impl LogReader {
         Self { shelf, next: from.max(1), walk: Walk::new(0, 0, 0, 0), segment: None, noted: 0 }
     }
 
+    /// Another reader of the same log, from a position on.
+    pub fn from(&self, position: u64) -> Self {
+        Self::new(Arc::clone(&self.shelf), position)
+    }
+
     /// The position that is read next.
     pub fn next_position(&self) -> u64 {
         self.next
