@@ -36,8 +36,8 @@
 //!
 //! # Features
 //!
-//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`, `store` the module of that name:
-//! events that outlive their process. Without features only what the bus itself needs is pulled in.
+//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`, `store` and `sourcing` the modules of
+//! those names: events that outlive their process, and things that are made of them. Without features only what the bus itself needs is pulled in.
 
 mod bus;
 mod chance;
@@ -51,6 +51,8 @@ pub mod prelude;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod ring;
 mod routing;
+#[cfg(feature = "sourcing")]
+pub mod sourcing;
 #[cfg(feature = "store")]
 pub mod store;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]

@@ -292,3 +292,6 @@ fn write(meta: &Meta<'_>, mut put: impl FnMut(&[u8])) {
     put(&[0; PAYLOAD_ALIGN][..padded - extension_bytes]);
     put(meta.payload().bytes());
 }
+
+#[cfg(test)]
+mod tests;
