@@ -311,7 +311,7 @@ impl SubscriptionState {
             is_paused: self.is_paused(),
             breaker: self.breaker_state(),
             worker: self.worker,
-            filters: format!("{:?}", self.filter),
+            filters: self.filter.text().to_owned(),
             ledger,
         }
     }
