@@ -71,6 +71,11 @@ pub mod internals {
     pub mod sync {
         pub use crate::sync::*;
     }
+    /// The log of the durable store.
+    #[cfg(feature = "store")]
+    pub mod store {
+        pub use crate::store::log::*;
+    }
     pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, Meanwhile, read_frame};
 }
 

@@ -306,7 +306,7 @@ impl SubscriptionState {
                 Sink::Mailbox(mailbox, _) => mailbox.breaker_state(),
             },
             worker: self.worker,
-            filters: format!("{:?}", self.filter),
+            filters: self.filter.text().to_owned(),
             ledger,
         }
     }

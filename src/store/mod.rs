@@ -47,6 +47,7 @@
 
 mod append;
 mod event_store;
+pub(crate) mod log;
 mod memory;
 mod query;
 mod snapshot;

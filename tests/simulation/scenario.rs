@@ -11,8 +11,9 @@ use crate::draw::Draw;
 use crate::letters::Letters;
 use crate::oracle;
 use crate::parties::{Hand, Inbox, Shared};
+use crate::sub::Way;
 use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
-use crate::world::{Way, World};
+use crate::world::World;
 
 pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = bool>>>;
 
@@ -37,6 +38,7 @@ pub(crate) enum Grip {
     /// It lives as long as the bus.
     Nobody,
     Mailbox(Box<dyn Inbox>),
+    Service(ringmain::Service),
     Future(Future),
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Scenario {
 }
 
 /// What the steps are; they have weights of their own in each scenario.
-const STEPS: [fn(&mut Scenario); 18] = [
+const STEPS: [fn(&mut Scenario); 19] = [
     Scenario::publish,
     Scenario::publish_in_full,
     Scenario::publish_batch,
@@ -82,8 +84,9 @@ const STEPS: [fn(&mut Scenario); 18] = [
     Scenario::shut_down,
     Scenario::extend,
     Scenario::tend_letters,
+    Scenario::tend_services,
 ];
-const USUAL: [usize; 18] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3];
+const USUAL: [usize; 19] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4];
 
 impl Scenario {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
@@ -225,6 +228,7 @@ impl Scenario {
         self.note(format_args!("step {} is {step}", self.steps));
         STEPS[step](self);
         self.check(self.world.with(|world| oracle::check_dying(world)));
+        self.check(self.world.with(|world| world.check_breakers()));
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.violation().map_or(Ok(()), Err)
@@ -240,8 +244,18 @@ impl Scenario {
             simulation.run();
         });
         self.check_hands(true);
+        self.check_services();
         if self.bus().ledger().in_lanes > 0 {
             self.count("lane held up by a mailbox");
+        }
+    }
+
+    fn check_services(&self) {
+        if self.is_closed() || self.bus().ledger().in_lanes > 0 {
+            return;
+        }
+        for record in self.bus().services() {
+            self.check(self.world.with(|world| world.check_service(&record, &self.hands)));
         }
     }
 
@@ -268,8 +282,9 @@ impl Scenario {
 
     /// The same, of one worker.
     fn drive_one<R>(&mut self, worker: Option<usize>, how: impl FnOnce(&Simulation) -> R) -> R {
-        self.world.with(|world| world.before_turn(worker));
         let before = self.live_ledgers();
+        self.world.with(|world| world.before_turn(worker));
+        let spared: Vec<_> = self.world.with(|world| before.iter().map(|&(nth, _)| world.is_spared(nth)).collect());
         self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
         let result = how(&self.simulation);
         self.check_hands(false);
@@ -279,15 +294,20 @@ impl Scenario {
         let checked = self.world.with(|world| {
             world.after_turn(ledger.scheduled);
             world.note(format_args!("turned: {} in lanes, {} scheduled", ledger.in_lanes, ledger.scheduled));
-            for ((nth, before), (_, after)) in before.iter().zip(&after) {
+            for (((nth, before), (_, after)), was_spared) in before.iter().zip(&after).zip(spared) {
+                let checked = world.check_spared(*nth, before, after, was_spared);
+                checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 oracle::check_filling(&world.subs[*nth], before, after)?;
+                let checked = world.check_turned_away(*nth, before, after);
+                checked.map_err(|what| format!("subscription {nth}: {what}"))?;
             }
             if is_at_rest {
                 world.lanes_are_empty();
                 world.census.count("books checked at rest");
                 for (nth, ledger) in &after {
                     let checked = oracle::check_at_rest(world, *nth, ledger)
-                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()));
+                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()))
+                        .and_then(|()| oracle::check_held(world, *nth, ledger, worker.is_none()));
                     checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 }
             }
@@ -301,7 +321,20 @@ impl Scenario {
     fn live_ledgers(&self) -> Vec<(usize, SubscriptionLedger)> {
         let live = self.world.with(|world| world.subs.iter().map(|sub| sub.is_live).collect::<Vec<_>>());
         let parties = self.parties.iter().filter(|party| live[party.nth]);
-        parties.map(|party| (party.nth, oracle::ledger_of(self.bus(), party.id))).collect()
+        let look = |party: &Party| {
+            let record = oracle::record_of(self.bus(), party.id);
+            (party.nth, record.breaker, record.ledger)
+        };
+        let looks: Vec<_> = parties.map(look).collect();
+        self.world.with(|world| {
+            for &(nth, state, _) in &looks {
+                let ours = world.subs[nth].breaker.as_ref().map(|breaker| breaker.state(world.now));
+                if ours != state {
+                    world.broken(format!("the breaker of subscription {nth} is {state:?}, and should be {ours:?}"));
+                }
+            }
+        });
+        looks.into_iter().map(|(nth, _, ledger)| (nth, ledger)).collect()
     }
 
     fn flush(&mut self) {
@@ -376,6 +409,7 @@ impl Scenario {
             // A letter on its way back has no place in the books before it has a cell; and one that is late there goes without
             // a word.
             let (due, expired) = if self.is_closed() { (0, 0) } else { self.world.with(|world| world.returning()) };
+            let due = due + if self.is_closed() { 0 } else { self.world.with(|world| world.count_at_large()) };
             // While others come back they are no looks after these: one that is behind them may come at the very last.
             if due > 0 {
                 looks = 0;
@@ -388,7 +422,10 @@ impl Scenario {
                 break;
             }
             looks += usize::from(moving + all.open() == 0);
-            if (ledger.scheduled > 0 || all.waiting > 0 || returning) && !self.is_closed() {
+            // Behind a guard, or in an instance that has ended: its worker looks at that again after a while.
+            let is_held = |world: &mut World| world.subs.iter().any(|sub| sub.is_guarded() || sub.service().is_some());
+            let is_held = all.queued > 0 && self.world.with(is_held);
+            if (ledger.scheduled > 0 || all.waiting > 0 || is_held || returning) && !self.is_closed() {
                 self.advance(Duration::from_secs(60));
             }
         }
@@ -397,9 +434,9 @@ impl Scenario {
         self.check(self.world.with(|world| oracle::check_order(world)));
         self.check_ends(&ledger);
         self.check_letters();
-        // Merging all histograms takes a debug build longer than the scenario.
+        // Merging all histograms takes a fifth of a scenario, and a debug build longer than that.
         let is_replay = self.world.with(|world| world.trace.is_some());
-        if self.draw.one_in(8) || is_replay || !cfg!(debug_assertions) {
+        if self.draw.one_in(8) || is_replay {
             self.check_metrics();
         }
         if !self.is_closed() && self.draw.one_in(2) {
@@ -411,7 +448,9 @@ impl Scenario {
     fn check_ends(&self, ledger: &ringmain::Ledger) {
         let all = &ledger.subscriptions;
         if all.open() > 0 || (!self.is_closed() && ledger.in_lanes + ledger.scheduled > 0) {
-            self.check(Err(format!("something is left: {ledger:?}")));
+            let holders = self.bus().subscriptions().into_iter().filter(|record| record.ledger.open() > 0);
+            let holders: Vec<_> = holders.map(|record| (record.name, record.ledger)).collect();
+            self.check(Err(format!("something is left: {ledger:?}, with {holders:?}")));
         }
         let ledgers = self.live_ledgers();
         self.world.with(|world| {
@@ -470,12 +509,21 @@ impl Scenario {
 
 /// What the bus tells its observer.
 fn hear(world: &mut World, notice: &Notice<'_>) {
-    let number = |name: &str| name.parse().expect("subscriptions are named by their number");
+    let service = match *notice {
+        Notice::DeadLettered { name, .. } => world.services.get(name).copied(),
+        _ => None,
+    };
+    // An instance by its service, too.
+    let number = |name: &str| {
+        let own = name.rsplit('/').next().unwrap_or(name).parse();
+        service.unwrap_or_else(|| own.expect("subscriptions are named by their number"))
+    };
     match *notice {
         Notice::Delivered { name, event, handled: None, .. } => world.put(number(name), event),
         Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
             world.died(number(name), event, letter, reason, attempts);
         }
+        Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
         Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
         _ => {}
     }

@@ -254,7 +254,7 @@ pub(super) fn attend(
             mailbox.pass_on(hold);
         }
         if mailbox.custody().queued() > 0 {
-            next = next.min(now + LEAVE_AGAIN_NS);
+            next = next.min(if moved < max { now + LEAVE_AGAIN_NS } else { now });
         }
     }
     (moved, next)
