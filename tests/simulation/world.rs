@@ -13,6 +13,7 @@ use ringmain::{EventId, Priority, PublishError};
 
 use crate::census::Census;
 use crate::letters::Letters;
+use crate::rules::Rule;
 use crate::services::Surety;
 use crate::sub::Sub;
 use crate::subjects::Spec;
@@ -62,6 +63,7 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     by_id: HashMap<EventId, usize>,
     pub(crate) subs: Vec<Sub>,
+    pub(crate) rules: Vec<Rule>,
     /// The numbers of services by their names, the last one of each.
     pub(crate) services: HashMap<&'static str, usize>,
     /// Scheduled, and not known to have come due.
@@ -108,6 +110,7 @@ impl World {
             events: Vec::new(),
             by_id: HashMap::new(),
             subs: Vec::new(),
+            rules: Vec::new(),
             services: HashMap::new(),
             pending: Vec::new(),
             unmatched: 0,
