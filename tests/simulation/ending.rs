@@ -74,7 +74,8 @@ impl Scenario {
             looks += usize::from(moving + all.open() == 0);
             // Behind a guard, or in an instance that has ended: its worker looks at that again after a while.
             let is_held = |world: &mut World| world.subs.iter().any(|sub| sub.is_guarded() || sub.service().is_some());
-            let is_held = all.queued > 0 && self.world.with(is_held);
+            let is_throttled = ledger.in_lanes > 0 && self.world.with(|world| world.throttle.is_some());
+            let is_held = is_throttled || all.queued > 0 && self.world.with(is_held);
             if (ledger.scheduled > 0 || all.waiting > 0 || is_held || returning) && !self.is_closed() {
                 self.advance(Duration::from_secs(60));
             }

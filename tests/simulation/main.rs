@@ -13,6 +13,7 @@ mod draw;
 mod ending;
 mod keys;
 mod letters;
+mod limits;
 mod newest;
 mod oracle;
 mod pace;

@@ -10,6 +10,7 @@ use crate::census::Census;
 use crate::draw::Draw;
 use crate::letters::Letters;
 use crate::oracle;
+use crate::pace::Pace;
 use crate::parties::{Hand, Inbox, Shared};
 use crate::services::Service;
 use crate::sub::Sub;
@@ -66,7 +67,7 @@ pub(crate) struct Scenario {
 }
 
 /// What the steps are; they have weights of their own in each scenario.
-const STEPS: [fn(&mut Scenario); 20] = [
+const STEPS: [fn(&mut Scenario); 21] = [
     Scenario::publish,
     Scenario::publish_in_full,
     Scenario::publish_batch,
@@ -87,8 +88,9 @@ const STEPS: [fn(&mut Scenario); 20] = [
     Scenario::tend_letters,
     Scenario::tend_services,
     Scenario::change_rules,
+    Scenario::change_limits,
 ];
-const USUAL: [usize; 20] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4, 2];
+const USUAL: [usize; 21] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4, 2, 1];
 
 impl Scenario {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
@@ -104,6 +106,7 @@ impl Scenario {
             1 => FullPolicy::wait(Duration::from_secs(1)),
             _ => FullPolicy::REJECT.shed_low_above(draw.pick(&[25, 50, 75])),
         };
+        let sources_max = draw.pick(&[1, 2, 64]);
         let mut builder = Bus::builder()
             .workers(workers)
             .max_queue_size(limit)
@@ -114,7 +117,7 @@ impl Scenario {
             .critical_burst_max(1 + draw.below(8) as u32)
             .stamps(if draw.one_in(3) { StampPolicy::OneIn(1 + draw.below(4) as u32) } else { StampPolicy::Every })
             .when_full(policy)
-            .sources_max(draw.pick(&[1, 2, 64]))
+            .sources_max(sources_max)
             .first_sequence(first_sequence);
         if draw.one_in(6) {
             types_max = 1 + draw.below(4);
@@ -126,6 +129,10 @@ impl Scenario {
         } else {
             builder = builder.publishers_max(6).scheduled_max(scheduled_max);
         }
+        let throttle = draw.one_in(8).then(|| Pace::draw_wide(&mut draw));
+        if let Some(pace) = &throttle {
+            builder = builder.throttle(pace.rate().0);
+        }
         let letters_max = draw.pick(&[1_000, 1_000, 1_000, 3, 0]);
         let letters = Letters::new(letters_max);
         let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max, letters);
@@ -136,6 +143,8 @@ impl Scenario {
         builder = builder.observer(move |notice: &Notice<'_>| told.with(|world| hear(world, notice)));
         world.with(|world| {
             world.follows_cells = follows_cells;
+            world.knows_sources = sources_max == 64;
+            world.throttle = throttle.map(|pace| (pace, Default::default()));
             world.trace = traced.then(Vec::new);
         });
         let simulation = Simulation::new(builder, seed).unwrap_or_else(|error| panic!("{error}"));
