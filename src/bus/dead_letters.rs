@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::delivery::{
     DeadLetter, DeadLetterCounts, DeadLetterFilter, REDRIVEN_MAX, Redriven, Sink, SubscriptionId, TakenLetter,
 };
-use crate::event::{Encode, EventId, FLAG_LOCAL};
+use crate::event::{Encode, EventId, FLAG_LOCAL, FLAG_REPLAY};
 use crate::ring::HEAD_BYTES;
 use crate::sync::primitive::thread::{Builder, JoinHandle};
 
@@ -261,7 +261,8 @@ impl DeadLetters {
         let letter = taken.letter();
         let is_local = letter.is_local_to(&publisher.shared().engine.directory);
         let meta = letter.meta();
-        let payload = Again { payload: meta.payload(), flags: if is_local { FLAG_LOCAL } else { 0 } };
+        let flags = if is_local { FLAG_LOCAL } else { 0 } | meta.header().flags & FLAG_REPLAY;
+        let payload = Again { payload: meta.payload(), flags };
         let published = successor(letter, publisher).publish(SameTopic(meta.topic()), payload);
         settle(taken, published)
     }
@@ -302,26 +303,7 @@ impl DeadLetters {
 /// The event that follows a letter, but for its topic and payload.
 fn successor<'p>(letter: &DeadLetter, publisher: &'p mut Publisher) -> Outgoing<'p> {
     let meta = letter.meta();
-    let mut event = publisher
-        .event()
-        .priority(meta.priority())
-        .source(meta.source())
-        .schema_version(meta.schema_version())
-        .causation(meta.id());
-    if let Some(correlation) = meta.correlation() {
-        event = event.correlation(correlation);
-    }
-    if let Some(aggregate) = meta.aggregate() {
-        event = event.aggregate(aggregate);
-    }
-    if let Some(version) = meta.schema_text() {
-        event = event.schema_text(version);
-    }
-    if let Some(traceparent) = meta.trace_parent() {
-        event = event.trace_parent(traceparent);
-    }
-    let event = meta.targets().fold(event, Outgoing::target);
-    meta.metadata().fold(event, |event, (key, value)| event.metadata(key, value))
+    publisher.event_like(&meta).causation(meta.id())
 }
 
 /// The letter is gone when the event was accepted; otherwise it goes back.

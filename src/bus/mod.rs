@@ -49,7 +49,7 @@ pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config}
 pub use dead_letters::{DeadLetters, RedriveError, RedriveReport, RepublishError};
 pub use explain::{Explanation, Path, Verdict};
 pub use memory::Memory;
-pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
+pub use publisher::{FullPolicy, Loan, Outgoing, OutgoingFrame, PublishError, Publisher, Subject};
 pub use rate_limit::{RateLimit, RateLimitError, RateLimitStatus};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use request::{Answer, RequestError, Requester};

@@ -21,7 +21,8 @@ use crate::ring::{Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returne
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::transit::Transit;
 
 use super::mailbox::MailboxCounts;
 use super::{
@@ -50,7 +51,7 @@ pub(crate) struct Reliable {
     /// Dead letters on their way back.
     pub(crate) redriven: ArrayQueue<Redriven>,
     /// How many those are, until they have a cell or are dead letters again.
-    pub(crate) returning: AtomicU64,
+    pub(crate) returning: Transit,
     /// So many dead letters in a row suspend the subscription; 0 = none do.
     pub(crate) suspend_after: u32,
     /// Why an event dies whose attempts have all failed.
@@ -204,20 +205,13 @@ impl Reliable {
             count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
-            self.returned();
+            self.returning.end();
         }
-    }
-
-    /// A letter is on its way back no more.
-    fn returned(&self) {
-        // SYNC(reliable.returning): Release. Pairs with `is_returning`; the letter has its cell.
-        self.returning.fetch_sub(1, Ordering::Release);
     }
 
     /// Whether letters are on their way back. Asked before the cells are.
     pub(super) fn is_returning(&self) -> bool {
-        // SYNC(reliable.returning): Acquire. Pairs with `returned`.
-        self.returning.load(Ordering::Acquire) > 0
+        self.returning.count() > 0
     }
 
     /// The subscription has ended: what was on its way back is a dead letter again.
@@ -233,15 +227,14 @@ impl Reliable {
                 error: letter.error(),
                 first_attempt: 0,
             });
-            self.returned();
+            self.returning.end();
         }
     }
 
     /// Sends a dead letter back to its subscription. Gives it back when 64 are on their way already.
     pub(crate) fn redrive(&self, redriven: Redriven) -> Result<(), Redriven> {
-        // Relaxed: who redrives and then flushes sees its own.
-        self.returning.fetch_add(1, Ordering::Relaxed);
-        self.redriven.push(redriven).inspect_err(|_| self.returned())?;
+        self.returning.begin();
+        self.redriven.push(redriven).inspect_err(|_| self.returning.end())?;
         if self.attempts.call_worker() {
             self.refuse_back();
         }

@@ -9,13 +9,12 @@ use crate::event::{Directory, FLAG_TARGETED};
 use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
-use crate::sync::admission::{Admission, Entrance, Phase};
+use crate::sync::admission::{Admission, Entrance, Left, Phase};
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::snapshot::Snapshot;
 
 use super::pressure::Pressure;
@@ -125,8 +124,8 @@ pub(crate) struct Engine {
     pub(crate) pressure: Pressure,
     /// What workers pass together, when that has a limit.
     pub(crate) throttle: Option<Box<CachePadded<Limiter>>>,
-    /// One bit a worker that has left.
-    pub(crate) left: AtomicU32,
+    /// Workers that have left.
+    pub(crate) left: Left,
     /// Publishes that found no free publisher to borrow.
     pub(crate) unplaced: SharedCounter,
     /// Publishes that could not borrow a publisher because the bus was shutting down.
@@ -210,13 +209,11 @@ impl Engine {
 
     /// A worker has read everything and reads nothing any more.
     pub(crate) fn leave_worker(&self, worker: usize) {
-        // SYNC(engine.left): Release. Pairs with `has_left`; its last use of tables and mailboxes came before.
-        self.left.fetch_or(1 << worker, Ordering::Release);
+        self.left.leave(worker);
     }
 
     pub(crate) fn has_left(&self, worker: usize) -> bool {
-        // SYNC(engine.left): Acquire. Pairs with `leave_worker`.
-        self.phase() == Phase::Stopped || self.left.load(Ordering::Acquire) & (1 << worker) != 0
+        self.phase() == Phase::Stopped || self.left.has(worker)
     }
 
     /// Refuses publishers from now on. Returns whether this call began it.

@@ -1,6 +1,7 @@
 //! Publishing: encode, look who wants it, claim, copy, commit, wake. One exclusive handle a thread or task.
 
 mod again;
+mod frame;
 mod loan;
 mod outgoing;
 mod permit;
@@ -31,6 +32,7 @@ use super::batch::Collected;
 use super::{Batch, Shared};
 
 pub(super) use again::{Again, SameTopic};
+pub use frame::OutgoingFrame;
 pub use loan::Loan;
 pub use outgoing::Outgoing;
 pub use refusal::{FullPolicy, PublishError};
