@@ -11,7 +11,7 @@ use super::Worker;
 /// batches would not grow.
 const COALESCE_NS: u64 = 50;
 /// Nanoseconds an event, from one catching up to the next, up to which a flow is dense: slower ones do not wait for lines.
-const DENSE_NS: u64 = 200;
+pub(super) const DENSE_NS: u64 = 200;
 
 impl Worker {
     /// Leaves the lanes alone for a while after a flow of `events` that ended with the last one there was.
@@ -49,13 +49,13 @@ impl Worker {
     }
 
     /// Whether something does not wait for the end of a rest.
-    fn is_called(&self) -> bool {
+    pub(super) fn is_called(&self) -> bool {
         let urgent = (1_u8 << self.moved.trailing_zeros().min(LANES as u32)) - 1;
         self.reader.has_any(urgent) || self.exchange.is_stale(&self.table) || self.engine.phase() > Phase::Running
     }
 }
 
 /// Whether a flow of `events` in this time gains by a rest.
-fn is_dense(events: usize, took: Duration) -> bool {
+pub(super) fn is_dense(events: usize, took: Duration) -> bool {
     took <= Duration::from_nanos((events as u64).saturating_mul(DENSE_NS))
 }
