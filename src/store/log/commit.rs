@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::batch::Batch;
 use super::error::{AppendError, CommitError, SyncError};
@@ -20,6 +21,8 @@ use super::ticket::{Outcome, Pending, Ticket, pair};
 
 /// Bytes of batches that one write takes, if a single batch is not longer.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Without a batch for so long, the end of the log is marked as durable.
+const QUIET: Duration = Duration::from_millis(5);
 
 /// What a caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +66,11 @@ struct Queue {
     wakers: Vec<Waker>,
     /// Threads that wait for room.
     waiting: usize,
+    /// Groups so far, and those after which the disk was told up to where all is durable.
+    groups: u64,
+    marked: u64,
+    /// The committer's own thread sleeps until it is woken.
+    is_asleep: bool,
 }
 
 #[derive(Debug)]
@@ -115,7 +123,7 @@ impl Committer {
                     break;
                 }
             }
-            let is_left = !queue.jobs.is_empty() && !queue.is_led;
+            let is_left = (!queue.jobs.is_empty() && !queue.is_led) || queue.is_asleep;
             drop(queue);
             if is_left {
                 self.shared.work.notify_one();
@@ -168,7 +176,9 @@ impl Committer {
     pub fn close(mut self) -> Result<(), SyncError> {
         self.stop();
         let mut log = self.shared.log();
-        log.sync().map(drop)
+        log.sync()?;
+        log.mark_durable();
+        Ok(())
     }
 
     fn stop(&mut self) {
@@ -262,16 +272,26 @@ impl Shared {
                 queue = self.lead(queue);
             } else if queue.is_closed && !queue.is_led {
                 return;
+            } else if queue.groups > queue.marked {
+                let groups = queue.groups;
+                queue = self.work.wait_timeout(queue, QUIET).unwrap_or_else(PoisonError::into_inner).0;
+                if queue.groups == groups && queue.jobs.is_empty() && !queue.is_led {
+                    queue.marked = groups;
+                    queue = self.lead(queue);
+                }
             } else {
+                queue.is_asleep = true;
                 queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.is_asleep = false;
             }
         }
     }
 
-    /// Commits one group, and lets others hand in meanwhile.
+    /// Commits one group, and lets others hand in meanwhile. Where nothing waits, it marks what is durable.
     fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let group = queue.take_group();
         queue.is_led = true;
+        queue.groups += u64::from(!group.is_empty());
         let wakers = std::mem::take(&mut queue.wakers);
         let waiting = queue.waiting;
         drop(queue);
@@ -300,8 +320,11 @@ impl Drop for Leading<'_> {
     }
 }
 
-/// Writes a group at once, syncs it if anybody asked, and tells each what came of it.
+/// Writes a group at once, syncs it if anybody asked, and tells each what came of it; marks what is durable without one.
 fn commit(log: &mut Log, group: Vec<Job>) {
+    if group.is_empty() {
+        return log.mark_durable();
+    }
     let mut written: Vec<(Job, Range<u64>)> = Vec::with_capacity(group.len());
     for job in group {
         match log.stage(&job.batch) {

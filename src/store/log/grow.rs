@@ -9,7 +9,7 @@ use super::error::{AppendError, SyncError};
 use super::file::{Fault, File, retried, sync_folder};
 use super::log::{Active, Log};
 use super::open::Resume;
-use super::record::{HEADER_BYTES, Header, Kind, Place};
+use super::record::{HEADER_BYTES, Place};
 use super::segment::{self, Filled, SEAL_BYTES, Segment};
 use super::walk::{Step, Walk};
 
@@ -77,7 +77,6 @@ impl Log {
         self.resume = Resume::New;
         if end.is_none() {
             self.active = Some(Active { segment, file });
-            self.mark_durable();
         }
         Ok(())
     }
@@ -99,22 +98,9 @@ impl Log {
         file.sync_data()
     }
 
-    /// Says behind the last record that all is durable. The next record takes its place. A failure is the next append's:
-    /// what was said to be durable is.
-    pub(super) fn mark_durable(&mut self) {
-        let Some(active) = &self.active else { return };
-        let place = Place { segment: active.segment.first, offset: active.segment.filled().end };
-        let mark = Header::control(Kind::DURABLE, self.durable, &[]).encode(place);
-        if let Err(fault) = active.file.write_all_at(&mark, place.offset) {
-            self.fail(fault);
-        }
-    }
-
     /// Ends the active segment, durably.
     fn seal_segment(&mut self) -> Result<(), Fault> {
         self.sync().map_err(|SyncError(fault)| fault)?;
-        // The mark of the sync may have failed.
-        self.write()?;
         let Some(Active { segment, file }) = self.active.take() else { return Ok(()) };
         let Filled { end, last, content, .. } = segment.filled().clone();
         let seal = content.seal(last, Place { segment: segment.first, offset: end });
