@@ -206,7 +206,8 @@ fn unix_ns(time: SystemTime) -> u64 {
 pub struct Page {
     /// The events; fewer than the limit also where there are more.
     pub events: Vec<StoredEvent>,
-    /// Where to go on, with [`Query::behind`]; `None` when there are no more.
+    /// Where to go on, with [`Query::behind`]; `None` when there is nothing more to look at. A page may be empty and say
+    /// where to go on: it looked at events, and none of them was meant.
     pub next: Option<Position>,
 }
 

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmain::sourcing::{Relay, RelayError, Repository};
-use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Position};
+use ringmain::store::{
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError,
+};
 use ringmain::testing::Simulation;
-use ringmain::{Bus, FullPolicy, Payload, PublishError};
+use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
 
 use super::context::{CREATED, Context, create, rename};
 
@@ -65,4 +68,58 @@ fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out() 
     for frame in [&frames[0], &frames[2], &frames[3]] {
         assert_eq!(inbox.try_recv().unwrap().meta().id(), frame.meta().id());
     }
+}
+
+/// A store whose first event has gone: it answers with an empty page, and where to go on.
+struct WithoutTheFirst(MemoryStore);
+
+impl EventStore for WithoutTheFirst {
+    fn append(
+        &self,
+        events: &[Frame],
+        expected: ExpectedVersion,
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        self.0.append(events, expected, durability)
+    }
+
+    fn query(&self, query: &Query) -> Result<Page, ReadError> {
+        match query.positions() {
+            Some((Position::FIRST, _)) => Ok(Page { events: Vec::new(), next: Some(Position::FIRST) }),
+            _ => self.0.query(query),
+        }
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.0.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        self.0.load_snapshot(kind, id)
+    }
+
+    fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.0.head()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+}
+
+#[test]
+fn a_relay_and_a_stream_go_on_behind_an_empty_page() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let mut publisher = simulation.bus().publisher().unwrap();
+    let frames: Vec<_> = (0..2).map(|_| publisher.event().to_frame("a", Payload::json("1")).unwrap()).collect();
+    let store = Arc::new(WithoutTheFirst(MemoryStore::new()));
+    store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
+    let read: Vec<_> = Query::new().stream(&*store).map(|event| event.unwrap().position().get()).collect();
+    assert_eq!(read, [2]);
+
+    let mut relay = Relay::new(store, publisher, None);
+    let relayed = relay.step().unwrap();
+    assert_eq!((relayed.published, relayed.has_more, relay.position()), (0, true, Some(Position::FIRST)));
+    let relayed = relay.step().unwrap();
+    assert_eq!((relayed.published, relayed.has_more, relay.position()), (1, false, Position::new(2)));
 }

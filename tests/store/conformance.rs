@@ -103,6 +103,7 @@ fn positions_count_from_one_without_gaps_and_keep_the_order(make: Make<'_>) {
     assert_eq!(store.head().unwrap(), Position::new(6));
     let kept = all(&*store, Query::new());
     assert_eq!(positions(&kept), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(store.query(&Query::new().limit(6)).unwrap().next, None, "there is nothing more to look at");
     assert!(kept.iter().map(StoredEvent::frame).eq(&frames));
     let mut backwards = all(&*store, Query::new().newest_first().limit(4));
     backwards.reverse();
@@ -188,6 +189,10 @@ fn versions_follow_each_other(make: Make<'_>) {
     let gap = append(&*store, &frames[..1], ExpectedVersion::Exact(u64::MAX)).unwrap_err();
     assert!(matches!(gap, AppendError::Gap { at: 0, .. }), "{gap:?}");
     assert_eq!(store.head().unwrap(), None);
+    let last = writer.of_aggregate("order", "7", u64::MAX..=u64::MAX);
+    append(&*store, &last, ExpectedVersion::Any).unwrap();
+    let gap = append(&*store, &last, ExpectedVersion::Exact(u64::MAX)).unwrap_err();
+    assert!(matches!(gap, AppendError::Gap { at: 0, .. }), "nothing follows on the last version: {gap:?}");
 }
 
 fn anything_goes_where_nothing_is_expected(make: Make<'_>) {
