@@ -245,26 +245,3 @@ impl fmt::Debug for Meta<'_> {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::testing::Simulation;
-    use crate::{Bus, Payload};
-
-    #[test]
-    fn the_source_of_an_event_beats_its_publishers_also_where_neither_has_a_number() {
-        // A small bus: Miri makes it, too.
-        let builder = Bus::builder().workers(1).sources_max(1).max_queue_size(16).blocks([(512, 2)]);
-        let simulation = Simulation::new(builder.payload_bytes_max(512).publishers_max(2), 1).unwrap();
-        let mut inbox = simulation.bus().subscribe("**").mailbox().unwrap();
-        let mut publisher = simulation.bus().publisher().unwrap();
-        publisher.set_source("publisher").unwrap();
-        publisher.event().publish("a", Payload::json("1")).unwrap();
-        publisher.event().source("event").publish("a", Payload::json("1")).unwrap();
-        publisher.event().source("service:ringmain").publish("a", Payload::json("1")).unwrap();
-        simulation.run();
-        for source in ["publisher", "event", "service:ringmain"] {
-            assert_eq!(inbox.try_recv().unwrap().meta().source(), source);
-        }
-    }
-}
