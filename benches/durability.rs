@@ -196,11 +196,15 @@ fn log_durable(writers: u32, window: usize, events: u64) -> Sample {
     let committer = Committer::start(folder.log(), CommitOptions::default()).expect("there is a thread");
     committer.append(batch(1), Word::Durable).expect("the disk works");
     if window == 1 {
-        let append = || drop(committer.append(batch(1), Word::Durable).expect("the disk works"));
+        let append = || {
+            committer.append(batch(1), Word::Durable).expect("the disk works");
+        };
         return in_flight(writers, 1, events, || (), |()| append());
     }
     let submit = || committer.submit(batch(1), Word::Durable).expect("it is open");
-    in_flight(writers, window, events, submit, |pending: Pending| drop(pending.wait().expect("the disk works")))
+    in_flight(writers, window, events, submit, |pending: Pending| {
+        pending.wait().expect("the disk works");
+    })
 }
 
 /// The least that group commit on a file can be: whoever waits and finds nobody at it writes and syncs for all.

@@ -27,6 +27,8 @@ enum Source {
     },
     /// Moved by hand, in tests.
     Manual(Arc<AtomicU64>),
+    /// The system's wall clock: of events that outlive their process.
+    Unix,
 }
 
 /// Ticks are scaled by a fraction of this power of two: exact to 10^-11 of the time, and one multiplication.
@@ -42,6 +44,9 @@ fn unix_now() -> u64 {
 }
 
 impl Clock {
+    /// The end of all time, 292 years on. Greater instants stand for times before the clock was made.
+    const END: u64 = i64::MAX as u64;
+
     pub(crate) fn system() -> Self {
         if cfg!(ringmain_shuttle) {
             // A schedule that is run again must come to the same end, so it has no time.
@@ -59,6 +64,11 @@ impl Clock {
         Self { source: Source::Manual(Arc::new(AtomicU64::new(1))), origin: Arc::new(AtomicU64::new(NEW_YEAR_2026)) }
     }
 
+    /// A clock whose instants are nanoseconds of Unix time.
+    pub(crate) fn unix() -> Self {
+        Self { source: Source::Unix, origin: Arc::new(AtomicU64::new(0)) }
+    }
+
     /// Nanoseconds since the clock was made, never 0. Monotonic on one thread, and across threads as far as the
     /// processor's counters agree. About 9 ns.
     #[inline]
@@ -71,12 +81,18 @@ impl Clock {
             }
             // Relaxed: a test advances it on the thread that reads it, or does not care which of two instants it sees.
             Source::Manual(now) => now.load(Ordering::Relaxed),
+            Source::Unix => unix_now().max(1),
         }
     }
 
-    /// The instant `time` from now; the end of all time when there is no such instant.
+    /// The instant `time` from now; [`END`](Self::END) when there is no such instant.
     pub(crate) fn after(&self, time: Duration) -> u64 {
-        self.now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        Self::later(self.now(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The instant so many nanoseconds behind another; [`END`](Self::END) when there is no such instant.
+    pub(crate) fn later(instant: u64, ns: u64) -> u64 {
+        instant.saturating_add(ns).min(Self::END)
     }
 
     /// Moves a manual clock; a no-op for the system's.
@@ -114,6 +130,9 @@ impl Clock {
     /// Unix nanoseconds of an instant, as the wall clock stands now.
     #[inline]
     pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
+        if matches!(self.source, Source::Unix) {
+            return instant;
+        }
         // Relaxed: display only.
         self.origin.load(Ordering::Relaxed).saturating_add_signed(instant as i64)
     }

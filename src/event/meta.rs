@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::extension::{Fields, Tag, read_aggregate, read_entry, read_target};
-use super::{Aggregate, Directory, Encoding, EventId, FrameError, Header, Payload, Priority, ServiceTarget};
+use super::{
+    Aggregate, Directory, Encoding, EventId, FLAG_REPLAY, FrameError, Header, Payload, Priority, ServiceTarget,
+};
 
 /// The metadata of an event in a handler's hands. Borrowed from the frame: reading a field costs what it says.
 #[derive(Clone, Copy)]
@@ -141,6 +143,26 @@ impl<'a> Meta<'a> {
         self.header.attempt.saturating_add(self.failures)
     }
 
+    /// Whether the event happened before and comes again out of a history, so that what it led to then must not happen
+    /// twice.
+    pub fn is_replay(&self) -> bool {
+        self.header.has(FLAG_REPLAY)
+    }
+
+    /// Instant after which nobody wants the event, in nanoseconds of Unix time; 0 = none.
+    pub(crate) fn deadline_unix_ns(&self) -> u64 {
+        match self.header.deadline {
+            0 => 0,
+            deadline => self.directory.clock.unix_ns(deadline),
+        }
+    }
+
+    /// Instant before which the event is not due, in nanoseconds of Unix time.
+    pub(crate) fn due_unix_ns(&self) -> Option<u64> {
+        let due = self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)?;
+        Some(self.directory.clock.unix_ns(due))
+    }
+
     /// Services the event is meant for; none means all.
     pub fn targets(&self) -> impl Iterator<Item = ServiceTarget<'a>> {
         self.fields().all(Tag::Target).filter_map(read_target)
@@ -163,8 +185,7 @@ impl<'a> Meta<'a> {
 
     /// When the event was due, if it was published with a not-before time; in UTC.
     pub fn not_before(&self) -> Option<SystemTime> {
-        let due = self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)?;
-        Some(self.directory.clock.system_time(due))
+        self.due_unix_ns().map(|due| SystemTime::UNIX_EPOCH + Duration::from_nanos(due))
     }
 
     fn fields(&self) -> Fields<'a> {

@@ -155,6 +155,20 @@ fn full_instances_wake_their_worker_when_they_have_room() {
 }
 
 #[test]
+fn what_an_ended_instance_leaves_beyond_one_turn_comes_in_the_next_one_and_not_later() {
+    let simulation = Simulation::new(Bus::builder().workers(1).turn_max(2), 7).unwrap();
+    let bus = simulation.bus();
+    let service = bus.service("one").open().unwrap();
+    let mut inboxes = boxes(&service, &["a", "b"]);
+    send(&simulation, "one", 20);
+    drop(inboxes.remove(0));
+    // The clock stands still.
+    simulation.run();
+    assert_eq!(drain(&mut inboxes[0]), 20);
+    assert_settled(bus);
+}
+
+#[test]
 fn an_instance_that_ends_gives_back_what_waits_in_its_mailbox() {
     let simulation = simulation();
     let bus = simulation.bus();

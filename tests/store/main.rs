@@ -1,9 +1,11 @@
-//! The durable store: what was acknowledged is there, whatever fails, and what is damaged is said.
+//! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
 mod commit;
+mod conformance;
 mod crash;
 mod damage;
 mod faults;
 mod kill;
 mod log;
+mod memory;
 mod support;

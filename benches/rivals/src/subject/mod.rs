@@ -18,17 +18,13 @@
 mod array_queue;
 mod bare_ring;
 mod bus;
-mod crossbeam_channel;
+mod channels;
 mod disruptor;
-mod flume;
-mod kanal;
 mod pull;
 mod ringmain;
 mod rtrb;
-mod std_mpsc;
 mod thingbuf;
 mod tokio_broadcast;
-mod tokio_mpsc;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -49,18 +45,18 @@ pub(crate) static SUBJECTS: &[Entry] = &[
     Entry::of::<ringmain::RingmainFourWorkers>(),
     Entry::of::<bare_ring::BareRingSingle>(),
     Entry::of::<bare_ring::BareRing>(),
-    Entry::of::<crossbeam_channel::CrossbeamChannel>(),
+    Entry::of::<channels::CrossbeamChannel>(),
     Entry::of::<array_queue::CrossbeamArrayQueue>(),
-    Entry::of::<kanal::Kanal>(),
+    Entry::of::<channels::Kanal>(),
     Entry::of::<thingbuf::Thingbuf>(),
-    Entry::of::<std_mpsc::StdSyncChannel>(),
+    Entry::of::<channels::StdSyncChannel>(),
     Entry::of::<rtrb::Rtrb>(),
     Entry::of::<disruptor::DisruptorSingle>(),
     Entry::of::<disruptor::DisruptorMulti>(),
     Entry::of::<bus::BusBroadcast>(),
     Entry::of::<tokio_broadcast::TokioBroadcast>(),
-    Entry::of::<flume::Flume>(),
-    Entry::of::<tokio_mpsc::TokioMpsc>(),
+    Entry::of::<channels::Flume>(),
+    Entry::of::<channels::TokioMpsc>(),
 ];
 
 /// The subject that `ratio_to_crossbeam` compares with, as shipped.
