@@ -65,12 +65,12 @@ fn workload(disk: &SimDisk) -> Met {
             log = met.open(disk);
         }
         let written = log.next_position() - 1;
-        if turn % 4 == 0 {
-            if let Err(error) = log.sync() {
-                log = if log.fault().is_some() { met.reopen(disk, log, written, error.0.operation) } else { log };
-            }
-            log.mark_durable();
+        if turn % 4 == 0
+            && let Err(error) = log.sync()
+        {
+            log = if log.fault().is_some() { met.reopen(disk, log, written, error.0.operation) } else { log };
         }
+        log.mark_durable();
         if turn % 5 == 0
             && let Err(error) = log.truncate_before(written.saturating_sub(20))
         {
