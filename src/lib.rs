@@ -84,12 +84,12 @@ pub use bus::Json;
 #[cfg(feature = "protobuf")]
 pub use bus::Protobuf;
 pub use bus::{
-    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
-    Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan, Memory, Metrics,
-    Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError,
-    RedriveReport, Refused, RepublishError, RequestError, Requester, Rules, RulesError, SerializeError, Service,
-    ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError,
-    Subscription, Verdict, create_event_bus, create_event_bus_with_config,
+    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventRouter,
+    EventSerializer, Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan,
+    Memory, Metrics, Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit, RateLimitError,
+    RateLimitStatus, Redrive, RedriveError, RedriveReport, Refused, RepublishError, RequestError, Requester, Rules,
+    RulesError, SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency,
+    Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,

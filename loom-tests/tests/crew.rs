@@ -1,12 +1,14 @@
 //! Threads that relieve each other at a mailbox: the return of one that hung, against its relief and the end of the
 //! subscription.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use loom_tests::attempts::{NOW, TICK, handle, mailbox, take};
 use loom_tests::watch::{Drops, Watched};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::Overdue;
+use ringmain::internals::sync::barrier::Barrier;
+use ringmain::internals::sync::calls::{Calls, State};
 use ringmain::internals::sync::crew::{Crew, Hang};
 use ringmain::internals::sync::primitive::ArrayQueue;
 
@@ -174,5 +176,63 @@ fn who_is_called_while_the_subscription_ends_does_not_leave() {
         }
         drop(mailbox);
         (relieved, did)
+    });
+}
+
+#[test]
+fn unsubscribing_waits_for_the_call_of_who_relieves() {
+    let bounds = Bounds { preemptions: Some(2), executions_min: 500 };
+    let mutants = ["calls.leave", "calls.end", "calls.look", "barrier.light", "barrier.heavy"];
+    // Whether the thread was relieved, whether the next one called its handler, and whether unsubscribing came to its end.
+    let outcomes = [
+        (false, false, false),
+        (false, false, true),
+        (true, false, false),
+        (true, false, true),
+        (true, true, false),
+        (true, true, true),
+    ];
+    model("crew::calls", bounds, &mutants, &outcomes, |threads| {
+        let (crew, calls) = (crew(), Arc::new(Calls::new()));
+        let drops = Drops::of(1);
+        // std's lock orders nothing under loom: the calls alone must.
+        let handler = Arc::new(Mutex::new(Some(drops.value(0))));
+        let on_duty = {
+            let (crew, calls) = (Arc::clone(&crew), Arc::clone(&calls));
+            threads.spawn(move || {
+                let Some(calling) = calls.begin(Barrier::fences()) else { return };
+                let call = crew.begin();
+                if !crew.end(call) {
+                    calling.leave();
+                }
+            })
+        };
+        let relieving = {
+            let (calls, handler) = (Arc::clone(&calls), Arc::clone(&handler));
+            threads.spawn(move || {
+                if !relieve(&crew) {
+                    return (false, false);
+                }
+                calls.relieve();
+                let Some(_calling) = calls.begin(Barrier::fences()) else { return (true, false) };
+                handler.lock().expect("nobody panicked").as_ref().expect("a call after the end").number();
+                (true, true)
+            })
+        };
+        let unsubscribing = threads.spawn(move || {
+            calls.set_state(State::Closed);
+            calls.forbid(Barrier::fences());
+            let over = (0..2).any(|_| !calls.is_elsewhere());
+            if over {
+                drop(handler.lock().expect("nobody panicked").take());
+            }
+            (over, handler)
+        });
+        on_duty.end();
+        let (relieved, called) = relieving.end();
+        let (over, handler) = unsubscribing.end();
+        drop(handler);
+        assert!(drops.all_once());
+        (relieved, called, over)
     });
 }

@@ -10,9 +10,11 @@
 //!
 //! Whoever is too late has no say: of the consumer and the worker one moves the event on, and one moment decides which.
 
+use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use crossbeam::queue::ArrayQueue;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
@@ -31,6 +33,8 @@ use super::{
 
 /// Dead letters that may be on their way back to a subscription.
 pub(crate) const REDRIVEN_MAX: usize = 64;
+/// Bytes of the text of an event that took too long.
+const TEXT_MAX: usize = 128;
 
 /// The settings of a reliable subscription, its attempts under way, and its counts.
 pub(crate) struct Reliable {
@@ -292,7 +296,10 @@ impl Reliable {
                 counts.timed_out.add(1);
             }
         };
-        let bury = |attempt: &Attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
+        let bury = |attempt: &Attempt| {
+            let text = self.timed_out(attempt.failures());
+            self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, Some(&text));
+        };
         let next = self.attempts.attend(&mut fed.returns(), now, overdue, lost, bury);
         if lost_count > 0 {
             self.lost.ring();
@@ -301,6 +308,18 @@ impl Reliable {
         let crew = self.crew.get().filter(|_| !self.attempts.custody().is_closed());
         let next = crew.map_or(next, |crew| next.min(self.attend_crew(crew, now)));
         (next, lost_count)
+    }
+
+    /// What the letter of an event says whose last attempt took too long.
+    fn timed_out(&self, attempts: u8) -> ArrayString<TEXT_MAX> {
+        let (timeout, max) = (Duration::from_nanos(self.timeout_ns), self.retry.attempts_max);
+        let mut text = ArrayString::new();
+        let written = write!(
+            text,
+            "not settled within its `timeout` ({timeout:?}, unless extended): attempt {attempts} of {max}"
+        );
+        debug_assert!(written.is_ok(), "a time of at most a day and two numbers have room");
+        text
     }
 
     /// The event is not tried: the breaker is open.

@@ -39,6 +39,14 @@ use word::{
     instant_of, takes, tick_after, ticks_late, ticks_left, with_due, with_state,
 };
 
+/// What was tried with an event before it came to a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    pub failures: u8,
+    /// The instant at which the first attempt began.
+    pub began: u64,
+}
+
 /// The worker's end of a mailbox whose events come back.
 #[derive(Debug)]
 pub struct Returns<'a> {
@@ -136,7 +144,28 @@ impl Attempts {
         key: Option<u64>,
     ) -> bool {
         let cell = worker.feeder.fill(lane, sequence, slot, rest_bytes);
-        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
+    }
+
+    /// Worker: as `push`, with an event that was tried in another mailbox. Its failed attempts count here too.
+    #[allow(clippy::too_many_arguments, reason = "what `push` takes, and what the event brings with it")]
+    pub fn push_tried(
+        &self,
+        worker: &mut Returns<'_>,
+        lane: usize,
+        sequence: u64,
+        slot: &Slot<'_>,
+        rest_bytes: usize,
+        key: Option<u64>,
+        tried: Tried,
+    ) -> bool {
+        let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
+        if tried.failures > 0 {
+            // Relaxed: the cell is ours; the queue publishes it.
+            self.began[cell as usize].store(tried.began, Ordering::Relaxed);
+        }
+        self.admit(worker, cell, lane, key, QUEUED + u64::from(tried.failures) * (FAILURE + TAKE));
+        true
     }
 
     /// Worker: as `push`, with an event that comes from elsewhere. False when there is no free cell, or it does not fit one.
@@ -149,11 +178,11 @@ impl Attempts {
         key: Option<u64>,
     ) -> bool {
         let cell = worker.feeder.fill_frame(lane, sequence, frame);
-        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
     }
 
-    /// Worker: lets the event that was put into `cell` begin its way.
-    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>) {
+    /// Worker: lets the event that was put into `cell` begin its way, with this word.
+    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>, begins: u64) {
         // The event that was here before is over, and nobody has looked since.
         mutant!("attempts.refill", self.let_through(worker, cell) => ());
         let is_first = match (&mut worker.keyed, key) {
@@ -163,12 +192,12 @@ impl Attempts {
         let word = &self.words[cell as usize];
         if is_first {
             // Relaxed: the cell is ours; the queue publishes it.
-            word.store(QUEUED, Ordering::Relaxed);
+            word.store(begins, Ordering::Relaxed);
             worker.feeder.enqueue(lane, cell);
         } else {
             self.waiting.begin();
             // SYNC(attempts.word): Release. Pairs with `discard`; who finds it held back finds the event.
-            word.store(HELD_BACK, mutant!("attempts.hold_back", Ordering::Release));
+            word.store(with_state(begins, HELD_BACK), mutant!("attempts.hold_back", Ordering::Release));
         }
     }
 
@@ -187,8 +216,11 @@ impl Attempts {
         let mut next = keyed.leave(cell);
         while let Some(cell) = next {
             let word = &self.words[cell as usize];
-            // Relaxed (both): of this and `discard` one gets the event, which the worker wrote itself.
-            let exchange = word.compare_exchange(HELD_BACK, QUEUED, Ordering::Relaxed, Ordering::Relaxed);
+            // Relaxed: the worker wrote it itself; if it is not held back any more, the exchange fails.
+            let seen = word.load(Ordering::Relaxed);
+            let (held_back, queued) = (with_state(seen, HELD_BACK), with_state(seen, QUEUED));
+            // Relaxed (both): of this and `discard` one gets the event.
+            let exchange = word.compare_exchange(held_back, queued, Ordering::Relaxed, Ordering::Relaxed);
             if mutant!("attempts.let_through", exchange.is_ok() => true) {
                 worker.feeder.enqueue(self.cells().lane(cell), cell);
                 self.waiting.end();
@@ -329,16 +361,17 @@ impl Attempts {
     }
 
     /// Worker: holds the first event in or behind `cell` that waits for its time, to read it and maybe to
-    /// [end](Attempt::end_waiting) it; `None` when there is none. For a worker that is the consumer.
+    /// [end](Attempt::end_waiting) it; `None` when there is none.
     pub fn waiting_from(self: &Arc<Self>, cell: usize) -> Option<Attempt> {
         (cell..self.words.len()).find_map(|cell| {
             let word = &self.words[cell];
-            // Relaxed: the worker gave the event back itself.
+            // Relaxed: the exchange decides.
             let mut seen = word.load(Ordering::Relaxed);
             while seen & STATE == WAITING {
                 let held = mutant!("attempts.hold_waiting", seen + HOLDER => seen);
-                // Relaxed (both): as above; who gives the event up meanwhile leaves the cell to us.
-                match word.compare_exchange(seen, held, Ordering::Relaxed, Ordering::Relaxed) {
+                // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back; when the first attempt at it began is
+                // seen. Who gives it up meanwhile leaves the cell to us. Relaxed: an exchange that failed has done nothing.
+                match word.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed) {
                     Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), held)),
                     Err(now) => seen = now,
                 }

@@ -18,6 +18,7 @@ use crate::sync::parker::Parker;
 use crate::sync::snapshot::Snapshot;
 
 use super::pressure::Pressure;
+use super::services_known::ServicesKnown;
 use super::timer::Schedule;
 
 /// Which events get a fresh time stamp, and so count in the latency histograms. A stamp costs one clock read.
@@ -80,6 +81,8 @@ pub(crate) struct PublisherCounts {
     pub(crate) schedule_full: Counter,
     pub(crate) rate_limited: Counter,
     pub(crate) memory_pressure: Counter,
+    /// Targets of accepted events that named no service.
+    pub(crate) unknown_targets: Counter,
 }
 
 impl PublisherCounts {
@@ -122,6 +125,7 @@ pub(crate) struct Engine {
     pub(crate) dead_letters: Arc<DeadLetterStore>,
     pub(crate) admission: Admission,
     pub(crate) pressure: Pressure,
+    pub(crate) services_known: ServicesKnown,
     /// What workers pass together, when that has a limit.
     pub(crate) throttle: Option<Box<CachePadded<Limiter>>>,
     /// Workers that have left.

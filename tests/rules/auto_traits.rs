@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::MutexGuard;
 
 use ringmain::{
-    Answer, Batch, BreakerPolicy, BreakerState, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Frame,
-    FrameRef, Iter, Ledger, Loan, Mailbox, Meta, Outgoing, OutgoingFrame, OverLimit, Pattern, Payload, PublishError,
-    Publisher, Rate, RateError, RateLimit, RateLimitError, RateLimitStatus, Requester, RuleSet, Rules, RulesError,
-    Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
+    Answer, Batch, BreakerPolicy, BreakerState, Bus, BusBuilder, Context, DeadLetters, Delivery, EventId, EventRouter,
+    Filter, FlushError, Frame, FrameRef, Iter, Ledger, Loan, Mailbox, Meta, Outgoing, OutgoingFrame, OverLimit,
+    Pattern, Payload, PublishError, Publisher, Rate, RateError, RateLimit, RateLimitError, RateLimitStatus, Redrive,
+    RedriveReport, Requester, RuleSet, Rules, RulesError, Service, ServiceBuilder, ServiceError, ServiceRecord,
+    ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
 };
 
 /// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
@@ -64,6 +65,8 @@ fn a_bus_and_what_tells_of_it_are_shared_freely() {
     assert_eq!(send_and_sync!((Service, ServiceRecord, ServiceError)), (true, true));
     assert_eq!(send_and_sync!((Rules, RuleSet, RulesError)), (true, true));
     assert_eq!(send_and_sync!(ServiceBuilder), (true, false));
+    assert_eq!(send_and_sync!((DeadLetters, Redrive, RedriveReport)), (true, true));
+    assert_eq!(send_and_sync!(dyn EventRouter), (true, true));
     assert_eq!(send_and_sync!((PublishError, FlushError, RateError, ringmain::Error)), (true, true));
 }
 

@@ -259,6 +259,7 @@ pub(crate) fn check_refusals(refused: &Refused, world: &World) -> Result<(), Str
         ("pool_exhausted", refused.pool_exhausted),
         ("schedule_full", refused.schedule_full),
         ("timed_out", refused.timed_out),
+        ("rate_limited", refused.rate_limited),
     ];
     let ours = |reason| world.refused.get(reason).copied().unwrap_or(0);
     match counted.into_iter().find(|&(reason, count)| count != ours(reason)) {

@@ -30,6 +30,18 @@ impl Pace {
         Self { per_second, burst, rejects, due: 0, turned_away: 0, is_vague: false }
     }
 
+    /// The same rate, of which nothing was had yet.
+    pub(crate) fn fresh(&self) -> Self {
+        Self { due: 0, turned_away: 0, is_vague: false, ..*self }
+    }
+
+    /// One that some hundred events pass within a few minutes.
+    pub(crate) fn draw_wide(draw: &mut Draw) -> Self {
+        let mut pace = Self::draw(draw, false);
+        pace.burst = draw.pick(&[4, 8, 40]);
+        pace
+    }
+
     /// As a subscriber asks for it.
     pub(crate) fn rate(&self) -> (Rate, OverLimit) {
         let over = if self.rejects { OverLimit::Reject } else { OverLimit::Queue };

@@ -53,6 +53,13 @@ pub(crate) struct Instance {
     pub(crate) health: ServiceHealth,
 }
 
+impl Service {
+    /// Whether dead letters are on their way back to it.
+    pub(crate) fn is_getting_back(&self) -> bool {
+        self.at_large.values().any(|&surety| surety == Surety::Returning)
+    }
+}
+
 impl Sub {
     pub(crate) fn service(&self) -> Option<&Service> {
         match &self.role {
@@ -102,18 +109,27 @@ impl World {
         self.subs.iter().position(is_it)
     }
 
+    /// The services that are to get an event, and whether it has a place in a lane for a service.
+    fn services_of(&mut self, index: usize) -> (Vec<usize>, bool) {
+        let (event, mut wanted, mut is_wanted) = (&self.events[index], Vec::new(), false);
+        for (nth, sub) in self.subs.iter().enumerate().filter(|(_, sub)| sub.is_live) {
+            let Some(name) = sub.service().map(|service| service.name) else { continue };
+            let rules = || self.rules.iter().filter(|rule| rule.sends_to(name));
+            // Names come before rules.
+            let is_named = !event.spec.targets.is_empty();
+            is_wanted |= is_named || rules().any(|rule| rule.is_for_type(event));
+            if if is_named { event.spec.targets.contains(&name) } else { rules().any(|rule| rule.matches(event)) } {
+                self.census.count(if is_named { "sent to a service by name" } else { "sent to a service by a rule" });
+                wanted.push(nth);
+            }
+        }
+        (wanted, is_wanted)
+    }
+
     /// Sends an event to the services that are to get it. Whether the bus gives it a place in a lane for them.
     pub(crate) fn send_to_services(&mut self, index: usize, surety: Surety) -> bool {
-        let mut is_wanted = false;
-        for nth in 0..self.subs.len() {
-            let sub = &self.subs[nth];
-            let Some(service) = sub.service().filter(|_| sub.is_live) else { continue };
-            let targets = &self.events[index].spec.targets;
-            is_wanted |= !targets.is_empty();
-            if !targets.contains(&service.name) {
-                continue;
-            }
-            self.census.count("sent to a service");
+        let (wanted, is_wanted) = self.services_of(index);
+        for nth in wanted {
             if let Some(at_large) = self.subs[nth].at_large() {
                 at_large.entry(index).or_insert(surety);
             }
@@ -123,10 +139,8 @@ impl World {
 
     /// An event has come due in one of the turns that have just ended. Whether it was put into a lane for a service.
     pub(crate) fn is_sent(&mut self, index: usize) -> bool {
-        let is_named = !self.events[index].spec.targets.is_empty();
-        let mut is_wanted = false;
+        let (_, is_wanted) = self.services_of(index);
         for sub in self.subs.iter_mut().filter(|sub| sub.is_live) {
-            is_wanted |= is_named && sub.service().is_some();
             if let Some(surety) = sub.at_large().and_then(|at_large| at_large.get_mut(&index)) {
                 *surety = Surety::Sent;
             }

@@ -97,6 +97,7 @@ impl World {
             return self.take_newest(nth, index, skipped).map(|()| 0);
         }
         self.check_next(nth, index)?;
+        self.passes_throttle(nth, index)?;
         if self.subs[nth].way == Way::Inline {
             self.let_in(nth, index)?;
         }

@@ -305,6 +305,9 @@ impl Scenario {
         if is_instance {
             self.settle_all_of(nth);
             self.count("instance ended");
+            if matches!(&grip, Grip::Mailbox(mailbox) if mailbox.len() > 0) {
+                self.count("given back to a service");
+            }
         }
         let was_live = self.world.with(|world| world.subs[nth].is_live);
         let queued = match &grip {

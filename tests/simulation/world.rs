@@ -5,7 +5,7 @@
 //! needs an excuse (a deadline that has passed, a pause, a mailbox that drops), and the excuses are counted against the
 //! books of the bus.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
@@ -13,6 +13,9 @@ use ringmain::{EventId, Priority, PublishError};
 
 use crate::census::Census;
 use crate::letters::Letters;
+use crate::limits::Limit;
+use crate::pace::Pace;
+use crate::rules::Rule;
 use crate::services::Surety;
 use crate::sub::Sub;
 use crate::subjects::Spec;
@@ -62,6 +65,12 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     by_id: HashMap<EventId, usize>,
     pub(crate) subs: Vec<Sub>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) limits: Vec<Limit>,
+    /// Every source has a number.
+    pub(crate) knows_sources: bool,
+    /// Of all workers together, and what each has had of it.
+    pub(crate) throttle: Option<(Pace, HashSet<(usize, usize)>)>,
     /// The numbers of services by their names, the last one of each.
     pub(crate) services: HashMap<&'static str, usize>,
     /// Scheduled, and not known to have come due.
@@ -108,6 +117,10 @@ impl World {
             events: Vec::new(),
             by_id: HashMap::new(),
             subs: Vec::new(),
+            rules: Vec::new(),
+            limits: Vec::new(),
+            knows_sources: false,
+            throttle: None,
             services: HashMap::new(),
             pending: Vec::new(),
             unmatched: 0,
@@ -179,9 +192,11 @@ impl World {
             self.census.count("scheduled");
             self.pending.push(index);
             self.events.push(event);
+            self.check_limits(index);
             return;
         }
         self.events.push(event);
+        self.check_limits(index);
         let mut matched = self.send_to_services(index, Surety::Sent);
         let event = &self.events[index];
         let mut met = Vec::new();
@@ -250,6 +265,10 @@ impl World {
                 let right = self.pending.len() >= self.scheduled_max && spec.not_before.is_some();
                 ("refused: schedule full", "schedule_full", right)
             }
+            PublishError::RateLimited { limit, .. } => {
+                ("refused: over a limit", "rate_limited", events > 1 || self.is_over_limit(limit, spec))
+            }
+            PublishError::BatchOverRate { .. } => ("refused: batch over a limit", "rate_limited", true),
             PublishError::ScheduledInBatch => ("refused: scheduled in batch", "invalid", spec.not_before.is_some()),
             PublishError::MixedPriority { batch, event } => {
                 ("refused: mixed batch", "invalid", batch != event && event == spec.priority)

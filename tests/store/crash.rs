@@ -44,6 +44,9 @@ fn workload(seed: u64) -> (SimDisk, Vec<Promise>) {
         if chance.below(3) == 0 {
             promise.durable = log.sync().expect("the disk works");
             promises.push(Promise { effects: disk.effects(), ..promise });
+            if chance.below(2) == 0 {
+                log.mark_durable();
+            }
         }
         if chance.below(12) == 0 {
             promise.retired = promise.retired.max(promise.written.saturating_sub(30));

@@ -54,6 +54,7 @@ fn a_log_goes_on_behind_damage_that_it_leaves_as_it_is() {
             log.append(&batch(first, 4)).expect("the disk works");
         }
         log.sync().expect("the disk works");
+        log.mark_durable();
         let before = read_all(&log, 1);
         drop(log);
         let (log, again) = open(&image, small()).expect("damage is no reason not to open");

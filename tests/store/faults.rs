@@ -69,6 +69,7 @@ fn workload(disk: &SimDisk) -> Met {
             if let Err(error) = log.sync() {
                 log = if log.fault().is_some() { met.reopen(disk, log, written, error.0.operation) } else { log };
             }
+            log.mark_durable();
         }
         if turn % 5 == 0 {
             if let Err(error) = log.truncate_before(written.saturating_sub(20)) {

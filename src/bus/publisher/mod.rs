@@ -10,6 +10,7 @@ mod refusal;
 mod send;
 mod stamps;
 mod subject;
+mod targets;
 mod wait;
 
 use std::any::TypeId;
@@ -143,7 +144,15 @@ impl Publisher {
             return Err(PublishError::ShuttingDown);
         }
         let max = shared.settings.publishers_max;
-        let (place, nth) = shared.control().take_publisher().ok_or(PublishError::NoPublisher { max })?;
+        let (place, nth) = loop {
+            let taken = shared.control().take_publisher();
+            match taken {
+                Some(taken) => break taken,
+                // `Bus::publish` keeps those it has lent out; here one makes room.
+                None if shared.spare.pop().is_some() => {}
+                None => return Err(PublishError::NoPublisher { max }),
+            }
+        };
         let engine = Arc::clone(&shared.engine);
         let mut scratch = AlignedVec::with_capacity(engine.lanes.body_bytes());
         scratch.resize(engine.lanes.body_bytes() - HEAD_BYTES, 0);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::super::cells::Taken;
-use super::Attempts;
 use super::word::{
-    FAILURE, HOLDER, HOLDERS, IN_HAND, OVER, STATE, TICK_SHIFT, WAIT_MAX_NS, WAITING, failures, instant_of, takes,
-    tick_after, ticks_left, with_due, with_state,
+    FAILURE, HOLDER, HOLDERS, IN_HAND, OVER, STATE, TAKE, TICK_SHIFT, WAIT_MAX_NS, WAITING, failures, instant_of,
+    takes, tick_after, ticks_left, with_due, with_state,
 };
+use super::{Attempts, Tried};
 use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 
@@ -30,6 +30,7 @@ pub enum Returned {
     /// Its time was over before.
     Late,
 }
+
 /// An event in somebody's hands, for an attempt. Whose time is over may go on reading it, and has no say any more.
 ///
 /// Dropped without a word it stays in hand until its time is over.
@@ -85,6 +86,11 @@ impl Attempt {
         self.attempts.began[self.cell()].load(Ordering::Relaxed)
     }
 
+    /// What was tried with it.
+    pub fn tried(&self) -> Tried {
+        Tried { failures: self.failures(), began: self.began() }
+    }
+
     fn word(&self) -> &AtomicU64 {
         &self.attempts.words[self.cell()]
     }
@@ -134,12 +140,22 @@ impl Attempt {
     }
 
     /// Gives the event back, to come again at the instant `due`; as a failure, or as if it had not been taken.
-    pub fn again(mut self, now: u64, due: u64, failed: bool) -> Returned {
+    pub fn again(self, now: u64, due: u64, failed: bool) -> Returned {
+        let failure = if failed { FAILURE } else { 0 };
+        self.back(now, due, |word| word + failure)
+    }
+
+    /// Worker: gives the event back, to come again at the instant `due`, as if nobody had taken it: this take is not counted either,
+    /// so that it may be put off any number of times.
+    pub fn put_off(self, now: u64, due: u64) -> Returned {
+        self.back(now, due, |word| word - TAKE)
+    }
+
+    fn back(mut self, now: u64, due: u64, count: impl Fn(u64) -> u64) -> Returned {
         let attempts = Arc::clone(&self.attempts);
         let tick = due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT;
-        let failure = if failed { FAILURE } else { 0 };
         attempts.waiting.begin();
-        if !self.exchange(|word| with_due(with_state(word, WAITING), tick) + failure - HOLDER) {
+        if !self.exchange(|word| count(with_due(with_state(word, WAITING), tick)) - HOLDER) {
             attempts.waiting.end();
             return Returned::Late;
         }
@@ -167,7 +183,7 @@ impl Attempt {
     /// Worker: ends an event that waits, see [`Attempts::waiting_from`]. `book` hears of it before anybody finds it over. False,
     /// and nothing is booked, when it was given up meanwhile.
     pub fn end_waiting(self, book: impl FnOnce(&Self)) -> bool {
-        // Relaxed: the worker gave the event back itself.
+        // Relaxed: what is read of the event was seen when it was held.
         let mut seen = self.word().load(Ordering::Relaxed);
         while seen & STATE == WAITING {
             let next = with_state(seen, OVER);
@@ -177,6 +193,7 @@ impl Attempt {
                 Ok(_) => {
                     book(&self);
                     self.attempts.waiting.end();
+                    self.call_for_next();
                     self.close();
                     return true;
                 }
@@ -189,11 +206,15 @@ impl Attempt {
     /// The event is over and booked, and leaves the hands.
     pub(super) fn finish(self) {
         self.attempts.custody.returned();
+        self.call_for_next();
+        self.close();
+    }
+
+    /// Calls the worker for the event that is held back behind this one.
+    fn call_for_next(&self) {
         if self.attempts.is_keyed {
-            // For the event that is held back behind this one.
             self.attempts.alarm.set(0, &self.attempts.parker);
         }
-        self.close();
     }
 
     /// The event is over and booked.

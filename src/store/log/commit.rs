@@ -4,8 +4,6 @@
 //! it itself, which saves two changes of threads where there is one writer.
 
 use std::collections::VecDeque;
-use std::error;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::ops::{DerefMut, Range};
@@ -13,15 +11,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::batch::Batch;
-use super::error::{AppendError, SyncError};
+use super::error::{AppendError, CommitError, SyncError};
 use super::log::Log;
 use super::reader::LogReader;
 use super::ticket::{Outcome, Pending, Ticket, pair};
 
 /// Bytes of batches that one write takes, if a single batch is not longer.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Without a batch for so long, the end of the log is marked as durable.
+const QUIET: Duration = Duration::from_millis(5);
 
 /// What a caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,51 +47,6 @@ impl Default for CommitOptions {
     }
 }
 
-/// Why a batch is not what it was asked to be.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// It was not appended.
-    Append(AppendError),
-    /// It was written, and is not known to be durable.
-    Sync(SyncError),
-    /// As many bytes wait as may.
-    Busy {
-        /// Bytes that wait.
-        waiting_bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The committer was closed.
-    Closed,
-}
-
-impl fmt::Display for CommitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Append(error) => error.fmt(f),
-            Self::Sync(error) => error.fmt(f),
-            Self::Busy { waiting_bytes, max } => {
-                write!(
-                    f,
-                    "{waiting_bytes} bytes wait for the disk, the limit is {max}; wait, or raise `queue_bytes_max`"
-                )
-            }
-            Self::Closed => f.write_str("the log was closed; open it again"),
-        }
-    }
-}
-
-impl error::Error for CommitError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Append(error) => Some(error),
-            Self::Sync(error) => Some(error),
-            Self::Busy { .. } | Self::Closed => None,
-        }
-    }
-}
-
 /// A batch that waits for the disk.
 #[derive(Debug)]
 struct Job {
@@ -110,6 +66,11 @@ struct Queue {
     wakers: Vec<Waker>,
     /// Threads that wait for room.
     waiting: usize,
+    /// Groups so far, and those after which the disk was told up to where all is durable.
+    groups: u64,
+    marked: u64,
+    /// The committer's own thread sleeps until it is woken.
+    is_asleep: bool,
 }
 
 #[derive(Debug)]
@@ -162,7 +123,7 @@ impl Committer {
                     break;
                 }
             }
-            let is_left = !queue.jobs.is_empty() && !queue.is_led;
+            let is_left = (!queue.jobs.is_empty() && !queue.is_led) || queue.is_asleep;
             drop(queue);
             if is_left {
                 self.shared.work.notify_one();
@@ -215,7 +176,9 @@ impl Committer {
     pub fn close(mut self) -> Result<(), SyncError> {
         self.stop();
         let mut log = self.shared.log();
-        log.sync().map(drop)
+        log.sync()?;
+        log.mark_durable();
+        Ok(())
     }
 
     fn stop(&mut self) {
@@ -309,16 +272,26 @@ impl Shared {
                 queue = self.lead(queue);
             } else if queue.is_closed && !queue.is_led {
                 return;
+            } else if queue.groups > queue.marked {
+                let groups = queue.groups;
+                queue = self.work.wait_timeout(queue, QUIET).unwrap_or_else(PoisonError::into_inner).0;
+                if queue.groups == groups && queue.jobs.is_empty() && !queue.is_led {
+                    queue.marked = groups;
+                    queue = self.lead(queue);
+                }
             } else {
+                queue.is_asleep = true;
                 queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.is_asleep = false;
             }
         }
     }
 
-    /// Commits one group, and lets others hand in meanwhile.
+    /// Commits one group, and lets others hand in meanwhile. Where nothing waits, it marks what is durable.
     fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         let group = queue.take_group();
         queue.is_led = true;
+        queue.groups += u64::from(!group.is_empty());
         let wakers = std::mem::take(&mut queue.wakers);
         let waiting = queue.waiting;
         drop(queue);
@@ -347,8 +320,11 @@ impl Drop for Leading<'_> {
     }
 }
 
-/// Writes a group at once, syncs it if anybody asked, and tells each what came of it.
+/// Writes a group at once, syncs it if anybody asked, and tells each what came of it; marks what is durable without one.
 fn commit(log: &mut Log, group: Vec<Job>) {
+    if group.is_empty() {
+        return log.mark_durable();
+    }
     let mut written: Vec<(Job, Range<u64>)> = Vec::with_capacity(group.len());
     for job in group {
         match log.stage(&job.batch) {

@@ -197,3 +197,48 @@ impl error::Error for RetireError {
         Some(&self.0)
     }
 }
+
+/// Why a batch is not what it was asked to be.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// It was not appended.
+    Append(AppendError),
+    /// It was written, and is not known to be durable.
+    Sync(SyncError),
+    /// As many bytes wait as may.
+    Busy {
+        /// Bytes that wait.
+        waiting_bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The committer was closed.
+    Closed,
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Append(error) => error.fmt(f),
+            Self::Sync(error) => error.fmt(f),
+            Self::Busy { waiting_bytes, max } => {
+                write!(
+                    f,
+                    "{waiting_bytes} bytes wait for the disk, the limit is {max}; wait, or raise `queue_bytes_max`"
+                )
+            }
+            Self::Closed => f.write_str("the log was closed; open it again"),
+        }
+    }
+}
+
+impl error::Error for CommitError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Append(error) => Some(error),
+            Self::Sync(error) => Some(error),
+            Self::Busy { .. } | Self::Closed => None,
+        }
+    }
+}

@@ -5,52 +5,50 @@
 //! log must be opened anew. Reading goes on.
 
 use std::ops::{Range, RangeInclusive};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::batch::{Batch, Stamp};
-use super::disk::{Access, Disk, FolderLock};
+use super::disk::{Disk, FolderLock};
 use super::error::{AppendError, OpenError, RetireError, SyncError};
 use super::file::{Fault, File, retried, sync_folder};
 use super::open::{self, Opened, Recovered, Resume};
 use super::options::LogOptions;
 use super::reader::{LogReader, Shelf};
-use super::record::{HEADER_BYTES, Header, Kind, Place};
-use super::segment::{self, Content, Filled, SEAL_BYTES, SEGMENT_HEADER_BYTES, Segment};
-use super::walk::{Step, Walk};
-
-/// Bytes that are copied at once when the end of a segment is made durable.
-const COPY_BYTES: u64 = 1 << 20;
+use super::record::{Header, Kind, Place};
+use super::segment::{Content, Filled, SEGMENT_HEADER_BYTES, Segment};
 
 /// A log that is open for appending: the only one in its folder.
 #[derive(Debug)]
 pub struct Log {
-    disk: Arc<dyn Disk>,
-    folder: PathBuf,
-    options: LogOptions,
-    shelf: Arc<Shelf>,
-    active: Option<Active>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) folder: PathBuf,
+    pub(super) options: LogOptions,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) active: Option<Active>,
     /// What to do first where no segment is active.
-    resume: Resume,
+    pub(super) resume: Resume,
     /// The position of the next record.
-    next: u64,
-    durable: u64,
-    staged: Staged,
-    fault: Option<Fault>,
+    pub(super) next: u64,
+    pub(super) durable: u64,
+    /// The position that was last marked as durable.
+    marked: u64,
+    pub(super) staged: Staged,
+    pub(super) fault: Option<Fault>,
     _lock: Box<dyn FolderLock>,
 }
 
 /// The segment that is appended to.
 #[derive(Debug)]
-struct Active {
-    segment: Arc<Segment>,
-    file: File,
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: File,
 }
 
 /// Batches that are laid out for the next write.
 #[derive(Debug, Default)]
-struct Staged {
-    bytes: Vec<u8>,
+pub(super) struct Staged {
+    pub(super) bytes: Vec<u8>,
     places: Vec<(u64, u64)>,
     written_unix_ns: u64,
 }
@@ -94,6 +92,7 @@ impl Log {
             resume,
             next: recovered.next,
             durable: recovered.durable,
+            marked: 0,
             staged: Staged::default(),
             fault: None,
             _lock: lock,
@@ -128,9 +127,24 @@ impl Log {
                 return Err(SyncError(self.fail(fault)));
             }
             self.durable = last;
-            self.mark_durable();
         }
         Ok(last)
+    }
+
+    /// Says on the disk up to where all is durable, as the next record would. Call it when none is to be expected soon:
+    /// until then damage to what was synced last looks like a write that power loss cut short, and is cut. Costs a write of
+    /// 64 bytes, if it was not said. A failure is the next append's: what was said to be durable is.
+    pub fn mark_durable(&mut self) {
+        if self.fault.is_some() || self.marked == self.durable || self.durable + 1 != self.next {
+            return;
+        }
+        let Some(active) = &self.active else { return };
+        let place = Place { segment: active.segment.first, offset: active.segment.filled().end };
+        let mark = Header::control(Kind::DURABLE, self.durable, &[]).encode(place);
+        self.marked = self.durable;
+        if let Err(fault) = active.file.write_all_at(&mark, place.offset) {
+            self.fail(fault);
+        }
     }
 
     /// Makes all durable and ends.
@@ -139,10 +153,11 @@ impl Log {
     /// [`SyncError`].
     pub fn close(mut self) -> Result<(), SyncError> {
         self.sync()?;
-        match &self.active {
-            // With the word of the last sync.
-            Some(active) => active.file.sync_data().map_err(SyncError),
-            None => Ok(()),
+        self.mark_durable();
+        match (&self.fault, &self.active) {
+            (Some(fault), _) => Err(SyncError(fault.clone())),
+            (None, Some(active)) => active.file.sync_data().map_err(SyncError),
+            (None, None) => Ok(()),
         }
     }
 
@@ -259,153 +274,7 @@ impl Log {
     }
 
     /// Remembers why nothing more is appended; the first reason stays.
-    fn fail(&mut self, fault: Fault) -> Fault {
+    pub(super) fn fail(&mut self, fault: Fault) -> Fault {
         self.fault.get_or_insert(fault).clone()
-    }
-
-    /// The offset for so many bytes in a segment that has room for them.
-    fn make_room(&mut self, bytes: u64) -> Result<u64, AppendError> {
-        loop {
-            if let Some(fault) = &self.fault {
-                return Err(AppendError::Disk(fault.clone()));
-            }
-            let Some(active) = &self.active else {
-                self.resume().map_err(|fault| self.refusal(fault))?;
-                if self.active.is_none() {
-                    self.begin_segment().map_err(|fault| self.refusal(fault))?;
-                }
-                continue;
-            };
-            let offset = active.segment.filled().end + self.staged.bytes.len() as u64;
-            if offset + bytes + SEAL_BYTES <= self.options.segment_bytes {
-                return Ok(offset);
-            }
-            self.write().map_err(AppendError::Disk)?;
-            self.seal_segment().map_err(AppendError::Disk)?;
-        }
-    }
-
-    /// A full disk that ended nothing is told from a failure.
-    fn refusal(&self, fault: Fault) -> AppendError {
-        if self.fault.is_none() { AppendError::Full(fault) } else { AppendError::Disk(fault) }
-    }
-
-    /// Brings the last segment into the state that appending needs. A full disk leaves all as it was.
-    fn resume(&mut self) -> Result<(), Fault> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone());
-        }
-        let (durable, end) = match self.resume {
-            Resume::New => return Ok(()),
-            Resume::Segment { durable, .. } => (durable, None),
-            Resume::Sealed { durable, seal_end } => (durable, Some(seal_end)),
-        };
-        let segment = self.shelf.newest().expect("a log that goes on has a segment");
-        let opened = File::open(&*self.disk, &segment::path(&self.folder, segment.first), Access::Write);
-        let file = opened.map_err(|fault| self.fail(fault))?;
-        let filled_end = segment.filled().end;
-        let length = file.length().map_err(|fault| self.fail(fault))?;
-        let cut = matches!(self.resume, Resume::Segment { cut: true, .. });
-        let cut_to = end.unwrap_or(filled_end);
-        if (cut || end.is_some()) && length > cut_to {
-            file.truncate(cut_to).map_err(|fault| self.fail(fault))?;
-        }
-        if end.is_none()
-            && let Err(fault) = file.allocate(self.options.segment_bytes)
-        {
-            // Nothing was written yet.
-            return Err(if fault.is_full() { fault } else { self.fail(fault) });
-        }
-        self.rewrite(&segment, &file, durable, cut_to).map_err(|fault| self.fail(fault))?;
-        // The segment may have been made by a process that died before this.
-        sync_folder(&*self.disk, &self.folder).map_err(|fault| self.fail(fault))?;
-        self.durable = self.next - 1;
-        self.resume = Resume::New;
-        if end.is_none() {
-            self.active = Some(Active { segment, file });
-            self.mark_durable();
-        }
-        Ok(())
-    }
-
-    /// Writes what was not known to be durable once more, and syncs it. A sync that failed before the log was opened may
-    /// have left it in memory only, marked as if it were on the disk.
-    fn rewrite(&self, segment: &Segment, file: &File, durable: u64, end: u64) -> Result<(), Fault> {
-        let (position, offset) = segment.near(durable + 1);
-        let mut walk = Walk::new(segment.first, offset, position, end);
-        while walk.expected() <= durable && !matches!(walk.next(file)?, Step::End { .. }) {}
-        let mut at = walk.offset();
-        let mut bytes = vec![0; COPY_BYTES.min(end.saturating_sub(at)) as usize];
-        while at < end {
-            let length = COPY_BYTES.min(end - at) as usize;
-            let read = file.read_at(&mut bytes[..length], at)?;
-            file.write_all_at(&bytes[..read], at)?;
-            at += length as u64;
-        }
-        file.sync_data()
-    }
-
-    /// Says behind the last record that all is durable. The next record takes its place. A failure is the next append's:
-    /// what was said to be durable is.
-    fn mark_durable(&mut self) {
-        let Some(active) = &self.active else { return };
-        let place = Place { segment: active.segment.first, offset: active.segment.filled().end };
-        let mark = Header::control(Kind::DURABLE, self.durable, &[]).encode(place);
-        if let Err(fault) = active.file.write_all_at(&mark, place.offset) {
-            self.fail(fault);
-        }
-    }
-
-    /// Ends the active segment, durably.
-    fn seal_segment(&mut self) -> Result<(), Fault> {
-        self.sync().map_err(|SyncError(fault)| fault)?;
-        // The mark of the sync may have failed.
-        self.write()?;
-        let Some(Active { segment, file }) = self.active.take() else { return Ok(()) };
-        let Filled { end, last, content, .. } = segment.filled().clone();
-        let seal = content.seal(last, Place { segment: segment.first, offset: end });
-        let seal_end = end + SEAL_BYTES;
-        let sealed =
-            file.write_all_at(&seal, end).and_then(|()| file.truncate(seal_end)).and_then(|()| file.sync_data());
-        self.resume = Resume::New;
-        sealed.map_err(|fault| self.fail(fault))
-    }
-
-    /// Makes the next segment. A full disk leaves all as it was.
-    fn begin_segment(&mut self) -> Result<(), Fault> {
-        let first = self.next;
-        let header = segment::header(first, self.disk.unix_now_ns());
-        let made = self.make_file(first, &header);
-        let file = match made {
-            Ok(file) => file,
-            Err(fault) if fault.is_full() && self.remove(first).is_ok() => return Err(fault),
-            Err(fault) => return Err(self.fail(fault)),
-        };
-        let reading = File::open(&*self.disk, file.path(), Access::Read).map_err(|fault| self.fail(fault))?;
-        let segment = Arc::new(Segment::new(first, reading, Filled::new(first)));
-        self.shelf.add(Arc::clone(&segment));
-        self.active = Some(Active { segment, file });
-        Ok(())
-    }
-
-    fn make_file(&self, first: u64, header: &[u8; HEADER_BYTES]) -> Result<File, Fault> {
-        let path = segment::path(&self.folder, first);
-        // One that was begun before, and of which nothing is known.
-        self.remove(first)?;
-        let file = File::open(&*self.disk, &path, Access::Create)?;
-        file.allocate(self.options.segment_bytes)?;
-        file.write_all_at(header, 0)?;
-        file.sync_data()?;
-        sync_folder(&*self.disk, &self.folder)?;
-        Ok(file)
-    }
-
-    /// Removes a segment's file, if it is there.
-    fn remove(&self, first: u64) -> Result<(), Fault> {
-        let path: &Path = &segment::path(&self.folder, first);
-        match retried("remove", path, || self.disk.remove(path)) {
-            Err(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
     }
 }

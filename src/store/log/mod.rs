@@ -3,6 +3,7 @@
 //! ```text
 //!  commit   many threads hand in batches, one write and one sync serve all that came meanwhile
 //!  log      append, sync, roll, retire          reader   from a position on, beside appending
+//!  grow     how a log gets room: segments go on, are sealed, are begun
 //!  open     what is in the folder, where it goes on, what is damaged, what was never acknowledged
 //!  scan     one segment from its begin          walk     from record to record, over damage to the next
 //!  segment  a file: header, records, seal       record   64 bytes of header, a body
@@ -19,6 +20,7 @@ mod commit;
 mod disk;
 mod error;
 mod file;
+mod grow;
 #[expect(clippy::module_inception, reason = "it is the log itself, among its parts")]
 mod log;
 mod open;
@@ -32,9 +34,9 @@ mod ticket;
 mod walk;
 
 pub use batch::{Batch, BodyTooLong, NewRecord};
-pub use commit::{Append, CommitError, CommitOptions, Committer, Word};
+pub use commit::{Append, CommitOptions, Committer, Word};
 pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};
-pub use error::{AppendError, OpenError, ReadError, RetireError, SyncError};
+pub use error::{AppendError, CommitError, OpenError, ReadError, RetireError, SyncError};
 pub use file::Fault;
 pub use log::{Log, SegmentInfo};
 pub use open::Recovered;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::commit::CommitError;
+use super::error::CommitError;
 
 /// The positions of a batch, or why it has none.
 pub(super) type Outcome = Result<Range<u64>, CommitError>;
