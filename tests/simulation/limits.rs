@@ -108,7 +108,7 @@ impl Scenario {
     /// Other limits on publishing, or none.
     pub(crate) fn change_limits(&mut self) {
         let knows_sources = self.world.with(|world| world.knows_sources);
-        let limits = self.draw.below(4);
+        let limits = self.draw.pick(&[0, 0, 1, 2]);
         let limits: Vec<_> = (0..limits).map(|_| Limit::draw(&mut self.draw, knows_sources)).collect();
         self.note(format_args!("limits: {limits:?}"));
         let result = self.bus().set_rate_limits(limits.iter().map(Limit::limit));

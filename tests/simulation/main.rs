@@ -10,6 +10,7 @@ mod census;
 mod consume;
 mod deaths;
 mod draw;
+mod due;
 mod ending;
 mod keys;
 mod letters;

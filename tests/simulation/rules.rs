@@ -57,11 +57,8 @@ impl Rule {
 
     /// Whether it may match events of this one's topic and priority.
     pub(crate) fn is_for_type(&self, event: &Event) -> bool {
-        let matches =
-            |text: &&str| Pattern::new(*text).unwrap_or_else(|error| panic!("{error}")).matches(event.spec.topic);
-        self.enabled
-            && event.spec.priority >= self.least
-            && (self.types.is_empty() || self.types.iter().any(|text| matches(text)))
+        let matches = |text: &&str| Pattern::new(text).is_ok_and(|pattern| pattern.matches(event.spec.topic));
+        self.enabled && event.spec.priority >= self.least && (self.types.is_empty() || self.types.iter().any(matches))
     }
 
     pub(crate) fn matches(&self, event: &Event) -> bool {

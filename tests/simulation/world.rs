@@ -40,8 +40,8 @@ pub(crate) struct Event {
     pub(crate) known_since: usize,
     pub(crate) is_relayed: bool,
     /// Scheduled: the subscriptions that it was offered to when it came due, and whether their filters pass it.
-    offered: Vec<(usize, bool)>,
-    attempts: u32,
+    pub(crate) offered: Vec<(usize, bool)>,
+    pub(crate) attempts: u32,
 }
 
 /// Everything there is, as the model sees it.
@@ -83,7 +83,7 @@ pub(crate) struct World {
     /// Events that came due in one of several turns: whether anybody wanted them then is not known.
     pub(crate) vague: u64,
     /// At most so many events are in each lane.
-    load: [u64; LANES],
+    pub(crate) load: [u64; LANES],
     /// Refusals, by what the bus calls them.
     pub(crate) refused: HashMap<&'static str, u64>,
     /// The first half of the last id of each publisher.
@@ -224,7 +224,7 @@ impl World {
     }
 
     /// An event is on its way to a subscription.
-    fn meet(&mut self, nth: usize, index: usize) {
+    pub(crate) fn meet(&mut self, nth: usize, index: usize) {
         self.meets(nth, index);
         if let Some(window) = &mut self.subs[nth].dedup
             && let Some(key) = window.by.of(&self.events[index])
@@ -281,109 +281,6 @@ impl World {
         if !right {
             let load = self.load;
             self.broken(format!("refused without reason: {error}; lanes hold at most {load:?}; {spec:?}"));
-        }
-    }
-
-    /// Before workers turn: offers what is due, which the keeper of the timers may put into the lanes.
-    /// All of them, or this one. The first keeps the timers.
-    pub(crate) fn before_turn(&mut self, worker: Option<usize>) {
-        self.is_turning = true;
-        self.take_overdue(worker);
-        if self.is_closed || worker.is_some_and(|worker| worker > 0) {
-            return;
-        }
-        let mut met = Vec::new();
-        for index in self.pending.clone() {
-            if self.events[index].due.is_some_and(|due| due <= self.now) {
-                self.send_to_services(index, Surety::Maybe);
-                self.entered.push(index);
-            }
-        }
-        for &index in &self.pending {
-            let event = &mut self.events[index];
-            if event.due.is_none_or(|due| due > self.now) {
-                continue;
-            }
-            event.attempts += 1;
-            if event.attempts == 1 {
-                self.load[lane_of(event.spec.priority)] += 1;
-            }
-            for (nth, sub) in self.subs.iter_mut().enumerate() {
-                if !sub.wants(event) || event.offered.iter().any(|&(offered, _)| offered == nth) {
-                    continue;
-                }
-                let passes = sub.passes(event);
-                event.offered.push((nth, passes));
-                sub.is_vague |= event.attempts > 1;
-                if passes {
-                    sub.loose.push(index);
-                    met.push((nth, index));
-                }
-            }
-        }
-        met.into_iter().for_each(|(nth, index)| self.meet(nth, index));
-    }
-
-    /// Scheduled events that may have gone into a lane without the model knowing which of them did.
-    pub(crate) fn unsure(&self) -> u64 {
-        self.pending.iter().filter(|&&index| self.events[index].attempts > 0).count() as u64
-    }
-
-    /// After workers turned, with so many events still scheduled.
-    pub(crate) fn after_turn(&mut self, scheduled: u64) {
-        self.is_turning = false;
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|&index| self.events[index].due.is_some_and(|due| due <= self.now));
-        if due.is_empty() || scheduled != later.len() as u64 {
-            if due.iter().any(|&index| self.events[index].attempts > 0) && !self.is_closed {
-                self.census.count("scheduled waited for a full lane");
-            }
-            if scheduled < (due.len() + later.len()) as u64 {
-                // Some went and some did not: which of them is not known.
-                for &index in &due {
-                    for &(nth, _) in &self.events[index].offered {
-                        self.subs[nth].is_vague = true;
-                    }
-                }
-            }
-            self.pending = due;
-            self.pending.extend(later);
-            return;
-        }
-        self.pending = later;
-        for index in due {
-            let is_sent = self.events[index].attempts == 1 && self.is_sent(index);
-            let event = &mut self.events[index];
-            self.census.count("scheduled came due");
-            // Entered in one of several turns: somebody may have come or gone in between.
-            let sure = event.attempts == 1;
-            if !sure {
-                self.vague += 1;
-            } else if event.offered.is_empty() && !is_sent {
-                self.unmatched += 1;
-                self.census.count("unmatched");
-            }
-            for (nth, passes) in std::mem::take(&mut event.offered) {
-                let sub = &mut self.subs[nth];
-                sub.is_vague |= !sure;
-                if passes {
-                    sub.fresh.0 += 1;
-                } else {
-                    sub.fresh.1 += 1;
-                }
-            }
-        }
-    }
-
-    /// Nothing is in a lane.
-    pub(crate) fn lanes_are_empty(&mut self) {
-        self.load = [0; LANES];
-        self.routed = self.events.len();
-        self.entered.clear();
-        // What is due may come at any moment.
-        for &index in self.pending.iter().filter(|&&index| self.events[index].attempts > 0) {
-            self.load[lane_of(self.events[index].spec.priority)] += 1;
         }
     }
 
