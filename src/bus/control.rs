@@ -566,8 +566,9 @@ impl Shared {
                 let released = is_released(&subscription, generation);
                 // A consumer that is still there may go on taking what is queued, and another thread be at discarding it. One
                 // look decides and is what is kept: a second one might find an event on its way.
+                let returns = matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if mailbox.is_returning());
                 let ledger = subscription.ledger();
-                if released && ledger.open() == 0 {
+                if released && ledger.open() == 0 && !returns {
                     control.ended += ledger;
                     if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                         control.has_ended_stages = true;

@@ -173,6 +173,11 @@ impl MailboxShared {
         }
     }
 
+    /// Whether dead letters are on their way back to it, which show in no count yet.
+    pub(crate) fn is_returning(&self) -> bool {
+        self.reliable.as_ref().is_some_and(Reliable::is_returning)
+    }
+
     /// Worker: copies the event of `slot` into a cell and queues it, see `Feeder::push` and `LatestFeeder::put`. `None` when
     /// there is no room.
     #[inline]
