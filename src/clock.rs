@@ -25,16 +25,8 @@ enum Source {
         /// Nanoseconds in 2^40 of the counter's ticks.
         scale: u64,
     },
-    // In one variant: to tell three apart would cost every look at the counter seven instructions.
-    Other(Arc<Other>),
-}
-
-#[derive(Debug)]
-enum Other {
     /// Moved by hand, in tests.
-    Manual(AtomicU64),
-    /// The system's wall clock: of events that outlive their process.
-    Unix,
+    Manual(Arc<AtomicU64>),
 }
 
 /// Ticks are scaled by a fraction of this power of two: exact to 10^-11 of the time, and one multiplication.
@@ -45,7 +37,8 @@ fn scaled(ticks: u64, scale: u64) -> u64 {
     ((u128::from(ticks) * u128::from(scale)) >> SCALE_SHIFT) as u64
 }
 
-fn unix_now() -> u64 {
+/// Nanoseconds of Unix time, by the system's wall clock.
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
@@ -67,26 +60,16 @@ impl Clock {
     /// A clock that stands still at 1 ns until it is advanced; instant 0 is 2026-01-01T00:00:00Z.
     pub(crate) fn manual() -> Self {
         const NEW_YEAR_2026: u64 = 1_767_225_600_000_000_000;
-        Self::other(Other::Manual(AtomicU64::new(1)), NEW_YEAR_2026)
+        Self::standing(NEW_YEAR_2026)
     }
 
-    /// A clock whose instants are nanoseconds of Unix time.
-    pub(crate) fn unix() -> Self {
-        Self::other(Other::Unix, 0)
+    /// A clock that stands still, whose instants are nanoseconds of Unix time.
+    pub(crate) fn of_unix_time() -> Self {
+        Self::standing(0)
     }
 
-    fn other(other: Other, origin: u64) -> Self {
-        Self { source: Source::Other(Arc::new(other)), origin: Arc::new(AtomicU64::new(origin)) }
-    }
-
-    fn as_manual(&self) -> Option<&AtomicU64> {
-        match &self.source {
-            Source::Other(other) => match &**other {
-                Other::Manual(now) => Some(now),
-                Other::Unix => None,
-            },
-            Source::Counter { .. } => None,
-        }
+    fn standing(origin: u64) -> Self {
+        Self { source: Source::Manual(Arc::new(AtomicU64::new(1))), origin: Arc::new(AtomicU64::new(origin)) }
     }
 
     /// Nanoseconds since the clock was made, never 0. Monotonic on one thread, and across threads as far as the
@@ -99,11 +82,8 @@ impl Clock {
                 let ticks = clock.raw().saturating_sub(*start);
                 scaled(ticks, *scale) + 1
             }
-            Source::Other(other) => match &**other {
-                // Relaxed: a test advances it on the thread that reads it, or does not care which of two instants it sees.
-                Other::Manual(now) => now.load(Ordering::Relaxed),
-                Other::Unix => unix_now().max(1),
-            },
+            // Relaxed: a test advances it on the thread that reads it, or does not care which of two instants it sees.
+            Source::Manual(now) => now.load(Ordering::Relaxed),
         }
     }
 
@@ -119,7 +99,7 @@ impl Clock {
 
     /// Moves a manual clock; a no-op for the system's.
     pub(crate) fn advance(&self, by: Duration) {
-        if let Some(now) = self.as_manual() {
+        if let Source::Manual(now) = &self.source {
             // Relaxed: see `now`.
             now.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
         }
@@ -127,7 +107,7 @@ impl Clock {
 
     /// Sets the wall clock of a manual clock to `unix_ns` at this instant, as an administrator would step it.
     pub(crate) fn step_wall(&self, unix_ns: u64) {
-        if self.as_manual().is_some() {
+        if matches!(self.source, Source::Manual(_)) {
             // Relaxed: display only.
             self.origin.store(unix_ns.saturating_sub(self.now()), Ordering::Relaxed);
         }
@@ -152,9 +132,6 @@ impl Clock {
     /// Unix nanoseconds of an instant, as the wall clock stands now.
     #[inline]
     pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
-        if matches!(&self.source, Source::Other(other) if matches!(**other, Other::Unix)) {
-            return instant;
-        }
         // Relaxed: display only.
         self.origin.load(Ordering::Relaxed).saturating_add_signed(instant as i64)
     }

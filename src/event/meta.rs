@@ -94,7 +94,8 @@ impl<'a> Meta<'a> {
 
     /// How long ago the event was created.
     pub fn age(&self) -> Duration {
-        self.directory.clock.since(self.header.time)
+        let elapsed = self.directory.now().wrapping_sub(self.header.time) as i64;
+        Duration::from_nanos(elapsed.max(0) as u64)
     }
 
     /// How the payload's bytes are to be read; `None` for a tag this version does not know.
@@ -135,7 +136,7 @@ impl<'a> Meta<'a> {
     /// Time left until nobody wants the event any more; `None` when it never expires.
     pub fn expires_in(&self) -> Option<Duration> {
         let deadline = self.header.deadline;
-        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(self.directory.clock.now())))
+        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(self.directory.now())))
     }
 
     /// Which attempt at delivery this is, from 1.

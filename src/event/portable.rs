@@ -20,7 +20,6 @@ use super::{
     DecodeError, Directory, Encoding, Event, EventSource, FLAG_REPLAY, FLAG_TARGETED, FrameError, HEADER_BYTES, Header,
     Meta, NAME_BYTES_MAX, Payload,
 };
-use crate::clock::Clock;
 
 mod read;
 
@@ -37,7 +36,7 @@ const FIELD_BYTES: usize = 4;
 const TAGS: usize = Tag::OriginalId as usize + 1;
 
 /// Reads frames: no type or source has a number, instants are Unix nanoseconds.
-static PORTABLE: LazyLock<Directory> = LazyLock::new(|| Directory::new(0, 0, Clock::unix()));
+static PORTABLE: LazyLock<Directory> = LazyLock::new(Directory::portable);
 
 /// An event as bytes to keep or to send: what is in a store, a file, a message to another process. Cheap to clone.
 ///

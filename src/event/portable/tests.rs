@@ -1,6 +1,7 @@
 //! The bytes of one frame, one by one: what an older version wrote must stay readable, on every machine.
 
 use super::*;
+use crate::clock::Clock;
 use crate::event::{Aggregate, EventId, ExtensionBuffer, FLAG_LOCAL, FLAG_STAMPED, Priority};
 
 /// A frame as version 1 of the format has it.
