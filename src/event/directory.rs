@@ -143,6 +143,12 @@ impl Directory {
         if self.is_portable { unix_now() } else { self.clock.now() }
     }
 
+    /// An instant of its frames in nanoseconds of Unix time.
+    pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
+        // Of a portable frame also one that no clock reaches.
+        if self.is_portable { instant } else { self.clock.unix_ns(instant) }
+    }
+
     pub(crate) fn type_id(&self, name: &str) -> Option<u32> {
         self.types.find(name)
     }

@@ -84,12 +84,12 @@ impl<'a> Meta<'a> {
 
     /// When the event was created, in UTC.
     pub fn timestamp(&self) -> SystemTime {
-        self.directory.clock.system_time(self.header.time)
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.unix_ns())
     }
 
     /// When the event was created, in nanoseconds of Unix time.
     pub fn unix_ns(&self) -> u64 {
-        self.directory.clock.unix_ns(self.header.time)
+        self.directory.unix_ns(self.header.time)
     }
 
     /// How long ago the event was created.
@@ -154,14 +154,14 @@ impl<'a> Meta<'a> {
     pub(crate) fn deadline_unix_ns(&self) -> u64 {
         match self.header.deadline {
             0 => 0,
-            deadline => self.directory.clock.unix_ns(deadline),
+            deadline => self.directory.unix_ns(deadline),
         }
     }
 
     /// Instant before which the event is not due, in nanoseconds of Unix time.
     pub(crate) fn due_unix_ns(&self) -> Option<u64> {
         let due = self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)?;
-        Some(self.directory.clock.unix_ns(due))
+        Some(self.directory.unix_ns(due))
     }
 
     /// Services the event is meant for; none means all.
