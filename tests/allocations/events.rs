@@ -234,7 +234,8 @@ fn by_a_rule_to_a_service() -> u64 {
     for name in ["a", "b"] {
         spread.instance(name).capacity(4_096).handle_on(name, |_, _: &Meta<'_>| ()).unwrap().forever();
     }
-    let retry = RetryPolicy::default().attempts_max(100).delays(Duration::from_millis(1), Duration::from_millis(20));
+    // Nearly a minute in all, however long the machine stops while the instance is paused.
+    let retry = RetryPolicy::default().attempts_max(100).delays(Duration::from_millis(1), Duration::from_secs(1));
     let keyed = bus.service("keyed").affinity(Key::metadata("tenant")).retry(retry).on_worker(1).open().unwrap();
     keyed.instance("c").handle(|_, _: &Meta<'_>| ()).unwrap().forever();
     let conditions =

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Balance, Balancer, BreakerPolicy, BreakerState, Bus, DeadLetterFilter, DeadReason, DeliveryMode, InstanceView, Key,
+    Balance, Balancer, BreakerPolicy, BreakerState, Bus, DeadLetterFilter, DeadReason, DeliveryMode, InstanceView,
     Mailbox, Meta, Outcome, Pattern, Payload, RetryPolicy, Service, ServiceError, SubscribeError, WhileOpen,
 };
 
 use crate::services::{MS, drain, send, simulation};
+use crate::services_again::strategies;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,15 +48,7 @@ fn numbers(inbox: &mut Mailbox<Pattern>) -> Vec<usize> {
 
 #[test]
 fn what_waits_at_an_instance_whose_breaker_opens_goes_on_to_the_others() {
-    let first: fn(&Meta<'_>) -> Option<u64> = |_| Some(1);
-    for balance in [
-        Balance::RoundRobin,
-        Balance::LeastConnections,
-        Balance::WeightedRandom,
-        Balance::HealthBased,
-        Balance::PriorityBased { top_for: None },
-        Balance::Affinity(Key::by(first)),
-    ] {
+    for balance in strategies() {
         let simulation = simulation();
         let bus = simulation.bus();
         let service = bus.service("one").balance(balance).open().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringmain::{
     Balance, BreakerPolicy, Bus, Key, Mailbox, Meta, Outcome, OverLimit, Pattern, Payload, Rate, RetryPolicy,
-    RoutingRule, RulesError, Service, ServiceHealth, SubscribeError, TryRecvError,
+    RoutingRule, RulesError, Service, ServiceHealth, SubscribeError, Subscription, SubscriptionId, TryRecvError,
 };
 
 use crate::services::{MS, boxes, drain, send, simulation};
@@ -20,7 +20,7 @@ fn patient() -> RetryPolicy {
     RetryPolicy::default().delays(3_600 * SECOND, 3_600 * SECOND)
 }
 
-fn strategies() -> [Balance; 6] {
+pub(crate) fn strategies() -> [Balance; 6] {
     let first: fn(&Meta<'_>) -> Option<u64> = |_| Some(1);
     [
         Balance::RoundRobin,
@@ -197,18 +197,24 @@ fn an_instance_whose_events_wait_for_their_rate_loses_none() {
     assert_settled(bus);
 }
 
+/// A handler beside the services on their worker, which pauses and resumes an instance amid an event.
+fn pausing(bus: &Bus, id: SubscriptionId) -> Subscription {
+    let own = bus.clone();
+    let handler = bus.subscribe("set.*").on_worker(0).handle(move |_, meta: &Meta<'_>| match meta.topic() {
+        "set.paused" => own.pause(id).unwrap(),
+        _ => own.resume(id).unwrap(),
+    });
+    handler.unwrap()
+}
+
 #[test]
 fn a_service_that_blocks_gives_nothing_up_when_its_instance_is_paused_amid_an_event() {
     let simulation = simulation();
     let bus = simulation.bus();
     let service = bus.service("one").capacity(1).on_worker(0).retry(patient()).open().unwrap();
     let mut inbox = service.instance("a").capacity(8).mailbox().unwrap();
-    let (id, own) = (inbox.id(), bus.clone());
-    let handler = bus.subscribe("set.*").on_worker(0).handle(move |_, meta: &Meta<'_>| match meta.topic() {
-        "set.paused" => own.pause(id).unwrap(),
-        _ => own.resume(id).unwrap(),
-    });
-    let handler = handler.unwrap();
+    let id = inbox.id();
+    let handler = pausing(bus, id);
     bus.pause(id).unwrap();
     send(&simulation, "one", 1);
     assert_eq!(service.record().waiting, 1);
@@ -233,12 +239,8 @@ fn what_an_instance_paused_amid_an_event_holds_goes_to_no_unhealthy_one() {
     let mut sick = service.instance("sick").capacity(8).mailbox().unwrap();
     bus.update_service_health("one", "sick", ServiceHealth::Unhealthy).unwrap();
     let mut inbox = service.instance("well").capacity(8).mailbox().unwrap();
-    let (id, own) = (inbox.id(), bus.clone());
-    let handler = bus.subscribe("set.*").on_worker(0).handle(move |_, meta: &Meta<'_>| match meta.topic() {
-        "set.paused" => own.pause(id).unwrap(),
-        _ => own.resume(id).unwrap(),
-    });
-    let handler = handler.unwrap();
+    let id = inbox.id();
+    let handler = pausing(bus, id);
     bus.pause(id).unwrap();
     send(&simulation, "one", 1);
     let mut publisher = bus.publisher().unwrap();

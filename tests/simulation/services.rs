@@ -20,7 +20,7 @@ pub(crate) const SERVICES: [&str; 3] = ["one", "two", "three"];
 pub(crate) enum Surety {
     /// It comes to one instance, or dies.
     Sent,
-    /// Of an instance that has ended: it may stay there until it is due.
+    /// Of an instance that has ended: it may stay there until it is due, or until another of its key is over that does.
     Left,
     /// A dead letter on its way back.
     Returning,
@@ -183,7 +183,16 @@ impl World {
             service.is_owed |= owes;
         }
         let Some(trials) = &mut self.subs[nth].trials else { return };
+        let key_of = |index: usize| trials.rule.order.and_then(|order| order.of(&self.events[index]));
+        let first: Vec<_> = trials.open().filter_map(key_of).collect();
+        let is_behind = |index: usize| key_of(index).is_some_and(|key| first.contains(&key));
+        let behind: Vec<_> = (0..self.events.len()).filter(|&index| is_behind(index)).collect();
         let left: Vec<_> = trials.left_behind().collect();
+        for (index, surety) in self.subs[service].at_large().into_iter().flatten() {
+            if *surety == Surety::Sent && behind.contains(index) {
+                *surety = Surety::Left;
+            }
+        }
         for (index, place) in left {
             self.census.count("given back to a service");
             let surety = if matches!(place, Place::Returning(_)) { Surety::Returning } else { Surety::Left };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ringmain::internals::store::sim::SimDisk;
-use ringmain::internals::store::{Cause, OpenError};
+use ringmain::internals::store::{Access, Cause, Disk, OpenError};
 
 use crate::support::{FOLDER, batch, hides, open, read_all, small};
 
@@ -84,16 +84,13 @@ fn a_file_that_is_missing_is_a_gap_that_is_said() {
 #[test]
 fn files_of_two_logs_in_a_folder_are_refused() {
     let (disk, _) = written();
-    let other = SimDisk::new();
-    let (mut log, _) = open(&other, small()).expect("the disk works");
-    log.append(&batch(1, 3)).expect("the disk works");
-    drop(log);
-    let from = disk.files()[1].0.clone();
-    let to = Path::new(FOLDER).join("00000000000000000002.log");
-    use ringmain::internals::store::Disk;
-    disk.rename(&from, &to).expect("the disk works");
-    match open(&disk, small()) {
-        Err(OpenError::Overlap { first: 2, last, file }) => assert!(last >= 2 && file == to),
+    let (second, length) = disk.files()[1].clone();
+    let foreign = Path::new(FOLDER).join("00000000000000000002.log");
+    let mut bytes = vec![0; length as usize];
+    disk.open(&second, Access::Read).and_then(|file| file.read_at(&mut bytes, 0)).expect("the disk works");
+    disk.open(&foreign, Access::Create).and_then(|file| file.write_at(&bytes, 0)).expect("the disk works");
+    match open(&disk.without(&second), small()) {
+        Err(OpenError::Overlap { first: 2, last, file }) => assert!(last >= 2 && file == foreign),
         other => panic!("{other:?}"),
     }
 }

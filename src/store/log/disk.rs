@@ -30,19 +30,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// [`io::ErrorKind::NotFound`], or [`io::ErrorKind::AlreadyExists`] for [`Access::Create`]; what else the system says.
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Gives a file another name in its folder, replacing what had it. Survives power loss after [`sync_folder`](Self::sync_folder).
-    ///
-    /// # Errors
-    /// What the system says.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-
     /// Removes a file. Survives power loss after [`sync_folder`](Self::sync_folder).
     ///
     /// # Errors
     /// What the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the creations, removals and renames in a folder survive power loss.
+    /// Makes the creations and removals in a folder survive power loss.
     ///
     /// # Errors
     /// What the system says. They may then be lost even if a later call succeeds.
@@ -146,10 +140,6 @@ impl Disk for RealDisk {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(access != Access::Read).create_new(access == Access::Create);
         Ok(Box::new(RealFile(options.open(path)?)))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -135,7 +135,7 @@ impl Effect {
     fn file(&self) -> Option<usize> {
         match self {
             Self::Write(file, ..) | Self::Resize(file, _) | Self::Sync(file) | Self::SyncFailed(file) => Some(*file),
-            Self::Create(..) | Self::Rename(..) | Self::Remove(_) | Self::SyncFolder => None,
+            Self::Create(..) | Self::Remove(_) | Self::SyncFolder => None,
         }
     }
 }

@@ -83,7 +83,6 @@ enum Effect {
     Resize(usize, u64),
     Sync(usize),
     SyncFailed(usize),
-    Rename(PathBuf, PathBuf),
     Remove(PathBuf),
     SyncFolder,
 }
@@ -97,11 +96,6 @@ impl Files {
             }
             Effect::Write(file, offset, bytes) => self.write(*file, *offset, bytes),
             Effect::Resize(file, length) => Arc::make_mut(self.make(*file)).resize(*length as usize, 0),
-            Effect::Rename(from, to) => {
-                if let Some(file) = self.names.remove(from) {
-                    self.names.insert(to.clone(), file);
-                }
-            }
             Effect::Remove(path) => {
                 self.names.remove(path);
             }
@@ -260,16 +254,6 @@ impl Disk for SimDisk {
             (None, _) => return Err(io::ErrorKind::NotFound.into()),
         };
         Ok(Box::new(SimFile { disk: self.clone(), file, may_write: access != Access::Read }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.succeed()?;
-        if !state.files.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        state.change(Effect::Rename(from.to_owned(), to.to_owned()));
-        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
