@@ -245,7 +245,11 @@ fn by_a_rule_to_a_service() -> u64 {
     let mut publisher = bus.publisher().unwrap();
     let count = allocations(&bus, |nth| {
         match nth % 100 {
-            0 => bus.pause(instance).unwrap(),
+            0 => {
+                // As many may wait as the service holds, and this thread is the one that resumes.
+                bus.flush_deadline(PATIENCE).unwrap();
+                bus.pause(instance).unwrap();
+            }
             20 => bus.resume(instance).unwrap(),
             _ => {}
         }
