@@ -38,7 +38,7 @@ impl Scenario {
         let party = &mut self.parties[at];
         let nth = party.nth;
         match &mut party.grip {
-            Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => false,
+            Grip::Inline(_) | Grip::Nobody | Grip::Service(_) | Grip::Requester(_) => false,
             Grip::Mailbox(mailbox) => {
                 let queued = mailbox.len();
                 let pulled = mailbox.pull(&self.world, nth);

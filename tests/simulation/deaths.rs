@@ -9,6 +9,9 @@ use crate::world::{World, lane_of};
 impl World {
     /// The bus says that subscription `nth` gave an event up.
     pub(crate) fn died(&mut self, nth: usize, id: EventId, letter: u64, reason: DeadReason, attempts: u32) {
+        if self.index_of(id).is_none() {
+            self.learn_by_time(id);
+        }
         let Some(index) = self.index_of(id) else {
             return self.broken(format!("{id} died, and nobody published it"));
         };
