@@ -151,6 +151,7 @@ const KINDS: &[&str] = &[
     "unmatched",
     "unsubscribed",
     "wall clock stepped",
+    "went on to another instance",
 ];
 
 #[derive(Debug, Clone, Default)]

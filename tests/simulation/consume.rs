@@ -134,6 +134,8 @@ impl Scenario {
             4..=7 => Some(any_outcome(&mut self.draw)),
             _ => None,
         };
+        let releases_are_known = self.world.with(|world| world.knows_releases(nth, index));
+        let outcome = outcome.filter(|outcome| releases_are_known || *outcome != Outcome::Release);
         self.note(format_args!("{nth} says of {index}: {outcome:?}"));
         let is_in_time = self.world.with(|world| match &outcome {
             None => world.dropped(nth, index, token),

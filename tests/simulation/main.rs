@@ -4,6 +4,7 @@
 //! Everything runs on one thread, so a seed is a run: the same seed gives the same trace, and a failure prints the one
 //! command that replays it. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
 
+mod adrift;
 mod ask;
 mod breaker;
 mod cells;

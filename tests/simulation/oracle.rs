@@ -159,6 +159,8 @@ pub(crate) fn check_waiting(
     all_have_looked: bool,
 ) -> Result<(), String> {
     let (now, is_service) = (world.now, world.subs[nth].service().is_some());
+    // What goes on to other instances waits here, though its time is not the question.
+    let is_service = is_service || world.subs[nth].may_go_on();
     let Some(trials) = &mut world.subs[nth].trials else { return Ok(()) };
     if trials.rule.order.is_some() || !all_have_looked || is_service {
         return Ok(());

@@ -48,7 +48,13 @@ impl Scenario {
         };
         let overflow = self.draw.pick(&[Overflow::Block, Overflow::DropNewest]);
         let mut sub = self.reliable(
-            Role::Service(Service { name, takes_any, at_large: Default::default(), is_owed: false }),
+            Role::Service(Service {
+                name,
+                takes_any,
+                at_large: Default::default(),
+                adrift: Default::default(),
+                is_owed: false,
+            }),
             overflow,
         );
         let Some(trials) = &mut sub.trials else { return };
@@ -93,7 +99,7 @@ impl Scenario {
         let (at, draw) = (self.draw.below(services.len()), &mut self.draw);
         let (service, Grip::Service(handle)) = (services[at].nth, &services[at].grip) else { return };
         let (handle, weight, priority) = (handle.clone(), draw.below(3) as u32, draw.below(3) as i32);
-        let breaker = draw.one_in(3).then(|| Breaker::new(Limits::draw(draw)));
+        let breaker = draw.one_in(2).then(|| Breaker::new(Limits::draw(draw, true)));
         let pace = draw.one_in(4).then(|| Pace::draw(draw, false));
         let mut sub =
             self.reliable(Role::Instance(Instance { service, health: ServiceHealth::Healthy }), Overflow::Block);

@@ -83,7 +83,7 @@ impl World {
             self.census.count("probe made");
         }
         if self.subs[nth].trials.is_some() {
-            let (token, failures) = self.attempt(nth, index)?;
+            let (token, failures) = self.attempt(nth, index, meta.attempt())?;
             return if meta.attempt() == told.saturating_add(failures) {
                 Ok(token)
             } else {

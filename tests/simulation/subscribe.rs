@@ -75,7 +75,7 @@ impl Scenario {
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
-        sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw)));
+        sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);
         sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
         sub.dedup = draw.one_in(6).then(|| {
