@@ -74,11 +74,20 @@ impl World {
 
     /// Workers are about to turn: what waits at instances whose breakers are open may go on.
     pub(crate) fn let_drift(&mut self) {
-        let now = self.now;
         for nth in 0..self.subs.len() {
-            if self.is_closed || !self.subs[nth].goes_on(now) {
-                continue;
+            // A letter may be on its way to the instance still that it is to go on from.
+            let is_its = |adrift: &&Adrift| adrift.is_returning && adrift.from == nth;
+            let returning = self.service_of(nth).map_or(0, |service| service.adrift.values().filter(is_its).count());
+            if let Some(trials) = &mut self.subs[nth].trials {
+                trials.returning_before += returning as u64;
             }
+            self.let_drift_from(nth);
+        }
+    }
+
+    /// Also while they turn, when the breaker of an instance opens that a handler serves.
+    pub(crate) fn let_drift_from(&mut self, nth: usize) {
+        if !self.is_closed && self.subs[nth].goes_on(self.now) {
             let off = self.subs[nth].trials.as_mut().map(|trials| trials.let_drift(nth)).unwrap_or_default();
             if let Some(service) = self.service_of(nth) {
                 service.adrift.values_mut().for_each(|adrift| adrift.may_be_back |= adrift.from != nth);

@@ -223,6 +223,9 @@ impl World {
         if let Err(what) = told {
             self.broken(format!("subscription {nth}: {what}"));
         }
+        if self.is_turning {
+            self.let_drift_from(nth);
+        }
     }
 
     /// Between any two steps: every change has been told.

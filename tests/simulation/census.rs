@@ -57,6 +57,7 @@ const KINDS: &[&str] = &[
     "held delivery settled late",
     "instance ended",
     "instance made",
+    "instance made: inline",
     "instance spared",
     "lane held up by a mailbox",
     "limits on publishing set",
