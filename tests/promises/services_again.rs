@@ -144,7 +144,7 @@ fn what_a_strategy_refuses_is_not_asked_about_in_every_turn_and_comes_when_who_i
         assert_eq!((a.len(), b.len()), (1, usize::from(left > 0)));
     }
     let mut taken = 0;
-    while a.len() > 0 {
+    while !a.is_empty() {
         taken += drain(&mut a);
         simulation.run();
     }
