@@ -9,7 +9,7 @@ use crate::delivery::{
     SubscriptionState, may_hold, meta_of,
 };
 use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
-use crate::ring::Slot;
+use crate::ring::{Slot, Taken};
 use crate::sync::alarm::NEVER;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
@@ -78,16 +78,18 @@ fn has_room(service: &ServiceHere, owner: &mut Owner) -> bool {
     })
 }
 
+/// An event on its way to an instance.
+#[derive(Clone, Copy)]
+pub(super) struct Passed<'a> {
+    pub(super) lane: usize,
+    pub(super) meta: &'a Meta<'a>,
+    pub(super) slot: &'a Slot<'a>,
+}
+
 /// Brings an event to a service: to the instance that it picks, or else to where it waits for one.
 #[inline(never)]
-pub(super) fn hand_over(
-    engine: &Engine,
-    service: &ServiceHere,
-    lane: usize,
-    meta: &Meta<'_>,
-    slot: &Slot<'_>,
-    owner: &mut Owner,
-) {
+pub(super) fn hand_over(engine: &Engine, service: &ServiceHere, event: Passed<'_>, owner: &mut Owner) {
+    let Passed { lane, meta, slot } = event;
     let state = &service.service;
     let Sink::Mailbox(mailbox, fed) = &state.sink else { return };
     let deadline = meta.header().deadline;
@@ -105,13 +107,13 @@ pub(super) fn hand_over(
     let is_paused = state.is_paused();
     if !is_paused
         && let Some(instance) = service.pick(meta, owner)
-        && give(engine, instance, lane, meta, slot, owner)
+        && give(engine, instance, event, owner)
     {
         return;
     }
     if mailbox.overflow() == Overflow::Block
         && !mailbox.custody().cells().has_room()
-        && service.instances.iter().any(|one| may_hold(one) && give(engine, one, lane, meta, slot, owner))
+        && service.instances.iter().any(|one| may_hold(one) && give(engine, one, event, owner))
     {
         // An instance that had room when this lane was let go on, and has been paused, or its breaker has opened, since. It
         // holds the event now, which would be given up otherwise.
@@ -133,15 +135,14 @@ pub(super) fn hand_over(
     }
 }
 
+/// An event that comes from another mailbox.
+fn passed<'a>(event: &Taken, meta: &'a Meta<'a>, slot: &'a Slot<'a>) -> Passed<'a> {
+    Passed { lane: event.lane(), meta, slot }
+}
+
 /// Puts an event into the mailbox of an instance. False when that has no room.
-fn give(
-    engine: &Engine,
-    instance: &SubscriptionState,
-    lane: usize,
-    meta: &Meta<'_>,
-    slot: &Slot<'_>,
-    owner: &mut Owner,
-) -> bool {
+fn give(engine: &Engine, instance: &SubscriptionState, event: Passed<'_>, owner: &mut Owner) -> bool {
+    let Passed { lane, meta, slot } = event;
     give_by(engine, instance, meta, owner, |mailbox, fed| mailbox.push(fed, lane, meta, slot).is_some())
 }
 
@@ -181,7 +182,7 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
         let event = hold.event();
         let meta = meta_of(event, &engine.directory, hold.failures());
         let instance = service.pick(&meta, owner);
-        if instance.is_some_and(|instance| give(engine, instance, event.lane(), &meta, &event.slot(), owner)) {
+        if instance.is_some_and(|instance| give(engine, instance, passed(event, &meta, &event.slot()), owner)) {
             mailbox.pass_on(hold);
         } else {
             mailbox.settle(hold, &rota.no_instance);
@@ -240,7 +241,7 @@ fn pass_own(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owne
         let Some(instance) = instance else { continue };
         mailbox.pass_on_waiting(waits, |event| {
             let meta = meta_of(event, &engine.directory, failures);
-            let given = give(engine, instance, event.lane(), &meta, &event.slot(), owner);
+            let given = give(engine, instance, passed(event, &meta, &event.slot()), owner);
             debug_assert!(given, "only one that has room is picked");
         });
     }
@@ -287,7 +288,7 @@ pub(super) fn attend(
             };
             let event = hold.event();
             let meta = meta_of(event, &engine.directory, 0);
-            hand_over(engine, service, event.lane(), &meta, &event.slot(), owner);
+            hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
             mailbox.pass_on(hold);
         }
         if mailbox.custody().queued() > 0 || mailbox.goes_on() && mailbox.is_waiting() {
