@@ -287,7 +287,7 @@ impl BusBuilder {
     }
 
     /// Bytes that the dead letters may take, 1,024 or more; when they would take more, the oldest go. Default 64 MiB. A
-    /// further eighth of it may wait to be sorted in. Taken as they come, not reserved.
+    /// further eighth of it may wait to be sorted in, and as much again while somebody looks at them. Taken as they come, not reserved.
     pub fn dead_letter_bytes_max(mut self, bytes: usize) -> Self {
         self.dead_letter_bytes_max = bytes;
         self

@@ -209,10 +209,10 @@ pub enum Notice<'a> {
         /// What the last one said.
         error: Option<&'a str>,
     },
-    /// There was no room for all dead letters, and the oldest went. Said at the first of a row: until one was sent again, purged
-    /// or expired.
+    /// More dead letters came than may be kept, and one went: the oldest, or one for which there was no room beside those that are being
+    /// sent again. Said at the first of a row: until one was sent again, purged or expired.
     DeadLettersOverflow {
-        /// Letters that are kept.
+        /// Letters that are held; for a moment that may be more than are kept, until they are sorted in.
         held: u64,
         /// Letters that went for want of room, ever.
         discarded: u64,

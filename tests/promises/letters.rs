@@ -1,0 +1,55 @@
+//! Dead letters are kept as long as there is room for them, whoever looks at them, and their books say where each is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ringmain::{Bus, DeadLetterFilter, DeliveryMode, Notice, Outcome, Payload, RetryPolicy};
+
+use super::support::{Log, assert_books, watched};
+
+const BODY: Payload<'static> = Payload::plain_text("x");
+
+fn once() -> RetryPolicy {
+    RetryPolicy::default().attempts_max(1)
+}
+
+#[test]
+fn no_letter_goes_below_the_limits_while_somebody_lists_in_a_loop() {
+    watched(|| {
+        let notices = Log::new();
+        let heard = notices.clone();
+        let observer = move |notice: &Notice<'_>| {
+            if matches!(notice, Notice::DeadLettersOverflow { .. }) {
+                heard.add(format!("{notice:?}"));
+            }
+        };
+        let bus = Bus::builder().workers(1).observer(observer).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+        let _made = wish.handle(|_, _| Outcome::Reject("no".to_owned())).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let looker = {
+            let (letters, stop) = (bus.dead_letters(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                // Relaxed: it is looked at until it is seen.
+                while !stop.load(Ordering::Relaxed) {
+                    letters.list(&DeadLetterFilter::new());
+                }
+            })
+        };
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..4_900 {
+            publisher.publish("a", BODY).unwrap();
+        }
+        bus.flush().unwrap();
+        // Relaxed: see above.
+        stop.store(true, Ordering::Relaxed);
+        looker.join().unwrap();
+        let counts = bus.dead_letters().counts();
+        assert_eq!((counts.held, counts.discarded, counts.is_balanced()), (4_900, 0, true));
+        let listed = bus.dead_letters().list(&DeadLetterFilter::new());
+        assert!(listed.iter().map(|letter| letter.id()).eq(1..=4_900));
+        assert_eq!(notices.take(), [""; 0]);
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
+}
