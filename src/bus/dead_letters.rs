@@ -9,6 +9,7 @@ use crate::delivery::{
 use crate::event::{Encode, EventId, FLAG_LOCAL, FLAG_REPLAY};
 use crate::ring::HEAD_BYTES;
 use crate::sync::primitive::thread::{Builder, JoinHandle};
+use crate::worker::Phase;
 
 use super::publisher::{Again, SameTopic};
 use super::{Bus, Outgoing, PublishError, Publisher, Shared, Subject};
@@ -98,6 +99,11 @@ pub enum RedriveError {
         /// Its bytes, those of its extension among them.
         bytes: usize,
     },
+    /// The bus shuts down or has stopped: nobody would handle it.
+    ShuttingDown {
+        /// The letter.
+        id: u64,
+    },
 }
 
 impl fmt::Display for RedriveError {
@@ -118,6 +124,9 @@ impl fmt::Display for RedriveError {
             ),
             Self::PoolExhausted { id, bytes } => {
                 write!(f, "dead letter {id} stays: no block of {bytes} bytes is free; try again, or raise `blocks`")
+            }
+            Self::ShuttingDown { id } => {
+                write!(f, "dead letter {id} stays: its bus shuts down; republish it with a publisher of another bus")
             }
         }
     }
@@ -265,6 +274,9 @@ fn settle(taken: TakenLetter, published: Result<EventId, PublishError>) -> Resul
 impl Shared {
     /// Sends a dead letter back to its subscription.
     fn redrive(&self, id: u64) -> Result<(), RedriveError> {
+        if self.engine.phase() != Phase::Running {
+            return Err(RedriveError::ShuttingDown { id });
+        }
         let taken = self.engine.dead_letters.take(id).ok_or(RedriveError::NotFound { id })?;
         let letter = taken.shared();
         let subscription = letter.subscription();

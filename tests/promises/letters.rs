@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use ringmain::{Bus, DeadLetterFilter, DeliveryMode, Notice, Outcome, Payload, RetryPolicy};
+use ringmain::testing::Simulation;
+use ringmain::{Bus, DeadLetterFilter, DeadReason, DeliveryMode, Notice, Outcome, Payload, RedriveError, RetryPolicy};
 
 use super::support::{Log, assert_books, watched};
 
@@ -52,4 +54,22 @@ fn no_letter_goes_below_the_limits_while_somebody_lists_in_a_loop() {
         bus.shutdown().unwrap();
         assert_books(&bus);
     });
+}
+
+#[test]
+fn a_bus_that_has_stopped_sends_no_letter_back() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+    let _made = wish.handle(|_, _| Outcome::Reject("no".to_owned())).unwrap();
+    bus.publish("a", BODY).unwrap();
+    simulation.run();
+    let (letters, all) = (bus.dead_letters(), DeadLetterFilter::new());
+    bus.shutdown().unwrap();
+    let before = letters.counts();
+    assert_eq!(letters.redrive(1), Err(RedriveError::ShuttingDown { id: 1 }));
+    let report = letters.redrive_all(&all, Duration::ZERO).wait();
+    assert_eq!((report.redriven, report.left), (0, 1), "and does not begin with many");
+    assert_eq!((letters.counts(), letters.list(&all)[0].reason()), (before, DeadReason::Rejected));
+    assert_books(bus);
 }

@@ -60,7 +60,8 @@ impl Scenario {
         let Some((id, nth, index)) = self.some_letter() else {
             let result = self.bus().dead_letters().redrive(u64::MAX);
             return self.check(match result {
-                Err(RedriveError::NotFound { id: u64::MAX }) => Ok(()),
+                Err(RedriveError::NotFound { id: u64::MAX }) if !self.is_closed() => Ok(()),
+                Err(RedriveError::ShuttingDown { id: u64::MAX }) if self.is_closed() => Ok(()),
                 other => Err(format!("a letter that nobody wrote: {other:?}")),
             });
         };
@@ -80,6 +81,8 @@ impl Scenario {
         let result = letters.redrive(id);
         self.note(format_args!("redrive {id} of {index} to {nth}: {result:?}"));
         let right = match result {
+            Err(RedriveError::ShuttingDown { .. }) => self.is_closed(),
+            _ if self.is_closed() => false,
             Ok(()) => is_live && !is_late,
             Err(RedriveError::Ended { .. }) => !is_live,
             Err(RedriveError::Expired { .. }) => is_late,

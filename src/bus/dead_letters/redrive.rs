@@ -87,6 +87,8 @@ impl RedriveJob {
             let mut state = self.state();
             state.is_stepping = false;
             let pause = match went {
+                // It is left, as those behind it are.
+                Err(RedriveError::ShuttingDown { .. }) => return,
                 Err(RedriveError::Busy { .. }) if !is_second => {
                     state.is_second = true;
                     self.pause.max(BUSY)
