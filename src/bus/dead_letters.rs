@@ -167,7 +167,7 @@ impl DeadLetters {
         self.shared.engine.dead_letters.counts()
     }
 
-    /// How many there are, those among them that are being sent again.
+    /// How many are held, those among them that are being published again, and none that is on its way back to its subscription.
     pub fn len(&self) -> usize {
         self.counts().held as usize
     }
@@ -197,6 +197,10 @@ impl DeadLetters {
 
     /// Sends a letter back to the subscription that gave it up, and to no other: the same event, with the same id, which
     /// begins with its first attempt.
+    ///
+    /// It is on its way until the subscription's worker has given it a place in the mailbox
+    /// ([`returning`](DeadLetterCounts::returning)). When the subscription or the bus ends before, the letter is there again, the same
+    /// as before, and observers hear of it ([`Notice::LetterReturned`](crate::Notice::LetterReturned)).
     ///
     /// # Errors
     /// See [`RedriveError`]; the letter stays.
@@ -278,7 +282,7 @@ impl Shared {
             return Err(RedriveError::ShuttingDown { id });
         }
         let taken = self.engine.dead_letters.take(id).ok_or(RedriveError::NotFound { id })?;
-        let letter = taken.shared();
+        let letter = taken.letter();
         let subscription = letter.subscription();
         let found = self.control().find(subscription).cloned();
         let ended = RedriveError::Ended { id, subscription };
@@ -299,9 +303,7 @@ impl Shared {
             Some(block)
         };
         let max = REDRIVEN_MAX;
-        reliable.redrive(Redriven { letter, block }).map_err(|_| RedriveError::Busy { id, max })?;
-        taken.sent();
-        Ok(())
+        reliable.redrive(Redriven { letter: taken.set_out(), block }).map_err(|_| RedriveError::Busy { id, max })
     }
 
     /// Starts the thread that tells the sink of dead letters, when there is one.

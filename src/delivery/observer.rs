@@ -209,6 +209,18 @@ pub enum Notice<'a> {
         /// What the last one said.
         error: Option<&'a str>,
     },
+    /// A dead letter was on its way back to its subscription, which ended before it had a place in the mailbox:
+    /// [`Bus::dead_letters`](crate::Bus::dead_letters) has it again, as it was.
+    LetterReturned {
+        /// The id of the letter.
+        letter: u64,
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+    },
     /// More dead letters came than may be kept, and one went: the oldest, or one for which there was no room beside those that are being
     /// sent again. Said at the first of a row: until one was sent again, purged or expired.
     DeadLettersOverflow {

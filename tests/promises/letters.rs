@@ -73,3 +73,65 @@ fn a_bus_that_has_stopped_sends_no_letter_back() {
     assert_eq!((letters.counts(), letters.list(&all)[0].reason()), (before, DeadReason::Rejected));
     assert_books(bus);
 }
+
+#[test]
+fn a_letter_whose_subscription_ends_while_it_is_on_its_way_back_is_the_same_letter_again() {
+    let notices = Log::new();
+    let heard = notices.clone();
+    let observer = move |notice: &Notice<'_>| match notice {
+        Notice::LetterReturned { letter, name, event, .. } => heard.add((*letter, (*name).to_owned(), *event)),
+        Notice::DeadLettered { letter, .. } => assert_eq!(*letter, 1, "the event dies once"),
+        _ => {}
+    };
+    let simulation = Simulation::new(Bus::builder().workers(1).observer(observer), 1).unwrap();
+    let (bus, all) = (simulation.bus(), DeadLetterFilter::new());
+    let wish = bus.subscribe("a").named("bank").mode(DeliveryMode::reliable()).retry(once());
+    let mut inbox = wish.mailbox().unwrap();
+    let event = bus.publish("a", BODY).unwrap();
+    simulation.run();
+    inbox.try_recv().unwrap().fail("the bank does not answer");
+    let letters = bus.dead_letters();
+    let (before, story) = (letters.counts(), letters.list(&all).remove(0));
+    letters.redrive(1).unwrap();
+    drop(inbox);
+    simulation.run();
+    let again = letters.list(&all).remove(0);
+    assert_eq!((again.id(), again.reason(), again.attempts()), (1, DeadReason::AttemptsExhausted, 1));
+    assert_eq!((again.error(), again.first_attempt().is_some()), (Some("the bank does not answer"), true));
+    assert_eq!((again.first_attempt(), again.died()), (story.first_attempt(), story.died()));
+    assert_eq!((letters.counts(), notices.take()), (before, vec![(1, "bank".to_owned(), event)]));
+    assert_eq!(bus.ledger().subscriptions.dead_lettered, 1);
+    assert_books(bus);
+}
+
+#[test]
+fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mailbox() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let bus = simulation.bus();
+    let mut inbox = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).capacity(4).mailbox().unwrap();
+    for _ in 0..10 {
+        bus.publish("a", BODY).unwrap();
+    }
+    let letters = bus.dead_letters();
+    let books = || {
+        let counts = letters.counts();
+        assert!(counts.is_balanced() && bus.ledger().is_balanced(), "{counts:?}");
+        (counts.held, counts.returning, counts.redriven, bus.ledger().subscriptions.open())
+    };
+    while letters.len() < 10 {
+        simulation.run();
+        while let Ok(delivery) = inbox.try_recv() {
+            delivery.fail("no");
+        }
+    }
+    let before = bus.memory().dead_letters_bytes;
+    assert_eq!(letters.redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait().redriven, 10);
+    assert_eq!(books(), (0, 10, 0, 0));
+    assert_eq!(bus.memory().dead_letters_bytes, before, "they are in memory still");
+    simulation.run();
+    assert_eq!(books(), (0, 6, 4, 4));
+    drop(inbox);
+    simulation.run();
+    assert_eq!(books(), (10, 0, 4, 0), "six came back, and four died again");
+    assert_eq!(letters.counts().total, 14);
+}

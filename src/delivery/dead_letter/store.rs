@@ -15,6 +15,7 @@ use super::intake::Intake;
 use super::level::Level;
 use super::shelf::Shelf;
 use super::sink::Outbox;
+use super::taken::End;
 use super::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterLimits, DeadLetterSink, Death, TakenLetter};
 
 /// Letters that one put sorts in when it is time: more than it brings, and so few that nobody notices.
@@ -29,6 +30,9 @@ pub(crate) struct DeadLetterStore {
     total: AtomicU64,
     held: Level,
     bytes: Level,
+    /// Letters on their way back to their subscriptions, and their bytes.
+    returning: Level,
+    returning_bytes: Level,
     discarded: SharedCounter,
     expired: SharedCounter,
     redriven: SharedCounter,
@@ -55,6 +59,8 @@ impl DeadLetterStore {
             total: AtomicU64::new(0),
             held: Level::default(),
             bytes: Level::default(),
+            returning: Level::default(),
+            returning_bytes: Level::default(),
             discarded: SharedCounter::default(),
             expired: SharedCounter::default(),
             redriven: SharedCounter::default(),
@@ -182,11 +188,18 @@ impl DeadLetterStore {
                 continue;
             }
             shelf.insert(letter);
-            while shelf.is_beyond(&self.limits) {
-                let Some(oldest) = shelf.remove_oldest() else { break };
-                self.discard(&oldest);
-                overflowed = true;
-            }
+            overflowed |= self.make_room(shelf);
+        }
+        overflowed
+    }
+
+    /// Lets the oldest go as long as there are more than may be kept. Returns whether one went.
+    fn make_room(&self, shelf: &mut Shelf) -> bool {
+        let mut overflowed = false;
+        while shelf.is_beyond(&self.limits) {
+            let Some(oldest) = shelf.remove_oldest() else { break };
+            self.discard(&oldest);
+            overflowed = true;
         }
         overflowed
     }
@@ -239,9 +252,9 @@ impl DeadLetterStore {
         self.tally()
     }
 
-    /// Bytes of the letters that are held, and of the queue they come by.
+    /// Bytes of the letters that are held or on their way back, and of the queue they come by.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.bytes.get() as usize + self.intake.own_bytes()
+        (self.bytes.get() + self.returning_bytes.get()) as usize + self.intake.own_bytes()
     }
 
     /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
@@ -250,6 +263,7 @@ impl DeadLetterStore {
             // Relaxed: the figure announces nothing but itself.
             total: self.total.load(Ordering::Relaxed),
             held: self.held.get(),
+            returning: self.returning.get(),
             bytes: self.bytes.get(),
             discarded: self.discarded.get(),
             expired: self.expired.get(),
@@ -289,17 +303,45 @@ impl DeadLetterStore {
     }
 
     /// The end of a taking.
-    pub(super) fn give_back(&self, letter: &Arc<DeadLetter>, is_sent: bool) {
+    pub(super) fn give_back(&self, letter: &Arc<DeadLetter>, end: End) {
         let mut shelf = self.lock();
         shelf.end_taking(letter);
-        if is_sent {
-            self.redriven.add(1);
+        if end == End::Stays {
+            shelf.insert(Arc::clone(letter));
+        } else {
+            if end == End::Sent {
+                self.redriven.add(1);
+            } else {
+                self.returning.raise(1);
+                self.returning_bytes.raise(letter.bytes() as u64);
+            }
             self.let_go(letter);
             self.made_room();
-        } else {
-            shelf.insert(Arc::clone(letter));
         }
         drop(shelf);
+        self.relieve(usize::MAX);
+    }
+
+    /// A letter on its way back has arrived. Takes no lock.
+    pub(super) fn arrived(&self, letter: &DeadLetter) {
+        self.redriven.add(1);
+        self.returning.lower(1);
+        self.returning_bytes.lower(letter.bytes() as u64);
+    }
+
+    /// A letter on its way back could not arrive. Where there is no room any more the oldest goes.
+    pub(super) fn came_back(&self, letter: &Arc<DeadLetter>) {
+        let mut shelf = self.lock();
+        self.held.raise(1);
+        self.bytes.raise(letter.bytes() as u64);
+        self.returning.lower(1);
+        self.returning_bytes.lower(letter.bytes() as u64);
+        shelf.insert(Arc::clone(letter));
+        let overflowed = self.make_room(&mut shelf);
+        drop(shelf);
+        if overflowed {
+            self.overflowed();
+        }
         self.relieve(usize::MAX);
     }
 

@@ -141,7 +141,7 @@ fn letters_on_their_way_to_a_subscription_that_ends_are_letters_again() {
     assert!(bus.dead_letters().is_empty());
     drop(inbox);
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());
-    assert_eq!(letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>(), [DeadReason::Closed; 2]);
+    assert_eq!(letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>(), [DeadReason::AttemptsExhausted; 2]);
     assert!(bus.dead_letters().counts().is_balanced());
     ledger(bus);
 }
