@@ -65,7 +65,8 @@ pub(crate) struct Shared {
     pub(crate) driver: Driver,
     /// Publishers that `Bus::publish` lends out for a call. Empty when no `Bus` is left.
     pub(super) spare: ArrayQueue<Publisher>,
-    /// There are redrives for turns to bring on: a turn takes no lock to find out that there are none.
+    /// There are redrives to bring on, in a bus that is driven by hand; a turn takes no lock to find out that there are none. Where
+    /// threads run: redrives that the thread for them has not seen.
     pub(super) has_redrives: AtomicBool,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
@@ -103,8 +104,10 @@ pub(crate) struct Control {
     free_publishers: u64,
     publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
-    /// Dead letters on their way back in a bus that is driven by hand.
+    /// Redrives under way.
     pub(super) redrives: Vec<Arc<RedriveJob>>,
+    /// A thread brings them on, or is about to.
+    pub(super) has_redrive_thread: bool,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
@@ -141,6 +144,7 @@ impl Control {
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
             redrives: Vec::new(),
+            has_redrive_thread: false,
             handler_threads: Vec::new(),
             report: None,
             published_rate: RateWindow::new(),

@@ -135,3 +135,38 @@ fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mai
     assert_eq!(books(), (10, 0, 4, 0), "six came back, and four died again");
     assert_eq!(letters.counts().total, 14);
 }
+
+#[test]
+fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_side() {
+    watched(|| {
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+        let mut inbox = wish.capacity(1_024).mailbox().unwrap();
+        for _ in 0..300 {
+            bus.publish("a", BODY).unwrap();
+        }
+        for _ in 0..300 {
+            inbox.recv().unwrap().fail("no");
+        }
+        let letters = bus.dead_letters();
+        let redrive_threads = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+            let names = tasks.map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+            names.filter(|name| name.trim_end() == "redrive").count()
+        };
+        let hour = Duration::from_secs(3_600);
+        let slow: Vec<_> = (0..100).map(|_| letters.redrive_all(&DeadLetterFilter::new(), hour)).collect();
+        // The first letter is the same for all, and goes back once; then each has its pause.
+        while slow.iter().any(|redrive| redrive.report().left == 300) {
+            std::thread::yield_now();
+        }
+        // Other tests that run just now may have one, too.
+        assert!(redrive_threads() < 10, "{} threads for 100 redrives", redrive_threads());
+        let fast = letters.redrive_all(&DeadLetterFilter::new().after(250), Duration::ZERO).wait();
+        assert_eq!((fast.redriven + fast.stayed.len(), fast.left), (50, 0), "nobody waits for those that pause");
+        slow[0].cancel();
+        assert!(slow[0].is_over() && !slow[1].is_over());
+        bus.shutdown().unwrap();
+        assert!(slow.iter().all(|redrive| redrive.is_over()));
+    });
+}
