@@ -294,7 +294,7 @@ impl BusBuilder {
     }
 
     /// How long a dead letter is kept, more than nothing. Default: until it is purged, sent again, or has to make room. Those that are older go when
-    /// somebody looks or new ones are sorted in.
+    /// somebody looks at the letters or at [`Bus::metrics`](crate::Bus::metrics), or new ones are sorted in.
     pub fn dead_letter_expiry(mut self, time: Duration) -> Self {
         self.dead_letter_expiry = Some(time);
         self

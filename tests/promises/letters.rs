@@ -170,3 +170,18 @@ fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_si
         assert!(slow.iter().all(|redrive| redrive.is_over()));
     });
 }
+
+#[test]
+fn metrics_hold_no_letter_that_has_expired_though_nobody_looks_at_the_letters() {
+    let expiry = Duration::from_secs(1);
+    let simulation = Simulation::new(Bus::builder().workers(1).dead_letter_expiry(expiry), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+    let _made = wish.handle(|_, _| Outcome::Reject("no".to_owned())).unwrap();
+    bus.publish("a", BODY).unwrap();
+    simulation.run();
+    assert_eq!(bus.metrics().dead_letters.held, 1);
+    simulation.advance(expiry);
+    let counts = bus.metrics().dead_letters;
+    assert_eq!((counts.held, counts.bytes, counts.expired, counts.is_balanced()), (0, 0, 1, true));
+}

@@ -143,6 +143,15 @@ impl DeadLetterStore {
 
     /// Brings the shelf up to date, works on it, and lets others know what came of it. No user code runs under the lock.
     pub(super) fn on_shelf<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
+        let result = self.on_shelf_quietly(work);
+        if let Some(outbox) = &self.outbox {
+            outbox.tell();
+        }
+        result
+    }
+
+    /// As `on_shelf`. The sink is told of nothing.
+    fn on_shelf_quietly<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
         let mut shelf = self.lock();
         let overflowed = self.sort_in(&mut shelf, usize::MAX);
         let result = work(&mut shelf);
@@ -151,9 +160,6 @@ impl DeadLetterStore {
             self.overflowed();
         }
         self.relieve(usize::MAX);
-        if let Some(outbox) = &self.outbox {
-            outbox.tell();
-        }
         result
     }
 
@@ -252,13 +258,19 @@ impl DeadLetterStore {
         self.tally()
     }
 
+    /// As `counts`, for those who only watch: the sink is told of nothing.
+    pub(crate) fn watch(&self) -> DeadLetterCounts {
+        self.on_shelf_quietly(|_| ());
+        self.tally()
+    }
+
     /// Bytes of the letters that are held or on their way back, and of the queue they come by.
     pub(crate) fn held_bytes(&self) -> usize {
         (self.bytes.get() + self.returning_bytes.get()) as usize + self.intake.own_bytes()
     }
 
     /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
-    pub(crate) fn tally(&self) -> DeadLetterCounts {
+    pub(super) fn tally(&self) -> DeadLetterCounts {
         DeadLetterCounts {
             // Relaxed: the figure announces nothing but itself.
             total: self.total.load(Ordering::Relaxed),
