@@ -151,7 +151,8 @@ pub enum Notice<'a> {
         /// Why.
         error: DecodeError,
     },
-    /// A mailbox was full, and an event was dropped by its policy. Said at the first of a row of drops.
+    /// A mailbox was full, and its policy had an event go: it was dropped, or under reliable delivery became a dead letter (which a
+    /// [`DeadLettered`](Self::DeadLettered) says, too). Said at the first of a row of them.
     MailboxOverflow {
         /// Whose.
         subscription: SubscriptionId,
