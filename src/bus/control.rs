@@ -121,6 +121,13 @@ pub(crate) struct WorkerStuck {
 }
 
 impl Control {
+    /// Keeps the handle of a thread, for the shutdown to join.
+    pub(super) fn keep_thread(&mut self, handle: thread::JoinHandle<()>) {
+        // A handle that is kept keeps the stack of a thread that is gone.
+        self.handler_threads.retain(|thread| !thread.is_finished());
+        self.handler_threads.push(handle);
+    }
+
     pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_stages: MailboxStages) -> Self {
         let workers = owners.len();
         Self {
@@ -246,10 +253,7 @@ impl Shared {
 
     /// Keeps the handle of a handler's thread, for the shutdown to join.
     pub(super) fn keep_thread(&self, handle: thread::JoinHandle<()>) {
-        let mut control = self.control();
-        // A handle that is kept keeps the stack of a thread that is gone.
-        control.handler_threads.retain(|thread| !thread.is_finished());
-        control.handler_threads.push(handle);
+        self.control().keep_thread(handle);
     }
 
     /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives

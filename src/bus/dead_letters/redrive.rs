@@ -166,24 +166,20 @@ impl DeadLetters {
 impl Shared {
     /// Has a redrive brought on. False where nobody does it but who waits for it: in a simulation, or for want of a thread.
     fn begin_redrive(self: &Arc<Self>, job: Arc<RedriveJob>) -> bool {
-        let needs_thread = {
-            let mut control = self.control();
-            control.redrives.push(job);
-            // Relaxed: who comes by at this moment finds it the next time.
-            self.has_redrives.store(true, Ordering::Relaxed);
-            matches!(self.driver, Driver::Threads) && !std::mem::replace(&mut control.has_redrive_thread, true)
-        };
+        let mut control = self.control();
+        control.redrives.push(job);
+        // Relaxed: who comes by at this moment finds it the next time.
+        self.has_redrives.store(true, Ordering::Relaxed);
+        let needs_thread = matches!(self.driver, Driver::Threads) && !control.has_redrive_thread;
         if needs_thread {
             let shared = Arc::clone(self);
-            match Builder::new().name("redrive".to_owned()).spawn(move || shared.run_redrives()) {
-                Ok(thread) => self.keep_thread(thread),
-                Err(_) => {
-                    self.control().has_redrive_thread = false;
-                    return false;
-                }
+            // Under the lock, so that nobody counts on a thread that there will not be.
+            if let Ok(thread) = Builder::new().name("redrive".to_owned()).spawn(move || shared.run_redrives()) {
+                control.keep_thread(thread);
+                control.has_redrive_thread = true;
             }
         }
-        matches!(self.driver, Driver::Threads)
+        control.has_redrive_thread
     }
 
     /// The life of the thread that brings redrives on: until all are over.

@@ -103,7 +103,7 @@ fn letters_go_back_at_a_rate_by_the_clock_of_the_bus_and_can_be_stopped() {
 }
 
 #[test]
-fn a_redrive_has_a_thread_of_its_own_which_the_end_of_the_bus_ends() {
+fn a_redrive_goes_on_in_a_thread_which_the_end_of_the_bus_ends() {
     watched(|| {
         let bus = Bus::builder().workers(1).build().unwrap();
         let (fails, hour) = (Arc::new(AtomicBool::new(true)), Duration::from_secs(3_600));
