@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -49,15 +49,13 @@ pub struct Delivery<I: Interest> {
     hold: Option<Hold>,
     shared: Arc<MailboxShared>,
     known_as: KnownAs,
-    /// The handler's word, where others may still hold the delivery; `None` is an acknowledgement.
-    word: OnceLock<Option<Box<Outcome>>>,
     interest: PhantomData<fn(I)>,
 }
 
 impl<I: Interest> Delivery<I> {
     #[inline(always)]
     pub(crate) fn new(hold: Hold, shared: Arc<MailboxShared>, known_as: KnownAs) -> Self {
-        Self { hold: Some(hold), shared, known_as, word: OnceLock::new(), interest: PhantomData }
+        Self { hold: Some(hold), shared, known_as, interest: PhantomData }
     }
 
     fn hold(&self) -> &Hold {
@@ -115,10 +113,6 @@ impl<I: Interest> Delivery<I> {
 
     /// Settles the delivery by an outcome, as a handler that returned it would.
     pub fn settle(mut self, outcome: &Outcome) -> Settled {
-        self.settle_as(outcome)
-    }
-
-    fn settle_as(&mut self, outcome: &Outcome) -> Settled {
         // There always is one: settling takes the delivery.
         self.hold.take().map_or(Settled::TooLate, |hold| self.shared.settle(hold, outcome))
     }
@@ -161,39 +155,12 @@ impl<I: Interest> Delivery<I> {
             self.shared.discard_one(hold);
         }
     }
-
-    /// Shares the delivery, in the memory of a settled one that nobody else holds.
-    pub(crate) fn share(self, settled: Option<Arc<Self>>) -> Arc<Self> {
-        if let Some(mut settled) = settled
-            && let Some(place) = Arc::get_mut(&mut settled)
-        {
-            *place = self;
-            return settled;
-        }
-        Arc::new(self)
-    }
-
-    /// Settles a delivery that its handler may have kept a clone of: then it is settled with the last one, else now, and
-    /// its memory is given back for the next.
-    pub(crate) fn settle_shared(mut delivery: Arc<Self>, outcome: Outcome) -> Option<Arc<Self>> {
-        if let Some(sole) = Arc::get_mut(&mut delivery) {
-            sole.settle_as(&outcome);
-            return Some(delivery);
-        }
-        // Said once: by whoever called the handler.
-        let _ = delivery.word.set((outcome != Outcome::Ack).then(|| Box::new(outcome)));
-        None
-    }
 }
 
 impl<I: Interest> Delivery<I> {
     #[cold]
-    fn drop_unsettled(&mut self, hold: Hold) {
-        match self.word.take() {
-            None => self.shared.settle(hold, &Outcome::Failed("it was dropped without a word".to_owned())),
-            Some(None) => self.shared.settle(hold, &Outcome::Ack),
-            Some(Some(word)) => self.shared.settle(hold, &word),
-        };
+    fn drop_unsettled(&self, hold: Hold) {
+        self.shared.settle(hold, &Outcome::Failed("it was dropped without a word".to_owned()));
     }
 }
 
@@ -209,7 +176,7 @@ impl<I: Interest> Drop for Delivery<I> {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         // Best effort: what was dropped without a word was handled, unless a panic dropped it.
-        if matches!(hold, Hold::Once(_)) && self.word.get().is_none() && !std::thread::panicking() {
+        if matches!(hold, Hold::Once(_)) && !std::thread::panicking() {
             self.shared.settle(hold, &Outcome::Ack);
         } else {
             self.drop_unsettled(hold);

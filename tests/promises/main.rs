@@ -34,4 +34,5 @@ mod starvation;
 mod support;
 mod throttle;
 mod time;
+mod word;
 mod wrap;
