@@ -96,7 +96,8 @@ impl<I: Interest> Delivery<I> {
         self.settle(&Outcome::Failed(reason.into()))
     }
 
-    /// Settles the attempt as failed; the event comes again after `delay`. Under best-effort delivery it does not.
+    /// Settles the attempt as failed; the event comes again after `delay`, at most 10 days: a longer one is cut to them. Under
+    /// best-effort delivery it does not.
     pub fn retry_after(self, delay: Duration) -> Settled {
         self.settle(&Outcome::RetryAfter(delay))
     }
@@ -117,7 +118,7 @@ impl<I: Interest> Delivery<I> {
         self.hold.take().map_or(Settled::TooLate, |hold| self.shared.settle(hold, outcome))
     }
 
-    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 10 days. Returns whether it still
+    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 10 days: a longer one is cut to them. Returns whether it still
     /// counted. Under best-effort delivery there is no end, and it always does.
     pub fn extend(&self, time: Duration) -> bool {
         match self.hold() {

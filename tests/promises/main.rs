@@ -19,6 +19,7 @@ mod order;
 mod publisher_faults;
 mod rate_limit;
 mod rate_limits;
+mod refusals;
 mod reliable;
 mod reliable_edges;
 mod reliable_on_threads;
