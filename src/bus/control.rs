@@ -19,7 +19,7 @@ use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
 use crate::sync::primitive::{AtomicBool, Instant, Mutex, MutexGuard, spin_loop, thread};
-use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
+use crate::worker::{Ended, Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
 use super::dead_letters::RedriveJob;
@@ -90,6 +90,8 @@ pub(crate) struct Control {
     reading: Vec<bool>,
     /// Unsubscribed, but the worker may still be at it or a consumer holds deliveries; with the generation to wait for.
     ending: Vec<(Arc<SubscriptionState>, u64)>,
+    /// The generation of each worker's table with which the last subscription ended.
+    ended_with: Vec<u64>,
     /// The books of subscriptions that are gone.
     pub(super) ended: SubscriptionLedger,
     pub(super) ended_unbalanced: u64,
@@ -132,6 +134,7 @@ impl Control {
             owners,
             reading: vec![false; workers],
             ending: Vec::new(),
+            ended_with: vec![0; workers],
             ended: SubscriptionLedger::default(),
             ended_unbalanced: 0,
             ended_stages,
@@ -480,6 +483,8 @@ impl Shared {
             let Some(key) = control.keys.remove(&id) else { return Ok(None) };
             let subscription = control.subscriptions.remove(&key).expect("keys and subscriptions go together");
             let worker = subscription.worker;
+            let mut before = control.tables[worker].clone();
+            before.ended.clear();
             if matches!(subscription.role, Role::Subscriber) {
                 control.patterns.remove(&subscription.pattern, &key);
             }
@@ -493,7 +498,10 @@ impl Shared {
             self.unseat(&mut control, &subscription, &mut orphans);
             self.publish_wants(&control, &subscription);
             control.tables[worker].attended.retain(|other| other.id != subscription.id);
+            let ended = Ended::new(Arc::clone(&subscription), before);
+            control.tables[worker].ended.push(Arc::new(ended));
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
+            control.ended_with[worker] = generation;
             control.ending.push((Arc::clone(&subscription), generation));
             for (left, from) in &mut control.ending {
                 // Its worker brings a service what its instances have left until it has this table.
@@ -558,9 +566,14 @@ impl Shared {
                 mailbox.lose_worker();
             }
         }
-        let mut gone = Vec::new();
+        let (mut gone, mut counted) = (Vec::new(), Vec::new());
         {
             let mut control = self.control();
+            for (worker, exchange) in self.engine.tables.iter().enumerate() {
+                if exchange.acknowledged() >= control.ended_with[worker] || self.engine.has_left(worker) {
+                    counted.push(std::mem::take(&mut control.tables[worker].ended));
+                }
+            }
             let mut kept = Vec::new();
             for (subscription, generation) in std::mem::take(&mut control.ending) {
                 let released = is_released(&subscription, generation);
@@ -584,6 +597,7 @@ impl Shared {
             control.ending = kept;
         }
         // Handlers are dropped here, outside the lock; a panic in the drop of one goes no further.
+        let _ = contained(|| drop(counted));
         for subscription in gone {
             let _ = contained(|| drop(subscription));
         }

@@ -37,4 +37,5 @@ mod support;
 mod throttle;
 mod time;
 mod word;
+mod unserved;
 mod wrap;
