@@ -36,6 +36,6 @@ mod starvation;
 mod support;
 mod throttle;
 mod time;
-mod word;
 mod unserved;
+mod word;
 mod wrap;
