@@ -54,7 +54,7 @@ pub(crate) use crate::sync::crew::{Crew, Hang, REPLACEMENTS_MAX};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, ReturningLetter, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use desk::Desk;
-pub(crate) use guard::{Guard, Pass};
+pub(crate) use guard::{Guard, Obstacle, Pass};
 pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
 pub(crate) use in_hand::Hold;
 pub(crate) use intake::{Intake, Waits};

@@ -33,10 +33,10 @@ use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 use crate::sync::transit::Transit;
 
 pub use attempt::{Attempt, Overdue, Returned};
-pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX};
+pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX, WAIT_MAX_NS};
 use word::{
-    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, TICK_SHIFT, WAIT_MAX_NS, WAITING, failures,
-    instant_of, takes, tick_after, ticks_late, ticks_left, with_due, with_state,
+    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, TICK_SHIFT, WAITING, failures, instant_of, takes,
+    tick_after, ticks_late, ticks_left, with_due, with_state,
 };
 
 /// What was tried with an event before it came to a mailbox.

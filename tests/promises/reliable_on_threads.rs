@@ -116,15 +116,11 @@ fn round(seed: u64) {
     });
     let threaded = threaded.unwrap();
     let mut own = Draw(draw.below(u64::MAX));
-    let running = wish("b", 4).run(move |_| {
-        let hangs = own.one_in(40);
-        let said = own.below(5);
-        async move {
-            if hangs {
-                std::future::pending::<()>().await;
-            }
-            if said == 0 { Err("no") } else { Ok(()) }
+    let running = wish("b", 4).run(async move |_| {
+        if own.one_in(40) {
+            std::future::pending::<()>().await;
         }
+        if own.below(5) == 0 { Err("no") } else { Ok(()) }
     });
     let running = running.unwrap();
     let runner = spawn(move || block_on(running));
