@@ -52,10 +52,10 @@ impl Sub {
 impl Trials {
     /// What waits here, and need not any more.
     fn let_drift(&mut self, from: usize) -> Vec<(usize, Adrift)> {
-        let is_off = |place| matches!(place, Place::Waiting { .. } | Place::Returning(_));
+        let is_off = |place| matches!(place, Place::Waiting { .. } | Place::Returning);
         let off = self.fates.extract_if(|_, fate| is_off(fate.place));
         let off = off.map(|(index, fate)| {
-            let is_returning = matches!(fate.place, Place::Returning(_));
+            let is_returning = matches!(fate.place, Place::Returning);
             let failures = if is_returning { 0 } else { fate.failures };
             let takes = if is_returning { 0 } else { fate.takes };
             (index, Adrift { from, failures, takes, may_be_back: false, may_be_new: false, is_returning })
@@ -120,18 +120,22 @@ impl World {
     pub(crate) fn sinks(&mut self, nth: usize, index: usize, reason: DeadReason, attempts: u32) -> Option<bool> {
         let (now, is_closed) = (self.now, self.is_closed);
         let adrift = self.service_of(nth)?.adrift.remove(&index)?;
-        let sub = &mut self.subs[nth];
+        let sub = &self.subs[nth];
         let may_close = sub.is_ending || sub.is_closed || is_closed;
         let is_given_up = sub.breaker.as_ref().is_some_and(|breaker| breaker.gives_up(now));
-        if let Some(trials) = &mut sub.trials {
-            trials.refused += u64::from(adrift.is_returning);
-        }
         let right = match reason {
             DeadReason::Closed => may_close,
             DeadReason::BreakerOpen => is_given_up,
             _ => false,
         };
-        Some(right && (adrift.has_failed(attempts) || adrift.is_returning))
+        Some(right && adrift.has_failed(attempts))
+    }
+
+    /// A letter that was on its way back to instance `nth`, and might have gone on from there, has not arrived.
+    pub(crate) fn comes_to_rest(&mut self, nth: usize, index: usize) {
+        if self.service_of(nth).and_then(|service| service.adrift.remove(&index)).is_some() {
+            self.trials(nth).fates.insert(index, Fate { place: Place::Dead, ..Fate::NEW });
+        }
     }
 
     /// An instance of this service has ended.

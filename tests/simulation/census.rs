@@ -60,6 +60,7 @@ const KINDS: &[&str] = &[
     "instance made: inline",
     "instance spared",
     "lane held up by a mailbox",
+    "letter returned",
     "limits on publishing set",
     "loan abandoned",
     "loan published",

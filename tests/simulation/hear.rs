@@ -17,7 +17,11 @@ pub(crate) fn hear(world: &mut World, notice: &Notice<'_>) {
     };
     match *notice {
         Notice::HandlerFailed { name, event, error, .. } => return world.answer_is_refused(number(name), event, error),
-        Notice::Delivered { .. } | Notice::DeadLettered { .. } | Notice::Breaker { .. } | Notice::Suspended { .. } => {
+        Notice::LetterReturned { .. }
+        | Notice::Delivered { .. }
+        | Notice::DeadLettered { .. }
+        | Notice::Breaker { .. }
+        | Notice::Suspended { .. } => {
             world.answer_is_out();
         }
         _ => {}
@@ -27,6 +31,7 @@ pub(crate) fn hear(world: &mut World, notice: &Notice<'_>) {
         Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
             world.died(number(name), event, letter, reason, attempts);
         }
+        Notice::LetterReturned { letter, event, .. } => world.letter_returned(letter, event),
         Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
         Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
         _ => {}

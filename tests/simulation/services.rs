@@ -21,10 +21,10 @@ pub(crate) const SERVICES: [&str; 3] = ["one", "two", "three"];
 pub(crate) enum Surety {
     /// It comes to one instance, or dies.
     Sent,
-    /// Tried at an instance that has ended: it may stay there until it is due.
-    Left,
-    /// One of its key was: it may be in the mailbox behind that, and stay there as long, or in a lane still.
+    /// The same, but maybe in the mailbox of an instance that has ended, behind an event of its key that is left there.
     Behind,
+    /// Of an instance that has ended: it may stay there until it is due.
+    Left,
     /// A dead letter on its way back.
     Returning,
     /// Services or rules changed, or its time came, before it was looked at: it may have gone to nobody.
@@ -205,7 +205,7 @@ impl World {
         }
         for (index, place) in left {
             self.census.count("given back to a service");
-            let surety = if matches!(place, Place::Returning(_)) { Surety::Returning } else { Surety::Left };
+            let surety = if matches!(place, Place::Returning) { Surety::Returning } else { Surety::Left };
             if let Some(at_large) = self.subs[service].at_large() {
                 at_large.insert(index, surety);
             }
@@ -227,7 +227,6 @@ impl World {
         let surety = sub.at_large().and_then(|at_large| at_large.remove(&index)).or(back);
         if let Some(trials) = &mut sub.trials {
             trials.letters += 1;
-            trials.refused += u64::from(surety == Some(Surety::Returning));
         }
         let right = surety.is_some()
             && match reason {

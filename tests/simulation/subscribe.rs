@@ -79,7 +79,8 @@ impl Scenario {
         let keys_max = 1 + draw.below(6);
         sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
         sub.dedup = draw.one_in(6).then(|| {
-            let time = if draw.one_in(2) { Duration::from_secs(3_600) } else { some_time(draw) };
+            let time =
+                if draw.one_in(2) { Duration::from_secs(3_600) } else { some_time(draw) }.max(Duration::from_nanos(1));
             Window::new(Likeness::draw(draw), time.as_nanos() as u64, draw.one_in(2))
         });
         sub
@@ -245,7 +246,7 @@ impl Scenario {
     fn make_future(&mut self, sub: &Sub, nth: usize) -> Result<(SubscriptionId, Grip), SubscribeError> {
         let name = nth.to_string();
         let world = self.world.clone();
-        let handler = move |delivery: std::sync::Arc<ringmain::Delivery<Pattern>>| {
+        let handler = move |delivery: &ringmain::Delivery<Pattern>| {
             let sight = world.with(|world| {
                 let sight = world.see(nth, &delivery.meta(), None, Some(delivery.skipped()));
                 if !world.subs[nth].is_live {
