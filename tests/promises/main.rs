@@ -32,6 +32,7 @@ mod runs;
 mod services;
 mod services_again;
 mod services_edges;
+mod services_left;
 mod short_way;
 mod starvation;
 mod support;
