@@ -34,6 +34,8 @@ struct Scan {
     end: u64,
     /// Bytes of its records.
     bytes: u64,
+    /// Something in it cannot be read, and was accepted as lost.
+    has_damage: bool,
 }
 
 /// Records that were live when they were looked at.
@@ -92,7 +94,7 @@ impl Scan {
                         live.records.push(LiveRecord { kind, position, body, key_bytes: key.len() });
                     }
                 }
-                Some(Err(ReadError::Damaged(damage))) if known.contains(&damage) => {}
+                Some(Err(ReadError::Damaged(damage))) if known.contains(&damage) => self.has_damage = true,
                 Some(Err(ReadError::Damaged(damage))) => return Err(CompactError::Damaged(damage)),
                 Some(Err(ReadError::Disk(fault))) => return Err(CompactError::Read(fault)),
                 Some(Err(ReadError::Retired { .. })) | None => unreachable!("only compaction removes segments"),
@@ -144,12 +146,12 @@ impl Table {
         let Some(mut compactor) = self.turn(behind) else { return };
         while behind > 0 && share > 0 {
             match self.step(&mut compactor) {
-                Ok(looked) => {
+                Ok(Some(looked)) => {
                     share = share.saturating_sub(looked);
                     behind = self.index_mut().pay(looked, segment_bytes);
                 }
                 // It is tried again when a step is due again; what failed is in the statistics.
-                Err(_) => {
+                Ok(None) | Err(_) => {
                     self.index_mut().forgive();
                     return;
                 }
@@ -171,8 +173,8 @@ impl Table {
         STEP_BYTES_MAX.min(self.options.segment_bytes / 4)
     }
 
-    /// Looks at a part of the oldest segment, and says how many bytes that were.
-    fn step(&self, compactor: &mut Compactor) -> Result<u64, CompactError> {
+    /// Looks at a part of the oldest segment, and says how many bytes that were; none if there is but one segment.
+    fn step(&self, compactor: &mut Compactor) -> Result<Option<u64>, CompactError> {
         let result = self.try_step(compactor);
         if let Err(CompactError::Damaged(damage)) = &result
             && !compactor.damages.contains(damage)
@@ -184,21 +186,24 @@ impl Table {
     }
 
     /// A step that fails has looked at nothing: the segment is looked at from its begin again.
-    fn try_step(&self, compactor: &mut Compactor) -> Result<u64, CompactError> {
+    fn try_step(&self, compactor: &mut Compactor) -> Result<Option<u64>, CompactError> {
         if let Some(damage) = compactor.damages.first() {
             return Err(CompactError::Damaged(damage.clone()));
         }
-        let Some(mut scan) = compactor.scan.take().or_else(|| self.scan()) else { return Ok(0) };
+        let Some(mut scan) = compactor.scan.take().or_else(|| self.scan()) else { return Ok(None) };
         let mut live = Live::default();
         let looked = scan.look(self, self.step_bytes(), &mut live, &compactor.accepted)?;
         compactor.copied_bytes += self.copy(&live)?;
         if scan.reader.next_position() < scan.end {
             compactor.scan = Some(scan);
         } else {
+            if scan.has_damage {
+                compactor.copied_bytes += self.rescue(scan.end)?;
+            }
             self.retire(&scan)?;
             compactor.retired_segments += 1;
         }
-        Ok(looked)
+        Ok(Some(looked))
     }
 
     /// The oldest segment, if it is not the last.
@@ -206,7 +211,7 @@ impl Table {
         let segments = self.committer.log().segments();
         let [oldest, next, ..] = &segments[..] else { return None };
         let reader = self.committer.read(oldest.first);
-        Some(Scan { reader, end: next.first, bytes: oldest.bytes })
+        Some(Scan { reader, end: next.first, bytes: oldest.bytes, has_damage: false })
     }
 
     /// Appends what is still live once more, and says how many bytes that were. No change is on its way meanwhile, so that
@@ -216,14 +221,27 @@ impl Table {
             return Ok(0);
         }
         let _alone = self.changing.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changes: Vec<Change<'_>> = {
+        let changes = {
             let index = self.index();
             let is_live =
                 |(position, change): &(u64, Change<'_>)| index.is_live(change.kind(), change.key(), *position);
             live.changes().filter(is_live).map(|(_, change)| change).collect()
         };
+        self.append(changes)
+    }
+
+    /// Keys whose records before a position cannot be read: those whose values are in memory are appended from there, the
+    /// others have none from now on. Says how many bytes were appended.
+    fn rescue(&self, end: u64) -> Result<u64, CompactError> {
+        let _alone = self.changing.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.index_mut().give_up_before(end);
+        self.append(kept.iter().map(|(kind, key, value)| Change::Put { kind: *kind, key, value }).collect())
+    }
+
+    /// Appends live records once more, while no change is on its way; says how many bytes that were.
+    fn append(&self, mut changes: Vec<Change<'_>>) -> Result<u64, CompactError> {
         let batch_bytes_max = self.committer.log().options().batch_bytes_max();
-        let (mut copied, mut body) = (0, Vec::new());
+        let (mut appended, mut body) = (0, Vec::new());
         while !changes.is_empty() {
             let mut batch = Batch::new();
             let mut count = 0;
@@ -233,14 +251,14 @@ impl Table {
                 batch.push(&change.record(&mut body)).expect("it was in the log already");
                 count += 1;
             }
-            copied += batch.extent_bytes() as u64;
+            appended += batch.extent_bytes() as u64;
             let positions = self.committer.append(batch, Word::Written).map_err(CompactError::Append)?;
             let mut index = self.index_mut();
             for (change, position) in changes.drain(..count).zip(positions) {
                 index.moved(change.kind(), change.key(), position);
             }
         }
-        Ok(copied)
+        Ok(appended)
     }
 
     /// Removes the segment that was looked at, when all is durable that made its records dead.

@@ -159,6 +159,26 @@ impl Index {
         self.added_bytes += extent_bytes(entry.body_bytes);
     }
 
+    /// Forgets the keys whose records are before a position and whose values are not in memory; gives the others there.
+    pub(super) fn give_up_before(&mut self, end: u64) -> Vec<(KeyKind, Box<[u8]>, Box<[u8]>)> {
+        let mut kept = Vec::new();
+        for (kind, keys) in &mut self.kinds {
+            keys.retain(|key, entry| match &entry.short {
+                _ if entry.position >= end => true,
+                Some(short) => {
+                    kept.push((*kind, key.clone(), short.clone()));
+                    true
+                }
+                None => {
+                    self.keys -= 1;
+                    self.live_bytes -= entry.extent_bytes();
+                    false
+                }
+            });
+        }
+        kept
+    }
+
     /// A segment went that had so many bytes of records.
     pub(super) fn retired(&mut self, bytes: u64) {
         self.retired_bytes += bytes;
@@ -194,5 +214,50 @@ impl Index {
     /// Nothing can be looked at now.
     pub(super) fn forgive(&mut self) {
         self.debt_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn changes_under_way_together_come_to_the_same_in_any_order(
+            values in prop::collection::vec((0u8..3, prop::option::of(0usize..600)), 1..12),
+            order in any::<prop::sample::Index>(),
+            stride in any::<prop::sample::Index>(),
+        ) {
+            let bytes = vec![7; 600];
+            let kind = KeyKind::CURSOR;
+            let changes: Vec<_> = values.iter().map(|(key, length)| {
+                let key = std::slice::from_ref(key);
+                match length {
+                    Some(length) => [Change::Put { kind, key, value: &bytes[..*length] }],
+                    None => [Change::Remove { kind, key }],
+                }
+            }).collect();
+            let state = |index: &Index| {
+                let at = |key: u8| index.get(kind, &[key]).map(|entry| (entry.position, entry.body_bytes));
+                ([0, 1, 2].map(at), index.keys(), index.live_bytes(), index.log_bytes())
+            };
+            let mut in_order = Index::default();
+            for (change, position) in changes.iter().zip(1..) {
+                in_order.apply(&change[0], position);
+            }
+            // All are begun, then ended in an order of their own: a walk through a prime field.
+            let mut index = Index::default();
+            for change in &changes {
+                index.begin(change, &TableOptions::default()).expect("there is room");
+            }
+            let (start, stride) = (order.index(13), 1 + stride.index(12));
+            for nth in (0..13).map(|turn| (start + turn * stride) % 13).filter(|nth| *nth < changes.len()) {
+                index.end(Some(nth as u64 + 1), &changes[nth]);
+            }
+            prop_assert_eq!(state(&index), state(&in_order));
+            prop_assert!(index.removed.is_empty(), "nothing is remembered of what is over");
+        }
     }
 }

@@ -120,8 +120,9 @@ impl Table {
         self.compactor().damages().to_vec()
     }
 
-    /// Takes as lost what cannot be read, so that compaction goes on and removes the files it is in. Only what is known by
-    /// now: what is found later is said again.
+    /// Takes as lost what cannot be read, so that compaction goes on and removes the files it is in. A key whose record is
+    /// in them is written again if its value is in memory, and has none from then on otherwise. Only what is known by now is
+    /// accepted: what is found later is said again.
     pub fn accept_damage(&self) {
         self.compactor().accept_damage();
     }
