@@ -9,3 +9,4 @@ mod kill;
 mod log;
 mod memory;
 mod support;
+mod table;
