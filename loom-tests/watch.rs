@@ -54,6 +54,13 @@ impl Drops {
 }
 
 impl Watched {
+    /// Uses the value as nobody else may at the same time.
+    pub fn alone(&self) -> usize {
+        #[cfg(ringmain_loom)]
+        self.uses.with_mut(|_| ());
+        self.number()
+    }
+
     /// Uses the value.
     pub fn number(&self) -> usize {
         #[cfg(ringmain_loom)]

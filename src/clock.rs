@@ -37,11 +37,15 @@ fn scaled(ticks: u64, scale: u64) -> u64 {
     ((u128::from(ticks) * u128::from(scale)) >> SCALE_SHIFT) as u64
 }
 
-fn unix_now() -> u64 {
+/// Nanoseconds of Unix time, by the system's wall clock.
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 impl Clock {
+    /// The end of all time, 292 years on. Greater instants stand for times before the clock was made.
+    const END: u64 = i64::MAX as u64;
+
     pub(crate) fn system() -> Self {
         if cfg!(ringmain_shuttle) {
             // A schedule that is run again must come to the same end, so it has no time.
@@ -56,7 +60,16 @@ impl Clock {
     /// A clock that stands still at 1 ns until it is advanced; instant 0 is 2026-01-01T00:00:00Z.
     pub(crate) fn manual() -> Self {
         const NEW_YEAR_2026: u64 = 1_767_225_600_000_000_000;
-        Self { source: Source::Manual(Arc::new(AtomicU64::new(1))), origin: Arc::new(AtomicU64::new(NEW_YEAR_2026)) }
+        Self::standing(NEW_YEAR_2026)
+    }
+
+    /// A clock that stands still, whose instants are nanoseconds of Unix time.
+    pub(crate) fn of_unix_time() -> Self {
+        Self::standing(0)
+    }
+
+    fn standing(origin: u64) -> Self {
+        Self { source: Source::Manual(Arc::new(AtomicU64::new(1))), origin: Arc::new(AtomicU64::new(origin)) }
     }
 
     /// Nanoseconds since the clock was made, never 0. Monotonic on one thread, and across threads as far as the
@@ -74,9 +87,14 @@ impl Clock {
         }
     }
 
-    /// The instant `time` from now; the end of all time when there is no such instant.
+    /// The instant `time` from now; [`END`](Self::END) when there is no such instant.
     pub(crate) fn after(&self, time: Duration) -> u64 {
-        self.now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        Self::later(self.now(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The instant so many nanoseconds behind another; [`END`](Self::END) when there is no such instant.
+    pub(crate) fn later(instant: u64, ns: u64) -> u64 {
+        instant.saturating_add(ns).min(Self::END)
     }
 
     /// Moves a manual clock; a no-op for the system's.

@@ -7,7 +7,9 @@ use crate::bus::{
     SerializeError, ServiceError, SubscribeError,
 };
 use crate::delivery::{RateError, RecvError, TryRecvError};
-use crate::event::{DecodeError, EnvelopeError, ParseEventIdError, ParsePriorityError, TopicError, TypeConflict};
+use crate::event::{
+    DecodeError, EnvelopeError, FrameError, ParseEventIdError, ParsePriorityError, TopicError, TypeConflict,
+};
 use crate::routing::PatternError;
 
 macro_rules! sum {
@@ -56,6 +58,8 @@ sum! {
     TryRecv(TryRecvError),
     /// Reading a payload.
     Decode(DecodeError),
+    /// Reading a frame.
+    Frame(FrameError),
     /// Encoding a payload.
     Serialize(SerializeError),
     /// Flushing or shutting down.

@@ -36,8 +36,8 @@
 //!
 //! # Features
 //!
-//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`. Without features only what the bus
-//! itself needs is pulled in.
+//! `json` and `protobuf` add codecs for typed events, `daemon` the command `ringmain`, `store` and `sourcing` the modules of
+//! those names: events that outlive their process, and things that are made of them. Without features only what the bus itself needs is pulled in.
 
 mod bus;
 mod chance;
@@ -51,6 +51,10 @@ pub mod prelude;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod ring;
 mod routing;
+#[cfg(feature = "sourcing")]
+pub mod sourcing;
+#[cfg(feature = "store")]
+pub mod store;
 #[allow(missing_docs, reason = "private floor, reached through `internals` only")]
 mod sync;
 pub mod testing;
@@ -67,6 +71,11 @@ pub mod internals {
     pub mod sync {
         pub use crate::sync::*;
     }
+    /// The log of the durable store.
+    #[cfg(feature = "store")]
+    pub mod store {
+        pub use crate::store::log::*;
+    }
     pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, Meanwhile, read_frame};
 }
 
@@ -75,12 +84,12 @@ pub use bus::Json;
 #[cfg(feature = "protobuf")]
 pub use bus::Protobuf;
 pub use bus::{
-    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventSerializer,
-    Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan, Memory, Metrics,
-    Outgoing, Path, PublishError, Publisher, RateLimit, RateLimitError, RateLimitStatus, RedriveError, RedriveReport,
-    Refused, RepublishError, RequestError, Requester, Rules, RulesError, SerializeError, Service, ServiceBuilder,
-    ServiceError, ServiceRecord, ShutdownReport, StageLatency, Subject, Subscribe, SubscribeError, Subscription,
-    Verdict, create_event_bus, create_event_bus_with_config,
+    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventRouter,
+    EventSerializer, Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan,
+    Memory, Metrics, Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit, RateLimitError,
+    RateLimitStatus, Redrive, RedriveError, RedriveReport, Refused, RepublishError, RequestError, Requester, Rules,
+    RulesError, SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency,
+    Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
 };
 pub use delivery::{
     Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,
@@ -91,8 +100,9 @@ pub use delivery::{
 };
 pub use error::Error;
 pub use event::{
-    Aggregate, Category, DecodeError, Encoding, EnvelopeError, Event, EventId, EventSource, FrameError, Meta,
-    ParseEventIdError, ParsePriorityError, Payload, Priority, ServiceTarget, Topic, TopicError, TypeConflict,
+    Aggregate, Category, DecodeError, Encoding, EnvelopeError, Event, EventId, EventSource, Frame, FrameError,
+    FrameRef, Meta, ParseEventIdError, ParsePriorityError, Payload, Priority, ServiceTarget, Topic, TopicError,
+    TypeConflict,
 };
 pub use metrics::LatencySummary;
 pub use ring::HugePages;

@@ -4,6 +4,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use ringmain::internals::{FrameError, read_frame};
 use ringmain::{Aggregate, Encoding, EventId, Priority};
 
+mod portable;
+
 const HEADER_BYTES: usize = 56;
 const ALIGN: usize = 8;
 
@@ -28,6 +30,7 @@ const UNKNOWN: u8 = 12;
 /// If they disagree.
 pub fn check(data: &[u8]) {
     check_bytes(data);
+    portable::check(data);
     // Too few bytes for a case are no case.
     let _ = run(&mut Unstructured::new(data));
 }

@@ -17,4 +17,9 @@ proptest! {
     fn the_newest_of_each_key_is_what_a_list_of_keys_says(data in prop::collection::vec(any::<u8>(), 0..400)) {
         ringmain_fuzz::latest::check(&data);
     }
+
+    #[test]
+    fn frames_are_read_only_when_every_rule_is_kept(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        ringmain_fuzz::frames::check(&data);
+    }
 }

@@ -1,14 +1,21 @@
 //! Closing against publishing: who publishes is refused or waited for, and everything accepted is read.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use loom_tests::lanes::{Event, LANE, drain, lanes, pool, read, reader};
+use loom_tests::watch::Drops;
 use loom_tests::{Bounds, asleep, model};
 use ringmain::internals::ring::{Claimant, Gate, Lanes, Reader};
-use ringmain::internals::sync::admission::{Admission, Entrance, Phase};
+use ringmain::internals::sync::admission::{Admission, Entrance, Left, Phase};
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::primitive::{AtomicU64, Ordering, thread};
 use ringmain::internals::sync::waker::of_this_thread;
+
+/// A lock that loom sees.
+#[cfg(ringmain_loom)]
+use loom::sync::Mutex as Lock;
+#[cfg(not(ringmain_loom))]
+use std::sync::Mutex as Lock;
 
 /// A publisher's place, with what it accepted.
 type Place = Entrance<AtomicU64>;
@@ -240,5 +247,71 @@ fn a_publisher_at_a_full_lane_does_not_sleep_through_the_end() {
         let slept = publishing.end();
         assert_eq!(lanes.depth(LANE), 1);
         slept
+    });
+}
+
+#[test]
+fn what_a_worker_used_is_out_of_use_when_it_has_left() {
+    let bounds = Bounds { preemptions: None, executions_min: 4 };
+    // Whether it was seen to have left.
+    model("admission::left", bounds, &["admission.left", "admission.has_left"], &[false, true], |threads| {
+        let left = Arc::new(Left::default());
+        let drops = Drops::of(1);
+        // std's lock orders nothing under loom: the departure alone must.
+        let table = Arc::new(Mutex::new(Some(drops.value(0))));
+        let (leaving, used) = (Arc::clone(&left), Arc::clone(&table));
+        let working = threads.spawn(move || {
+            used.lock().expect("nobody panicked").as_ref().expect("a worker is here").number();
+            leaving.leave(3);
+        });
+        let freeing = threads.spawn(move || {
+            assert!(!left.has(2), "another one is here");
+            let has_left = left.has(3);
+            if has_left {
+                drop(table.lock().expect("nobody panicked").take());
+            }
+            (has_left, table)
+        });
+        working.end();
+        let (has_left, table) = freeing.end();
+        drop(table);
+        assert!(drops.all_once());
+        has_left
+    });
+}
+
+#[test]
+fn a_publisher_that_was_told_finds_what_was_changed() {
+    let bounds = Bounds { preemptions: None, executions_min: 50 };
+    // What the publisher has a copy of when both changes may have been made.
+    model("admission::told", bounds, &["admission.tell"], &[0, 1, 2], |threads| {
+        let place = Arc::new(Place::default());
+        let changed = Arc::new(Lock::new(0));
+        let (teller, change) = (Arc::clone(&place), Arc::clone(&changed));
+        let changing = threads.spawn(move || {
+            for number in 1..=2 {
+                let mut changed = change.lock().expect("nobody panicked");
+                *changed = number;
+                teller.tell();
+            }
+        });
+        let (publisher, original) = (Arc::clone(&place), Arc::clone(&changed));
+        let look = move |copy: &mut u32| {
+            if publisher.is_told() {
+                publisher.heed();
+                *copy = *original.lock().expect("nobody panicked");
+            }
+        };
+        let publishing = threads.spawn(move || {
+            let mut copy = 0;
+            look(&mut copy);
+            (look, copy)
+        });
+        changing.end();
+        let (look, mut copy) = publishing.end();
+        let at_once = copy;
+        look(&mut copy);
+        assert_eq!(copy, 2, "it was not told of the last change");
+        at_once
     });
 }

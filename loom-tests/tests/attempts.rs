@@ -358,7 +358,7 @@ fn a_flush_ends_after_what_comes_again() {
 #[test]
 fn the_books_never_miss_an_event_on_its_way() {
     let bounds = Bounds { preemptions: Some(2), executions_min: 500 };
-    let mutants = ["attempts.waiting", "attempts.waits_no_more", "custody.open", "custody.settle", "custody.settled"];
+    let mutants = ["transit.count", "transit.end", "custody.open", "custody.settle", "custody.settled"];
     // Whether the consumer met the event again, and whether the books had it over.
     let outcomes = [(false, false), (true, false), (true, true)];
     model("attempts::books", bounds, &mutants, &outcomes, |threads| {

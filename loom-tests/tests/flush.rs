@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, lanes, pool, reader};
+use loom_tests::lanes::{Event, LANE, REST_BYTES, feed, lanes, mailbox, pool, reader};
 use loom_tests::{Bounds, model};
-use ringmain::internals::ring::{Cells, Claimant, Custody, Gate, Lanes, Pages, Reader};
+use ringmain::internals::ring::{Cells, Claimant, Custody, Gate, LANES, Lanes, Pages, Reader};
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::parker::Parker;
 use ringmain::internals::sync::primitive::{AtomicU64, Ordering};
@@ -143,5 +143,40 @@ fn a_flush_ends_after_what_was_queued_in_a_mailbox_whatever_came_later() {
         working.end();
         let met = consuming.end();
         (flushing.end(), met)
+    });
+}
+
+#[test]
+fn a_flush_that_finds_a_later_event_in_a_cell_finds_the_one_before_handled() {
+    let bounds = Bounds { preemptions: Some(3), executions_min: 200 };
+    let mutants = ["cells.sequence_load", "cells.sequence_store", "cells.lane_load", "cells.lane_free"];
+    // Whether the cell was filled again, and whether the flush found the event over.
+    let outcomes = [(false, false), (false, true), (true, false), (true, true)];
+    model("flush::refilled", bounds, &mutants, &outcomes, |threads| {
+        let (mut feeder, cells, mut reader) = mailbox(1);
+        assert!(feed(&mut feeder, &mut reader), "the cell is free");
+        let mut ends = [0; LANES];
+        ends[LANE] = 1;
+        let handled = Arc::new(AtomicU64::new(0));
+        let (consumer, count) = (Arc::clone(&cells), Arc::clone(&handled));
+        let consuming = threads.spawn(move || {
+            let taken = consumer.take(LANE).expect("it is queued");
+            // Relaxed: the flush must make it visible.
+            count.store(1, Ordering::Relaxed);
+            drop(taken);
+        });
+        let working = threads.spawn(move || {
+            let fed = feed(&mut feeder, &mut reader);
+            (feeder, fed)
+        });
+        let flushing = threads.spawn(move || {
+            let over = !cells.has_before(&ends);
+            // Relaxed: the flush must have made it visible.
+            assert!(!over || handled.load(Ordering::Relaxed) == 1, "a queued event was not handled");
+            over
+        });
+        consuming.end();
+        let (_feeder, fed) = working.end();
+        (fed, flushing.end())
     });
 }

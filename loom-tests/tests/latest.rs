@@ -284,7 +284,7 @@ fn a_place_that_a_key_has_left_leads_to_the_next_event_of_its_number_or_nowhere(
 #[test]
 fn who_finds_nothing_waiting_finds_what_was_taken() {
     let bounds = Bounds { preemptions: None, executions_min: 10 };
-    let mutants = ["latest.waiting", "latest.taken"];
+    let mutants = ["transit.count", "transit.end"];
     // How many seemed to wait.
     model("latest::waiting", bounds, &mutants, &[0, 1], |threads| {
         let (mut worker, cells, _lanes) = worker(&[LANE; 2], 1, 0, u64::MAX);

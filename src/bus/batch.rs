@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::event::{Encode, EventId, Header, Priority};
+use crate::event::{Encode, EventId, FLAG_TARGETED, Header, Priority};
 use crate::ring::{Block, Frame, Rest};
 
 use super::publisher::{Permit, lane_full};
@@ -42,6 +42,8 @@ pub(super) struct Collected {
     wanted: Wanted,
     /// The rate limits on each, when there are any.
     permits: Vec<Permit>,
+    /// Some of them name services.
+    is_targeted: bool,
 }
 
 /// Small batches keep it in place.
@@ -60,6 +62,7 @@ impl Collected {
     fn clear_up(&mut self) {
         self.events.clear();
         self.bytes.clear();
+        self.is_targeted = false;
     }
 
     /// Adds an event whose extension and payload are in `block`, or else in `bytes`.
@@ -74,6 +77,7 @@ impl Collected {
             }
         };
         let id = header.event_id();
+        self.is_targeted |= header.has(FLAG_TARGETED);
         self.events.push(Entry { header, place });
         id
     }
@@ -204,12 +208,26 @@ fn admit(publisher: &mut Publisher, priority: Priority, collected: &mut Collecte
     Ok(())
 }
 
+/// How many targets of all events together name no service.
+fn unknown_targets(publisher: &Publisher, collected: &mut Collected) -> u64 {
+    let Collected { events, bytes, is_targeted: true, .. } = collected else { return 0 };
+    let unknown = |Entry { header, place }: &mut Entry| {
+        publisher.unknown_targets(header, || match place {
+            Place::Inline(at) => &bytes[*at..],
+            Place::Block(block) => block.bytes(),
+        })
+    };
+    events.iter_mut().map(unknown).sum()
+}
+
 /// One try to bring all events into their lane.
 fn once(publisher: &mut Publisher, priority: Priority, collected: &mut Collected) -> Result<(), PublishError> {
+    let unknown = unknown_targets(publisher, collected);
     admit(publisher, priority, collected)?;
     let sent = once_permitted(publisher, priority, collected);
-    if sent.is_err() {
-        collected.permits.iter().for_each(|permit| publisher.give_back(permit));
+    match sent {
+        Ok(()) => publisher.count_unknown(unknown),
+        Err(_) => collected.permits.iter().for_each(|permit| publisher.give_back(permit)),
     }
     publisher.shared().engine.feel_pressure();
     sent

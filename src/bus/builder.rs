@@ -20,7 +20,8 @@ use crate::sync::parker::Parker;
 use crate::sync::primitive::Mutex;
 use crate::sync::snapshot::Snapshot;
 use crate::worker::{
-    Engine, IdleStrategy, Pressure, Schedule, StampPolicy, Worker, WorkerTable, WorkerThreads, allowed_cores,
+    Engine, IdleStrategy, Pressure, Schedule, ServicesKnown, StampPolicy, Worker, WorkerTable, WorkerThreads,
+    allowed_cores,
 };
 
 use super::control::Settings;
@@ -554,6 +555,7 @@ impl BusBuilder {
             dead_letters: Arc::new(dead_letters),
             admission: Admission::new(barrier),
             pressure: Pressure::new(self.memory_pressure),
+            services_known: ServicesKnown::new(),
             throttle: self
                 .throttle
                 .and_then(|rate| rate.limiter().ok())

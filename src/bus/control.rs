@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     RetryPolicy, Role, Route, ServiceHere, Sink, SubscriptionId, SubscriptionLedger, SubscriptionState, is_calling,
@@ -17,12 +18,13 @@ use crate::routing::{PatternTrie, RuleSet};
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
-use crate::sync::primitive::{Instant, Mutex, MutexGuard, spin_loop, thread};
+use crate::sync::primitive::{AtomicBool, Instant, Mutex, MutexGuard, spin_loop, thread};
 use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
+use super::dead_letters::RedriveJob;
 use super::rate_limit::RateLimits;
-use super::{FullPolicy, ShutdownReport, SubscribeError};
+use super::{FullPolicy, Publisher, ShutdownReport, SubscribeError};
 
 /// Settings that outlive the builder.
 #[derive(Debug, Clone)]
@@ -61,6 +63,10 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(super) limits: Arc<RateLimits>,
     pub(crate) driver: Driver,
+    /// Publishers that `Bus::publish` lends out for a call. Empty when no `Bus` is left.
+    pub(super) spare: ArrayQueue<Publisher>,
+    /// There are redrives for turns to bring on: a turn takes no lock to find out that there are none.
+    pub(super) has_redrives: AtomicBool,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
 }
@@ -97,6 +103,8 @@ pub(crate) struct Control {
     free_publishers: u64,
     publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
+    /// Dead letters on their way back in a bus that is driven by hand.
+    pub(super) redrives: Vec<Arc<RedriveJob>>,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
@@ -132,6 +140,7 @@ impl Control {
             publishers_made: 0,
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
+            redrives: Vec::new(),
             handler_threads: Vec::new(),
             report: None,
             published_rate: RateWindow::new(),
@@ -209,9 +218,12 @@ impl Shared {
         driver: Driver,
         control: Control,
     ) -> Self {
+        let spare = ArrayQueue::new(settings.publishers_max);
         Self {
             engine,
             settings,
+            spare,
+            has_redrives: AtomicBool::new(false),
             limits: Arc::new(limits),
             driver,
             control: Mutex::new(control),
@@ -268,6 +280,7 @@ impl Shared {
         match &self.driver {
             Driver::Threads => None,
             Driver::Manual(workers) => {
+                self.step_redrives();
                 let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
                 let worker = workers.get_mut(worker)?;
                 Some(as_worker(|| {
@@ -553,8 +566,9 @@ impl Shared {
                 let released = is_released(&subscription, generation);
                 // A consumer that is still there may go on taking what is queued, and another thread be at discarding it. One
                 // look decides and is what is kept: a second one might find an event on its way.
+                let returns = matches!(&subscription.sink, Sink::Mailbox(mailbox, _) if mailbox.is_returning());
                 let ledger = subscription.ledger();
-                if released && ledger.open() == 0 {
+                if released && ledger.open() == 0 && !returns {
                     control.ended += ledger;
                     if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                         control.has_ended_stages = true;

@@ -2,17 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::delivery::{
     DeadLetter, DeadLetterCounts, DeadLetterFilter, REDRIVEN_MAX, Redriven, Sink, SubscriptionId, TakenLetter,
 };
-use crate::event::{Encode, EventId, FLAG_LOCAL};
+use crate::event::{Encode, EventId, FLAG_LOCAL, FLAG_REPLAY};
 use crate::ring::HEAD_BYTES;
 use crate::sync::primitive::thread::{Builder, JoinHandle};
 
 use super::publisher::{Again, SameTopic};
 use super::{Bus, Outgoing, PublishError, Publisher, Shared, Subject};
+
+pub(super) use redrive::RedriveJob;
+pub use redrive::{Redrive, RedriveReport};
+
+mod redrive;
 
 /// The dead letters of a bus: events that a subscription gave up on. Cheap to clone; does not keep the bus running, and can
 /// be read when it has stopped.
@@ -121,16 +125,6 @@ impl fmt::Display for RedriveError {
 
 impl std::error::Error for RedriveError {}
 
-/// What came of sending many dead letters back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RedriveReport {
-    /// Letters that went back.
-    pub redriven: usize,
-    /// Letters that stay, each with the reason.
-    pub stayed: Vec<RedriveError>,
-}
-
 impl fmt::Display for RepublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -198,53 +192,7 @@ impl DeadLetters {
     /// # Errors
     /// See [`RedriveError`]; the letter stays.
     pub fn redrive(&self, id: u64) -> Result<(), RedriveError> {
-        let taken = self.shared.engine.dead_letters.take(id).ok_or(RedriveError::NotFound { id })?;
-        let letter = taken.shared();
-        let subscription = letter.subscription();
-        let found = self.shared.control().find(subscription).cloned();
-        let ended = RedriveError::Ended { id, subscription };
-        let found = found.ok_or(ended)?;
-        let Sink::Mailbox(mailbox, _) = &found.sink else { return Err(ended) };
-        let reliable = mailbox.reliable().ok_or(ended)?;
-        let (header, rest) = letter.frame();
-        if header.deadline != 0 && self.shared.engine.directory.clock.now() > header.deadline {
-            return Err(RedriveError::Expired { id });
-        }
-        let fits = rest.len() <= self.shared.engine.lanes.body_bytes() - HEAD_BYTES;
-        let block = if fits {
-            None
-        } else {
-            let exhausted = RedriveError::PoolExhausted { id, bytes: rest.len() };
-            let mut block = self.shared.engine.pool.take(rest.len()).ok_or(exhausted)?;
-            block.bytes_mut()[..rest.len()].copy_from_slice(rest);
-            Some(block)
-        };
-        let max = REDRIVEN_MAX;
-        reliable.redrive(Redriven { letter, block }).map_err(|_| RedriveError::Busy { id, max })?;
-        taken.sent();
-        Ok(())
-    }
-
-    /// Sends the letters that [`list`](Self::list) would return back to their subscriptions, one after the other, with this
-    /// pause after each; one that finds its subscription busy is tried once more after the pause, of a millisecond at least.
-    /// Blocks the calling thread for as long as that takes.
-    pub fn redrive_all(&self, filter: &DeadLetterFilter, pause: Duration) -> RedriveReport {
-        let mut report = RedriveReport::default();
-        for letter in self.list(filter) {
-            let mut went = self.redrive(letter.id());
-            if matches!(went, Err(RedriveError::Busy { .. })) {
-                std::thread::sleep(pause.max(Duration::from_millis(1)));
-                went = self.redrive(letter.id());
-            }
-            match went {
-                Ok(()) => {
-                    report.redriven += 1;
-                    std::thread::sleep(pause);
-                }
-                Err(error) => report.stayed.push(error),
-            }
-        }
-        report
+        self.shared.redrive(id)
     }
 
     /// Publishes a letter as a new event to all who subscribed to its topic, with the letter's payload. The letter is gone when
@@ -261,7 +209,8 @@ impl DeadLetters {
         let letter = taken.letter();
         let is_local = letter.is_local_to(&publisher.shared().engine.directory);
         let meta = letter.meta();
-        let payload = Again { payload: meta.payload(), flags: if is_local { FLAG_LOCAL } else { 0 } };
+        let flags = if is_local { FLAG_LOCAL } else { 0 } | meta.header().flags & FLAG_REPLAY;
+        let payload = Again { payload: meta.payload(), flags };
         let published = successor(letter, publisher).publish(SameTopic(meta.topic()), payload);
         settle(taken, published)
     }
@@ -302,26 +251,7 @@ impl DeadLetters {
 /// The event that follows a letter, but for its topic and payload.
 fn successor<'p>(letter: &DeadLetter, publisher: &'p mut Publisher) -> Outgoing<'p> {
     let meta = letter.meta();
-    let mut event = publisher
-        .event()
-        .priority(meta.priority())
-        .source(meta.source())
-        .schema_version(meta.schema_version())
-        .causation(meta.id());
-    if let Some(correlation) = meta.correlation() {
-        event = event.correlation(correlation);
-    }
-    if let Some(aggregate) = meta.aggregate() {
-        event = event.aggregate(aggregate);
-    }
-    if let Some(version) = meta.schema_text() {
-        event = event.schema_text(version);
-    }
-    if let Some(traceparent) = meta.trace_parent() {
-        event = event.trace_parent(traceparent);
-    }
-    let event = meta.targets().fold(event, Outgoing::target);
-    meta.metadata().fold(event, |event, (key, value)| event.metadata(key, value))
+    publisher.event_like(&meta).causation(meta.id())
 }
 
 /// The letter is gone when the event was accepted; otherwise it goes back.
@@ -333,6 +263,35 @@ fn settle(taken: TakenLetter, published: Result<EventId, PublishError>) -> Resul
 }
 
 impl Shared {
+    /// Sends a dead letter back to its subscription.
+    fn redrive(&self, id: u64) -> Result<(), RedriveError> {
+        let taken = self.engine.dead_letters.take(id).ok_or(RedriveError::NotFound { id })?;
+        let letter = taken.shared();
+        let subscription = letter.subscription();
+        let found = self.control().find(subscription).cloned();
+        let ended = RedriveError::Ended { id, subscription };
+        let found = found.ok_or(ended)?;
+        let Sink::Mailbox(mailbox, _) = &found.sink else { return Err(ended) };
+        let reliable = mailbox.reliable().ok_or(ended)?;
+        let (header, rest) = letter.frame();
+        if header.deadline != 0 && self.engine.directory.clock.now() > header.deadline {
+            return Err(RedriveError::Expired { id });
+        }
+        let fits = rest.len() <= self.engine.lanes.body_bytes() - HEAD_BYTES;
+        let block = if fits {
+            None
+        } else {
+            let exhausted = RedriveError::PoolExhausted { id, bytes: rest.len() };
+            let mut block = self.engine.pool.take(rest.len()).ok_or(exhausted)?;
+            block.bytes_mut()[..rest.len()].copy_from_slice(rest);
+            Some(block)
+        };
+        let max = REDRIVEN_MAX;
+        reliable.redrive(Redriven { letter, block }).map_err(|_| RedriveError::Busy { id, max })?;
+        taken.sent();
+        Ok(())
+    }
+
     /// Starts the thread that tells the sink of dead letters, when there is one.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod rate_limit;
 mod report;
 mod request;
 mod reserve;
+mod router;
 mod rules;
 mod seats;
 mod service;
@@ -33,8 +34,6 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::sync::mutant::mutant;
 
 pub use batch::Batch;
@@ -46,13 +45,14 @@ pub use codec::Json;
 pub use codec::Protobuf;
 pub use codec::{EventSerializer, SerializeError};
 pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config};
-pub use dead_letters::{DeadLetters, RedriveError, RedriveReport, RepublishError};
+pub use dead_letters::{DeadLetters, Redrive, RedriveError, RedriveReport, RepublishError};
 pub use explain::{Explanation, Path, Verdict};
 pub use memory::Memory;
-pub use publisher::{FullPolicy, Loan, Outgoing, PublishError, Publisher, Subject};
+pub use publisher::{FullPolicy, Loan, Outgoing, OutgoingFrame, PublishError, Publisher, Subject};
 pub use rate_limit::{RateLimit, RateLimitError, RateLimitStatus};
 pub use report::{Health, LaneMetrics, Metrics, Refused, StageLatency};
 pub use request::{Answer, RequestError, Requester};
+pub use router::EventRouter;
 pub use rules::{Rules, RulesError};
 pub use service::{InstanceRecord, Service, ServiceBuilder, ServiceRecord};
 pub use service_error::ServiceError;
@@ -71,8 +71,6 @@ pub struct Bus {
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Publishers that `Bus::publish` lends out for a call.
-    spare: ArrayQueue<Publisher>,
 }
 
 impl Bus {
@@ -82,8 +80,7 @@ impl Bus {
     }
 
     pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
-        let spare = ArrayQueue::new(shared.settings.publishers_max);
-        Self { inner: Arc::new(Inner { shared, spare }) }
+        Self { inner: Arc::new(Inner { shared }) }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -95,14 +92,7 @@ impl Bus {
     /// # Errors
     /// When `publishers_max` are alive already, or the bus is shutting down.
     pub fn publisher(&self) -> Result<Publisher, PublishError> {
-        loop {
-            let made = Publisher::new(Arc::clone(self.shared()));
-            match made {
-                // `publish` keeps those it has lent out; here one makes room.
-                Err(PublishError::NoPublisher { .. }) if self.inner.spare.pop().is_some() => {}
-                made => return made,
-            }
-        }
+        Publisher::new(Arc::clone(self.shared()))
     }
 
     /// Publishes from any thread or task, by a publisher borrowed for the call. Follows the bus's
@@ -120,7 +110,7 @@ impl Bus {
 
     /// Lends a publisher for a call.
     fn lend(&self) -> Result<Lent<'_>, PublishError> {
-        let publisher = match self.inner.spare.pop() {
+        let publisher = match self.shared().spare.pop() {
             Some(publisher) => publisher,
             None => self.publisher().inspect_err(|error| match error {
                 PublishError::ShuttingDown => self.shared().engine.turned_away.add(1),
@@ -190,13 +180,14 @@ impl Drop for Lent<'_> {
     fn drop(&mut self) {
         let Some(publisher) = self.publisher.take() else { return };
         // It always fits: the queue has a place for every publisher there can be.
-        drop(mutant!("publisher.spare", self.bus.inner.spare.push(publisher) => Err(publisher)));
+        drop(mutant!("publisher.spare", self.bus.shared().spare.push(publisher) => Err(publisher)));
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        while self.spare.pop().is_some() {}
+        // Each of them holds what is shared.
+        while self.shared.spare.pop().is_some() {}
         self.shared.abandon();
     }
 }

@@ -126,6 +126,9 @@ pub struct Metrics {
     pub memory_reserved_bytes: usize,
     /// Free blocks of the pool.
     pub free_blocks: usize,
+    /// Targets of accepted events that named no service then. The events themselves are in the ledger: they went to their
+    /// subscriptions and other targets, or to nobody.
+    pub unknown_targets: u64,
     /// How full the fullest lane or the pool of blocks is, from 0 to 1.
     pub memory_fill: f64,
     /// Whether Low events are refused for that: see [`memory_pressure`](crate::BusBuilder::memory_pressure).
@@ -306,6 +309,7 @@ impl Shared {
             matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),
             memory_reserved_bytes: memory.reserved_bytes(),
             free_blocks: engine.pool.free_blocks(),
+            unknown_targets: engine.published(|counts| &counts.unknown_targets),
             memory_fill: engine.fill(),
             memory_pressure: engine.pressure.is_on(),
             memory_pressures: engine.pressure.begun(),

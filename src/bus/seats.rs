@@ -72,6 +72,7 @@ impl Shared {
         match &new.role {
             Role::Subscriber => {}
             Role::Service(_) => {
+                self.engine.services_known.add(&new.name);
                 control.services.push(Arc::new(ServiceHere::new(Arc::clone(new))));
                 self.place_services(control, new.worker);
                 self.compile_rules(control, new.worker);
@@ -98,6 +99,7 @@ impl Shared {
             Role::Service(_) => {
                 if let Some(at) = control.services.iter().position(|service| service.service.id == old.id) {
                     let service = control.services.remove(at);
+                    self.engine.services_known.remove(service.name());
                     orphans.extend(service.instances.iter().map(|instance| instance.id));
                 }
                 self.place_services(control, old.worker);

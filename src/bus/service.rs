@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::delivery::{
-    Balance, DeliveryMode, Key, Overflow, RetryPolicy, Role, ServiceHealth, ServiceHere, SubscriptionId,
+    Balance, BreakerState, DeliveryMode, Key, Overflow, RetryPolicy, Role, ServiceHealth, ServiceHere, SubscriptionId,
     SubscriptionLedger, SubscriptionState, takes_events,
 };
 use crate::event::{Event, Topic};
@@ -159,7 +159,8 @@ impl Service {
     /// mailbox.
     ///
     /// While its [circuit breaker](Subscribe::breaker) is open events go to others, and while that is half open one at a time may
-    /// come to it; what is in its mailbox stays there.
+    /// come to it; what is in its mailbox stays there, or goes on to others under
+    /// [`WhileOpen::NextTarget`](crate::WhileOpen::NextTarget).
     ///
     /// An instance that ends gives what waits in its mailbox back to the service, also what waits to be tried again; what its
     /// consumer has in hand becomes a dead letter unless it is acknowledged.
@@ -221,6 +222,9 @@ pub struct ServiceRecord {
     pub balance: String,
     /// Events that wait for an instance.
     pub waiting: u64,
+    /// The circuit breaker of the service as a whole, which is the sum of its instances': open while all of theirs are, half
+    /// open while none is closed and one is half open. An instance without one counts as closed; `None` where none has one.
+    pub breaker: Option<BreakerState>,
     /// Its own counts and those of its instances, as far as they have not ended. An event that waited for an instance is matched
     /// twice, and passed on once.
     pub ledger: SubscriptionLedger,
@@ -238,6 +242,8 @@ pub struct InstanceRecord {
     pub subscription: SubscriptionId,
     /// How it says it is.
     pub health: ServiceHealth,
+    /// The state of its circuit breaker, when it has one.
+    pub breaker: Option<BreakerState>,
     /// Whether it takes events at all: it is neither paused nor suspended, and its circuit breaker lets an attempt be made.
     pub takes_events: bool,
     /// Its share of a weighted draw.
@@ -256,16 +262,27 @@ fn record(here: &ServiceHere) -> ServiceRecord {
         let (name, health) = (seat.name.clone(), seat.health());
         let (weight, priority, books) = (seat.weight, seat.priority, one.ledger());
         ledger += books;
-        let (subscription, takes_events) = (one.id, takes_events(one));
-        Some(InstanceRecord { name, subscription, health, takes_events, weight, priority, ledger: books })
+        let (subscription, breaker, takes_events) = (one.id, one.breaker_state(), takes_events(one));
+        Some(InstanceRecord { name, subscription, health, breaker, takes_events, weight, priority, ledger: books })
     };
-    let instances = here.instances.iter().filter_map(instance).collect();
+    let instances: Vec<_> = here.instances.iter().filter_map(instance).collect();
+    let breakers = || instances.iter().map(|instance| instance.breaker.unwrap_or(BreakerState::Closed));
+    let breaker = if instances.iter().all(|instance| instance.breaker.is_none()) {
+        None
+    } else if breakers().any(|state| state == BreakerState::Closed) {
+        Some(BreakerState::Closed)
+    } else if breakers().any(|state| state == BreakerState::HalfOpen) {
+        Some(BreakerState::HalfOpen)
+    } else {
+        Some(BreakerState::Open)
+    };
     ServiceRecord {
         name: here.name().to_owned(),
         subscription: here.service.id,
         worker: here.service.worker,
         balance: here.rota().map_or_else(String::new, |rota| rota.balance().to_owned()),
         waiting: own.open(),
+        breaker,
         ledger,
         instances,
     }

@@ -298,6 +298,9 @@ impl<I: Interest> Subscribe<I> {
 
     fn check_part(&self) -> Result<(), ServiceError> {
         let name = match &self.part {
+            Part::None if self.breaker.is_some_and(|policy| policy.goes_on()) => {
+                return Err(ServiceError::Setting { setting: "WhileOpen::NextTarget", of_instance: false });
+            }
             Part::None => {
                 let misplaced = |setting| Err(ServiceError::Setting { setting, of_instance: false });
                 return self.misplaced.map_or(Ok(()), misplaced);

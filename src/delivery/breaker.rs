@@ -14,6 +14,9 @@ pub enum WhileOpen {
     /// They are dead letters ([`DeadReason::BreakerOpen`](crate::DeadReason::BreakerOpen)) without an attempt. Those do not
     /// count for [`suspend_after`](crate::Subscribe::suspend_after).
     DeadLetter,
+    /// For instances of a service: what waits in the mailbox goes on to other instances that can take it, also what waits to be
+    /// tried again, and takes its failed attempts with it. What nobody takes stays until the breaker half opens.
+    NextTarget,
 }
 
 /// When a circuit breaker opens, what becomes of events meanwhile, and how it closes again.
@@ -103,6 +106,11 @@ impl BreakerPolicy {
             ("open_for of the breaker in ms", ms(self.open_for), 1, 24 * 3_600_000),
             ("probes of the breaker", u64::from(self.probes), 1, u64::from(PROBES_MAX)),
         ]
+    }
+
+    /// Whether events are to go on to the next target while it is open.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.while_open == WhileOpen::NextTarget
     }
 
     pub(super) fn breaker(&self) -> Breaker {

@@ -147,6 +147,11 @@ impl Guard {
         self.breaker.as_ref().map_or(now, |(breaker, _)| breaker.admits_at(now))
     }
 
+    /// Whether events go on to the next target while its breaker is open.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(&self.breaker, Some((_, WhileOpen::NextTarget)))
+    }
+
     /// The state of its breaker, when it has one.
     pub(super) fn breaker_state(&self, now: u64) -> Option<BreakerState> {
         self.breaker.as_ref().map(|(breaker, _)| breaker.state(now))

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, Meta};
 use crate::metrics::{MailboxStages, SharedCounter};
-use crate::ring::{Attempt, AttemptWords, Custody, Keyed, LANES, Put, Returns, Slot, Taken};
+use crate::ring::{Attempt, AttemptWords, Custody, Keyed, LANES, Put, Returns, Slot, Taken, Tried};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
@@ -173,6 +173,11 @@ impl MailboxShared {
         }
     }
 
+    /// Whether dead letters are on their way back to it, which show in no count yet.
+    pub(crate) fn is_returning(&self) -> bool {
+        self.reliable.as_ref().is_some_and(Reliable::is_returning)
+    }
+
     /// Worker: copies the event of `slot` into a cell and queues it, see `Feeder::push` and `LatestFeeder::put`. `None` when
     /// there is no room.
     #[inline]
@@ -188,6 +193,23 @@ impl MailboxShared {
             (Intake::Latest(feeder, key), _) => return put_latest(feeder, key, lane, meta, slot),
         };
         queued.then_some(Put::Waits)
+    }
+
+    /// Worker: as `push`, with an event that was tried in another mailbox.
+    pub(crate) fn push_tried(
+        &self,
+        fed: &mut Fed,
+        lane: usize,
+        meta: &Meta<'_>,
+        slot: &Slot<'_>,
+        tried: Tried,
+    ) -> bool {
+        let (Intake::Queue(feeder), Some(reliable)) = (&mut fed.intake, &self.reliable) else {
+            return self.push(fed, lane, meta, slot).is_some();
+        };
+        let (sequence, bytes, key) = (meta.sequence(), meta.header().rest_bytes(), reliable.key_of(meta));
+        let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
+        reliable.attempts.push_tried(&mut returns, lane, sequence, slot, bytes, key, tried)
     }
 
     /// Worker: an event met a full mailbox, or came over the rate. Under reliable delivery it is a dead letter; false in other

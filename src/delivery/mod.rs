@@ -11,7 +11,6 @@
 
 mod balance;
 mod breaker;
-mod crew;
 mod dead_letter;
 mod dedup;
 mod desk;
@@ -51,7 +50,7 @@ pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub use crate::sync::breaker::BreakerState;
 pub(crate) use crate::sync::calls::{State, is_calling};
-pub(crate) use crew::{Crew, Hang, REPLACEMENTS_MAX};
+pub(crate) use crate::sync::crew::{Crew, Hang, REPLACEMENTS_MAX};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use desk::Desk;

@@ -167,6 +167,16 @@ pub enum Notice<'a> {
         /// Because it panicked.
         panicked: bool,
     },
+    /// A target names a service that there is not. Said once a name, for the first 64 of them, when such an event is published or
+    /// scheduled; [`unknown_targets`](crate::Metrics::unknown_targets) counts them all.
+    UnknownTarget {
+        /// The name.
+        target: &'a str,
+        /// The event.
+        event: EventId,
+        /// Its topic.
+        topic: &'a str,
+    },
     /// A worker asked for a core and did not get it; it runs unpinned.
     Unpinned {
         /// Which.

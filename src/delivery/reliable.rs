@@ -10,9 +10,11 @@
 //!
 //! Whoever is too late has no say: of the consumer and the worker one moves the event on, and one moment decides which.
 
+use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use crossbeam::queue::ArrayQueue;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
@@ -21,7 +23,8 @@ use crate::ring::{Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returne
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::transit::Transit;
 
 use super::mailbox::MailboxCounts;
 use super::{
@@ -30,6 +33,8 @@ use super::{
 
 /// Dead letters that may be on their way back to a subscription.
 pub(crate) const REDRIVEN_MAX: usize = 64;
+/// Bytes of the text of an event that took too long.
+const TEXT_MAX: usize = 128;
 
 /// The settings of a reliable subscription, its attempts under way, and its counts.
 pub(crate) struct Reliable {
@@ -50,7 +55,7 @@ pub(crate) struct Reliable {
     /// Dead letters on their way back.
     pub(crate) redriven: ArrayQueue<Redriven>,
     /// How many those are, until they have a cell or are dead letters again.
-    pub(crate) returning: AtomicU64,
+    pub(crate) returning: Transit,
     /// So many dead letters in a row suspend the subscription; 0 = none do.
     pub(crate) suspend_after: u32,
     /// Why an event dies whose attempts have all failed.
@@ -204,20 +209,13 @@ impl Reliable {
             count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
-            self.returned();
+            self.returning.end();
         }
-    }
-
-    /// A letter is on its way back no more.
-    fn returned(&self) {
-        // SYNC(reliable.returning): Release. Pairs with `is_returning`; the letter has its cell.
-        self.returning.fetch_sub(1, Ordering::Release);
     }
 
     /// Whether letters are on their way back. Asked before the cells are.
     pub(super) fn is_returning(&self) -> bool {
-        // SYNC(reliable.returning): Acquire. Pairs with `returned`.
-        self.returning.load(Ordering::Acquire) > 0
+        self.returning.count() > 0
     }
 
     /// The subscription has ended: what was on its way back is a dead letter again.
@@ -233,15 +231,14 @@ impl Reliable {
                 error: letter.error(),
                 first_attempt: 0,
             });
-            self.returned();
+            self.returning.end();
         }
     }
 
     /// Sends a dead letter back to its subscription. Gives it back when 64 are on their way already.
     pub(crate) fn redrive(&self, redriven: Redriven) -> Result<(), Redriven> {
-        // Relaxed: who redrives and then flushes sees its own.
-        self.returning.fetch_add(1, Ordering::Relaxed);
-        self.redriven.push(redriven).inspect_err(|_| self.returned())?;
+        self.returning.begin();
+        self.redriven.push(redriven).inspect_err(|_| self.returning.end())?;
         if self.attempts.call_worker() {
             self.refuse_back();
         }
@@ -299,7 +296,10 @@ impl Reliable {
                 counts.timed_out.add(1);
             }
         };
-        let bury = |attempt: &Attempt| self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, None);
+        let bury = |attempt: &Attempt| {
+            let text = self.timed_out(attempt.failures());
+            self.bury(counts, attempt, attempt.failures(), DeadReason::TimedOut, Some(&text));
+        };
         let next = self.attempts.attend(&mut fed.returns(), now, overdue, lost, bury);
         if lost_count > 0 {
             self.lost.ring();
@@ -308,6 +308,18 @@ impl Reliable {
         let crew = self.crew.get().filter(|_| !self.attempts.custody().is_closed());
         let next = crew.map_or(next, |crew| next.min(self.attend_crew(crew, now)));
         (next, lost_count)
+    }
+
+    /// What the letter of an event says whose last attempt took too long.
+    fn timed_out(&self, attempts: u8) -> ArrayString<TEXT_MAX> {
+        let (timeout, max) = (Duration::from_nanos(self.timeout_ns), self.retry.attempts_max);
+        let mut text = ArrayString::new();
+        let written = write!(
+            text,
+            "not settled within its `timeout` ({timeout:?}, unless extended): attempt {attempts} of {max}"
+        );
+        debug_assert!(written.is_ok(), "a time of at most a day and two numbers have room");
+        text
     }
 
     /// The event is not tried: the breaker is open.

@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 
 use crate::event::Meta;
 use crate::sync::owned::{OwnedCell, Owner};
-use crate::sync::primitive::{AtomicU8, Ordering};
+use crate::sync::primitive::{AtomicBool, AtomicU8, Ordering};
 
 use super::{
     Balance, Balancer, InstanceView, Outcome, Picker, ServiceHealth, Sink, State, SubscriptionId, SubscriptionState,
@@ -40,6 +40,8 @@ pub(crate) enum Role {
 pub(crate) struct Rota {
     picker: OwnedCell<Picker>,
     balance: String,
+    /// Events stay in the mailbox of an instance whose circuit breaker is open, though they may go on. The worker's.
+    is_stranded: AtomicBool,
     /// What comes of an event that no instance can take; made once, so that refusing allocates nothing.
     pub(crate) no_instance: Outcome,
 }
@@ -47,7 +49,18 @@ pub(crate) struct Rota {
 impl Rota {
     pub(crate) fn new(picker: OwnedCell<Picker>, balance: String) -> Self {
         let no_instance = Outcome::Failed("no healthy instance has room".to_owned());
-        Self { picker, balance, no_instance }
+        Self { picker, balance, is_stranded: AtomicBool::new(false), no_instance }
+    }
+
+    /// Whether events that may go on from an instance found nobody who takes them when the worker looked.
+    pub(crate) fn is_stranded(&self) -> bool {
+        // Relaxed: the worker's own.
+        self.is_stranded.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stranded(&self, is_stranded: bool) {
+        // Relaxed: the worker's own.
+        self.is_stranded.store(is_stranded, Ordering::Relaxed);
     }
 
     /// The strategy, for people.
@@ -128,8 +141,12 @@ impl ServiceHere {
 
     /// Worker: whether an instance takes whatever comes, as far as that can be known without picking one.
     pub(crate) fn has_instance(&self, owner: &mut Owner) -> bool {
-        let picker = self.rota().and_then(|rota| rota.picker.get_mut(owner));
-        !self.service.is_paused() && picker.is_some_and(|picker| picker.takes_any()) && self.is_available()
+        !self.service.is_paused() && self.takes_any(owner) && self.is_available()
+    }
+
+    /// Worker: whether its strategy finds room wherever there is any.
+    pub(crate) fn takes_any(&self, owner: &mut Owner) -> bool {
+        self.rota().and_then(|rota| rota.picker.get_mut(owner)).is_some_and(|picker| picker.takes_any())
     }
 
     /// Whether one of its instances could take an event.

@@ -284,6 +284,14 @@ impl SubscriptionState {
         ledger
     }
 
+    /// The state of its circuit breaker, when it has one.
+    pub(crate) fn breaker_state(&self) -> Option<BreakerState> {
+        match &self.sink {
+            Sink::Inline(_) => None,
+            Sink::Mailbox(mailbox, _) => mailbox.breaker_state(),
+        }
+    }
+
     pub(crate) fn record(&self, clock: &Clock) -> SubscriptionRecord {
         let ledger = self.ledger();
         // Relaxed: a figure.
@@ -301,12 +309,9 @@ impl SubscriptionState {
             delivery_count: ledger.delivered,
             error_count: ledger.failed,
             is_paused: self.is_paused(),
-            breaker: match &self.sink {
-                Sink::Inline(_) => None,
-                Sink::Mailbox(mailbox, _) => mailbox.breaker_state(),
-            },
+            breaker: self.breaker_state(),
             worker: self.worker,
-            filters: format!("{:?}", self.filter),
+            filters: self.filter.text().to_owned(),
             ledger,
         }
     }

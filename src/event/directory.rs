@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ahash::{AHashMap, AHashSet};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 
 const CHUNK: usize = 256;
 
@@ -123,11 +123,30 @@ pub(crate) struct Directory {
     sources: Names,
     rust_types: Mutex<AHashMap<u32, RustType>>,
     pub(crate) clock: Clock,
+    /// Its frames are of any bus and any day.
+    is_portable: bool,
 }
 
 impl Directory {
     pub(crate) fn new(types_max: usize, sources_max: usize, clock: Clock) -> Self {
-        Self { types: Names::new(types_max), sources: Names::new(sources_max), rust_types: Mutex::default(), clock }
+        let (types, sources) = (Names::new(types_max), Names::new(sources_max));
+        Self { types, sources, rust_types: Mutex::default(), clock, is_portable: false }
+    }
+
+    /// Of frames whose names are written out and whose instants are nanoseconds of Unix time.
+    pub(crate) fn portable() -> Self {
+        Self { is_portable: true, ..Self::new(0, 0, Clock::of_unix_time()) }
+    }
+
+    /// The instant of the call, as its frames count.
+    pub(crate) fn now(&self) -> u64 {
+        if self.is_portable { unix_now() } else { self.clock.now() }
+    }
+
+    /// An instant of its frames in nanoseconds of Unix time.
+    pub(crate) fn unix_ns(&self, instant: u64) -> u64 {
+        // Of a portable frame also one that no clock reaches.
+        if self.is_portable { instant } else { self.clock.unix_ns(instant) }
     }
 
     pub(crate) fn type_id(&self, name: &str) -> Option<u32> {

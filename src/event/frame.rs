@@ -1,4 +1,4 @@
-//! The hot header: 64 bytes with the slot's stamp, the same in a lane, a mailbox cell and (later) the store.
+//! The hot header: 64 bytes with the slot's stamp, the same in a lane, a mailbox cell and a portable frame.
 
 use std::fmt;
 
@@ -15,6 +15,8 @@ pub(crate) const FLAG_MEASURED: u8 = 4;
 
 /// The event names services that it is for.
 pub(crate) const FLAG_TARGETED: u8 = 8;
+/// The event happened before and comes again out of a history.
+pub(crate) const FLAG_REPLAY: u8 = 16;
 
 /// How a payload's bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,6 +212,43 @@ pub enum FrameError {
         /// Where the broken field starts, in bytes from the start of the extension.
         at: usize,
     },
+    /// The bytes do not begin as a frame does.
+    Mark,
+    /// A version of the format that this program does not know.
+    Version {
+        /// The version found.
+        found: u8,
+        /// The version known.
+        known: u8,
+    },
+    /// The bytes do not start on a 16-byte boundary, so the payload cannot be read where it lies.
+    Misaligned {
+        /// How far behind a boundary they start, in bytes.
+        by: usize,
+    },
+    /// More bytes than the header speaks of.
+    Long {
+        /// Bytes there are.
+        bytes: usize,
+        /// Bytes of the frame.
+        needed: usize,
+    },
+    /// A field of the header has a value that no frame has.
+    Header {
+        /// Which.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// A field of the extension is malformed, too long, or there once too often.
+    Field {
+        /// The field's tag.
+        tag: u8,
+        /// Where it starts, in bytes from the start of the extension.
+        at: usize,
+    },
+    /// The extension does not name the topic.
+    NoTopic,
 }
 
 impl fmt::Display for FrameError {
@@ -217,6 +256,19 @@ impl fmt::Display for FrameError {
         match self {
             Self::Short { bytes, needed } => write!(f, "the frame has {bytes} bytes, its header needs {needed}"),
             Self::Extension { at } => write!(f, "the frame's extension is broken at byte {at}"),
+            Self::Mark => f.write_str("the bytes do not begin with the mark of a frame"),
+            Self::Version { found, known } => {
+                write!(f, "the frame has format version {found}, this program knows {known}; read it with a newer one")
+            }
+            Self::Misaligned { by } => {
+                write!(f, "the frame starts {by} bytes behind a 16-byte boundary; copy it with Frame::copied_from")
+            }
+            Self::Long { bytes, needed } => write!(f, "{bytes} bytes were given as a frame of {needed}"),
+            Self::Header { field, value } => write!(f, "the frame's header has {value} as {field}, which no frame has"),
+            Self::Field { tag, at } => {
+                write!(f, "field {tag} at byte {at} of the frame's extension is malformed, too long or repeated")
+            }
+            Self::NoTopic => f.write_str("the frame does not name its topic"),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::extension::{Fields, Tag, read_aggregate, read_entry, read_target};
-use super::{Aggregate, Directory, Encoding, EventId, FrameError, Header, Payload, Priority, ServiceTarget};
+use super::{
+    Aggregate, Directory, Encoding, EventId, FLAG_REPLAY, FrameError, Header, Payload, Priority, ServiceTarget,
+};
 
 /// The metadata of an event in a handler's hands. Borrowed from the frame: reading a field costs what it says.
 #[derive(Clone, Copy)]
@@ -82,17 +84,18 @@ impl<'a> Meta<'a> {
 
     /// When the event was created, in UTC.
     pub fn timestamp(&self) -> SystemTime {
-        self.directory.clock.system_time(self.header.time)
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.unix_ns())
     }
 
     /// When the event was created, in nanoseconds of Unix time.
     pub fn unix_ns(&self) -> u64 {
-        self.directory.clock.unix_ns(self.header.time)
+        self.directory.unix_ns(self.header.time)
     }
 
     /// How long ago the event was created.
     pub fn age(&self) -> Duration {
-        self.directory.clock.since(self.header.time)
+        let elapsed = self.directory.now().wrapping_sub(self.header.time) as i64;
+        Duration::from_nanos(elapsed.max(0) as u64)
     }
 
     /// How the payload's bytes are to be read; `None` for a tag this version does not know.
@@ -133,12 +136,32 @@ impl<'a> Meta<'a> {
     /// Time left until nobody wants the event any more; `None` when it never expires.
     pub fn expires_in(&self) -> Option<Duration> {
         let deadline = self.header.deadline;
-        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(self.directory.clock.now())))
+        (deadline != 0).then(|| Duration::from_nanos(deadline.saturating_sub(self.directory.now())))
     }
 
     /// Which attempt at delivery this is, from 1.
     pub fn attempt(&self) -> u8 {
         self.header.attempt.saturating_add(self.failures)
+    }
+
+    /// Whether the event happened before and comes again out of a history, so that what it led to then must not happen
+    /// twice.
+    pub fn is_replay(&self) -> bool {
+        self.header.has(FLAG_REPLAY)
+    }
+
+    /// Instant after which nobody wants the event, in nanoseconds of Unix time; 0 = none.
+    pub(crate) fn deadline_unix_ns(&self) -> u64 {
+        match self.header.deadline {
+            0 => 0,
+            deadline => self.directory.unix_ns(deadline),
+        }
+    }
+
+    /// Instant before which the event is not due, in nanoseconds of Unix time.
+    pub(crate) fn due_unix_ns(&self) -> Option<u64> {
+        let due = self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)?;
+        Some(self.directory.unix_ns(due))
     }
 
     /// Services the event is meant for; none means all.
@@ -163,8 +186,7 @@ impl<'a> Meta<'a> {
 
     /// When the event was due, if it was published with a not-before time; in UTC.
     pub fn not_before(&self) -> Option<SystemTime> {
-        let due = self.field(Tag::NotBefore)?.try_into().ok().map(u64::from_le_bytes)?;
-        Some(self.directory.clock.system_time(due))
+        self.due_unix_ns().map(|due| SystemTime::UNIX_EPOCH + Duration::from_nanos(due))
     }
 
     fn fields(&self) -> Fields<'a> {
@@ -222,28 +244,5 @@ impl fmt::Debug for Meta<'_> {
             .field("priority", &self.priority())
             .field("sequence", &self.sequence)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::testing::Simulation;
-    use crate::{Bus, Payload};
-
-    #[test]
-    fn the_source_of_an_event_beats_its_publishers_also_where_neither_has_a_number() {
-        // A small bus: Miri makes it, too.
-        let builder = Bus::builder().workers(1).sources_max(1).max_queue_size(16).blocks([(512, 2)]);
-        let simulation = Simulation::new(builder.payload_bytes_max(512).publishers_max(2), 1).unwrap();
-        let mut inbox = simulation.bus().subscribe("**").mailbox().unwrap();
-        let mut publisher = simulation.bus().publisher().unwrap();
-        publisher.set_source("publisher").unwrap();
-        publisher.event().publish("a", Payload::json("1")).unwrap();
-        publisher.event().source("event").publish("a", Payload::json("1")).unwrap();
-        publisher.event().source("service:ringmain").publish("a", Payload::json("1")).unwrap();
-        simulation.run();
-        for source in ["publisher", "event", "service:ringmain"] {
-            assert_eq!(inbox.try_recv().unwrap().meta().source(), source);
-        }
     }
 }

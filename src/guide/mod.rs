@@ -15,6 +15,10 @@ pub mod routing {}
 #[doc = include_str!("limits.md")]
 pub mod limits {}
 
+#[cfg(feature = "sourcing")]
+#[doc = include_str!("store.md")]
+pub mod store {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 

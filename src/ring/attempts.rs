@@ -12,13 +12,11 @@
 //! acknowledgement that comes when the worker has given the event to somebody else is late, changes nothing and says so. Who
 //! is late may go on reading: the cell is freed by whoever lets go of it last.
 //!
-//! ```text
-//!   63            29 28      22 21     10 9       3 2    0
-//!   │ due (ticks)   │ failures │ takes   │ holders │ state │
-//! ```
-//!
 //! Where the events of a key are to keep their order, only the first of them goes this way; the others are held back until it
 //! is over.
+
+mod attempt;
+mod word;
 
 use std::sync::Arc;
 
@@ -26,77 +24,27 @@ use super::cells::{Cells, Feeder, Taken};
 use super::claim::Frame;
 use super::custody::{Custody, Open};
 use super::keyed::Keyed;
-use super::memory::{OutOfMemory, boxed};
 use super::reader::Slot;
 use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::barrier::Barrier;
 use crate::sync::mutant::mutant;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
+use crate::sync::transit::Transit;
 
-/// An event fails at most so often, so that its failures and those who still hold it can be counted.
-pub const ATTEMPTS_MAX: u8 = 100;
-/// An event is given back without an attempt at most so often, so that the number of its takes tells them apart.
-pub const RELEASES_MAX: u16 = 3_900;
-/// The longest wait, in nanoseconds: a due time is a tick of a wheel that goes round in 26 days.
-const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
+pub use attempt::{Attempt, Overdue, Returned};
+pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX};
+use word::{
+    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, TICK_SHIFT, WAIT_MAX_NS, WAITING, failures,
+    instant_of, takes, tick_after, ticks_late, ticks_left, with_due, with_state,
+};
 
-/// Due times are kept to 2^16 ns, 66 µs.
-const TICK_SHIFT: u32 = 16;
-const TICKS: u64 = 1 << (64 - DUE);
-
-const STATE: u64 = 0b111;
-const OVER: u64 = 0;
-const QUEUED: u64 = 1;
-const IN_HAND: u64 = 2;
-const WAITING: u64 = 3;
-const HELD_BACK: u64 = 4;
-const HOLDER: u64 = 1 << 3;
-const HOLDERS: u64 = TAKE - HOLDER;
-const TAKE: u64 = 1 << 10;
-const FAILURE: u64 = 1 << 22;
-const DUE: u32 = 29;
-
-fn takes(word: u64) -> u16 {
-    (word / TAKE % (FAILURE / TAKE)) as u16
-}
-
-fn failures(word: u64) -> u8 {
-    (word / FAILURE % ((1 << DUE) / FAILURE)) as u8
-}
-
-fn with_state(word: u64, state: u64) -> u64 {
-    word & !STATE | state
-}
-
-fn with_due(word: u64, tick: u64) -> u64 {
-    word & ((1 << DUE) - 1) | (tick % TICKS) << DUE
-}
-
-/// How many ticks `word` is due after the tick `now`; `None` when it is due.
-fn ticks_left(word: u64, now: u64) -> Option<u64> {
-    let left = mutant!("attempts.wheel", (word >> DUE).wrapping_sub(now) % TICKS => (word >> DUE).saturating_sub(now));
-    (left != 0 && left < TICKS / 2).then_some(left)
-}
-
-/// What is to become of an event whose consumer has had it for too long.
+/// What was tried with an event before it came to a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overdue {
-    /// It comes back at this instant.
-    Again(u64),
-    /// It has had its attempts.
-    Over,
-}
-
-/// What an event that was given back met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Returned {
-    /// It waits.
-    Waiting,
-    /// It waits, and the mailbox is closed: whoever finds this calls [`Attempts::discard_returned`].
-    Closed,
-    /// Its time was over before.
-    Late,
+pub struct Tried {
+    pub failures: u8,
+    /// The instant at which the first attempt began.
+    pub began: u64,
 }
 
 /// The worker's end of a mailbox whose events come back.
@@ -107,29 +55,6 @@ pub struct Returns<'a> {
     pub keyed: Option<&'a mut Keyed>,
 }
 
-/// The memory of attempts.
-#[derive(Debug)]
-pub struct AttemptWords {
-    words: Box<[AtomicU64]>,
-    /// The instant of the first attempt at each event. Written by its first taker; before, it is another event's.
-    began: Box<[AtomicU64]>,
-}
-
-impl AttemptWords {
-    /// For so many cells.
-    ///
-    /// # Errors
-    /// When the system has not so much memory.
-    pub fn new(cells: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { words: boxed(cells, |_| AtomicU64::new(OVER))?, began: boxed(cells, |_| AtomicU64::new(0))? })
-    }
-
-    /// What so many cells take.
-    pub const fn bytes_for(cells: usize) -> u64 {
-        (cells as u64).saturating_mul(2 * size_of::<AtomicU64>() as u64)
-    }
-}
-
 /// The attempts at the events of one mailbox.
 #[derive(Debug)]
 pub struct Attempts {
@@ -137,7 +62,7 @@ pub struct Attempts {
     words: Box<[AtomicU64]>,
     began: Box<[AtomicU64]>,
     /// Events that wait for their time, or for others of their key.
-    waiting: AtomicU64,
+    waiting: Transit,
     /// Events of a key keep their order.
     is_keyed: bool,
     /// Events that the worker took away from their holders, to come again.
@@ -166,7 +91,7 @@ impl Attempts {
             custody,
             words,
             began,
-            waiting: AtomicU64::new(0),
+            waiting: Transit::default(),
             is_keyed,
             overdue: AtomicU64::new(0),
             alarm,
@@ -182,20 +107,7 @@ impl Attempts {
 
     /// Events that wait for their time, or for others of their key.
     pub fn waiting(&self) -> u64 {
-        // SYNC(attempts.waiting): Acquire. Pairs with `waits_no_more`; where the event is then is seen.
-        self.waiting.load(mutant!("attempts.waiting", Ordering::Acquire))
-    }
-
-    /// An event is about to wait: counted before, so that it is never in no count.
-    fn waits(&self) {
-        // Relaxed: what shows the event waiting shows this with it.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One that waited is queued or over, or did not come to wait.
-    fn waits_no_more(&self) {
-        // SYNC(attempts.waiting): Release. Pairs with `waiting`; it was queued, or counted where it ended, before.
-        self.waiting.fetch_sub(1, mutant!("attempts.waits_no_more", Ordering::Release));
+        self.waiting.count()
     }
 
     /// In which hands events are. One on its way may show twice, and never not at all.
@@ -232,7 +144,28 @@ impl Attempts {
         key: Option<u64>,
     ) -> bool {
         let cell = worker.feeder.fill(lane, sequence, slot, rest_bytes);
-        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
+    }
+
+    /// Worker: as `push`, with an event that was tried in another mailbox. Its failed attempts count here too.
+    #[allow(clippy::too_many_arguments, reason = "what `push` takes, and what the event brings with it")]
+    pub fn push_tried(
+        &self,
+        worker: &mut Returns<'_>,
+        lane: usize,
+        sequence: u64,
+        slot: &Slot<'_>,
+        rest_bytes: usize,
+        key: Option<u64>,
+        tried: Tried,
+    ) -> bool {
+        let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
+        if tried.failures > 0 {
+            // Relaxed: the cell is ours; the queue publishes it.
+            self.began[cell as usize].store(tried.began, Ordering::Relaxed);
+        }
+        self.admit(worker, cell, lane, key, QUEUED + u64::from(tried.failures) * (FAILURE + TAKE));
+        true
     }
 
     /// Worker: as `push`, with an event that comes from elsewhere. False when there is no free cell, or it does not fit one.
@@ -245,11 +178,11 @@ impl Attempts {
         key: Option<u64>,
     ) -> bool {
         let cell = worker.feeder.fill_frame(lane, sequence, frame);
-        cell.inspect(|&cell| self.admit(worker, cell, lane, key)).is_some()
+        cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
     }
 
-    /// Worker: lets the event that was put into `cell` begin its way.
-    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>) {
+    /// Worker: lets the event that was put into `cell` begin its way, with this word.
+    fn admit(&self, worker: &mut Returns<'_>, cell: u32, lane: usize, key: Option<u64>, begins: u64) {
         // The event that was here before is over, and nobody has looked since.
         mutant!("attempts.refill", self.let_through(worker, cell) => ());
         let is_first = match (&mut worker.keyed, key) {
@@ -259,12 +192,12 @@ impl Attempts {
         let word = &self.words[cell as usize];
         if is_first {
             // Relaxed: the cell is ours; the queue publishes it.
-            word.store(QUEUED, Ordering::Relaxed);
+            word.store(begins, Ordering::Relaxed);
             worker.feeder.enqueue(lane, cell);
         } else {
-            self.waits();
+            self.waiting.begin();
             // SYNC(attempts.word): Release. Pairs with `discard`; who finds it held back finds the event.
-            word.store(HELD_BACK, mutant!("attempts.hold_back", Ordering::Release));
+            word.store(with_state(begins, HELD_BACK), mutant!("attempts.hold_back", Ordering::Release));
         }
     }
 
@@ -283,11 +216,14 @@ impl Attempts {
         let mut next = keyed.leave(cell);
         while let Some(cell) = next {
             let word = &self.words[cell as usize];
-            // Relaxed (both): of this and `discard` one gets the event, which the worker wrote itself.
-            let exchange = word.compare_exchange(HELD_BACK, QUEUED, Ordering::Relaxed, Ordering::Relaxed);
+            // Relaxed: the worker wrote it itself; if it is not held back any more, the exchange fails.
+            let seen = word.load(Ordering::Relaxed);
+            let (held_back, queued) = (with_state(seen, HELD_BACK), with_state(seen, QUEUED));
+            // Relaxed (both): of this and `discard` one gets the event.
+            let exchange = word.compare_exchange(held_back, queued, Ordering::Relaxed, Ordering::Relaxed);
             if mutant!("attempts.let_through", exchange.is_ok() => true) {
                 worker.feeder.enqueue(self.cells().lane(cell), cell);
-                self.waits_no_more();
+                self.waiting.end();
                 return;
             }
             // It was given up meanwhile.
@@ -317,7 +253,7 @@ impl Attempts {
             match word.compare_exchange_weak(seen, next, release, Ordering::Relaxed) {
                 Ok(_) => {
                     mutant!("attempts.timeout", self.alarm.set(instant_of(tick), &self.parker) => ());
-                    return Some(Attempt { attempts: Arc::clone(self), taken: Some(taken), word: next });
+                    return Some(Attempt::new(self, taken, next));
                 }
                 Err(now) => seen = now,
             }
@@ -365,7 +301,7 @@ impl Attempts {
                     }
                 };
                 if next & STATE == WAITING {
-                    self.waits();
+                    self.waiting.begin();
                 }
                 // Relaxed on success: of this and the holder's own exchange one comes too late, and what the worker reads
                 // of the event its look has shown.
@@ -376,7 +312,7 @@ impl Attempts {
                         if state == IN_HAND {
                             // It stays where it is until it is over, and it is not over before we let go of it.
                             let event = self.cells().hold(cell as u32, self.cells().lane(cell as u32));
-                            lost(&event, instant_of(tick.wrapping_sub(seen >> DUE) % TICKS));
+                            lost(&event, instant_of(ticks_late(seen, tick)));
                             event.leave();
                         }
                         self.moved(worker.feeder, cell as u32, next, &mut book);
@@ -387,7 +323,7 @@ impl Attempts {
                     }
                     Err(now) => {
                         if next & STATE == WAITING {
-                            self.waits_no_more();
+                            self.waiting.end();
                         }
                         seen = now;
                     }
@@ -403,7 +339,7 @@ impl Attempts {
         match word & STATE {
             QUEUED => {
                 feeder.enqueue(lane, cell);
-                self.waits_no_more();
+                self.waiting.end();
             }
             WAITING => {
                 // Relaxed: a figure.
@@ -421,20 +357,22 @@ impl Attempts {
     /// The caller's hold on an event that it has moved to `word`.
     fn own(self: &Arc<Self>, cell: u32, lane: usize, word: u64) -> Attempt {
         let taken = self.cells().hold(cell, lane);
-        Attempt { attempts: Arc::clone(self), taken: Some(taken), word }
+        Attempt::new(self, taken, word)
     }
 
     /// Worker: holds the first event in or behind `cell` that waits for its time, to read it and maybe to
-    /// [end](Attempt::end_waiting) it; `None` when there is none. For a worker that is the consumer.
+    /// [end](Attempt::end_waiting) it; `None` when there is none.
     pub fn waiting_from(self: &Arc<Self>, cell: usize) -> Option<Attempt> {
         (cell..self.words.len()).find_map(|cell| {
             let word = &self.words[cell];
-            // Relaxed: the worker gave the event back itself.
+            // Relaxed: the exchange decides.
             let mut seen = word.load(Ordering::Relaxed);
             while seen & STATE == WAITING {
-                // Relaxed (both): as above; who gives the event up meanwhile leaves the cell to us.
-                match word.compare_exchange(seen, seen + HOLDER, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), seen + HOLDER)),
+                let held = mutant!("attempts.hold_waiting", seen + HOLDER => seen);
+                // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back; when the first attempt at it began is
+                // seen. Who gives it up meanwhile leaves the cell to us. Relaxed: an exchange that failed has done nothing.
+                match word.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), held)),
                     Err(now) => seen = now,
                 }
             }
@@ -469,205 +407,13 @@ impl Attempts {
                     Ok(_) => {
                         let attempt = self.own(cell as u32, self.cells().lane(cell as u32), next);
                         book(&attempt);
-                        self.waits_no_more();
+                        self.waiting.end();
                         attempt.close();
                         break;
                     }
                     Err(now) => seen = now,
                 }
             }
-        }
-    }
-}
-
-/// The first tick that begins no earlier than `due`, which is at most the longest wait after `now`.
-fn tick_after(due: u64, now: u64) -> u64 {
-    (due.min(now.saturating_add(WAIT_MAX_NS)) + ((1 << TICK_SHIFT) - 1)) >> TICK_SHIFT
-}
-
-fn instant_of(tick: u64) -> u64 {
-    tick << TICK_SHIFT
-}
-
-/// An event in somebody's hands, for an attempt. Whose time is over may go on reading it, and has no say any more.
-///
-/// Dropped without a word it stays in hand until its time is over.
-#[derive(Debug)]
-pub struct Attempt {
-    attempts: Arc<Attempts>,
-    /// Present until it is let go of.
-    taken: Option<Taken>,
-    /// The cell's word when the attempt began. The number of its takes tells this attempt from later ones at the same event.
-    word: u64,
-}
-
-impl Attempt {
-    fn taken(&self) -> &Taken {
-        self.taken.as_ref().expect("an attempt holds its cell until it is let go of")
-    }
-
-    /// Which cell the event is in.
-    pub fn cell(&self) -> usize {
-        self.taken().cell()
-    }
-
-    /// The event, to be read.
-    pub fn event(&self) -> &Taken {
-        self.taken()
-    }
-
-    /// Failures before this attempt, or with it, if it is the worker that took the event away.
-    pub fn failures(&self) -> u8 {
-        failures(self.word)
-    }
-
-    /// How often the event was taken, this time among them.
-    pub fn takes(&self) -> u16 {
-        takes(self.word)
-    }
-
-    /// How often the event was given back before without an attempt.
-    pub fn releases(&self) -> u16 {
-        self.takes().saturating_sub(1).saturating_sub(u16::from(self.failures()))
-    }
-
-    /// The instant at which the first attempt at the event began; 0 when nobody has taken it.
-    pub fn began(&self) -> u64 {
-        if mutant!("attempts.untaken", takes(self.word) == 0 => false) {
-            return 0;
-        }
-        // Relaxed: shown with the cell.
-        self.attempts.began[self.cell()].load(Ordering::Relaxed)
-    }
-
-    fn word(&self) -> &AtomicU64 {
-        &self.attempts.words[self.cell()]
-    }
-
-    fn is_mine(&self, word: u64) -> bool {
-        word & STATE == IN_HAND && mutant!("attempts.takes", takes(word) == takes(self.word) => true)
-    }
-
-    /// Whether the attempt still counts.
-    pub fn is_current(&self) -> bool {
-        // Relaxed: a hint; the exchange decides.
-        self.is_mine(self.word().load(Ordering::Relaxed))
-    }
-
-    /// Whether it took longer than it was to, whether or not somebody has noticed.
-    pub fn is_overdue(&self, now: u64) -> bool {
-        // Relaxed: only the holder moves the end; who takes the event away decides by an exchange of its own.
-        ticks_left(self.word().load(Ordering::Relaxed), now >> TICK_SHIFT).is_none()
-    }
-
-    /// Moves the event on by `step`, if the attempt still counts.
-    fn exchange(&self, step: impl Fn(u64) -> u64) -> bool {
-        let word = self.word();
-        // Relaxed: the exchange decides.
-        let mut seen = word.before_write();
-        while self.is_mine(seen) {
-            // SYNC(attempts.word): Release. Pairs with `attend`; what was done with the event is seen by who has it next.
-            // Relaxed: an exchange that failed has done nothing.
-            let release = mutant!("attempts.exchange", Ordering::Release);
-            match word.compare_exchange_weak(seen, step(seen), release, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => seen = now,
-            }
-        }
-        false
-    }
-
-    /// Moves the end of the attempt to the instant `due`. False when it is over already.
-    pub fn extend(&self, now: u64, due: u64) -> bool {
-        let tick = tick_after(due, now);
-        let extended = self.exchange(|word| mutant!("attempts.extend", with_due(word, tick) => word));
-        if extended {
-            // An end may also be moved forward.
-            mutant!("attempts.shorten", self.attempts.alarm.set(instant_of(tick), &self.attempts.parker) => ());
-        }
-        extended
-    }
-
-    /// Gives the event back, to come again at the instant `due`; as a failure, or as if it had not been taken.
-    pub fn again(mut self, now: u64, due: u64, failed: bool) -> Returned {
-        let attempts = Arc::clone(&self.attempts);
-        let tick = due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT;
-        let failure = if failed { FAILURE } else { 0 };
-        attempts.waits();
-        if !self.exchange(|word| with_due(with_state(word, WAITING), tick) + failure - HOLDER) {
-            attempts.waits_no_more();
-            return Returned::Late;
-        }
-        if let Some(taken) = self.taken.take() {
-            taken.leave();
-        }
-        attempts.custody.returned();
-        // Its barrier also orders the event's return before the look whether the mailbox is closed.
-        attempts.alarm.set(instant_of(tick), &attempts.parker);
-        let is_closed = mutant!("attempts.closed", attempts.custody.is_closed() => false);
-        if is_closed { Returned::Closed } else { Returned::Waiting }
-    }
-
-    /// Ends the event. `book` hears of it before anybody finds it over. False, and nothing is booked, when the attempt's time
-    /// was over before.
-    pub fn end(self, book: impl FnOnce(&Self)) -> bool {
-        if !self.exchange(|word| with_state(word, OVER)) {
-            return false;
-        }
-        book(&self);
-        self.finish();
-        true
-    }
-
-    /// Worker: ends an event that waits, see [`Attempts::waiting_from`]. `book` hears of it before anybody finds it over. False,
-    /// and nothing is booked, when it was given up meanwhile.
-    pub fn end_waiting(self, book: impl FnOnce(&Self)) -> bool {
-        // Relaxed: the worker gave the event back itself.
-        let mut seen = self.word().load(Ordering::Relaxed);
-        while seen & STATE == WAITING {
-            let next = with_state(seen, OVER);
-            // Relaxed (both): of this and `discard` one gets the event.
-            match self.word().compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    book(&self);
-                    self.attempts.waits_no_more();
-                    self.close();
-                    return true;
-                }
-                Err(now) => seen = now,
-            }
-        }
-        false
-    }
-
-    /// The event is over and booked, and leaves the hands.
-    fn finish(self) {
-        self.attempts.custody.returned();
-        if self.attempts.is_keyed {
-            // For the event that is held back behind this one.
-            self.attempts.alarm.set(0, &self.attempts.parker);
-        }
-        self.close();
-    }
-
-    /// The event is over and booked.
-    fn close(self) {
-        self.attempts.cells().end(self.cell() as u32);
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        let Some(taken) = self.taken.take() else { return };
-        let word = &self.attempts.words[taken.cell()];
-        // SYNC(attempts.word): AcqRel. Our reads come before the cell's next filling: by this if we are the last, by the
-        // last one's if we are not.
-        let before = word.fetch_sub(HOLDER, mutant!("attempts.leave", Ordering::AcqRel));
-        if before & STATE == OVER && mutant!("attempts.last", before & HOLDERS == HOLDER => true) {
-            drop(taken);
-            mutant!("attempts.room", self.attempts.custody.made_room() => ());
-        } else {
-            taken.leave();
         }
     }
 }

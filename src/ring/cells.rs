@@ -263,8 +263,9 @@ impl Cells {
             if lane == 0 {
                 return false;
             }
-            // SYNC(cells.sequence): Acquire. Pairs with `fill`: if it is another event than the lane's, that one is gone.
-            let sequence = self.memory.stamp(self.memory.place(cell)).load(Ordering::Acquire);
+            let stamp = self.memory.stamp(self.memory.place(cell));
+            // SYNC(cells.sequence): Acquire. Pairs with `write`: if it is another event than the lane's, that one is gone.
+            let sequence = stamp.load(mutant!("cells.sequence_load", Ordering::Acquire));
             let end = ends[lane - 1];
             mutant!("cells.before", (sequence.wrapping_sub(end) as i64) < 0 => sequence < end)
         })
@@ -419,7 +420,7 @@ impl Feeder {
         // SAFETY: the cell is ours by contract; a slot's body fits a cell, and head and tail are no more.
         unsafe { self.cells.memory.write(place, head, block_word, tail) };
         // SYNC(cells.sequence): Release. Pairs with `has_before`; the event that was here before is gone.
-        self.cells.memory.stamp(place).store(sequence, Ordering::Release);
+        self.cells.memory.stamp(place).store(sequence, mutant!("cells.sequence_store", Ordering::Release));
         // Relaxed: who asks has seen this worker pass the event (SYNC(lanes.cursor)), or need not know of it.
         self.cells.lanes[cell as usize].store(lane as u8 + 1, Ordering::Relaxed);
     }

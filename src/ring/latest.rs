@@ -26,6 +26,7 @@ use super::pool::Pool;
 use super::reader::Slot;
 use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
+use crate::sync::transit::Transit;
 use keys::Keys;
 
 /// In the word of a key: its cell, counted from 1; 0 = none waits. Above it a bit for each line it stands in.
@@ -52,7 +53,7 @@ pub(super) struct Newest {
     /// Events that the one in each cell has superseded. Written by the worker before it shows the cell.
     skipped: Box<[AtomicU64]>,
     /// Keys with an event: counted before it can be taken.
-    waiting: AtomicU64,
+    waiting: Transit,
     table_bytes: usize,
 }
 
@@ -61,7 +62,7 @@ impl Newest {
         Ok(Self {
             words: boxed(keys, |_| AtomicU32::new(0))?,
             skipped: boxed(cells, |_| AtomicU64::new(0))?,
-            waiting: AtomicU64::new(0),
+            waiting: Transit::default(),
             table_bytes: Keys::bytes_for(keys) as usize,
         })
     }
@@ -80,8 +81,7 @@ impl Newest {
     }
 
     pub(super) fn waiting(&self) -> u64 {
-        // SYNC(latest.waiting): Acquire. Pairs with `remove`; an event gone from here was counted as taken before.
-        self.waiting.load(mutant!("latest.waiting", Ordering::Acquire))
+        self.waiting.count()
     }
 
     /// What the event in `cell`, which is the caller's, has superseded.
@@ -117,8 +117,8 @@ impl Newest {
         let acquired = mutant!("latest.remove", Ordering::AcqRel);
         let word = self.word(key).fetch_and(mutant!("latest.leave", keep => !CELL), acquired);
         let cell = cell_of(word)?;
-        // SYNC(latest.waiting): Release. Pairs with `waiting`; the event was counted as taken before.
-        self.waiting.fetch_sub(1, mutant!("latest.taken", Ordering::Release));
+        // It was counted as taken before.
+        self.waiting.end();
         Some(cell)
     }
 
@@ -135,9 +135,9 @@ impl Newest {
             // Relaxed: shown by the exchange below.
             self.skipped[cell as usize].store(skipped, Ordering::Relaxed);
             if replaced.is_none() && !counted {
-                // Relaxed: shown by the exchange below, to who will count it off. Nobody but the worker fills the word, so
-                // it stays without a cell.
-                self.waiting.fetch_add(1, Ordering::Relaxed);
+                // Shown by the exchange below, to who will count it off. Nobody but the worker fills the word, so it stays
+                // without a cell.
+                self.waiting.begin();
                 counted = true;
             }
             let lines = word & !CELL;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::event::{Directory, Meta, Priority};
 use crate::sync::contain::contained;
@@ -114,12 +115,23 @@ pub(crate) enum Refusal {
 }
 
 /// All filters of one subscription, with sources as numbers.
-#[derive(Debug)]
 pub(crate) struct CompiledFilter {
     filters: Box<[(Filter, Box<[u32]>)]>,
     lanes: u8,
     /// Something is left to check for each event.
     dynamic: bool,
+    text: OnceLock<String>,
+}
+
+impl fmt::Debug for CompiledFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { filters, lanes, dynamic, text: _ } = self;
+        f.debug_struct("CompiledFilter")
+            .field("filters", filters)
+            .field("lanes", lanes)
+            .field("dynamic", dynamic)
+            .finish()
+    }
 }
 
 impl Drop for CompiledFilter {
@@ -140,7 +152,12 @@ impl CompiledFilter {
             let ids = filter.sources.iter().map(|source| directory.intern_source(source)).collect();
             (filter, ids)
         };
-        Self { filters: filters.into_iter().map(resolve).collect(), lanes, dynamic }
+        Self { filters: filters.into_iter().map(resolve).collect(), lanes, dynamic, text: OnceLock::new() }
+    }
+
+    /// All of them, for people. Made when first asked for, since filters never change.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get_or_init(|| format!("{self:?}"))
     }
 
     pub(crate) fn lanes(&self) -> u8 {

@@ -108,7 +108,7 @@ impl<C> Entrance<C> {
     /// Tells its publisher that what it keeps a copy of has changed: before, under a lock.
     pub fn tell(&self) {
         // Relaxed: the lock orders it. Whoever clears this takes the lock then, and finds what was changed before.
-        self.stale.store(1, Ordering::Relaxed);
+        mutant!("admission.tell", self.stale.store(1, Ordering::Relaxed) => ());
     }
 
     /// Whether its publisher was told.
@@ -147,5 +147,23 @@ impl<C> Drop for Inside<'_, C> {
     fn drop(&mut self) {
         // SYNC(admission.inside): Release. Pairs with `is_occupied`; claims and counts come before.
         self.0.busy.store(0, mutant!("admission.leave", Ordering::Release));
+    }
+}
+
+/// Workers that have left for good.
+#[derive(Debug, Default)]
+pub struct Left(AtomicU32);
+
+impl Left {
+    /// `worker`, below 32, has read everything and reads nothing any more.
+    pub fn leave(&self, worker: usize) {
+        // SYNC(admission.left): Release. Pairs with `has`; its last use of tables and mailboxes came before.
+        self.0.fetch_or(1 << worker, mutant!("admission.left", Ordering::Release));
+    }
+
+    /// Whether `worker` has left: then what it used is out of use.
+    pub fn has(&self, worker: usize) -> bool {
+        // SYNC(admission.left): Acquire. Pairs with `leave`.
+        self.0.load(mutant!("admission.has_left", Ordering::Acquire)) & (1 << worker) != 0
     }
 }

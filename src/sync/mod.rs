@@ -11,8 +11,11 @@
 //! | [`breaker`] | nobody waits: who asks for attempts and who tells what came of them share a state |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
+//! | [`transit`] | nobody waits: what is on its way from one count to the next is in one of them |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
+//! | [`crew`] | a thread that stands by, for the one on duty to hang |
 //! | [`limiter`] | nobody waits: threads share a rate of events |
+//! | [`places`] | whoever asked waits for an answer, or for the end of its time |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
 //! | `weaken` | orderings weakened one at a time; in an ordinary build there is none |
 //! | [`contain`] | calls user code, lets no panic out |
@@ -25,12 +28,15 @@ pub mod bell;
 pub mod breaker;
 pub mod calls;
 pub mod contain;
+pub mod crew;
 pub mod limiter;
 pub mod mutant;
 pub mod owned;
 pub mod parker;
+pub mod places;
 pub mod primitive;
 pub mod snapshot;
+pub mod transit;
 pub mod waker;
 #[cfg(any(ringmain_loom, ringmain_weaken))]
 pub mod weaken;

@@ -5,6 +5,8 @@
 //! No other file than that door's names `std::sync::atomic`. The switches are cfgs of our own, so that an embedder who
 //! model-checks with `--cfg loom` does not flip ringmain. loom has what its models need, and std serves the rest of the crate.
 
+#[cfg(ringmain_loom)]
+mod queue;
 #[cfg(ringmain_shuttle)]
 mod scheduled;
 
@@ -25,6 +27,12 @@ pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Atom
 pub use shuttle::sync::{Mutex, MutexGuard};
 #[cfg(not(ringmain_shuttle))]
 pub use std::sync::{Mutex, MutexGuard};
+
+/// Bounded queues whose order against the words beside them matters: loom must see both.
+#[cfg(not(ringmain_loom))]
+pub use crossbeam::queue::ArrayQueue;
+#[cfg(ringmain_loom)]
+pub use queue::ArrayQueue;
 
 /// Time by which the control plane bounds its waits.
 #[cfg(ringmain_shuttle)]

@@ -51,6 +51,9 @@
 //! Nothing waits in a simulation: a publish at a full lane returns `Full`, and `recv` on an empty mailbox would wait
 //! for ever, so use `try_recv`.
 
+#[cfg(feature = "sourcing")]
+mod aggregates;
+
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -58,6 +61,9 @@ use crate::bus::{BuildError, Bus, BusBuilder};
 use crate::chance;
 use crate::clock::Clock;
 use crate::worker::Turn;
+
+#[cfg(feature = "sourcing")]
+pub use aggregates::{Given, When};
 
 /// A bus under a test's control. Everything happens on the calling thread.
 #[derive(Debug)]

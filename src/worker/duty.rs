@@ -1,42 +1,33 @@
 //! The duty cycle: one turn reads a batch of events, most urgent first, and brings each to its subscriptions.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::delivery::{Kept, Notice, Route, Run, Sink, Stopwatch, SubscriptionState};
-use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta, Priority};
+use crate::delivery::{Kept, Route, Run, Sink, Stopwatch};
+use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta};
 use crate::metrics::Recorder;
-use crate::ring::{Claimant, DrainOrder, Frame, HEAD_BYTES, LANES, Reader, Rest, Serve};
-use crate::sync::alarm::{Alarm, NEVER};
+use crate::ring::{Claimant, DrainOrder, LANES, Reader, Serve};
+use crate::sync::alarm::Alarm;
 use crate::sync::contain::contained;
-use crate::sync::limiter::Limiter;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
 
 use super::Phase;
-use super::engine::{Engine, PublisherCounts, WorkerTable};
-use super::timer::{Scheduled, Timers};
-use call::{Call, consume, finish, has_room};
+use super::engine::{Engine, WorkerTable};
+use super::timer::Timers;
+use call::{Call, finish, has_room};
 use services::Wanted;
 
 pub(crate) use call::call_behind_mailbox;
 
 mod call;
+mod rest;
 mod services;
+mod throttle;
+mod upkeep;
 
-/// A publisher that keeps a claimed slot empty for longer than this is reported.
-const STALL_NS: u64 = 1_000_000_000;
 /// A worker that always has something to do looks for stalled publishers after so many turns, and after each long one.
 const WATCH_TURNS: u32 = 256;
-/// How often the wall clock's origin is looked at again.
-const WALL_CHECK_NS: u64 = 1_000_000_000;
-
-/// What one event of a flow adds to the time that a worker coalesces: a few times what it takes to hand it over, or else
-/// batches would not grow.
-const COALESCE_NS: u64 = 50;
-/// Nanoseconds an event, from one catching up to the next, up to which a flow is dense: slower ones do not wait for lines.
-const DENSE_NS: u64 = 200;
-
 /// Turns after which waiting publishers are woken, however little room there is.
 const GATE_TURNS: u32 = 8;
 
@@ -90,14 +81,6 @@ pub(crate) struct Worker {
 
 /// Why an event could not be passed.
 struct NoRoom;
-
-/// What the throttle lets pass.
-struct Lease {
-    events: u32,
-    /// Taken from the throttle, and so to be given back.
-    counted: bool,
-    taken: u64,
-}
 
 impl Worker {
     pub(crate) fn new(index: usize, engine: Arc<Engine>, table: Current<WorkerTable>) -> Self {
@@ -234,114 +217,15 @@ impl Worker {
         (0..LANES).any(|lane| self.moved & (1 << lane) != 0 && self.reader.lag(lane) <= limit - limit / 4)
     }
 
-    /// Lanes with a committed event that may be passed, one bit each.
-    #[inline(always)]
-    fn ready(&self) -> u8 {
-        self.reader.ready() & !(self.suspended | self.throttled)
-    }
-
-    /// As `serve`, as far as the throttle lets it, which holds up neither Critical events nor a shutdown. `Err` is from when on
-    /// it lets an event pass.
-    #[inline(never)]
-    fn serve_throttled(&mut self, serve: Serve) -> Result<Result<u32, NoRoom>, u64> {
-        let lease = match &self.engine.throttle {
-            Some(throttle) if serve.lane != 0 && !self.closing => self.ask(throttle, serve.lane, serve.max)?,
-            _ => return Ok(self.serve(serve)),
-        };
-        let served = self.serve(Serve { max: lease.events, ..serve });
-        self.settle(&lease, *served.as_ref().unwrap_or(&0));
-        Ok(served)
-    }
-
-    /// Asks the throttle for events of `lane`, whose next one is seen: how many of `max` may pass, or from when on one may.
-    #[cold]
-    #[inline(never)]
-    fn ask(&self, throttle: &Limiter, lane: usize, max: u32) -> Result<Lease, u64> {
-        let taken = self.engine.directory.clock.now();
-        let table = self.table.get();
-        let header = self.reader.peek(lane).map(|slot| Header::of_words(slot.head));
-        let type_id = header.map_or(0, |header| header.type_id);
-        // It may name a service of this worker, whose type nobody needs to have subscribed to.
-        let is_named = !table.services.is_empty() && header.is_some_and(|header| header.has(FLAG_TARGETED));
-        let is_wanted = is_named || table.route(type_id).is_some();
-        if !is_wanted && (table.knows(type_id) || !self.exchange.is_stale(&self.table)) {
-            // Nobody's business here: it is stepped over.
-            return Ok(Lease { events: 1, counted: false, taken });
-        }
-        let events = throttle.pass_some(taken, max)?;
-        Ok(Lease { events, counted: true, taken })
-    }
-
-    /// Gives back what the throttle let pass and was not passed.
-    #[cold]
-    #[inline(never)]
-    fn settle(&self, lease: &Lease, served: u32) {
-        let unused = lease.events - served;
-        if let Some(throttle) = &self.engine.throttle
-            && lease.counted
-            && unused > 0
-        {
-            throttle.give_back(unused, lease.taken, self.engine.directory.clock.now());
-        }
-    }
-
-    /// The throttle lets nothing pass before this instant: all but Critical waits.
-    #[cold]
-    fn hold_back(&mut self, until: u64) {
-        if until != self.throttled_until {
-            self.recorder.throttled.add(1);
-        }
-        (self.throttled, self.throttled_until) = (!1, until);
-    }
-
-    /// Whether the throttle is all that the worker waits for.
-    pub(super) fn is_held_back(&self) -> bool {
-        self.throttled != 0
-    }
-
-    /// Leaves the lanes alone for a while after a flow of `events` that ended with the last one there was.
-    ///
-    /// Who reads each slot as soon as it is written pulls the lines out of the publisher's hands, and both wait for lines
-    /// instead of working: the flow is several times slower. Left alone, the publisher fills a batch; in a flow fast
-    /// enough to gain by it the batches grow, each while the worker rests from the one before. Nobody rests after single
-    /// events, slow ones or Critical ones, and a more urgent event, a newer table or the end of the bus ends the rest.
-    ///
-    /// `lanes` are the flow's, a bit each; `pause` is what to do between two looks at the time and at more urgent lanes.
-    pub(crate) fn coalesce(&mut self, events: usize, lanes: u8, pause: fn()) {
-        // What single events took counts too: a worker at the publisher's heels meets few others.
-        self.flow = if lanes & 1 == 0 { self.flow + events } else { 0 };
-        let rest = self.rest_after(events, lanes);
-        if rest.is_zero() {
-            return;
-        }
-        // Real time, whatever the clock of the bus shows.
-        let begun = Instant::now();
-        let is_dense = is_dense(self.flow, begun.saturating_duration_since(self.caught_up));
-        let mut now = begun;
-        while is_dense && now.saturating_duration_since(begun) < rest && !self.is_called() {
-            pause();
-            now = Instant::now();
-        }
-        (self.caught_up, self.flow) = (now, 0);
-    }
-
     /// Lanes of which the last turn passed events, a bit each.
     pub(super) fn moved(&self) -> u8 {
         self.moved
     }
 
-    /// How long to rest at most after a dense flow of `events`; zero: not at all.
-    fn rest_after(&self, events: usize, lanes: u8) -> Duration {
-        if events < 2 || lanes & 1 != 0 {
-            return Duration::ZERO;
-        }
-        Duration::from_nanos((events as u64).saturating_mul(COALESCE_NS).min(self.engine.coalesce_max_ns))
-    }
-
-    /// Whether something does not wait for the end of a rest.
-    fn is_called(&self) -> bool {
-        let urgent = (1_u8 << self.moved.trailing_zeros().min(LANES as u32)) - 1;
-        self.reader.has_any(urgent) || self.exchange.is_stale(&self.table) || self.engine.phase() > Phase::Running
+    /// Lanes with a committed event that may be passed, one bit each.
+    #[inline(always)]
+    fn ready(&self) -> u8 {
+        self.reader.ready() & !(self.suspended | self.throttled)
     }
 
     /// Whether a turn would find something. Asked once more before sleeping.
@@ -508,201 +392,6 @@ impl Worker {
         }
         Ok(())
     }
-
-    /// Publishes scheduled events that are due. Returns how many.
-    fn run_timers(&mut self) -> usize {
-        let Some((timers, claimant)) = &mut self.timers else { return 0 };
-        let engine = &*self.engine;
-        if engine.schedule.has_intake() {
-            timers.collect(&engine.schedule);
-        }
-        if timers.is_empty() {
-            return 0;
-        }
-        let now = engine.directory.clock.now();
-        // The timers publish like any publisher, so that a shutdown waits for them before it drains the lanes.
-        let slot = &engine.publishers[engine.publishers.len() - 1];
-        if timers.next_due().is_none_or(|due| due > now) {
-            return 0;
-        }
-        let Some(inside) = slot.enter(&engine.admission) else { return 0 };
-        timers.run(now, &engine.schedule, |event| publish_due(engine, claimant, inside.counts(), event))
-    }
-
-    #[inline(always)]
-    fn is_alarm_due(&self) -> bool {
-        let at = self.alarm.at();
-        at != NEVER && at <= self.engine.directory.clock.now()
-    }
-
-    /// Looks after the subscriptions whose events come back, when one of them is due. Returns how many events the worker's
-    /// own handlers took.
-    fn attend(&mut self) -> usize {
-        let (engine, alarm) = (&*self.engine, &*self.alarm);
-        let now = engine.directory.clock.now();
-        alarm.take();
-        // Tasks that wait for a rate limit: who is still to wait sets the alarm anew.
-        engine.gate.open();
-        let (mut next, mut taken) = (NEVER, 0);
-        let table = self.table.get();
-        let attended = &table.attended;
-        // Half a turn for all of them together.
-        let share = (engine.turn_max / 2 / attended.len().max(1)).max(1);
-        for subscription in attended {
-            let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
-            let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
-            next = next.min(mailbox.attend(fed, now, subscription.has_thread()));
-            if let Some(desk) = &subscription.desk {
-                next = next.min(desk.attend(now));
-            }
-            if fed.consumer.is_some() {
-                taken += consume(engine, subscription, mailbox, fed, share);
-                next = next.min(mailbox.consumer_due(now));
-            }
-        }
-        for service in &table.services {
-            let (moved, again) = services::attend(engine, service, share, now, next, &mut self.owner);
-            (taken, next) = (taken + moved, again);
-        }
-        alarm.resume(next);
-        taken
-    }
-
-    /// Whether events wait at a service for an instance, and there is one.
-    #[inline(always)]
-    fn is_service_called(&mut self) -> bool {
-        self.table.get().services.iter().any(|service| services::is_called(service, &mut self.owner))
-    }
-
-    /// Brings events that wait for an instance to one. Returns how many.
-    #[cold]
-    fn pass_waiting(&mut self) -> usize {
-        let mut passed = 0;
-        for service in &self.table.get().services {
-            if services::is_called(service, &mut self.owner) {
-                let share = (self.engine.turn_max / 2 / self.table.get().services.len()).max(1);
-                passed += services::pass_waiting(&self.engine, service, share, &mut self.owner);
-            }
-        }
-        passed
-    }
-
-    /// Whether events are still to come back to this worker.
-    fn is_needed(&mut self) -> bool {
-        if self.table.get().services.iter().any(|service| services::is_needed(service)) {
-            return true;
-        }
-        self.table.get().attended.iter().any(|subscription| match &subscription.sink {
-            Sink::Mailbox(mailbox, fed) => {
-                let is_consumer = fed.get_mut(&mut self.owner).is_some_and(|fed| fed.consumer.is_some());
-                // What a pause holds does not come in time, nor does what is behind it.
-                !mailbox.is_paused() && (mailbox.is_waiting() || is_consumer && mailbox.needs_consumer())
-            }
-            Sink::Inline(_) => false,
-        })
-    }
-
-    /// What a worker looks after now and then: stalled publishers, the next timer. Returns when to look again. Not for
-    /// every turn or idle look: it reads the publishers' claims, and so takes their cache lines away.
-    #[cold]
-    pub(crate) fn watch(&mut self) -> Option<u64> {
-        self.unwatched = 0;
-        let now = self.engine.directory.clock.now();
-        if now.saturating_sub(self.wall_checked) >= WALL_CHECK_NS {
-            self.wall_checked = now;
-            self.engine.directory.clock.follow_wall();
-        }
-        let scheduled = self.timers.as_ref().and_then(|(timers, _)| timers.next_due());
-        let held_back = if self.throttled != 0 { self.throttled_until } else { NEVER };
-        let next = self.alarm.at().min(scheduled.unwrap_or(NEVER)).min(held_back);
-        self.engine.feel_pressure();
-        let mut due = (next != NEVER).then_some(next);
-        if !self.reader.is_active() {
-            return due;
-        }
-        for lane in 0..LANES {
-            let waits =
-                self.suspended & (1 << lane) == 0 && self.reader.lag(lane) > 0 && !self.reader.has_any(1 << lane);
-            if !waits {
-                continue;
-            }
-            let now = self.engine.directory.clock.now();
-            let sequence = self.reader.sequence(lane);
-            let (stalled, since) = self.stalled[lane];
-            if stalled != sequence || since == 0 {
-                self.stalled[lane] = (sequence, now);
-            } else if now.saturating_sub(since) >= STALL_NS {
-                let priority = Priority::of_lane(lane);
-                self.engine.notice(&Notice::StalledPublisher { priority, sequence });
-                self.stalled[lane] = (sequence, now);
-            }
-            // Behind the empty slot there may be an event for this worker, whose publisher's wake-up it has had already; the
-            // one who fills the slot may have another type and wake somebody else. So: look again soon.
-            due = Some(due.map_or(now, |due| due.min(now)));
-        }
-        due
-    }
-
-    /// Tells the mailboxes that hold this worker up that it is about to sleep for want of a cell, or
-    /// that it is awake again. Between the two it serves nothing and takes no newer table, so both go to the same mailboxes.
-    pub(crate) fn starve(&mut self, starved: bool) {
-        for service in &self.table.get().services {
-            if !starved || services::is_waiting(service) {
-                starve(&service.instances, starved);
-            }
-        }
-        for lane in 0..LANES {
-            if self.suspended & (1 << lane) == 0 {
-                continue;
-            }
-            let Some(slot) = self.reader.peek(lane) else { continue };
-            let type_id = Header::of_words(slot.head).type_id;
-            let table = self.table.get();
-            // Of all services: which of them the event goes to costs more to find out.
-            table.services.iter().for_each(|service| starve(&service.instances, starved));
-            starve(table.route(type_id).map_or(&[], Route::targets), starved);
-        }
-    }
-}
-
-fn starve(subscriptions: &[Arc<SubscriptionState>], starved: bool) {
-    for subscription in subscriptions {
-        if let Sink::Mailbox(mailbox, _) = &subscription.sink {
-            mailbox.custody().starve(starved);
-        }
-    }
-}
-
-/// Whether a flow of `events` in this time gains by a rest.
-fn is_dense(events: usize, took: Duration) -> bool {
-    took <= Duration::from_nanos((events as u64).saturating_mul(DENSE_NS))
-}
-
-/// Puts a due event into its lane. False when the lane is full: it is tried again with the next turn.
-fn publish_due(engine: &Engine, claimant: &mut Claimant, counts: &PublisherCounts, event: &mut Scheduled) -> bool {
-    let lane = LANES - 1 - usize::from(event.header.priority & 3);
-    let workers = engine.wanted_by(event.header.type_id, event.header.flags, lane);
-    if workers == 0 {
-        counts.unmatched.add(1);
-        return true;
-    }
-    let bytes = event.header.rest_bytes();
-    let inline_max = engine.lanes.body_bytes() - HEAD_BYTES;
-    let head = *event.header.as_words();
-    let sent = if bytes <= inline_max {
-        claimant.push(lane, Frame { head: &head, rest: Rest::Inline(&event.rest.bytes()[..bytes]) })
-    } else {
-        claimant.push(lane, Frame { head: &head, rest: Rest::Block(&event.rest, workers) })
-    };
-    match &sent {
-        Ok(_) => {
-            counts.routed.add(1);
-            engine.parker.wake(workers);
-        }
-        // Sleeping workers that do not want what fills the lane may hold it.
-        Err(_) => engine.parker.wake(engine.lanes.active()),
-    }
-    sent.is_ok()
 }
 
 #[cfg(test)]

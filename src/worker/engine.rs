@@ -9,16 +9,16 @@ use crate::event::{Directory, FLAG_TARGETED};
 use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
-use crate::sync::admission::{Admission, Entrance, Phase};
+use crate::sync::admission::{Admission, Entrance, Left, Phase};
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::snapshot::Snapshot;
 
 use super::pressure::Pressure;
+use super::services_known::ServicesKnown;
 use super::timer::Schedule;
 
 /// Which events get a fresh time stamp, and so count in the latency histograms. A stamp costs one clock read.
@@ -81,6 +81,8 @@ pub(crate) struct PublisherCounts {
     pub(crate) schedule_full: Counter,
     pub(crate) rate_limited: Counter,
     pub(crate) memory_pressure: Counter,
+    /// Targets of accepted events that named no service.
+    pub(crate) unknown_targets: Counter,
 }
 
 impl PublisherCounts {
@@ -123,10 +125,11 @@ pub(crate) struct Engine {
     pub(crate) dead_letters: Arc<DeadLetterStore>,
     pub(crate) admission: Admission,
     pub(crate) pressure: Pressure,
+    pub(crate) services_known: ServicesKnown,
     /// What workers pass together, when that has a limit.
     pub(crate) throttle: Option<Box<CachePadded<Limiter>>>,
-    /// One bit a worker that has left.
-    pub(crate) left: AtomicU32,
+    /// Workers that have left.
+    pub(crate) left: Left,
     /// Publishes that found no free publisher to borrow.
     pub(crate) unplaced: SharedCounter,
     /// Publishes that could not borrow a publisher because the bus was shutting down.
@@ -210,13 +213,11 @@ impl Engine {
 
     /// A worker has read everything and reads nothing any more.
     pub(crate) fn leave_worker(&self, worker: usize) {
-        // SYNC(engine.left): Release. Pairs with `has_left`; its last use of tables and mailboxes came before.
-        self.left.fetch_or(1 << worker, Ordering::Release);
+        self.left.leave(worker);
     }
 
     pub(crate) fn has_left(&self, worker: usize) -> bool {
-        // SYNC(engine.left): Acquire. Pairs with `leave_worker`.
-        self.phase() == Phase::Stopped || self.left.load(Ordering::Acquire) & (1 << worker) != 0
+        self.phase() == Phase::Stopped || self.left.has(worker)
     }
 
     /// Refuses publishers from now on. Returns whether this call began it.

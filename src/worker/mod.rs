@@ -11,6 +11,7 @@ mod engine;
 mod idle;
 mod pool;
 mod pressure;
+mod services_known;
 mod timer;
 
 pub use engine::StampPolicy;
@@ -22,4 +23,5 @@ pub(crate) use duty::{Turn, Worker, call_behind_mailbox};
 pub(crate) use engine::{Engine, PublisherSlot, WorkerTable};
 pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};
 pub(crate) use pressure::Pressure;
+pub(crate) use services_known::ServicesKnown;
 pub(crate) use timer::{Schedule, Scheduled};

@@ -8,7 +8,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::event::Header;
 use crate::ring::{Block, LANES};
-use crate::sync::primitive::{AtomicU64, Ordering};
+use crate::sync::transit::Transit;
 
 /// One event that waits.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub(crate) struct Scheduled {
 pub(crate) struct Schedule {
     intake: ArrayQueue<Scheduled>,
     /// Places taken: in the intake or with worker 0.
-    waiting: AtomicU64,
+    waiting: Transit,
     max: u64,
 }
 
 impl Schedule {
     pub(crate) fn new(max: usize) -> Self {
-        Self { intake: ArrayQueue::new(max.max(1)), waiting: AtomicU64::new(0), max: max as u64 }
+        Self { intake: ArrayQueue::new(max.max(1)), waiting: Transit::default(), max: max as u64 }
     }
 
     /// Bytes that the intake and worker 0's heaps reserve for `max` events.
@@ -47,16 +47,13 @@ impl Schedule {
 
     /// Events that wait.
     pub(crate) fn waiting(&self) -> u64 {
-        // SYNC(schedule): Acquire. Pairs with `settled`; the books of an event that left are written before.
-        self.waiting.load(Ordering::Acquire)
+        self.waiting.count()
     }
 
     /// Takes an event in, or gives it back when `max` wait already.
     pub(crate) fn put(&self, event: Scheduled) -> Result<(), Scheduled> {
-        // Relaxed: a count; the queue carries the event.
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max {
-            // Relaxed: takes our own count back.
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.waiting.begin() >= self.max {
+            self.waiting.end();
             return Err(event);
         }
         self.intake.push(event)
@@ -68,12 +65,6 @@ impl Schedule {
 
     pub(crate) fn has_intake(&self) -> bool {
         !self.intake.is_empty()
-    }
-
-    /// One event went its way and is booked elsewhere.
-    fn settled(&self) {
-        // SYNC(schedule): Release. Pairs with `waiting`.
-        self.waiting.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -151,7 +142,8 @@ impl Timers {
                     break;
                 }
                 PeekMut::pop(entry);
-                schedule.settled();
+                // It went its way and is booked elsewhere.
+                schedule.waiting.end();
                 count += 1;
             }
         }

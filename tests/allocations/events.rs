@@ -234,7 +234,7 @@ fn by_a_rule_to_a_service() -> u64 {
     for name in ["a", "b"] {
         spread.instance(name).capacity(4_096).handle_on(name, |_, _: &Meta<'_>| ()).unwrap().forever();
     }
-    let retry = RetryPolicy::default().attempts_max(100).delays(Duration::from_micros(100), Duration::from_micros(100));
+    let retry = RetryPolicy::default().attempts_max(100).delays(Duration::from_millis(1), Duration::from_millis(20));
     let keyed = bus.service("keyed").affinity(Key::metadata("tenant")).retry(retry).on_worker(1).open().unwrap();
     keyed.instance("c").handle(|_, _: &Meta<'_>| ()).unwrap().forever();
     let conditions =
@@ -253,6 +253,7 @@ fn by_a_rule_to_a_service() -> u64 {
         event.publish_deadline("orders.placed", Payload::json(r#"{"cents": 7}"#), PATIENCE).unwrap();
     });
     assert!(bus.ledger().subscriptions.passed_on > 0, "some waited for an instance");
+    assert_eq!(bus.dead_letters().len(), 0, "a letter is an allocation");
     finish(&bus, count)
 }
 

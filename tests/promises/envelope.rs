@@ -192,3 +192,18 @@ fn the_longest_durations_are_no_overflow() {
     assert_settled(bus);
     assert_eq!(bus.ledger().scheduled, 1);
 }
+
+#[test]
+fn the_source_of_an_event_beats_its_publishers_also_where_neither_has_a_number() {
+    let simulation = Simulation::new(Bus::builder().workers(1).sources_max(1), 1).unwrap();
+    let mut inbox = simulation.bus().subscribe("**").mailbox().unwrap();
+    let mut publisher = simulation.bus().publisher().unwrap();
+    publisher.set_source("publisher").unwrap();
+    publisher.event().publish("a", Payload::json("1")).unwrap();
+    publisher.event().source("event").publish("a", Payload::json("1")).unwrap();
+    publisher.event().source("service:ringmain").publish("a", Payload::json("1")).unwrap();
+    simulation.run();
+    for source in ["publisher", "event", "service:ringmain"] {
+        assert_eq!(inbox.try_recv().unwrap().meta().source(), source);
+    }
+}

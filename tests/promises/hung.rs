@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ringmain::testing::Simulation;
 use ringmain::{
     Bus, Context, DeliveryMode, Handler, Meta, Outcome, Pattern, Payload, RetryPolicy, Subscribe, SubscribeError,
-    SubscriptionLedger, Topic,
+    Subscription, SubscriptionLedger, Topic,
 };
 
 use super::support::{ArchivedTick, Log, TICK, Tick, assert_books, observed, watched};
@@ -78,6 +78,16 @@ impl Scene {
         }
     }
 
+    /// Subscribes with such handlers, each on a thread of its own.
+    fn on_each(&self, wish: Subscribe<Topic<Tick>>, hangs: fn(Call) -> bool) -> Subscription {
+        let made = self.handlers(hangs);
+        let subscription = wish.handle_on_each("work", move || {
+            let mut handle = made();
+            move |tick, _| handle(tick)
+        });
+        subscription.unwrap()
+    }
+
     fn publish(&self, nth: u32) {
         self.bus().publish(TICK, &Tick { from: 0, nth }).unwrap();
         self.simulation.run();
@@ -116,12 +126,7 @@ impl Scene {
 fn a_thread_that_hangs_is_replaced_and_its_event_comes_to_a_fresh_handler() {
     watched(|| {
         let scene = Scene::new();
-        let made = scene.handlers(|(handler, _)| handler == 0);
-        let made = scene.wish().handle_on_each("work", move || {
-            let mut handle = made();
-            move |tick, _| handle(tick)
-        });
-        let made = made.unwrap();
+        let made = scene.on_each(scene.wish(), |(handler, _)| handler == 0);
         scene.publish(1);
         assert_eq!(scene.call(), (0, 1));
         scene.wait(OVER);
@@ -156,14 +161,7 @@ fn a_thread_that_hangs_is_replaced_and_its_event_comes_to_a_fresh_handler() {
 fn one_that_comes_back_in_time_stays_and_its_word_is_too_late() {
     watched(|| {
         let scene = Scene::new();
-        let made = scene.handlers(|(_, event)| event == 1);
-        let _made = scene
-            .wish()
-            .handle_on_each("work", move || {
-                let mut handle = made();
-                move |tick, _| handle(tick)
-            })
-            .unwrap();
+        let _made = scene.on_each(scene.wish(), |(_, event)| event == 1);
         scene.publish(1);
         assert_eq!(scene.call(), (0, 1));
         scene.wait(OVER);
@@ -191,13 +189,7 @@ fn after_the_last_replacement_nothing_is_spawned_any_more_and_that_is_said() {
     for replacements_max in [0, 1, 3] {
         watched(move || {
             let scene = Scene::new();
-            let made = scene.handlers(|_| true);
-            let wish = scene.wish().replacements_max(replacements_max);
-            let made = wish.handle_on_each("work", move || {
-                let mut handle = made();
-                move |tick, _| handle(tick)
-            });
-            let _made = made.unwrap();
+            let _made = scene.on_each(scene.wish().replacements_max(replacements_max), |_| true);
             scene.publish(1);
             for nth in 0..=replacements_max {
                 assert_eq!(scene.call(), (nth, 1));
@@ -235,14 +227,7 @@ fn after_the_last_replacement_nothing_is_spawned_any_more_and_that_is_said() {
 fn a_shutdown_waits_for_who_was_replaced_no_longer_than_its_deadline() {
     watched(|| {
         let scene = Scene::new();
-        let made = scene.handlers(|(handler, _)| handler == 0);
-        let _made = scene
-            .wish()
-            .handle_on_each("work", move || {
-                let mut handle = made();
-                move |tick, _| handle(tick)
-            })
-            .unwrap();
+        let _made = scene.on_each(scene.wish(), |(handler, _)| handler == 0);
         scene.publish(1);
         assert_eq!(scene.call(), (0, 1));
         scene.wait(OVER);
@@ -260,12 +245,7 @@ fn a_shutdown_waits_for_who_was_replaced_no_longer_than_its_deadline() {
 fn unsubscribing_lets_go_of_the_threads_that_stand_by_and_no_call_begins_after_it() {
     watched(|| {
         let scene = Scene::new();
-        let made = scene.handlers(|(handler, _)| handler == 0);
-        let made = scene.wish().handle_on_each("work", move || {
-            let mut handle = made();
-            move |tick, _| handle(tick)
-        });
-        let made = made.unwrap();
+        let made = scene.on_each(scene.wish(), |(handler, _)| handler == 0);
         scene.publish(1);
         assert_eq!(scene.call(), (0, 1));
         scene.wait(OVER);

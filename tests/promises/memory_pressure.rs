@@ -1,7 +1,7 @@
 //! While the reserved memory is nearly full Low events are refused, and nothing else is; that it begins and ends is told.
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusBuilder, FullPolicy, Health, Payload, Priority, PublishError};
+use ringmain::{Bus, BusBuilder, DeliveryMode, FullPolicy, Health, Key, Payload, Priority, PublishError};
 
 use super::support::{Log, assert_settled, observed};
 
@@ -168,4 +168,39 @@ fn without_a_share_there_is_no_pressure_and_a_share_has_limits() {
         assert!(refused.contains("memory_pressure in percent is"), "{refused}");
     }
     assert_settled(simulation.bus());
+}
+
+#[test]
+fn superseded_values_hold_no_memory_and_the_newest_stay_under_pressure() {
+    let builder = Bus::builder().workers(1).blocks([(4_096, 8)]).payload_bytes_max(4_096).memory_pressure(0.5);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("price.*").mode(DeliveryMode::LatestOnly).latest_by(Key::Topic);
+    let mut prices = wish.mailbox().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let mut publish = |topic: &str, nth: u8| {
+        publisher.publish(topic, Payload::raw(&[nth; 3_000])).unwrap();
+        simulation.run();
+    };
+    for nth in 0..50 {
+        publish("price.tea", nth);
+        publish("price.milk", nth);
+    }
+    let metrics = bus.metrics();
+    assert_eq!((metrics.free_blocks, metrics.memory_pressure), (6, false), "a block a key");
+    assert_eq!(metrics.ledger.subscriptions.dropped.superseded, 98);
+    publish("price.salt", 50);
+    publish("price.rice", 50);
+    assert!(bus.metrics().memory_pressure);
+    publish("price.tea", 51);
+    let mut seen = Vec::new();
+    while let Ok(price) = prices.try_recv() {
+        seen.push((price.meta().topic().to_owned(), price.payload().bytes()[0]));
+    }
+    seen.sort();
+    let newest = [("milk", 49), ("rice", 50), ("salt", 50), ("tea", 51)];
+    assert_eq!(seen, newest.map(|(key, nth)| (format!("price.{key}"), nth)));
+    let metrics = bus.metrics();
+    assert_eq!((metrics.free_blocks, metrics.memory_pressure), (8, false));
+    assert_settled(bus);
 }

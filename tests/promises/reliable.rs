@@ -262,6 +262,8 @@ fn an_event_whose_last_attempt_times_out_is_a_dead_letter_while_its_holder_still
     simulation.run();
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());
     assert_eq!((letters[0].reason(), letters[0].attempts()), (DeadReason::TimedOut, 1));
+    let error = format!("not settled within its `timeout` ({TIMEOUT:?}, unless extended): attempt 1 of 1");
+    assert_eq!(letters[0].error(), Some(error.as_str()));
     // The one cell is still being read: the second event waits in its lane.
     simulation.run();
     assert_eq!((bus.ledger().in_lanes, held.payload().text()), (1, Some("0")));

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Answer, Bus, BusBuilder, DecodeError, DeliveryMode, Filter, Overflow, Payload, Priority, RequestError, Requester,
-    RetryPolicy, SubscribeError, Topic,
+    Answer, Bus, BusBuilder, DecodeError, DeliveryMode, Filter, Overflow, Payload, Priority, PublishError,
+    RequestError, Requester, RetryPolicy, SubscribeError, Topic,
 };
 use rkyv::{Archive, Serialize};
 
@@ -434,6 +434,20 @@ fn a_requester_that_is_not_possible_is_refused_with_the_reason() {
     let refused = bus.subscribe(DOUBLE).respond(DOUBLED, |query, _| double(query)).unwrap_err();
     assert_eq!(refused, SubscribeError::NoPublisher { max: 1 });
     drop((doubles, publisher));
+}
+
+#[test]
+fn a_responder_and_a_clone_take_the_place_of_a_publisher_that_the_bus_has_lent_before() {
+    let simulation = simulate_with(Bus::builder().publishers_max(2));
+    let bus = simulation.bus();
+    let publisher = bus.publisher().unwrap();
+    bus.publish("a", Payload::raw(b"")).unwrap();
+    let responder = bus.subscribe(DOUBLE).respond(DOUBLED, |query, _| double(query)).unwrap();
+    assert!(matches!(publisher.try_clone(), Err(PublishError::NoPublisher { max: 2 })));
+    responder.unsubscribe().unwrap();
+    bus.publish("a", Payload::raw(b"")).unwrap();
+    assert!(publisher.try_clone().is_ok());
+    assert_books(bus);
 }
 
 #[test]

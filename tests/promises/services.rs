@@ -78,6 +78,50 @@ fn an_event_goes_to_the_services_its_targets_name_and_to_no_other() {
 }
 
 #[test]
+fn targets_that_name_no_service_are_counted_and_each_name_is_told_of_once() {
+    let (builder, notices) = observed(Bus::builder().workers(2).max_queue_size(4));
+    let simulation = Simulation::new(builder, 7).unwrap();
+    let bus = simulation.bus();
+    let mut publisher = bus.publisher().unwrap();
+    let unknown = || bus.metrics().unknown_targets;
+    // Where there is no service at all the event goes nowhere, and is accepted all the same.
+    publisher.event().target("nobody").publish("work.todo", Payload::raw(b"")).unwrap();
+    assert_eq!((unknown(), bus.ledger().unmatched), (1, 1));
+
+    let mut inbox = bus.service("one").open().unwrap().instance("a").mailbox().unwrap();
+    let long = vec![7; 9_000];
+    publisher.event().target("one").target("nobody").publish("work.todo", Payload::raw(&long)).unwrap();
+    publisher.event().target("later").not_before(10 * MS).publish("work.todo", Payload::raw(b"")).unwrap();
+    let mut batch = publisher.batch(Priority::Normal);
+    batch.add("work.todo", Payload::raw(b"")).unwrap();
+    batch.add_with("work.todo", Payload::raw(b""), |event| event.target("one").target("nowhere")).unwrap();
+    batch.add_with("work.todo", Payload::raw(&long), |event| event.target("nobody")).unwrap();
+    batch.publish().unwrap();
+    assert_eq!(unknown(), 5);
+    simulation.run();
+    assert_eq!(drain(&mut inbox), 2);
+
+    // What is refused counts for nothing, however often it is tried.
+    while publisher.event().target("one").try_publish("work.todo", Payload::raw(b"")).is_ok() {}
+    for _ in 0..3 {
+        publisher.event().target("nobody").target("one").try_publish("work.todo", Payload::raw(b"")).unwrap_err();
+    }
+    assert_eq!(unknown(), 5);
+    bus.get_service("one").unwrap().end().unwrap();
+    publisher.event().target("one").publish("work.todo", Payload::raw(b"")).unwrap();
+    assert_eq!(unknown(), 6, "it has ended");
+
+    let told = notices.take();
+    let told: Vec<_> = told.iter().filter(|notice| notice.starts_with("UnknownTarget")).collect();
+    let names = ["nobody", "later", "nowhere", "one"].map(|name| format!("target: {name:?}"));
+    assert_eq!(told.len(), names.len(), "{told:?}");
+    assert!(told.iter().zip(&names).all(|(notice, name)| notice.contains(name)), "{told:?}");
+    drop(inbox);
+    simulation.run();
+    assert_settled(bus);
+}
+
+#[test]
 fn an_inline_handler_and_a_service_both_get_what_names_the_service() {
     let simulation = simulation();
     let bus = simulation.bus();

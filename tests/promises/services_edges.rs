@@ -155,6 +155,40 @@ fn full_instances_wake_their_worker_when_they_have_room() {
 }
 
 #[test]
+fn what_an_ended_instance_leaves_beyond_one_turn_comes_in_the_next_one_and_not_later() {
+    let simulation = Simulation::new(Bus::builder().workers(1).turn_max(2), 7).unwrap();
+    let bus = simulation.bus();
+    let service = bus.service("one").open().unwrap();
+    let mut inboxes = boxes(&service, &["a", "b"]);
+    send(&simulation, "one", 20);
+    drop(inboxes.remove(0));
+    // The clock stands still.
+    simulation.run();
+    assert_eq!(drain(&mut inboxes[0]), 20);
+    assert_settled(bus);
+}
+
+#[test]
+fn a_letter_on_its_way_back_to_an_instance_that_ends_is_not_lost() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let service = bus.service("one").open().unwrap();
+    let mut inboxes = boxes(&service, &["a", "b"]);
+    send(&simulation, "one", 1);
+    let first = inboxes.iter().position(|inbox| !inbox.is_empty()).unwrap();
+    inboxes[first].try_recv().unwrap().settle(&ringmain::Outcome::Reject("no".to_owned()));
+    let letters = bus.dead_letters().list(&DeadLetterFilter::new());
+    bus.dead_letters().redrive(letters[0].id()).unwrap();
+    // Before its worker has looked.
+    drop(inboxes.remove(first));
+    simulation.run();
+    simulation.advance(Duration::from_secs(1));
+    simulation.run();
+    assert_eq!(drain(&mut inboxes[0]) + bus.dead_letters().len(), 1);
+    assert_settled(bus);
+}
+
+#[test]
 fn an_instance_that_ends_gives_back_what_waits_in_its_mailbox() {
     let simulation = simulation();
     let bus = simulation.bus();

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::MutexGuard;
 
 use ringmain::{
-    Answer, Batch, BreakerPolicy, BreakerState, Bus, BusBuilder, Context, Delivery, EventId, Filter, FlushError, Iter,
-    Ledger, Loan, Mailbox, Meta, Outgoing, OverLimit, Pattern, Payload, PublishError, Publisher, Rate, RateError,
-    RateLimit, RateLimitError, RateLimitStatus, Requester, RuleSet, Rules, RulesError, Service, ServiceBuilder,
-    ServiceError, ServiceRecord, ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
+    Answer, Batch, BreakerPolicy, BreakerState, Bus, BusBuilder, Context, DeadLetters, Delivery, EventId, EventRouter,
+    Filter, FlushError, Frame, FrameRef, Iter, Ledger, Loan, Mailbox, Meta, Outgoing, OutgoingFrame, OverLimit,
+    Pattern, Payload, PublishError, Publisher, Rate, RateError, RateLimit, RateLimitError, RateLimitStatus, Redrive,
+    RedriveReport, Requester, RuleSet, Rules, RulesError, Service, ServiceBuilder, ServiceError, ServiceRecord,
+    ShutdownReport, Subscribe, Subscription, Topic, WhileOpen,
 };
 
 /// Whether a type has a trait, as the compiler sees it: an inherent constant goes before one of a trait.
@@ -64,12 +65,15 @@ fn a_bus_and_what_tells_of_it_are_shared_freely() {
     assert_eq!(send_and_sync!((Service, ServiceRecord, ServiceError)), (true, true));
     assert_eq!(send_and_sync!((Rules, RuleSet, RulesError)), (true, true));
     assert_eq!(send_and_sync!(ServiceBuilder), (true, false));
+    assert_eq!(send_and_sync!((DeadLetters, Redrive, RedriveReport)), (true, true));
+    assert_eq!(send_and_sync!(dyn EventRouter), (true, true));
     assert_eq!(send_and_sync!((PublishError, FlushError, RateError, ringmain::Error)), (true, true));
 }
 
 #[test]
 fn a_publisher_and_what_it_lends_move_between_threads() {
     assert!(has!(Publisher: Send) && has!(Outgoing<'static>: Send));
+    assert!(has!(OutgoingFrame<'static, 'static>: Send));
     assert!(has!(Batch<'static>: Send) && has!(Loan<'static>: Send));
     assert!(!has!(Publisher: Clone) && !has!(Outgoing<'static>: Clone));
     assert!(!has!(Batch<'static>: Clone) && !has!(Loan<'static>: Clone));
@@ -101,5 +105,19 @@ fn what_a_handler_sees_is_read_only() {
     assert_eq!(send_and_sync!(Payload<'static>), (true, true));
     assert_eq!(send_and_sync!(Meta<'static>), (true, true));
     assert!(has!(Payload<'static>: Copy));
+    assert_eq!(send_and_sync!((Frame, FrameRef<'static>)), (true, true));
     assert!(has!(Context<'static>: Sync));
+}
+
+#[cfg(feature = "store")]
+#[test]
+fn a_store_and_what_it_gives_are_shared_freely() {
+    use ringmain::store::{
+        AppendError, Appended, EventStore, Events, MemoryStore, Page, Query, ReadError, Snapshot, SnapshotError,
+        StoredEvent,
+    };
+    assert_eq!(send_and_sync!((MemoryStore, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
+    assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
+    assert_eq!(send_and_sync!(Events<'static>), (true, true));
 }

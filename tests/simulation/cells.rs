@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use ringmain::{EventId, Overflow};
 
-use crate::world::{LANES, Way, World, lane_of};
+use crate::sub::Way;
+use crate::world::{LANES, World, lane_of};
 
 /// Events in the cells of a mailbox, a lane.
 pub(crate) type Queues = [VecDeque<usize>; LANES];

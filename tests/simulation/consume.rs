@@ -38,10 +38,11 @@ impl Scenario {
         let party = &mut self.parties[at];
         let nth = party.nth;
         match &mut party.grip {
-            Grip::Inline(_) | Grip::Nobody => false,
+            Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => false,
             Grip::Mailbox(mailbox) => {
                 let queued = mailbox.len();
                 let pulled = mailbox.pull(&self.world, nth);
+                let left = mailbox.len();
                 let (live, paused) = self.world.with(|world| (world.subs[nth].is_live, world.subs[nth].is_paused));
                 let closed = !live || self.is_closed();
                 match pulled {
@@ -54,7 +55,14 @@ impl Scenario {
                         return true;
                     }
                     Err(TryRecvError::Empty) if paused && !closed => self.count("pulled nothing: paused"),
-                    Err(TryRecvError::Empty) if !closed => {}
+                    Err(TryRecvError::Empty) if !closed => {
+                        let held = self.world.with(|world| world.subs[nth].is_held_back(world.now));
+                        if left > 0 && held {
+                            self.count("pulled nothing: held back");
+                        } else if left > 0 {
+                            self.check(Err(format!("mailbox {nth} has {left} queued, and gives nothing")));
+                        }
+                    }
                     Err(TryRecvError::Closed) if closed => {}
                     Err(error) => self.check(Err(format!("mailbox {nth} with {queued} queued: {error}"))),
                 }
@@ -119,7 +127,7 @@ impl Scenario {
         }
     }
 
-    fn settle_one(&mut self, at: usize) {
+    pub(crate) fn settle_one(&mut self, at: usize) {
         let Hand { nth, index, token, delivery } = self.hands.swap_remove(at);
         let outcome = match self.draw.below(10) {
             0..=3 => Some(Outcome::Ack),
@@ -178,7 +186,7 @@ impl Scenario {
             let overdue = self.world.with(|world| {
                 let now = world.now;
                 let is_late =
-                    |sub: &crate::world::Sub| sub.is_live && sub.trials.as_ref().is_some_and(|it| it.has_overdue(now));
+                    |sub: &crate::sub::Sub| sub.is_live && sub.trials.as_ref().is_some_and(|it| it.has_overdue(now));
                 world.subs.iter().position(is_late)
             });
             if let Some(nth) = overdue {

@@ -118,7 +118,7 @@ impl Scenario {
         }
         if self.world.with(|world| !world.subs[nth].is_live) {
             // As it stands: those of one that has ended stay.
-            let report = self.bus().dead_letters().redrive_all(&filter, Duration::ZERO);
+            let report = self.bus().dead_letters().redrive_all(&filter, Duration::ZERO).wait();
             if report.redriven > 0 || report.stayed.len() != expected.len() {
                 self.check(Err(format!("{report:?} of a subscription that has ended")));
             }

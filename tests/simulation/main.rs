@@ -4,17 +4,28 @@
 //! Everything runs on one thread, so a seed is a run: the same seed gives the same trace, and a failure prints the one
 //! command that replays it. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
 
+mod breaker;
 mod cells;
 mod census;
 mod consume;
+mod deaths;
 mod draw;
+mod due;
+mod ending;
 mod keys;
 mod letters;
+mod limits;
 mod newest;
 mod oracle;
+mod pace;
 mod parties;
 mod publish;
+mod rules;
 mod scenario;
+mod serve;
+mod services;
+mod sight;
+mod sub;
 mod subjects;
 mod subscribe;
 mod trials;

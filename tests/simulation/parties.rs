@@ -11,8 +11,10 @@ use ringmain::{
 };
 
 use crate::draw::Draw;
+use crate::sight::Sight;
+use crate::sub::Action;
 use crate::subjects::{ArchivedLarge, ArchivedSmall, Content, Large, Small, Spec, with_subject};
-use crate::world::{Action, Sight, World};
+use crate::world::World;
 
 /// What a deliberate panic says, so that the hook keeps quiet about it.
 pub(crate) const DELIBERATE: &str = "a deliberate panic";

@@ -218,7 +218,8 @@ impl Scenario {
                 }
                 Some(Err(error)) => {
                     world.census.count("batch refused");
-                    let mut spec = Spec::plain(&mut crate::draw::Draw::new(0));
+                    let first = added.first().map(|(_, spec)| spec.clone());
+                    let mut spec = first.unwrap_or_else(|| Spec::plain(&mut crate::draw::Draw::new(0)));
                     spec.priority = priority;
                     world.refused(&spec, added.len() as u64, &error);
                 }

@@ -4,15 +4,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusState, FullPolicy, Notice, Publisher, StampPolicy, SubscriptionId, SubscriptionLedger};
+use ringmain::{Bus, FullPolicy, Notice, Publisher, StampPolicy, SubscriptionId, SubscriptionLedger};
 
 use crate::census::Census;
 use crate::draw::Draw;
 use crate::letters::Letters;
 use crate::oracle;
+use crate::pace::Pace;
 use crate::parties::{Hand, Inbox, Shared};
+use crate::services::Service;
+use crate::sub::Sub;
 use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
-use crate::world::{Way, World};
+use crate::world::World;
 
 pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = bool>>>;
 
@@ -37,6 +40,7 @@ pub(crate) enum Grip {
     /// It lives as long as the bus.
     Nobody,
     Mailbox(Box<dyn Inbox>),
+    Service(ringmain::Service),
     Future(Future),
 }
 
@@ -57,13 +61,13 @@ pub(crate) struct Scenario {
     pub(crate) draw: Draw,
     pub(crate) publishers_made: usize,
     weights: Vec<usize>,
-    blocks: usize,
+    pub(crate) blocks: usize,
     workers: usize,
-    steps: u64,
+    pub(crate) steps: u64,
 }
 
 /// What the steps are; they have weights of their own in each scenario.
-const STEPS: [fn(&mut Scenario); 18] = [
+const STEPS: [fn(&mut Scenario); 21] = [
     Scenario::publish,
     Scenario::publish_in_full,
     Scenario::publish_batch,
@@ -82,8 +86,11 @@ const STEPS: [fn(&mut Scenario); 18] = [
     Scenario::shut_down,
     Scenario::extend,
     Scenario::tend_letters,
+    Scenario::tend_services,
+    Scenario::change_rules,
+    Scenario::change_limits,
 ];
-const USUAL: [usize; 18] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3];
+const USUAL: [usize; 21] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4, 2, 1];
 
 impl Scenario {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
@@ -99,6 +106,7 @@ impl Scenario {
             1 => FullPolicy::wait(Duration::from_secs(1)),
             _ => FullPolicy::REJECT.shed_low_above(draw.pick(&[25, 50, 75])),
         };
+        let sources_max = draw.pick(&[1, 2, 64]);
         let mut builder = Bus::builder()
             .workers(workers)
             .max_queue_size(limit)
@@ -109,7 +117,7 @@ impl Scenario {
             .critical_burst_max(1 + draw.below(8) as u32)
             .stamps(if draw.one_in(3) { StampPolicy::OneIn(1 + draw.below(4) as u32) } else { StampPolicy::Every })
             .when_full(policy)
-            .sources_max(draw.pick(&[1, 2, 64]))
+            .sources_max(sources_max)
             .first_sequence(first_sequence);
         if draw.one_in(6) {
             types_max = 1 + draw.below(4);
@@ -121,6 +129,10 @@ impl Scenario {
         } else {
             builder = builder.publishers_max(6).scheduled_max(scheduled_max);
         }
+        let throttle = draw.one_in(8).then(|| Pace::draw_wide(&mut draw));
+        if let Some(pace) = &throttle {
+            builder = builder.throttle(pace.rate().0);
+        }
         let letters_max = draw.pick(&[1_000, 1_000, 1_000, 3, 0]);
         let letters = Letters::new(letters_max);
         let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max, letters);
@@ -131,6 +143,8 @@ impl Scenario {
         builder = builder.observer(move |notice: &Notice<'_>| told.with(|world| hear(world, notice)));
         world.with(|world| {
             world.follows_cells = follows_cells;
+            world.knows_sources = sources_max == 64;
+            world.throttle = throttle.map(|pace| (pace, Default::default()));
             world.trace = traced.then(Vec::new);
         });
         let simulation = Simulation::new(builder, seed).unwrap_or_else(|error| panic!("{error}"));
@@ -225,6 +239,7 @@ impl Scenario {
         self.note(format_args!("step {} is {step}", self.steps));
         STEPS[step](self);
         self.check(self.world.with(|world| oracle::check_dying(world)));
+        self.check(self.world.with(|world| world.check_breakers()));
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.violation().map_or(Ok(()), Err)
@@ -235,13 +250,23 @@ impl Scenario {
         self.drive_one(Some(worker), |simulation| simulation.turn(worker));
     }
 
-    fn run_all(&mut self) {
+    pub(crate) fn run_all(&mut self) {
         self.drive(|simulation| {
             simulation.run();
         });
         self.check_hands(true);
+        self.check_services();
         if self.bus().ledger().in_lanes > 0 {
             self.count("lane held up by a mailbox");
+        }
+    }
+
+    fn check_services(&self) {
+        if self.is_closed() || self.bus().ledger().in_lanes > 0 {
+            return;
+        }
+        for record in self.bus().services() {
+            self.check(self.world.with(|world| world.check_service(&record, &self.hands)));
         }
     }
 
@@ -268,8 +293,9 @@ impl Scenario {
 
     /// The same, of one worker.
     fn drive_one<R>(&mut self, worker: Option<usize>, how: impl FnOnce(&Simulation) -> R) -> R {
-        self.world.with(|world| world.before_turn(worker));
         let before = self.live_ledgers();
+        self.world.with(|world| world.before_turn(worker));
+        let spared: Vec<_> = self.world.with(|world| before.iter().map(|&(nth, _)| world.is_spared(nth)).collect());
         self.world.with(|world| before.iter().for_each(|(nth, ledger)| world.recount(*nth, ledger.queued)));
         let result = how(&self.simulation);
         self.check_hands(false);
@@ -279,15 +305,20 @@ impl Scenario {
         let checked = self.world.with(|world| {
             world.after_turn(ledger.scheduled);
             world.note(format_args!("turned: {} in lanes, {} scheduled", ledger.in_lanes, ledger.scheduled));
-            for ((nth, before), (_, after)) in before.iter().zip(&after) {
+            for (((nth, before), (_, after)), was_spared) in before.iter().zip(&after).zip(spared) {
+                let checked = world.check_spared(*nth, before, after, was_spared);
+                checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 oracle::check_filling(&world.subs[*nth], before, after)?;
+                let checked = world.check_turned_away(*nth, before, after);
+                checked.map_err(|what| format!("subscription {nth}: {what}"))?;
             }
             if is_at_rest {
                 world.lanes_are_empty();
                 world.census.count("books checked at rest");
                 for (nth, ledger) in &after {
                     let checked = oracle::check_at_rest(world, *nth, ledger)
-                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()));
+                        .and_then(|()| oracle::check_waiting(world, *nth, ledger, worker.is_none()))
+                        .and_then(|()| oracle::check_held(world, *nth, ledger, worker.is_none()));
                     checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 }
             }
@@ -298,10 +329,23 @@ impl Scenario {
     }
 
     /// The books of each subscription that is alive.
-    fn live_ledgers(&self) -> Vec<(usize, SubscriptionLedger)> {
+    pub(crate) fn live_ledgers(&self) -> Vec<(usize, SubscriptionLedger)> {
         let live = self.world.with(|world| world.subs.iter().map(|sub| sub.is_live).collect::<Vec<_>>());
         let parties = self.parties.iter().filter(|party| live[party.nth]);
-        parties.map(|party| (party.nth, oracle::ledger_of(self.bus(), party.id))).collect()
+        let look = |party: &Party| {
+            let record = oracle::record_of(self.bus(), party.id);
+            (party.nth, record.breaker, record.ledger)
+        };
+        let looks: Vec<_> = parties.map(look).collect();
+        self.world.with(|world| {
+            for &(nth, state, _) in &looks {
+                let ours = world.subs[nth].breaker.as_ref().map(|breaker| breaker.state(world.now));
+                if ours != state {
+                    world.broken(format!("the breaker of subscription {nth} is {state:?}, and should be {ours:?}"));
+                }
+            }
+        });
+        looks.into_iter().map(|(nth, _, ledger)| (nth, ledger)).collect()
     }
 
     fn flush(&mut self) {
@@ -317,7 +361,9 @@ impl Scenario {
         let settled = ledger.in_lanes == 0 && !waits;
         // Letters on their way back have no place in the books before they have a cell.
         let is_returning = self.world.with(|world| {
-            world.subs.iter().any(|sub| sub.trials.as_ref().is_some_and(|trials| trials.returning().next().is_some()))
+            let to_service = |sub: &Sub| sub.service().is_some_and(Service::is_getting_back);
+            let of = |sub: &Sub| sub.trials.as_ref().is_some_and(|trials| trials.returning().next().is_some());
+            world.subs.iter().any(|sub| of(sub) || to_service(sub))
         });
         self.count(if result.is_ok() { "flush came to an end" } else { "flush timed out" });
         // What handlers published meanwhile, and what came due, is not waited for.
@@ -326,156 +372,25 @@ impl Scenario {
             self.check(Err(format!("flush said {result:?}, settled is {settled}: {ledger:?}")));
         }
     }
-
-    fn shut_down(&mut self) {
-        if self.is_closed() || self.steps < 30 {
-            return;
-        }
-        self.end_bus();
-    }
-
-    fn end_bus(&mut self) {
-        self.world.with(|world| world.is_closed = true);
-        let report = self.drive(|simulation| simulation.bus().shutdown());
-        self.world.with(|world| world.is_stopped = true);
-        let ledger = self.bus().ledger();
-        let Ok(report) = report else {
-            self.check(Err(format!("{report:?}")));
-            return;
-        };
-        self.note(format_args!("{report:?}"));
-        let all = &ledger.subscriptions;
-        let right = report.delivered == all.delivered
-            && report.left_in_lanes == ledger.in_lanes
-            && report.left_in_mailboxes == all.queued + all.in_flight
-            && all.waiting == 0
-            && report.left_scheduled == ledger.scheduled
-            && report.workers_left
-            && report.ledger_balanced
-            && self.bus().state() == BusState::Stopped
-            && self.bus().shutdown() == Ok(report);
-        self.count(if report.is_clean() { "shutdown, clean" } else { "shutdown, something left" });
-        if !right {
-            self.check(Err(format!("{report:?} of {ledger:?}")));
-        }
-    }
-
-    /// Lets everything come to its end: consumers take all there is, and all that is scheduled comes due.
-    fn finish(&mut self) {
-        self.note(format_args!("the end begins"));
-        let mut looks = 0;
-        for _ in 0..3_000 {
-            self.resume_all();
-            self.settle_all();
-            self.pull_all();
-            self.settle_all();
-            self.run_all();
-            let ledger = self.bus().ledger();
-            let all = &ledger.subscriptions;
-            let moving = if self.is_closed() { 0 } else { ledger.in_lanes + ledger.scheduled };
-            // A letter on its way back has no place in the books before it has a cell; and one that is late there goes without
-            // a word.
-            let (due, expired) = if self.is_closed() { (0, 0) } else { self.world.with(|world| world.returning()) };
-            // While others come back they are no looks after these: one that is behind them may come at the very last.
-            if due > 0 {
-                looks = 0;
-            }
-            // Each look makes room for one at least.
-            let returning = due > 0 || looks < 2 * expired;
-            // A future that is late with its event has not heard of it yet, and still holds it.
-            let calls = self.world.with(|world| world.subs.iter().any(|sub| sub.is_calling));
-            if moving + all.open() == 0 && !returning && !calls {
-                break;
-            }
-            looks += usize::from(moving + all.open() == 0);
-            if (ledger.scheduled > 0 || all.waiting > 0 || returning) && !self.is_closed() {
-                self.advance(Duration::from_secs(60));
-            }
-        }
-        let ledger = self.bus().ledger();
-        self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
-        self.check(self.world.with(|world| oracle::check_order(world)));
-        self.check_ends(&ledger);
-        self.check_letters();
-        // Merging all histograms takes a debug build longer than the scenario.
-        let is_replay = self.world.with(|world| world.trace.is_some());
-        if self.draw.one_in(8) || is_replay || !cfg!(debug_assertions) {
-            self.check_metrics();
-        }
-        if !self.is_closed() && self.draw.one_in(2) {
-            self.end_bus();
-        }
-    }
-
-    /// Nothing is left anywhere, and everything that was dropped has its reason.
-    fn check_ends(&self, ledger: &ringmain::Ledger) {
-        let all = &ledger.subscriptions;
-        if all.open() > 0 || (!self.is_closed() && ledger.in_lanes + ledger.scheduled > 0) {
-            self.check(Err(format!("something is left: {ledger:?}")));
-        }
-        let ledgers = self.live_ledgers();
-        self.world.with(|world| {
-            if let Err(what) = oracle::check_fates(world, &ledgers, ledger.in_lanes > 0) {
-                world.broken(what);
-            }
-            for (nth, ledger) in &ledgers {
-                let sub = &world.subs[*nth];
-                let unread = ledger.failed > sub.failed;
-                let kinds = match sub.way {
-                    Way::Inline => [
-                        (ledger.dropped.expired > 0, "dropped: expired in a lane"),
-                        (ledger.dropped.paused > 0, "dropped: paused"),
-                        (unread, "failed: not readable"),
-                    ],
-                    Way::Mailbox(_, overflow) => [
-                        (ledger.dropped.expired > 0, "dropped: expired in a mailbox"),
-                        (
-                            ledger.dropped.overflow > 0 && overflow == ringmain::Overflow::DropNewest,
-                            "dropped: overflow, newest",
-                        ),
-                        (
-                            ledger.dropped.overflow > 0 && overflow == ringmain::Overflow::DropOldest,
-                            "dropped: overflow, oldest",
-                        ),
-                    ],
-                };
-                let filtered = (ledger.filtered > 0, "filtered");
-                let twice = (ledger.dropped.duplicate > 0, "dropped: duplicate");
-                for (_, kind) in kinds.into_iter().chain([filtered, twice]).filter(|(happened, _)| *happened) {
-                    world.census.count(kind);
-                }
-            }
-            let wrapped = world.events.iter().filter_map(|event| event.sequence);
-            let first = world.first_sequence;
-            if wrapped.max().is_some_and(|place| first.checked_add(place).is_none()) {
-                world.census.count("sequences wrapped");
-            }
-        });
-    }
-
-    /// Refusals are counted by reason, and all blocks are back in the pool once nobody can hold one.
-    fn check_metrics(&mut self) {
-        // A publisher keeps the block of a loan or batch that was forgotten.
-        self.speakers.clear();
-        let metrics = self.bus().metrics();
-        self.check(self.world.with(|world| oracle::check_refusals(&metrics.refused, world)));
-        let (free, ledger) = (metrics.free_blocks, metrics.ledger);
-        let held = ledger.scheduled as usize;
-        if ledger.in_lanes + ledger.subscriptions.queued == 0 && free + held != self.blocks {
-            let blocks = self.blocks;
-            self.check(Err(format!("{free} of {blocks} blocks are free, and {held} are held: {ledger:?}")));
-        }
-    }
 }
 
 /// What the bus tells its observer.
 fn hear(world: &mut World, notice: &Notice<'_>) {
-    let number = |name: &str| name.parse().expect("subscriptions are named by their number");
+    let service = match *notice {
+        Notice::DeadLettered { name, .. } => world.services.get(name).copied(),
+        _ => None,
+    };
+    // An instance by its service, too.
+    let number = |name: &str| {
+        let own = name.rsplit('/').next().unwrap_or(name).parse();
+        service.unwrap_or_else(|| own.expect("subscriptions are named by their number"))
+    };
     match *notice {
         Notice::Delivered { name, event, handled: None, .. } => world.put(number(name), event),
         Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
             world.died(number(name), event, letter, reason, attempts);
         }
+        Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
         Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
         _ => {}
     }

@@ -6,6 +6,7 @@ use ringmain::{EventId, Outgoing, Priority, Topic};
 use rkyv::{Archive, Serialize};
 
 use crate::draw::Draw;
+use crate::services::SERVICES;
 
 /// Its own archive: copied into its slot as it lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize)]
@@ -107,6 +108,8 @@ pub(crate) struct Spec {
     pub(crate) correlation: Option<EventId>,
     pub(crate) attempt: u8,
     pub(crate) metadata: Option<&'static str>,
+    /// Services that it names.
+    pub(crate) targets: Vec<&'static str>,
     /// Nanoseconds since 1970; only what is shown depends on it.
     pub(crate) created_at: Option<u64>,
 }
@@ -126,6 +129,7 @@ impl Spec {
             correlation: None,
             attempt: 1,
             metadata: None,
+            targets: Vec::new(),
             created_at: None,
         }
     }
@@ -140,6 +144,9 @@ impl Spec {
         spec.correlation = draw.one_in(4).then(|| EventId::from(u128::from(draw.next())));
         spec.attempt = 1 + draw.below(3) as u8;
         spec.metadata = draw.one_in(4).then_some("ada");
+        for _ in 0..draw.pick(&[0, 0, 1, 1, 2]) {
+            spec.targets.push(draw.pick(&SERVICES));
+        }
         spec.created_at = draw.one_in(8).then(|| draw.next() >> 3);
         spec
     }
@@ -163,6 +170,9 @@ impl Spec {
         }
         if let Some(user) = self.metadata {
             event = event.metadata("user", user);
+        }
+        for target in &self.targets {
+            event = event.target(target);
         }
         if let Some(unix_ns) = self.created_at {
             event = event.created_at_unix_ns(unix_ns);

@@ -7,14 +7,17 @@ use ringmain::{
     SubscriptionId,
 };
 
+use crate::breaker::{Breaker, Limits};
 use crate::draw::Draw;
 use crate::keys::Likeness;
 use crate::newest::Newest;
+use crate::pace::Pace;
 use crate::parties::{Calling, DELIBERATE, Listener, Readable, outcome_of};
 use crate::scenario::{Grip, Party, Scenario};
+use crate::sub::{Action, Sub, Way, Window};
 use crate::subjects::{LARGE, PATTERNS, SMALL, SOURCES, Shape, some_time};
 use crate::trials::{Rule, Trials};
-use crate::world::{Action, Sub, Way, Window, lane_of};
+use crate::world::lane_of;
 
 /// Subscriptions at once: more would make every scenario the same.
 const SUBS_MAX: usize = 8;
@@ -47,8 +50,14 @@ impl Scenario {
         let mode = draw.below(10);
         let (is_reliable, is_newest) = (mode < 4, mode == 4 && form != Form::Inline);
         let cells = draw.pick(&[1, 2, 4, 16]);
+        let pace = draw.one_in(4).then(|| {
+            let rejects = !is_newest && draw.one_in(2);
+            Pace::draw(draw, rejects)
+        });
+        // What waits for its rate has a cell.
+        let waits = pace.as_ref().is_some_and(|pace| !pace.rejects);
         let way = match form {
-            Form::Inline if !is_reliable => Way::Inline,
+            Form::Inline if !is_reliable && !waits => Way::Inline,
             _ if is_reliable => Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest])),
             _ => Way::Mailbox(cells, draw.pick(&[Overflow::Block, Overflow::DropNewest, Overflow::DropOldest])),
         };
@@ -58,9 +67,14 @@ impl Scenario {
             Form::Future => &[Action::Fail, Action::Fail, Action::Fail, Action::Panic],
         };
         let moods = draw.one_in(2).then(|| (1 + draw.below(5) as u128, draw.pick(actions)));
+        // What a handler cannot read takes its share of the rate, and under best effort nobody tells of it.
+        let shape = shape.filter(|_| !waits || is_reliable || form != Form::Inline);
         let mut sub = Sub::new(pattern, lanes, source, divisor, shape, way, moods);
+        sub.pace = pace;
         sub.is_inline = form == Form::Inline;
+        sub.is_pulled = form == Form::Mailbox;
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
+        sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw)));
         let keys_max = 1 + draw.below(6);
         sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
         sub.dedup = draw.one_in(6).then(|| {
@@ -72,7 +86,10 @@ impl Scenario {
 
     /// As `sub` says.
     fn wish<I: Readable>(&self, subscribe: Subscribe<I>, nth: usize, sub: &Sub) -> Subscribe<I> {
-        let mut wish = subscribe.named(nth.to_string()).filter(self.filters(sub));
+        self.wish_named(subscribe.named(nth.to_string()).filter(self.filters(sub)), sub)
+    }
+
+    pub(crate) fn wish_named<I: Readable>(&self, mut wish: Subscribe<I>, sub: &Sub) -> Subscribe<I> {
         if let Way::Mailbox(cells, overflow) = sub.way {
             wish = wish.capacity(cells as usize).overflow(overflow);
         }
@@ -83,9 +100,16 @@ impl Scenario {
             let timeout = Duration::from_nanos(rule.timeout_ns);
             wish = wish.mode(DeliveryMode::Reliable { timeout }).retry(retry.delays(first, max));
             wish = wish.suspend_after(rule.suspend_after);
+            if let Some(breaker) = &sub.breaker {
+                wish = wish.breaker(breaker.limits.policy());
+            }
             if let Some(order) = rule.order {
                 wish = wish.ordered_by(order.key());
             }
+        }
+        if let Some(pace) = &sub.pace {
+            let (rate, over) = pace.rate();
+            wish = wish.rate_limit(rate, over);
         }
         if let Some(newest) = &sub.newest {
             wish = wish.mode(DeliveryMode::LatestOnly);
@@ -134,6 +158,14 @@ impl Scenario {
                     _ => "subscribed: best effort",
                 };
                 self.count(kind);
+                if sub.breaker.is_some() {
+                    self.count("subscribed: with a breaker");
+                }
+                match &sub.pace {
+                    Some(pace) if pace.rejects => self.count("subscribed: with a rate that turns away"),
+                    Some(_) => self.count("subscribed: with a rate that waits"),
+                    None => {}
+                }
                 self.note(format_args!("{nth} subscribes to {text} {:?} {kind}", sub.way));
                 match self.bus().subscription(id) {
                     Ok(record) => sub.worker = record.worker,
@@ -263,10 +295,24 @@ impl Scenario {
         }
         let at = self.draw.below(self.parties.len());
         let Party { nth, id, grip } = self.parties.swap_remove(at);
+        if let Grip::Service(service) = grip {
+            if self.world.with(|world| world.subs[nth].is_live) {
+                self.end_service(nth, service);
+            }
+            return;
+        }
+        let is_instance = self.world.with(|world| world.subs[nth].instance().is_some());
+        if is_instance {
+            self.settle_all_of(nth);
+            self.count("instance ended");
+            if matches!(&grip, Grip::Mailbox(mailbox) if mailbox.len() > 0) {
+                self.count("given back to a service");
+            }
+        }
         let was_live = self.world.with(|world| world.subs[nth].is_live);
         let queued = match &grip {
             Grip::Mailbox(mailbox) => mailbox.len(),
-            Grip::Future(_) | Grip::Inline(_) | Grip::Nobody => 0,
+            Grip::Future(_) | Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => 0,
         };
         self.note(format_args!("{nth} ends, with {queued} queued"));
         self.world.with(|world| {
@@ -285,9 +331,11 @@ impl Scenario {
                 self.check(subscription.unsubscribe().map_err(|error| error.to_string()));
             }
             Grip::Inline(subscription) => drop(subscription),
-            Grip::Nobody => {}
+            Grip::Nobody | Grip::Service(_) => {}
             // It can be emptied although nothing comes any more.
-            grip @ (Grip::Mailbox(_) | Grip::Future(_)) if by_id => self.parties.push(Party { nth, id, grip }),
+            grip @ (Grip::Mailbox(_) | Grip::Future(_)) if by_id && !is_instance => {
+                self.parties.push(Party { nth, id, grip })
+            }
             Grip::Mailbox(mailbox) => {
                 if queued > 0 {
                     self.count("closed in a mailbox");
@@ -301,11 +349,14 @@ impl Scenario {
                 drop(future);
             }
         }
-        self.world.with(|world| world.subs[nth].end());
+        self.world.with(|world| {
+            world.subs[nth].end();
+            world.gives_back(nth);
+        });
     }
 }
 
-fn draw_rule(draw: &mut Draw) -> Rule {
+pub(crate) fn draw_rule(draw: &mut Draw) -> Rule {
     let first_delay = Duration::from_micros(draw.pick(&[0, 50, 3_000, 100_000]));
     Rule {
         timeout_ns: Duration::from_millis(draw.pick(&[1, 5, 100, 10_000])).as_nanos() as u64,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ringmain::{DeadReason, EventId, Outcome, Overflow};
+use ringmain::{DeadReason, Outcome};
 
 use crate::keys::Likeness;
 use crate::world::{World, lane_of};
@@ -13,7 +13,7 @@ const TICK_SHIFT: u32 = 16;
 /// The longest wait.
 const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
 
-fn tick(instant: u64) -> u64 {
+pub(crate) fn tick(instant: u64) -> u64 {
     instant >> TICK_SHIFT
 }
 
@@ -57,19 +57,19 @@ pub(crate) enum Place {
 }
 
 #[derive(Debug)]
-struct Fate {
-    place: Place,
-    failures: u8,
-    takes: u16,
+pub(crate) struct Fate {
+    pub(crate) place: Place,
+    pub(crate) failures: u8,
+    pub(crate) takes: u16,
     /// Names the last attempt.
-    token: u64,
+    pub(crate) token: u64,
 }
 
 /// The events of one subscription.
 #[derive(Debug)]
 pub(crate) struct Trials {
     pub(crate) rule: Rule,
-    fates: HashMap<usize, Fate>,
+    pub(crate) fates: HashMap<usize, Fate>,
     /// Events in hands.
     held: Vec<usize>,
     /// Events that wait, or did when last looked at.
@@ -85,6 +85,8 @@ pub(crate) struct Trials {
     /// Words that came too late when the books of the subscription may have been closed.
     pub(crate) late_after: u64,
     pub(crate) redriven: u64,
+    /// Letters on their way back when the workers began to turn.
+    pub(crate) returning_before: u64,
 }
 
 impl Trials {
@@ -102,6 +104,7 @@ impl Trials {
             late: 0,
             late_after: 0,
             redriven: 0,
+            returning_before: 0,
         }
     }
 
@@ -117,6 +120,13 @@ impl Trials {
     /// Letters on their way back.
     pub(crate) fn returning(&self) -> impl Iterator<Item = usize> {
         self.fates.iter().filter(|(_, fate)| matches!(fate.place, Place::Returning(_))).map(|(&index, _)| index)
+    }
+
+    /// What nobody has in hand: it belongs to this subscription no more.
+    pub(crate) fn left_behind(&mut self) -> impl Iterator<Item = (usize, Place)> {
+        let is_left = |place| matches!(place, Place::Waiting { .. } | Place::Returning(_));
+        self.waiting.clear();
+        self.fates.extract_if(move |_, fate| is_left(fate.place)).map(|(index, fate)| (index, fate.place))
     }
 
     /// Events that have not come to an end, as far as is known.
@@ -147,12 +157,12 @@ impl Trials {
 }
 
 /// Whether an attempt that was to be over by `due` is taken away by a worker that looks now.
-fn is_over(due: u64, now: u64) -> bool {
+pub(crate) fn is_over(due: u64, now: u64) -> bool {
     due.div_ceil(1 << TICK_SHIFT) <= tick(now)
 }
 
 impl World {
-    fn trials(&mut self, nth: usize) -> &mut Trials {
+    pub(crate) fn trials(&mut self, nth: usize) -> &mut Trials {
         self.subs[nth].trials.as_mut().expect("asked of reliable subscriptions only")
     }
 
@@ -161,6 +171,12 @@ impl World {
         let now = self.now;
         for nth in 0..self.subs.len() {
             let sub = &mut self.subs[nth];
+            if let Some(pace) = &mut sub.pace {
+                pace.turned_away = 0;
+            }
+            if let Some(trials) = &mut sub.trials {
+                trials.returning_before = trials.returning().count() as u64;
+            }
             let is_looked_after = sub.is_live && worker.is_none_or(|worker| worker == sub.worker);
             let Some(trials) = sub.trials.as_mut().filter(|_| is_looked_after && !self.is_stopped) else { continue };
             let mut lost = Vec::new();
@@ -172,6 +188,9 @@ impl World {
             for index in lost {
                 trials.release_hold(index);
                 sub.in_hand -= 1;
+                if let Some(breaker) = &mut sub.breaker {
+                    breaker.record(now, Some(false));
+                }
                 let fate = trials.fates.get_mut(&index).expect("it is in hand");
                 fate.failures += 1;
                 if fate.failures >= trials.rule.attempts_max {
@@ -220,6 +239,9 @@ impl World {
     /// Takes an event out of what is to come, and with it what will not come any more.
     fn first_sight(&mut self, nth: usize, index: usize) -> Result<(), String> {
         let now = self.now;
+        if self.subs[nth].instance().is_some() {
+            return self.leaves_service(nth, index);
+        }
         let Self { events, subs, .. } = self;
         let (sub, lane) = (&mut subs[nth], lane_of(events[index].spec.priority));
         if let Some(at) = sub.loose.iter().position(|&loose| loose == index) {
@@ -272,6 +294,10 @@ impl World {
         }
         let is_closed = sub.is_closed || is_stopped;
         sub.in_hand -= 1;
+        let place = sub.trials.as_ref().map(|trials| trials.fates[&index].place);
+        if let Some(Place::InHand { due }) = place {
+            sub.record(now, due, outcome);
+        }
         let trials = sub.trials.as_mut().expect("it is reliable");
         trials.release_hold(index);
         let rule = &trials.rule;
@@ -321,102 +347,6 @@ impl World {
         let due = self.now.saturating_add(time_ns.min(WAIT_MAX_NS));
         if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
             fate.place = Place::InHand { due };
-        }
-    }
-
-    /// The bus says that subscription `nth` gave an event up.
-    pub(crate) fn died(&mut self, nth: usize, id: EventId, letter: u64, reason: DeadReason, attempts: u32) {
-        self.census.count(match reason {
-            DeadReason::AttemptsExhausted => "died: attempts exhausted",
-            DeadReason::Rejected => "died: rejected",
-            DeadReason::TimedOut => "died: timed out",
-            DeadReason::ReleasesExhausted => "died: releases exhausted",
-            DeadReason::MailboxFull => "died: mailbox full",
-            _ => "died: closed",
-        });
-        let Some(index) = self.index_of(id) else {
-            return self.broken(format!("{id} died, and nobody published it"));
-        };
-        self.letters.put(letter, nth, index);
-        if let Err(what) = self.check_death(nth, index, reason, attempts) {
-            let (event, trials) = (&self.events[index], &self.subs[nth].trials);
-            let fate = trials.as_ref().and_then(|trials| trials.fates.get(&index));
-            let what =
-                format!("subscription {nth}, event {index}: {what}: {reason:?} after {attempts}; {fate:?} {event:?}");
-            self.broken(what);
-        }
-    }
-
-    fn check_death(&mut self, nth: usize, index: usize, reason: DeadReason, attempts: u32) -> Result<(), String> {
-        let may_close = self.subs[nth].is_ending || self.subs[nth].is_closed || self.is_closed;
-        let Self { events, subs, dying, .. } = self;
-        let sub = &mut subs[nth];
-        let lane = lane_of(events[index].spec.priority);
-        let is_unread = sub.is_inline && !sub.reads(&events[index]);
-        let is_full = sub.overflow() == Some(Overflow::DropNewest);
-        let Some(trials) = &mut sub.trials else { return Err("its subscription is not reliable".to_owned()) };
-        trials.letters += 1;
-        if reason != DeadReason::MailboxFull {
-            trials.deaths += 1;
-        }
-        let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Dead, failures: 0, takes: 0, token: 0 });
-        let (place, failures, is_new) = (fate.place, fate.failures, fate.token == 0 && fate.place == Place::Dead);
-        fate.place = Place::Dead;
-        // What is seen later for the first time is told from this by its attempt's name, and 0 is none.
-        fate.token = fate.token.max(u64::from(is_new) * u64::MAX);
-        let is_untried = match reason {
-            DeadReason::MailboxFull => is_full && attempts == 0,
-            DeadReason::Rejected => is_unread && attempts == 1,
-            _ => reason == DeadReason::Closed && may_close && attempts == 0,
-        };
-        let right = match place {
-            Place::Dead if is_new => {
-                let loose = sub.loose.iter().position(|&loose| loose == index);
-                let loose = loose.map(|at| sub.loose.swap_remove(at));
-                let place = sub.expected[lane].iter().position(|&expected| expected == index);
-                let place = place.and_then(|at| sub.expected[lane].remove(at));
-                is_untried && (loose.is_some() || place.is_some())
-            }
-            Place::Dying(why, after) => {
-                dying.retain(|&one| one != (nth, index));
-                (why, after) == (reason, attempts)
-            }
-            Place::Waiting { .. } => reason == DeadReason::Closed && may_close && attempts == u32::from(failures),
-            Place::Returning(before) => {
-                let is_refused = reason == DeadReason::Closed && may_close && (attempts == before || attempts == 0);
-                trials.refused += u64::from(is_refused);
-                is_refused || is_untried
-            }
-            Place::InHand { .. } | Place::Acked | Place::Dead => false,
-        };
-        if right { Ok(()) } else { Err(format!("it died although it is {place:?}")) }
-    }
-
-    /// Subscription `nth` had too many dead letters in a row.
-    pub(crate) fn suspended(&mut self, nth: usize, letters: u32) {
-        self.census.count("suspended");
-        let is_over = self.subs[nth].is_closed || self.is_stopped;
-        let trials = self.trials(nth);
-        let right = !is_over && trials.rule.suspend_after == letters && letters > 0 && trials.deaths >= letters;
-        trials.deaths = 0;
-        self.subs[nth].is_paused = true;
-        self.subs[nth].was_paused = true;
-        if !right {
-            self.broken(format!("subscription {nth} was suspended after {letters} letters"));
-        }
-    }
-
-    /// A letter of event `index` is about to go back to subscription `nth`.
-    pub(crate) fn goes_back(&mut self, nth: usize, index: usize, attempts: u32) {
-        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
-            fate.place = Place::Returning(attempts);
-        }
-    }
-
-    /// It stays.
-    pub(crate) fn stays(&mut self, nth: usize, index: usize) {
-        if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
-            fate.place = Place::Dead;
         }
     }
 }

@@ -5,19 +5,20 @@
 //! needs an excuse (a deadline that has passed, a pause, a mailbox that drops), and the excuses are counted against the
 //! books of the bus.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
-use ringmain::{EventId, Meta, Outcome, Overflow, Pattern, Priority, PublishError};
+use ringmain::{EventId, Priority, PublishError};
 
-use crate::cells::Queues;
 use crate::census::Census;
-use crate::keys::Likeness;
 use crate::letters::Letters;
-use crate::newest::Newest;
-use crate::subjects::{Content, Shape, Spec};
-use crate::trials::Trials;
+use crate::limits::Limit;
+use crate::pace::Pace;
+use crate::rules::Rule;
+use crate::services::Surety;
+use crate::sub::Sub;
+use crate::subjects::Spec;
 
 pub(crate) const LANES: usize = 4;
 
@@ -39,219 +40,8 @@ pub(crate) struct Event {
     pub(crate) known_since: usize,
     pub(crate) is_relayed: bool,
     /// Scheduled: the subscriptions that it was offered to when it came due, and whether their filters pass it.
-    offered: Vec<(usize, bool)>,
-    attempts: u32,
-}
-
-/// How a subscription gets its events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    Inline,
-    /// Cells, and what happens when they are taken.
-    Mailbox(u64, Overflow),
-}
-
-/// What a handler makes of its events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    Ack,
-    Fail,
-    Panic,
-    Relay,
-}
-
-/// An event that a consumer gets.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sight {
-    pub(crate) action: Action,
-    pub(crate) index: usize,
-    /// Names the attempt, under reliable delivery.
-    pub(crate) token: u64,
-}
-
-/// What is dropped as a duplicate.
-#[derive(Debug)]
-pub(crate) struct Window {
-    pub(crate) by: Likeness,
-    pub(crate) time_ns: u64,
-    /// It forgets nothing within its time.
-    pub(crate) is_wide: bool,
-    /// Events of each key that are to come, or came.
-    met: HashMap<u64, u64>,
-    /// When one of each key was let in.
-    let_in: HashMap<u64, u64>,
-}
-
-impl Window {
-    pub(crate) fn new(by: Likeness, time_ns: u64, is_wide: bool) -> Self {
-        Self { by, time_ns, is_wide, met: HashMap::new(), let_in: HashMap::new() }
-    }
-}
-
-/// A subscription, and what it must still get.
-#[derive(Debug)]
-pub(crate) struct Sub {
-    pub(crate) pattern: Pattern,
-    /// A bit each.
-    pub(crate) lanes: u8,
-    pub(crate) source: Option<&'static str>,
-    /// Ids that it divides are refused; with twice itself as a remainder, the predicate panics.
-    pub(crate) divisor: Option<u128>,
-    pub(crate) shape: Option<Shape>,
-    pub(crate) way: Way,
-    /// Its consumer is a handler on a worker.
-    pub(crate) is_inline: bool,
-    pub(crate) worker: usize,
-    /// Of a reliable one.
-    pub(crate) trials: Option<Trials>,
-    /// Of one to the newest events only.
-    pub(crate) newest: Option<Newest>,
-    pub(crate) dedup: Option<Window>,
-    /// Which events are not acknowledged: one in so many.
-    pub(crate) moods: Option<(u128, Action)>,
-    pub(crate) is_live: bool,
-    /// What waits in its mailbox may be given up from now on.
-    pub(crate) is_ending: bool,
-    /// Its mailbox takes nothing back any more.
-    pub(crate) is_closed: bool,
-    /// A future's handler is under way.
-    pub(crate) is_calling: bool,
-    pub(crate) is_paused: bool,
-    /// At some time since the bus was last at rest.
-    pub(crate) was_paused: bool,
-    pub(crate) expected: [VecDeque<usize>; LANES],
-    /// Came due: their place in the lane is not known before somebody sees it.
-    pub(crate) loose: Vec<usize>,
-    last: [Option<u64>; LANES],
-    /// What is in its mailbox, where that is followed.
-    pub(crate) cells: Option<Queues>,
-    /// Matched and filtered since the bus was last at rest.
-    pub(crate) fresh: (u64, u64),
-    pub(crate) matched: u64,
-    pub(crate) filtered: u64,
-    pub(crate) acked: u64,
-    pub(crate) failed: u64,
-    pub(crate) in_hand: u64,
-    pub(crate) skipped: Skipped,
-    /// Some event may have come due before it subscribed, or after.
-    pub(crate) is_vague: bool,
-}
-
-/// Events that must not come any more, and how many of them have which excuse; some have several.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Skipped {
-    pub(crate) events: u64,
-    pub(crate) late: u64,
-    pub(crate) paused: u64,
-    pub(crate) unreadable: u64,
-}
-
-impl Sub {
-    pub(crate) fn new(
-        pattern: Pattern,
-        lanes: u8,
-        source: Option<&'static str>,
-        divisor: Option<u128>,
-        shape: Option<Shape>,
-        way: Way,
-        moods: Option<(u128, Action)>,
-    ) -> Self {
-        Self {
-            pattern,
-            lanes,
-            source,
-            divisor,
-            shape,
-            way,
-            is_inline: way == Way::Inline,
-            worker: 0,
-            trials: None,
-            newest: None,
-            dedup: None,
-            moods,
-            is_live: true,
-            is_ending: false,
-            is_closed: false,
-            is_calling: false,
-            is_paused: false,
-            was_paused: false,
-            expected: Default::default(),
-            loose: Vec::new(),
-            last: [None; LANES],
-            cells: None,
-            fresh: (0, 0),
-            matched: 0,
-            filtered: 0,
-            acked: 0,
-            failed: 0,
-            in_hand: 0,
-            skipped: Skipped::default(),
-            is_vague: false,
-        }
-    }
-
-    /// It is over; a mailbox may still be emptied.
-    pub(crate) fn end(&mut self) {
-        self.is_live = false;
-        self.is_paused = false;
-        (self.is_ending, self.is_closed) = (true, true);
-        if self.is_inline {
-            self.expected = Default::default();
-            self.loose.clear();
-        }
-    }
-
-    /// Whether a word about an event in this attempt comes too late.
-    pub(crate) fn is_late(&self, index: usize, token: u64) -> bool {
-        self.trials.as_ref().is_some_and(|trials| !trials.is_current(index, token))
-    }
-
-    /// What happens when its mailbox is full.
-    pub(crate) fn overflow(&self) -> Option<Overflow> {
-        match self.way {
-            Way::Inline => None,
-            Way::Mailbox(_, overflow) => Some(overflow),
-        }
-    }
-
-    fn wants(&self, event: &Event) -> bool {
-        self.is_live && self.lanes & (1 << lane_of(event.spec.priority)) != 0 && self.pattern.matches(event.spec.topic)
-    }
-
-    fn passes(&self, event: &Event) -> bool {
-        self.source.is_none_or(|source| source == event.source)
-            && self.divisor.is_none_or(|divisor| !u128::from(event.id).is_multiple_of(divisor))
-    }
-
-    pub(crate) fn reads(&self, event: &Event) -> bool {
-        self.shape.is_none() || self.shape == event.spec.content.shape()
-    }
-
-    /// Whether an event that a reliable subscription has not seen may be gone.
-    pub(crate) fn is_excused(&self, event: &Event, now: u64) -> bool {
-        event.deadline.is_some_and(|deadline| now > deadline) || self.may_be_twice(event)
-    }
-
-    fn may_be_twice(&self, event: &Event) -> bool {
-        self.dedup.as_ref().is_some_and(|window| {
-            window.by.of(event).is_some_and(|key| window.met.get(&key).is_some_and(|&met| met > 1))
-        })
-    }
-
-    /// Takes note of an event that does not come. Whether it has an excuse.
-    pub(crate) fn skip(&mut self, event: &Event, now: u64) -> bool {
-        let late = event.deadline.is_some_and(|deadline| now > deadline);
-        let paused = self.way == Way::Inline && self.was_paused;
-        let unreadable = self.way == Way::Inline && !self.reads(event);
-        let spilled = matches!(self.way, Way::Mailbox(_, Overflow::DropNewest | Overflow::DropOldest));
-        let spilled = spilled && self.trials.is_none();
-        let twice = self.may_be_twice(event);
-        self.skipped.events += 1;
-        self.skipped.late += u64::from(late);
-        self.skipped.paused += u64::from(paused);
-        self.skipped.unreadable += u64::from(unreadable);
-        late || paused || unreadable || spilled || twice
-    }
+    pub(crate) offered: Vec<(usize, bool)>,
+    pub(crate) attempts: u32,
 }
 
 /// Everything there is, as the model sees it.
@@ -275,13 +65,25 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     by_id: HashMap<EventId, usize>,
     pub(crate) subs: Vec<Sub>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) limits: Vec<Limit>,
+    /// Every source has a number.
+    pub(crate) knows_sources: bool,
+    /// Of all workers together, and what each has had of it.
+    pub(crate) throttle: Option<(Pace, HashSet<(usize, usize)>)>,
+    /// The numbers of services by their names, the last one of each.
+    pub(crate) services: HashMap<&'static str, usize>,
     /// Scheduled, and not known to have come due.
     pub(crate) pending: Vec<usize>,
     pub(crate) unmatched: u64,
+    /// Workers have looked at so many events, but for those that wait for their time.
+    pub(crate) routed: usize,
+    /// What came due and may be in a lane.
+    pub(crate) entered: Vec<usize>,
     /// Events that came due in one of several turns: whether anybody wanted them then is not known.
     pub(crate) vague: u64,
     /// At most so many events are in each lane.
-    load: [u64; LANES],
+    pub(crate) load: [u64; LANES],
     /// Refusals, by what the bus calls them.
     pub(crate) refused: HashMap<&'static str, u64>,
     /// The first half of the last id of each publisher.
@@ -315,8 +117,15 @@ impl World {
             events: Vec::new(),
             by_id: HashMap::new(),
             subs: Vec::new(),
+            rules: Vec::new(),
+            limits: Vec::new(),
+            knows_sources: false,
+            throttle: None,
+            services: HashMap::new(),
             pending: Vec::new(),
             unmatched: 0,
+            routed: 0,
+            entered: Vec::new(),
             vague: 0,
             load: [0; LANES],
             refused: HashMap::new(),
@@ -330,11 +139,11 @@ impl World {
 
     /// One line of what happened: part of the trace that two runs of a seed must share.
     pub(crate) fn note(&mut self, line: impl fmt::Display) {
-        let line = line.to_string();
-        self.hash.write(line.as_bytes());
         if let Some(trace) = &mut self.trace {
-            trace.push(line);
+            trace.push(line.to_string());
         }
+        // A hash takes whatever is written to it.
+        let _ = fmt::write(&mut Hashed(&mut self.hash), format_args!("{line}"));
     }
 
     pub(crate) fn trace_hash(&self) -> u64 {
@@ -383,16 +192,20 @@ impl World {
             self.census.count("scheduled");
             self.pending.push(index);
             self.events.push(event);
+            self.check_limits(index);
             return;
         }
-        let mut matched = false;
+        self.events.push(event);
+        self.check_limits(index);
+        let mut matched = self.send_to_services(index, Surety::Sent);
+        let event = &self.events[index];
         let mut met = Vec::new();
         for (nth, sub) in self.subs.iter_mut().enumerate() {
-            if !sub.wants(&event) {
+            if !sub.wants(event) {
                 continue;
             }
             matched = true;
-            if sub.passes(&event) {
+            if sub.passes(event) {
                 sub.expected[lane_of(event.spec.priority)].push_back(index);
                 sub.fresh.0 += 1;
                 met.push(nth);
@@ -407,12 +220,11 @@ impl World {
             self.unmatched += 1;
             self.census.count("unmatched");
         }
-        self.events.push(event);
         met.into_iter().for_each(|nth| self.meet(nth, index));
     }
 
     /// An event is on its way to a subscription.
-    fn meet(&mut self, nth: usize, index: usize) {
+    pub(crate) fn meet(&mut self, nth: usize, index: usize) {
         self.meets(nth, index);
         if let Some(window) = &mut self.subs[nth].dedup
             && let Some(key) = window.by.of(&self.events[index])
@@ -453,6 +265,10 @@ impl World {
                 let right = self.pending.len() >= self.scheduled_max && spec.not_before.is_some();
                 ("refused: schedule full", "schedule_full", right)
             }
+            PublishError::RateLimited { limit, .. } => {
+                ("refused: over a limit", "rate_limited", events > 1 || self.is_over_limit(limit, spec))
+            }
+            PublishError::BatchOverRate { .. } => ("refused: batch over a limit", "rate_limited", true),
             PublishError::ScheduledInBatch => ("refused: scheduled in batch", "invalid", spec.not_before.is_some()),
             PublishError::MixedPriority { batch, event } => {
                 ("refused: mixed batch", "invalid", batch != event && event == spec.priority)
@@ -465,100 +281,6 @@ impl World {
         if !right {
             let load = self.load;
             self.broken(format!("refused without reason: {error}; lanes hold at most {load:?}; {spec:?}"));
-        }
-    }
-
-    /// Before workers turn: offers what is due, which the keeper of the timers may put into the lanes.
-    /// All of them, or this one. The first keeps the timers.
-    pub(crate) fn before_turn(&mut self, worker: Option<usize>) {
-        self.is_turning = true;
-        self.take_overdue(worker);
-        if self.is_closed || worker.is_some_and(|worker| worker > 0) {
-            return;
-        }
-        let mut met = Vec::new();
-        for &index in &self.pending {
-            let event = &mut self.events[index];
-            if event.due.is_none_or(|due| due > self.now) {
-                continue;
-            }
-            event.attempts += 1;
-            if event.attempts == 1 {
-                self.load[lane_of(event.spec.priority)] += 1;
-            }
-            for (nth, sub) in self.subs.iter_mut().enumerate() {
-                if !sub.wants(event) || event.offered.iter().any(|&(offered, _)| offered == nth) {
-                    continue;
-                }
-                let passes = sub.passes(event);
-                event.offered.push((nth, passes));
-                sub.is_vague |= event.attempts > 1;
-                if passes {
-                    sub.loose.push(index);
-                    met.push((nth, index));
-                }
-            }
-        }
-        met.into_iter().for_each(|(nth, index)| self.meet(nth, index));
-    }
-
-    /// Scheduled events that may have gone into a lane without the model knowing which of them did.
-    pub(crate) fn unsure(&self) -> u64 {
-        self.pending.iter().filter(|&&index| self.events[index].attempts > 0).count() as u64
-    }
-
-    /// After workers turned, with so many events still scheduled.
-    pub(crate) fn after_turn(&mut self, scheduled: u64) {
-        self.is_turning = false;
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|&index| self.events[index].due.is_some_and(|due| due <= self.now));
-        if due.is_empty() || scheduled != later.len() as u64 {
-            if due.iter().any(|&index| self.events[index].attempts > 0) && !self.is_closed {
-                self.census.count("scheduled waited for a full lane");
-            }
-            if scheduled < (due.len() + later.len()) as u64 {
-                // Some went and some did not: which of them is not known.
-                for &index in &due {
-                    for &(nth, _) in &self.events[index].offered {
-                        self.subs[nth].is_vague = true;
-                    }
-                }
-            }
-            self.pending = due;
-            self.pending.extend(later);
-            return;
-        }
-        self.pending = later;
-        for index in due {
-            let event = &mut self.events[index];
-            self.census.count("scheduled came due");
-            // Entered in one of several turns: somebody may have come or gone in between.
-            let sure = event.attempts == 1;
-            if !sure {
-                self.vague += 1;
-            } else if event.offered.is_empty() {
-                self.unmatched += 1;
-                self.census.count("unmatched");
-            }
-            for (nth, passes) in std::mem::take(&mut event.offered) {
-                let sub = &mut self.subs[nth];
-                sub.is_vague |= !sure;
-                if passes {
-                    sub.fresh.0 += 1;
-                } else {
-                    sub.fresh.1 += 1;
-                }
-            }
-        }
-    }
-
-    /// Nothing is in a lane.
-    pub(crate) fn lanes_are_empty(&mut self) {
-        self.load = [0; LANES];
-        // What is due may come at any moment.
-        for &index in self.pending.iter().filter(|&&index| self.events[index].attempts > 0) {
-            self.load[lane_of(self.events[index].spec.priority)] += 1;
         }
     }
 
@@ -575,145 +297,14 @@ impl World {
     pub(crate) fn index_of(&self, id: EventId) -> Option<usize> {
         self.by_id.get(&id).copied()
     }
+}
 
-    /// A subscription gets an event. Returns what it makes of it.
-    pub(crate) fn see(&mut self, nth: usize, meta: &Meta<'_>, read: Option<Content>, skipped: Option<u64>) -> Sight {
-        let id = meta.id();
-        let Some(index) = self.index_of(id) else {
-            self.broken(format!("subscription {nth} got {id}, which nobody published"));
-            return Sight { action: Action::Ack, index: 0, token: 0 };
-        };
-        let now = self.now;
-        self.note(format_args!("seen {index} by {nth} at {now} as {}", meta.sequence()));
-        let sight = self.check_sight(nth, index, meta, read).and_then(|()| self.check_way(nth, index, meta, skipped));
-        let token = sight.unwrap_or_else(|what| {
-            let (event, sub) = (&self.events[index], &self.subs[nth]);
-            let what = format!("subscription {nth}, event {index}: {what}; {event:?} {sub:?}");
-            self.broken(what);
-            0
-        });
-        let relayed = self.events[index].is_relayed;
-        let action = match self.subs[nth].moods {
-            Some((_, Action::Relay)) if relayed => Action::Ack,
-            Some((one_in, action)) if (u128::from(id) >> 3).is_multiple_of(one_in) => action,
-            _ => Action::Ack,
-        };
-        Sight { action, index, token }
-    }
+/// Hashes what is formatted into it.
+struct Hashed<'a>(&'a mut DefaultHasher);
 
-    /// A consumer has come to this outcome, and is about to say so.
-    pub(crate) fn finished(&mut self, nth: usize, index: usize, outcome: &Outcome) {
-        let sub = &mut self.subs[nth];
-        if sub.trials.is_some() {
-            return self.settling(nth, index, outcome);
-        }
-        sub.in_hand -= 1;
-        if *outcome == Outcome::Ack {
-            sub.acked += 1;
-        } else {
-            sub.failed += 1;
-        }
-    }
-
-    /// A consumer is about to drop an event without a word. Returns whether that counts.
-    pub(crate) fn dropped(&mut self, nth: usize, index: usize, token: u64) -> bool {
-        let is_live = self.subs[nth].is_live;
-        match &mut self.subs[nth].trials {
-            None => self.finished(nth, index, &Outcome::Ack),
-            Some(trials) if trials.is_current(index, token) => {
-                self.settling(nth, index, &Outcome::Failed(String::new()));
-            }
-            Some(trials) => {
-                *if is_live { &mut trials.late } else { &mut trials.late_after } += 1;
-                self.census.count("too late");
-                self.note(format_args!("{nth} is too late with {index}"));
-                return false;
-            }
-        }
-        true
-    }
-
-    /// What depends on how hard the subscription tries. Returns the name of a reliable attempt.
-    fn check_way(&mut self, nth: usize, index: usize, meta: &Meta<'_>, skipped: Option<u64>) -> Result<u64, String> {
-        let told = self.events[index].spec.attempt;
-        if self.subs[nth].trials.is_some() {
-            let (token, failures) = self.attempt(nth, index)?;
-            return if meta.attempt() == told.saturating_add(failures) {
-                Ok(token)
-            } else {
-                Err(format!("attempt {} of an event that has failed {failures} times", meta.attempt()))
-            };
-        }
-        if meta.attempt() != told {
-            return Err("its envelope changed".to_owned());
-        }
-        if !self.subs[nth].is_inline {
-            self.subs[nth].in_hand += 1;
-        }
-        if self.subs[nth].newest.is_some() {
-            return self.take_newest(nth, index, skipped).map(|()| 0);
-        }
-        self.check_next(nth, index)?;
-        if self.subs[nth].is_inline {
-            self.let_in(nth, index)?;
-        }
-        self.take(nth, index).map(|()| 0)
-    }
-
-    fn check_sight(&mut self, nth: usize, index: usize, meta: &Meta<'_>, read: Option<Content>) -> Result<(), String> {
-        let now = self.now;
-        let (first, accepted) = (self.first_sequence, self.events.len());
-        let (event, sub) = (&mut self.events[index], &mut self.subs[nth]);
-        let check = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-        check(event.deadline.is_none_or(|deadline| now <= deadline), "delivered after its deadline")?;
-        check(event.due.is_none_or(|due| now >= due), "delivered before its time")?;
-        check(meta.topic() == event.spec.topic && meta.priority() == event.spec.priority, "topic or priority changed")?;
-        check(meta.source() == event.source, "its source changed")?;
-        check(meta.correlation() == event.spec.correlation, "its correlation changed")?;
-        check(meta.get("user") == event.spec.metadata, "its envelope changed")?;
-        let bytes = meta.payload().bytes();
-        let same = match (&event.spec.content, &read) {
-            (content, Some(read)) => read == content,
-            (Content::Text(text), None) => meta.payload().text() == Some(text),
-            (Content::Raw(raw), None) => bytes == raw,
-            (Content::Small(_) | Content::Large(_), None) => !bytes.is_empty(),
-        };
-        check(same, "its payload changed")?;
-        let place = meta.sequence().wrapping_sub(first);
-        if event.sequence.is_none() {
-            event.known_since = accepted;
-        }
-        check(*event.sequence.get_or_insert(place) == place, "two subscriptions saw it at two places of its lane")?;
-        if sub.is_inline {
-            check(sub.is_live, "the handler was called after its subscription had ended")?;
-            check(!sub.is_paused, "the handler was called while it was paused")?;
-            check(self.is_turning, "the handler was called while no worker turned")?;
-        }
-        Ok(())
-    }
-
-    /// Under best effort: it comes in its turn, and once.
-    fn check_next(&mut self, nth: usize, index: usize) -> Result<(), String> {
-        let now = self.now;
-        let (event, sub) = (&self.events[index], &mut self.subs[nth]);
-        let (lane, place) = (lane_of(event.spec.priority), event.sequence);
-        if sub.last[lane] >= place {
-            return Err("it came again, or out of order".to_owned());
-        }
-        sub.last[lane] = place;
-        if let Some(at) = sub.loose.iter().position(|&loose| loose == index) {
-            sub.loose.swap_remove(at);
-            return Ok(());
-        }
-        let position = sub.expected[lane].iter().position(|&expected| expected == index);
-        let position = position.ok_or("it is not to get this event, or not again")?;
-        let skipped: Vec<_> = sub.expected[lane].drain(..=position).take(position).collect();
-        for skipped in skipped {
-            let missed = &self.events[skipped];
-            if !self.subs[nth].skip(missed, now) {
-                return Err(format!("event {skipped} before it never came"));
-            }
-        }
+impl fmt::Write for Hashed<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Publishing: encode, look who wants it, claim, copy, commit, wake. One exclusive handle a thread or task.
 
 mod again;
+mod frame;
 mod loan;
 mod outgoing;
 mod permit;
@@ -9,6 +10,7 @@ mod refusal;
 mod send;
 mod stamps;
 mod subject;
+mod targets;
 mod wait;
 
 use std::any::TypeId;
@@ -31,6 +33,7 @@ use super::batch::Collected;
 use super::{Batch, Shared};
 
 pub(super) use again::{Again, SameTopic};
+pub use frame::OutgoingFrame;
 pub use loan::Loan;
 pub use outgoing::Outgoing;
 pub use refusal::{FullPolicy, PublishError};
@@ -141,7 +144,15 @@ impl Publisher {
             return Err(PublishError::ShuttingDown);
         }
         let max = shared.settings.publishers_max;
-        let (place, nth) = shared.control().take_publisher().ok_or(PublishError::NoPublisher { max })?;
+        let (place, nth) = loop {
+            let taken = shared.control().take_publisher();
+            match taken {
+                Some(taken) => break taken,
+                // `Bus::publish` keeps those it has lent out; here one makes room.
+                None if shared.spare.pop().is_some() => {}
+                None => return Err(PublishError::NoPublisher { max }),
+            }
+        };
         let engine = Arc::clone(&shared.engine);
         let mut scratch = AlignedVec::with_capacity(engine.lanes.body_bytes());
         scratch.resize(engine.lanes.body_bytes() - HEAD_BYTES, 0);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::time::Duration;
 
-use crate::event::{Aggregate, Encode, EnvelopeError, EventId, EventSource, Meta, Priority, ServiceTarget, Tag};
+use crate::event::{Aggregate, Encode, EnvelopeError, EventId, EventSource, Frame, Meta, Priority, ServiceTarget, Tag};
 
 use super::super::Explanation;
 use super::{Detour, Envelope, Miss, PublishError, Publisher, Subject, Waiting};
@@ -156,6 +156,31 @@ impl<'p> Outgoing<'p> {
         let shared = &publisher.shared;
         let meta = Meta::new(&header, rest, 0, &shared.engine.directory).map_err(|_| PublishError::Encode)?;
         Ok(shared.explain(topic.name(), meta.source(), self.envelope.priority, Some(&meta)))
+    }
+
+    /// The event as a frame; nothing is published. To keep it first and publish it then, with
+    /// [`Publisher::publish_frame`].
+    ///
+    /// # Errors
+    /// When the event is invalid.
+    ///
+    /// # Cost
+    /// Allocates the frame. A payload longer than a slot takes a block of the pool meanwhile.
+    pub fn to_frame<S: Subject<P>, P: Encode + Copy>(mut self, topic: S, payload: P) -> Result<Frame, PublishError> {
+        self.checked();
+        if self.envelope.time == 0 {
+            self.envelope.time = self.publisher.engine.directory.clock.now();
+        }
+        let Self { publisher, envelope } = self;
+        let encoded = publisher.encode(&topic, &payload, &envelope);
+        let (header, mut block) = publisher.settle(encoded)?;
+        let rest = match &mut block {
+            Some(block) => block.bytes(),
+            None => &publisher.scratch[..],
+        };
+        let directory = &publisher.shared.engine.directory;
+        let meta = Meta::new(&header, rest, 0, directory).map_err(|_| PublishError::Encode)?;
+        Ok(Frame::of(&meta))
     }
 
     fn checked(&mut self) {

@@ -112,6 +112,11 @@ pub enum PublishError {
     },
     /// The bus is shutting down or has stopped.
     ShuttingDown,
+    /// The deadline of a frame that is published again has passed.
+    Expired {
+        /// How long ago.
+        ago: Duration,
+    },
     /// The payload is longer than allowed.
     TooLarge {
         /// Its length.
@@ -226,6 +231,12 @@ impl fmt::Display for PublishError {
                 "a low event was refused: the reserved memory is {fill_percent} % full, the limit for low is {share_percent} %; try later, or raise the priority"
             ),
             Self::ShuttingDown => f.write_str("the bus is shutting down and accepts no more events"),
+            Self::Expired { ago } => {
+                write!(
+                    f,
+                    "the frame's deadline passed {ago:?} ago, so it would never be delivered; publish it as a new event"
+                )
+            }
             Self::TooLarge { bytes, max } => {
                 write!(f, "payload is {bytes} bytes, the limit is {max}; raise payload_bytes_max")
             }

@@ -218,6 +218,8 @@ impl Publisher {
         priority: Priority,
         mut block: Option<&mut Block>,
     ) -> Result<EventId, PublishError> {
+        let unknown =
+            self.unknown_targets(header, || block.as_deref_mut().map_or(&self.scratch[..], |block| block.bytes()));
         let mut permit = None;
         if self.look_ahead(priority)? {
             permit = Some(self.permit(header, block.as_deref_mut())?);
@@ -225,6 +227,9 @@ impl Publisher {
         let sent = self.send_permitted(header, priority, block.as_deref());
         if let (Err(_), Some(permit)) = (&sent, &permit) {
             self.give_back(permit);
+        }
+        if sent.is_ok() {
+            self.count_unknown(unknown);
         }
         sent
     }
@@ -290,13 +295,17 @@ impl Publisher {
 
     /// Hands an encoded event to the timers.
     fn schedule(&mut self, prepared: &mut Prepared) -> Result<EventId, PublishError> {
-        if !self.look_ahead(prepared.priority)? {
-            return self.schedule_permitted(prepared);
+        let Prepared { header, block, .. } = &mut *prepared;
+        let unknown = self.unknown_targets(header, || block.as_mut().map_or(&self.scratch[..], |block| block.bytes()));
+        let mut permit = None;
+        if self.look_ahead(prepared.priority)? {
+            permit = Some(self.permit(&prepared.header, prepared.block.as_mut())?);
         }
-        let permit = self.permit(&prepared.header, prepared.block.as_mut())?;
         let scheduled = self.schedule_permitted(prepared);
-        if scheduled.is_err() {
-            self.give_back(&permit);
+        match (&scheduled, &permit) {
+            (Ok(_), _) => self.count_unknown(unknown),
+            (Err(_), Some(permit)) => self.give_back(permit),
+            (Err(_), None) => {}
         }
         scheduled
     }

@@ -3,14 +3,13 @@
 use std::any::type_name;
 use std::sync::{Arc, Weak};
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::delivery::{
     Context, Crew, Delivery, DeliveryMode, Handler, HandlerId, Interest, Mailbox, MailboxShared, Outcome,
     REPLACEMENTS_MAX, Sink, State, SubscriptionState,
 };
 use crate::event::{DecodeError, Event, Meta, Payload, Topic};
 use crate::routing::Pattern;
+use crate::sync::primitive::ArrayQueue;
 use crate::sync::primitive::thread::{self, Builder};
 use crate::sync::waker::of_this_thread;
 use crate::worker::Engine;
@@ -248,10 +247,14 @@ where
             if self.crew.is_called(shift) {
                 return true;
             }
-            if self.mailbox.custody().is_closed() {
+            if !self.mailbox.custody().is_closed() {
+                thread::park();
+            } else if self.crew.leaves(shift) {
                 return false;
+            } else {
+                // The worker is at its next step.
+                thread::yield_now();
             }
-            thread::park();
         }
     }
 }

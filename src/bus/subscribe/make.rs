@@ -16,7 +16,8 @@ use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::bell::Bell;
 use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::{AtomicU32, AtomicU64};
+use crate::sync::primitive::AtomicU32;
+use crate::sync::transit::Transit;
 use crate::worker::Phase;
 
 use super::super::Shared;
@@ -159,7 +160,7 @@ impl<I: Interest> Subscribe<I> {
                     directory: Arc::clone(&engine.directory),
                     lost: Bell::new(engine.barrier),
                     redriven: ArrayQueue::new(REDRIVEN_MAX),
-                    returning: AtomicU64::new(0),
+                    returning: Transit::default(),
                     suspend_after,
                     when_spent,
                     deaths: AtomicU32::new(0),

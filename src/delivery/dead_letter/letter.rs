@@ -165,7 +165,7 @@ impl DeadLetter {
         self.attempts
     }
 
-    /// What the last attempt said: its first 1,024 bytes, less where they would end inside a character.
+    /// What the last attempt said, or that it took too long: its first 1,024 bytes, less where they would end inside a character.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }

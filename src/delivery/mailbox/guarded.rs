@@ -104,6 +104,35 @@ impl MailboxShared {
         self.guard.as_ref().map_or(now, |guard| guard.admits_at(now))
     }
 
+    /// Whether what waits in it goes on to the next target while its circuit breaker is open.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.goes_on())
+    }
+
+    /// The instant until which what waits in it goes on to the next target: its circuit breaker is open. `None` while it is not, or
+    /// where its policy is another one.
+    pub(crate) fn goes_on_until(&self, now: u64) -> Option<u64> {
+        let at = self.guard.as_ref().filter(|guard| guard.goes_on())?.admits_at(now);
+        (at > now && at != NEVER && !self.custody.is_closed()).then_some(at)
+    }
+
+    /// Worker: puts the next of its queued events off, none of which has a consumer until the instant `until`, so that it waits as if
+    /// to be tried again. Returns its cell; `None` when none is queued.
+    pub(crate) fn put_off(&self, now: u64, until: u64) -> Option<usize> {
+        loop {
+            let ready = self.custody.ready();
+            if ready == 0 {
+                return None;
+            }
+            if let Some(Hold::Attempt(attempt)) = self.take_to_pass(ready.trailing_zeros() as usize) {
+                let cell = attempt.cell();
+                // In a mailbox that is closed meanwhile it waits too: for its service, or to be given up with what waits there.
+                attempt.put_off(now, until);
+                return Some(cell);
+            }
+        }
+    }
+
     /// The instant from which its consumer would find something; `NEVER` when nobody knows.
     pub(crate) fn consumer_due(&self, now: u64) -> u64 {
         if !self.needs_consumer() {

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::delivery::{
-    DeadReason, MailboxShared, Notice, Overflow, Route, SERVICES_MAX, ServiceHere, Sink, State, SubscriptionState,
-    may_hold, meta_of,
+    DeadReason, Fed, MailboxShared, Notice, Overflow, Rota, Route, SERVICES_MAX, ServiceHere, Sink, State,
+    SubscriptionState, may_hold, meta_of,
 };
 use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
 use crate::ring::Slot;
@@ -15,6 +15,8 @@ use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
 
 use super::call::catch_up;
+
+mod stranded;
 
 /// Services that one event may name.
 const TARGETS_MAX: usize = 16;
@@ -136,11 +138,23 @@ fn give(
     slot: &Slot<'_>,
     owner: &mut Owner,
 ) -> bool {
+    give_by(engine, instance, meta, owner, |mailbox, fed| mailbox.push(fed, lane, meta, slot).is_some())
+}
+
+/// As `give`; `push` puts it there.
+#[inline(always)]
+fn give_by(
+    engine: &Engine,
+    instance: &SubscriptionState,
+    meta: &Meta<'_>,
+    owner: &mut Owner,
+    push: impl FnOnce(&MailboxShared, &mut Fed) -> bool,
+) -> bool {
     let Sink::Mailbox(mailbox, fed) = &instance.sink else { return false };
     let Some(fed) = fed.get_mut(owner).filter(|fed| fed.intake.has_room(meta)) else { return false };
     instance.counts.matched.add(1);
-    let put = mailbox.push(fed, lane, meta, slot);
-    debug_assert!(put.is_some(), "there is room, and the event was read");
+    let is_put = push(mailbox, fed);
+    debug_assert!(is_put, "there is room, and the event was read");
     mailbox.notify();
     if fed.consumer.is_some() {
         catch_up(engine, instance, mailbox, fed);
@@ -186,14 +200,21 @@ pub(super) fn is_called(service: &ServiceHere, owner: &mut Owner) -> bool {
     is_waiting(service) && service.has_instance(owner)
 }
 
-/// Whether events wait for an instance.
+/// Whether events wait for an instance, at the service or in the mailbox of another one.
 pub(super) fn is_waiting(service: &ServiceHere) -> bool {
-    mailbox(&service.service).is_some_and(MailboxShared::is_waiting)
+    mailbox(&service.service).is_some_and(MailboxShared::is_waiting) || service.rota().is_some_and(Rota::is_stranded)
 }
 
-/// Brings events that wait for an instance, and would be tried again in their time, to one that takes them now, at most so many.
-/// Who stays has not been tried. Returns how many it brought.
+/// Brings events that wait for an instance to one that takes them now, at most so many: first those that wait at the service, then those
+/// in the mailboxes of other instances. Returns how many it brought.
 pub(super) fn pass_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
+    let moved = pass_own(engine, service, max, owner);
+    moved + stranded::pass_on(engine, service, max - moved, owner)
+}
+
+/// Brings events that wait at the service, and would be tried again in their time, to an instance, at most so many. Who stays has not
+/// been tried. Returns how many it brought.
+fn pass_own(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     let Some(mailbox) = mailbox(&service.service) else { return 0 };
     let (mut moved, mut cell) = (0, 0);
     while moved < max
@@ -227,9 +248,9 @@ pub(super) fn attend(
     owner: &mut Owner,
 ) -> (usize, u64) {
     let mut moved = serve_waiting(engine, service, max, owner);
+    moved += pass_waiting(engine, service, max, owner);
     if is_waiting(service) {
-        moved += pass_waiting(engine, service, max, owner);
-        next = next.min(half_opens_at(service, now));
+        next = next.min(half_opens_at(service, now)).min(stranded::again_at(service, now, owner));
     }
     if mailbox(&service.service).is_some_and(MailboxShared::needs_consumer) {
         next = now;
@@ -243,6 +264,9 @@ pub(super) fn attend(
             next = next.min(mailbox.attend(fed, now, instance.has_thread()));
         }
         // Where the service waits for room, they wait where they are.
+        if mailbox.goes_on() {
+            moved += stranded::give_back(engine, service, mailbox, max.saturating_sub(moved), owner);
+        }
         while moved < max && mailbox.custody().ready() != 0 && has_room(service, owner) {
             moved += 1;
             let Some(hold) = mailbox.take_to_pass(mailbox.custody().ready().trailing_zeros() as usize) else {
@@ -253,8 +277,8 @@ pub(super) fn attend(
             hand_over(engine, service, event.lane(), &meta, &event.slot(), owner);
             mailbox.pass_on(hold);
         }
-        if mailbox.custody().queued() > 0 {
-            next = next.min(now + LEAVE_AGAIN_NS);
+        if mailbox.custody().queued() > 0 || mailbox.goes_on() && mailbox.is_waiting() {
+            next = next.min(if moved < max { now + LEAVE_AGAIN_NS } else { now });
         }
     }
     (moved, next)

@@ -1,11 +1,13 @@
 //! When a worker rests after a flow, for how long at most, and what ends the rest: asked of a worker turned by hand.
 
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::rest::{DENSE_NS, is_dense};
 use super::*;
 use crate::bus::{Bus, BusBuilder, Driver};
 use crate::clock::Clock;
-use crate::{Payload, Rate, Subscription};
+use crate::{Payload, Priority, Rate, Subscription};
 
 const LIMIT: Duration = Duration::from_micros(10);
 

@@ -42,8 +42,16 @@ fn letters_that_cannot_go_back_stay() {
         simulation.run();
     }
     assert_eq!(bus.dead_letters().len(), 70);
-    let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO);
-    assert_eq!((report.redriven, report.stayed.len()), (64, 6), "so many are on their way at once");
+    let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO);
+    let report = redrive.wait();
+    assert_eq!((report.redriven, report.left), (64, 6), "so many are on their way at once");
+    // Each of the others has a second turn, and the subscription is as busy then.
+    for _ in 0..6 {
+        simulation.advance(MS);
+        redrive.wait();
+    }
+    let report = redrive.report();
+    assert_eq!((report.redriven, report.stayed.len(), redrive.is_over()), (64, 6, true));
     assert!(matches!(report.stayed[0], RedriveError::Busy { max: 64, .. }));
     simulation.advance(2 * MS);
     run_to_the_end(&simulation);
@@ -53,10 +61,70 @@ fn letters_that_cannot_go_back_stay() {
     }
     let id = made.id();
     made.unsubscribe().unwrap();
-    let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(1), Duration::ZERO);
+    let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(1), Duration::ZERO).wait();
     assert!(matches!(report.stayed[..], [RedriveError::Ended { subscription, .. }] if subscription == id));
     assert_eq!(bus.dead_letters().len(), 70);
     assert!(bus.dead_letters().counts().is_balanced());
+}
+
+#[test]
+fn letters_go_back_at_a_rate_by_the_clock_of_the_bus_and_can_be_stopped() {
+    let simulation = simulation();
+    let bus = simulation.bus();
+    let fails = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&fails);
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(at_once(1));
+    let _made = wish.handle(move |_, _| if still.load(Ordering::Relaxed) { Err("no") } else { Ok(()) }).unwrap();
+    publish(bus, 20);
+    simulation.run();
+    fails.store(false, Ordering::Relaxed);
+    let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(15), 10 * MS);
+    for nth in 1..=5 {
+        simulation.run();
+        let report = redrive.report();
+        assert_eq!((report.redriven, report.left, ledger(bus).delivered), (nth, 15 - nth, nth as u64));
+        simulation.advance(9 * MS);
+        simulation.run();
+        assert_eq!(redrive.wait().redriven, nth, "nobody is early, and in a simulation nobody waits");
+        simulation.advance(MS);
+    }
+    redrive.cancel();
+    simulation.run();
+    assert_eq!((redrive.is_over(), redrive.report().left, bus.dead_letters().len()), (true, 10, 15));
+
+    // This one goes on without its handle.
+    drop(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), 10 * MS));
+    for _ in 0..15 {
+        simulation.run();
+        simulation.advance(10 * MS);
+    }
+    assert!(bus.dead_letters().is_empty());
+    assert_settled(bus);
+}
+
+#[test]
+fn a_redrive_has_a_thread_of_its_own_which_the_end_of_the_bus_ends() {
+    watched(|| {
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let (fails, hour) = (Arc::new(AtomicBool::new(true)), Duration::from_secs(3_600));
+        let still = Arc::clone(&fails);
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(at_once(1));
+        let _made = wish.handle(move |_, _| if still.load(Ordering::Relaxed) { Err("no") } else { Ok(()) }).unwrap();
+        publish(&bus, 20);
+        bus.flush().unwrap();
+        fails.store(false, Ordering::Relaxed);
+        let letters = bus.dead_letters();
+        let report = letters.redrive_all(&DeadLetterFilter::new().limit(10), MS).wait();
+        assert_eq!((report.redriven, report.left, report.stayed.len()), (10, 0, 0));
+        let slow = letters.redrive_all(&DeadLetterFilter::new(), hour);
+        while slow.report().redriven == 0 {
+            std::thread::yield_now();
+        }
+        bus.flush().unwrap();
+        assert!(bus.shutdown().unwrap().is_clean());
+        assert_eq!((slow.is_over(), slow.wait().left, letters.len()), (true, 9, 9));
+        assert_books(&bus);
+    });
 }
 
 #[test]
@@ -69,7 +137,7 @@ fn letters_on_their_way_to_a_subscription_that_ends_are_letters_again() {
     while let Ok(delivery) = inbox.try_recv() {
         delivery.fail("no");
     }
-    assert_eq!(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).redriven, 2);
+    assert_eq!(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait().redriven, 2);
     assert!(bus.dead_letters().is_empty());
     drop(inbox);
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());

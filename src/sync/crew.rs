@@ -10,13 +10,20 @@
 //!   take the mailbox back
 //! ```
 //!
-//! Shift, call and whether it is under way are one word: of the end of a call and the relief one comes first.
+//! Shift, call and whether it is under way are one word: of the end of a call and the relief one comes first. Who stands by is
+//! another: a thread that leaves because its subscription has ended is not called, and one that is called does not leave.
 
-use crate::sync::alarm::NEVER;
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
+use super::alarm::NEVER;
+use super::mutant::mutant;
+use super::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Threads that may follow the first one.
-pub(crate) const REPLACEMENTS_MAX: u32 = 64;
+pub const REPLACEMENTS_MAX: u32 = 64;
+
+/// A thread that stands by and that the worker is about to call.
+const CALLED: u32 = 1 << 31;
+/// Who stood by has left, and nobody comes after it.
+const GONE: u32 = u32::MAX;
 
 const CALLING: u64 = 1;
 const CALL: u64 = 2;
@@ -28,7 +35,7 @@ fn shift_of(word: u64) -> u32 {
 
 /// What the worker has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hang {
+pub enum Hang {
     /// The thread on duty was relieved; of the replacements this is the nth, from 1.
     Relieved { nth: u32 },
     /// It would be, and there is nobody left.
@@ -37,12 +44,12 @@ pub(crate) enum Hang {
 
 /// Who is on duty at a mailbox, and who follows.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub struct Crew {
     /// Written by the thread on duty; by the worker when it relieves that one.
     word: AtomicU64,
     /// Shifts there may be after the first.
     max: AtomicU32,
-    /// The last shift whose thread stands by.
+    /// The last shift whose thread stands by, and whether it is about to be called.
     standby: AtomicU32,
     /// The call that has had its event for too long. The worker's.
     suspect: AtomicU64,
@@ -51,7 +58,7 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    pub(crate) fn new(max: u32) -> Self {
+    pub fn new(max: u32) -> Self {
         Self {
             word: AtomicU64::new(0),
             max: AtomicU32::new(max),
@@ -62,46 +69,57 @@ impl Crew {
     }
 
     /// Shifts there may be after the first.
-    pub(crate) fn max(&self) -> u32 {
+    pub fn max(&self) -> u32 {
         // Relaxed: a number.
         self.max.load(Ordering::Relaxed)
     }
 
     /// The thread of this shift stands by.
-    pub(crate) fn stands_by(&self, shift: u32) {
-        // Relaxed: whether it can be called, and nothing else.
-        self.standby.store(shift, Ordering::Relaxed);
+    pub fn stands_by(&self, shift: u32) {
+        // Relaxed (both): whether it can be called, and nothing else.
+        let _ = self.standby.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now != GONE).then_some(shift));
+    }
+
+    /// The thread of this shift, which stands by, leaves: its subscription has ended. False when it is about to be called, or
+    /// the thread on duty to be found back: then it looks once more.
+    pub fn leaves(&self, shift: u32) -> bool {
+        // Relaxed (both): of this and the worker's own exchange one comes first, and nothing rides on it.
+        let left = self
+            .standby
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now != shift | CALLED).then_some(GONE));
+        mutant!("crew.leave", left.is_ok() => true)
     }
 
     /// The system has no thread for this shift: there is none from it on.
-    pub(crate) fn ends_before(&self, shift: u32) {
+    pub fn ends_before(&self, shift: u32) {
         // Relaxed: a number.
         self.max.store(shift - 1, Ordering::Relaxed);
     }
 
     /// Whether this shift is on duty, or was.
-    pub(crate) fn is_called(&self, shift: u32) -> bool {
-        // SYNC(crew.word): Acquire. Pairs with `attend`; the mailbox is where the thread before has left it.
-        shift_of(self.word.load(Ordering::Acquire)) >= shift
+    pub fn is_called(&self, shift: u32) -> bool {
+        // SYNC(crew.word): Acquire. Pairs with `begin`; the mailbox is where the thread before has left it.
+        shift_of(self.word.load(mutant!("crew.called", Ordering::Acquire))) >= shift
     }
 
     /// On duty: begins the next call. The mailbox is where who relieves finds it.
-    pub(crate) fn begin(&self) -> u64 {
+    pub fn begin(&self) -> u64 {
         // Relaxed: our own word; nobody relieves us between calls.
         let word = (self.word.load(Ordering::Relaxed) & !CALLING) + CALL + CALLING;
-        // SYNC(crew.word): Release. Pairs with `attend`.
-        self.word.store(word, Ordering::Release);
+        // SYNC(crew.word): Release. Pairs with `is_called`, through the exchange in `attend`.
+        self.word.store(word, mutant!("crew.begin", Ordering::Release));
         word
     }
 
     /// On duty: ends the call `word`. False: relieved meanwhile, and the mailbox is somebody else's.
-    pub(crate) fn end(&self, word: u64) -> bool {
+    pub fn end(&self, word: u64) -> bool {
         // Relaxed (both): of this and the relief one comes first, and nothing rides on it.
-        self.word.compare_exchange(word, word & !CALLING, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let ended = self.word.compare_exchange(word, word & !CALLING, Ordering::Relaxed, Ordering::Relaxed);
+        mutant!("crew.end", ended.is_ok() => true)
     }
 
     /// Worker: the thread on duty has had its event for too long; if it still has it at the instant `relieve_at`, it is relieved.
-    pub(crate) fn suspect(&self, relieve_at: u64) {
+    pub fn suspect(&self, relieve_at: u64) {
         // Relaxed: the relief compares it again.
         let word = self.word.load(Ordering::Relaxed);
         // Between its calls it has taken the event and not begun with it, so that it is the next call.
@@ -113,7 +131,7 @@ impl Crew {
 
     /// Worker: relieves the thread that is still in the call of which it was suspected. Returns when to look again; who is not
     /// there yet is waited for another `grace`.
-    pub(crate) fn attend(&self, now: u64, grace: u64) -> (u64, Option<Hang>) {
+    pub fn attend(&self, now: u64, grace: u64) -> (u64, Option<Hang>) {
         // Relaxed (both): the worker's own.
         let (at, suspect) = (self.relieve_at.load(Ordering::Relaxed), self.suspect.load(Ordering::Relaxed));
         if at > now {
@@ -122,26 +140,31 @@ impl Crew {
         // Relaxed: the exchange decides.
         let is_back = self.word.load(Ordering::Relaxed) != suspect;
         let shift = shift_of(suspect);
-        // Relaxed: whether it can be called.
-        if !is_back && shift < self.max() && self.standby.load(Ordering::Relaxed) <= shift {
-            let again = now.saturating_add(grace);
+        let next = shift + 1;
+        if is_back || shift >= self.max() {
             // Relaxed: the worker's own.
-            self.relieve_at.store(again, Ordering::Relaxed);
+            self.relieve_at.store(NEVER, Ordering::Relaxed);
+            return (NEVER, (!is_back).then_some(Hang::Spent));
+        }
+        // Relaxed (both): see `leaves`.
+        let called = self.standby.compare_exchange(next, next | CALLED, Ordering::Relaxed, Ordering::Relaxed);
+        let again = match called {
+            Ok(_) | Err(GONE) => NEVER,
+            Err(_) => now.saturating_add(grace),
+        };
+        // Relaxed: the worker's own.
+        self.relieve_at.store(again, Ordering::Relaxed);
+        if called.is_err() {
             return (again, None);
         }
-        // Relaxed: the worker's own.
-        self.relieve_at.store(NEVER, Ordering::Relaxed);
-        if is_back {
-            return (NEVER, None);
+        let on_duty = u64::from(next) << SHIFT;
+        // Relaxed (both): it carries on what `begin` has released, so who finds itself called is shown the mailbox.
+        let relieved = self.word.compare_exchange(suspect, on_duty, Ordering::Relaxed, Ordering::Relaxed);
+        if relieved.is_err() {
+            // Relaxed: it stands by as before.
+            mutant!("crew.stand_down", self.standby.store(next, Ordering::Relaxed) => ());
         }
-        if shift >= self.max() {
-            return (NEVER, Some(Hang::Spent));
-        }
-        let next = u64::from(shift + 1) << SHIFT;
-        // SYNC(crew.word): AcqRel. Pairs with `begin` and `is_called`; the mailbox that the thread left. Relaxed: an exchange that
-        // failed has done nothing.
-        let relieved = self.word.compare_exchange(suspect, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        (NEVER, relieved.then_some(Hang::Relieved { nth: shift + 1 }))
+        (NEVER, relieved.is_ok().then_some(Hang::Relieved { nth: next }))
     }
 }
 

@@ -1,0 +1,140 @@
+//! Bytes that nobody vouches for: a frame, or an error that says why not.
+
+use super::{FIELD_BYTES, FRONT_BYTES, MARK, PORTABLE_EXTENSION_BYTES_MAX, is_single};
+use crate::event::codec::PAYLOAD_ALIGN;
+use crate::event::extension::{Fields, METADATA_MAX, TARGETS_MAX, Tag, read_aggregate, read_entry, read_target};
+use crate::event::{
+    Encoding, EventSource, FLAG_REPLAY, FLAG_TARGETED, FrameError, Header, NAME_BYTES_MAX, Priority, check_name,
+};
+
+/// The header at the front of a frame; `None` when the bytes end within it.
+pub(super) fn header(bytes: &[u8]) -> Option<Header> {
+    let mut rest = bytes.get(MARK.len()..)?;
+    Some(Header {
+        id: take(&mut rest)?,
+        time: u64::from_le_bytes(take(&mut rest)?),
+        deadline: u64::from_le_bytes(take(&mut rest)?),
+        type_id: u32::from_le_bytes(take(&mut rest)?),
+        source_id: u32::from_le_bytes(take(&mut rest)?),
+        payload_bytes: u32::from_le_bytes(take(&mut rest)?),
+        extension_bytes: u16::from_le_bytes(take(&mut rest)?),
+        schema: u16::from_le_bytes(take(&mut rest)?),
+        priority: u8::from_le_bytes(take(&mut rest)?),
+        encoding: u8::from_le_bytes(take(&mut rest)?),
+        attempt: u8::from_le_bytes(take(&mut rest)?),
+        flags: u8::from_le_bytes(take(&mut rest)?),
+        check: u32::from_le_bytes(take(&mut rest)?),
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, behind) = rest.split_first_chunk()?;
+    *rest = behind;
+    Some(*first)
+}
+
+/// Checks everything but the payload.
+pub(super) fn check(bytes: &[u8]) -> Result<Header, FrameError> {
+    let short = |needed| FrameError::Short { bytes: bytes.len(), needed };
+    let (mark, version) = MARK.split_at(MARK.len() - 1);
+    if !bytes.starts_with(&mark[..mark.len().min(bytes.len())]) {
+        return Err(FrameError::Mark);
+    }
+    let header = header(bytes).ok_or(short(FRONT_BYTES))?;
+    let (found, known) = (bytes[mark.len()], version[0]);
+    if found != known {
+        return Err(FrameError::Version { found, known });
+    }
+    check_header(&header)?;
+    // Two lengths of at most 32 bits.
+    let needed = (FRONT_BYTES as u64) + u64::from(header.extension_bytes) + u64::from(header.payload_bytes);
+    match usize::try_from(needed) {
+        Ok(needed) if bytes.len() == needed => {}
+        Ok(needed) if bytes.len() > needed => return Err(FrameError::Long { bytes: bytes.len(), needed }),
+        needed => return Err(short(needed.unwrap_or(usize::MAX))),
+    }
+    let has_targets = check_extension(&bytes[FRONT_BYTES..][..usize::from(header.extension_bytes)])?;
+    if has_targets == header.has(FLAG_TARGETED) { Ok(header) } else { Err(refused("flags", header.flags)) }
+}
+
+fn refused(field: &'static str, value: impl Into<u64>) -> FrameError {
+    FrameError::Header { field, value: value.into() }
+}
+
+fn check_header(header: &Header) -> Result<(), FrameError> {
+    let Header { id: _, time: _, deadline: _, type_id, source_id, payload_bytes: _, extension_bytes, .. } = *header;
+    let Header { schema: _, priority, encoding, attempt: _, flags, check, .. } = *header;
+    if type_id != 0 {
+        return Err(refused("type id", type_id));
+    }
+    if source_id != 0 {
+        return Err(refused("source id", source_id));
+    }
+    let bytes = usize::from(extension_bytes);
+    if !bytes.is_multiple_of(PAYLOAD_ALIGN) || bytes > PORTABLE_EXTENSION_BYTES_MAX {
+        return Err(refused("length of the extension", extension_bytes));
+    }
+    if priority > Priority::Critical as u8 {
+        return Err(refused("priority", priority));
+    }
+    if Encoding::from_tag(encoding).is_none() {
+        return Err(refused("encoding", encoding));
+    }
+    if flags & !(FLAG_TARGETED | FLAG_REPLAY) != 0 {
+        return Err(refused("flags", flags));
+    }
+    if check != 0 {
+        return Err(refused("check", check));
+    }
+    Ok(())
+}
+
+/// Returns whether services are named.
+fn check_extension(extension: &[u8]) -> Result<bool, FrameError> {
+    let (mut at, mut seen) = (0, 0_u16);
+    let (mut targets, mut metadata) = (0, 0);
+    for field in Fields::new(extension) {
+        let (tag, value) = field?;
+        let repeated = is_single(tag) && seen & 1 << tag != 0;
+        seen |= if is_single(tag) { 1 << tag } else { 0 };
+        targets += usize::from(tag == Tag::Target as u8);
+        metadata += usize::from(tag == Tag::Metadata as u8);
+        if repeated || targets > TARGETS_MAX || metadata > METADATA_MAX || !is_well_formed(tag, value) {
+            return Err(FrameError::Field { tag, at });
+        }
+        at += FIELD_BYTES + value.len();
+    }
+    let padding = &extension[at..];
+    if padding.len() >= PAYLOAD_ALIGN || padding.iter().any(|&byte| byte != 0) {
+        return Err(FrameError::Extension { at });
+    }
+    if seen & 1 << Tag::TypeName as u8 == 0 { Err(FrameError::NoTopic) } else { Ok(targets > 0) }
+}
+
+/// Whether a publisher could have set the field to this value. A newer one may know more tags.
+fn is_well_formed(tag: u8, value: &[u8]) -> bool {
+    const TYPE_NAME: u8 = Tag::TypeName as u8;
+    const SOURCE: u8 = Tag::Source as u8;
+    const CORRELATION: u8 = Tag::Correlation as u8;
+    const CAUSATION: u8 = Tag::Causation as u8;
+    const AGGREGATE: u8 = Tag::Aggregate as u8;
+    const NOT_BEFORE: u8 = Tag::NotBefore as u8;
+    const SCHEMA_TEXT: u8 = Tag::SchemaText as u8;
+    const TRACE_PARENT: u8 = Tag::TraceParent as u8;
+    const TARGET: u8 = Tag::Target as u8;
+    const METADATA: u8 = Tag::Metadata as u8;
+    const ORIGINAL_ID: u8 = Tag::OriginalId as u8;
+    let text = |max| if value.len() <= max { std::str::from_utf8(value).ok() } else { None };
+    match tag {
+        TYPE_NAME => text(NAME_BYTES_MAX).is_some_and(|name| check_name(name).is_ok()),
+        SOURCE => text(EventSource::BYTES_MAX).is_some(),
+        CORRELATION | CAUSATION => value.len() == 16,
+        AGGREGATE => read_aggregate(value).is_some(),
+        NOT_BEFORE => value.len() == 8,
+        SCHEMA_TEXT | TRACE_PARENT => text(255).is_some(),
+        TARGET => read_target(value).is_some_and(|target| target.id().len() <= 255),
+        METADATA => read_entry(value).is_some(),
+        ORIGINAL_ID => text(1024).is_some(),
+        _ => true,
+    }
+}

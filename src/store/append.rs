@@ -1,0 +1,239 @@
+//! Appending: what a writer expects, what it is promised, and why it is refused.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use crate::{Aggregate, Frame};
+
+use super::Position;
+
+/// Events that one append may have.
+pub const BATCH_EVENTS_MAX: usize = 1_024;
+
+/// How much an event has to survive before [`append`](super::EventStore::append) returns. Each includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// Nothing: the event is in memory, and lost when the process dies.
+    Accepted,
+    /// The end of the process, also by `kill -9`: the operating system has the event.
+    Written,
+    /// The loss of power, as far as the disk is honest: the event was synced.
+    Durable,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Accepted => "accepted",
+            Self::Written => "written",
+            Self::Durable => "durable",
+        })
+    }
+}
+
+/// What a writer expects of the aggregate whose events it appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExpectedVersion {
+    /// Nothing is checked, and the events may be of any aggregates, or none: for a journal of what happened elsewhere. The
+    /// greatest version found becomes the aggregate's.
+    Any,
+    /// It has no events yet.
+    New,
+    /// It is at this version; 0 = it has no events yet.
+    Exact(u64),
+}
+
+/// Where events were appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    first: Position,
+    last: Position,
+    version: Option<u64>,
+}
+
+impl Appended {
+    /// For those who write a store: `version` is that of the aggregate, if one was expected.
+    ///
+    /// # Panics
+    /// When `last` is before `first`.
+    pub fn new(first: Position, last: Position, version: Option<u64>) -> Self {
+        assert!(first <= last, "events take positions in order");
+        Self { first, last, version }
+    }
+
+    /// Positions of the first and the last event, and of all between.
+    pub fn positions(&self) -> RangeInclusive<Position> {
+        self.first..=self.last
+    }
+
+    /// The aggregate's version after the append; `None` when none was expected.
+    pub fn version(&self) -> Option<u64> {
+        self.version
+    }
+}
+
+/// Why nothing was appended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// There are no events.
+    Empty,
+    /// More events than one append may have.
+    TooMany {
+        /// Events there are.
+        events: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A version is expected, and an event says of no aggregate that it changed.
+    NoAggregate {
+        /// Its place in the batch, from 0.
+        at: usize,
+    },
+    /// A version is expected, and an event is of another aggregate than the first.
+    OtherAggregate {
+        /// Its place in the batch, from 0.
+        at: usize,
+    },
+    /// The versions of the events do not follow each other, or not on the version expected.
+    Gap {
+        /// The event's place in the batch, from 0.
+        at: usize,
+        /// Its version.
+        found: u64,
+        /// The version that would follow.
+        needed: u64,
+    },
+    /// Another writer was faster: load the aggregate again.
+    Conflict {
+        /// The aggregate's kind.
+        kind: String,
+        /// Its id.
+        id: String,
+        /// The version expected.
+        expected: u64,
+        /// The version it is at.
+        found: u64,
+    },
+    /// The aggregate was to be new, and has events.
+    AlreadyExists {
+        /// The aggregate's kind.
+        kind: String,
+        /// Its id.
+        id: String,
+        /// The version it is at.
+        version: u64,
+    },
+    /// The store does not keep this word.
+    Durability {
+        /// The word asked for.
+        asked: Durability,
+        /// The strongest it keeps.
+        kept: Durability,
+    },
+    /// The store is full.
+    Full {
+        /// Which limit.
+        limit: &'static str,
+        /// What would be needed.
+        needed: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// What the store keeps its events in failed.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl AppendError {
+    /// Whether another writer was faster, so that it helps to load the aggregate and decide again.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::AlreadyExists { .. })
+    }
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no events were given to append"),
+            Self::TooMany { events, max } => {
+                write!(f, "{events} events were given to append, the limit is {max}; split them")
+            }
+            Self::NoAggregate { at } => {
+                write!(f, "event {at} of the batch names no aggregate; name it, or expect ExpectedVersion::Any")
+            }
+            Self::OtherAggregate { at } => {
+                write!(f, "event {at} of the batch is of another aggregate than the first; append them apart")
+            }
+            Self::Gap { at, found, needed } => {
+                write!(f, "event {at} of the batch has version {found}, but {needed} would follow")
+            }
+            Self::Conflict { kind, id, expected, found } => write!(
+                f,
+                "{kind} {id:?} was expected at version {expected} and is at {found}: another writer was faster; load it and decide again"
+            ),
+            Self::AlreadyExists { kind, id, version } => {
+                write!(f, "{kind} {id:?} was to be new and is at version {version}; load it, or take another id")
+            }
+            Self::Durability { asked, kept } => write!(
+                f,
+                "events were to be {asked}, this store keeps them {kept} at best; ask for less, or use a store on disk"
+            ),
+            Self::Full { limit, needed, max } => {
+                write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
+            }
+            Self::Failed(error) => write!(f, "the events were not appended: {error}"),
+        }
+    }
+}
+
+impl Error for AppendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+/// Checks a batch against what its writer expects; `version_of` is asked for the version that the store knows, 0 for an
+/// aggregate without events. Returns the version of the aggregate after the append, if one is expected.
+pub(super) fn check(
+    events: &[Frame],
+    expected: ExpectedVersion,
+    version_of: impl FnOnce(&str, &str) -> u64,
+) -> Result<Option<u64>, AppendError> {
+    let Some(first) = events.first() else { return Err(AppendError::Empty) };
+    if events.len() > BATCH_EVENTS_MAX {
+        return Err(AppendError::TooMany { events: events.len(), max: BATCH_EVENTS_MAX });
+    }
+    let expected_version = match expected {
+        ExpectedVersion::Any => return Ok(None),
+        ExpectedVersion::New => 0,
+        ExpectedVersion::Exact(version) => version,
+    };
+    let meta = first.meta();
+    let Aggregate { kind, id, .. } = meta.aggregate().ok_or(AppendError::NoAggregate { at: 0 })?;
+    let mut version = expected_version;
+    for (at, event) in events.iter().enumerate() {
+        let meta = event.meta();
+        let aggregate = meta.aggregate().ok_or(AppendError::NoAggregate { at })?;
+        if (aggregate.kind, aggregate.id) != (kind, id) {
+            return Err(AppendError::OtherAggregate { at });
+        }
+        let needed = version.saturating_add(1);
+        if aggregate.version != needed || needed == version {
+            return Err(AppendError::Gap { at, found: aggregate.version, needed });
+        }
+        version = needed;
+    }
+    let found = version_of(kind, id);
+    if found == expected_version {
+        return Ok(Some(version));
+    }
+    let (kind, id) = (kind.to_owned(), id.to_owned());
+    Err(match expected {
+        ExpectedVersion::New => AppendError::AlreadyExists { kind, id, version: found },
+        _ => AppendError::Conflict { kind, id, expected: expected_version, found },
+    })
+}

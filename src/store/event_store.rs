@@ -1,0 +1,139 @@
+//! What every store can do, whatever it keeps its events in.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::SystemTime;
+
+use crate::{DecodeError, Event, Frame, Meta, Payload};
+
+use super::{AppendError, Appended, Durability, ExpectedVersion, Page, Query, ReadError, Snapshot, SnapshotError};
+
+/// Keeps events in one order, finds them again, and keeps snapshots of aggregates. Calls block; any number of threads may
+/// make them.
+pub trait EventStore: Send + Sync {
+    /// Appends events in this order, at positions without a gap between them; all of them, or none.
+    ///
+    /// Returns when `durability` is met. Whoever reads after that finds them.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing was appended.
+    fn append(
+        &self,
+        events: &[Frame],
+        expected: ExpectedVersion,
+        durability: Durability,
+    ) -> Result<Appended, AppendError>;
+
+    /// The next page of the events that a query means.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn query(&self, query: &Query) -> Result<Page, ReadError>;
+
+    /// Keeps a snapshot in place of an older one of the same aggregate. An older one than is there changes nothing.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]; the snapshot that was there stays.
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError>;
+
+    /// The latest snapshot of an aggregate; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError>;
+
+    /// The position of the latest event; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn head(&self) -> Result<Option<Position>, ReadError>;
+
+    /// The strongest word that this store keeps.
+    fn durability(&self) -> Durability;
+
+    /// The first page of an aggregate's events with versions above `after_version`, oldest first.
+    /// [`Query::aggregate`] and [`Query::stream`] read all pages.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn load(&self, kind: &str, id: &str, after_version: u64) -> Result<Page, ReadError> {
+        self.query(&Query::new().aggregate(kind, id).after_version(after_version).limit(Query::EVENTS_MAX))
+    }
+}
+
+/// An event's place in the order of all events of a store: 1, 2, 3 and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(NonZeroU64);
+
+impl Position {
+    /// Of the first event.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// The position of this number; `None` for 0.
+    pub const fn new(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// Its number, from 1.
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An event of a store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StoredEvent {
+    position: Position,
+    recorded_at: SystemTime,
+    frame: Frame,
+}
+
+impl StoredEvent {
+    /// For those who write a store.
+    pub const fn new(position: Position, recorded_at: SystemTime, frame: Frame) -> Self {
+        Self { position, recorded_at, frame }
+    }
+
+    /// Its place in the store.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// When it was appended, by the wall clock of whoever did. For display: the order of events is that of their
+    /// positions.
+    pub const fn recorded_at(&self) -> SystemTime {
+        self.recorded_at
+    }
+
+    /// The event as it was appended: to publish it again, or to send it elsewhere.
+    pub const fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// Everything about the event.
+    pub fn meta(&self) -> Meta<'_> {
+        self.frame.meta()
+    }
+
+    /// The payload as it is.
+    pub fn payload(&self) -> Payload<'_> {
+        self.frame.payload()
+    }
+
+    /// The event as `E`, read in place and validated at each call.
+    ///
+    /// # Errors
+    /// When the payload is in another encoding, or no valid archive of `E`.
+    pub fn event<E: Event>(&self) -> Result<&E::Archived, DecodeError> {
+        self.frame.event::<E>()
+    }
+}

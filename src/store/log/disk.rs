@@ -1,0 +1,222 @@
+//! What the log needs of a disk, and the real one: positioned reads and writes, synced data, synced folders, a lock.
+//!
+//! An implementation says what happened to one call and no more: it may write fewer bytes than it was given, and it may be
+//! interrupted. [`File`](super::file::File) is the one place that deals with both.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A disk with folders of files, and the time that is written on them.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Makes a folder and its parents, which may exist, so that they survive power loss.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// The names of a folder's files, in any order. Names that are no text are left out.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`], or [`io::ErrorKind::AlreadyExists`] for [`Access::Create`]; what else the system says.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name in its folder, replacing what had it. Survives power loss after [`sync_folder`](Self::sync_folder).
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. Survives power loss after [`sync_folder`](Self::sync_folder).
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the creations, removals and renames in a folder survive power loss.
+    ///
+    /// # Errors
+    /// What the system says. They may then be lost even if a later call succeeds.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// Takes a folder for whoever holds the result, in this process or another.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while somebody else holds it; what else the system says.
+    fn lock(&self, folder: &Path) -> io::Result<Box<dyn FolderLock>>;
+
+    /// Bytes that may still be written to the disk of a folder.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+
+    /// Nanoseconds since 1970 by the wall clock, which may be stepped.
+    fn unix_now_ns(&self) -> u64;
+}
+
+/// One open file. All methods may be called by several threads at once.
+pub trait DiskFile: fmt::Debug + Send + Sync {
+    /// Reads from an offset and says how many bytes came; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at an offset and says how many bytes went.
+    ///
+    /// # Errors
+    /// What the system says. Some bytes may have gone.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes what was written survive power loss, as far as the disk is honest.
+    ///
+    /// # Errors
+    /// What the system says. What was written may then be lost even if a later call succeeds.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes the file so long, if it is shorter, with room on the disk for all of it; what is new reads as zeros.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`]; what else the system says.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+
+    /// Makes the file so long; what is beyond is gone, what is new reads as zeros.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// A folder that is taken until this is dropped.
+pub trait FolderLock: fmt::Debug + Send + Sync {}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading one that exists.
+    Read,
+    /// Reading and writing one that exists.
+    Write,
+    /// Reading and writing one that must not exist yet.
+    Create,
+}
+
+/// The disks of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.create_folder(parent)?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.sync_folder(parent),
+        }
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(access != Access::Read).create_new(access == Access::Create);
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        Ok(rustix::fs::fsync(fs::File::open(folder)?)?)
+    }
+
+    fn lock(&self, folder: &Path) -> io::Result<Box<dyn FolderLock>> {
+        // The folder itself is locked, so that one that cannot be written to can be opened too.
+        let folder = fs::File::open(folder)?;
+        folder.try_lock()?;
+        Ok(Box::new(RealLock { _folder: folder }))
+    }
+
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        let free = rustix::fs::statvfs(folder)?;
+        Ok(free.f_bavail.saturating_mul(free.f_frsize))
+    }
+
+    fn unix_now_ns(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    }
+}
+
+#[derive(Debug)]
+struct RealLock {
+    _folder: fs::File,
+}
+
+impl FolderLock for RealLock {}
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // std's form tries again when it was interrupted; a sync that failed must not be tried again.
+        Ok(rustix::fs::fdatasync(&self.0)?)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        if self.length()? >= length {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, length) {
+            // The file system cannot reserve: a full disk is then met by a write.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.truncate(length),
+            result => Ok(result?),
+        }
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}

@@ -1,0 +1,123 @@
+//! A file as the log uses it: short writes and interruptions dealt with, every error naming the file and the operation.
+
+use std::error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Access, Disk, DiskFile};
+
+/// An operation on the disk that failed. Cheap to clone, so that everybody who waited for it can be told.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Fault {
+    /// What was tried, as a verb: "write".
+    pub operation: &'static str,
+    /// The file or folder it was tried on.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: Arc<io::Error>,
+}
+
+impl Fault {
+    pub(super) fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { operation, path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    /// Whether the disk, or what the user may use of it, is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.operation, self.path.display(), self.source)
+    }
+}
+
+impl error::Error for Fault {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+/// Does it until it was not interrupted, and names it if it fails. Not for syncs.
+pub(super) fn retried<T>(
+    operation: &'static str,
+    path: &Path,
+    mut call: impl FnMut() -> io::Result<T>,
+) -> Result<T, Fault> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|error| Fault::new(operation, path, error)),
+        }
+    }
+}
+
+/// Syncs a folder, once.
+pub(super) fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), Fault> {
+    disk.sync_folder(folder).map_err(|error| Fault::new("sync the folder", folder, error))
+}
+
+/// An open file with its name.
+#[derive(Debug)]
+pub(super) struct File {
+    inner: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+impl File {
+    pub(super) fn open(disk: &dyn Disk, path: &Path, access: Access) -> Result<Self, Fault> {
+        let operation = if access == Access::Create { "create" } else { "open" };
+        let inner = retried(operation, path, || disk.open(path, access))?;
+        Ok(Self { inner, path: path.to_owned() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads until the buffer is full or the file ends; says how many bytes came.
+    pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Fault> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match retried("read", &self.path, || self.inner.read_at(&mut bytes[done..], offset + done as u64))? {
+                0 => break,
+                more => done += more,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes all of it, or fails with any part of it written.
+    pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match retried("write", &self.path, || self.inner.write_at(&bytes[done..], offset + done as u64))? {
+                0 => return Err(Fault::new("write", &self.path, io::ErrorKind::WriteZero.into())),
+                more => done += more,
+            }
+        }
+        Ok(())
+    }
+
+    /// Syncs, once: after a failure, an interruption too, a second success would prove nothing.
+    pub(super) fn sync_data(&self) -> Result<(), Fault> {
+        self.inner.sync_data().map_err(|error| Fault::new("sync", &self.path, error))
+    }
+
+    pub(super) fn allocate(&self, length: u64) -> Result<(), Fault> {
+        retried("allocate room for", &self.path, || self.inner.allocate(length))
+    }
+
+    pub(super) fn truncate(&self, length: u64) -> Result<(), Fault> {
+        retried("truncate", &self.path, || self.inner.truncate(length))
+    }
+
+    pub(super) fn length(&self) -> Result<u64, Fault> {
+        retried("measure", &self.path, || self.inner.length())
+    }
+}

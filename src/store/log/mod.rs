@@ -1,0 +1,47 @@
+//! The segmented log: the one truth of the durable store. It knows no event; a record's body is bytes.
+//!
+//! ```text
+//!  commit   many threads hand in batches, one write and one sync serve all that came meanwhile
+//!  log      append, sync, roll, retire          reader   from a position on, beside appending
+//!  grow     how a log gets room: segments go on, are sealed, are begun
+//!  open     what is in the folder, where it goes on, what is damaged, what was never acknowledged
+//!  scan     one segment from its begin          walk     from record to record, over damage to the next
+//!  segment  a file: header, records, seal       record   64 bytes of header, a body
+//!  file     short writes and interruptions      disk     what the log needs of a disk; the real one
+//!  sim      a disk in memory that fails on demand and shows what power loss may leave
+//! ```
+//!
+//! What each part may rely on: a segment with a successor was synced before the successor was made; a folder is synced
+//! after each file that is made or removed in it; nothing is written before what was there when the log was opened is
+//! durable; after a write or sync that failed nothing is written.
+
+mod batch;
+mod commit;
+mod disk;
+mod error;
+mod file;
+mod grow;
+#[expect(clippy::module_inception, reason = "it is the log itself, among its parts")]
+mod log;
+mod open;
+mod options;
+mod reader;
+mod record;
+mod scan;
+mod segment;
+pub mod sim;
+mod ticket;
+mod walk;
+
+pub use batch::{Batch, BodyTooLong, NewRecord};
+pub use commit::{Append, CommitOptions, Committer, Word};
+pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};
+pub use error::{AppendError, CommitError, OpenError, ReadError, RetireError, SyncError};
+pub use file::Fault;
+pub use log::{Log, SegmentInfo};
+pub use open::Recovered;
+pub use options::{LogOptions, OptionOutOfRange};
+pub use reader::{LogReader, Record};
+pub use record::{ALIGN, Cause, HEADER_BYTES, Header, Kind, VERSION};
+pub use ticket::Pending;
+pub use walk::Damage;

@@ -1,0 +1,205 @@
+//! Reading the log from a position on, beside appending, never beyond what is written.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::error::ReadError;
+use super::record::{Cause, Header};
+use super::segment::{Filled, INDEX_EVERY_BYTES, Segment};
+use super::walk::{Damage, Step, Walk};
+
+/// The segments of a log, oldest first: its writer adds and removes, readers find.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    segments: RwLock<Vec<Arc<Segment>>>,
+}
+
+impl Shelf {
+    pub(super) fn new(segments: Vec<Arc<Segment>>) -> Self {
+        Self { segments: RwLock::new(segments) }
+    }
+
+    pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn newest(&self) -> Option<Arc<Segment>> {
+        self.segments().last().cloned()
+    }
+
+    /// The first position of the oldest segment, if all its records are before a position and it is not the only one.
+    pub(super) fn oldest_before(&self, position: u64) -> Option<u64> {
+        match &self.segments()[..] {
+            [oldest, next, ..] if next.first <= position => Some(oldest.first),
+            _ => None,
+        }
+    }
+
+    pub(super) fn add(&self, segment: Arc<Segment>) {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment);
+    }
+
+    pub(super) fn remove_oldest(&self) {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(0);
+    }
+
+    /// What holds a position.
+    fn find(&self, position: u64) -> Found {
+        let segments = self.segments();
+        let after = segments.partition_point(|segment| segment.first <= position);
+        let next = segments.get(after);
+        let Some(segment) = after.checked_sub(1).map(|nth| &segments[nth]) else {
+            return next.map_or(Found::Nothing, |next| Found::Before(next.first));
+        };
+        let in_it = segment.filled().last >= position;
+        match next {
+            _ if in_it => Found::In(Arc::clone(segment)),
+            Some(next) => Found::Gap(Arc::clone(segment), next.first),
+            None => Found::Nothing,
+        }
+    }
+}
+
+/// Where a position is.
+#[derive(Debug)]
+enum Found {
+    In(Arc<Segment>),
+    /// Between a segment's last and the next one's first.
+    Gap(Arc<Segment>, u64),
+    /// Before the first in the log.
+    Before(u64),
+    /// Beyond the last.
+    Nothing,
+}
+
+/// A record, read in place from the reader's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record<'a> {
+    /// What it says of itself.
+    pub header: Header,
+    /// Its body, whose first byte is at an address that is a multiple of 16.
+    pub body: &'a [u8],
+}
+
+/// Records from a position on, in order. It may be used on another thread than the log's, and outlive the log.
+#[derive(Debug)]
+pub struct LogReader {
+    shelf: Arc<Shelf>,
+    /// The position to be read next.
+    next: u64,
+    walk: Walk,
+    segment: Option<Arc<Segment>>,
+    /// The offset in the segment that was last offered to its index.
+    noted: u64,
+}
+
+impl LogReader {
+    pub(super) fn new(shelf: Arc<Shelf>, from: u64) -> Self {
+        Self { shelf, next: from.max(1), walk: Walk::new(0, 0, 0, 0), segment: None, noted: 0 }
+    }
+
+    /// Another reader of the same log, from a position on.
+    pub fn from(&self, position: u64) -> Self {
+        Self::new(Arc::clone(&self.shelf), position)
+    }
+
+    /// The position that is read next.
+    pub fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    /// The next record that is written, or why it cannot be read; `None` where there is none yet. After an error the next
+    /// call goes on behind what could not be read.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    ///
+    /// # Cost
+    /// Reads 256 KiB at once; computes a check over header and body. Allocates when a segment is entered, and for a record
+    /// longer than any before.
+    pub fn next_record(&mut self) -> Option<Result<Record<'_>, ReadError>> {
+        match self.advance() {
+            Ok(Some((header, at))) => Some(Ok(Record { header, body: self.walk.body(&header, at) })),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<(Header, u64)>, ReadError> {
+        loop {
+            let Some(segment) = &self.segment else {
+                match self.shelf.find(self.next) {
+                    Found::In(segment) => {
+                        let (position, offset) = segment.near(self.next);
+                        let end = segment.filled().end;
+                        self.walk.move_to(segment.first, offset, position, end);
+                        self.segment = Some(segment);
+                        self.noted = offset;
+                    }
+                    Found::Gap(segment, next_first) => {
+                        let missing = Some(self.next..=next_first - 1);
+                        self.next = next_first;
+                        let file = segment.file.path().to_owned();
+                        let offset = segment.filled().end;
+                        return Err(ReadError::Damaged(Damage {
+                            file,
+                            offset,
+                            bytes: 0,
+                            missing,
+                            cause: Cause::Missing,
+                        }));
+                    }
+                    Found::Before(first) => {
+                        let position = std::mem::replace(&mut self.next, first);
+                        return Err(ReadError::Retired { position, first });
+                    }
+                    Found::Nothing => return Ok(None),
+                }
+                continue;
+            };
+            match self.walk.next(&segment.file).map_err(ReadError::Disk)? {
+                Step::Record(header, at) => {
+                    if at >= self.noted + INDEX_EVERY_BYTES {
+                        // Known only now where the segment was not read when the log was opened.
+                        segment.filled().note(header.position, at);
+                        self.noted = at;
+                    }
+                    if header.position >= self.next {
+                        self.next = header.position + 1;
+                        return Ok(Some((header, at)));
+                    }
+                }
+                Step::Control(_) => {}
+                Step::Damaged(damage, _) => {
+                    // Before the position that was asked for, nobody asked.
+                    if self.walk.expected() > self.next
+                        || (damage.missing.is_none() && self.walk.expected() == self.next)
+                    {
+                        self.next = self.walk.expected();
+                        return Err(ReadError::Damaged(damage));
+                    }
+                }
+                Step::End { .. } => {
+                    let Filled { end, last, .. } = *segment.filled();
+                    if end > self.walk.end() {
+                        self.walk.extend(end);
+                        continue;
+                    }
+                    let file = segment.file.path().to_owned();
+                    self.segment = None;
+                    if self.next <= last {
+                        // Nothing up to the end can be read.
+                        let missing = Some(self.next..=last);
+                        self.next = last + 1;
+                        let (offset, cause) = (self.walk.offset(), Cause::Header);
+                        let bytes = end.saturating_sub(offset);
+                        return Err(ReadError::Damaged(Damage { file, offset, bytes, missing, cause }));
+                    }
+                    if matches!(self.shelf.find(self.next), Found::Nothing) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}

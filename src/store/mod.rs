@@ -1,0 +1,59 @@
+//! Events that outlive their process: an [`EventStore`] keeps frames in one global order and finds them again.
+//!
+//! ```text
+//!   publisher.event() ──► Frame ──► append(batch, expected version, durability) ──► positions 1, 2, 3 …
+//!                                      │ all of the batch, or nothing
+//!                                      ▼
+//!                 ┌──── position ────┬── aggregate, version ──┬── topic ──┬── correlation ──┐
+//!   query, load ──┤ 1, 2, 3, 4, …    │ ("order", "7"): 1, 2   │           │                 │──► pages ──► StoredEvent
+//!                 └──────────────────┴────────────────────────┴───────────┴─────────────────┘
+//!   snapshots: ("order", "7") at version 10
+//! ```
+//!
+//! * A **position** is a place in the order of all events of a store, counted from 1 without gaps. It never changes.
+//! * A **version** is a place among the events of one aggregate, counted from 1. A writer says which version it expects to
+//!   find, and fails when another writer was faster: optimistic concurrency.
+//! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
+//!   on where it was however many events were appended meanwhile.
+//!
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
+//!
+//! ```
+//! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
+//! use ringmain::{Aggregate, Bus, Pattern, Payload};
+//!
+//! let bus = Bus::builder().build()?;
+//! let mut publisher = bus.publisher()?;
+//! let store = MemoryStore::new();
+//!
+//! let placed = publisher
+//!     .event()
+//!     .aggregate(Aggregate { kind: "order", id: "7", version: 1 })
+//!     .to_frame("orders.placed", Payload::json(r#"{"cents": 1999}"#))?;
+//! let appended = store.append(&[placed.clone()], ExpectedVersion::New, Durability::Accepted)?;
+//! assert_eq!(appended.version(), Some(1));
+//! publisher.publish_frame(&placed)?; // Kept first, then told.
+//!
+//! let orders = Query::new().pattern(Pattern::new("orders.*")?);
+//! for event in orders.stream(&store) {
+//!     let event = event?;
+//!     println!("{} {}: {:?}", event.position(), event.meta().topic(), event.payload().text());
+//! }
+//! # bus.shutdown()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod append;
+mod event_store;
+pub(crate) mod log;
+mod memory;
+mod query;
+mod snapshot;
+
+pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
+pub use event_store::{EventStore, Position, StoredEvent};
+pub use memory::MemoryStore;
+pub use query::{Events, Order, Page, Query, ReadError};
+pub use snapshot::{Snapshot, SnapshotError};

@@ -1,0 +1,6 @@
+//! Event sourcing: aggregates decide, repositories save in one append, relays tell.
+
+mod context;
+mod decisions;
+mod relay;
+mod repository;

@@ -1,0 +1,125 @@
+//! The store is the outbox: what was appended is published in its order, at least once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmain::sourcing::{Relay, RelayError, Repository};
+use ringmain::store::{
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError,
+};
+use ringmain::testing::Simulation;
+use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
+
+use super::context::{CREATED, Context, create, rename};
+
+#[test]
+fn what_was_saved_is_published_in_order_and_goes_on_where_it_was() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let bus = simulation.bus();
+    let mut created = bus.subscribe(CREATED).mailbox().unwrap();
+    let mut all = bus.subscribe("context.*").mailbox().unwrap();
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let mut contexts = Repository::<Context>::new(Arc::clone(&store), bus.publisher().unwrap());
+    contexts.execute("7", &create("plans")).unwrap();
+    contexts.execute("7", &rename("dreams", 5)).unwrap();
+    simulation.run();
+    assert!(all.try_recv().is_err(), "saving tells nobody");
+
+    let mut relay = Relay::new(Arc::clone(&store), bus.publisher().unwrap(), None);
+    let relayed = relay.step().unwrap();
+    assert_eq!((relayed.published, relayed.expired, relayed.has_more), (2, 0, false));
+    simulation.run();
+    assert_eq!(created.try_recv().unwrap().event().unwrap().name, "plans");
+    for version in [1, 2] {
+        assert_eq!(all.try_recv().unwrap().meta().aggregate().unwrap().version, version);
+    }
+    assert_eq!(relay.step().unwrap().published, 0);
+
+    contexts.execute("7", &rename("deeds", 6)).unwrap();
+    let mut another = Relay::new(store, bus.publisher().unwrap(), relay.position());
+    assert_eq!(another.step().unwrap().published, 1);
+    assert_eq!(another.position(), Position::new(3));
+}
+
+#[test]
+fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out() {
+    let builder = Bus::builder().workers(1).max_queue_size(2).when_full(FullPolicy::REJECT);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let mut frames: Vec<_> = (0..3).map(|_| publisher.event().to_frame("a", Payload::json("1")).unwrap()).collect();
+    let expiring = publisher.event().expires_after(Duration::from_secs(1));
+    frames.insert(1, expiring.to_frame("a", Payload::json("2")).unwrap());
+    store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
+    simulation.advance(Duration::from_secs(2));
+
+    let mut relay = Relay::new(store, publisher, None);
+    let refused = relay.step().unwrap_err();
+    let RelayError::Publish { position, error: PublishError::Full { .. } } = &refused else { panic!("{refused:?}") };
+    assert_eq!(position.get(), 4);
+    assert_eq!(relay.position(), Position::new(3), "the first and the third; the second has expired");
+    simulation.run();
+    let relayed = relay.step().unwrap();
+    assert_eq!((relayed.published, relayed.expired), (1, 0));
+    simulation.run();
+    for frame in [&frames[0], &frames[2], &frames[3]] {
+        assert_eq!(inbox.try_recv().unwrap().meta().id(), frame.meta().id());
+    }
+}
+
+/// A store whose first event has gone: it answers with an empty page, and where to go on.
+struct WithoutTheFirst(MemoryStore);
+
+impl EventStore for WithoutTheFirst {
+    fn append(
+        &self,
+        events: &[Frame],
+        expected: ExpectedVersion,
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        self.0.append(events, expected, durability)
+    }
+
+    fn query(&self, query: &Query) -> Result<Page, ReadError> {
+        match query.positions() {
+            Some((Position::FIRST, _)) => Ok(Page { events: Vec::new(), next: Some(Position::FIRST) }),
+            _ => self.0.query(query),
+        }
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.0.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        self.0.load_snapshot(kind, id)
+    }
+
+    fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.0.head()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+}
+
+#[test]
+fn a_relay_and_a_stream_go_on_behind_an_empty_page() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let mut publisher = simulation.bus().publisher().unwrap();
+    let frames: Vec<_> = (0..2).map(|_| publisher.event().to_frame("a", Payload::json("1")).unwrap()).collect();
+    let store = Arc::new(WithoutTheFirst(MemoryStore::new()));
+    store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
+    let read: Vec<_> = Query::new().stream(&*store).map(|event| event.unwrap().position().get()).collect();
+    assert_eq!(read, [2]);
+
+    let mut relay = Relay::new(store, publisher, None);
+    let relayed = relay.step().unwrap();
+    assert_eq!((relayed.published, relayed.has_more, relay.position()), (0, true, Some(Position::FIRST)));
+    let relayed = relay.step().unwrap();
+    assert_eq!((relayed.published, relayed.has_more, relay.position()), (1, false, Position::new(2)));
+}

@@ -1,0 +1,209 @@
+//! Loading and saving: one append, snapshots that can be missing or unreadable, conflicts that are decided again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
+use ringmain::store::{
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError,
+};
+use ringmain::testing::Simulation;
+use ringmain::{Bus, EventId, Frame, Payload};
+
+use super::context::{Context, ContextRefusal, create, rename};
+
+fn simulation() -> Simulation {
+    Simulation::new(Bus::builder().workers(1), 1).unwrap()
+}
+
+fn repository(simulation: &Simulation, store: &Arc<impl EventStore + 'static>) -> Repository<Context> {
+    Repository::new(Arc::clone(store) as Arc<dyn EventStore>, simulation.bus().publisher().unwrap())
+}
+
+/// A store in memory that counts the events it gave, and can let another writer win.
+#[derive(Default)]
+struct Watched {
+    store: MemoryStore,
+    events_read: AtomicU64,
+    /// Appends to lose yet.
+    rivals: AtomicU64,
+}
+
+impl EventStore for Watched {
+    fn append(
+        &self,
+        events: &[Frame],
+        expected: ExpectedVersion,
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        let rivals = self.rivals.load(Ordering::Relaxed);
+        if rivals > 0 {
+            self.rivals.store(rivals - 1, Ordering::Relaxed);
+            self.store.append(events, expected, durability)?;
+        }
+        self.store.append(events, expected, durability)
+    }
+
+    fn query(&self, query: &Query) -> Result<Page, ReadError> {
+        let page = self.store.query(query)?;
+        self.events_read.fetch_add(page.events.len() as u64, Ordering::Relaxed);
+        Ok(page)
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.store.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        self.store.load_snapshot(kind, id)
+    }
+
+    fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.store.head()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+}
+
+#[test]
+fn what_was_saved_is_loaded() {
+    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
+    let mut contexts = repository(&simulation, &store);
+    assert_eq!(contexts.load("7").unwrap().version(), 0);
+    let mut root = Root::new("7");
+    root.create(&create("plans")).unwrap();
+    root.execute(&rename("dreams", 5)).unwrap();
+    let story = EventId::random();
+    contexts.set_correlation(Some(story));
+    let saved = contexts.save(&mut root).unwrap().unwrap();
+    assert_eq!((saved.version, saved.positions.end().get()), (2, 2));
+    assert!(root.uncommitted().is_empty() && root.saved_version() == 2);
+    assert!(contexts.save(&mut root).unwrap().is_none(), "there is nothing to save");
+
+    let loaded = contexts.load("7").unwrap();
+    assert_eq!((loaded.version(), loaded.state()), (2, root.state()));
+    let kept = store.query(&Query::new().correlation(story)).unwrap().events;
+    assert_eq!(
+        kept.iter().map(|event| event.meta().topic()).collect::<Vec<_>>(),
+        ["context.created", "context.updated"]
+    );
+    assert_eq!(kept[1].meta().aggregate(), Some(ringmain::Aggregate { kind: "context", id: "7", version: 2 }));
+}
+
+#[test]
+fn a_snapshot_is_taken_every_ten_versions_and_saves_reading_what_is_before_it() {
+    let (simulation, store) = (simulation(), Arc::new(Watched::default()));
+    let mut contexts = repository(&simulation, &store);
+    contexts.execute("7", &create("plans")).unwrap();
+    for version in 2..=9 {
+        contexts.execute("7", &rename("dreams", version)).unwrap();
+    }
+    assert!(store.load_snapshot("context", "7").unwrap().is_none());
+    // Three at once step over the tenth.
+    let mut root = contexts.load("7").unwrap();
+    for version in 10..=12 {
+        root.execute(&rename("deeds", version)).unwrap();
+    }
+    assert!(contexts.save(&mut root).unwrap().unwrap().snapshot_error.is_none());
+    assert_eq!(store.load_snapshot("context", "7").unwrap().unwrap().version(), 12);
+    contexts.execute("7", &rename("done", 13)).unwrap();
+
+    store.events_read.store(0, Ordering::Relaxed);
+    let loaded = contexts.load("7").unwrap();
+    assert_eq!(store.events_read.load(Ordering::Relaxed), 1);
+    assert_eq!((loaded.version(), &*loaded.state().name, loaded.state().created_at), (13, "done", 1));
+
+    // One that cannot be read any more is as good as none.
+    let unreadable = Snapshot::new("context", "7", 13, Payload::rkyv(&[0xff; 3]));
+    store.save_snapshot(&unreadable).unwrap();
+    let made_of_events = contexts.load("7").unwrap();
+    assert_eq!((made_of_events.version(), made_of_events.state()), (13, loaded.state()));
+
+    let mut never = repository(&simulation, &store).snapshot_every(0);
+    for version in 1..=20 {
+        never.execute("8", &if version == 1 { create("plans") } else { rename("x", version) }).unwrap();
+    }
+    assert!(store.load_snapshot("context", "8").unwrap().is_none());
+}
+
+#[test]
+fn a_command_is_decided_again_when_another_writer_was_faster() {
+    let (simulation, store) = (simulation(), Arc::new(Watched::default()));
+    let mut contexts = repository(&simulation, &store).attempts_max(3);
+    contexts.execute("7", &create("plans")).unwrap();
+    store.rivals.store(2, Ordering::Relaxed);
+    assert_eq!(contexts.execute("7", &rename("dreams", 5)).unwrap().version(), 4, "two rivals came first");
+    store.rivals.store(3, Ordering::Relaxed);
+    let given_up = contexts.execute("7", &rename("dreams", 6)).unwrap_err();
+    assert!(
+        matches!(given_up, ExecuteError::Save(SaveError::Append(AppendError::Conflict { expected: 6, found: 7, .. }))),
+        "{given_up:?}"
+    );
+    let refused = contexts.execute("8", &rename("dreams", 6)).unwrap_err();
+    assert!(matches!(refused, ExecuteError::Refused(ContextRefusal::NoSuchContext)), "{refused:?}");
+}
+
+#[test]
+fn two_that_create_the_same_are_told_apart_by_the_store() {
+    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
+    let mut contexts = repository(&simulation, &store);
+    let (mut first, mut second) = (Root::new("7"), Root::new("7"));
+    first.create(&create("plans")).unwrap();
+    second.create(&create("dreams")).unwrap();
+    contexts.save(&mut first).unwrap();
+    let refused = contexts.save(&mut second).unwrap_err();
+    assert!(matches!(refused, SaveError::Append(AppendError::AlreadyExists { version: 1, .. })), "{refused:?}");
+    assert_eq!(second.uncommitted().len(), 1, "what was not saved stays");
+    assert_eq!(contexts.load("7").unwrap().state().name, "plans");
+}
+
+#[test]
+fn every_command_of_racing_writers_happens_once() {
+    const WRITERS: u64 = 3;
+    const COMMANDS: u64 = 20;
+    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
+    repository(&simulation, &store).execute("7", &create("plans")).unwrap();
+    let barrier = Barrier::new(WRITERS as usize);
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let mut contexts = repository(&simulation, &store).attempts_max(u32::MAX);
+            let barrier = &barrier;
+            scope.spawn(move || {
+                barrier.wait();
+                for command in 0..COMMANDS {
+                    contexts.execute("7", &rename("x", 100 * (writer + 1) + command)).unwrap();
+                }
+            });
+        }
+    });
+    let contexts = repository(&simulation, &store);
+    assert_eq!(contexts.load("7").unwrap().version(), 1 + WRITERS * COMMANDS);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_named_with_its_position() {
+    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
+    let mut contexts = repository(&simulation, &store);
+    contexts.execute("7", &create("plans")).unwrap();
+    let mut publisher = simulation.bus().publisher().unwrap();
+    let mut strange = |version| {
+        let aggregate = ringmain::Aggregate { kind: "context", id: "7", version };
+        publisher.event().aggregate(aggregate).to_frame("context.burnt", Payload::json("{}")).unwrap()
+    };
+    let (unknown, skipping) = (strange(2), strange(4));
+    store.append(&[unknown], ExpectedVersion::Exact(1), Durability::Accepted).unwrap();
+    let error = contexts.load("7").unwrap_err();
+    assert!(matches!(error, LoadError::Event { .. }));
+    assert_eq!(error.to_string(), "the event at position 2 could not be read: context.burnt is no event of a context");
+
+    let gap = Arc::new(MemoryStore::new());
+    let mut contexts = repository(&simulation, &gap);
+    contexts.execute("7", &create("plans")).unwrap();
+    gap.append(&[skipping], ExpectedVersion::Any, Durability::Accepted).unwrap();
+    let error = contexts.load("7").unwrap_err();
+    assert!(matches!(error, LoadError::Gap { found: 4, needed: 2, .. }), "{error:?}");
+}

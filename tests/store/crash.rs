@@ -1,0 +1,210 @@
+//! Power loss and the death of the process at every step of a workload: what was acknowledged is there, in order, nothing
+//! is invented, half a batch never shows, and recovery may itself be cut short.
+//!
+//! `RINGMAIN_CRASH_IMAGES=200000` looks at more images.
+
+use std::ops::AddAssign;
+
+use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
+
+use crate::support::{Chance, batch, hides, open, read_all, small};
+
+const IMAGES_DEFAULT: u64 = 20_000;
+const APPENDS: u64 = 40;
+/// One image of so many is written on, and crashes again at every step of that.
+const AGAIN_EVERY: u64 = 40;
+
+/// What the log had promised, or been asked for, when so many effects had happened.
+#[derive(Debug, Clone, Copy, Default)]
+struct Promise {
+    effects: usize,
+    /// The last position that a batch was handed in for.
+    asked: u64,
+    written: u64,
+    durable: u64,
+    /// Records before it may be gone.
+    retired: u64,
+}
+
+/// Appends, syncs, rolls and retires, by chance from a seed.
+fn workload(seed: u64) -> (SimDisk, Vec<Promise>) {
+    let mut chance = Chance(seed);
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, small()).expect("the disk works");
+    let mut promises = vec![Promise::default()];
+    let mut promise = Promise { retired: 1, ..Promise::default() };
+    for _ in 0..APPENDS {
+        let records = 1 + chance.below(5);
+        promise.asked += records;
+        promises.push(Promise { effects: disk.effects(), ..promise });
+        log.append(&batch(log.next_position(), records)).expect("the disk works");
+        promise.written = promise.asked;
+        promise.durable = promise.durable.max(log.durable());
+        promises.push(Promise { effects: disk.effects(), ..promise });
+        if chance.below(3) == 0 {
+            promise.durable = log.sync().expect("the disk works");
+            promises.push(Promise { effects: disk.effects(), ..promise });
+            if chance.below(2) == 0 {
+                log.mark_durable();
+            }
+        }
+        if chance.below(12) == 0 {
+            promise.retired = promise.retired.max(promise.written.saturating_sub(30));
+            promises.push(Promise { effects: disk.effects(), ..promise });
+            log.truncate_before(promise.retired).expect("the disk works");
+        }
+        if chance.below(25) == 0 {
+            drop(log);
+            log = open(&disk, small()).expect("the disk works").0;
+        }
+    }
+    (disk, promises)
+}
+
+/// What is allowed of a log after a crash.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// The first position is at most this.
+    first_max: u64,
+    last_min: u64,
+    last_max: u64,
+}
+
+#[derive(Debug, Default)]
+struct Images {
+    seen: u64,
+    with_cut: u64,
+    again: u64,
+}
+
+impl AddAssign<&Images> for Images {
+    fn add_assign(&mut self, more: &Images) {
+        self.seen += more.seen;
+        self.with_cut += more.with_cut;
+        self.again += more.again;
+    }
+}
+
+/// Checks a disk after a crash; says where its log goes on.
+fn check(image: &SimDisk, bounds: Bounds, images: &mut Images, place: &dyn Fn() -> String) -> u64 {
+    images.seen += 1;
+    let (log, recovered) = open(image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
+    assert!(recovered.damages.is_empty(), "{}: a crash is no damage: {recovered:?}", place());
+    let last = recovered.next - 1;
+    let allowed = bounds.last_min..=bounds.last_max;
+    assert!(allowed.contains(&last), "{}: {recovered:?}, allowed {allowed:?}", place());
+    assert!(recovered.first <= bounds.first_max.max(1), "{}: {recovered:?}", place());
+    let found = read_all(&log, recovered.first);
+    assert_eq!(found.positions, (recovered.first..=last).collect::<Vec<_>>(), "{}", place());
+    assert!(found.damages.is_empty(), "{}: {:?}", place(), found.damages);
+    assert_eq!(found.batch_left, 0, "{}: half a batch", place());
+    drop(log);
+    let (_, again) = open(image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
+    assert_eq!(again, recovered, "{}: opening changes nothing", place());
+    images.with_cut += u64::from(recovered.cut_bytes > 0);
+    recovered.next
+}
+
+/// Writes on after a crash, and crashes at every step of that.
+fn crash_again(image: &SimDisk, next: u64, bounds: Bounds, images: &mut Images, place: &dyn Fn() -> String) {
+    let (mut log, _) = open(image, small()).expect("it could be opened before");
+    log.append(&batch(next, 3)).unwrap_or_else(|error| panic!("{}: {error}", place()));
+    let written = image.effects();
+    log.sync().expect("the disk works");
+    let synced = image.effects();
+    drop(log);
+    let mut replay = Replay::new(image);
+    loop {
+        let (at, pending) = (replay.at(), replay.pending());
+        for kept in [Kept::Killed, Kept::Nothing, Kept::Oldest(pending / 2), Kept::Chance(at as u64 + next)] {
+            let acknowledged = at >= synced || (kept == Kept::Killed && at >= written);
+            // All that the first crash had left is older than the second one's effects.
+            let last_min = if acknowledged { next + 2 } else { next - 1 };
+            let bounds = Bounds { last_min, last_max: next + 2, ..bounds };
+            check(&replay.image(kept), bounds, images, &|| format!("{}, again {kept:?} at {at}", place()));
+        }
+        if !replay.step() {
+            break;
+        }
+    }
+    images.again += 1;
+}
+
+/// Every kind of image of the disk where the replay stands.
+fn kinds(replay: &Replay, chance: &mut Chance) -> Vec<Kept> {
+    let pending = replay.pending();
+    let mut kinds = vec![Kept::Killed, Kept::Nothing];
+    kinds.extend((1..pending).map(Kept::Oldest));
+    if let Some(length) = replay.newest_write_bytes() {
+        let bytes = (1..length.min(65)).chain((512..length).step_by(512));
+        kinds.extend(bytes.map(|bytes| Kept::Torn { effects: pending, bytes }));
+    }
+    if pending > 1 {
+        kinds.extend((0..4).map(|_| Kept::Chance(chance.below(u64::MAX))));
+    }
+    kinds
+}
+
+/// A crash that also flips a bit: the record is missing and said to be, or the end was cut and is said to be.
+fn check_flip(image: &SimDisk, bounds: Bounds, chance: &mut Chance, images: &mut Images, place: &dyn Fn() -> String) {
+    let files = image.files();
+    let Some((path, length)) = files.get(chance.below(files.len().max(1) as u64) as usize) else { return };
+    if *length == 0 {
+        return;
+    }
+    let (byte, bit) = (chance.below(*length), chance.below(8));
+    let place = || format!("{}, {} byte {byte} bit {bit}", place(), path.display());
+    images.seen += 1;
+    let image = image.flipped(path, byte, bit as u32);
+    let (log, recovered) = open(&image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
+    let found = read_all(&log, recovered.first);
+    for position in bounds.first_max.max(1)..=bounds.last_min {
+        let is_cut = recovered.cut_bytes > 0 && position >= recovered.next;
+        let is_said = hides(&found.damages, position) || hides(&recovered.damages, position) || is_cut;
+        assert!(is_said || found.positions.contains(&position), "{}: {position} {recovered:?}", place());
+    }
+    assert!(recovered.cut_bytes > 0 || recovered.next > bounds.last_min, "{}: {recovered:?}", place());
+}
+
+fn crash_everywhere(seed: u64) -> Images {
+    let (disk, promises) = workload(seed);
+    let mut chance = Chance(!seed);
+    let mut images = Images::default();
+    let mut replay = Replay::new(&disk);
+    loop {
+        let at = replay.at();
+        let promise = promises[promises.partition_point(|promise| promise.effects <= at) - 1];
+        let bounds = |kept| Bounds {
+            first_max: promise.retired,
+            last_min: if kept == Kept::Killed { promise.written } else { promise.durable },
+            last_max: promise.asked,
+        };
+        for kept in kinds(&replay, &mut chance) {
+            let place = || format!("seed {seed}, {kept:?} after {at} effects");
+            let image = replay.image(kept);
+            let next = check(&image, bounds(kept), &mut images, &place);
+            if images.seen.is_multiple_of(AGAIN_EVERY) {
+                crash_again(&image, next, bounds(kept), &mut images, &place);
+            }
+        }
+        let place = || format!("seed {seed}, killed after {at} effects");
+        check_flip(&replay.image(Kept::Killed), bounds(Kept::Killed), &mut chance, &mut images, &place);
+        if !replay.step() {
+            return images;
+        }
+    }
+}
+
+#[test]
+fn no_crash_loses_or_invents_a_record() {
+    let wanted =
+        std::env::var("RINGMAIN_CRASH_IMAGES").map_or(IMAGES_DEFAULT, |count| count.parse().expect("a number"));
+    let mut images = Images::default();
+    let mut seed = 0;
+    while images.seen < wanted {
+        images += &crash_everywhere(seed);
+        seed += 1;
+    }
+    println!("{images:?} of {seed} workloads");
+    assert!(images.with_cut > wanted / 100 && images.again > wanted / 1_000, "{images:?}");
+}
