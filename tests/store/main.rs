@@ -5,6 +5,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod faults;
+mod gate;
 mod kill;
 mod log;
 mod memory;
