@@ -75,6 +75,7 @@ pub mod internals {
     #[cfg(feature = "store")]
     pub mod store {
         pub use crate::store::log::*;
+        pub use crate::store::log_store::open_on;
     }
     pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, Meanwhile, read_frame};
 }

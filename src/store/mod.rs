@@ -47,13 +47,17 @@
 
 mod append;
 mod event_store;
+mod index;
 pub(crate) mod log;
+pub(crate) mod log_store;
 mod memory;
 mod query;
 mod snapshot;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
+pub use log_store::{LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};

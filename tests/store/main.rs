@@ -8,5 +8,6 @@ mod faults;
 mod gate;
 mod kill;
 mod log;
+mod log_store;
 mod memory;
 mod support;

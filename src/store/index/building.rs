@@ -35,7 +35,7 @@ impl Entry {
 pub(in crate::store) struct Building {
     entries: Vec<Entry>,
     /// The last entry of each term, counted from 1.
-    last: HashMap<Term, u32, BuildHasherDefault<AsItIs>>,
+    last: HashMap<Term, u32, TermHash>,
     pub(super) topics: Names,
     pub(super) sources: Names,
 }
@@ -69,11 +69,6 @@ impl Building {
         found
     }
 
-    /// Where the newest record with this term is.
-    pub(in crate::store) fn newest(&self, term: Term) -> Option<Posting> {
-        self.newest_first(term).next().map(Entry::posting)
-    }
-
     fn newest_first(&self, term: Term) -> impl Iterator<Item = &Entry> {
         let at = |number: u32| self.entries.get((number as usize).checked_sub(1)?);
         std::iter::successors(self.last.get(&term).and_then(|last| at(*last)), move |entry| at(entry.previous))
@@ -96,8 +91,11 @@ impl Building {
 }
 
 /// Terms are hashes already.
+pub(in crate::store) type TermHash = BuildHasherDefault<AsItIs>;
+
+/// Hashes a number to itself.
 #[derive(Debug, Default)]
-pub(super) struct AsItIs(u64);
+pub(in crate::store) struct AsItIs(u64);
 
 impl Hasher for AsItIs {
     fn finish(&self) -> u64 {

@@ -14,9 +14,9 @@ mod names;
 mod sealed;
 mod term;
 
-pub(in crate::store) use building::Building;
+pub(in crate::store) use building::{Building, TermHash};
 pub(in crate::store) use names::Names;
-pub(in crate::store) use sealed::{IndexDamaged, Sealed};
+pub(in crate::store) use sealed::Sealed;
 pub(in crate::store) use term::Term;
 
 /// Where a record with a term is.

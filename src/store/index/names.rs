@@ -30,6 +30,16 @@ impl Names {
         meant.map(|(_, count)| count).sum::<u64>() + self.others
     }
 
+    /// At most how many records have this name.
+    pub(in crate::store) fn at_most_of(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0) + self.others
+    }
+
+    /// Bytes that it takes in memory, more or less.
+    pub(super) fn bytes(&self) -> usize {
+        self.counts.keys().map(|name| name.len() + 40).sum()
+    }
+
     /// `number of names u32, others u64`, then of each name `length u16, count u64, bytes`; little-endian.
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&(self.counts.len() as u32).to_le_bytes());

@@ -167,6 +167,11 @@ impl Sealed {
         Ok(Ok(found))
     }
 
+    /// Bytes that it takes in memory, more or less.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        self.filter.len() * 8 + self.blocks.len() * 16 + self.topics.bytes() + self.sources.bytes()
+    }
+
     pub(in crate::store) fn topics(&self) -> &Names {
         &self.topics
     }

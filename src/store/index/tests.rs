@@ -58,7 +58,6 @@ proptest! {
         let absent = [0, 5, 6, u64::MAX, 1 << 61, 12_345];
         for term in model.keys().copied().chain(absent) {
             let expected = model.get(&term).cloned().unwrap_or_default();
-            prop_assert_eq!(index.newest(Term::from_number(term)), expected.last().copied());
             prop_assert_eq!(&index.find(Term::from_number(term)), &expected);
             prop_assert_eq!(find(&sealed, term, &file), Ok(expected));
         }
