@@ -141,7 +141,7 @@ impl EventStore for MemoryStore {
         let freed = before.map_or(0, |before| before.state().bytes().len() as u64);
         let (needed, max) = (kept.bytes - freed + snapshot.state().bytes().len() as u64, self.bytes_max);
         if needed > max {
-            return Err(SnapshotError::Full { needed, max });
+            return Err(SnapshotError::Full { limit: "bytes_max", needed, max });
         }
         kept.bytes = needed;
         kept.aggregate_mut(snapshot.kind(), snapshot.id()).snapshot = Some(snapshot.clone());

@@ -53,6 +53,7 @@ pub(crate) mod log_store;
 mod memory;
 mod query;
 mod snapshot;
+pub(crate) mod table;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use event_store::{EventStore, Position, StoredEvent};

@@ -23,12 +23,6 @@ pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn EventStore>;
 /// # Panics
 /// When one is broken.
 pub(crate) fn run(make: Make<'_>) {
-    events(make);
-    the_latest_snapshot_is_kept(make);
-}
-
-/// Those that are about events.
-pub(crate) fn events(make: Make<'_>) {
     positions_count_from_one_without_gaps_and_keep_the_order(make);
     a_batch_is_appended_as_a_whole_or_not_at_all(make);
     a_version_has_one_winner_however_many_write(make);
@@ -39,6 +33,7 @@ pub(crate) fn events(make: Make<'_>) {
     a_page_ends_where_the_next_begins_whatever_is_appended(make);
     queries::find_what_a_filter_by_hand_finds(make);
     limits_are_refused_with_their_value(make);
+    the_latest_snapshot_is_kept(make);
     what_is_kept_comes_back_as_it_was(make);
     readers_see_whole_batches_while_writers_append(make);
 }

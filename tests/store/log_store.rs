@@ -18,6 +18,10 @@ use crate::conformance::{self, Writer};
 use crate::log::Folder;
 use crate::support::{FOLDER, Shareable};
 
+mod damage;
+mod faults;
+mod kill;
+
 /// Segments of about a dozen events.
 pub(crate) fn small() -> LogStoreBuilder {
     LogStore::builder(FOLDER).segment_bytes(4_096).event_bytes_max(3_000)
@@ -156,7 +160,7 @@ impl EventStore for Reopening {
 fn conform(name: &str, limits: impl Fn(LogStoreBuilder) -> LogStoreBuilder) {
     let folder = Folder::new(name);
     let stores = Cell::new(0);
-    conformance::events(&|| {
+    conformance::run(&|| {
         stores.set(stores.get() + 1);
         let builder = LogStore::builder(folder.0.join(stores.get().to_string())).event_bytes_max(100_000);
         Box::new(limits(builder.segment_bytes(512 << 10)).open().expect("the disk works"))

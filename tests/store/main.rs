@@ -11,3 +11,4 @@ mod log;
 mod log_store;
 mod memory;
 mod support;
+mod table;

@@ -39,6 +39,8 @@ pub enum OpenError {
     },
     /// The disk failed.
     Disk(Fault),
+    /// What is kept beside the log cannot be used.
+    Beside(Arc<dyn error::Error + Send + Sync>),
 }
 
 impl fmt::Display for OpenError {
@@ -58,6 +60,7 @@ impl fmt::Display for OpenError {
                 f.write_str("move the files of one of the two logs elsewhere")
             }
             Self::Disk(fault) => fault.fmt(f),
+            Self::Beside(error) => write!(f, "what is kept beside the log cannot be used: {error}"),
         }
     }
 }
@@ -67,6 +70,7 @@ impl error::Error for OpenError {
         match self {
             Self::Option(error) => Some(error),
             Self::Disk(fault) => Some(fault),
+            Self::Beside(error) => Some(&**error),
             _ => None,
         }
     }

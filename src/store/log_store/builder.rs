@@ -1,18 +1,20 @@
 //! What a store on disk may be told when it is opened, and opening it.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 
 use super::super::log::{
     self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo,
 };
+use super::super::snapshot::Snapshot;
+use super::super::table::{self, Table, TableOptions};
 use super::LogStore;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, remove};
 use super::shared::{Active, Fronts, Parts, Shared};
+use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
 
 /// Limits of a [`LogStore`]. All have a default.
@@ -24,12 +26,15 @@ pub struct LogStoreBuilder {
     commit: CommitOptions,
     index_bytes_max: usize,
     versions_max: usize,
+    table: TableOptions,
 }
 
 impl LogStoreBuilder {
     pub(super) fn new(folder: PathBuf) -> Self {
-        let (log, commit) = (LogOptions::default(), CommitOptions::default());
-        Self { folder, log, commit, index_bytes_max: 256 << 20, versions_max: 65_536 }
+        let (log, commit) = Default::default();
+        let table = TableOptions::default();
+        Self { folder, log, commit, index_bytes_max: 256 << 20, versions_max: 65_536, table }
+            .snapshot_state_bytes_max(Snapshot::STATE_BYTES_MAX as u32)
     }
 
     /// Bytes of a segment, which are reserved on the disk when it is begun; from 4 KiB to 4 GiB, a multiple of 16. An append
@@ -64,13 +69,35 @@ impl LogStoreBuilder {
         self
     }
 
+    /// Aggregates that have a snapshot. Default 1,000,000; their names are kept in memory.
+    pub fn snapshots_max(mut self, aggregates: usize) -> Self {
+        self.table.keys_max = aggregates;
+        self
+    }
+
+    /// Bytes of all snapshots, with some 100 beside each. Default 4 GiB; on the disk they take up to 2.5 times as much, and
+    /// 128 MiB.
+    pub fn snapshot_bytes_max(mut self, bytes: u64) -> Self {
+        self.table.live_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of a snapshot's state. Default, and most: 16 MiB. Room for two such snapshots is reserved on the disk at a time.
+    pub fn snapshot_state_bytes_max(mut self, bytes: u32) -> Self {
+        let bytes = bytes.min(Snapshot::STATE_BYTES_MAX as u32);
+        self.table.value_bytes_max = snapshots::HEAD_BYTES as u32 + bytes;
+        let both = 2 * (u64::from(bytes) + u64::from(self.table.key_bytes_max));
+        self.table.segment_bytes = both.next_multiple_of(4_096) + 4_096;
+        self
+    }
+
     /// Opens the store, and makes the folder if it is not there.
     ///
     /// # Errors
     /// [`OpenError`]. Damage is none: it is said in [`LogStore::recovered`], and by the queries that meet it.
     ///
     /// # Cost
-    /// Reads the last segment, twice, and of the others only their ends. Takes two threads.
+    /// Reads the last segment, twice, and of the others only their ends; reads all snapshots. Takes three threads.
     pub fn open(self) -> Result<LogStore, OpenError> {
         open_on(Arc::new(RealDisk), self)
     }
@@ -81,12 +108,15 @@ impl LogStoreBuilder {
 /// # Errors
 /// [`OpenError`].
 pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore, OpenError> {
-    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max } = builder;
+    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, table } = builder;
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
+    let (table, _) =
+        Table::open(Arc::clone(&disk), folder.join("table"), table).map_err(|error| beside(error, &folder))?;
     let reader = log.read(1);
     let indices = indices(&*disk, &folder)?;
     let parts = parts(&log.segments(), &recovered, &reader, &indices)?;
     let indexer = Indexer::default();
+    let snapshots = Snapshots::new(table);
     let sealed: HashSet<u64> = parts.sealed.iter().map(|part| part.first).collect();
     for part in parts.sealed.iter().filter(|part| !indices.contains(&part.first)) {
         indexer.remake(part);
@@ -110,11 +140,23 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let own = Arc::clone(&shared);
     let thread = thread::Builder::new().name("ringmain-index".into());
     let thread = thread.spawn(move || own.indexer.run(&own)).map_err(no_thread)?;
-    Ok(LogStore { committer: Some(committer), indexer: Some(thread), shared, options, recovered })
+    Ok(LogStore { committer: Some(committer), indexer: Some(thread), shared, snapshots, options, recovered })
+}
+
+fn beside(error: table::OpenError, folder: &Path) -> OpenError {
+    match error {
+        table::OpenError::Option(error) => OpenError::Option(error),
+        table::OpenError::Log(error) => error,
+        table::OpenError::Disk(fault) => OpenError::Disk(fault),
+        table::OpenError::Thread(source) => {
+            OpenError::Disk(Fault { operation: "start a thread for", path: folder.to_owned(), source })
+        }
+        error => OpenError::Beside(Arc::new(error)),
+    }
 }
 
 /// The first positions of segments that have an index in a file.
-fn indices(disk: &dyn Disk, folder: &std::path::Path) -> Result<HashSet<u64>, Fault> {
+fn indices(disk: &dyn Disk, folder: &Path) -> Result<HashSet<u64>, Fault> {
     let names = log::retried("list", folder, || disk.list(folder))?;
     Ok(names.iter().filter_map(|name| Part::first_of_index(name)).collect())
 }

@@ -13,7 +13,8 @@
 //!
 //! An index is never ahead of the log: an event enters it after it was written, and queries end where it ends. A file that is
 //! no whole index of its segment as it is now, be it older, newer, torn or flipped, is made again, and meanwhile the segment
-//! is read. What cannot be read is never left out in silence: where an index was made although part of its segment could not
+//! is read. Snapshots are in a [table](super::table) in a folder of its own; one is kept after the events that it shows are
+//! durable. What cannot be read is never left out in silence: where an index was made although part of its segment could not
 //! be read, queries for that part read the segment and meet what is wrong.
 
 mod admission;
@@ -22,6 +23,7 @@ mod indexer;
 mod look;
 mod part;
 mod shared;
+mod snapshots;
 mod versions;
 
 use std::fmt;
@@ -34,11 +36,12 @@ use crate::Frame;
 use super::append::{self, Expected};
 use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, SyncError, Word};
 use super::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Fault, OpenError, Page, Position, Query, ReadError,
-    Recovered, Snapshot, SnapshotError, snapshot,
+    AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, OpenError, Page, Position, Query,
+    ReadError, Recovered, Snapshot, SnapshotError, snapshot,
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
+use snapshots::Snapshots;
 
 pub use builder::{LogStoreBuilder, open_on};
 
@@ -87,6 +90,7 @@ pub struct LogStore {
     committer: Option<Committer>,
     indexer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
+    snapshots: Snapshots,
     options: LogOptions,
     recovered: Recovered,
 }
@@ -110,6 +114,18 @@ impl LogStore {
         &self.recovered
     }
 
+    /// What of the snapshots cannot be read; where a damage names positions, they are not those of events. An aggregate
+    /// whose snapshot is in it has an older one or none, and is made of its events. Old snapshots take room until this is
+    /// [accepted](Self::accept_snapshot_damages).
+    pub fn snapshot_damages(&self) -> Vec<Damage> {
+        self.snapshots.damages()
+    }
+
+    /// Gives up what of the snapshots cannot be read, so that its room can be used again.
+    pub fn accept_snapshot_damages(&self) {
+        self.snapshots.accept_damages();
+    }
+
     /// The folder it is in.
     pub fn folder(&self) -> &Path {
         &self.shared.folder
@@ -123,7 +139,11 @@ impl LogStore {
     pub fn close(mut self) -> Result<(), Fault> {
         let closed = self.committer.take().map_or(Ok(()), Committer::close);
         self.end_indexer(true);
-        closed.map_err(|SyncError(fault)| fault)
+        closed.and_then(|()| self.snapshots.sync()).map_err(|SyncError(fault)| fault)
+    }
+
+    fn committer(&self) -> &Committer {
+        self.committer.as_ref().expect("only `close` takes it, and the store with it")
     }
 
     fn end_indexer(&mut self, when_done: bool) {
@@ -169,8 +189,8 @@ impl EventStore for LogStore {
         let admission =
             Admission { shared: Arc::clone(&self.shared), frames: events.to_vec(), expected: expected.clone() };
         let word = if durability == Durability::Durable { Word::Durable } else { Word::Written };
-        let committer = self.committer.as_ref().expect("only `close` takes it, and the store with it");
-        let positions = committer
+        let positions = self
+            .committer()
             .append_gated(Box::new(admission), batch, word)
             .map_err(|error| refused(error, expected.as_ref()))?;
         let [first, last] =
@@ -183,13 +203,19 @@ impl EventStore for LogStore {
     }
 
     fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        let found = self.shared.version_of(snapshot.kind(), snapshot.id());
-        snapshot::check(snapshot, found.map_err(|fault| SnapshotError::Failed(Box::new(fault)))?)?;
-        Err(SnapshotError::Failed("a store on disk keeps no snapshots yet".into()))
+        let failed = |fault| SnapshotError::Failed(Box::new(fault));
+        let found = self.shared.version_of(snapshot.kind(), snapshot.id()).map_err(failed)?;
+        snapshot::check(snapshot, found)?;
+        // What it shows must not be lost before it.
+        self.committer().log().sync().map_err(|SyncError(fault)| failed(fault))?;
+        self.snapshots.save(snapshot)
     }
 
-    fn load_snapshot(&self, _: &str, _: &str) -> Result<Option<Snapshot>, ReadError> {
-        Ok(None)
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        let Some(snapshot) = self.snapshots.load(kind, id)? else { return Ok(None) };
+        // Events that it shows may have been damaged since.
+        let found = self.shared.version_of(kind, id).map_err(ReadError::Disk)?;
+        Ok((snapshot.version() <= found).then_some(snapshot))
     }
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
