@@ -33,6 +33,9 @@ pub struct Memory {
     pub schedule_bytes: usize,
     /// Places for publishers.
     pub publishers_bytes: usize,
+    /// Dead letters that are held, and the queue they come by. At most
+    /// [`dead_letter_bytes_max`](super::BusBuilder::dead_letter_bytes_max) beside that queue.
+    pub dead_letters_bytes: usize,
     /// Whether the lanes lie in huge pages.
     pub huge_pages: HugePages,
 }
@@ -47,6 +50,7 @@ impl Memory {
             + self.routing_bytes
             + self.schedule_bytes
             + self.publishers_bytes
+            + self.dead_letters_bytes
     }
 }
 
@@ -56,7 +60,7 @@ impl fmt::Display for Memory {
         let kib = |bytes: usize| bytes.div_ceil(1024);
         write!(
             f,
-            "{} KiB reserved: lanes {}, blocks {}, mailboxes {}, histograms {}, routing {}, schedule {}, publishers {}; huge pages {}",
+            "{} KiB reserved: lanes {}, blocks {}, mailboxes {}, histograms {}, routing {}, schedule {}, publishers {}, dead letters {}; huge pages {}",
             kib(self.reserved_bytes()),
             kib(self.lanes_bytes),
             kib(self.blocks_bytes),
@@ -65,6 +69,7 @@ impl fmt::Display for Memory {
             kib(self.routing_bytes),
             kib(self.schedule_bytes),
             kib(self.publishers_bytes),
+            kib(self.dead_letters_bytes),
             self.huge_pages,
         )
     }
@@ -139,6 +144,7 @@ impl Shared {
                 + alive().map(|subscription| subscription_bytes(subscription)).sum::<usize>(),
             schedule_bytes: Schedule::bytes_for(engine.schedule.max() as usize),
             publishers_bytes: publishers_bytes(self.settings.publishers_max),
+            dead_letters_bytes: engine.dead_letters.held_bytes(),
             huge_pages: engine.lanes.huge_pages(),
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::event::Meta;
-use crate::sync::owned::{OwnedCell, Owner};
+use crate::sync::owned::{OwnedCell, Owner, OwnerId};
 use crate::sync::primitive::{AtomicBool, AtomicU8, Ordering};
 
 use super::{
@@ -38,7 +38,7 @@ pub(crate) enum Role {
 
 /// What makes a subscription a service.
 pub(crate) struct Rota {
-    picker: OwnedCell<Picker>,
+    spread: OwnedCell<Spread>,
     balance: String,
     /// Events stay in the mailbox of an instance whose circuit breaker is open, though they may go on. The worker's.
     is_stranded: AtomicBool,
@@ -46,10 +46,57 @@ pub(crate) struct Rota {
     pub(crate) no_instance: Outcome,
 }
 
+struct Spread {
+    picker: Picker,
+    search: Search,
+}
+
+/// How far the worker has looked for instances for the events that wait at the service. Instances are bits, in their order.
+///
+/// A strategy may leave events waiting though instances have room, and must not be asked about all of them in each turn: a
+/// round asks about each of them once, and the next begins when another instance has become available.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Search {
+    /// The cell where the round goes on.
+    pub(crate) cell: usize,
+    /// Who was available when the round began.
+    asked: u64,
+    /// It has brought an event to an instance, which may have room for others that were asked about before.
+    has_found: bool,
+    /// Who has been available ever since the last round, and got nothing in it.
+    refused: u64,
+}
+
+impl Search {
+    /// Begins a round, or goes on with the one that was begun.
+    pub(crate) fn resume(&mut self, available: u64) {
+        if self.cell == 0 {
+            *self = Self { asked: available, ..Self::default() };
+        }
+    }
+
+    /// The event in this cell went to an instance, or to none.
+    pub(crate) fn has_asked(&mut self, cell: usize, is_found: bool) {
+        self.cell = cell + 1;
+        self.has_found |= is_found;
+    }
+
+    /// There may be something for those who were refused: another round follows this one.
+    pub(crate) fn ask_again(&mut self) {
+        (self.has_found, self.refused) = (true, 0);
+    }
+
+    /// The round is over: each event was asked about.
+    pub(crate) fn end(&mut self) {
+        *self = Self { refused: if self.has_found { 0 } else { self.asked }, ..Self::default() };
+    }
+}
+
 impl Rota {
-    pub(crate) fn new(picker: OwnedCell<Picker>, balance: String) -> Self {
+    pub(crate) fn new(worker: OwnerId, picker: Picker, balance: String) -> Self {
         let no_instance = Outcome::Failed("no healthy instance has room".to_owned());
-        Self { picker, balance, is_stranded: AtomicBool::new(false), no_instance }
+        let spread = OwnedCell::new(worker, Spread { picker, search: Search::default() });
+        Self { spread, balance, is_stranded: AtomicBool::new(false), no_instance }
     }
 
     /// Whether events that may go on from an instance found nobody who takes them when the worker looked.
@@ -131,11 +178,11 @@ impl ServiceHere {
     /// # Cost
     /// A look at each instance, at most 64; no lock, no allocation.
     pub(crate) fn pick(&self, meta: &Meta<'_>, owner: &mut Owner) -> Option<&Arc<SubscriptionState>> {
-        let picker = &self.rota()?.picker;
-        let reads_load = picker.get_mut(owner)?.reads_load();
+        let spread = &self.rota()?.spread;
+        let reads_load = spread.get_mut(owner)?.picker.reads_load();
         let views = self.instances.iter().take(Balance::INSTANCES_MAX).map(|instance| view(instance, reads_load));
         let views: ArrayVec<InstanceView, { Balance::INSTANCES_MAX }> = views.collect();
-        let picked = picker.get_mut(owner)?.pick(meta, &views)?;
+        let picked = spread.get_mut(owner)?.picker.pick(meta, &views)?;
         self.instances.get(picked)
     }
 
@@ -146,12 +193,32 @@ impl ServiceHere {
 
     /// Worker: whether its strategy finds room wherever there is any.
     pub(crate) fn takes_any(&self, owner: &mut Owner) -> bool {
-        self.rota().and_then(|rota| rota.picker.get_mut(owner)).is_some_and(|picker| picker.takes_any())
+        self.rota().and_then(|rota| rota.spread.get_mut(owner)).is_some_and(|spread| spread.picker.takes_any())
     }
 
     /// Whether one of its instances could take an event.
     pub(crate) fn is_available(&self) -> bool {
-        self.instances.iter().any(|instance| view(instance, false).is_available())
+        self.available() != 0
+    }
+
+    /// Which of its instances could take an event, a bit each.
+    pub(crate) fn available(&self) -> u64 {
+        let instances = self.instances.iter().take(Balance::INSTANCES_MAX).enumerate();
+        instances.fold(0, |bits, (nth, instance)| bits | u64::from(view(instance, false).is_available()) << nth)
+    }
+
+    /// Worker: how far it has looked for instances for what waits.
+    pub(crate) fn search<'a>(&'a self, owner: &'a mut Owner) -> Option<&'a mut Search> {
+        self.rota()?.spread.get_mut(owner).map(|spread| &mut spread.search)
+    }
+
+    /// Worker: whether an instance may take what waits, that has not just been refused it by the strategy.
+    pub(crate) fn is_called(&self, owner: &mut Owner) -> bool {
+        let available = if self.service.is_paused() { 0 } else { self.available() };
+        self.search(owner).is_some_and(|search| {
+            search.refused &= available;
+            available != search.refused
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use super::Phase;
 use super::engine::{Engine, WorkerTable};
 use super::timer::Timers;
 use call::{Call, finish, has_room};
-use services::Wanted;
+use services::{Passed, Wanted};
 
 pub(crate) use call::call_behind_mailbox;
 
@@ -384,7 +384,7 @@ impl Worker {
         }
         let Call { meta, slot, called, .. } = call;
         for service in wanted.iter().filter_map(|&place| table.services.get(usize::from(place))) {
-            services::hand_over(engine, service, lane, &meta, &slot, &mut self.owner);
+            services::hand_over(engine, service, Passed { lane, meta: &meta, slot: &slot }, &mut self.owner);
         }
         if !called {
             // Mailboxes took time that is no handler's.

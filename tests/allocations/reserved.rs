@@ -64,6 +64,27 @@ fn reported_bytes_are_those_that_are_held() {
 }
 
 #[test]
+fn dead_letters_are_in_the_memory_of_their_bus() {
+    alone("reserved::dead_letters_are_in_the_memory_of_their_bus", || {
+        let bus = Bus::builder().workers(1).mailbox_capacity(16).build().unwrap();
+        let mode = DeliveryMode::reliable();
+        let mailbox = bus.subscribe("metered").mode(mode).overflow(Overflow::DropNewest).mailbox().unwrap();
+        let (before, reserved) = (live(), bus.memory().reserved_bytes());
+        for _ in 0..2_016 {
+            bus.publish("metered", Payload::raw(&[7; 1_000])).unwrap();
+        }
+        while bus.dead_letters().len() < 2_000 {
+            std::thread::yield_now();
+        }
+        let grown = bus.memory().reserved_bytes() - reserved;
+        assert_within_a_tenth("dead letters", grown as u64, live() - before);
+        drop(mailbox);
+        bus.shutdown().unwrap();
+        assert_settled(&bus);
+    });
+}
+
+#[test]
 fn a_default_bus_reserves_less_than_40_mb() {
     for workers in 1..=4 {
         let bus = Bus::builder().workers(workers).build().unwrap();

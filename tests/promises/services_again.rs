@@ -1,13 +1,14 @@
 //! Promises of services while what their instances can take changes: what waits comes at once, and what is protected is spared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use ringmain::{
-    Balance, BreakerPolicy, Bus, Key, Mailbox, Meta, Outcome, OverLimit, Pattern, Payload, Rate, RetryPolicy,
-    RoutingRule, RulesError, Service, ServiceHealth, SubscribeError, Subscription, SubscriptionId, TryRecvError,
+    Balance, Balancer, BreakerPolicy, Bus, InstanceView, Key, Mailbox, Meta, Outcome, OverLimit, Pattern, Payload,
+    Rate, RetryPolicy, RoutingRule, RulesError, Service, ServiceHealth, SubscribeError, Subscription, SubscriptionId,
+    TryRecvError,
 };
 
 use crate::services::{MS, boxes, drain, send, simulation};
@@ -76,18 +77,78 @@ fn what_waits_comes_at_once_when_an_instance_is_well_again_resumed_or_new() {
 
 #[test]
 fn what_waits_comes_at_once_when_an_instance_has_room() {
+    for balance in strategies() {
+        let simulation = simulation();
+        let bus = simulation.bus();
+        let service = bus.service("one").balance(balance).capacity(4).retry(patient()).open().unwrap();
+        let mut inboxes = ["a", "b"].map(|name| service.instance(name).capacity(2).mailbox().unwrap());
+        send(&simulation, "one", 20);
+        let mut taken = 0;
+        // Affinity gives all of them to one.
+        for _ in 0..10 {
+            assert_books(bus);
+            taken += inboxes.iter_mut().map(drain).sum::<usize>();
+            simulation.run();
+        }
+        assert_eq!((taken, bus.dead_letters().len()), (20, 0), "{service:?}");
+        assert_settled(bus);
+    }
+}
+
+/// Brings each event to the instance that its topic ends with, and counts how often it was asked.
+struct Named(Arc<AtomicUsize>);
+
+impl Balancer for Named {
+    fn pick(&mut self, event: &Meta<'_>, instances: &[InstanceView]) -> Option<usize> {
+        // Relaxed: worker and test take turns.
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let wanted = usize::from(event.topic().ends_with('b'));
+        instances[wanted].is_available().then_some(wanted)
+    }
+}
+
+#[test]
+fn what_a_strategy_refuses_is_not_asked_about_in_every_turn_and_comes_when_who_is_wanted_has_room() {
     let simulation = simulation();
     let bus = simulation.bus();
-    let service = bus.service("one").capacity(4).retry(patient()).open().unwrap();
-    let mut inboxes = ["a", "b"].map(|name| service.instance(name).capacity(2).mailbox().unwrap());
-    send(&simulation, "one", 20);
-    let mut taken = 0;
-    for _ in 0..5 {
-        assert_books(bus);
-        taken += inboxes.iter_mut().map(drain).sum::<usize>();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let balance = Balance::custom(Named(Arc::clone(&asked)));
+    let service = bus.service("one").balance(balance).retry(patient()).open().unwrap();
+    let mut a = service.instance("a").capacity(1).mailbox().unwrap();
+    let mut b = service.instance("b").capacity(1).mailbox().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    for topic in ["to.a", "to.b"].repeat(500) {
+        publisher.event().target("one").publish(topic, Payload::raw(b"")).unwrap();
         simulation.run();
     }
-    assert_eq!((taken, bus.dead_letters().len()), (20, 0));
+    // Paused, it is not asked either; what comes meanwhile is for both.
+    bus.pause(service.record().subscription).unwrap();
+    let before = asked.load(Ordering::Relaxed);
+    for topic in ["to.a", "to.b"] {
+        publisher.event().target("one").publish(topic, Payload::raw(b"")).unwrap();
+    }
+    simulation.run();
+    assert_eq!(asked.load(Ordering::Relaxed), before);
+    assert_eq!(drain(&mut b), 1);
+    bus.resume(service.record().subscription).unwrap();
+    simulation.run();
+    assert_eq!((a.len(), b.len()), (1, 1));
+    let before = asked.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        simulation.turn(0);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), before, "nobody has become available");
+    for left in (0..500).rev() {
+        assert_eq!(drain(&mut b), 1);
+        simulation.run();
+        assert_eq!((a.len(), b.len()), (1, usize::from(left > 0)));
+    }
+    let mut taken = 0;
+    while !a.is_empty() {
+        taken += drain(&mut a);
+        simulation.run();
+    }
+    assert_eq!((taken, bus.dead_letters().len()), (501, 0));
     assert_settled(bus);
 }
 

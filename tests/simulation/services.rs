@@ -20,7 +20,9 @@ pub(crate) const SERVICES: [&str; 3] = ["one", "two", "three"];
 pub(crate) enum Surety {
     /// It comes to one instance, or dies.
     Sent,
-    /// Of an instance that has ended: it may stay there until it is due, or until another of its key is over that does.
+    /// The same, but maybe in the mailbox of an instance that has ended, behind an event of its key that is left there.
+    Behind,
+    /// Of an instance that has ended: it may stay there until it is due.
     Left,
     /// A dead letter on its way back.
     Returning,
@@ -155,7 +157,7 @@ impl World {
         for sub in subs.iter_mut().filter(|sub| sub.is_live) {
             let in_lanes = |index: &usize| *index >= from || entered.contains(index);
             for (_, surety) in sub.at_large().into_iter().flatten().filter(|(index, _)| in_lanes(index)) {
-                if *surety == Surety::Sent {
+                if matches!(surety, Surety::Sent | Surety::Behind) {
                     *surety = Surety::Maybe;
                 }
             }
@@ -190,7 +192,7 @@ impl World {
         let left: Vec<_> = trials.left_behind().collect();
         for (index, surety) in self.subs[service].at_large().into_iter().flatten() {
             if *surety == Surety::Sent && behind.contains(index) {
-                *surety = Surety::Left;
+                *surety = Surety::Behind;
             }
         }
         for (index, place) in left {

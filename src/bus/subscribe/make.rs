@@ -213,7 +213,7 @@ impl<I: Interest> Subscribe<I> {
                 Part::None => Role::Subscriber,
                 Part::Service(balance) => {
                     let text = format!("{balance:?}");
-                    Role::Service(Rota::new(OwnedCell::new(control.owner(worker), balance.picker(random)), text))
+                    Role::Service(Rota::new(control.owner(worker), balance.picker(random), text))
                 }
                 Part::Instance { service, name, weight, priority } => {
                     let number = seed_of(0, &name);

@@ -296,6 +296,12 @@ impl DeadLetterStore {
         self.tally()
     }
 
+    /// Bytes of the letters that are held, and of the queue they come by.
+    pub(crate) fn held_bytes(&self) -> usize {
+        // A place has a stamp beside the letter.
+        self.bytes.get() as usize + INTAKE_MAX * size_of::<(usize, Arc<DeadLetter>)>()
+    }
+
     /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
     pub(crate) fn tally(&self) -> DeadLetterCounts {
         DeadLetterCounts {

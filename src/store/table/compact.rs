@@ -6,7 +6,7 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 use super::super::log::{Batch, Damage, LogReader, ReadError, Word};
 use super::change::{Change, KeyKind};
 use super::error::CompactError;
-use super::index::PACE;
+use super::index::{PACE, Short};
 use super::table::Table;
 
 /// Bytes of a segment that are looked at in one step, unless one record is longer.
@@ -235,7 +235,7 @@ impl Table {
     fn rescue(&self, end: u64) -> Result<u64, CompactError> {
         let _alone = self.changing.write().unwrap_or_else(PoisonError::into_inner);
         let kept = self.index_mut().give_up_before(end);
-        self.append(kept.iter().map(|(kind, key, value)| Change::Put { kind: *kind, key, value }).collect())
+        self.append(kept.iter().map(|Short { kind, key, value }| Change::Put { kind: *kind, key, value }).collect())
     }
 
     /// Appends live records once more, while no change is on its way; says how many bytes that were.

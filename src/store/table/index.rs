@@ -28,6 +28,14 @@ impl Entry {
     }
 }
 
+/// A key whose value is in memory, with it.
+#[derive(Debug)]
+pub(super) struct Short {
+    pub(super) kind: KeyKind,
+    pub(super) key: Box<[u8]>,
+    pub(super) value: Box<[u8]>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     kinds: BTreeMap<KeyKind, BTreeMap<Box<[u8]>, Entry>>,
@@ -114,33 +122,32 @@ impl Index {
     pub(super) fn apply(&mut self, change: &Change<'_>, position: u64) {
         self.added_bytes += change.extent_bytes();
         let (kind, key) = (change.kind(), change.key());
-        let known = self.get(kind, key).map(|entry| entry.position);
-        let known = known.or_else(|| self.removed_at(kind, key));
-        if known.is_some_and(|known| known > position) {
+        if self.removed_at(kind, key).is_some_and(|removed| removed > position) {
             return;
         }
-        match change.value() {
-            Some(value) => {
-                let short = (value.len() <= SHORT_BYTES_MAX).then(|| value.into());
-                let entry = Entry { position, body_bytes: key.len() + value.len(), short };
-                self.live_bytes += entry.extent_bytes();
-                let keys = self.kinds.entry(kind).or_default();
-                match keys.get_mut(key) {
-                    Some(old) => self.live_bytes -= std::mem::replace(old, entry).extent_bytes(),
-                    None => {
-                        keys.insert(key.into(), entry);
-                        self.keys += 1;
-                    }
+        let keys = self.kinds.entry(kind).or_default();
+        let old = keys.get_mut(key);
+        if old.as_ref().is_some_and(|old| old.position > position) {
+            return;
+        }
+        if let Some(value) = change.value() {
+            let short = (value.len() <= SHORT_BYTES_MAX).then(|| value.into());
+            let entry = Entry { position, body_bytes: key.len() + value.len(), short };
+            self.live_bytes += entry.extent_bytes();
+            match old {
+                Some(old) => self.live_bytes -= std::mem::replace(old, entry).extent_bytes(),
+                None => {
+                    keys.insert(key.into(), entry);
+                    self.keys += 1;
                 }
             }
-            None => {
-                if let Some(old) = self.kinds.get_mut(&kind).and_then(|keys| keys.remove(key)) {
-                    self.live_bytes -= old.extent_bytes();
-                    self.keys -= 1;
-                }
-                if self.under_way > 0 {
-                    self.removed.insert((kind, key.into()), position);
-                }
+        } else {
+            if let Some(old) = keys.remove(key) {
+                self.live_bytes -= old.extent_bytes();
+                self.keys -= 1;
+            }
+            if self.under_way > 0 {
+                self.removed.insert((kind, key.into()), position);
             }
         }
     }
@@ -160,13 +167,13 @@ impl Index {
     }
 
     /// Forgets the keys whose records are before a position and whose values are not in memory; gives the others there.
-    pub(super) fn give_up_before(&mut self, end: u64) -> Vec<(KeyKind, Box<[u8]>, Box<[u8]>)> {
+    pub(super) fn give_up_before(&mut self, end: u64) -> Vec<Short> {
         let mut kept = Vec::new();
         for (kind, keys) in &mut self.kinds {
             keys.retain(|key, entry| match &entry.short {
                 _ if entry.position >= end => true,
                 Some(short) => {
-                    kept.push((*kind, key.clone(), short.clone()));
+                    kept.push(Short { kind: *kind, key: key.clone(), value: short.clone() });
                     true
                 }
                 None => {

@@ -9,7 +9,7 @@ use crate::delivery::{
     SubscriptionState, may_hold, meta_of,
 };
 use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
-use crate::ring::Slot;
+use crate::ring::{Slot, Taken};
 use crate::sync::alarm::NEVER;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
@@ -78,16 +78,18 @@ fn has_room(service: &ServiceHere, owner: &mut Owner) -> bool {
     })
 }
 
+/// An event on its way to an instance.
+#[derive(Clone, Copy)]
+pub(super) struct Passed<'a> {
+    pub(super) lane: usize,
+    pub(super) meta: &'a Meta<'a>,
+    pub(super) slot: &'a Slot<'a>,
+}
+
 /// Brings an event to a service: to the instance that it picks, or else to where it waits for one.
 #[inline(never)]
-pub(super) fn hand_over(
-    engine: &Engine,
-    service: &ServiceHere,
-    lane: usize,
-    meta: &Meta<'_>,
-    slot: &Slot<'_>,
-    owner: &mut Owner,
-) {
+pub(super) fn hand_over(engine: &Engine, service: &ServiceHere, event: Passed<'_>, owner: &mut Owner) {
+    let Passed { lane, meta, slot } = event;
     let state = &service.service;
     let Sink::Mailbox(mailbox, fed) = &state.sink else { return };
     let deadline = meta.header().deadline;
@@ -102,15 +104,16 @@ pub(super) fn hand_over(
         return;
     }
     // A service that is paused holds what comes.
-    if !state.is_paused()
+    let is_paused = state.is_paused();
+    if !is_paused
         && let Some(instance) = service.pick(meta, owner)
-        && give(engine, instance, lane, meta, slot, owner)
+        && give(engine, instance, event, owner)
     {
         return;
     }
     if mailbox.overflow() == Overflow::Block
         && !mailbox.custody().cells().has_room()
-        && service.instances.iter().any(|one| may_hold(one) && give(engine, one, lane, meta, slot, owner))
+        && service.instances.iter().any(|one| may_hold(one) && give(engine, one, event, owner))
     {
         // An instance that had room when this lane was let go on, and has been paused, or its breaker has opened, since. It
         // holds the event now, which would be given up otherwise.
@@ -120,6 +123,9 @@ pub(super) fn hand_over(
     state.counts.matched.add(1);
     if mailbox.push(own, lane, meta, slot).is_some() {
         state.set_overflowing(false);
+        if is_paused && let Some(search) = service.search(owner) {
+            search.ask_again();
+        }
         serve_waiting(engine, service, 1, owner);
     } else {
         mailbox.turn_away(meta, DeadReason::MailboxFull);
@@ -129,15 +135,14 @@ pub(super) fn hand_over(
     }
 }
 
+/// An event that comes from another mailbox.
+fn passed<'a>(event: &Taken, meta: &'a Meta<'a>, slot: &'a Slot<'a>) -> Passed<'a> {
+    Passed { lane: event.lane(), meta, slot }
+}
+
 /// Puts an event into the mailbox of an instance. False when that has no room.
-fn give(
-    engine: &Engine,
-    instance: &SubscriptionState,
-    lane: usize,
-    meta: &Meta<'_>,
-    slot: &Slot<'_>,
-    owner: &mut Owner,
-) -> bool {
+fn give(engine: &Engine, instance: &SubscriptionState, event: Passed<'_>, owner: &mut Owner) -> bool {
+    let Passed { lane, meta, slot } = event;
     give_by(engine, instance, meta, owner, |mailbox, fed| mailbox.push(fed, lane, meta, slot).is_some())
 }
 
@@ -177,7 +182,7 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
         let event = hold.event();
         let meta = meta_of(event, &engine.directory, hold.failures());
         let instance = service.pick(&meta, owner);
-        if instance.is_some_and(|instance| give(engine, instance, event.lane(), &meta, &event.slot(), owner)) {
+        if instance.is_some_and(|instance| give(engine, instance, passed(event, &meta, &event.slot()), owner)) {
             mailbox.pass_on(hold);
         } else {
             mailbox.settle(hold, &rota.no_instance);
@@ -194,10 +199,10 @@ fn half_opens_at(service: &ServiceHere, now: u64) -> u64 {
     mailboxes.map(|mailbox| mailbox.admits_at(now)).filter(|&at| at > now).min().unwrap_or(NEVER)
 }
 
-/// Whether events wait that an instance takes.
+/// Whether events wait that an instance may take.
 #[inline]
 pub(super) fn is_called(service: &ServiceHere, owner: &mut Owner) -> bool {
-    is_waiting(service) && service.has_instance(owner)
+    is_waiting(service) && service.is_called(owner)
 }
 
 /// Whether events wait for an instance, at the service or in the mailbox of another one.
@@ -206,35 +211,44 @@ pub(super) fn is_waiting(service: &ServiceHere) -> bool {
 }
 
 /// Brings events that wait for an instance to one that takes them now, at most so many: first those that wait at the service, then those
-/// in the mailboxes of other instances. Returns how many it brought.
+/// in the mailboxes of other instances. Returns how many it brought or asked about.
 pub(super) fn pass_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
-    let moved = pass_own(engine, service, max, owner);
-    moved + stranded::pass_on(engine, service, max - moved, owner)
+    let asked = pass_own(engine, service, max, owner);
+    let passed_on = stranded::pass_on(engine, service, max - asked, owner);
+    if passed_on > 0
+        && let Some(search) = service.search(owner)
+    {
+        search.ask_again();
+    }
+    asked + passed_on
 }
 
-/// Brings events that wait at the service, and would be tried again in their time, to an instance, at most so many. Who stays has not
-/// been tried. Returns how many it brought.
+/// Brings events that wait at the service, and would be tried again in their time, to an instance; asks about so many at most. Who
+/// stays has not been tried. Returns about how many it asked.
 fn pass_own(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
-    let Some(mailbox) = mailbox(&service.service) else { return 0 };
-    let (mut moved, mut cell) = (0, 0);
-    while moved < max
-        && !service.service.is_paused()
-        && service.is_available()
-        && let Some(waits) = mailbox.waiting_from(cell)
-    {
-        cell = waits.cell() + 1;
-        let failures = waits.failures();
-        let Some(instance) = service.pick(&meta_of(waits.event(), &engine.directory, failures), owner) else {
-            continue;
+    let (Some(mailbox), Some(&mut mut search)) = (mailbox(&service.service), service.search(owner)) else { return 0 };
+    let mut looks = 0;
+    search.resume(service.available());
+    while looks < max && !service.service.is_paused() && service.is_available() {
+        let Some(waits) = mailbox.waiting_from(search.cell) else {
+            search.end();
+            break;
         };
-        let passed = mailbox.pass_on_waiting(waits, |event| {
+        looks += 1;
+        let (cell, failures) = (waits.cell(), waits.failures());
+        let instance = service.pick(&meta_of(waits.event(), &engine.directory, failures), owner);
+        search.has_asked(cell, instance.is_some());
+        let Some(instance) = instance else { continue };
+        mailbox.pass_on_waiting(waits, |event| {
             let meta = meta_of(event, &engine.directory, failures);
-            let given = give(engine, instance, event.lane(), &meta, &event.slot(), owner);
+            let given = give(engine, instance, passed(event, &meta, &event.slot()), owner);
             debug_assert!(given, "only one that has room is picked");
         });
-        moved += usize::from(passed);
     }
-    moved
+    if let Some(kept) = service.search(owner) {
+        *kept = search;
+    }
+    looks
 }
 
 /// Looks after what waits for an instance of `service`, and after what instances that ended have left. Returns how many events
@@ -274,7 +288,7 @@ pub(super) fn attend(
             };
             let event = hold.event();
             let meta = meta_of(event, &engine.directory, 0);
-            hand_over(engine, service, event.lane(), &meta, &event.slot(), owner);
+            hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
             mailbox.pass_on(hold);
         }
         if mailbox.custody().queued() > 0 || mailbox.goes_on() && mailbox.is_waiting() {

@@ -12,7 +12,7 @@ use crate::sync::alarm::NEVER;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
 
-use super::{give_by, hand_over, has_room, mailbox};
+use super::{give_by, hand_over, has_room, mailbox, passed};
 
 /// When events that nobody could take are looked at again, where the strategy does not tell when somebody can.
 const AGAIN_NS: u64 = 10_000_000;
@@ -89,7 +89,7 @@ pub(super) fn give_back(
     {
         let passed = from.pass_on_waiting(waits, |event| {
             let meta = meta_of(event, &engine.directory, 0);
-            hand_over(engine, service, event.lane(), &meta, &event.slot(), owner);
+            hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
         });
         moved += usize::from(passed);
     }
