@@ -16,7 +16,8 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
-//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder. Every store passes
+//! the same tests.
 //!
 //! ```
 //! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};

@@ -14,11 +14,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::error::{AppendError, CommitError, SyncError};
-use super::gate::{Gate, Placed};
+use super::error::{CommitError, SyncError};
+use super::gate::Gate;
+use super::group::{Job, commit};
 use super::log::Log;
 use super::reader::LogReader;
-use super::ticket::{Outcome, Pending, Ticket, pair};
+use super::ticket::{Outcome, Pending, pair};
 
 /// Bytes of batches that one write takes, if a single batch is not longer.
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -46,15 +47,6 @@ impl Default for CommitOptions {
     fn default() -> Self {
         Self { queue_bytes_max: 64 << 20 }
     }
-}
-
-/// A batch that waits for the disk.
-#[derive(Debug)]
-struct Job {
-    batch: Batch,
-    word: Word,
-    gate: Option<Box<dyn Gate>>,
-    ticket: Ticket,
 }
 
 #[derive(Debug, Default)]
@@ -340,66 +332,6 @@ impl Drop for Leading<'_> {
             drop(queue);
             self.0.work.notify_one();
         }
-    }
-}
-
-impl Job {
-    /// Asks the gate, and lays the batch out.
-    fn enter(&mut self, log: &mut Log) -> Result<Placed, CommitError> {
-        if let Some(gate) = &mut self.gate {
-            gate.admit().map_err(CommitError::Refused)?;
-        }
-        let placed = log.stage(&self.batch).map_err(CommitError::Append)?;
-        if let Some(gate) = &mut self.gate {
-            gate.staged();
-        }
-        Ok(placed)
-    }
-}
-
-/// Writes a group at once, syncs it if anybody asked, and tells each what came of it; marks what is durable without one.
-fn commit(log: &mut Log, group: Vec<Job>) {
-    if group.is_empty() {
-        return log.mark_durable();
-    }
-    let mut written: Vec<(Job, Placed)> = Vec::with_capacity(group.len());
-    let mut refused = Vec::new();
-    for mut job in group {
-        match job.enter(log) {
-            Ok(placed) => written.push((job, placed)),
-            // Told later: what a gate refuses for may be something that is not written yet.
-            Err(error) => refused.push((job.ticket, error)),
-        }
-    }
-    if let Err(fault) = log.write() {
-        let error = CommitError::Append(AppendError::Disk(fault));
-        for (Job { gate, .. }, _) in &mut written {
-            gate.iter_mut().for_each(|gate| gate.lost());
-        }
-        written.into_iter().for_each(|(job, _)| job.ticket.tell(Err(error.clone())));
-        for (ticket, own) in refused {
-            let is_by_gate = matches!(own, CommitError::Refused(_));
-            ticket.tell(Err(if is_by_gate { error.clone() } else { own }));
-        }
-        return;
-    }
-    for (Job { gate, batch, .. }, placed) in &mut written {
-        gate.iter_mut().for_each(|gate| gate.written(batch, placed));
-    }
-    refused.into_iter().for_each(|(ticket, error)| ticket.tell(Err(error)));
-    let mut durable = Vec::new();
-    for (job, Placed { positions, .. }) in written {
-        match job.word {
-            Word::Written => job.ticket.tell(Ok(positions)),
-            Word::Durable => durable.push((job.ticket, positions)),
-        }
-    }
-    if durable.is_empty() {
-        return;
-    }
-    let failure = log.sync().err().map(CommitError::Sync);
-    for (ticket, positions) in durable {
-        ticket.tell(failure.clone().map_or(Ok(positions), Err));
     }
 }
 

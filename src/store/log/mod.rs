@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  commit   many threads hand in batches, one write and one sync serve all that came meanwhile
-//!  gate     who decides on a batch when its turn has come
+//!  group    batches that are written together     gate     who decides on a batch when its turn has come
 //!  log      append, sync, roll, retire          reader   from a position on, beside appending
 //!                                               lookup   one record, where it lies
 //!  grow     how a log gets room: segments go on, are sealed, are begun
@@ -23,6 +23,7 @@ mod disk;
 mod error;
 mod file;
 mod gate;
+mod group;
 mod grow;
 #[expect(clippy::module_inception, reason = "it is the log itself, among its parts")]
 mod log;

@@ -80,9 +80,9 @@ pub(super) struct Sought<'q> {
 impl<'q> Sought<'q> {
     pub(super) fn of(query: &'q Query, positions: RangeInclusive<u64>) -> Self {
         let aggregate = query.aggregate_asked().map(|(kind, id)| Term::aggregate(kind, id));
-        let version_min = match aggregate {
-            Some(_) => u32::try_from(query.after_version_asked().saturating_add(1)).unwrap_or(u32::MAX),
-            None => 0,
+        let version_min = match query.after_version_asked() {
+            after @ 1.. if aggregate.is_some() => u32::try_from(after.saturating_add(1)).unwrap_or(u32::MAX),
+            _ => 0,
         };
         Self {
             term: aggregate.or_else(|| query.correlation_asked().map(Term::correlation)),
@@ -93,9 +93,9 @@ impl<'q> Sought<'q> {
         }
     }
 
-    /// All records with a term, also where others are damaged.
+    /// All records with a term, also where others are damaged: nothing has position 0.
     pub(super) const fn all(term: Term) -> Self {
-        Self { term: Some(term), version_min: 0, pattern: None, source: None, positions: 1..=0 }
+        Self { term: Some(term), version_min: 0, pattern: None, source: None, positions: 0..=0 }
     }
 
     fn hits(&self, damaged: &[RangeInclusive<u64>]) -> bool {

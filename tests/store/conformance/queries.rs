@@ -36,7 +36,7 @@ struct Asked {
 }
 
 fn any_described() -> impl Strategy<Value = Described> {
-    let aggregate = (prop::sample::select(vec!["order", "cart"]), prop::sample::select(vec!["7", "8"]), 1_u64..6);
+    let aggregate = (prop::sample::select(vec!["order", "cart"]), prop::sample::select(vec!["7", "8"]), 0_u64..6);
     (
         prop::sample::select(vec!["orders.placed", "orders.paid", "carts.filled", "orders.items.added"]),
         prop::sample::select(vec!["service:shop", "service:bank"]),
