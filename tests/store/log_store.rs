@@ -307,7 +307,7 @@ fn a_conflict_names_both_versions_and_speaks_of_an_event_that_can_be_read() {
             while version < VERSIONS {
                 let frames = writer.of_aggregate("order", "7", version + 1..=version + 1);
                 let word = if nth.is_multiple_of(2) { Durability::Durable } else { Durability::Written };
-                match (&store).append(&frames, ExpectedVersion::Exact(version), word) {
+                match store.append(&frames, ExpectedVersion::Exact(version), word) {
                     Ok(appended) => {
                         won += 1;
                         version = appended.version().expect("one was expected");
