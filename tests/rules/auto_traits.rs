@@ -113,10 +113,11 @@ fn what_a_handler_sees_is_read_only() {
 #[test]
 fn a_store_and_what_it_gives_are_shared_freely() {
     use ringmain::store::{
-        AppendError, Appended, EventStore, Events, MemoryStore, Page, Query, ReadError, Snapshot, SnapshotError,
-        StoredEvent,
+        AppendError, Appended, Damage, EventStore, Events, Fault, LogStore, LogStoreBuilder, MemoryStore, OpenError,
+        OptionOutOfRange, Page, Query, ReadError, Recovered, Snapshot, SnapshotError, StoredEvent,
     };
-    assert_eq!(send_and_sync!((MemoryStore, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((MemoryStore, LogStore, LogStoreBuilder, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((OpenError, OptionOutOfRange, Recovered, Damage, Fault)), (true, true));
     assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
     assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
     assert_eq!(send_and_sync!(Events<'static>), (true, true));
