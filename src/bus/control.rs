@@ -65,7 +65,8 @@ pub(crate) struct Shared {
     pub(crate) driver: Driver,
     /// Publishers that `Bus::publish` lends out for a call. Empty when no `Bus` is left.
     pub(super) spare: ArrayQueue<Publisher>,
-    /// There are redrives for turns to bring on: a turn takes no lock to find out that there are none.
+    /// There are redrives to bring on, in a bus that is driven by hand; a turn takes no lock to find out that there are none. Where
+    /// threads run: redrives that the thread for them has not seen.
     pub(super) has_redrives: AtomicBool,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
@@ -105,8 +106,10 @@ pub(crate) struct Control {
     free_publishers: u64,
     publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
-    /// Dead letters on their way back in a bus that is driven by hand.
+    /// Redrives under way.
     pub(super) redrives: Vec<Arc<RedriveJob>>,
+    /// A thread brings them on, or is about to.
+    pub(super) has_redrive_thread: bool,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
@@ -120,6 +123,13 @@ pub(crate) struct WorkerStuck {
 }
 
 impl Control {
+    /// Keeps the handle of a thread, for the shutdown to join.
+    pub(super) fn keep_thread(&mut self, handle: thread::JoinHandle<()>) {
+        // A handle that is kept keeps the stack of a thread that is gone.
+        self.handler_threads.retain(|thread| !thread.is_finished());
+        self.handler_threads.push(handle);
+    }
+
     pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_stages: MailboxStages) -> Self {
         let workers = owners.len();
         Self {
@@ -144,6 +154,7 @@ impl Control {
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
             redrives: Vec::new(),
+            has_redrive_thread: false,
             handler_threads: Vec::new(),
             report: None,
             published_rate: RateWindow::new(),
@@ -245,10 +256,7 @@ impl Shared {
 
     /// Keeps the handle of a handler's thread, for the shutdown to join.
     pub(super) fn keep_thread(&self, handle: thread::JoinHandle<()>) {
-        let mut control = self.control();
-        // A handle that is kept keeps the stack of a thread that is gone.
-        control.handler_threads.retain(|thread| !thread.is_finished());
-        control.handler_threads.push(handle);
+        self.control().keep_thread(handle);
     }
 
     /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives

@@ -51,7 +51,7 @@ pub use subscription::{SubscriptionId, SubscriptionRecord};
 pub use crate::sync::breaker::BreakerState;
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use crate::sync::crew::{Crew, Hang, REPLACEMENTS_MAX};
-pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, TakenLetter};
+pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, ReturningLetter, TakenLetter};
 pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use desk::Desk;
 pub(crate) use guard::{Guard, Obstacle, Pass};

@@ -371,7 +371,8 @@ impl Attempts {
                 let held = mutant!("attempts.hold_waiting", seen + HOLDER => seen);
                 // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back; when the first attempt at it began is
                 // seen. Who gives it up meanwhile leaves the cell to us. Relaxed: an exchange that failed has done nothing.
-                match word.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed) {
+                let acquire = mutant!("attempts.go_on", Ordering::Acquire);
+                match word.compare_exchange(seen, held, acquire, Ordering::Relaxed) {
                     Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), held)),
                     Err(now) => seen = now,
                 }

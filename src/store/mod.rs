@@ -16,7 +16,8 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
-//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder. Every store passes
+//! the same tests.
 //!
 //! ```
 //! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
@@ -47,13 +48,18 @@
 
 mod append;
 mod event_store;
+mod index;
 pub(crate) mod log;
+pub(crate) mod log_store;
 mod memory;
 mod query;
 mod snapshot;
+pub(crate) mod table;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
+pub use log_store::{LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};

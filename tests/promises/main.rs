@@ -12,6 +12,7 @@ mod hung;
 mod isolation;
 mod latest;
 mod ledger;
+mod letters;
 mod memory_pressure;
 mod names;
 mod next_target;
