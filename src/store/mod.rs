@@ -16,6 +16,9 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
+//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models.
+//!
+//!
 //! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
 //!
 //! ```
@@ -49,11 +52,17 @@ mod append;
 mod event_store;
 pub(crate) mod log;
 mod memory;
+mod memory_state;
 mod query;
 mod snapshot;
+mod state;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use event_store::{EventStore, Position, StoredEvent};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use state::{
+    STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,
+    STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+};

@@ -120,4 +120,7 @@ fn a_store_and_what_it_gives_are_shared_freely() {
     assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
     assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
     assert_eq!(send_and_sync!(Events<'static>), (true, true));
+    use ringmain::store::{StateChange, StateError, StatePage, StateReadError, StateStore};
+    assert_eq!(send_and_sync!((Box<dyn StateStore>, StateChange<'static>, StatePage)), (true, true));
+    assert_eq!(send_and_sync!((StateError, StateReadError)), (true, true));
 }

@@ -8,4 +8,5 @@ mod faults;
 mod kill;
 mod log;
 mod memory;
+mod states;
 mod support;
