@@ -18,6 +18,7 @@
 //!
 //! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models.
 //!
+//! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
 //! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
 //!
@@ -56,6 +57,7 @@ mod memory_state;
 mod query;
 mod snapshot;
 mod state;
+mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use event_store::{EventStore, Position, StoredEvent};
@@ -66,3 +68,4 @@ pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,
     STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
+pub use upcast::{UpcastError, UpcasterFault, Upcasters, UpcastersBuilder, UpcastersError};

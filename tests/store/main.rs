@@ -10,3 +10,4 @@ mod log;
 mod memory;
 mod states;
 mod support;
+mod upcasters;
