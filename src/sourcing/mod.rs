@@ -12,6 +12,7 @@
 //! * A [`Root`] is one of them: id, version, state, and events that are not saved yet.
 //! * A [`Repository`] loads and saves them. Saving is one append, so a thing and its events cannot disagree.
 //! * A [`Relay`] brings what was appended to a bus, in the order of the store, each event at least once.
+//! * A [`Projection`] makes a [`View`] of events, and a [`Projector`] keeps it up to date or rebuilds it beside the live one.
 //!
 //! ```
 //! use std::error::Error;
@@ -83,9 +84,13 @@
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod projection;
 mod relay;
 mod repository;
+mod view;
 
 pub use aggregate::{Aggregate, CreateError, Root};
+pub use projection::{Progress, Projected, Projection, ProjectionError, Projector, ReadModel, ViewPage};
 pub use relay::{Relay, RelayError, Relayed};
 pub use repository::{ExecuteError, LoadError, Repository, SaveError, Saved};
+pub use view::View;

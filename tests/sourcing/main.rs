@@ -2,5 +2,7 @@
 
 mod context;
 mod decisions;
+mod projection;
 mod relay;
 mod repository;
+mod support;
