@@ -5,4 +5,5 @@ mod decisions;
 mod projection;
 mod relay;
 mod repository;
+mod saga;
 mod support;
