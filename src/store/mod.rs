@@ -50,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod causation;
 mod event_store;
 pub(crate) mod log;
 mod memory;
@@ -60,6 +61,7 @@ mod state;
 mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
+pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
