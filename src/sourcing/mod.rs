@@ -14,6 +14,8 @@
 //! * A [`Relay`] brings what was appended to a bus, in the order of the store, each event at least once.
 //! * A [`Projection`] makes a [`View`] of events, and a [`Projector`] keeps it up to date or rebuilds it beside the live one.
 //! * A [`Saga`] has steps and undoes them when one fails; [`Sagas`] run them, and go on where a process died.
+//! * A [`ProcessManager`] brings events together by a key and says what happens next; [`Processes`] run it, and append what
+//!   goes out.
 //!
 //! ```
 //! use std::error::Error;
@@ -86,6 +88,7 @@
 
 mod aggregate;
 mod persist;
+mod process;
 mod projection;
 mod relay;
 mod repository;
@@ -94,6 +97,7 @@ mod view;
 
 pub use aggregate::{Aggregate, CreateError, Root};
 pub use persist::Persist;
+pub use process::{Outputs, ProcessError, ProcessManager, Processed, Processes, Reaction};
 pub use projection::{Progress, Projected, Projection, ProjectionError, Projector, ReadModel, ViewPage};
 pub use relay::{Relay, RelayError, Relayed};
 pub use repository::{ExecuteError, LoadError, Repository, SaveError, Saved};

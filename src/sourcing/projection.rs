@@ -49,6 +49,8 @@ pub struct Projector<P> {
     upcasters: Option<Arc<Upcasters>>,
     durability: Durability,
     position: Option<Position>,
+    /// A write failed that may have been made.
+    is_in_doubt: bool,
 }
 
 /// What a step has done.
@@ -122,7 +124,8 @@ impl<P: Projection> Projector<P> {
     ) -> Result<Self, ProjectionError> {
         let position = place.position(&*state)?;
         let durability = state.state_durability();
-        Ok(Self { store, state, projection, place, pattern: None, upcasters: None, durability, position })
+        let (pattern, upcasters, is_in_doubt) = (None, None, false);
+        Ok(Self { store, state, projection, place, pattern, upcasters, durability, position, is_in_doubt })
     }
 
     /// Applies events of these topics only. Default: all.
@@ -165,6 +168,10 @@ impl<P: Projection> Projector<P> {
         if self.generation() < live {
             let (name, generation) = (self.place.name().to_owned(), self.generation());
             return Err(ProjectionError::Replaced { name, generation, live });
+        }
+        if self.is_in_doubt {
+            self.position = self.place.position(&*self.state)?;
+            self.is_in_doubt = false;
         }
         let mut query = Query::new().limit(STEP_EVENTS);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
@@ -217,8 +224,9 @@ impl<P: Projection> Projector<P> {
             })
             .collect();
         batch.push(StateChange::Put { kind: StateKind::CURSOR, key: &place_key, value: &number });
+        self.is_in_doubt = true;
         self.state.apply(&batch, self.durability).map_err(ProjectionError::Keep)?;
-        self.position = position;
+        (self.position, self.is_in_doubt) = (position, false);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod context;
 mod decisions;
+mod process;
 mod projection;
 mod relay;
 mod repository;

@@ -1,11 +1,11 @@
 //! A store of state that dies at a chosen write, and a store of events with a writer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringmain::store::{
-    Durability, EventStore, ExpectedVersion, MemoryStore, StateChange, StateError, StateKind, StatePage,
-    StateReadError, StateStore, StateValue,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
@@ -24,11 +24,22 @@ pub(crate) struct Mortal {
     state: Arc<MemoryStore>,
     death: Option<Death>,
     writes: AtomicU64,
+    is_revived: AtomicBool,
 }
 
 impl Mortal {
     pub(crate) fn new(state: &Arc<MemoryStore>, death: Option<Death>) -> Arc<Self> {
-        Arc::new(Self { state: Arc::clone(state), death, writes: AtomicU64::new(0) })
+        Arc::new(Self {
+            state: Arc::clone(state),
+            death,
+            writes: AtomicU64::new(0),
+            is_revived: AtomicBool::new(false),
+        })
+    }
+
+    /// It did not die: its disk failed for a while.
+    pub(crate) fn revive(&self) {
+        self.is_revived.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn writes(&self) -> u64 {
@@ -38,7 +49,7 @@ impl Mortal {
     /// Counts a write. Says whether it is made, and whether anybody hears of it.
     fn write(&self) -> (bool, bool) {
         let nth = self.writes.fetch_add(1, Ordering::Relaxed);
-        match self.death {
+        match self.death.filter(|_| !self.is_revived.load(Ordering::Relaxed)) {
             Some(Death::Before(death)) => (nth < death, nth < death),
             Some(Death::After(death)) => (nth <= death, nth < death),
             None => (true, true),
@@ -65,6 +76,43 @@ impl StateStore for Mortal {
 
     fn state_durability(&self) -> Durability {
         self.state.state_durability()
+    }
+}
+
+/// Events that outlive the same process, whose appends count among its writes.
+pub(crate) struct MortalEvents(pub(crate) Arc<MemoryStore>, pub(crate) Arc<Mortal>);
+
+impl EventStore for MortalEvents {
+    fn append(
+        &self,
+        events: &[Frame],
+        expected: ExpectedVersion,
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        let (is_made, is_heard) = self.1.write();
+        let died = || Err(AppendError::Failed("the process died".into()));
+        let appended = if is_made { self.0.append(events, expected, durability) } else { died() };
+        if is_heard { appended } else { died() }
+    }
+
+    fn query(&self, query: &Query) -> Result<Page, ReadError> {
+        self.0.query(query)
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.0.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        self.0.load_snapshot(kind, id)
+    }
+
+    fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.0.head()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
     }
 }
 

@@ -178,6 +178,9 @@ pub(super) fn after(now: u64, time: Option<Duration>) -> u64 {
 
 /// The beginning of a text that is too long to be kept.
 pub(super) fn shortened(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    if text.len() > TEXT_BYTES_MAX {
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.expect("0 is a boundary"));
+    }
     text
 }

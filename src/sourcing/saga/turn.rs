@@ -116,7 +116,6 @@ impl<'a, D: Persist> Turn<'a, D> {
     }
 
     /// Calls a closure with the data as it was kept last; returns what it made of it.
-    #[expect(clippy::type_complexity, reason = "our failure around the step's own")]
     fn call<T>(
         &self,
         step: &Step<D>,

@@ -55,8 +55,7 @@ fn a_step_is_tried_again_after_its_delay_and_a_panic_is_a_failure() {
             _ => Ok(Executed::Done),
         }
     });
-    let saga = || Saga::new("s", 1).step(done());
-    let mut sagas = open(saga().step(flaky.attempts_max(3).delay(SECOND)), &state, &hand);
+    let mut sagas = open(Saga::new("s", 1).step(done()).step(flaky.attempts_max(3).delay(SECOND)), &state, &hand);
     let begun = sagas.start("7", Trail::default()).unwrap();
     assert_eq!((begun.phase, begun.attempt, begun.error.as_deref()), (SagaPhase::Executing, 2, Some("busy")));
     assert_eq!((begun.due, sagas.next_due()), (Some(hand.now() + SECOND), Some(hand.now() + SECOND)));
@@ -197,4 +196,13 @@ fn unsound_definitions_and_too_many_sagas_are_refused() {
     assert!(matches!(sagas.start(&"x".repeat(513), Trail::default()), Err(SagaError::Name { max: 512, .. })));
     sagas.start(&"x".repeat(512), Trail::default()).unwrap();
     assert!(matches!(sagas.start("8", Trail::default()), Err(SagaError::TooMany { max: 1 })));
+}
+
+#[test]
+fn a_long_reason_is_kept_in_part() {
+    let (state, hand) = (Arc::new(MemoryStore::new()), Hand::default());
+    let wordy = Step::new("wordy", |_: &mut Trail, _| Ok(Executed::Failed("ä".repeat(5_000))));
+    let mut sagas = open(Saga::new("s", 1).step(wordy), &state, &hand);
+    let ended = sagas.start("7", Trail::default()).unwrap();
+    assert_eq!((ended.phase, ended.reason), (SagaPhase::Compensated, Some("ä".repeat(512))));
 }
