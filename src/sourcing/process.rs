@@ -13,8 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::store::{
-    AppendError, EventStore, ExpectedVersion, Position, Query, ReadError, STATE_PAGE_MAX, StateChange, StateError,
-    StateKind, StateReadError, StateStore, StoredEvent, UpcastError, Upcasters,
+    AppendError, BATCH_EVENTS_MAX, EventStore, ExpectedVersion, Position, Query, ReadError, STATE_PAGE_MAX,
+    StateChange, StateError, StateKind, StateReadError, StateStore, StoredEvent, UpcastError, Upcasters,
 };
 use crate::{Aggregate, EventId, Frame, FrameError, Outgoing, Pattern, PublishError, Publisher};
 
@@ -73,7 +73,8 @@ pub struct Outputs<'a> {
 
 impl Outputs<'_> {
     /// Adds an event: end the outgoing one with [`Outgoing::to_frame`]. Its aggregate is the instance, its cause the event
-    /// that is handled; it belongs to the same story, which begins with that event if it belongs to none.
+    /// that is handled; it belongs to the same story, which begins with that event if it belongs to none. Of one event at most
+    /// 1,024 go out, with at most 1 MiB together.
     ///
     /// # Errors
     /// When the event breaks a limit of the bus.
@@ -122,7 +123,7 @@ pub struct Processes<M> {
 }
 
 /// What a step has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Processed {
     /// Events that an instance was moved by.
@@ -189,12 +190,13 @@ impl<M: ProcessManager> Processes<M> {
     /// See [`ProcessError`]; events before the one that failed are handled, and the next step begins where this one ended.
     pub fn step(&mut self) -> Result<Processed, ProcessError> {
         self.empty_outbox()?;
-        let mut query = Query::new().limit(STEP_EVENTS);
+        let head = self.store.head().map_err(ProcessError::Read)?;
+        let Some(head) = head.filter(|head| Some(*head) > self.position) else { return Ok(Processed::default()) };
+        let mut query = Query::new().limit(STEP_EVENTS).to_position(head);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
         query = if let Some(position) = self.position { query.behind(position) } else { query };
         let page = self.store.query(&query).map_err(ProcessError::Read)?;
         let mut processed = Processed { handled: 0, emitted: 0, has_more: page.next.is_some() };
-        let mut reached = self.position;
         for event in page.events {
             let position = event.position();
             let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(&event)).transpose();
@@ -203,10 +205,9 @@ impl<M: ProcessManager> Processes<M> {
                 processed.handled += 1;
                 processed.emitted += emitted;
             }
-            reached = Some(position);
         }
-        // A page may have looked further than its last event.
-        let reached = page.next.or(reached);
+        // Where there is no more, all up to the head was looked at.
+        let reached = page.next.or(Some(head));
         if reached > self.position {
             self.keep(&[], reached)?;
         }
@@ -231,6 +232,9 @@ impl<M: ProcessManager> Processes<M> {
         let reaction = self.manager.react(&mut state, event, &mut out);
         let frames = out.frames;
         let reaction = reaction.map_err(|error| ProcessError::React { position, error })?;
+        // In the outbox it would be refused again and again.
+        sound(&frames, Aggregate { kind, id: &id, version })
+            .map_err(|error| ProcessError::React { position, error: error.into() })?;
         if reaction == Reaction::Ignored {
             return Ok(None);
         }
@@ -325,6 +329,20 @@ impl<M: ProcessManager> Processes<M> {
 
 fn cursor_key(name: &str) -> Vec<u8> {
     [CURSOR, &persist::prefix(name)].concat()
+}
+
+/// Whether what goes out can be appended behind this version of the instance.
+fn sound(frames: &[Frame], instance: Aggregate<'_>) -> Result<(), String> {
+    if frames.len() > BATCH_EVENTS_MAX {
+        return Err(format!("{} events would go out, the limit is {BATCH_EVENTS_MAX}", frames.len()));
+    }
+    for (frame, version) in frames.iter().zip(instance.version + 1..) {
+        let meta = frame.meta();
+        if meta.aggregate() != Some(Aggregate { version, ..instance }) {
+            return Err(format!("{} would go out with another aggregate than its instance; leave it", meta.topic()));
+        }
+    }
+    Ok(())
 }
 
 fn check(what: &'static str, name: &str, max: usize) -> Result<(), ProcessError> {

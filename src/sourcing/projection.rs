@@ -54,7 +54,7 @@ pub struct Projector<P> {
 }
 
 /// What a step has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Projected {
     /// Events that were applied.
@@ -173,7 +173,9 @@ impl<P: Projection> Projector<P> {
             self.position = self.place.position(&*self.state)?;
             self.is_in_doubt = false;
         }
-        let mut query = Query::new().limit(STEP_EVENTS);
+        let head = self.store.head().map_err(ProjectionError::Read)?;
+        let Some(head) = head.filter(|head| Some(*head) > self.position) else { return Ok(Projected::default()) };
+        let mut query = Query::new().limit(STEP_EVENTS).to_position(head);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
         query = if let Some(position) = self.position { query.behind(position) } else { query };
         let page = self.store.query(&query).map_err(ProjectionError::Read)?;
@@ -191,8 +193,8 @@ impl<P: Projection> Projector<P> {
                 self.keep(std::mem::take(&mut batch), reached)?;
             }
         }
-        // A page may have looked further than its last event.
-        self.keep(batch, page.next.or(reached))?;
+        // Where there is no more, all up to the head was looked at.
+        self.keep(batch, page.next.or(Some(head)))?;
         Ok(projected)
     }
 

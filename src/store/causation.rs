@@ -1,6 +1,7 @@
 //! Which event caused which: the events of one correlation as a tree.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -81,13 +82,13 @@ impl CausationTree {
         loop {
             let page = query(&next)?;
             for event in &page.events {
-                if places.contains_key(&event.meta().id()) {
-                    tree.repeats += 1;
-                } else if tree.nodes.len() == Self::EVENTS_MAX {
-                    tree.is_cut = true;
-                } else {
-                    places.insert(event.meta().id(), tree.nodes.len());
-                    tree.nodes.push(CausationNode::of(event));
+                match places.entry(event.meta().id()) {
+                    Entry::Occupied(_) => tree.repeats += 1,
+                    Entry::Vacant(_) if tree.nodes.len() == Self::EVENTS_MAX => tree.is_cut = true,
+                    Entry::Vacant(place) => {
+                        place.insert(tree.nodes.len());
+                        tree.nodes.push(CausationNode::of(event));
+                    }
                 }
             }
             match page.next {

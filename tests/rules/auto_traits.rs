@@ -131,4 +131,6 @@ fn what_is_made_of_events_moves_between_threads() {
     use ringmain::sourcing::{Projector, ReadModel, SagaStatus, Sagas, Step};
     assert!(has!(Projector<()>: Send) && has!(Sagas<String>: Send) && has!(Step<String>: Send));
     assert_eq!(send_and_sync!((ReadModel, SagaStatus)), (true, true));
+    use ringmain::store::{CausationTree, Upcasters};
+    assert_eq!(send_and_sync!((CausationTree, Upcasters)), (true, true));
 }

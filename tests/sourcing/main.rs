@@ -1,5 +1,6 @@
 //! Event sourcing: aggregates decide, repositories save in one append, relays tell.
 
+mod choreography;
 mod context;
 mod decisions;
 mod process;

@@ -47,6 +47,11 @@ impl ProcessManager for Collaboration {
             }
             return Ok(Reaction::Kept);
         }
+        if agents == "stranger" {
+            let other = Aggregate { kind: "other", id: "7", version: 1 };
+            out.emit(|event| event.aggregate(other).to_frame("agent.invited", Payload::plain_text("")))?;
+            return Ok(Reaction::Kept);
+        }
         if agents == "nobody" {
             return Err("nobody cannot join".into());
         }
@@ -169,4 +174,18 @@ fn an_event_that_cannot_be_handled_is_the_next_again() {
     let mut others = others.pattern(Pattern::new("agent.joined").unwrap());
     let refused = others.step().unwrap_err();
     assert!(matches!(refused, ProcessError::Name { bytes: 513, max: 512, .. }), "{refused:?}");
+}
+
+#[test]
+fn what_could_never_be_appended_is_not_kept() {
+    let (mut writer, state) = (Writer::new(), Arc::new(MemoryStore::new()));
+    writer.append("agent.joined", "7 stranger");
+    let mut processes = open(&writer, Arc::clone(&writer.store) as _, Arc::clone(&state) as _);
+    let refused = processes.step().unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the event at position 1 could not be handled: agent.invited would go out with another aggregate than its instance; leave it"
+    );
+    assert_eq!(state.list(StateKind::OUTBOX, &[], 1).unwrap().entries.len(), 0);
+    assert!(processes.get("7").unwrap().is_none());
 }

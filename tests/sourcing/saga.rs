@@ -9,6 +9,7 @@ use ringmain::sourcing::{Persist, Sagas};
 
 mod deaths;
 mod failures;
+mod harness;
 mod task;
 
 type Cause = Box<dyn Error + Send + Sync>;
