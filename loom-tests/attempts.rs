@@ -1,10 +1,10 @@
-//! A worker that attends to a mailbox whose events come back.
+//! A worker that attends to mailboxes whose events come back, or go on from one to another.
 
 use std::sync::Arc;
 
 use ringmain::internals::ring::{
     Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Gate, Keyed, Lanes, Overdue, Pages, Reader,
-    Returns,
+    Returned, Returns,
 };
 use ringmain::internals::sync::alarm::Alarm;
 use ringmain::internals::sync::barrier::Barrier;
@@ -39,10 +39,16 @@ pub struct Worker {
     pub parker: Arc<Parker>,
 }
 
-/// A worker with `events` events before it and a mailbox of `cells`, which keeps the order of keys where `is_keyed`.
+/// A worker with `events` events before it and a mailbox of `cells`, which keeps the order of keys where `is_keyed`. Sequences
+/// and positions are about to begin anew.
 pub fn mailbox(events: u8, cells: usize, is_keyed: bool) -> (Worker, Arc<Attempts>, Arc<Lanes>) {
+    mailbox_at(u64::MAX, events, cells, is_keyed)
+}
+
+/// As `mailbox`; sequences and positions start at `first`.
+pub fn mailbox_at(first: u64, events: u8, cells: usize, is_keyed: bool) -> (Worker, Arc<Attempts>, Arc<Lanes>) {
     let pool = pool(0);
-    let lanes = lanes(8, 8, 1, u64::MAX, &pool);
+    let lanes = lanes(8, 8, 1, first, &pool);
     let reader = reader(&lanes, 0);
     let mut claimant = Claimant::new(Arc::clone(&lanes), false);
     for number in 1..=events {
@@ -51,7 +57,7 @@ pub fn mailbox(events: u8, cells: usize, is_keyed: bool) -> (Worker, Arc<Attempt
     let barrier = Barrier::fences();
     let words = AttemptWords::new(cells).expect("a few words fit");
     let keyed = is_keyed.then(|| Keyed::new(cells).expect("a few words fit"));
-    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), u64::MAX, pool, Pages::Any).expect("a few cells fit");
+    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), first, pool, Pages::Any).expect("a few cells fit");
     let parker = Arc::new(Parker::new(1, barrier));
     let gate = Arc::new(Gate::new(1, barrier));
     let alarm = Arc::new(Alarm::new(0, barrier));
@@ -116,8 +122,15 @@ impl Worker {
 
     /// Fills the cell, and sleeps until it is free. Returns whether it slept.
     pub fn feed_or_sleep(&mut self) -> bool {
+        let slept = self.wait_for_room();
+        assert!(self.feed(None), "there is room");
+        slept
+    }
+
+    /// Sleeps until a cell is free. Returns whether it slept.
+    pub fn wait_for_room(&self) -> bool {
         let mut slept = false;
-        while !self.feed(None) {
+        while !self.feeder.has_room() {
             self.attempts.custody().starve(true);
             self.parker.prepare(0);
             if self.feeder.has_room() {
@@ -129,6 +142,37 @@ impl Worker {
             self.attempts.custody().starve(false);
         }
         slept
+    }
+
+    /// As a worker brings what is queued for a consumer that may have nothing before `due` to `to`: puts the next event off, so
+    /// that it waits in its cell, and the first that waits goes on, if it is `wanted` there. `book` hears of it when it is there,
+    /// and before it is over here. Returns what putting it off met, and whether an event went on.
+    pub fn bring(
+        &self,
+        to: &mut Self,
+        (now, due): (u64, u64),
+        wanted: bool,
+        book: impl FnOnce(),
+    ) -> (Option<Returned>, bool) {
+        let put_off = self.attempts.take(LANE, now, LATE).map(|attempt| attempt.put_off(now, due));
+        let waits = self.attempts.waiting_from(0).filter(|_| wanted);
+        (put_off, waits.is_some_and(|waits| to.bring_waiting(waits, book)))
+    }
+
+    /// Takes over an event that waits in another mailbox. `book` hears of it when it is here, and before it is over there. False
+    /// when it was given up meanwhile.
+    ///
+    /// # Panics
+    /// When there is no room for it.
+    pub fn bring_waiting(&mut self, waits: Attempt, book: impl FnOnce()) -> bool {
+        waits.end_waiting(|waits| {
+            let mut returns = Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() };
+            let (event, tried) = (waits.event(), waits.tried());
+            let (sequence, slot) = (event.sequence(), event.slot());
+            let is_here = self.attempts.push_tried(&mut returns, LANE, sequence, &slot, REST_BYTES, None, tried);
+            assert!(is_here, "it is asked for where there is room");
+            book();
+        })
     }
 
     /// Events queued.

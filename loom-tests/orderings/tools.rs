@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ impl Ended {
 
 /// Runs `command` to its end, or to the time limit.
 fn run(command: &mut Command) -> Ended {
+    // In a group of its own: cargo runs what is to be stopped as a process of its own, and that one holds the pipe.
+    let command = command.process_group(0);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let mut stderr = child.stderr.take().expect("it is piped");
     let reading = thread::spawn(move || {
@@ -63,7 +66,7 @@ fn run(command: &mut Command) -> Ended {
         match child.try_wait().expect("a child may be waited for") {
             Some(status) => break Some(status),
             None if begun.elapsed() > LIMIT => {
-                let _ = child.kill();
+                let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status();
                 let _ = child.wait();
                 break None;
             }

@@ -351,7 +351,7 @@ fn a_publisher_that_sees_a_want_is_read() {
         let worker = Arc::clone(&tables);
         let working = threads.spawn(move || {
             reader.activate();
-            worker.adopt(&mut table);
+            worker.adopt(&mut table, |_, _| ());
             reader
         });
         let seen = Arc::clone(&wants);

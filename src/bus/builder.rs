@@ -287,14 +287,14 @@ impl BusBuilder {
     }
 
     /// Bytes that the dead letters may take, 1,024 or more; when they would take more, the oldest go. Default 64 MiB. A
-    /// further eighth of it may wait to be sorted in. Taken as they come, not reserved.
+    /// further eighth of it may wait to be sorted in, and as much again while somebody looks at them. Taken as they come, not reserved.
     pub fn dead_letter_bytes_max(mut self, bytes: usize) -> Self {
         self.dead_letter_bytes_max = bytes;
         self
     }
 
     /// How long a dead letter is kept, more than nothing. Default: until it is purged, sent again, or has to make room. Those that are older go when
-    /// somebody looks or new ones are sorted in.
+    /// somebody looks at the letters or at [`Bus::metrics`](crate::Bus::metrics), or new ones are sorted in.
     pub fn dead_letter_expiry(mut self, time: Duration) -> Self {
         self.dead_letter_expiry = Some(time);
         self

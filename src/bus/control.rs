@@ -19,7 +19,7 @@ use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::OwnerId;
 use crate::sync::primitive::{AtomicBool, Instant, Mutex, MutexGuard, spin_loop, thread};
-use crate::worker::{Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
+use crate::worker::{Ended, Engine, Turn, Worker, WorkerTable, WorkerThreads, as_worker, on_worker_thread};
 
 use super::codec::Codecs;
 use super::dead_letters::RedriveJob;
@@ -65,7 +65,8 @@ pub(crate) struct Shared {
     pub(crate) driver: Driver,
     /// Publishers that `Bus::publish` lends out for a call. Empty when no `Bus` is left.
     pub(super) spare: ArrayQueue<Publisher>,
-    /// There are redrives for turns to bring on: a turn takes no lock to find out that there are none.
+    /// There are redrives to bring on, in a bus that is driven by hand; a turn takes no lock to find out that there are none. Where
+    /// threads run: redrives that the thread for them has not seen.
     pub(super) has_redrives: AtomicBool,
     control: Mutex<Control>,
     codecs: Mutex<Codecs>,
@@ -90,6 +91,8 @@ pub(crate) struct Control {
     reading: Vec<bool>,
     /// Unsubscribed, but the worker may still be at it or a consumer holds deliveries; with the generation to wait for.
     ending: Vec<(Arc<SubscriptionState>, u64)>,
+    /// The generation of each worker's table with which the last subscription ended.
+    ended_with: Vec<u64>,
     /// The books of subscriptions that are gone.
     pub(super) ended: SubscriptionLedger,
     pub(super) ended_unbalanced: u64,
@@ -103,8 +106,10 @@ pub(crate) struct Control {
     free_publishers: u64,
     publishers_made: u64,
     pub(super) threads: Option<WorkerThreads>,
-    /// Dead letters on their way back in a bus that is driven by hand.
+    /// Redrives under way.
     pub(super) redrives: Vec<Arc<RedriveJob>>,
+    /// A thread brings them on, or is about to.
+    pub(super) has_redrive_thread: bool,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
@@ -118,6 +123,13 @@ pub(crate) struct WorkerStuck {
 }
 
 impl Control {
+    /// Keeps the handle of a thread, for the shutdown to join.
+    pub(super) fn keep_thread(&mut self, handle: thread::JoinHandle<()>) {
+        // A handle that is kept keeps the stack of a thread that is gone.
+        self.handler_threads.retain(|thread| !thread.is_finished());
+        self.handler_threads.push(handle);
+    }
+
     pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_stages: MailboxStages) -> Self {
         let workers = owners.len();
         Self {
@@ -132,6 +144,7 @@ impl Control {
             owners,
             reading: vec![false; workers],
             ending: Vec::new(),
+            ended_with: vec![0; workers],
             ended: SubscriptionLedger::default(),
             ended_unbalanced: 0,
             ended_stages,
@@ -141,6 +154,7 @@ impl Control {
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
             redrives: Vec::new(),
+            has_redrive_thread: false,
             handler_threads: Vec::new(),
             report: None,
             published_rate: RateWindow::new(),
@@ -242,10 +256,7 @@ impl Shared {
 
     /// Keeps the handle of a handler's thread, for the shutdown to join.
     pub(super) fn keep_thread(&self, handle: thread::JoinHandle<()>) {
-        let mut control = self.control();
-        // A handle that is kept keeps the stack of a thread that is gone.
-        control.handler_threads.retain(|thread| !thread.is_finished());
-        control.handler_threads.push(handle);
+        self.control().keep_thread(handle);
     }
 
     /// Whether the calling thread must not wait for room: a worker would wait for itself, and so would a test that drives
@@ -480,6 +491,8 @@ impl Shared {
             let Some(key) = control.keys.remove(&id) else { return Ok(None) };
             let subscription = control.subscriptions.remove(&key).expect("keys and subscriptions go together");
             let worker = subscription.worker;
+            let mut before = control.tables[worker].clone();
+            before.ended.clear();
             if matches!(subscription.role, Role::Subscriber) {
                 control.patterns.remove(&subscription.pattern, &key);
             }
@@ -493,7 +506,10 @@ impl Shared {
             self.unseat(&mut control, &subscription, &mut orphans);
             self.publish_wants(&control, &subscription);
             control.tables[worker].attended.retain(|other| other.id != subscription.id);
+            let ended = Ended::new(Arc::clone(&subscription), before);
+            control.tables[worker].ended.push(Arc::new(ended));
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());
+            control.ended_with[worker] = generation;
             control.ending.push((Arc::clone(&subscription), generation));
             for (left, from) in &mut control.ending {
                 // Its worker brings a service what its instances have left until it has this table.
@@ -558,9 +574,14 @@ impl Shared {
                 mailbox.lose_worker();
             }
         }
-        let mut gone = Vec::new();
+        let (mut gone, mut counted) = (Vec::new(), Vec::new());
         {
             let mut control = self.control();
+            for (worker, exchange) in self.engine.tables.iter().enumerate() {
+                if exchange.acknowledged() >= control.ended_with[worker] || self.engine.has_left(worker) {
+                    counted.push(std::mem::take(&mut control.tables[worker].ended));
+                }
+            }
             let mut kept = Vec::new();
             for (subscription, generation) in std::mem::take(&mut control.ending) {
                 let released = is_released(&subscription, generation);
@@ -584,6 +605,7 @@ impl Shared {
             control.ending = kept;
         }
         // Handlers are dropped here, outside the lock; a panic in the drop of one goes no further.
+        let _ = contained(|| drop(counted));
         for subscription in gone {
             let _ = contained(|| drop(subscription));
         }

@@ -9,6 +9,7 @@ use crate::delivery::{
 use crate::event::{Encode, EventId, FLAG_LOCAL, FLAG_REPLAY};
 use crate::ring::HEAD_BYTES;
 use crate::sync::primitive::thread::{Builder, JoinHandle};
+use crate::worker::Phase;
 
 use super::publisher::{Again, SameTopic};
 use super::{Bus, Outgoing, PublishError, Publisher, Shared, Subject};
@@ -98,6 +99,11 @@ pub enum RedriveError {
         /// Its bytes, those of its extension among them.
         bytes: usize,
     },
+    /// The bus shuts down or has stopped: nobody would handle it.
+    ShuttingDown {
+        /// The letter.
+        id: u64,
+    },
 }
 
 impl fmt::Display for RedriveError {
@@ -118,6 +124,9 @@ impl fmt::Display for RedriveError {
             ),
             Self::PoolExhausted { id, bytes } => {
                 write!(f, "dead letter {id} stays: no block of {bytes} bytes is free; try again, or raise `blocks`")
+            }
+            Self::ShuttingDown { id } => {
+                write!(f, "dead letter {id} stays: its bus shuts down; republish it with a publisher of another bus")
             }
         }
     }
@@ -158,7 +167,7 @@ impl DeadLetters {
         self.shared.engine.dead_letters.counts()
     }
 
-    /// How many there are, those among them that are being sent again.
+    /// How many are held, those among them that are being published again, and none that is on its way back to its subscription.
     pub fn len(&self) -> usize {
         self.counts().held as usize
     }
@@ -188,6 +197,10 @@ impl DeadLetters {
 
     /// Sends a letter back to the subscription that gave it up, and to no other: the same event, with the same id, which
     /// begins with its first attempt.
+    ///
+    /// It is on its way until the subscription's worker has given it a place in the mailbox
+    /// ([`returning`](DeadLetterCounts::returning)). When the subscription or the bus ends before, the letter is there again, the same
+    /// as before, and observers hear of it ([`Notice::LetterReturned`](crate::Notice::LetterReturned)).
     ///
     /// # Errors
     /// See [`RedriveError`]; the letter stays.
@@ -265,8 +278,11 @@ fn settle(taken: TakenLetter, published: Result<EventId, PublishError>) -> Resul
 impl Shared {
     /// Sends a dead letter back to its subscription.
     fn redrive(&self, id: u64) -> Result<(), RedriveError> {
+        if self.engine.phase() != Phase::Running {
+            return Err(RedriveError::ShuttingDown { id });
+        }
         let taken = self.engine.dead_letters.take(id).ok_or(RedriveError::NotFound { id })?;
-        let letter = taken.shared();
+        let letter = taken.letter();
         let subscription = letter.subscription();
         let found = self.control().find(subscription).cloned();
         let ended = RedriveError::Ended { id, subscription };
@@ -287,9 +303,7 @@ impl Shared {
             Some(block)
         };
         let max = REDRIVEN_MAX;
-        reliable.redrive(Redriven { letter, block }).map_err(|_| RedriveError::Busy { id, max })?;
-        taken.sent();
-        Ok(())
+        reliable.redrive(Redriven { letter: taken.set_out(), block }).map_err(|_| RedriveError::Busy { id, max })
     }
 
     /// Starts the thread that tells the sink of dead letters, when there is one.

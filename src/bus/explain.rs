@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::delivery::{Role, ServiceHere, Sink, State, SubscriptionId, SubscriptionState};
+use crate::delivery::{
+    Obstacle, OverLimit, Role, ServiceHere, Sink, State, SubscriptionId, SubscriptionState, WhileOpen,
+};
 use crate::event::{Meta, Priority};
 use crate::routing::RoutingRule;
 
@@ -20,6 +22,15 @@ pub enum Verdict {
     },
     /// It would get it, but it is paused.
     Paused,
+    /// It would get it, but was suspended after dead letters in a row ([`suspend_after`](crate::Subscribe::suspend_after)): the event
+    /// would wait in its mailbox until [`Bus::resume`].
+    Suspended,
+    /// It would get it, but its circuit breaker lets nothing through now: so the event would be held, be a dead letter, or go to the
+    /// next target.
+    BreakerOpen(WhileOpen),
+    /// It would get it, but has had as many as its rate allows: so the event would wait, or be turned away, which makes it a dead
+    /// letter under reliable delivery.
+    RateSpent(OverLimit),
     /// Its pattern does not match the topic.
     Pattern,
     /// Its filters do not want the type.
@@ -116,6 +127,18 @@ impl fmt::Display for Explanation {
             Verdict::Matches { conditionally: false } => "gets it",
             Verdict::Matches { conditionally: true } => "gets it if its predicates pass",
             Verdict::Paused => "wants it, but is paused",
+            Verdict::Suspended => {
+                "wants it, but is suspended after dead letters in a row: it waits until somebody resumes it"
+            }
+            Verdict::BreakerOpen(WhileOpen::Hold) => {
+                "wants it, but its breaker is open: it waits until that lets it through"
+            }
+            Verdict::BreakerOpen(WhileOpen::DeadLetter) => "wants it, but its breaker is open: it is a dead letter",
+            Verdict::BreakerOpen(WhileOpen::NextTarget) => {
+                "wants it, but its breaker is open: it goes to the next target"
+            }
+            Verdict::RateSpent(OverLimit::Queue) => "wants it, but its rate is spent: it waits its turn",
+            Verdict::RateSpent(OverLimit::Reject) => "wants it, but its rate is spent: it is turned away",
             Verdict::Pattern => "its pattern does not match the topic",
             Verdict::Type => "its filters do not want the type",
             Verdict::Priority => "its filters do not want the priority",
@@ -158,6 +181,7 @@ impl Shared {
             let by_pattern = control.subscriptions().filter(|one| matches!(one.role, Role::Subscriber));
             (by_pattern.cloned().collect::<Vec<_>>(), control.services.clone(), control.rules.clone())
         };
+        let now = self.engine.directory.clock.now();
         let explain = |subscription: &Arc<SubscriptionState>| {
             let filter = &subscription.filter;
             let verdict = if !subscription.pattern.matches(topic) {
@@ -170,8 +194,8 @@ impl Shared {
                 Verdict::Source
             } else if event.is_some_and(|event| filter.refusal(event).is_some()) {
                 Verdict::Predicate
-            } else if subscription.state() == State::Paused {
-                Verdict::Paused
+            } else if let Some(verdict) = in_the_way(subscription, now) {
+                verdict
             } else {
                 Verdict::Matches { conditionally: event.is_none() && filter.has_predicates() }
             };
@@ -197,7 +221,7 @@ impl Shared {
             Some(event) => rules.evaluate(event).collect(),
             None => rules.could_match(topic, source, priority).collect(),
         };
-        let services = services.iter().map(|service| explain_service(service, &directing, event));
+        let services = services.iter().map(|service| explain_service(service, &directing, event, now));
         subscriptions.iter().map(explain).chain(services).collect()
     }
 
@@ -236,8 +260,20 @@ impl Shared {
     }
 }
 
+/// What keeps an event, which comes at the instant `now`, from who is to get it.
+fn in_the_way(subscription: &SubscriptionState, now: u64) -> Option<Verdict> {
+    if subscription.state() == State::Paused {
+        return Some(Verdict::Paused);
+    }
+    Some(match subscription.obstacle(now)? {
+        Obstacle::Suspended => Verdict::Suspended,
+        Obstacle::Breaker(while_open) => Verdict::BreakerOpen(while_open),
+        Obstacle::Rate(over) => Verdict::RateSpent(over),
+    })
+}
+
 /// What a service would do with an event that these rules match, or could.
-fn explain_service(here: &ServiceHere, rules: &[&RoutingRule], event: Option<&Meta<'_>>) -> Explanation {
+fn explain_service(here: &ServiceHere, rules: &[&RoutingRule], event: Option<&Meta<'_>>, now: u64) -> Explanation {
     let names_it = |rule: &&&RoutingRule| rule.targets.iter().any(|target| target == here.name());
     let is_targeted = event.is_some_and(|event| event.targets().next().is_some());
     let mut rules: Vec<_> = rules.iter().filter(names_it).collect();
@@ -247,6 +283,8 @@ fn explain_service(here: &ServiceHere, rules: &[&RoutingRule], event: Option<&Me
     let is_named = event.is_some_and(|event| event.targets().any(|target| target.id() == here.name()));
     let verdict = if rules.is_empty() && !is_named {
         Verdict::NotDirected
+    } else if let Some(verdict) = in_the_way(&here.service, now) {
+        verdict
     } else if !here.is_available() {
         Verdict::NoInstance
     } else {

@@ -34,7 +34,7 @@ pub struct Memory {
     /// Places for publishers.
     pub publishers_bytes: usize,
     /// Dead letters that are held, and the queue they come by. At most
-    /// [`dead_letter_bytes_max`](super::BusBuilder::dead_letter_bytes_max) beside that queue.
+    /// [`dead_letter_bytes_max`](super::BusBuilder::dead_letter_bytes_max) when they are sorted in, twice that before.
     pub dead_letters_bytes: usize,
     /// Whether the lanes lie in huge pages.
     pub huge_pages: HugePages,

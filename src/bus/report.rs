@@ -137,7 +137,7 @@ pub struct Metrics {
     pub memory_pressures: u64,
     /// How often a worker stopped because of the [`throttle`](crate::BusBuilder::throttle).
     pub throttled: u64,
-    /// Events that subscriptions gave up on, as they stand.
+    /// Events that subscriptions gave up on, where they are now: none that has expired is held.
     pub dead_letters: DeadLetterCounts,
     /// Where every event is.
     pub ledger: Ledger,
@@ -225,6 +225,8 @@ impl Shared {
     fn metrics(&self) -> Metrics {
         let engine = &self.engine;
         engine.feel_pressure();
+        // Not under the lock of the control plane, for observers may hear of letters that find no room.
+        let dead_letters = engine.dead_letters.watch();
         let ledger = self.ledger();
         let now = engine.directory.clock.now();
         let mut mailboxes: Vec<_> = Vec::new();
@@ -314,7 +316,7 @@ impl Shared {
             memory_pressure: engine.pressure.is_on(),
             memory_pressures: engine.pressure.begun(),
             throttled: engine.recorders.iter().map(|recorder| recorder.throttled.get()).sum(),
-            dead_letters: engine.dead_letters.tally(),
+            dead_letters,
             ledger,
         }
     }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::delivery::{
     Balance, BreakerPolicy, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate,
     RetryPolicy, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
-use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX};
+use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX, WAIT_MAX_NS};
 use crate::routing::{Filter, Pattern, PatternError, RoutingRule};
 use crate::worker::Phase;
 
@@ -258,6 +259,10 @@ impl<I: Interest> Subscribe<I> {
 
     /// Drops and counts events that come again within this window, before anything else is made of them. Attempts at one event
     /// are no duplicates. Default: none.
+    ///
+    /// The window knows what it was asked about, whatever has become of that: by best effort an event has one chance, and the same one
+    /// again is a duplicate also when the first was dropped, by a full mailbox, a rate or a pause, or failed. A publisher that repeats
+    /// what was dropped takes a new id; where nothing is to be dropped, deliver [reliably](DeliveryMode::Reliable).
     pub fn dedup(mut self, window: DedupWindow) -> Self {
         self.dedup = Some(window);
         self
@@ -330,6 +335,9 @@ impl<I: Interest> Subscribe<I> {
     }
 
     fn check_mode(&self) -> Result<(), SubscribeError> {
+        if self.dedup.as_ref().is_some_and(|window| !window.has_time()) {
+            return Err(SubscribeError::WindowTime);
+        }
         let is_by_key = self.mode == DeliveryMode::LatestOnly && self.latest_by.is_some();
         let (keys_max, max) = (self.keys_max, MAILBOX_MAX);
         if !is_by_key && (self.latest_by.is_some() || keys_max.is_some()) {
@@ -366,6 +374,10 @@ impl<I: Interest> Subscribe<I> {
             if value < min || value > max {
                 return Err(SubscribeError::Reliability { setting, value, min, max });
             }
+        }
+        let ((first, max), limit) = (self.retry.longest(), Duration::from_nanos(WAIT_MAX_NS));
+        if first > max || max > limit {
+            return Err(SubscribeError::Delays { first, max, limit });
         }
         match self.overflow {
             Overflow::Block | Overflow::DropNewest => Ok(()),

@@ -1,6 +1,7 @@
 //! Why a subscription cannot be made or ended, and what to do about it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::delivery::{Overflow, RateError, SubscriptionId};
 use crate::event::TypeConflict;
@@ -66,6 +67,17 @@ pub enum SubscribeError {
         max: usize,
         /// Bytes they would take; 0 when their number alone is refused.
         bytes: u64,
+    },
+    /// A dedup window of no time, which remembers nothing.
+    WindowTime,
+    /// Retry delays of which the first is longer than the longest, or that are longer than an event may wait.
+    Delays {
+        /// The longest after the first failure, as asked for.
+        first: Duration,
+        /// The longest after any, as asked for.
+        max: Duration,
+        /// The limit.
+        limit: Duration,
     },
     /// A setting that only reliable delivery has a use for: best effort tries each event once, and so keeps order anyway.
     NeedsReliable {
@@ -157,6 +169,16 @@ impl fmt::Display for SubscribeError {
                 f,
                 "a dedup window of {keys} events takes {bytes} bytes, more than the system gives; lower its keys_max"
             ),
+            Self::WindowTime => f.write_str(
+                "a dedup window of no time remembers nothing; give it a time (DedupWindow::time), or leave dedup out",
+            ),
+            Self::Delays { first, max, limit } if first > max => write!(
+                f,
+                "retry delays of up to {first:?} after the first failure and {max:?} after any; in RetryPolicy::delays(first, max) max is at least first, and at most {limit:?}"
+            ),
+            Self::Delays { max, limit, .. } => {
+                write!(f, "retry delays of up to {max:?}; an event waits {limit:?} at most: lower them in RetryPolicy::delays")
+            }
             Self::NeedsReliable { setting } => {
                 write!(f, "{setting} needs reliable delivery: add .mode(DeliveryMode::reliable()), or leave it out")
             }
@@ -189,8 +211,13 @@ impl fmt::Display for SubscribeError {
                 write!(f, "a filter names a source of {bytes} bytes; sources have at most {max}")
             }
             Self::Service(error) => error.fmt(f),
-            Self::ShuttingDown => f.write_str("the bus is shutting down"),
-            Self::NotFound(id) => write!(f, "no subscription {id}"),
+            Self::ShuttingDown => f.write_str(
+                "the bus is shutting down, and its subscriptions stay as they are; subscribe before that, or build another bus",
+            ),
+            Self::NotFound(id) => write!(
+                f,
+                "no subscription {id}: it has ended, or belongs to another bus; Bus::subscriptions lists those that there are"
+            ),
             Self::Thread(error) => write!(f, "no thread for the handler: {error}"),
         }
     }

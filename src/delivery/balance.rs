@@ -19,7 +19,7 @@ use std::fmt;
 
 use crate::chance;
 use crate::event::{Meta, Priority};
-use crate::sync::contain::contained;
+use crate::sync::contain::{Kept, contained};
 
 use super::Key;
 
@@ -109,6 +109,12 @@ pub trait Balancer: Send {
     fn pick(&mut self, event: &Meta<'_>, instances: &[InstanceView]) -> Option<usize>;
 }
 
+impl<B: Balancer> Balancer for Kept<B> {
+    fn pick(&mut self, event: &Meta<'_>, instances: &[InstanceView]) -> Option<usize> {
+        (**self).pick(event, instances)
+    }
+}
+
 /// How a service spreads events over its instances. Default: round robin.
 #[derive(Default)]
 #[non_exhaustive]
@@ -142,7 +148,7 @@ impl Balance {
 
     /// A strategy of one's own.
     pub fn custom(balancer: impl Balancer + 'static) -> Self {
-        Self::Custom(Box::new(balancer))
+        Self::Custom(Box::new(Kept::new(balancer)))
     }
 
     /// The strategy at work. What it draws at random it draws from `seed`.

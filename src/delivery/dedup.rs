@@ -41,7 +41,7 @@ impl Default for DedupWindow {
 }
 
 impl DedupWindow {
-    /// How long an event is remembered. Default 60 s.
+    /// How long an event is remembered; no time at all is [refused](crate::SubscribeError::WindowTime). Default 60 s.
     pub fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
@@ -58,6 +58,11 @@ impl DedupWindow {
     pub fn by(mut self, key: Key) -> Self {
         self.by = Some(key);
         self
+    }
+
+    /// Whether it has a time.
+    pub(crate) fn has_time(&self) -> bool {
+        !self.time.is_zero()
     }
 
     /// Events it is to remember.

@@ -15,7 +15,7 @@ use crate::sync::breaker::{Breaker, BreakerState};
 use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
 
-use super::{BreakerPolicy, Outcome, WhileOpen};
+use super::{BreakerPolicy, Outcome, OverLimit, WhileOpen};
 
 /// The guard of one mailbox. Instants are nanoseconds of the bus clock.
 #[derive(Debug)]
@@ -38,6 +38,17 @@ pub(crate) enum Pass {
     GiveUp,
     /// Leave it where it is.
     Held,
+}
+
+/// Why the next event does not come to its consumer now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The subscription is suspended after dead letters in a row.
+    Suspended,
+    /// Its circuit breaker; and what becomes of events meanwhile.
+    Breaker(WhileOpen),
+    /// Its rate; and what becomes of events over it.
+    Rate(OverLimit),
 }
 
 impl Guard {
@@ -140,6 +151,20 @@ impl Guard {
             },
         };
         self.limiter.as_ref().map_or(by_breaker, |limiter| limiter.passes_at(by_breaker))
+    }
+
+    /// What would keep an event from the consumer at the instant `now`. A look, which changes nothing.
+    pub(super) fn obstacle(&self, now: u64) -> Option<Obstacle> {
+        if let Some((_, while_open)) = &self.breaker {
+            match self.admits_at(now) {
+                // Whatever the policy: the probes decide.
+                NEVER => return Some(Obstacle::Breaker(WhileOpen::Hold)),
+                until if until > now => return Some(Obstacle::Breaker(*while_open)),
+                _ => {}
+            }
+        }
+        let is_spent = self.limiter.as_ref().is_some_and(|limiter| limiter.passes_at(now) > now);
+        is_spent.then_some(Obstacle::Rate(OverLimit::Queue))
     }
 
     /// The instant from which its breaker lets an attempt be made: `now` if at once, `NEVER` while probes are out.

@@ -22,7 +22,8 @@ pub enum Outcome {
     /// Not handled; the text says why. Under reliable delivery it is tried again, as the
     /// [`RetryPolicy`](crate::RetryPolicy) says.
     Failed(String),
-    /// Not handled, and to be tried again after this time instead of the policy's. It counts as an attempt.
+    /// Not handled, and to be tried again after this time instead of the policy's, at most 10 days: a longer one is cut to them. It
+    /// counts as an attempt.
     RetryAfter(Duration),
     /// Given back, to come again behind what is queued. It does not count as an attempt;
     /// [`releases_max`](crate::RetryPolicy::releases_max) bounds how often.

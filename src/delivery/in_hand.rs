@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -49,15 +49,13 @@ pub struct Delivery<I: Interest> {
     hold: Option<Hold>,
     shared: Arc<MailboxShared>,
     known_as: KnownAs,
-    /// The handler's word, where others may still hold the delivery; `None` is an acknowledgement.
-    word: OnceLock<Option<Box<Outcome>>>,
     interest: PhantomData<fn(I)>,
 }
 
 impl<I: Interest> Delivery<I> {
     #[inline(always)]
     pub(crate) fn new(hold: Hold, shared: Arc<MailboxShared>, known_as: KnownAs) -> Self {
-        Self { hold: Some(hold), shared, known_as, word: OnceLock::new(), interest: PhantomData }
+        Self { hold: Some(hold), shared, known_as, interest: PhantomData }
     }
 
     fn hold(&self) -> &Hold {
@@ -98,7 +96,8 @@ impl<I: Interest> Delivery<I> {
         self.settle(&Outcome::Failed(reason.into()))
     }
 
-    /// Settles the attempt as failed; the event comes again after `delay`. Under best-effort delivery it does not.
+    /// Settles the attempt as failed; the event comes again after `delay`, at most 10 days: a longer one is cut to them. Under
+    /// best-effort delivery it does not.
     pub fn retry_after(self, delay: Duration) -> Settled {
         self.settle(&Outcome::RetryAfter(delay))
     }
@@ -115,15 +114,11 @@ impl<I: Interest> Delivery<I> {
 
     /// Settles the delivery by an outcome, as a handler that returned it would.
     pub fn settle(mut self, outcome: &Outcome) -> Settled {
-        self.settle_as(outcome)
-    }
-
-    fn settle_as(&mut self, outcome: &Outcome) -> Settled {
         // There always is one: settling takes the delivery.
         self.hold.take().map_or(Settled::TooLate, |hold| self.shared.settle(hold, outcome))
     }
 
-    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 10 days. Returns whether it still
+    /// Gives the attempt until `time` from now to be over, instead of what it had; at most 10 days: a longer one is cut to them. Returns whether it still
     /// counted. Under best-effort delivery there is no end, and it always does.
     pub fn extend(&self, time: Duration) -> bool {
         match self.hold() {
@@ -161,39 +156,12 @@ impl<I: Interest> Delivery<I> {
             self.shared.discard_one(hold);
         }
     }
-
-    /// Shares the delivery, in the memory of a settled one that nobody else holds.
-    pub(crate) fn share(self, settled: Option<Arc<Self>>) -> Arc<Self> {
-        if let Some(mut settled) = settled
-            && let Some(place) = Arc::get_mut(&mut settled)
-        {
-            *place = self;
-            return settled;
-        }
-        Arc::new(self)
-    }
-
-    /// Settles a delivery that its handler may have kept a clone of: then it is settled with the last one, else now, and
-    /// its memory is given back for the next.
-    pub(crate) fn settle_shared(mut delivery: Arc<Self>, outcome: Outcome) -> Option<Arc<Self>> {
-        if let Some(sole) = Arc::get_mut(&mut delivery) {
-            sole.settle_as(&outcome);
-            return Some(delivery);
-        }
-        // Said once: by whoever called the handler.
-        let _ = delivery.word.set((outcome != Outcome::Ack).then(|| Box::new(outcome)));
-        None
-    }
 }
 
 impl<I: Interest> Delivery<I> {
     #[cold]
-    fn drop_unsettled(&mut self, hold: Hold) {
-        match self.word.take() {
-            None => self.shared.settle(hold, &Outcome::Failed("it was dropped without a word".to_owned())),
-            Some(None) => self.shared.settle(hold, &Outcome::Ack),
-            Some(Some(word)) => self.shared.settle(hold, &word),
-        };
+    fn drop_unsettled(&self, hold: Hold) {
+        self.shared.settle(hold, &Outcome::Failed("it was dropped without a word".to_owned()));
     }
 }
 
@@ -209,7 +177,7 @@ impl<I: Interest> Drop for Delivery<I> {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         // Best effort: what was dropped without a word was handled, unless a panic dropped it.
-        if matches!(hold, Hold::Once(_)) && self.word.get().is_none() && !std::thread::panicking() {
+        if matches!(hold, Hold::Once(_)) && !std::thread::panicking() {
             self.shared.settle(hold, &Outcome::Ack);
         } else {
             self.drop_unsettled(hold);

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::event::Meta;
+use crate::sync::contain::Kept;
 
 /// What events have in common: those whose order is to be kept ([`ordered_by`](crate::Subscribe::ordered_by)), or of which
 /// only the newest counts ([`latest_by`](crate::Subscribe::latest_by)).
@@ -42,7 +43,8 @@ type KeyOf = dyn Fn(&Meta<'_>) -> Option<u64> + Send + Sync;
 impl Key {
     /// What this function makes of an event: equal numbers are one key, `None` is no key.
     pub fn by(key: impl Fn(&Meta<'_>) -> Option<u64> + Send + Sync + 'static) -> Self {
-        Self::By(Arc::new(key))
+        let key = Kept::new(key);
+        Self::By(Arc::new(move |meta: &Meta<'_>| key(meta)))
     }
 
     /// The value of this metadata entry; events without it have no key.

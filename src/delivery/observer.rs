@@ -151,7 +151,8 @@ pub enum Notice<'a> {
         /// Why.
         error: DecodeError,
     },
-    /// A mailbox was full, and an event was dropped by its policy. Said at the first of a row of drops.
+    /// A mailbox was full, and its policy had an event go: it was dropped, or under reliable delivery became a dead letter (which a
+    /// [`DeadLettered`](Self::DeadLettered) says, too). Said at the first of a row of them.
     MailboxOverflow {
         /// Whose.
         subscription: SubscriptionId,
@@ -209,10 +210,22 @@ pub enum Notice<'a> {
         /// What the last one said.
         error: Option<&'a str>,
     },
-    /// There was no room for all dead letters, and the oldest went. Said at the first of a row: until one was sent again, purged
-    /// or expired.
+    /// A dead letter was on its way back to its subscription, which ended before it had a place in the mailbox:
+    /// [`Bus::dead_letters`](crate::Bus::dead_letters) has it again, as it was.
+    LetterReturned {
+        /// The id of the letter.
+        letter: u64,
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+    },
+    /// More dead letters came than may be kept, and one went: the oldest, or one for which there was no room beside those that are being
+    /// sent again. Said at the first of a row: until one was sent again, purged or expired.
     DeadLettersOverflow {
-        /// Letters that are kept.
+        /// Letters that are held; for a moment that may be more than are kept, until they are sorted in.
         held: u64,
         /// Letters that went for want of room, ever.
         discarded: u64,

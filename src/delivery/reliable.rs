@@ -28,7 +28,8 @@ use crate::sync::transit::Transit;
 
 use super::mailbox::MailboxCounts;
 use super::{
-    Crew, DeadLetter, DeadLetterStore, DeadReason, Death, Fed, Hang, Key, Notice, Outcome, RetryPolicy, SubscriptionId,
+    Crew, DeadLetterStore, DeadReason, Death, Fed, Hang, Key, Notice, Outcome, RetryPolicy, ReturningLetter,
+    SubscriptionId,
 };
 
 /// Dead letters that may be on their way back to a subscription.
@@ -69,7 +70,7 @@ pub(crate) struct Reliable {
 /// A dead letter on its way back to its subscription.
 #[derive(Debug)]
 pub(crate) struct Redriven {
-    pub(crate) letter: Arc<DeadLetter>,
+    pub(crate) letter: ReturningLetter,
     /// Where its bytes are, when they do not fit a cell.
     pub(crate) block: Option<Block>,
 }
@@ -197,9 +198,11 @@ impl Reliable {
         while fed.returns().feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
-            let meta = redriven.letter.meta();
-            let (header, rest) = redriven.letter.frame();
-            let rest = match &redriven.block {
+            let Redriven { letter: returning, block } = redriven;
+            let letter = returning.letter();
+            let meta = letter.meta();
+            let (header, rest) = letter.frame();
+            let rest = match &block {
                 Some(block) => Rest::Block(block, 1),
                 None => Rest::Inline(rest),
             };
@@ -209,6 +212,7 @@ impl Reliable {
             count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
+            returning.arrived();
             self.returning.end();
         }
     }
@@ -218,20 +222,14 @@ impl Reliable {
         self.returning.count() > 0
     }
 
-    /// The subscription has ended: what was on its way back is a dead letter again.
+    /// The subscription has ended: what was on its way back is a dead letter again, the same as before.
     fn refuse_back(&self) {
         while let Some(Redriven { letter, .. }) = self.redriven.pop() {
-            self.letters.put(&Death {
-                meta: letter.meta(),
-                subscription: self.subscription,
-                name: &self.name,
-                known_as: self.known_as,
-                reason: DeadReason::Closed,
-                attempts: letter.attempts(),
-                error: letter.error(),
-                first_attempt: 0,
-            });
+            let (id, event) = (letter.letter().id(), letter.letter().meta().id());
+            drop(letter);
             self.returning.end();
+            let (subscription, name) = (self.subscription, self.name.as_str());
+            self.letters.notice(&Notice::LetterReturned { letter: id, subscription, name, event });
         }
     }
 

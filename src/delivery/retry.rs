@@ -52,10 +52,16 @@ impl RetryPolicy {
         self
     }
 
-    /// The longest wait after the first failure, and after any. Defaults 100 ms and 30 s.
+    /// The longest wait after the first failure, and after any: the first is no longer than the second, and that no longer than 10
+    /// days, or the subscription is [refused](crate::SubscribeError::Delays). Defaults 100 ms and 30 s.
     pub fn delays(mut self, first: Duration, max: Duration) -> Self {
         (self.first_delay, self.delay_max) = (first, max);
         self
+    }
+
+    /// The longest wait after the first failure, and after any.
+    pub(crate) fn longest(&self) -> (Duration, Duration) {
+        (self.first_delay, self.delay_max)
     }
 
     /// The longest wait after `attempts` failed attempts.

@@ -14,7 +14,10 @@ use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
-use super::{BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Role, SubscriptionLedger};
+use super::{
+    BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Obstacle, OverLimit, Role,
+    SubscriptionLedger,
+};
 
 /// Names a subscription: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -290,6 +293,16 @@ impl SubscriptionState {
             Sink::Inline(_) => None,
             Sink::Mailbox(mailbox, _) => mailbox.breaker_state(),
         }
+    }
+
+    /// Why an event that came at the instant `now` would not come to the consumer then, though nobody has paused the subscription.
+    pub(crate) fn obstacle(&self, now: u64) -> Option<Obstacle> {
+        let of_mailbox = match &self.sink {
+            Sink::Inline(_) => None,
+            Sink::Mailbox(mailbox, _) => mailbox.obstacle(now),
+        };
+        let is_spent = || self.limiter.as_ref().is_some_and(|limiter| limiter.passes_at(now) > now);
+        of_mailbox.or_else(|| is_spent().then_some(Obstacle::Rate(OverLimit::Reject)))
     }
 
     pub(crate) fn record(&self, clock: &Clock) -> SubscriptionRecord {

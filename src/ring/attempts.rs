@@ -33,10 +33,10 @@ use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 use crate::sync::transit::Transit;
 
 pub use attempt::{Attempt, Overdue, Returned};
-pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX};
+pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX, WAIT_MAX_NS};
 use word::{
-    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, TICK_SHIFT, WAIT_MAX_NS, WAITING, failures,
-    instant_of, takes, tick_after, ticks_late, ticks_left, with_due, with_state,
+    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, TICK_SHIFT, WAITING, failures, instant_of, takes,
+    tick_after, ticks_late, ticks_left, with_due, with_state,
 };
 
 /// What was tried with an event before it came to a mailbox.
@@ -371,7 +371,8 @@ impl Attempts {
                 let held = mutant!("attempts.hold_waiting", seen + HOLDER => seen);
                 // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back; when the first attempt at it began is
                 // seen. Who gives it up meanwhile leaves the cell to us. Relaxed: an exchange that failed has done nothing.
-                match word.compare_exchange(seen, held, Ordering::Acquire, Ordering::Relaxed) {
+                let acquire = mutant!("attempts.go_on", Ordering::Acquire);
+                match word.compare_exchange(seen, held, acquire, Ordering::Relaxed) {
                     Ok(_) => return Some(self.own(cell as u32, self.cells().lane(cell as u32), held)),
                     Err(now) => seen = now,
                 }

@@ -27,7 +27,9 @@ mod slot;
 pub mod stall;
 mod wants;
 
-pub use attempts::{ATTEMPTS_MAX, Attempt, AttemptWords, Attempts, Overdue, RELEASES_MAX, Returned, Returns, Tried};
+pub use attempts::{
+    ATTEMPTS_MAX, Attempt, AttemptWords, Attempts, Overdue, RELEASES_MAX, Returned, Returns, Tried, WAIT_MAX_NS,
+};
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};
 pub use claim::{Claimant, Draft, Frame, LaneFull, Rest, Room};

@@ -202,6 +202,17 @@ impl Reader {
         Some(unsafe { cursor.slot(&self.lanes, self.worker) })
     }
 
+    /// The event at `sequence` of `lane`, one that this reader has still to read; `None` when it is not committed yet.
+    pub fn look(&self, lane: usize, sequence: u64) -> Option<Slot<'_>> {
+        let cursor = Cursor::at(&self.lanes, lane, sequence);
+        let is_ahead = (sequence.wrapping_sub(self.sequence(lane)) as i64) >= 0;
+        if !self.active || !is_ahead || !cursor.is_ready(&self.lanes) {
+            return None;
+        }
+        // SAFETY: it is ready, this worker active, and the event ahead of it; to step over it takes `&mut self`.
+        Some(unsafe { cursor.slot(&self.lanes, self.worker) })
+    }
+
     /// Steps over the event that `peek` shows and gives its block back. Other threads learn of it with `release`.
     #[inline(always)]
     pub fn advance(&mut self, lane: usize) {

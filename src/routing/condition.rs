@@ -19,15 +19,17 @@ mod field;
 #[cfg(feature = "json")]
 mod json;
 mod operand;
+mod reading;
 
 use std::fmt;
 
 use self::field::{Field, FieldFault};
 use self::operand::{Comparison, Seen};
 use super::rule::RuleError;
-use crate::event::{Meta, Priority};
+use crate::event::Priority;
 
 pub use self::operand::Operand;
+pub(super) use self::reading::{Path, Reading};
 
 /// Conditions a rule may have, groups among them.
 pub(super) const CONDITIONS_MAX: usize = 64;
@@ -110,19 +112,35 @@ impl Condition {
     /// is the whole payload. Of a key that stands twice in an object the last counts.
     ///
     /// # Cost
-    /// Each such comparison reads the payload once, and allocates where keys or texts hold escapes. A rule's conditions that
-    /// read no payload are asked first.
+    /// An event's payload is read once for all rules of its type, when the first of them asks for it: all of it, and what a path goes
+    /// through once more for each of its keys. That allocates where keys or texts hold escapes, and where the rules of a type name
+    /// more than 32 paths. A rule's conditions that read no payload are asked first.
     pub fn payload(path: &str) -> OnField {
         OnField(if path.is_empty() { "payload".to_owned() } else { format!("payload.{path}") })
     }
 
     /// Whether the event meets it.
-    pub(super) fn holds(&self, meta: &Meta<'_>) -> bool {
+    pub(super) fn holds(&self, event: &Reading<'_>) -> bool {
         match &self.0 {
-            Tree::All(conditions) => conditions.iter().all(|condition| condition.holds(meta)),
-            Tree::Any(conditions) => conditions.iter().any(|condition| condition.holds(meta)),
-            Tree::Not(condition) => !condition.holds(meta),
-            Tree::Leaf(leaf) => leaf.holds(meta),
+            Tree::All(conditions) => conditions.iter().all(|condition| condition.holds(event)),
+            Tree::Any(conditions) => conditions.iter().any(|condition| condition.holds(event)),
+            Tree::Not(condition) => !condition.holds(event),
+            Tree::Leaf(leaf) => leaf.holds(event),
+        }
+    }
+
+    /// Adds each path by which it reads the payload.
+    pub(super) fn add_paths(&self, paths: &mut Vec<Path>) {
+        match &self.0 {
+            Tree::All(conditions) | Tree::Any(conditions) => {
+                conditions.iter().for_each(|condition| condition.add_paths(paths));
+            }
+            Tree::Not(condition) => condition.add_paths(paths),
+            Tree::Leaf(leaf) => {
+                if let Ok(Field::Payload(path)) = &leaf.field {
+                    paths.push(path.clone());
+                }
+            }
         }
     }
 
@@ -137,21 +155,21 @@ impl Condition {
 
     /// The smallest part that the event fails: within a group of which all must hold, the first that does not. None when
     /// the event meets the condition.
-    pub(super) fn first_failing(&self, meta: &Meta<'_>) -> Option<&Self> {
+    pub(super) fn first_failing(&self, event: &Reading<'_>) -> Option<&Self> {
         match &self.0 {
-            Tree::All(conditions) => conditions.iter().find_map(|condition| condition.first_failing(meta)),
-            _ => (!self.holds(meta)).then_some(self),
+            Tree::All(conditions) => conditions.iter().find_map(|condition| condition.first_failing(event)),
+            _ => (!self.holds(event)).then_some(self),
         }
     }
 
     /// Adds each field that it compares, with what the event has there.
-    pub(super) fn see_fields(&self, meta: &Meta<'_>, seen: &mut Vec<(String, Option<String>)>) {
+    pub(super) fn see_fields(&self, event: &Reading<'_>, seen: &mut Vec<(String, Option<String>)>) {
         match &self.0 {
             Tree::All(conditions) | Tree::Any(conditions) => {
-                conditions.iter().for_each(|condition| condition.see_fields(meta, seen));
+                conditions.iter().for_each(|condition| condition.see_fields(event, seen));
             }
-            Tree::Not(condition) => condition.see_fields(meta, seen),
-            Tree::Leaf(leaf) => seen.push((leaf.name.clone(), leaf.value_seen(meta))),
+            Tree::Not(condition) => condition.see_fields(event, seen),
+            Tree::Leaf(leaf) => seen.push((leaf.name.clone(), leaf.value_seen(event))),
         }
     }
 
@@ -210,22 +228,22 @@ impl fmt::Display for Condition {
 }
 
 impl Leaf {
-    fn holds(&self, meta: &Meta<'_>) -> bool {
+    fn holds(&self, event: &Reading<'_>) -> bool {
         match &self.field {
             #[cfg(feature = "json")]
             Ok(Field::Payload(path)) => {
-                json::find(meta, path).is_some_and(|value| json::holds(value.get(), &self.comparison))
+                event.value(path).is_some_and(|value| json::holds(value.get(), &self.comparison))
             }
-            Ok(field) => field.read(meta, |seen| self.comparison.holds(seen)).unwrap_or(false),
+            Ok(field) => field.read(event.meta(), |seen| self.comparison.holds(seen)).unwrap_or(false),
             Err(_) => false,
         }
     }
 
-    fn value_seen(&self, meta: &Meta<'_>) -> Option<String> {
+    fn value_seen(&self, event: &Reading<'_>) -> Option<String> {
         match self.field.as_ref().ok()? {
             #[cfg(feature = "json")]
-            Field::Payload(path) => json::find(meta, path).map(|value| operand::shortened(value.get())),
-            field => field.read(meta, |seen| seen.to_string()),
+            Field::Payload(path) => event.value(path).map(|value| operand::shortened(value.get())),
+            field => field.read(event.meta(), |seen| seen.to_string()),
         }
     }
 

@@ -21,8 +21,8 @@ mod types;
 use std::fmt;
 
 use super::Pattern;
-use super::condition::{self, Condition};
-use crate::event::{EventSource, Meta, Priority};
+use super::condition::{self, Condition, Path, Reading};
+use crate::event::{EventSource, Priority};
 
 pub use error::RuleError;
 pub use explain::{RuleChange, RuleReason, RuleVerdict};
@@ -246,11 +246,11 @@ impl Compiled {
     }
 
     /// Whether an event of a type that matches does so, too.
-    fn matches_rest(&self, meta: &Meta<'_>) -> bool {
-        self.wants(meta.priority())
+    fn matches_rest(&self, event: &Reading<'_>) -> bool {
+        self.wants(event.meta().priority())
             // Of a rule for all sources the event is not asked for its own.
-            && (self.rule.filter.sources.is_empty() || self.wants_source(meta.source()))
-            && self.conditions().all(|condition| condition.holds(meta))
+            && (self.rule.filter.sources.is_empty() || self.wants_source(event.meta().source()))
+            && self.conditions().all(|condition| condition.holds(event))
     }
 }
 

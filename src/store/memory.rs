@@ -115,8 +115,10 @@ impl EventStore for MemoryStore {
         if durability > self.durability {
             return Err(AppendError::Durability { asked: durability, kept: self.durability });
         }
+        let expected = append::check(events, expected)?;
         let mut kept = self.write();
-        let version = append::check(events, expected, |kind, id| kept.version(kind, id))?;
+        let found = expected.as_ref().map_or(0, |of| kept.version(&of.kind, &of.id));
+        let version = expected.map(|expected| expected.meets(found)).transpose()?;
         let full = |limit, needed, max| {
             if needed > max { Err(AppendError::Full { limit, needed, max }) } else { Ok(()) }
         };
@@ -156,7 +158,7 @@ impl EventStore for MemoryStore {
         let freed = before.map_or(0, |before| before.state().bytes().len() as u64);
         let (needed, max) = (kept.bytes - freed + snapshot.state().bytes().len() as u64, self.bytes_max);
         if needed > max {
-            return Err(SnapshotError::Full { needed, max });
+            return Err(SnapshotError::Full { limit: "bytes_max", needed, max });
         }
         kept.bytes = needed;
         kept.aggregate_mut(snapshot.kind(), snapshot.id()).snapshot = Some(snapshot.clone());

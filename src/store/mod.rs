@@ -20,7 +20,8 @@
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
-//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder. Every store passes
+//! the same tests.
 //!
 //! ```
 //! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
@@ -52,17 +53,22 @@
 mod append;
 mod causation;
 mod event_store;
+mod index;
 pub(crate) mod log;
+pub(crate) mod log_store;
 mod memory;
 mod memory_state;
 mod query;
 mod snapshot;
 mod state;
+pub(crate) mod table;
 mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
+pub use log_store::{LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};

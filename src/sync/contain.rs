@@ -1,5 +1,6 @@
 //! Calls user code and lets no panic of it out.
 
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What `f` returns, or `None` when it panicked. The panic's own value may panic again when it is dropped: that is
@@ -21,6 +22,39 @@ fn bury(payload: Box<dyn std::any::Any + Send>) {
         && let Err(third) = catch_unwind(AssertUnwindSafe(|| drop(second)))
     {
         std::mem::forget(third);
+    }
+}
+
+/// What is a user's, and may panic when it is dropped: whoever drops it is not hurt by that.
+pub(crate) struct Kept<T>(Option<T>);
+
+impl<T> Kept<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T> DerefMut for Kept<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<T> Drop for Kept<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        // The panic hook has told of it, and nobody here could do more.
+        let _ = contained(|| drop(value));
     }
 }
 

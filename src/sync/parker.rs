@@ -98,8 +98,8 @@ impl Parker {
 
     #[cold]
     fn unpark(&self, workers: u64) {
-        // SYNC(parker.wake): AcqRel. Pairs with `park`; and clearing the bit decides who unparks.
-        let mut mine = self.parked.fetch_and(mutant!("parker.named", !workers => 0), Ordering::AcqRel) & workers;
+        // SYNC(parker.wake): Release. Pairs with `park`. Clearing the bit decides who unparks, and nothing is read by it.
+        let mut mine = self.parked.fetch_and(mutant!("parker.named", !workers => 0), Ordering::Release) & workers;
         while mine != 0 {
             let worker = mine.trailing_zeros() as usize;
             mine &= mutant!("parker.all", mine - 1 => 0);

@@ -88,8 +88,9 @@ impl<T> Snapshot<T> {
         Watch { generation: &self.generation, seen: current.generation }
     }
 
-    /// Takes the newest value over, retires the old one and acknowledges. Worker only; no allocation.
-    pub fn adopt(&self, current: &mut Current<T>) {
+    /// Takes the newest value over, retires the old one and acknowledges. `change` sees the old and the new one in between. Worker only;
+    /// no allocation.
+    pub fn adopt(&self, current: &mut Current<T>, change: impl FnOnce(&mut T, &mut T)) {
         // SYNC(snapshot.generation): Acquire. Pairs with `offer`; read before the slot, so that a value offered in
         // between is taken now and acknowledged with the next call.
         let generation = self.generation.load(Ordering::Acquire);
@@ -97,7 +98,8 @@ impl<T> Snapshot<T> {
         let taken = self.next.swap(ptr::null_mut(), Ordering::Acquire);
         if !taken.is_null() {
             // SAFETY: the swap took it out of the slot, so it is ours alone and was made by Box::into_raw.
-            let fresh = unsafe { Box::from_raw(taken) };
+            let mut fresh = unsafe { Box::from_raw(taken) };
+            change(&mut current.holding.value, &mut fresh.value);
             self.retire(std::mem::replace(&mut current.holding, fresh));
         }
         // Relaxed: in the bug alone, which looks again.

@@ -24,6 +24,7 @@ mod call;
 mod rest;
 mod services;
 mod throttle;
+mod unserved;
 mod upkeep;
 
 /// A worker that always has something to do looks for stalled publishers after so many turns, and after each long one.
@@ -126,7 +127,15 @@ impl Worker {
     /// Takes a newer table over. The first one brings the first subscription: from then on this worker's cursors gate.
     pub(crate) fn adopt(&mut self) {
         self.reader.activate();
-        self.exchange.adopt(&mut self.table);
+        let (engine, reader) = (&*self.engine, &self.reader);
+        self.exchange.adopt(&mut self.table, |old, new| {
+            new.ended
+                .iter()
+                .filter(|ended| ended.is_first())
+                .for_each(|ended| unserved::close_books(engine, reader, ended));
+            // They go with the table that is retired, and so not on this thread.
+            old.ended = std::mem::take(&mut new.ended);
+        });
     }
 
     /// One duty cycle: at most `turn_max` events.
@@ -280,7 +289,7 @@ impl Worker {
         let (type_id, is_targeted) = (header.type_id, header.has(FLAG_TARGETED));
         if !self.table.get().knows(type_id) && self.exchange.is_stale(&self.table) {
             // The type is younger than the table; whoever made it offered a table that knows it first.
-            self.exchange.adopt(&mut self.table);
+            self.adopt();
         }
         let Some(route) = self.table.get().route(type_id) else {
             if is_targeted {

@@ -15,6 +15,7 @@ use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
+use crate::sync::primitive::{AtomicBool, Ordering};
 use crate::sync::snapshot::Snapshot;
 
 use super::pressure::Pressure;
@@ -40,11 +41,32 @@ pub(crate) struct WorkerTable {
     pub(crate) attended: Vec<Arc<SubscriptionState>>,
     /// Routes name them by their places.
     pub(crate) services: Vec<Arc<ServiceHere>>,
+    /// Those that end with this table, and with others before it that the worker may not have had.
+    pub(crate) ended: Vec<Arc<Ended>>,
+}
+
+/// A subscription that ends, and the table that still had it.
+pub(crate) struct Ended {
+    pub(crate) subscription: Arc<SubscriptionState>,
+    pub(crate) before: WorkerTable,
+    is_counted: AtomicBool,
+}
+
+impl Ended {
+    pub(crate) fn new(subscription: Arc<SubscriptionState>, before: WorkerTable) -> Self {
+        Self { subscription, before, is_counted: AtomicBool::new(false) }
+    }
+
+    /// Whether its worker has not asked before: two tables in a row may have it.
+    pub(crate) fn is_first(&self) -> bool {
+        // Relaxed: its worker alone asks.
+        !self.is_counted.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl WorkerTable {
     pub(crate) fn new() -> Self {
-        Self { routes: Table::new(), attended: Vec::new(), services: Vec::new() }
+        Self { routes: Table::new(), attended: Vec::new(), services: Vec::new(), ended: Vec::new() }
     }
 
     /// Whether the table is as young as the type.

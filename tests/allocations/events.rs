@@ -300,12 +300,9 @@ fn async_handlers() -> u64 {
     let (ready, wait) = std::sync::mpsc::channel();
     let sum = Arc::new(AtomicU64::new(0));
     let total = Arc::clone(&sum);
-    let handler = subscribe.run(move |delivery| {
-        let total = Arc::clone(&total);
-        async move {
-            // Relaxed: read after the thread has been joined.
-            total.fetch_add(delivery.event().unwrap().price.to_native(), Ordering::Relaxed);
-        }
+    let handler = subscribe.run(async move |delivery| {
+        // Relaxed: read after the thread has been joined.
+        total.fetch_add(delivery.event().unwrap().price.to_native(), Ordering::Relaxed);
     });
     let handler = handler.unwrap();
     let consumer = std::thread::spawn(move || {

@@ -1,6 +1,7 @@
 //! What goes wrong on purpose: stopped threads, panics in user code, odd payloads, calls from within. One binary, so that
 //! it links once.
 
+mod deciders;
 #[cfg(feature = "stall")]
 mod forms;
 mod panics;

@@ -13,8 +13,8 @@ use std::task;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, Context, Encoding, EventSerializer, Filter, Handler, HandlerId, Ledger, Meta, Notice, Outcome, Pattern,
-    Payload, Priority, SerializeError, Subscription, Topic,
+    Bus, Context, Delivery, Encoding, EventSerializer, Filter, Handler, HandlerId, Ledger, Meta, Notice, Outcome,
+    Pattern, Payload, Priority, SerializeError, Subscription, Topic,
 };
 use rkyv::rancor::Fallible;
 use rkyv::{Archive, Archived, Place, Serialize};
@@ -301,7 +301,7 @@ impl Scenario {
         ];
         self.subscriptions.borrow_mut().extend(made);
         let pulled = Arc::new(pulled);
-        let running = bus.subscribe(ORDER).named("pulled").run(move |_| {
+        let running = bus.subscribe(ORDER).named("pulled").run(move |_: &Delivery<_>| {
             pulled.call(Kind::AsyncCall);
             let pulled = Arc::clone(&pulled);
             async move { pulled.call(Kind::AsyncPoll) }

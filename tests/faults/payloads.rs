@@ -84,10 +84,7 @@ fn arrives<E: Value>(values: &[E]) {
         });
         let untyped = untyped.unwrap();
         let mut mailbox = bus.subscribe(topic).mailbox().unwrap();
-        let running = bus.subscribe(topic).run(move |delivery| {
-            called.add(read::<E>(delivery.event().unwrap()));
-            async {}
-        });
+        let running = bus.subscribe(topic).run(async move |delivery| called.add(read::<E>(delivery.event().unwrap())));
         let mut running = pin!(running.unwrap());
         let mut publisher = bus.publisher().unwrap();
         let mut sent = Vec::new();

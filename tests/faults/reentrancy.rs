@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusState, FlushError, FullPolicy, Notice, Payload, Priority, PublishError, Publisher};
+use ringmain::{
+    Bus, BusState, Delivery, FlushError, FullPolicy, Notice, Pattern, Payload, Priority, PublishError, Publisher,
+};
 
 use crate::support::{Log, assert_books, assert_settled, watched};
 
@@ -108,7 +110,7 @@ fn an_async_handler_that_publishes_to_its_own_full_lane_gets_full() {
             let bus = builder.when_full(FullPolicy::wait(FOR_EVER)).build().unwrap();
             let mut own = Some(bus.publisher().unwrap());
             let (refused, told) = mpsc::channel();
-            let running = bus.subscribe("echo.*").capacity(2).run(move |_| {
+            let running = bus.subscribe("echo.*").capacity(2).run(move |_: &Delivery<Pattern>| {
                 let (own, refused) = (own.take(), refused.clone());
                 async move {
                     // The first event's handler has it.
@@ -150,7 +152,7 @@ fn an_async_handler_whose_mailbox_fills_while_it_awaits_room_is_woken_and_gets_f
     let mut own = Some(bus.publisher().unwrap());
     let seen = Log::new();
     let log = seen.clone();
-    let running = bus.subscribe("echo").capacity(2).run(move |_| {
+    let running = bus.subscribe("echo").capacity(2).run(move |_: &Delivery<Pattern>| {
         let (own, log) = (own.take(), log.clone());
         async move {
             if let Some(mut own) = own {
@@ -220,7 +222,7 @@ fn an_async_handler_awaits_a_lane_that_others_hold_up() {
     let mut own = Some(bus.publisher().unwrap());
     let seen = Log::new();
     let log = seen.clone();
-    let running = bus.subscribe("go").run(move |_| {
+    let running = bus.subscribe("go").run(move |_: &Delivery<Pattern>| {
         let (own, log) = (own.take(), log.clone());
         async move {
             let mut own = own.expect("it is called once");
@@ -311,7 +313,7 @@ fn a_handler_behind_a_mailbox_that_flushes_is_refused_at_once() {
             tells.send([flushing.flush_deadline(FOR_EVER), another.flush_deadline(FOR_EVER)]).unwrap();
         });
         let (flushing, another) = (bus.clone(), other.clone());
-        let running = bus.subscribe("b").run(move |_| {
+        let running = bus.subscribe("b").run(move |_: &Delivery<Pattern>| {
             let (bus, other, says) = (flushing.clone(), another.clone(), says.clone());
             async move {
                 tokio::task::yield_now().await;
@@ -367,7 +369,7 @@ fn an_async_handler_may_end_its_subscription_and_the_bus() {
         let bus = simulation.bus();
         let calls = Log::new();
         let (log, ending) = (calls.clone(), bus.clone());
-        let running = bus.subscribe("a").run(move |_| {
+        let running = bus.subscribe("a").run(move |_: &Delivery<Pattern>| {
             let (log, bus) = (log.clone(), ending.clone());
             async move {
                 log.add(if ends_bus {

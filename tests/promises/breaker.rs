@@ -284,7 +284,7 @@ fn an_async_handler_is_left_alone_too() {
     let simulation = Simulation::new(small(), 1).unwrap();
     let bus = simulation.bus();
     let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).breaker(BreakerPolicy::default());
-    let mut running = Box::pin(wish.run(|_| async { Err::<(), _>("down") }).unwrap());
+    let mut running = Box::pin(wish.run(async |_| Err::<(), _>("down")).unwrap());
     publish(bus, 10);
     simulation.run();
     let mut context = Context::from_waker(Waker::noop());

@@ -59,7 +59,7 @@ impl Consumer {
         match form {
             Form::Inline => Self::Inline { _subscription: wish.handle(|_, _| ()).unwrap() },
             Form::Mailbox => Self::Mailbox(wish.mailbox().unwrap()),
-            Form::Run => Self::Run(Box::pin(wish.run(|_| async {}).unwrap())),
+            Form::Run => Self::Run(Box::pin(wish.run(async |_| ()).unwrap())),
         }
     }
 

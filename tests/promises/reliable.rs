@@ -453,14 +453,11 @@ fn an_async_handler_that_takes_too_long_is_cancelled() {
         let bus = small().build().unwrap();
         let (told, cancelled) = mpsc::channel();
         let wish = bus.subscribe("a").mode(DeliveryMode::Reliable { timeout: 20 * MS }).retry(at_once(3));
-        let running = wish.run(move |delivery| {
+        let running = wish.run(async move |delivery| {
             let attempt = delivery.meta().attempt();
-            let guard = Dropped(told.clone(), attempt);
-            async move {
-                if attempt < 3 {
-                    pending::<()>().await;
-                }
-                drop(guard);
+            let _guard = Dropped(told.clone(), attempt);
+            if attempt < 3 {
+                pending::<()>().await;
             }
         });
         let running = running.unwrap();

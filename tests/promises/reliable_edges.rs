@@ -330,7 +330,7 @@ fn a_future_that_is_dropped_amid_its_handler_leaves_its_event_among_the_dead_let
     let simulation = Simulation::new(small(), 1).unwrap();
     let bus = simulation.bus();
     let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(at_once(3));
-    let mut running = Box::pin(wish.run(|_| std::future::pending::<()>()).unwrap());
+    let mut running = Box::pin(wish.run(async |_| std::future::pending::<()>().await).unwrap());
     publish(bus, 2);
     simulation.run();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -113,10 +113,11 @@ fn what_a_handler_sees_is_read_only() {
 #[test]
 fn a_store_and_what_it_gives_are_shared_freely() {
     use ringmain::store::{
-        AppendError, Appended, EventStore, Events, MemoryStore, Page, Query, ReadError, Snapshot, SnapshotError,
-        StoredEvent,
+        AppendError, Appended, Damage, EventStore, Events, Fault, LogStore, LogStoreBuilder, MemoryStore, OpenError,
+        OptionOutOfRange, Page, Query, ReadError, Recovered, Snapshot, SnapshotError, StoredEvent,
     };
-    assert_eq!(send_and_sync!((MemoryStore, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((MemoryStore, LogStore, LogStoreBuilder, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((OpenError, OptionOutOfRange, Recovered, Damage, Fault)), (true, true));
     assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
     assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
     assert_eq!(send_and_sync!(Events<'static>), (true, true));
@@ -133,4 +134,49 @@ fn what_is_made_of_events_moves_between_threads() {
     assert_eq!(send_and_sync!((ReadModel, SagaStatus)), (true, true));
     use ringmain::store::{CausationTree, Upcasters};
     assert_eq!(send_and_sync!((CausationTree, Upcasters)), (true, true));
+}
+
+#[cfg(feature = "sourcing")]
+#[test]
+fn an_aggregate_moves_as_its_state_does_and_its_repository_whatever_that_is() {
+    use std::error::Error;
+    use std::marker::PhantomData;
+
+    use ringmain::sourcing::{Aggregate, Repository, Root};
+    use ringmain::testing::{Given, When};
+
+    struct State<T>(PhantomData<T>);
+
+    impl<T> Default for State<T> {
+        fn default() -> Self {
+            Self(PhantomData)
+        }
+    }
+
+    impl<T> Aggregate for State<T> {
+        const KIND: &'static str = "state";
+        type Command = ();
+        type Event = ();
+        type Refusal = ();
+
+        fn decide(&self, (): &()) -> Result<Vec<()>, ()> {
+            Ok(vec![])
+        }
+
+        fn apply(&mut self, (): &()) {}
+
+        fn to_frame((): &(), outgoing: Outgoing<'_>) -> Result<Frame, PublishError> {
+            outgoing.to_frame("state", Payload::raw(b""))
+        }
+
+        fn of_frame(_: &Frame) -> Result<(), Box<dyn Error + Send + Sync>> {
+            Ok(())
+        }
+    }
+
+    assert_eq!(send_and_sync!((Root<State<u64>>, Given<State<u64>>, When<State<u64>>)), (true, true));
+    assert_eq!(send_and_sync!(Root<State<Cell<u64>>>), (true, false));
+    assert_eq!(send_and_sync!(Root<State<MutexGuard<'static, u64>>>), (false, true));
+    assert_eq!(send_and_sync!(Root<State<Rc<u64>>>), (false, false));
+    assert!(has!(Repository<State<Rc<u64>>>: Send) && !has!(Repository<State<u64>>: Clone));
 }

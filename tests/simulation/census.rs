@@ -54,6 +54,7 @@ const KINDS: &[&str] = &[
     "instance made",
     "instance spared",
     "lane held up by a mailbox",
+    "letter returned",
     "limits on publishing set",
     "loan abandoned",
     "loan published",

@@ -74,7 +74,6 @@ impl World {
             _ => reason == DeadReason::Closed && may_close && attempts == 0,
         };
         let sent = sent.filter(|_| is_new);
-        trials.refused += u64::from(sent == Some(Surety::Returning));
         let right = match place {
             Place::Dead if is_new => {
                 let loose = sub.loose.iter().position(|&loose| loose == index);
@@ -94,11 +93,7 @@ impl World {
                 let is_given_up = reason == DeadReason::BreakerOpen && is_given_up && tick(*now) >= tick(from);
                 (is_given_up || reason == DeadReason::Closed && may_close) && attempts == u32::from(failures)
             }
-            Place::Returning(before) => {
-                let is_refused = reason == DeadReason::Closed && may_close && (attempts == before || attempts == 0);
-                trials.refused += u64::from(is_refused);
-                is_refused || is_untried
-            }
+            Place::Returning => is_untried,
             Place::InHand { .. } | Place::Acked | Place::Dead => false,
         };
         if right { Ok(()) } else { Err(format!("it died although it is {place:?}")) }
@@ -119,11 +114,11 @@ impl World {
     }
 
     /// A letter of event `index` is about to go back to subscription `nth`.
-    pub(crate) fn goes_back(&mut self, nth: usize, index: usize, attempts: u32) {
+    pub(crate) fn goes_back(&mut self, nth: usize, index: usize) {
         if let Some(at_large) = self.subs[nth].at_large() {
             at_large.insert(index, Surety::Returning);
         } else if let Some(fate) = self.trials(nth).fates.get_mut(&index) {
-            fate.place = Place::Returning(attempts);
+            fate.place = Place::Returning;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ringmain::{DeadLetterFilter, RedriveError, RepublishError};
+use ringmain::{DeadLetterFilter, EventId, RedriveError, RepublishError};
 
 use crate::scenario::Scenario;
 use crate::subjects::Spec;
@@ -14,6 +14,8 @@ use crate::world::World;
 pub(crate) struct Letters {
     /// By id: whose, and of which event.
     held: BTreeMap<u64, (usize, usize)>,
+    /// Those that went back to their subscriptions, and have maybe arrived.
+    returning: BTreeMap<u64, (usize, usize)>,
     held_max: usize,
     total: u64,
     discarded: u64,
@@ -28,11 +30,40 @@ impl Letters {
 
     pub(crate) fn put(&mut self, letter: u64, nth: usize, index: usize) {
         self.total += 1;
+        self.keep(letter, nth, index);
+    }
+
+    fn keep(&mut self, letter: u64, nth: usize, index: usize) {
         self.held.insert(letter, (nth, index));
         while self.held.len() > self.held_max {
             self.held.pop_first();
             self.discarded += 1;
         }
+    }
+}
+
+impl World {
+    /// The bus says that a letter on its way back could not arrive: its subscription has ended.
+    pub(crate) fn letter_returned(&mut self, letter: u64, id: EventId) {
+        let Some((nth, index)) = self.letters.returning.remove(&letter) else {
+            return self.broken(format!("letter {letter} came back, and was not on its way"));
+        };
+        let sub = &self.subs[nth];
+        let may_close = sub.is_ending || sub.is_closed || !sub.is_live || self.is_closed;
+        if !may_close || self.events[index].id != id {
+            self.broken(format!("letter {letter} of event {index} came back from subscription {nth}, which is there"));
+        }
+        self.letters.redriven -= 1;
+        self.trials(nth).redriven -= 1;
+        self.letters.keep(letter, nth, index);
+        self.stays(nth, index);
+        // What an instance has not had in hand when it ends is its service's, as far as is known.
+        if let Some(service) = self.subs[nth].instance().map(|instance| instance.service)
+            && let Some(at_large) = self.subs[service].at_large()
+        {
+            at_large.remove(&index);
+        }
+        self.census.count("letter returned");
     }
 }
 
@@ -60,7 +91,8 @@ impl Scenario {
         let Some((id, nth, index)) = self.some_letter() else {
             let result = self.bus().dead_letters().redrive(u64::MAX);
             return self.check(match result {
-                Err(RedriveError::NotFound { id: u64::MAX }) => Ok(()),
+                Err(RedriveError::NotFound { id: u64::MAX }) if !self.is_closed() => Ok(()),
+                Err(RedriveError::ShuttingDown { id: u64::MAX }) if self.is_closed() => Ok(()),
                 other => Err(format!("a letter that nobody wrote: {other:?}")),
             });
         };
@@ -69,17 +101,23 @@ impl Scenario {
 
     fn redrive_one(&mut self, id: u64, nth: usize, index: usize) {
         let letters = self.bus().dead_letters();
-        let Some(letter) = letters.get(id) else { return self.check(Err(format!("letter {id} is not there"))) };
-        let attempts = letter.attempts();
+        if letters.get(id).is_none() {
+            return self.check(Err(format!("letter {id} is not there")));
+        }
         let (is_live, is_late) = self.world.with(|world| {
             world.letters.held.remove(&id);
-            world.goes_back(nth, index, attempts);
+            world.letters.returning.insert(id, (nth, index));
+            world.goes_back(nth, index);
+            world.letters.redriven += 1;
+            world.trials(nth).redriven += 1;
             let event = &world.events[index];
             (world.subs[nth].is_live, event.deadline.is_some_and(|deadline| world.now > deadline))
         });
         let result = letters.redrive(id);
         self.note(format_args!("redrive {id} of {index} to {nth}: {result:?}"));
         let right = match result {
+            Err(RedriveError::ShuttingDown { .. }) => self.is_closed(),
+            _ if self.is_closed() => false,
             Ok(()) => is_live && !is_late,
             Err(RedriveError::Ended { .. }) => !is_live,
             Err(RedriveError::Expired { .. }) => is_late,
@@ -88,10 +126,11 @@ impl Scenario {
         };
         self.world.with(|world| {
             if result.is_ok() {
-                world.letters.redriven += 1;
-                world.subs[nth].trials.as_mut().expect("its letters say so").redriven += 1;
                 world.census.count("redriven");
             } else {
+                world.letters.returning.remove(&id);
+                world.letters.redriven -= 1;
+                world.trials(nth).redriven -= 1;
                 world.letters.held.insert(id, (nth, index));
                 world.stays(nth, index);
                 world.census.count("not redriven");
@@ -176,12 +215,13 @@ impl Scenario {
         let (counts, listed) = (store.counts(), store.list(&DeadLetterFilter::new()));
         let listed: Vec<_> = listed.iter().map(|letter| (letter.id(), letter.meta().id())).collect();
         let right = self.world.with(|world| {
-            let World { letters, events, .. } = world;
+            let World { letters, events, .. } = &*world;
             let ours = letters.held.iter().map(|(&id, &(_, index))| (id, events[index].id));
             counts.is_balanced()
                 && counts.total == letters.total
                 && counts.held == letters.held.len() as u64
-                && (counts.discarded, counts.redriven, counts.purged)
+                && (counts.returning == 0 || !world.is_stopped)
+                && (counts.discarded, counts.redriven + counts.returning, counts.purged)
                     == (letters.discarded, letters.redriven, letters.purged)
                 && ours.eq(listed.iter().copied())
         });

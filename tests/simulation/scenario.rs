@@ -390,6 +390,7 @@ fn hear(world: &mut World, notice: &Notice<'_>) {
         Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
             world.died(number(name), event, letter, reason, attempts);
         }
+        Notice::LetterReturned { letter, event, .. } => world.letter_returned(letter, event),
         Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
         Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
         _ => {}

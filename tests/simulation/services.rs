@@ -197,7 +197,7 @@ impl World {
         }
         for (index, place) in left {
             self.census.count("given back to a service");
-            let surety = if matches!(place, Place::Returning(_)) { Surety::Returning } else { Surety::Left };
+            let surety = if matches!(place, Place::Returning) { Surety::Returning } else { Surety::Left };
             if let Some(at_large) = self.subs[service].at_large() {
                 at_large.insert(index, surety);
             }
@@ -217,7 +217,6 @@ impl World {
         let surety = sub.at_large().and_then(|at_large| at_large.remove(&index));
         if let Some(trials) = &mut sub.trials {
             trials.letters += 1;
-            trials.refused += u64::from(surety == Some(Surety::Returning));
         }
         let right = surety.is_some()
             && match reason {

@@ -234,7 +234,7 @@ impl Scenario {
     fn make_future(&mut self, sub: &Sub, nth: usize) -> Result<(SubscriptionId, Grip), SubscribeError> {
         let name = nth.to_string();
         let world = self.world.clone();
-        let handler = move |delivery: std::sync::Arc<ringmain::Delivery<Pattern>>| {
+        let handler = move |delivery: &ringmain::Delivery<Pattern>| {
             let sight = world.with(|world| {
                 let sight = world.see(nth, &delivery.meta(), None, Some(delivery.skipped()));
                 if !world.subs[nth].is_live {

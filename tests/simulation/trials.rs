@@ -50,8 +50,8 @@ pub(crate) enum Place {
     },
     /// It is to be a dead letter, for this reason and after so many attempts.
     Dying(DeadReason, u32),
-    /// A dead letter on its way back, with as many attempts as it had.
-    Returning(u32),
+    /// A dead letter on its way back.
+    Returning,
     Acked,
     Dead,
 }
@@ -78,8 +78,6 @@ pub(crate) struct Trials {
     /// In a row.
     pub(crate) deaths: u32,
     pub(crate) letters: u64,
-    /// Of those, letters that may have been given up on their way back: they are in the books once.
-    pub(crate) refused: u64,
     pub(crate) retried: u64,
     pub(crate) late: u64,
     /// Words that came too late when the books of the subscription may have been closed.
@@ -99,7 +97,6 @@ impl Trials {
             tokens: 0,
             deaths: 0,
             letters: 0,
-            refused: 0,
             retried: 0,
             late: 0,
             late_after: 0,
@@ -119,12 +116,12 @@ impl Trials {
 
     /// Letters on their way back.
     pub(crate) fn returning(&self) -> impl Iterator<Item = usize> {
-        self.fates.iter().filter(|(_, fate)| matches!(fate.place, Place::Returning(_))).map(|(&index, _)| index)
+        self.fates.iter().filter(|(_, fate)| matches!(fate.place, Place::Returning)).map(|(&index, _)| index)
     }
 
     /// What nobody has in hand: it belongs to this subscription no more.
     pub(crate) fn left_behind(&mut self) -> impl Iterator<Item = (usize, Place)> {
-        let is_left = |place| matches!(place, Place::Waiting { .. } | Place::Returning(_));
+        let is_left = |place| matches!(place, Place::Waiting { .. } | Place::Returning);
         self.waiting.clear();
         self.fates.extract_if(move |_, fate| is_left(fate.place)).map(|(index, fate)| (index, fate.place))
     }
@@ -215,7 +212,7 @@ impl World {
         match place {
             None => self.first_sight(nth, index)?,
             Some(Place::Waiting { from, .. }) if tick(now) < tick(from) => return Err("it came too early".to_owned()),
-            Some(Place::Waiting { .. } | Place::Returning(_)) => {}
+            Some(Place::Waiting { .. } | Place::Returning) => {}
             Some(place) => return Err(format!("it came although it is {place:?}")),
         }
         self.check_alone(nth, index)?;
@@ -223,7 +220,7 @@ impl World {
         trials.tokens += 1;
         let due = now.saturating_add(trials.rule.timeout_ns);
         let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Acked, failures: 0, takes: 0, token: 0 });
-        if matches!(fate.place, Place::Returning(_)) {
+        if matches!(fate.place, Place::Returning) {
             (fate.failures, fate.takes) = (0, 0);
         }
         (fate.place, fate.token) = (Place::InHand { due }, trials.tokens);
@@ -276,7 +273,7 @@ impl World {
             let is_on_its_way = match fate.place {
                 Place::InHand { .. } | Place::Dying(..) => true,
                 Place::Waiting { .. } => events[other].deadline.is_none_or(|deadline| *now <= deadline),
-                Place::Returning(_) | Place::Acked | Place::Dead => false,
+                Place::Returning | Place::Acked | Place::Dead => false,
             };
             if other != index && is_on_its_way && order.of(&events[other]) == Some(key) {
                 return Err(format!("event {other} of the same key is {:?}", fate.place));

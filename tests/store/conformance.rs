@@ -13,7 +13,7 @@ use ringmain::store::{
 use ringmain::testing::Simulation;
 use ringmain::{Aggregate, Bus, EventId, Frame, Outgoing, Payload, Publisher};
 
-mod queries;
+pub(crate) mod queries;
 
 /// Makes an empty store.
 pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn EventStore>;

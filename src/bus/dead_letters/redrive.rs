@@ -3,7 +3,7 @@
 //! ```text
 //!   redrive_all ──► job: ids of letters ──step, when it is due──► redrive one ──► due again after the pause
 //!                    │                                                └── its subscription is busy: once more after the pause
-//!                    └── a thread of its own makes the steps; in a simulation each turn of a worker does
+//!                    └── one thread makes the steps of all jobs; in a simulation each turn of a worker does
 //! ```
 
 use std::collections::VecDeque;
@@ -79,40 +79,51 @@ impl RedriveJob {
         Some((id, state.is_second))
     }
 
+    /// Sends one letter back when its turn has come. False when it has not.
+    fn step(&self, shared: &Shared) -> bool {
+        let Some((id, is_second)) = self.begin(shared) else { return false };
+        // Not under the lock: observers may hear of it.
+        let went = shared.redrive(id);
+        let mut state = self.state();
+        state.is_stepping = false;
+        let pause = match went {
+            // It is left, as those behind it are.
+            Err(RedriveError::ShuttingDown { .. }) => return false,
+            Err(RedriveError::Busy { .. }) if !is_second => {
+                state.is_second = true;
+                self.pause.max(BUSY)
+            }
+            went => {
+                state.is_second = false;
+                state.left.pop_front();
+                match went {
+                    Ok(()) => state.report.redriven += 1,
+                    Err(error) => state.report.stayed.push(error),
+                }
+                if went.is_ok() { self.pause } else { Duration::ZERO }
+            }
+        };
+        state.due = shared.engine.directory.clock.after(pause);
+        true
+    }
+
     /// Sends letters back as long as one's turn has come.
-    fn step(&self, shared: &Shared) {
-        while let Some((id, is_second)) = self.begin(shared) {
-            // Not under the lock: observers may hear of it.
-            let went = shared.redrive(id);
-            let mut state = self.state();
-            state.is_stepping = false;
-            let pause = match went {
-                Err(RedriveError::Busy { .. }) if !is_second => {
-                    state.is_second = true;
-                    self.pause.max(BUSY)
-                }
-                went => {
-                    state.is_second = false;
-                    state.left.pop_front();
-                    match went {
-                        Ok(()) => state.report.redriven += 1,
-                        Err(error) => state.report.stayed.push(error),
-                    }
-                    if went.is_ok() { self.pause } else { Duration::ZERO }
-                }
-            };
-            state.due = shared.engine.directory.clock.after(pause);
-        }
+    fn step_all(&self, shared: &Shared) {
+        while self.step(shared) {}
     }
 
     /// Makes all steps, each when it is due.
     fn run(&self, shared: &Shared) {
         while !self.is_over(shared) {
-            self.step(shared);
-            let due = self.state().due;
-            let left = due.saturating_sub(shared.engine.directory.clock.now());
-            shared.wait_until(Duration::from_nanos(left), || self.is_over(shared));
+            self.step_all(shared);
+            let left = self.due_in(shared);
+            shared.wait_until(left, || self.is_over(shared));
         }
+    }
+
+    /// Time until the next turn.
+    fn due_in(&self, shared: &Shared) -> Duration {
+        Duration::from_nanos(self.state().due.saturating_sub(shared.engine.directory.clock.now()))
     }
 }
 
@@ -121,8 +132,8 @@ impl DeadLetters {
     /// this pause after each: one letter a pause. A letter that finds its subscription busy is tried once more after the pause, of a
     /// millisecond at least.
     ///
-    /// It happens on a thread of its own, named `redrive`; in a [simulation](crate::testing) with the turns of its workers, by
-    /// its clock. The handle tells how far it is, waits for it or cancels it; dropped, it lets it go on. The end of the bus ends it.
+    /// It happens on a thread named `redrive`, one for all that are under way, which take turns; in a [simulation](crate::testing) with the
+    /// turns of its workers, by its clock. The handle tells how far it is, waits for it or cancels it; dropped, it lets it go on. The end of the bus ends it.
     ///
     /// ```
     /// use ringmain::{Bus, DeadLetterFilter};
@@ -147,26 +158,52 @@ impl DeadLetters {
             is_stepping: false,
         };
         let job = Arc::new(RedriveJob { pause, state: Mutex::new(state) });
-        let has_thread = match shared.driver {
-            Driver::Manual(_) => {
-                let mut control = shared.control();
-                control.redrives.push(Arc::clone(&job));
-                // Relaxed: a turn that comes by at this moment finds it the next time.
-                shared.has_redrives.store(true, Ordering::Relaxed);
-                false
-            }
-            Driver::Threads if job.is_over(&shared) => false,
-            Driver::Threads => {
-                let (shared, job) = (Arc::clone(&self.shared), Arc::clone(&job));
-                let spawned = Builder::new().name("redrive".to_owned()).spawn(move || job.run(&shared));
-                spawned.map(|thread| self.shared.keep_thread(thread)).is_ok()
-            }
-        };
+        let has_thread = !job.is_over(&shared) && shared.begin_redrive(Arc::clone(&job));
         Redrive { shared, job, has_thread }
     }
 }
 
 impl Shared {
+    /// Has a redrive brought on. False where nobody does it but who waits for it: in a simulation, or for want of a thread.
+    fn begin_redrive(self: &Arc<Self>, job: Arc<RedriveJob>) -> bool {
+        let mut control = self.control();
+        control.redrives.push(job);
+        // Relaxed: who comes by at this moment finds it the next time.
+        self.has_redrives.store(true, Ordering::Relaxed);
+        let needs_thread = matches!(self.driver, Driver::Threads) && !control.has_redrive_thread;
+        if needs_thread {
+            let shared = Arc::clone(self);
+            // Under the lock, so that nobody counts on a thread that there will not be.
+            if let Ok(thread) = Builder::new().name("redrive".to_owned()).spawn(move || shared.run_redrives()) {
+                control.keep_thread(thread);
+                control.has_redrive_thread = true;
+            }
+        }
+        control.has_redrive_thread
+    }
+
+    /// The life of the thread that brings redrives on: until all are over.
+    fn run_redrives(&self) {
+        loop {
+            let jobs = {
+                let mut control = self.control();
+                // Relaxed: the lock orders it for those who add to the list.
+                self.has_redrives.store(false, Ordering::Relaxed);
+                control.redrives.retain(|job| !job.is_over(self));
+                if control.redrives.is_empty() {
+                    control.has_redrive_thread = false;
+                    return;
+                }
+                control.redrives.clone()
+            };
+            // A letter each: a long one holds the others up by no more. Relaxed: it is looked at until it is seen.
+            let is_news = || self.has_redrives.load(Ordering::Relaxed);
+            while jobs.iter().filter(|job| job.step(self)).count() > 0 && !is_news() {}
+            let next = jobs.iter().filter(|job| !job.is_over(self)).map(|job| job.due_in(self)).min();
+            self.wait_until(next.unwrap_or_default(), || is_news() || jobs.iter().all(|job| job.is_over(self)));
+        }
+    }
+
     /// Takes redrives a step further, in a bus that is driven by hand.
     pub(in crate::bus) fn step_redrives(&self) {
         // Relaxed: a simulation is driven by one thread.
@@ -180,7 +217,7 @@ impl Shared {
             self.has_redrives.store(!control.redrives.is_empty(), Ordering::Relaxed);
             control.redrives.clone()
         };
-        jobs.iter().for_each(|job| job.step(self));
+        jobs.iter().for_each(|job| job.step_all(self));
     }
 }
 
@@ -214,7 +251,7 @@ impl Redrive {
     /// to that worker.
     pub fn wait(&self) -> RedriveReport {
         match self.shared.driver {
-            Driver::Manual(_) => self.job.step(&self.shared),
+            Driver::Manual(_) => self.job.step_all(&self.shared),
             Driver::Threads if on_worker_thread() => {}
             Driver::Threads if self.has_thread => {
                 self.shared.wait_until(Duration::MAX, || self.is_over());

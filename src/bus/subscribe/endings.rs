@@ -147,8 +147,26 @@ impl Subscribe<Pattern> {
 }
 
 impl<I: Interest> Subscribe<I> {
-    /// A future that hands each event to the async `handler`, one at a time; spawn it on any runtime. It ends with
+    /// A future that lends each event to the async `handler`, one at a time; spawn it on any runtime. It ends with
     /// the subscription, and dropped it unsubscribes.
+    ///
+    /// What the handler returns is its word about the event, and counts at once: the delivery is only lent to it, so nothing that it
+    /// has started can keep the event open. To answer later, take the events from a [`mailbox`](Self::mailbox), which is a stream: its
+    /// [`Delivery`] is owned, may go to another task, has its time [extended](Delivery::extend), and is tried again when it is dropped
+    /// without a word.
+    ///
+    /// ```
+    /// use ringmain::Bus;
+    ///
+    /// let bus = Bus::builder().build()?;
+    /// let running = bus.subscribe("mail.*").run(async |delivery| match delivery.payload().text() {
+    ///     Some(text) => send(text).await,
+    ///     None => Err("it is no text".to_owned()),
+    /// })?;
+    /// # async fn send(_: &str) -> Result<(), String> { Ok(()) }
+    /// # drop(running);
+    /// # Ok::<(), ringmain::Error>(())
+    /// ```
     ///
     /// While the mailbox is full and holds its lane up, nothing but the end of the handler's future makes room. So what
     /// that future publishes into a full lane, waiting or awaiting, is refused with
@@ -157,11 +175,10 @@ impl<I: Interest> Subscribe<I> {
     ///
     /// # Errors
     /// See [`SubscribeError`].
-    pub fn run<R, Fut, F>(self, mut handler: F) -> Result<impl Future<Output = ()> + use<I, R, Fut, F>, SubscribeError>
+    pub fn run<R, F>(self, mut handler: F) -> Result<impl Future<Output = ()> + use<I, R, F>, SubscribeError>
     where
         R: Into<Outcome>,
-        Fut: Future<Output = R>,
-        F: FnMut(Arc<Delivery<I>>) -> Fut,
+        F: AsyncFnMut(&Delivery<I>) -> R,
     {
         let shared = Arc::clone(&self.shared);
         let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
@@ -170,8 +187,6 @@ impl<I: Interest> Subscribe<I> {
         let engine = Arc::clone(&shared.engine);
         drop(shared);
         Ok(async move {
-            // One allocation for all events, unless the handler keeps one of them.
-            let mut held = None;
             let mut known = None;
             while state.state() != State::Closed
                 && let Ok(delivery) = mailbox.recv_async().await
@@ -184,12 +199,10 @@ impl<I: Interest> Subscribe<I> {
                     delivery.discard();
                     break;
                 };
-                let delivery = delivery.share(held.take());
-                let handling = handler(Arc::clone(&delivery));
-                drop(calling);
                 // `None`: the event was taken away, its time being over, and the handler's future is dropped.
                 let outcome = {
-                    let mut handling = pin!(Some(handling));
+                    let mut handling = pin!(Some(handler(&delivery)));
+                    drop(calling);
                     // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
                     // Its end is such a step too: drops are the handler's code.
                     let mut step = |context: &mut task::Context<'_>| {
@@ -211,7 +224,7 @@ impl<I: Interest> Subscribe<I> {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
                 }
-                held = Delivery::settle_shared(delivery, outcome);
+                delivery.settle(&outcome);
             }
         })
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 /// Where the dead letters of a bus went. Exact when nothing moves.
 ///
-/// A letter that is being sent again is held until that has come to an end.
+/// A letter that is published again is held until that has come to an end. One that is redriven is `returning` until the worker of
+/// its subscription has given it a cell in the mailbox: then it is `redriven`, and in the subscription's own books. When the
+/// subscription ends before, it is held again, as it was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetterCounts {
@@ -12,13 +14,15 @@ pub struct DeadLetterCounts {
     pub total: u64,
     /// Kept at the moment.
     pub held: u64,
-    /// Bytes of those: payloads, envelopes, texts.
+    /// On their way back to their subscriptions, at most 64 to each. They are not kept in the store, nor listed.
+    pub returning: u64,
+    /// Bytes of those that are kept: payloads, envelopes, texts.
     pub bytes: u64,
     /// Gone because there was no room: the oldest, one larger than the room for all, or all where none are kept.
     pub discarded: u64,
     /// Gone because they had been kept for as long as the bus was told to.
     pub expired: u64,
-    /// Sent again, to their subscription or as a new event.
+    /// Sent again, and accepted: by their subscription, or as a new event.
     pub redriven: u64,
     /// Removed by hand.
     pub purged: u64,
@@ -27,9 +31,10 @@ pub struct DeadLetterCounts {
 }
 
 impl DeadLetterCounts {
-    /// Whether `total = held + discarded + expired + redriven + purged`.
+    /// Whether `total = held + returning + discarded + expired + redriven + purged`.
     pub fn is_balanced(&self) -> bool {
-        self.total == self.held + self.discarded + self.expired + self.redriven + self.purged
+        let gone = self.discarded + self.expired + self.redriven + self.purged;
+        self.total == self.held + self.returning + gone
     }
 }
 

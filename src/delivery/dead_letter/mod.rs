@@ -5,13 +5,17 @@
 //!                        └──► outbox ──► sink, on a thread of its own
 //! ```
 //!
-//! Whoever puts never waits: the intake and the outbox are lock-free and bounded. Whoever looks takes the store's lock, and
-//! first moves what waits in the intake to the shelf; whoever puts does it when the intake is full, if nobody looks just then.
+//! Whoever puts never waits: the intake and the outbox are lock-free. Whoever looks takes the store's lock, and first moves what
+//! waits in the intake to the shelf; whoever puts moves a few once many wait, if nobody looks just then. However long somebody
+//! looks, nothing goes before more letters have come meanwhile than may be kept. A letter that is redriven leaves the store, and
+//! comes back to it when its subscription has ended before it had a cell in its mailbox.
 
 mod counts;
 mod filter;
+mod intake;
 mod letter;
 mod level;
+mod shelf;
 mod sink;
 mod store;
 mod taken;
@@ -26,4 +30,4 @@ pub use sink::DeadLetterSink;
 pub(crate) use counts::DeadLetterLimits;
 pub(crate) use letter::Death;
 pub(crate) use store::DeadLetterStore;
-pub(crate) use taken::TakenLetter;
+pub(crate) use taken::{ReturningLetter, TakenLetter};

@@ -1,11 +1,8 @@
 //! Where dead letters are kept: bounded, counted, and never waited for by those who bring one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
-
-use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{Notice, Observer};
 use crate::event::Directory;
@@ -14,63 +11,28 @@ use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
+use super::intake::Intake;
 use super::level::Level;
+use super::shelf::Shelf;
 use super::sink::Outbox;
+use super::taken::End;
 use super::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterLimits, DeadLetterSink, Death, TakenLetter};
 
-/// Letters that may wait in the intake.
-pub(super) const INTAKE_MAX: usize = 256;
-/// Of the bytes allowed, the share that may wait in the intake besides: one in so many.
-const INTAKE_SHARE: u64 = 8;
-/// Letters that one put sorts in when the intake is half full: more than it brings, and so few that nobody notices.
+/// Letters that one put sorts in when it is time: more than it brings, and so few that nobody notices.
 pub(super) const RELIEF: usize = 4;
-/// Times that whoever leaves the store sorts in what others bring meanwhile.
-const RELIEF_ROUNDS_MAX: usize = 2;
-
-/// What the lock guards.
-#[derive(Debug, Default)]
-struct Shelf {
-    letters: BTreeMap<u64, Arc<DeadLetter>>,
-    /// Bytes of `letters`.
-    bytes: usize,
-    /// Letters that somebody sends again just now: they keep their room until it is known whether they come back.
-    in_hand: usize,
-    in_hand_bytes: usize,
-}
-
-impl Shelf {
-    fn insert(&mut self, letter: Arc<DeadLetter>) {
-        self.bytes += letter.bytes();
-        self.letters.insert(letter.id(), letter);
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Arc<DeadLetter>> {
-        let letter = self.letters.remove(&id)?;
-        self.bytes -= letter.bytes();
-        Some(letter)
-    }
-
-    fn remove_oldest(&mut self) -> Option<Arc<DeadLetter>> {
-        let (_, oldest) = self.letters.pop_first()?;
-        self.bytes -= oldest.bytes();
-        Some(oldest)
-    }
-
-    fn is_beyond(&self, limits: &DeadLetterLimits) -> bool {
-        self.letters.len() + self.in_hand > limits.events || self.bytes + self.in_hand_bytes > limits.bytes
-    }
-}
 
 /// The dead letters of one bus.
 pub(crate) struct DeadLetterStore {
     limits: DeadLetterLimits,
-    intake: ArrayQueue<Arc<DeadLetter>>,
-    intake_bytes: Level,
+    pub(super) intake: Intake,
     shelf: Mutex<Shelf>,
     /// Letters so far, and so the id of the last one.
     total: AtomicU64,
     held: Level,
     bytes: Level,
+    /// Letters on their way back to their subscriptions, and their bytes.
+    returning: Level,
+    returning_bytes: Level,
     discarded: SharedCounter,
     expired: SharedCounter,
     redriven: SharedCounter,
@@ -92,12 +54,13 @@ impl DeadLetterStore {
     ) -> Self {
         Self {
             limits,
-            intake: ArrayQueue::new(INTAKE_MAX),
-            intake_bytes: Level::default(),
+            intake: Intake::default(),
             shelf: Mutex::default(),
             total: AtomicU64::new(0),
             held: Level::default(),
             bytes: Level::default(),
+            returning: Level::default(),
+            returning_bytes: Level::default(),
             discarded: SharedCounter::default(),
             expired: SharedCounter::default(),
             redriven: SharedCounter::default(),
@@ -113,8 +76,9 @@ impl DeadLetterStore {
     ///
     /// # Cost
     /// Never waits for a lock. An event that dies is copied: an allocation each for its bytes, the letter, and the texts with it;
-    /// about a tenth of a microsecond for a short one. While the intake is half full, each put also sorts four letters into
-    /// the store, if nobody looks at it just then: under a microsecond. Observers are called on this thread.
+    /// about a tenth of a microsecond for a short one. While 128 letters or an eighth of the bytes allowed wait in the intake, each
+    /// put also sorts four letters into the store, if nobody looks at it just then: under a microsecond, and the oldest letters go for
+    /// which there is no room then. Observers are called on this thread.
     pub(crate) fn put(&self, death: &Death<'_>) -> u64 {
         // Relaxed: the number announces nothing but itself.
         let id = self.total.fetch_add(1, Ordering::Relaxed) + 1;
@@ -150,48 +114,44 @@ impl DeadLetterStore {
     }
 
     fn take_in(&self, letter: Arc<DeadLetter>) {
-        let bytes = letter.bytes() as u64;
         self.held.raise(1);
-        self.bytes.raise(bytes);
-        self.intake_bytes.raise(bytes);
-        if let Err(letter) = self.intake.push(letter) {
-            self.relieve(1);
-            // Still full when somebody looks at the store meanwhile: as everywhere, the oldest goes.
-            if let Some(oldest) = self.intake.force_push(letter) {
-                self.intake_bytes.lower(oldest.bytes() as u64);
-                self.discard(&oldest);
-                self.overflowed();
-            }
+        self.bytes.raise(letter.bytes() as u64);
+        self.intake.push(letter);
+        self.relieve(RELIEF);
+        // So many came while somebody looks that no letter from before will have room.
+        if self.intake.trim(&self.limits, |oldest| self.discard(oldest)) {
+            self.overflowed();
         }
-        self.relieve(1);
     }
 
-    /// Sorts some of the intake in while it is half full, unless somebody has the store: they do it when they leave.
-    fn relieve(&self, rounds: usize) {
-        for _ in 0..rounds {
-            // All of it where letters are large: what may wait is bounded in bytes as well.
-            let at_most = if self.intake_bytes.get() > self.limits.bytes as u64 / INTAKE_SHARE {
-                INTAKE_MAX
-            } else if self.intake.len() >= INTAKE_MAX / 2 {
-                RELIEF
-            } else {
-                return;
-            };
-            let mut shelf = match self.shelf.try_lock() {
-                Ok(shelf) => shelf,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
-            let overflowed = self.sort_in(&mut shelf, at_most);
-            drop(shelf);
-            if overflowed {
-                self.overflowed();
-            }
+    /// Sorts some of the intake in when it is time, unless somebody has the store: they do it when they leave.
+    fn relieve(&self, at_most: usize) {
+        if !self.intake.is_due(&self.limits) {
+            return;
+        }
+        let mut shelf = match self.shelf.try_lock() {
+            Ok(shelf) => shelf,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let overflowed = self.sort_in(&mut shelf, at_most);
+        drop(shelf);
+        if overflowed {
+            self.overflowed();
         }
     }
 
     /// Brings the shelf up to date, works on it, and lets others know what came of it. No user code runs under the lock.
-    fn on_shelf<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
+    pub(super) fn on_shelf<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
+        let result = self.on_shelf_quietly(work);
+        if let Some(outbox) = &self.outbox {
+            outbox.tell();
+        }
+        result
+    }
+
+    /// As `on_shelf`. The sink is told of nothing.
+    fn on_shelf_quietly<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
         let mut shelf = self.lock();
         let overflowed = self.sort_in(&mut shelf, usize::MAX);
         let result = work(&mut shelf);
@@ -199,10 +159,7 @@ impl DeadLetterStore {
         if overflowed {
             self.overflowed();
         }
-        self.relieve(RELIEF_ROUNDS_MAX);
-        if let Some(outbox) = &self.outbox {
-            outbox.tell();
-        }
+        self.relieve(usize::MAX);
         result
     }
 
@@ -216,7 +173,7 @@ impl DeadLetterStore {
         let now = self.directory.clock.now();
         let mut overflowed = false;
         for _ in 0..at_most.min(shelf.letters.len()) {
-            if !shelf.letters.first_key_value().is_some_and(|(_, oldest)| self.is_expired(oldest, now)) {
+            if !shelf.oldest().is_some_and(|oldest| self.is_expired(oldest, now)) {
                 break;
             }
             if let Some(oldest) = shelf.remove_oldest() {
@@ -226,24 +183,29 @@ impl DeadLetterStore {
         // Not those that come meanwhile: somebody would have to stay for ever.
         for _ in 0..at_most.min(self.intake.len()) {
             let Some(letter) = self.intake.pop() else { break };
-            self.intake_bytes.lower(letter.bytes() as u64);
             if self.is_expired(&letter, now) {
                 self.expire(&letter);
                 continue;
             }
-            let in_hand_bytes = shelf.in_hand_bytes + letter.bytes();
-            if shelf.in_hand >= self.limits.events || in_hand_bytes > self.limits.bytes {
+            if !shelf.could_hold(&letter, &self.limits) {
                 // No other letter would make room enough by going.
                 self.discard(&letter);
                 overflowed = true;
                 continue;
             }
             shelf.insert(letter);
-            while shelf.is_beyond(&self.limits) {
-                let Some(oldest) = shelf.remove_oldest() else { break };
-                self.discard(&oldest);
-                overflowed = true;
-            }
+            overflowed |= self.make_room(shelf);
+        }
+        overflowed
+    }
+
+    /// Lets the oldest go as long as there are more than may be kept. Returns whether one went.
+    fn make_room(&self, shelf: &mut Shelf) -> bool {
+        let mut overflowed = false;
+        while shelf.is_beyond(&self.limits) {
+            let Some(oldest) = shelf.remove_oldest() else { break };
+            self.discard(&oldest);
+            overflowed = true;
         }
         overflowed
     }
@@ -296,18 +258,24 @@ impl DeadLetterStore {
         self.tally()
     }
 
-    /// Bytes of the letters that are held, and of the queue they come by.
+    /// As `counts`, for those who only watch: the sink is told of nothing.
+    pub(crate) fn watch(&self) -> DeadLetterCounts {
+        self.on_shelf_quietly(|_| ());
+        self.tally()
+    }
+
+    /// Bytes of the letters that are held or on their way back, and of the queue they come by.
     pub(crate) fn held_bytes(&self) -> usize {
-        // A place has a stamp beside the letter.
-        self.bytes.get() as usize + INTAKE_MAX * size_of::<(usize, Arc<DeadLetter>)>()
+        (self.bytes.get() + self.returning_bytes.get()) as usize + self.intake.own_bytes()
     }
 
     /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
-    pub(crate) fn tally(&self) -> DeadLetterCounts {
+    pub(super) fn tally(&self) -> DeadLetterCounts {
         DeadLetterCounts {
             // Relaxed: the figure announces nothing but itself.
             total: self.total.load(Ordering::Relaxed),
             held: self.held.get(),
+            returning: self.returning.get(),
             bytes: self.bytes.get(),
             discarded: self.discarded.get(),
             expired: self.expired.get(),
@@ -342,29 +310,51 @@ impl DeadLetterStore {
 
     /// Takes a letter out, to send it again. Nobody else finds it meanwhile; its room is kept, and it counts as held.
     pub(crate) fn take(self: &Arc<Self>, id: u64) -> Option<TakenLetter> {
-        let letter = self.on_shelf(|shelf| {
-            let letter = shelf.remove(id)?;
-            shelf.in_hand += 1;
-            shelf.in_hand_bytes += letter.bytes();
-            Some(letter)
-        })?;
+        let letter = self.on_shelf(|shelf| shelf.take(id))?;
         Some(TakenLetter::new(Arc::clone(self), letter))
     }
 
     /// The end of a taking.
-    pub(super) fn give_back(&self, letter: &Arc<DeadLetter>, is_sent: bool) {
+    pub(super) fn give_back(&self, letter: &Arc<DeadLetter>, end: End) {
         let mut shelf = self.lock();
-        shelf.in_hand -= 1;
-        shelf.in_hand_bytes -= letter.bytes();
-        if is_sent {
-            self.redriven.add(1);
+        shelf.end_taking(letter);
+        if end == End::Stays {
+            shelf.insert(Arc::clone(letter));
+        } else {
+            if end == End::Sent {
+                self.redriven.add(1);
+            } else {
+                self.returning.raise(1);
+                self.returning_bytes.raise(letter.bytes() as u64);
+            }
             self.let_go(letter);
             self.made_room();
-        } else {
-            shelf.insert(Arc::clone(letter));
         }
         drop(shelf);
-        self.relieve(RELIEF_ROUNDS_MAX);
+        self.relieve(usize::MAX);
+    }
+
+    /// A letter on its way back has arrived. Takes no lock.
+    pub(super) fn arrived(&self, letter: &DeadLetter) {
+        self.redriven.add(1);
+        self.returning.lower(1);
+        self.returning_bytes.lower(letter.bytes() as u64);
+    }
+
+    /// A letter on its way back could not arrive. Where there is no room any more the oldest goes.
+    pub(super) fn came_back(&self, letter: &Arc<DeadLetter>) {
+        let mut shelf = self.lock();
+        self.held.raise(1);
+        self.bytes.raise(letter.bytes() as u64);
+        self.returning.lower(1);
+        self.returning_bytes.lower(letter.bytes() as u64);
+        shelf.insert(Arc::clone(letter));
+        let overflowed = self.make_room(&mut shelf);
+        drop(shelf);
+        if overflowed {
+            self.overflowed();
+        }
+        self.relieve(usize::MAX);
     }
 
     /// Whether a sink wants a thread to hear of letters on; the thread then calls [`tell_sink`](Self::tell_sink).

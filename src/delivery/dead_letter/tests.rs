@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier as StartLine, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::store::INTAKE_MAX;
+use super::intake::DUE;
 use super::{DeadLetter, DeadLetterFilter, DeadLetterLimits, DeadLetterSink, DeadLetterStore, DeadReason, Death};
 use crate::clock::Clock;
 use crate::delivery::{Notice, Observer, SubscriptionId};
@@ -70,6 +70,12 @@ impl Desk {
             ..Header::BLANK
         }
         .with_payload(0, payload.len(), Encoding::Json, 0)
+    }
+
+    /// What a letter takes that `put` brings with a byte.
+    fn bytes_of_one(&self) -> usize {
+        let id = self.put("a", b"1", DeadReason::TimedOut);
+        self.store.get(id).expect("it was brought just now").bytes()
     }
 
     fn ids(&self, filter: &DeadLetterFilter) -> Vec<u64> {
@@ -195,16 +201,55 @@ fn a_letter_in_hand_is_found_by_nobody_else_and_keeps_its_place() {
 }
 
 #[test]
-fn an_intake_half_full_is_sorted_in_a_little_by_each_who_puts() {
-    let (desk, half) = (Desk::new(LIMITS), INTAKE_MAX as u64 / 2);
-    for _ in 0..half + 3 {
+fn an_intake_in_which_many_wait_is_sorted_in_a_little_by_each_who_puts() {
+    let (desk, due) = (Desk::new(LIMITS), DUE as u64);
+    for _ in 0..due - 1 {
         desk.put("a", b"1", DeadReason::TimedOut);
     }
-    assert_eq!(desk.store.tally().held, half + 3, "four fit, and nobody had to go");
-    for _ in 0..10 * INTAKE_MAX {
+    assert_eq!((desk.store.tally().held, desk.store.tally().discarded), (4, due - 5), "four may be kept, the newest");
+    let desk = Desk::new(DeadLetterLimits { events: 10 * DUE, ..LIMITS });
+    for nth in 1..10 * due {
         desk.put("a", b"1", DeadReason::TimedOut);
-        assert!(desk.store.tally().held < half + 4);
+        assert_eq!((desk.store.tally().held, desk.store.tally().discarded), (nth, 0));
+        assert!(desk.store.intake.len() < DUE);
     }
+}
+
+#[test]
+fn nothing_goes_below_the_limits_however_long_somebody_looks() {
+    let desk = Desk::new(DeadLetterLimits { events: 1_000, ..LIMITS });
+    let half = |from: u64| (0..500).for_each(|nth| assert_eq!(desk.put("a", b"1", DeadReason::TimedOut), from + nth));
+    half(1);
+    desk.store.on_shelf(|_| half(501));
+    let counts = desk.store.tally();
+    assert_eq!((counts.held, counts.discarded), (1_000, 0));
+    assert_eq!(desk.all(), (1..=1_000).collect::<Vec<_>>());
+    // Beyond the limit the oldest go, once they can, and at once only those that no later look would find.
+    desk.store.on_shelf(|_| {
+        half(1_001);
+        assert_eq!(desk.store.tally().discarded, 0);
+        half(1_501);
+        half(2_001);
+        assert_eq!(desk.store.tally().discarded, 500);
+    });
+    assert_eq!(desk.all(), (1_501..=2_500).collect::<Vec<_>>());
+    assert!(desk.store.tally().is_balanced());
+}
+
+#[test]
+fn what_waits_while_somebody_looks_takes_no_more_bytes_than_all_letters_may() {
+    let letter = Desk::new(LIMITS).bytes_of_one();
+    let desk = Desk::new(DeadLetterLimits { events: 1_000, bytes: 100 * letter, expiry: None });
+    desk.store.on_shelf(|_| {
+        for _ in 0..100 {
+            desk.put("a", b"1", DeadReason::TimedOut);
+        }
+        assert_eq!(desk.store.tally().discarded, 0);
+        for _ in 0..50 {
+            desk.put("a", b"1", DeadReason::TimedOut);
+        }
+    });
+    assert_eq!((desk.store.tally().discarded, desk.all()), (50, (51..=150).collect::<Vec<_>>()));
 }
 
 #[test]

@@ -30,7 +30,9 @@ pub enum TryRecvError {
 impl fmt::Display for TryRecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "the mailbox is empty",
+            Self::Empty => {
+                "nothing to take now: the mailbox is empty, or what is queued is held, for its subscription is paused, its breaker open or its rate spent (Bus::explain says which); wait with recv, recv_deadline or recv_async"
+            }
             Self::Closed => "the subscription has ended and its mailbox is empty",
         })
     }
@@ -53,7 +55,10 @@ pub enum RecvError {
 impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimedOut { after } => write!(f, "no event within {after:?}"),
+            Self::TimedOut { after } => write!(
+                f,
+                "no event to take within {after:?}: none came, or what is queued is held, for its subscription is paused, its breaker open or its rate spent (Bus::explain says which); wait longer, or resume it"
+            ),
             Self::Closed => f.write_str("the subscription has ended and its mailbox is empty"),
         }
     }

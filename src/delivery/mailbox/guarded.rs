@@ -6,7 +6,7 @@ use crate::sync::alarm::NEVER;
 use crate::sync::breaker::BreakerState;
 
 use super::super::in_hand::Hold;
-use super::super::{Guard, Notice, Outcome, Pass, Reliable, Settled};
+use super::super::{Guard, Notice, Obstacle, Outcome, Pass, Reliable, Settled};
 use super::MailboxShared;
 
 impl MailboxShared {
@@ -77,6 +77,14 @@ impl MailboxShared {
         let reliable = self.of_attempts();
         let (subscription, name) = (reliable.subscription, reliable.name.as_str());
         reliable.letters.notice(&Notice::Breaker { subscription, name, state });
+    }
+
+    /// Why the next event would not come to its consumer at the instant `now`. A look, which changes nothing.
+    pub(crate) fn obstacle(&self, now: u64) -> Option<Obstacle> {
+        if self.is_paused() {
+            return Some(Obstacle::Suspended);
+        }
+        self.guard.as_ref()?.obstacle(now)
     }
 
     /// Whether something stands between it and its consumer.

@@ -148,7 +148,7 @@ impl Attempt {
     /// Worker: gives the event back, to come again at the instant `due`, as if nobody had taken it: this take is not counted either,
     /// so that it may be put off any number of times.
     pub fn put_off(self, now: u64, due: u64) -> Returned {
-        self.back(now, due, |word| word - TAKE)
+        self.back(now, due, |word| mutant!("attempts.put_off", word - TAKE => word))
     }
 
     fn back(mut self, now: u64, due: u64, count: impl Fn(u64) -> u64) -> Returned {

@@ -14,7 +14,7 @@ pub const ATTEMPTS_MAX: u8 = 100;
 /// An event is given back without an attempt at most so often, so that the number of its takes tells them apart.
 pub const RELEASES_MAX: u16 = 3_900;
 /// The longest wait, in nanoseconds: a due time is a tick of a wheel that goes round in 26 days.
-pub(super) const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
+pub const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
 
 /// Due times are kept to 2^16 ns, 66 µs.
 pub(super) const TICK_SHIFT: u32 = 16;

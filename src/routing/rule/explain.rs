@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Compiled, RoutingRule, RuleSet};
+use super::{Compiled, Reading, RoutingRule, RuleSet};
 use crate::event::{EventId, Meta, Priority};
 
 /// What one rule says of an event.
@@ -184,11 +184,12 @@ impl Compiled {
         if !self.wants_source(meta.source()) {
             return RuleReason::Source { seen: meta.source().to_owned() };
         }
-        match self.conditions().find_map(|condition| condition.first_failing(meta)) {
+        let event = Reading::new(*meta, &[]);
+        match self.conditions().find_map(|condition| condition.first_failing(&event)) {
             None => RuleReason::Matches { targets: self.rule.targets.clone() },
             Some(failing) => {
                 let mut seen = Vec::new();
-                failing.see_fields(meta, &mut seen);
+                failing.see_fields(&event, &mut seen);
                 RuleReason::Condition { condition: failing.to_string(), seen }
             }
         }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Compiled, RoutingRule, RuleError};
+use super::{Compiled, Reading, RoutingRule, RuleError};
 use crate::event::Meta;
 
 /// Checked rules in the order of their evaluation: higher priority first, then by id. It never changes; a change makes
@@ -111,11 +111,11 @@ impl RuleSet {
     ///
     /// # Cost
     /// Each rule's patterns, then its priorities, sources and conditions up to the first that fails; no allocation, except
-    /// in conditions on the payload where that has escapes.
+    /// in conditions on the payload where that has escapes. Each of those reads the payload, which a bus does once for all rules.
     pub fn evaluate<'s>(&'s self, meta: &Meta<'s>) -> impl Iterator<Item = &'s RoutingRule> + use<'s> {
-        let meta = *meta;
+        let event = Reading::new(*meta, &[]);
         self.enabled()
-            .filter(move |compiled| compiled.matches_type(meta.topic()) && compiled.matches_rest(&meta))
+            .filter(move |compiled| compiled.matches_type(event.meta().topic()) && compiled.matches_rest(&event))
             .map(|compiled| &compiled.rule)
     }
 

@@ -330,3 +330,40 @@ fn payload_conditions_are_asked_last_and_leave_the_rule_as_it_was_written() {
     let verdicts = Sample::new("x").with(|meta| rules.explain(meta));
     assert!(verdicts[0].to_string().contains("schema equals 2"), "{}", verdicts[0]);
 }
+
+#[test]
+#[cfg(feature = "json")]
+fn what_the_rules_of_a_type_ask_of_a_payload_is_read_at_once_as_each_would_alone() {
+    const PATHS: [&str; 14] =
+        ["", "a", "a.b", "a.b.c", "a.0", "a.1", "a.10", "a.2", "a.2.b", "a.01", "b", "b.a", "\u{e9}", "z.0.0"];
+    let mut conditions = Vec::new();
+    for path in PATHS {
+        conditions.push(Condition::payload(path).exists());
+        conditions.extend([1, 2].map(|value| Condition::payload(path).equals(value)));
+        conditions.push(Condition::payload(path).contains(1));
+    }
+    // More than are remembered without an allocation, and some of which one ends where another goes on.
+    conditions.extend((0..40).map(|nth| Condition::payload(&format!("many.k{nth}")).equals(nth)));
+    let rules = conditions.into_iter().enumerate().map(|(nth, condition)| to_a(&format!("r{nth:03}")).when(condition));
+    let rules = set(rules);
+    let route = rules.for_type(Some("x"), |target| Some(target.to_owned()));
+    let many: Vec<String> = (0..40).rev().map(|nth| format!(r#""k{nth}": {nth}"#)).collect();
+    for (text, count) in [
+        (r#"{"a": 1, "b": {"a": 2}}"#.to_owned(), 6),
+        (r#"{"a": {"b": {"c": 1}}, "a": {"b": 2}}"#.to_owned(), 4),
+        (r#"{"a": {"b": 2}, "a": 1}"#.to_owned(), 3),
+        (r#"{"a": [1, 2, {"b": 1}, 3, 4, 5, 6, 7, 8, 9, 2]}"#.to_owned(), 12),
+        (r#"{"\u0061": [1], "\u00e9": 1, "b": {"\ud800": 1, "a": 1}, "z": [[1]]}"#.to_owned(), 10),
+        (format!(r#"{{"many": {{{}}}, "a": 1e999}}"#, many.join(", ")), 42),
+        (r#"{"a": 1, "b": tru}"#.to_owned(), 0),
+        ("[1, 1]".to_owned(), 2),
+        ("1".to_owned(), 2),
+    ] {
+        Sample::new("x").json(&text).with(|meta| {
+            let alone: Vec<_> = rules.evaluate(meta).map(|rule| &rule.id).collect();
+            let at_once: Vec<_> = route.evaluate(meta).map(|(rule, _)| &rule.id).collect();
+            assert_eq!(at_once, alone, "{text}");
+            assert_eq!(at_once.len(), count, "{text}: {at_once:?}");
+        });
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Compiled, RoutingRule, RuleSet};
+use super::{Compiled, Path, Reading, RoutingRule, RuleSet};
 use crate::event::Meta;
 
 impl RuleSet {
@@ -18,7 +18,12 @@ impl RuleSet {
                 rules.push(RuleHere { compiled: Arc::clone(compiled), targets });
             }
         }
-        TypeRules { rules: rules.into(), lanes, asks_type: name.is_none() }
+        let mut paths = Vec::new();
+        let conditions = rules.iter().flat_map(|rule| &rule.compiled.rule.conditions);
+        conditions.for_each(|condition| condition.add_paths(&mut paths));
+        paths.sort_unstable();
+        paths.dedup();
+        TypeRules { rules: rules.into(), paths: paths.into(), lanes, asks_type: name.is_none() }
     }
 }
 
@@ -26,13 +31,15 @@ impl RuleSet {
 #[derive(Debug, Clone)]
 pub(crate) struct TypeRules<T> {
     rules: Box<[RuleHere<T>]>,
+    /// By which their conditions read payloads: sorted, each once.
+    paths: Box<[Path]>,
     lanes: u8,
     asks_type: bool,
 }
 
 impl<T> Default for TypeRules<T> {
     fn default() -> Self {
-        Self { rules: Box::default(), lanes: 0, asks_type: false }
+        Self { rules: Box::default(), paths: Box::default(), lanes: 0, asks_type: false }
     }
 }
 
@@ -56,14 +63,14 @@ impl<T> TypeRules<T> {
     /// The targets of each rule that matches the event, in the order of the rules. A target may come again.
     ///
     /// # Cost
-    /// As [`RuleSet::evaluate`], without the patterns.
+    /// As [`RuleSet::evaluate`], without the patterns, and the payload is read once.
     pub(crate) fn evaluate<'s>(
         &'s self,
         meta: &Meta<'s>,
     ) -> impl Iterator<Item = (&'s RoutingRule, &'s [T])> + use<'s, T> {
-        let meta = *meta;
+        let event = Reading::new(*meta, &self.paths);
         let matches = move |rule: &&RuleHere<T>| {
-            (!self.asks_type || rule.compiled.matches_type(meta.topic())) && rule.compiled.matches_rest(&meta)
+            (!self.asks_type || rule.compiled.matches_type(event.meta().topic())) && rule.compiled.matches_rest(&event)
         };
         self.rules.iter().filter(matches).map(|rule| (&rule.compiled.rule, &*rule.targets))
     }

@@ -41,7 +41,7 @@ pub(super) fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &M
 /// Whether a target of the event's type wants this very event, as far as that does not depend on its content: published
 /// after it subscribed, at a priority it asked for, and under a name it matches where the table could not tell.
 #[inline(always)]
-fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool {
+pub(super) fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool {
     subscription.has_started(lane, meta.sequence())
         && subscription.filter.lanes() & (1 << lane) != 0
         && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
@@ -321,7 +321,8 @@ impl Call<'_> {
         let counts = &subscription.counts;
         counts.matched.add(1);
         if mailbox.custody().is_closed() {
-            counts.closed.add(1);
+            let is_letter = mailbox.turn_away(&self.meta, DeadReason::Closed);
+            counts.closed.add(u64::from(!is_letter));
         } else if let Some(fed) = fed.get_mut(owner) {
             if subscription.is_own_consumer && self.try_in_place(subscription, mailbox, fed) {
                 self.called = true;

@@ -100,7 +100,7 @@ pub(super) fn hand_over(engine: &Engine, service: &ServiceHere, event: Passed<'_
     }
     if mailbox.custody().is_closed() {
         state.counts.matched.add(1);
-        state.counts.closed.add(1);
+        mailbox.turn_away(meta, DeadReason::Closed);
         return;
     }
     // A service that is paused holds what comes.

@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use futures_core::Stream;
-use ringmain::{Bus, Delivery, FullPolicy, Mailbox, Notice, Outcome, Pattern, Payload, RecvError, Topic};
+use ringmain::{Bus, Delivery, FullPolicy, Mailbox, Notice, Pattern, Payload, RecvError, Topic};
 
 use crate::support::{PATIENCE, Seen, assert_books, number, shut_down_clean, simulate, until};
 
@@ -155,14 +155,11 @@ fn run_calls_an_async_handler_for_each_event_until_the_subscription_ends() {
     let seen = Seen::default();
     let running = bus.subscribe(NUMBER).named("async").handler_id("async").run({
         let seen = seen.clone();
-        move |delivery| {
-            let seen = seen.clone();
-            async move {
-                tokio::task::yield_now().await;
-                let value = delivery.event().unwrap().to_native();
-                seen.push(value);
-                if value == 3 { Err("three") } else { Ok(()) }
-            }
+        async move |delivery| {
+            tokio::task::yield_now().await;
+            let value = delivery.event().unwrap().to_native();
+            seen.push(value);
+            if value == 3 { Err("three") } else { Ok(()) }
         }
     });
     let running = running.unwrap();
@@ -193,46 +190,9 @@ fn run_calls_an_async_handler_for_each_event_until_the_subscription_ends() {
 fn a_dropped_run_unsubscribes() {
     let simulation = simulate(Bus::builder().workers(1));
     let bus = simulation.bus();
-    let running = bus.subscribe("a").run(|_| async {}).unwrap();
+    let running = bus.subscribe("a").run(async |_| ()).unwrap();
     assert_eq!(bus.subscriptions().len(), 1);
     drop(running);
     assert_eq!(bus.subscriptions().len(), 0);
-    assert_books(bus);
-}
-
-#[test]
-fn an_async_handler_that_keeps_a_delivery_settles_it_later_and_no_other_with_it() {
-    let simulation = simulate(Bus::builder().workers(1));
-    let bus = simulation.bus();
-    let kept = Arc::new(Mutex::new(Vec::new()));
-    let keeping = Arc::clone(&kept);
-    let running = bus.subscribe("a").run(move |delivery| {
-        let kept = Arc::clone(&keeping);
-        async move {
-            match number(delivery.payload()) {
-                // Held while the next ones come, and failed meanwhile.
-                1 => kept.lock().unwrap().push(Arc::clone(&delivery)),
-                2 => return Outcome::Failed("two".to_owned()),
-                _ => {}
-            }
-            Outcome::Ack
-        }
-    });
-    let mut running = pin!(running.unwrap());
-    let mut context = Context::from_waker(Waker::noop());
-    let mut publisher = bus.publisher().unwrap();
-    for value in 0..5_u64 {
-        publisher.publish("a", Payload::raw(&value.to_le_bytes())).unwrap();
-        simulation.run();
-        assert!(running.as_mut().poll(&mut context).is_pending());
-    }
-    let counts = || {
-        let ledger = bus.ledger().subscriptions;
-        (ledger.delivered, ledger.failed, ledger.in_flight)
-    };
-    assert_eq!(counts(), (3, 1, 1), "the one that is kept is in flight");
-    assert_eq!(number(kept.lock().unwrap()[0].payload()), 1);
-    kept.lock().unwrap().clear();
-    assert_eq!(counts(), (4, 1, 0));
     assert_books(bus);
 }

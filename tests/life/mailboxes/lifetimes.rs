@@ -192,7 +192,17 @@ fn futures_move_between_threads() {
     future_is_send(&mailbox.recv_async());
     future_is_send(&publisher.publish_async("a", Payload::raw(b"")));
     future_is_send(&publisher.publish_async(TEXT, &text));
-    future_is_send(&bus.subscribe("a").run(|delivery| async move { drop(delivery) }).unwrap());
-    future_is_send(&bus.subscribe(TEXT).run(|delivery| async move { drop(delivery) }).unwrap());
+    let holding = bus.subscribe("a").run(async |delivery| {
+        let payload = delivery.payload();
+        tokio::task::yield_now().await;
+        payload.text().map(drop).ok_or("no text")
+    });
+    future_is_send(&holding.unwrap());
+    let holding = bus.subscribe(TEXT).run(async |delivery| {
+        let text = delivery.event();
+        tokio::task::yield_now().await;
+        text.map(drop)
+    });
+    future_is_send(&holding.unwrap());
     assert_books(bus);
 }

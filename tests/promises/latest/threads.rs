@@ -179,10 +179,7 @@ fn an_async_consumer_sees_what_it_skipped() {
     let simulation = Simulation::new(small(), 3).unwrap();
     let log = Log::new();
     let seen = log.clone();
-    let running = latest(simulation.bus()).run(move |delivery| {
-        seen.add(shown(&delivery));
-        async {}
-    });
+    let running = latest(simulation.bus()).run(async move |delivery| seen.add(shown(delivery)));
     let mut running = Box::pin(running.unwrap());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     for count in [1, 4, 2] {

@@ -103,7 +103,7 @@ fn letters_go_back_at_a_rate_by_the_clock_of_the_bus_and_can_be_stopped() {
 }
 
 #[test]
-fn a_redrive_has_a_thread_of_its_own_which_the_end_of_the_bus_ends() {
+fn a_redrive_goes_on_in_a_thread_which_the_end_of_the_bus_ends() {
     watched(|| {
         let bus = Bus::builder().workers(1).build().unwrap();
         let (fails, hour) = (Arc::new(AtomicBool::new(true)), Duration::from_secs(3_600));
@@ -141,7 +141,7 @@ fn letters_on_their_way_to_a_subscription_that_ends_are_letters_again() {
     assert!(bus.dead_letters().is_empty());
     drop(inbox);
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());
-    assert_eq!(letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>(), [DeadReason::Closed; 2]);
+    assert_eq!(letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>(), [DeadReason::AttemptsExhausted; 2]);
     assert!(bus.dead_letters().counts().is_balanced());
     ledger(bus);
 }

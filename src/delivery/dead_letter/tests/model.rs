@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::store::{INTAKE_MAX, RELIEF};
+use super::super::intake::{DUE, DUE_SHARE};
+use super::super::store::RELIEF;
 use super::super::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterLimits, DeadReason, TakenLetter};
 use super::{Desk, NAME};
 use crate::routing::Pattern;
@@ -115,10 +116,12 @@ impl Model {
             return id;
         }
         self.intake.push(Entry { id, bytes, died_ms: self.now_ms, topic, reason });
-        if bytes_of(&self.intake) > self.limits.bytes / 8 {
-            self.sort_in(INTAKE_MAX);
-        } else if self.intake.len() >= INTAKE_MAX / 2 {
+        if self.intake.len() >= DUE || bytes_of(&self.intake) > self.limits.bytes / DUE_SHARE {
             self.sort_in(RELIEF);
+        }
+        while self.intake.len() > self.limits.events || bytes_of(&self.intake) > self.limits.bytes {
+            self.intake.remove(0);
+            self.counts.discarded += 1;
         }
         id
     }

@@ -1,0 +1,187 @@
+//! Dead letters are kept as long as there is room for them, whoever looks at them, and their books say where each is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ringmain::testing::Simulation;
+use ringmain::{Bus, DeadLetterFilter, DeadReason, DeliveryMode, Notice, Outcome, Payload, RedriveError, RetryPolicy};
+
+use super::support::{Log, assert_books, watched};
+
+const BODY: Payload<'static> = Payload::plain_text("x");
+
+fn once() -> RetryPolicy {
+    RetryPolicy::default().attempts_max(1)
+}
+
+#[test]
+fn no_letter_goes_below_the_limits_while_somebody_lists_in_a_loop() {
+    watched(|| {
+        let notices = Log::new();
+        let heard = notices.clone();
+        let observer = move |notice: &Notice<'_>| {
+            if matches!(notice, Notice::DeadLettersOverflow { .. }) {
+                heard.add(format!("{notice:?}"));
+            }
+        };
+        let bus = Bus::builder().workers(1).observer(observer).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+        let _made = wish.handle(|_, _| Outcome::Reject("no".to_owned())).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let looker = {
+            let (letters, stop) = (bus.dead_letters(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                // Relaxed: it is looked at until it is seen.
+                while !stop.load(Ordering::Relaxed) {
+                    letters.list(&DeadLetterFilter::new());
+                }
+            })
+        };
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..4_900 {
+            publisher.publish("a", BODY).unwrap();
+        }
+        bus.flush().unwrap();
+        // Relaxed: see above.
+        stop.store(true, Ordering::Relaxed);
+        looker.join().unwrap();
+        let counts = bus.dead_letters().counts();
+        assert_eq!((counts.held, counts.discarded, counts.is_balanced()), (4_900, 0, true));
+        let listed = bus.dead_letters().list(&DeadLetterFilter::new());
+        assert!(listed.iter().map(|letter| letter.id()).eq(1..=4_900));
+        assert_eq!(notices.take(), [""; 0]);
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
+}
+
+#[test]
+fn a_bus_that_has_stopped_sends_no_letter_back() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+    let _made = wish.handle(|_, _| Outcome::Reject("no".to_owned())).unwrap();
+    bus.publish("a", BODY).unwrap();
+    simulation.run();
+    let (letters, all) = (bus.dead_letters(), DeadLetterFilter::new());
+    bus.shutdown().unwrap();
+    let before = letters.counts();
+    assert_eq!(letters.redrive(1), Err(RedriveError::ShuttingDown { id: 1 }));
+    let report = letters.redrive_all(&all, Duration::ZERO).wait();
+    assert_eq!((report.redriven, report.left), (0, 1), "and does not begin with many");
+    assert_eq!((letters.counts(), letters.list(&all)[0].reason()), (before, DeadReason::Rejected));
+    assert_books(bus);
+}
+
+#[test]
+fn a_letter_whose_subscription_ends_while_it_is_on_its_way_back_is_the_same_letter_again() {
+    let notices = Log::new();
+    let heard = notices.clone();
+    let observer = move |notice: &Notice<'_>| match notice {
+        Notice::LetterReturned { letter, name, event, .. } => heard.add((*letter, (*name).to_owned(), *event)),
+        Notice::DeadLettered { letter, .. } => assert_eq!(*letter, 1, "the event dies once"),
+        _ => {}
+    };
+    let simulation = Simulation::new(Bus::builder().workers(1).observer(observer), 1).unwrap();
+    let (bus, all) = (simulation.bus(), DeadLetterFilter::new());
+    let wish = bus.subscribe("a").named("bank").mode(DeliveryMode::reliable()).retry(once());
+    let mut inbox = wish.mailbox().unwrap();
+    let event = bus.publish("a", BODY).unwrap();
+    simulation.run();
+    inbox.try_recv().unwrap().fail("the bank does not answer");
+    let letters = bus.dead_letters();
+    let (before, story) = (letters.counts(), letters.list(&all).remove(0));
+    letters.redrive(1).unwrap();
+    drop(inbox);
+    simulation.run();
+    let again = letters.list(&all).remove(0);
+    assert_eq!((again.id(), again.reason(), again.attempts()), (1, DeadReason::AttemptsExhausted, 1));
+    assert_eq!((again.error(), again.first_attempt().is_some()), (Some("the bank does not answer"), true));
+    assert_eq!((again.first_attempt(), again.died()), (story.first_attempt(), story.died()));
+    assert_eq!((letters.counts(), notices.take()), (before, vec![(1, "bank".to_owned(), event)]));
+    assert_eq!(bus.ledger().subscriptions.dead_lettered, 1);
+    assert_books(bus);
+}
+
+#[test]
+fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mailbox() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let bus = simulation.bus();
+    let mut inbox = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).capacity(4).mailbox().unwrap();
+    for _ in 0..10 {
+        bus.publish("a", BODY).unwrap();
+    }
+    let letters = bus.dead_letters();
+    let books = || {
+        let counts = letters.counts();
+        assert!(counts.is_balanced() && bus.ledger().is_balanced(), "{counts:?}");
+        (counts.held, counts.returning, counts.redriven, bus.ledger().subscriptions.open())
+    };
+    while letters.len() < 10 {
+        simulation.run();
+        while let Ok(delivery) = inbox.try_recv() {
+            delivery.fail("no");
+        }
+    }
+    let before = bus.memory().dead_letters_bytes;
+    assert_eq!(letters.redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait().redriven, 10);
+    assert_eq!(books(), (0, 10, 0, 0));
+    assert_eq!(bus.memory().dead_letters_bytes, before, "they are in memory still");
+    simulation.run();
+    assert_eq!(books(), (0, 6, 4, 4));
+    drop(inbox);
+    simulation.run();
+    assert_eq!(books(), (10, 0, 4, 0), "six came back, and four died again");
+    assert_eq!(letters.counts().total, 14);
+}
+
+#[test]
+fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_side() {
+    watched(|| {
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+        let mut inbox = wish.capacity(1_024).mailbox().unwrap();
+        for _ in 0..300 {
+            bus.publish("a", BODY).unwrap();
+        }
+        for _ in 0..300 {
+            inbox.recv().unwrap().fail("no");
+        }
+        let letters = bus.dead_letters();
+        let redrive_threads = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+            let names = tasks.map(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+            names.filter(|name| name.trim_end() == "redrive").count()
+        };
+        let hour = Duration::from_secs(3_600);
+        let slow: Vec<_> = (0..100).map(|_| letters.redrive_all(&DeadLetterFilter::new(), hour)).collect();
+        // The first letter is the same for all, and goes back once; then each has its pause.
+        while slow.iter().any(|redrive| redrive.report().left == 300) {
+            std::thread::yield_now();
+        }
+        // Other tests that run just now may have one, too.
+        assert!(redrive_threads() < 10, "{} threads for 100 redrives", redrive_threads());
+        let fast = letters.redrive_all(&DeadLetterFilter::new().after(250), Duration::ZERO).wait();
+        assert_eq!((fast.redriven + fast.stayed.len(), fast.left), (50, 0), "nobody waits for those that pause");
+        slow[0].cancel();
+        assert!(slow[0].is_over() && !slow[1].is_over());
+        bus.shutdown().unwrap();
+        assert!(slow.iter().all(|redrive| redrive.is_over()));
+    });
+}
+
+#[test]
+fn metrics_hold_no_letter_that_has_expired_though_nobody_looks_at_the_letters() {
+    let expiry = Duration::from_secs(1);
+    let simulation = Simulation::new(Bus::builder().workers(1).dead_letter_expiry(expiry), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+    let _made = wish.handle(|_, _| Outcome::Reject("no".to_owned())).unwrap();
+    bus.publish("a", BODY).unwrap();
+    simulation.run();
+    assert_eq!(bus.metrics().dead_letters.held, 1);
+    simulation.advance(expiry);
+    let counts = bus.metrics().dead_letters;
+    assert_eq!((counts.held, counts.bytes, counts.expired, counts.is_balanced()), (0, 0, 1, true));
+}
