@@ -121,6 +121,19 @@ fn a_store_and_what_it_gives_are_shared_freely() {
     assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
     assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
     assert_eq!(send_and_sync!(Events<'static>), (true, true));
+    use ringmain::store::{StateChange, StateError, StatePage, StateReadError, StateStore};
+    assert_eq!(send_and_sync!((Box<dyn StateStore>, StateChange<'static>, StatePage)), (true, true));
+    assert_eq!(send_and_sync!((StateError, StateReadError)), (true, true));
+}
+
+#[cfg(feature = "sourcing")]
+#[test]
+fn what_is_made_of_events_moves_between_threads() {
+    use ringmain::sourcing::{Projector, ReadModel, SagaStatus, Sagas, Step};
+    assert!(has!(Projector<()>: Send) && has!(Sagas<String>: Send) && has!(Step<String>: Send));
+    assert_eq!(send_and_sync!((ReadModel, SagaStatus)), (true, true));
+    use ringmain::store::{CausationTree, Upcasters};
+    assert_eq!(send_and_sync!((CausationTree, Upcasters)), (true, true));
 }
 
 #[cfg(feature = "sourcing")]

@@ -53,7 +53,17 @@ impl Writer {
 
     /// A frame of a topic, with an envelope.
     pub(crate) fn frame(&mut self, topic: &str, with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>) -> Frame {
-        with(self.publisher.event()).to_frame(topic, Payload::json("{}")).unwrap()
+        self.frame_of(topic, Payload::json("{}"), with)
+    }
+
+    /// A frame of a topic, with a payload and an envelope.
+    pub(crate) fn frame_of(
+        &mut self,
+        topic: &str,
+        payload: Payload<'_>,
+        with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>,
+    ) -> Frame {
+        with(self.publisher.event()).to_frame(topic, payload).unwrap()
     }
 
     /// So many frames of a topic.
