@@ -61,6 +61,8 @@ pub trait StateStore: Send + Sync {
 pub struct StateKind(u32);
 
 impl StateKind {
+    /// Snapshots of aggregates, which the store on disk keeps beside the others.
+    pub(super) const SNAPSHOT: Self = Self(1);
     /// Positions of those who read on: subscriptions, projections, process managers.
     pub const CURSOR: Self = Self(2);
     /// What is to happen at a time.
@@ -81,6 +83,10 @@ impl StateKind {
         Self(0x1_0000 + number as u32)
     }
 
+    pub(super) const fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number that is written.
     pub const fn number(self) -> u32 {
         self.0
@@ -90,6 +96,7 @@ impl StateKind {
 impl fmt::Display for StateKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match *self {
+            Self::SNAPSHOT => "snapshot",
             Self::CURSOR => "cursor",
             Self::TIMER => "timer",
             Self::SAGA => "saga",

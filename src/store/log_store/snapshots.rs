@@ -12,7 +12,8 @@ use crate::Encoding;
 
 use super::super::log::{Damage, SyncError, Word};
 use super::super::snapshot::payload;
-use super::super::table::{ChangeError, KeyKind, Table};
+use super::super::state::StateKind;
+use super::super::table::{ChangeError, Table};
 use super::super::{ReadError, Snapshot, SnapshotError};
 
 const FORMAT: u8 = 1;
@@ -52,12 +53,12 @@ impl Snapshots {
             }
             error => SnapshotError::Failed(Box::new(error)),
         };
-        self.table.put(KeyKind::SNAPSHOT, &key(kind, id), &value(snapshot), Word::Written).map_err(refused)
+        self.table.put(StateKind::SNAPSHOT, &key(kind, id), &value(snapshot), Word::Written).map_err(refused)
     }
 
     /// The latest snapshot of an aggregate.
     pub(super) fn load(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        let found = self.table.get(KeyKind::SNAPSHOT, &key(kind, id));
+        let found = self.table.get(StateKind::SNAPSHOT, &key(kind, id));
         let Some(value) = found.map_err(|error| ReadError::Failed(Box::new(error)))? else { return Ok(None) };
         let snapshot = read(kind, id, &value);
         snapshot.map(Some).ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 use super::super::log::{Batch, Damage, LogReader, ReadError, Word};
-use super::change::{Change, KeyKind};
+use super::super::state::{StateChange, StateKind};
 use super::error::CompactError;
 use super::index::{PACE, Short};
 use super::table::Table;
@@ -47,7 +47,7 @@ struct Live {
 
 #[derive(Debug)]
 struct LiveRecord {
-    kind: KeyKind,
+    kind: StateKind,
     position: u64,
     body: Range<usize>,
     key_bytes: usize,
@@ -85,7 +85,7 @@ impl Scan {
                 Some(Ok(record)) => {
                     looked += record.header.extent_bytes();
                     let position = record.header.position;
-                    let change = Change::of(&record).expect("all that was read on opening were changes");
+                    let change = StateChange::of(&record).expect("all that was read on opening were changes");
                     let (kind, key) = (change.kind(), change.key());
                     if change.value().is_some() && table.index().is_live(kind, key, position) {
                         let begin = live.bodies.len();
@@ -106,11 +106,11 @@ impl Scan {
 
 impl Live {
     /// The records as changes.
-    fn changes(&self) -> impl Iterator<Item = (u64, Change<'_>)> {
+    fn changes(&self) -> impl Iterator<Item = (u64, StateChange<'_>)> {
         self.records.iter().map(|LiveRecord { kind, position, body, key_bytes }| {
             let body = &self.bodies[body.clone()];
             let (value, key) = body.split_at(body.len() - key_bytes);
-            (*position, Change::Put { kind: *kind, key, value })
+            (*position, StateChange::Put { kind: *kind, key, value })
         })
     }
 }
@@ -224,7 +224,7 @@ impl Table {
         let changes = {
             let index = self.index();
             let is_live =
-                |(position, change): &(u64, Change<'_>)| index.is_live(change.kind(), change.key(), *position);
+                |(position, change): &(u64, StateChange<'_>)| index.is_live(change.kind(), change.key(), *position);
             live.changes().filter(is_live).map(|(_, change)| change).collect()
         };
         self.append(changes)
@@ -235,11 +235,13 @@ impl Table {
     fn rescue(&self, end: u64) -> Result<u64, CompactError> {
         let _alone = self.changing.write().unwrap_or_else(PoisonError::into_inner);
         let kept = self.index_mut().give_up_before(end);
-        self.append(kept.iter().map(|Short { kind, key, value }| Change::Put { kind: *kind, key, value }).collect())
+        self.append(
+            kept.iter().map(|Short { kind, key, value }| StateChange::Put { kind: *kind, key, value }).collect(),
+        )
     }
 
     /// Appends live records once more, while no change is on its way; says how many bytes that were.
-    fn append(&self, mut changes: Vec<Change<'_>>) -> Result<u64, CompactError> {
+    fn append(&self, mut changes: Vec<StateChange<'_>>) -> Result<u64, CompactError> {
         let batch_bytes_max = self.committer.log().options().batch_bytes_max();
         let (mut appended, mut body) = (0, Vec::new());
         while !changes.is_empty() {

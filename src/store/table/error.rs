@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::log::{self, CommitError, Damage, Fault, OptionOutOfRange, RetireError, SyncError};
-use super::change::KeyKind;
+use super::super::state::StateKind;
 
 /// Why a table could not be opened. Nothing on the disk was changed.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub enum OpenError {
     /// A value is longer than the options allow now.
     TooLong {
         /// What its key is the key of.
-        kind: KeyKind,
+        kind: StateKind,
         /// Bytes of the key and the value.
         bytes: usize,
         /// The limit for both together.
@@ -77,7 +77,7 @@ pub enum ChangeError {
     /// A key is too long.
     KeyTooLong {
         /// What it is the key of.
-        kind: KeyKind,
+        kind: StateKind,
         /// Its bytes.
         bytes: usize,
         /// The limit.
@@ -86,7 +86,7 @@ pub enum ChangeError {
     /// A value is too long.
     ValueTooLong {
         /// What its key is the key of.
-        kind: KeyKind,
+        kind: StateKind,
         /// Its bytes.
         bytes: usize,
         /// The limit.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::change::{Change, KeyKind, extent_bytes};
+use super::super::state::{StateChange, StateKind};
+use super::change::extent_bytes;
 use super::error::ChangeError;
 use super::options::TableOptions;
 
@@ -31,18 +32,18 @@ impl Entry {
 /// A key whose value is in memory, with it.
 #[derive(Debug)]
 pub(super) struct Short {
-    pub(super) kind: KeyKind,
+    pub(super) kind: StateKind,
     pub(super) key: Box<[u8]>,
     pub(super) value: Box<[u8]>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    kinds: BTreeMap<KeyKind, BTreeMap<Box<[u8]>, Entry>>,
+    kinds: BTreeMap<StateKind, BTreeMap<Box<[u8]>, Entry>>,
     /// Changes that were begun and not ended.
     under_way: usize,
     /// Keys that were removed while other changes were under way, which may be older.
-    removed: HashMap<(KeyKind, Box<[u8]>), u64>,
+    removed: HashMap<(StateKind, Box<[u8]>), u64>,
     keys: usize,
     live_bytes: u64,
     /// Bytes of all records that were ever in the log while it was open, and of those that are no more.
@@ -66,28 +67,28 @@ impl Index {
         self.added_bytes.saturating_sub(self.retired_bytes)
     }
 
-    pub(super) fn get(&self, kind: KeyKind, key: &[u8]) -> Option<&Entry> {
+    pub(super) fn get(&self, kind: StateKind, key: &[u8]) -> Option<&Entry> {
         self.kinds.get(&kind)?.get(key)
     }
 
     /// The first key of a kind from a bound on.
-    pub(super) fn first(&self, kind: KeyKind, from: Bound<&[u8]>) -> Option<&[u8]> {
+    pub(super) fn first(&self, kind: StateKind, from: Bound<&[u8]>) -> Option<&[u8]> {
         let keys = self.kinds.get(&kind)?;
         keys.range::<[u8], _>((from, Bound::Unbounded)).next().map(|(key, _)| &**key)
     }
 
     /// All entries, with what their keys are the keys of.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (KeyKind, &Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (StateKind, &Entry)> {
         self.kinds.iter().flat_map(|(kind, keys)| keys.values().map(|entry| (*kind, entry)))
     }
 
     /// Whether a record is the last of its key.
-    pub(super) fn is_live(&self, kind: KeyKind, key: &[u8], position: u64) -> bool {
+    pub(super) fn is_live(&self, kind: StateKind, key: &[u8], position: u64) -> bool {
         self.get(kind, key).is_some_and(|entry| entry.position == position)
     }
 
     /// Changes are about to be appended.
-    pub(super) fn begin(&mut self, changes: &[Change<'_>], options: &TableOptions) -> Result<(), ChangeError> {
+    pub(super) fn begin(&mut self, changes: &[StateChange<'_>], options: &TableOptions) -> Result<(), ChangeError> {
         let (mut more_keys, mut more_bytes) = (0, 0);
         for change in changes.iter().filter(|change| change.value().is_some()) {
             let old = self.get(change.kind(), change.key());
@@ -107,7 +108,7 @@ impl Index {
     }
 
     /// Changes were appended from a position on, or were not.
-    pub(super) fn end(&mut self, first: Option<u64>, changes: &[Change<'_>]) {
+    pub(super) fn end(&mut self, first: Option<u64>, changes: &[StateChange<'_>]) {
         self.under_way -= 1;
         if let Some(first) = first {
             changes.iter().zip(first..).for_each(|(change, position)| self.apply(change, position));
@@ -119,7 +120,7 @@ impl Index {
     }
 
     /// The record at a position says this. Records of a key may come in any order while changes are under way.
-    pub(super) fn apply(&mut self, change: &Change<'_>, position: u64) {
+    pub(super) fn apply(&mut self, change: &StateChange<'_>, position: u64) {
         self.added_bytes += change.extent_bytes();
         let (kind, key) = (change.kind(), change.key());
         if self.removed_at(kind, key).is_some_and(|removed| removed > position) {
@@ -152,7 +153,7 @@ impl Index {
         }
     }
 
-    fn removed_at(&self, kind: KeyKind, key: &[u8]) -> Option<u64> {
+    fn removed_at(&self, kind: StateKind, key: &[u8]) -> Option<u64> {
         if self.removed.is_empty() {
             return None;
         }
@@ -160,7 +161,7 @@ impl Index {
     }
 
     /// A live record was copied to another position.
-    pub(super) fn moved(&mut self, kind: KeyKind, key: &[u8], position: u64) {
+    pub(super) fn moved(&mut self, kind: StateKind, key: &[u8], position: u64) {
         let entry = self.kinds.get_mut(&kind).and_then(|keys| keys.get_mut(key)).expect("what is copied is live");
         entry.position = position;
         self.added_bytes += extent_bytes(entry.body_bytes);
@@ -238,12 +239,12 @@ mod tests {
             stride in any::<prop::sample::Index>(),
         ) {
             let bytes = vec![7; 600];
-            let kind = KeyKind::CURSOR;
+            let kind = StateKind::CURSOR;
             let changes: Vec<_> = values.iter().map(|(key, length)| {
                 let key = std::slice::from_ref(key);
                 match length {
-                    Some(length) => [Change::Put { kind, key, value: &bytes[..*length] }],
-                    None => [Change::Remove { kind, key }],
+                    Some(length) => [StateChange::Put { kind, key, value: &bytes[..*length] }],
+                    None => [StateChange::Remove { kind, key }],
                 }
             }).collect();
             let state = |index: &Index| {

@@ -40,9 +40,8 @@ mod read;
 #[expect(clippy::module_inception, reason = "it is the table itself, among its parts")]
 mod table;
 
-pub use change::{Change, KeyKind};
 pub use error::{ChangeError, CompactError, OpenError};
 pub use open::Opened;
 pub use options::TableOptions;
-pub use read::{Entries, Value};
+pub use read::Entries;
 pub use table::{Table, TableStats};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::super::log::{CommitOptions, Committer, Damage, Disk, Log, ReadError, Recovered};
-use super::change::{Change, KeyKind};
+use super::super::state::{StateChange, StateKind};
 use super::compact::Compactor;
 use super::error::OpenError;
 use super::index::{Entry, Index};
@@ -43,7 +43,7 @@ impl Table {
         let Recovered { first, cut_bytes, damages, .. } = recovered;
         let (index, damages) = read(&log, first, damages)?;
         let max = log_options.record_bytes_max.into();
-        let too_long = |(_, entry): &(KeyKind, &Entry)| entry.body_bytes as u64 > max;
+        let too_long = |(_, entry): &(StateKind, &Entry)| entry.body_bytes as u64 > max;
         if let Some((kind, entry)) = index.entries().find(too_long) {
             return Err(OpenError::TooLong { kind, bytes: entry.body_bytes, max });
         }
@@ -74,7 +74,7 @@ fn read(log: &Log, first: u64, mut damages: Vec<Damage>) -> Result<(Index, Vec<D
         match next {
             Ok(record) => {
                 let position = record.header.position;
-                let change = Change::of(&record).ok_or(OpenError::Foreign { position })?;
+                let change = StateChange::of(&record).ok_or(OpenError::Foreign { position })?;
                 index.apply(&change, position);
             }
             Err(ReadError::Disk(fault)) => return Err(OpenError::Disk(fault)),

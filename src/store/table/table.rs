@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::super::log::{Batch, Committer, Damage, Fault, SyncError, Word};
-use super::change::{Change, KeyKind};
+use super::super::state::{StateChange, StateKind};
 use super::compact::Compactor;
 use super::error::{ChangeError, CompactError};
 use super::index::Index;
@@ -49,7 +49,7 @@ impl Table {
     /// # Cost
     /// A write that others may share; a sync if asked, shared too. While compaction is due it also reads four times the bytes
     /// of the changes from the oldest segment, appends what of that is live, and where the segment ends, syncs and removes it.
-    pub fn apply(&self, changes: &[Change<'_>], word: Word) -> Result<(), ChangeError> {
+    pub fn apply(&self, changes: &[StateChange<'_>], word: Word) -> Result<(), ChangeError> {
         let batch = self.batch(changes)?;
         if batch.is_empty() {
             return Ok(());
@@ -70,16 +70,16 @@ impl Table {
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub fn put(&self, kind: KeyKind, key: &[u8], value: &[u8], word: Word) -> Result<(), ChangeError> {
-        self.apply(&[Change::Put { kind, key, value }], word)
+    pub fn put(&self, kind: StateKind, key: &[u8], value: &[u8], word: Word) -> Result<(), ChangeError> {
+        self.apply(&[StateChange::Put { kind, key, value }], word)
     }
 
     /// Takes a key's value, if it has one: [`apply`](Self::apply) of one change.
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub fn remove(&self, kind: KeyKind, key: &[u8], word: Word) -> Result<(), ChangeError> {
-        self.apply(&[Change::Remove { kind, key }], word)
+    pub fn remove(&self, kind: StateKind, key: &[u8], word: Word) -> Result<(), ChangeError> {
+        self.apply(&[StateChange::Remove { kind, key }], word)
     }
 
     /// Makes all that was changed durable.
@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// Checks changes and lays them out for the log.
-    fn batch(&self, changes: &[Change<'_>]) -> Result<Batch, ChangeError> {
+    fn batch(&self, changes: &[StateChange<'_>]) -> Result<Batch, ChangeError> {
         let TableOptions { key_bytes_max, value_bytes_max, .. } = self.options;
         for change in changes {
             let (kind, bytes, max) = (change.kind(), change.key().len(), key_bytes_max);

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use ringmain::internals::store::sim::SimDisk;
-use ringmain::internals::store::table::{CompactError, KeyKind};
+use ringmain::internals::store::table::CompactError;
 use ringmain::internals::store::{Access, Disk, ReadError, Word};
+use ringmain::store::StateKind;
 
 use super::support::{Map, Owned, apply, open, read_all, small};
 use crate::support::Chance;
@@ -59,7 +60,7 @@ fn a_flipped_bit_anywhere_is_said_and_harms_no_key_but_its_own() {
             if byte % 5 > 0 {
                 continue;
             }
-            let more = [Owned { kind: KeyKind::TIMER, key: b"more".to_vec(), value: Some(vec![1; 400]) }];
+            let more = [Owned { kind: StateKind::TIMER, key: b"more".to_vec(), value: Some(vec![1; 400]) }];
             apply(&table, &more, Word::Durable).expect("damage is no reason to take nothing more");
             if !opened.damages.is_empty() {
                 assert_eq!(table.damages(), opened.damages);
@@ -88,18 +89,18 @@ fn damage_that_comes_later_is_said_when_it_is_met_and_what_is_in_memory_is_saved
         table.put(kind, &key.to_be_bytes(), &value, Word::Durable).expect("the disk works");
     };
     // Record 1 from byte 64 has 64 bytes of header, a value of 100 and a key of 8: its body ends at 236, record 2 is at 240.
-    put(KeyKind::CURSOR, 1, 100);
-    put(KeyKind::SNAPSHOT, 2, 600);
-    (3..20).for_each(|key| put(KeyKind::SNAPSHOT, key, 600));
+    put(StateKind::CURSOR, 1, 100);
+    put(StateKind::SAGA, 2, 600);
+    (3..20).for_each(|key| put(StateKind::SAGA, key, 600));
     let before = read_all(&table);
     let oldest = disk.files()[0].0.clone();
     flip(&disk, &oldest, 64 + 64 + 50);
     flip(&disk, &oldest, 240 + 64 + 300);
     assert_eq!(
-        table.get(KeyKind::CURSOR, &1u64.to_be_bytes()).expect("it is in memory").expect("it is there").len(),
+        table.get(StateKind::CURSOR, &1u64.to_be_bytes()).expect("it is in memory").expect("it is there").len(),
         100
     );
-    let met = table.get(KeyKind::SNAPSHOT, &2u64.to_be_bytes()).expect_err("it is damaged");
+    let met = table.get(StateKind::SAGA, &2u64.to_be_bytes()).expect_err("it is damaged");
     assert!(matches!(&met, ReadError::Damaged(damage) if damage.missing == Some(2..=2)), "{met}");
     for nth in 1..=2 {
         let held = table.compact().expect_err("something is damaged");
@@ -110,9 +111,9 @@ fn damage_that_comes_later_is_said_when_it_is_met_and_what_is_in_memory_is_saved
     }
     table.compact().expect("what is damaged is accepted");
     let mut expected = before;
-    expected.remove(&(KeyKind::SNAPSHOT, 2u64.to_be_bytes().to_vec()));
+    expected.remove(&(StateKind::SAGA, 2u64.to_be_bytes().to_vec()));
     assert_eq!(read_all(&table), expected);
-    assert!(table.get(KeyKind::SNAPSHOT, &2u64.to_be_bytes()).expect("it is not looked for").is_none());
+    assert!(table.get(StateKind::SAGA, &2u64.to_be_bytes()).expect("it is not looked for").is_none());
     assert_eq!(table.stats().keys, expected.len());
     drop(table);
     let (table, opened) = open(&disk, small()).expect("the disk works");

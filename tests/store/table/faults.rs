@@ -2,8 +2,9 @@
 //! opened again and goes on.
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
-use ringmain::internals::store::table::{ChangeError, CompactError, KeyKind, OpenError, Table};
+use ringmain::internals::store::table::{ChangeError, CompactError, OpenError, Table};
 use ringmain::internals::store::{self, AppendError, CommitError, Fault, ReadError, SyncError, Word};
+use ringmain::store::StateKind;
 
 use super::support::{KINDS, Map, Owned, apply, open, read_all, small};
 use crate::support::Chance;
@@ -48,7 +49,8 @@ impl Run {
     /// After a failure: if the log ended, it takes nothing more, and what it had acknowledged is there.
     fn go_on(&mut self, failed: &Map) {
         let Some(fault) = self.table().fault() else { return };
-        let again = self.table().put(KeyKind::CURSOR, b"again", b"", Word::Written).expect_err("it takes nothing more");
+        let again =
+            self.table().put(StateKind::CURSOR, b"again", b"", Word::Written).expect_err("it takes nothing more");
         let ChangeError::Commit(CommitError::Append(AppendError::Disk(said))) = &again else { panic!("{again}") };
         assert_eq!(said.operation, fault.operation);
         let map = self.map.clone();
@@ -207,11 +209,12 @@ fn a_table_on_a_full_disk_can_be_read_and_goes_on_when_there_is_room() {
     disk.set_capacity_bytes(9_000);
     let (table, _) = open(&disk, small()).expect("the disk works");
     let mut map = Map::new();
-    let put = |table: &Table, key: u64| table.put(KeyKind::TIMER, &key.to_be_bytes(), &[key as u8; 300], Word::Written);
+    let put =
+        |table: &Table, key: u64| table.put(StateKind::TIMER, &key.to_be_bytes(), &[key as u8; 300], Word::Written);
     let mut key = 0;
     let full = loop {
         match put(&table, key) {
-            Ok(()) => map.insert((KeyKind::TIMER, key.to_be_bytes().to_vec()), vec![key as u8; 300]),
+            Ok(()) => map.insert((StateKind::TIMER, key.to_be_bytes().to_vec()), vec![key as u8; 300]),
             Err(full) => break full,
         };
         key += 1;
@@ -227,6 +230,6 @@ fn a_table_on_a_full_disk_can_be_read_and_goes_on_when_there_is_room() {
     put(&table, key).expect("there is room");
     table.compact().expect("there is room");
     assert!(table.stats().not_compacted.is_none());
-    map.insert((KeyKind::TIMER, key.to_be_bytes().to_vec()), vec![key as u8; 300]);
+    map.insert((StateKind::TIMER, key.to_be_bytes().to_vec()), vec![key as u8; 300]);
     assert_eq!(read_all(&table), map);
 }

@@ -5,8 +5,9 @@ use std::thread;
 
 use proptest::prelude::*;
 use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
-use ringmain::internals::store::table::{Change, ChangeError, KeyKind, OpenError, Table, TableOptions};
+use ringmain::internals::store::table::{ChangeError, OpenError, Table, TableOptions};
 use ringmain::internals::store::{AppendError, CommitError, RealDisk, Word};
+use ringmain::store::{StateChange, StateKind};
 
 use super::support::{Map, Owned, apply, open, read_all, small};
 use crate::log::Folder;
@@ -100,9 +101,9 @@ fn space_is_bounded_however_much_is_written() {
             let length_max = if chance.below(30) == 0 { 2_000 } else { 300 };
             let value = vec![7; chance.below(length_max) as usize];
             if chance.below(10) == 0 {
-                table.remove(KeyKind::TIMER, &key, Word::Written).expect("the disk works");
+                table.remove(StateKind::TIMER, &key, Word::Written).expect("the disk works");
             } else {
-                table.put(KeyKind::TIMER, &key, &value, Word::Written).expect("the disk works");
+                table.put(StateKind::TIMER, &key, &value, Word::Written).expect("the disk works");
                 written += extent(8 + value.len());
             }
             let stats = table.stats();
@@ -132,10 +133,10 @@ fn a_table_whose_keys_were_all_removed_takes_no_space_in_the_end() {
     let disk = SimDisk::new();
     let (table, _) = open(&disk, small()).expect("the disk works");
     for key in 0..500u64 {
-        table.put(KeyKind::LETTER, &key.to_be_bytes(), &[1; 200], Word::Written).expect("the disk works");
+        table.put(StateKind::VIEW, &key.to_be_bytes(), &[1; 200], Word::Written).expect("the disk works");
     }
     for key in 0..500u64 {
-        table.remove(KeyKind::LETTER, &key.to_be_bytes(), Word::Written).expect("the disk works");
+        table.remove(StateKind::VIEW, &key.to_be_bytes(), Word::Written).expect("the disk works");
     }
     table.compact().expect("the disk works");
     let stats = table.stats();
@@ -143,7 +144,7 @@ fn a_table_whose_keys_were_all_removed_takes_no_space_in_the_end() {
     drop(table);
     let (table, opened) = open(&disk, small()).expect("the disk works");
     assert_eq!(opened.keys, 0, "no removed key is back");
-    assert!(table.entries(KeyKind::LETTER, &[]).next().is_none());
+    assert!(table.entries(StateKind::VIEW, &[]).next().is_none());
 }
 
 #[test]
@@ -151,11 +152,11 @@ fn keys_of_a_kind_are_given_in_order_from_a_key_on() {
     let disk = SimDisk::new();
     let (table, _) = open(&disk, small()).expect("the disk works");
     for key in [5u16, 3, 1, 260] {
-        table.put(KeyKind::TIMER, &key.to_be_bytes(), &[key as u8], Word::Written).expect("the disk works");
-        table.put(KeyKind::SAGA, &key.to_be_bytes(), b"another kind", Word::Written).expect("the disk works");
+        table.put(StateKind::TIMER, &key.to_be_bytes(), &[key as u8], Word::Written).expect("the disk works");
+        table.put(StateKind::SAGA, &key.to_be_bytes(), b"another kind", Word::Written).expect("the disk works");
     }
     let from = |key: u16| {
-        let entries = table.entries(KeyKind::TIMER, &key.to_be_bytes());
+        let entries = table.entries(StateKind::TIMER, &key.to_be_bytes());
         entries.map(|entry| entry.expect("it can be read").1[0]).collect::<Vec<_>>()
     };
     assert_eq!(from(0), [1, 3, 5, 4]);
@@ -163,10 +164,10 @@ fn keys_of_a_kind_are_given_in_order_from_a_key_on() {
     assert_eq!(from(4), [5, 4]);
     assert_eq!(from(300), [0; 0]);
     // One that is removed before its turn is not given, one that is put before its turn is.
-    let mut entries = table.entries(KeyKind::TIMER, &[]);
+    let mut entries = table.entries(StateKind::TIMER, &[]);
     assert_eq!(entries.next().expect("there are more").expect("it can be read").1[0], 1);
-    table.remove(KeyKind::TIMER, &3u16.to_be_bytes(), Word::Written).expect("the disk works");
-    table.put(KeyKind::TIMER, &4u16.to_be_bytes(), &[44], Word::Written).expect("the disk works");
+    table.remove(StateKind::TIMER, &3u16.to_be_bytes(), Word::Written).expect("the disk works");
+    table.put(StateKind::TIMER, &4u16.to_be_bytes(), &[44], Word::Written).expect("the disk works");
     let rest: Vec<_> = entries.map(|entry| entry.expect("it can be read").1[0]).collect();
     assert_eq!(rest, [44, 5, 4]);
 }
@@ -178,14 +179,14 @@ fn what_is_over_a_limit_is_refused_with_it_and_changes_nothing() {
     options.keys_max = 3;
     options.live_bytes_max = 2_000;
     let (table, _) = open(&disk, options).expect("the disk works");
-    let put = |key: &[u8], value: &[u8]| table.put(KeyKind::CURSOR, key, value, Word::Written);
+    let put = |key: &[u8], value: &[u8]| table.put(StateKind::CURSOR, key, value, Word::Written);
     put(&[1; 100], &[]).expect("the key is not longer than the limit");
     match put(&[1; 101], &[]) {
-        Err(ChangeError::KeyTooLong { kind: KeyKind::CURSOR, bytes: 101, max: 100 }) => {}
+        Err(ChangeError::KeyTooLong { kind: StateKind::CURSOR, bytes: 101, max: 100 }) => {}
         other => panic!("{other:?}"),
     }
     match put(b"value", &[0; 2_901]) {
-        Err(ChangeError::ValueTooLong { kind: KeyKind::CURSOR, bytes: 2_901, max: 2_900 }) => {}
+        Err(ChangeError::ValueTooLong { kind: StateKind::CURSOR, bytes: 2_901, max: 2_900 }) => {}
         other => panic!("{other:?}"),
     }
     match put(b"value", &[0; 2_000]) {
@@ -195,21 +196,24 @@ fn what_is_over_a_limit_is_refused_with_it_and_changes_nothing() {
     put(b"two", &[]).expect("there is room");
     put(b"three", &[]).expect("there is room");
     let changes = [
-        Change::Put { kind: KeyKind::CURSOR, key: b"two", value: b"changed" },
-        Change::Put { kind: KeyKind::CURSOR, key: b"four", value: &[] },
+        StateChange::Put { kind: StateKind::CURSOR, key: b"two", value: b"changed" },
+        StateChange::Put { kind: StateKind::CURSOR, key: b"four", value: &[] },
     ];
     match table.apply(&changes, Word::Written) {
         Err(ChangeError::TooManyKeys { keys: 4, max: 3 }) => {}
         other => panic!("{other:?}"),
     }
-    assert_eq!(table.get(KeyKind::CURSOR, b"two").expect("it can be read").expect("it is there").len(), 0);
+    assert_eq!(table.get(StateKind::CURSOR, b"two").expect("it can be read").expect("it is there").len(), 0);
     put(b"two", b"changed").expect("a key that is there may change");
-    table.remove(KeyKind::CURSOR, b"three", Word::Written).expect("a key may go");
+    table.remove(StateKind::CURSOR, b"three", Word::Written).expect("a key may go");
     put(b"four", &[]).expect("there is room again");
     let long = [0; 1_300];
-    table.remove(KeyKind::CURSOR, &[1; 100], Word::Written).expect("a key may go");
-    let changes =
-        ["two", "four", "two"].map(|key| Change::Put { kind: KeyKind::CURSOR, key: key.as_bytes(), value: &long });
+    table.remove(StateKind::CURSOR, &[1; 100], Word::Written).expect("a key may go");
+    let changes = ["two", "four", "two"].map(|key| StateChange::Put {
+        kind: StateKind::CURSOR,
+        key: key.as_bytes(),
+        value: &long,
+    });
     options.live_bytes_max = 1 << 20;
     drop(table);
     let (table, _) = open(&disk, options).expect("the disk works");
@@ -217,7 +221,7 @@ fn what_is_over_a_limit_is_refused_with_it_and_changes_nothing() {
         Err(ChangeError::Commit(CommitError::Append(AppendError::BatchTooLong { bytes: 4_128, max: 3_904 }))) => {}
         other => panic!("{other:?}"),
     }
-    assert_eq!(*table.get(KeyKind::CURSOR, b"two").expect("it can be read").expect("it is there"), *b"changed");
+    assert_eq!(*table.get(StateKind::CURSOR, b"two").expect("it can be read").expect("it is there"), *b"changed");
     table.apply(&[], Word::Durable).expect("nothing is asked for");
 }
 
@@ -233,11 +237,11 @@ fn a_table_is_not_opened_with_options_or_files_it_cannot_have() {
     assert!(matches!(refused(|options| options.value_bytes_max = 4_000), OpenError::Log(_)));
     assert!(matches!(refused(|options| options.value_bytes_max = u32::MAX), OpenError::Option(_)));
     let (table, _) = open(&disk, small()).expect("the disk works");
-    table.put(KeyKind::SNAPSHOT, b"key", &[0; 2_900], Word::Durable).expect("the disk works");
+    table.put(StateKind::SAGA, b"key", &[0; 2_900], Word::Durable).expect("the disk works");
     assert!(matches!(refused(|_| {}), OpenError::Log(ringmain::internals::store::OpenError::Locked { .. })));
     drop(table);
     match refused(|options| options.value_bytes_max = 2_000) {
-        OpenError::TooLong { kind: KeyKind::SNAPSHOT, bytes: 2_903, max: 2_100 } => {}
+        OpenError::TooLong { kind: StateKind::SAGA, bytes: 2_903, max: 2_100 } => {}
         other => panic!("{other}"),
     }
     let disk = SimDisk::new();
@@ -270,32 +274,32 @@ fn a_real_disk_holds_a_table_that_many_threads_change_and_read() {
                     let mut value = round.to_le_bytes().repeat(1 + chance.below(60) as usize);
                     let word = if chance.below(100) == 0 { Word::Durable } else { Word::Written };
                     if chance.below(4) == 0 {
-                        table.remove(KeyKind::TIMER, &key, word).expect("the disk works");
-                        let found = table.get(KeyKind::TIMER, &key).expect("it can be read");
+                        table.remove(StateKind::TIMER, &key, word).expect("the disk works");
+                        let found = table.get(StateKind::TIMER, &key).expect("it can be read");
                         assert!(found.is_none(), "it was removed, and nobody else puts it");
                         continue;
                     }
                     value.extend_from_slice(&key);
-                    let own = Change::Put { kind: KeyKind::TIMER, key: &key, value: &value };
+                    let own = StateChange::Put { kind: StateKind::TIMER, key: &key, value: &value };
                     let both = [
                         own,
                         if round % 3 == 0 {
-                            Change::Remove { kind: KeyKind::CURSOR, key: shared }
+                            StateChange::Remove { kind: StateKind::CURSOR, key: shared }
                         } else {
-                            Change::Put { kind: KeyKind::CURSOR, key: shared, value: &value }
+                            StateChange::Put { kind: StateKind::CURSOR, key: shared, value: &value }
                         },
                     ];
                     table.apply(&both, word).expect("the disk works");
-                    let found = table.get(KeyKind::TIMER, &key).expect("it can be read").expect("it is there");
+                    let found = table.get(StateKind::TIMER, &key).expect("it can be read").expect("it is there");
                     assert_eq!(*found, *value);
-                    table.get(KeyKind::CURSOR, shared).expect("it can be read");
+                    table.get(StateKind::CURSOR, shared).expect("it can be read");
                 }
             });
         }
         let table = &table;
         scope.spawn(move || {
             for _ in 0..40 {
-                for entry in table.entries(KeyKind::TIMER, &[]) {
+                for entry in table.entries(StateKind::TIMER, &[]) {
                     let (key, value) = entry.expect("it can be read");
                     assert!(value.ends_with(&key), "a value is its own key's");
                 }

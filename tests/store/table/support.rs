@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use ringmain::internals::store::Word;
-use ringmain::internals::store::table::{Change, ChangeError, KeyKind, OpenError, Opened, Table, TableOptions};
+use ringmain::internals::store::table::{ChangeError, OpenError, Opened, Table, TableOptions};
+use ringmain::store::{StateChange, StateKind};
 
 use crate::support::{Chance, FOLDER, Shareable};
 
-pub(crate) const KINDS: [KeyKind; 3] = [KeyKind::CURSOR, KeyKind::SNAPSHOT, KeyKind::TIMER];
+pub(crate) const KINDS: [StateKind; 3] = [StateKind::CURSOR, StateKind::SAGA, StateKind::TIMER];
 
 /// What a table holds.
-pub(crate) type Map = BTreeMap<(KeyKind, Vec<u8>), Vec<u8>>;
+pub(crate) type Map = BTreeMap<(StateKind, Vec<u8>), Vec<u8>>;
 
 /// Small segments, so that a workload has many.
 pub(crate) fn small() -> TableOptions {
@@ -28,7 +29,7 @@ pub(crate) fn open(disk: &impl Shareable, options: TableOptions) -> Result<(Tabl
 /// A change that owns its bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Owned {
-    pub(crate) kind: KeyKind,
+    pub(crate) kind: StateKind,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<Vec<u8>>,
 }
@@ -48,11 +49,11 @@ impl Owned {
         Self { kind, key, value }
     }
 
-    pub(crate) fn change(&self) -> Change<'_> {
+    pub(crate) fn change(&self) -> StateChange<'_> {
         let (kind, key) = (self.kind, &self.key[..]);
         match &self.value {
-            Some(value) => Change::Put { kind, key, value },
-            None => Change::Remove { kind, key },
+            Some(value) => StateChange::Put { kind, key, value },
+            None => StateChange::Remove { kind, key },
         }
     }
 
