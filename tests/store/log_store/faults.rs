@@ -91,6 +91,8 @@ fn a_failure_of_any_call_loses_nothing_acknowledged() {
             let disk = SimDisk::new();
             disk.fail_at(nth, failure);
             let told = work(&disk, &frames, |_| {});
+            // The indexer's thread makes its calls when it comes to it, and one run may end before the call that was to fail.
+            disk.fail_at(u64::MAX >> 1, failure);
             check(&disk, &frames, told.written, told.snapshot, &format!("{failure:?} at call {nth}"));
         }
     }
