@@ -24,11 +24,12 @@ pub(crate) struct Limits {
     window: Duration,
     open_for: Duration,
     probes: u8,
-    gives_up: bool,
+    while_open: WhileOpen,
 }
 
 impl Limits {
-    pub(crate) fn draw(draw: &mut Draw) -> Self {
+    pub(crate) fn draw(draw: &mut Draw, of_instance: bool) -> Self {
+        let others = [WhileOpen::DeadLetter, WhileOpen::Hold, WhileOpen::Hold];
         Self {
             failures_max: draw.pick(&[1, 2, 3, 1_000]),
             percent_max: draw.pick(&[30, 50, 100]),
@@ -36,7 +37,7 @@ impl Limits {
             window: Duration::from_millis(draw.pick(&[10, 1_000, 60_000])),
             open_for: Duration::from_millis(draw.pick(&[1, 20, 2_000, 100_000])),
             probes: 1 + draw.below(3) as u8,
-            gives_up: draw.one_in(3),
+            while_open: if of_instance && !draw.one_in(3) { WhileOpen::NextTarget } else { draw.pick(&others) },
         }
     }
 
@@ -46,7 +47,11 @@ impl Limits {
             .share_max(self.percent_max, self.events_min, self.window)
             .open_for(self.open_for)
             .probes(self.probes)
-            .while_open(if self.gives_up { WhileOpen::DeadLetter } else { WhileOpen::Hold })
+            .while_open(self.while_open)
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        self.while_open == WhileOpen::NextTarget
     }
 }
 
@@ -93,7 +98,7 @@ impl Breaker {
 
     /// Whether an event is given up now, untried.
     pub(crate) fn gives_up(&self, now: u64) -> bool {
-        self.limits.gives_up && self.state(now) == BreakerState::Open
+        self.limits.while_open == WhileOpen::DeadLetter && self.state(now) == BreakerState::Open
     }
 
     /// An attempt is made. Whether it is a probe.
@@ -217,6 +222,9 @@ impl World {
         };
         if let Err(what) = told {
             self.broken(format!("subscription {nth}: {what}"));
+        }
+        if self.is_turning {
+            self.let_drift_from(nth);
         }
     }
 

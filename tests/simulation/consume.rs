@@ -38,7 +38,7 @@ impl Scenario {
         let party = &mut self.parties[at];
         let nth = party.nth;
         match &mut party.grip {
-            Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => false,
+            Grip::Inline(_) | Grip::Nobody | Grip::Service(_) | Grip::Requester(_) => false,
             Grip::Mailbox(mailbox) => {
                 let queued = mailbox.len();
                 let pulled = mailbox.pull(&self.world, nth);
@@ -134,6 +134,8 @@ impl Scenario {
             4..=7 => Some(any_outcome(&mut self.draw)),
             _ => None,
         };
+        let releases_are_known = self.world.with(|world| world.knows_releases(nth, index));
+        let outcome = outcome.filter(|outcome| releases_are_known || *outcome != Outcome::Release);
         self.note(format_args!("{nth} says of {index}: {outcome:?}"));
         let is_in_time = self.world.with(|world| match &outcome {
             None => world.dropped(nth, index, token),

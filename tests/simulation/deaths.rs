@@ -9,6 +9,9 @@ use crate::world::{World, lane_of};
 impl World {
     /// The bus says that subscription `nth` gave an event up.
     pub(crate) fn died(&mut self, nth: usize, id: EventId, letter: u64, reason: DeadReason, attempts: u32) {
+        if self.index_of(id).is_none() {
+            self.learn_by_time(id);
+        }
         let Some(index) = self.index_of(id) else {
             return self.broken(format!("{id} died, and nobody published it"));
         };
@@ -41,6 +44,7 @@ impl World {
         // Where it was when nobody had seen it.
         let at_large = service.and_then(|service| self.subs[service].at_large());
         let sent = at_large.and_then(|at_large| at_large.remove(&index));
+        let adrift = self.sinks(nth, index, reason, attempts);
         let Self { events, subs, dying, now, .. } = self;
         let sub = &mut subs[nth];
         let lane = lane_of(events[index].spec.priority);
@@ -61,7 +65,7 @@ impl World {
         if !matches!(reason, DeadReason::MailboxFull | DeadReason::BreakerOpen | DeadReason::RateLimited) {
             trials.deaths += 1;
         }
-        let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Dead, failures: 0, takes: 0, token: 0 });
+        let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Dead, ..Fate::NEW });
         let (place, failures, is_new) = (fate.place, fate.failures, fate.token == 0 && fate.place == Place::Dead);
         fate.place = Place::Dead;
         // What is seen later for the first time is told from this by its attempt's name, and 0 is none.
@@ -82,7 +86,8 @@ impl World {
                 let place = place.and_then(|at| sub.expected[lane].remove(at));
                 // It had been tried before its instance ended.
                 let was_left = matches!(sent, Some(Surety::Left | Surety::Returning));
-                was_left && reason == DeadReason::Closed && may_close
+                adrift == Some(true)
+                    || was_left && reason == DeadReason::Closed && may_close
                     || is_untried && (loose.is_some() || place.is_some() || sent.is_some())
             }
             Place::Dying(why, after) => {

@@ -9,6 +9,7 @@ impl World {
     pub(crate) fn before_turn(&mut self, worker: Option<usize>) {
         self.is_turning = true;
         self.take_overdue(worker);
+        self.let_drift();
         if self.is_closed || worker.is_some_and(|worker| worker > 0) {
             return;
         }

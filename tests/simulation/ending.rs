@@ -52,6 +52,7 @@ impl Scenario {
             self.settle_all();
             self.pull_all();
             self.settle_all();
+            self.ask_all();
             self.run_all();
             let ledger = self.bus().ledger();
             let all = &ledger.subscriptions;
@@ -68,7 +69,7 @@ impl Scenario {
             let returning = due > 0 || looks < 2 * expired;
             // A future that is late with its event has not heard of it yet, and still holds it.
             let calls = self.world.with(|world| world.subs.iter().any(|sub| sub.is_calling));
-            if moving + all.open() == 0 && !returning && !calls {
+            if moving + all.open() == 0 && !returning && !calls && self.asks.is_empty() {
                 break;
             }
             looks += usize::from(moving + all.open() == 0);
@@ -76,7 +77,9 @@ impl Scenario {
             let is_held = |world: &mut World| world.subs.iter().any(|sub| sub.is_guarded() || sub.service().is_some());
             let is_throttled = ledger.in_lanes > 0 && self.world.with(|world| world.throttle.is_some());
             let is_held = is_throttled || all.queued > 0 && self.world.with(is_held);
-            if (ledger.scheduled > 0 || all.waiting > 0 || is_held || returning) && !self.is_closed() {
+            if (ledger.scheduled > 0 || all.waiting > 0 || is_held || returning || !self.asks.is_empty())
+                && !self.is_closed()
+            {
                 self.advance(Duration::from_secs(60));
             }
         }

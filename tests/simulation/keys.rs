@@ -51,6 +51,10 @@ impl Likeness {
         }
     }
 
+    pub(crate) fn is_by_id(self) -> bool {
+        matches!(self, Self::Id { .. })
+    }
+
     /// As a subscriber asks for it.
     pub(crate) fn key(self) -> Key {
         match self {

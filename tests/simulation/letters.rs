@@ -57,6 +57,7 @@ impl World {
         self.trials(nth).redriven -= 1;
         self.letters.keep(letter, nth, index);
         self.stays(nth, index);
+        self.comes_to_rest(nth, index);
         // What an instance has not had in hand when it ends is its service's, as far as is known.
         if let Some(service) = self.subs[nth].instance().map(|instance| instance.service)
             && let Some(at_large) = self.subs[service].at_large()

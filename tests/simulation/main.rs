@@ -4,6 +4,8 @@
 //! Everything runs on one thread, so a seed is a run: the same seed gives the same trace, and a failure prints the one
 //! command that replays it. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
 
+mod adrift;
+mod ask;
 mod breaker;
 mod cells;
 mod census;
@@ -12,6 +14,7 @@ mod deaths;
 mod draw;
 mod due;
 mod ending;
+mod hear;
 mod keys;
 mod letters;
 mod limits;
@@ -20,6 +23,7 @@ mod oracle;
 mod pace;
 mod parties;
 mod publish;
+mod requests;
 mod rules;
 mod scenario;
 mod serve;
@@ -29,6 +33,7 @@ mod sub;
 mod subjects;
 mod subscribe;
 mod trials;
+mod unnamed;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

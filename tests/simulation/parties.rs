@@ -25,6 +25,14 @@ pub(crate) struct Shared(pub(crate) Arc<Mutex<World>>);
 
 impl Shared {
     pub(crate) fn with<R>(&self, ask: impl FnOnce(&mut World) -> R) -> R {
+        self.at_once(|world| {
+            world.answer_is_out();
+            ask(world)
+        })
+    }
+
+    /// While a responder may still fail.
+    pub(crate) fn at_once<R>(&self, ask: impl FnOnce(&mut World) -> R) -> R {
         ask(&mut self.0.lock().expect("no panic happens under the lock"))
     }
 }

@@ -94,7 +94,7 @@ impl Scenario {
         self.speak(&spec, true);
     }
 
-    fn speak(&mut self, spec: &Spec, in_full: bool) {
+    pub(crate) fn speak(&mut self, spec: &Spec, in_full: bool) {
         let Some(mut speaker) = self.speaker() else { return };
         let limit = Duration::from_millis(5);
         let verb = self.draw.below(5);

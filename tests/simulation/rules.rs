@@ -3,6 +3,7 @@
 use ringmain::{Condition, Pattern, Priority, RoutingRule};
 
 use crate::draw::Draw;
+use crate::requests::QUERY;
 use crate::scenario::Scenario;
 use crate::services::SERVICES;
 use crate::subjects::{PATTERNS, SOURCES};
@@ -10,6 +11,10 @@ use crate::world::{Event, World};
 
 /// Ids of rules.
 const RULES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn of_requests(text: &str) -> bool {
+    Pattern::new(text).is_ok_and(|pattern| pattern.matches(QUERY.name()))
+}
 
 /// One rule.
 #[derive(Debug, Clone)]
@@ -26,8 +31,14 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    fn draw(draw: &mut Draw) -> Self {
-        let types = (0..draw.below(3)).map(|_| draw.pick(&PATTERNS)).collect();
+    /// One of a scenario with requests is for none of their events.
+    fn draw(draw: &mut Draw, has_requests: bool) -> Self {
+        let types = (0..draw.below(3)).map(|_| draw.pick(&PATTERNS));
+        let mut types: Vec<_> =
+            if has_requests { types.filter(|text| !of_requests(text)).collect() } else { types.collect() };
+        if has_requests && types.is_empty() {
+            types.push("stock");
+        }
         let to = (0..1 + draw.below(2)).map(|_| draw.pick(&SERVICES)).collect();
         Self {
             id: draw.pick(&RULES),
@@ -75,7 +86,7 @@ impl Rule {
 impl Scenario {
     /// Adds, changes, enables, disables or removes a rule.
     pub(crate) fn change_rules(&mut self) {
-        let rule = Rule::draw(&mut self.draw);
+        let rule = Rule::draw(&mut self.draw, self.has_requests);
         let (id, verb) = (rule.id, self.draw.below(6));
         let known = self.world.with(|world| world.rules.iter().position(|one| one.id == id));
         let rules = self.bus().rules();

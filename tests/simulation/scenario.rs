@@ -6,8 +6,10 @@ use std::time::Duration;
 use ringmain::testing::Simulation;
 use ringmain::{Bus, FullPolicy, Notice, Publisher, StampPolicy, SubscriptionId, SubscriptionLedger};
 
+use crate::ask::{Ask, Asker, Told};
 use crate::census::Census;
 use crate::draw::Draw;
+use crate::hear::hear;
 use crate::letters::Letters;
 use crate::oracle;
 use crate::pace::Pace;
@@ -41,6 +43,7 @@ pub(crate) enum Grip {
     Nobody,
     Mailbox(Box<dyn Inbox>),
     Service(ringmain::Service),
+    Requester(Arc<Asker>),
     Future(Future),
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Party {
 pub(crate) struct Scenario {
     // In this order: whatever hangs on the bus goes first, or last, as the seed says.
     pub(crate) hands: Vec<Hand>,
+    pub(crate) asks: Vec<Ask>,
+    pub(crate) told: Vec<Told>,
     pub(crate) parties: Vec<Party>,
     pub(crate) speakers: Vec<Speaker>,
     pub(crate) simulation: Simulation,
@@ -64,10 +69,11 @@ pub(crate) struct Scenario {
     pub(crate) blocks: usize,
     workers: usize,
     pub(crate) steps: u64,
+    pub(crate) has_requests: bool,
 }
 
 /// What the steps are; they have weights of their own in each scenario.
-const STEPS: [fn(&mut Scenario); 21] = [
+const STEPS: [fn(&mut Scenario); 22] = [
     Scenario::publish,
     Scenario::publish_in_full,
     Scenario::publish_batch,
@@ -89,8 +95,9 @@ const STEPS: [fn(&mut Scenario); 21] = [
     Scenario::tend_services,
     Scenario::change_rules,
     Scenario::change_limits,
+    Scenario::tend_requests,
 ];
-const USUAL: [usize; 21] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4, 2, 1];
+const USUAL: [usize; 22] = [12, 6, 3, 2, 2, 3, 1, 2, 6, 3, 10, 4, 4, 1, 1, 0, 1, 3, 4, 2, 1, 0];
 
 impl Scenario {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
@@ -137,10 +144,12 @@ impl Scenario {
         let letters = Letters::new(letters_max);
         let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max, letters);
         let world = Shared(Arc::new(Mutex::new(world)));
-        let follows_cells = draw.one_in(3);
+        // Of events that wait in a mailbox the bus tells ids only.
+        let has_requests = draw.one_in(3);
+        let follows_cells = !has_requests && draw.one_in(2);
         let told = world.clone();
         builder = builder.enable_debug(follows_cells).dead_letters_max(letters_max);
-        builder = builder.observer(move |notice: &Notice<'_>| told.with(|world| hear(world, notice)));
+        builder = builder.observer(move |notice: &Notice<'_>| told.at_once(|world| hear(world, notice)));
         world.with(|world| {
             world.follows_cells = follows_cells;
             world.knows_sources = sources_max == 64;
@@ -153,9 +162,12 @@ impl Scenario {
         weights[0] += 4;
         weights[5] += 1;
         weights[10] += 1;
+        weights[21] = if has_requests { draw.pick(&[6, 15, 40]) } else { 0 };
         weights[15] = usize::from(draw.one_in(3));
         Self {
             hands: Vec::new(),
+            asks: Vec::new(),
+            told: Vec::new(),
             parties: Vec::new(),
             speakers: Vec::new(),
             simulation,
@@ -166,6 +178,7 @@ impl Scenario {
             blocks: small + large,
             workers,
             steps: 0,
+            has_requests,
         }
     }
 
@@ -207,6 +220,9 @@ impl Scenario {
         for _ in 0..self.draw.below(5) {
             self.subscribe();
         }
+        if self.has_requests {
+            self.begin_requests();
+        }
         let steps = 40 + self.draw.below(160);
         for _ in 0..steps {
             self.one_step()?;
@@ -225,9 +241,9 @@ impl Scenario {
         // The bus may go first or last; neither panics nor hangs.
         if draw.one_in(2) {
             drop(self.simulation);
-            drop((self.hands, self.parties, self.speakers));
+            drop((self.asks, self.told, self.hands, self.parties, self.speakers));
         } else {
-            drop((self.speakers, self.hands, self.parties));
+            drop((self.speakers, self.hands, self.parties, self.told, self.asks));
             drop(self.simulation);
         }
         Ok(done)
@@ -240,6 +256,7 @@ impl Scenario {
         STEPS[step](self);
         self.check(self.world.with(|world| oracle::check_dying(world)));
         self.check(self.world.with(|world| world.check_breakers()));
+        self.check_requesters();
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.violation().map_or(Ok(()), Err)
@@ -255,6 +272,7 @@ impl Scenario {
             simulation.run();
         });
         self.check_hands(true);
+        self.check_woken();
         self.check_services();
         if self.bus().ledger().in_lanes > 0 {
             self.count("lane held up by a mailbox");
@@ -309,6 +327,8 @@ impl Scenario {
                 let checked = world.check_spared(*nth, before, after, was_spared);
                 checked.map_err(|what| format!("subscription {nth}: {what}"))?;
                 oracle::check_filling(&world.subs[*nth], before, after)?;
+                let checked = world.check_requester(*nth, before, after, is_at_rest);
+                checked.map_err(|what| format!("requester {nth}: {what}"))?;
                 let checked = world.check_turned_away(*nth, before, after);
                 checked.map_err(|what| format!("subscription {nth}: {what}"))?;
             }
@@ -371,28 +391,5 @@ impl Scenario {
         if !right {
             self.check(Err(format!("flush said {result:?}, settled is {settled}: {ledger:?}")));
         }
-    }
-}
-
-/// What the bus tells its observer.
-fn hear(world: &mut World, notice: &Notice<'_>) {
-    let service = match *notice {
-        Notice::DeadLettered { name, .. } => world.services.get(name).copied(),
-        _ => None,
-    };
-    // An instance by its service, too.
-    let number = |name: &str| {
-        let own = name.rsplit('/').next().unwrap_or(name).parse();
-        service.unwrap_or_else(|| own.expect("subscriptions are named by their number"))
-    };
-    match *notice {
-        Notice::Delivered { name, event, handled: None, .. } => world.put(number(name), event),
-        Notice::DeadLettered { letter, name, event, reason, attempts, .. } => {
-            world.died(number(name), event, letter, reason, attempts);
-        }
-        Notice::LetterReturned { letter, event, .. } => world.letter_returned(letter, event),
-        Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
-        Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
-        _ => {}
     }
 }

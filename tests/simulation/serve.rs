@@ -7,9 +7,10 @@ use ringmain::{Balance, DeliveryMode, Overflow, Pattern, Priority, RetryPolicy, 
 use crate::breaker::{Breaker, Limits};
 use crate::keys::Likeness;
 use crate::pace::Pace;
+use crate::parties::Listener;
 use crate::scenario::{Grip, Party, Scenario};
 use crate::services::{Instance, Role, SERVICES, Service};
-use crate::sub::{Sub, Way};
+use crate::sub::{Action, Sub, Way};
 use crate::subscribe::draw_rule;
 use crate::trials::Trials;
 
@@ -48,7 +49,13 @@ impl Scenario {
         };
         let overflow = self.draw.pick(&[Overflow::Block, Overflow::DropNewest]);
         let mut sub = self.reliable(
-            Role::Service(Service { name, takes_any, at_large: Default::default(), is_owed: false }),
+            Role::Service(Service {
+                name,
+                takes_any,
+                at_large: Default::default(),
+                adrift: Default::default(),
+                is_owed: false,
+            }),
             overflow,
         );
         let Some(trials) = &mut sub.trials else { return };
@@ -93,22 +100,32 @@ impl Scenario {
         let (at, draw) = (self.draw.below(services.len()), &mut self.draw);
         let (service, Grip::Service(handle)) = (services[at].nth, &services[at].grip) else { return };
         let (handle, weight, priority) = (handle.clone(), draw.below(3) as u32, draw.below(3) as i32);
-        let breaker = draw.one_in(3).then(|| Breaker::new(Limits::draw(draw)));
+        let breaker = draw.one_in(2).then(|| Breaker::new(Limits::draw(draw, true)));
         let pace = draw.one_in(4).then(|| Pace::draw(draw, false));
         let mut sub =
             self.reliable(Role::Instance(Instance { service, health: ServiceHealth::Healthy }), Overflow::Block);
-        (sub.breaker, sub.pace, sub.is_pulled) = (breaker, pace, true);
+        (sub.breaker, sub.pace, sub.is_inline) = (breaker, pace, self.draw.one_in(3));
+        sub.is_pulled = !sub.is_inline;
+        sub.moods = (sub.is_inline && self.draw.one_in(2))
+            .then(|| (1 + self.draw.below(5) as u128, self.draw.pick(&[Action::Fail, Action::Panic])));
         let nth = self.world.with(|world| world.subs.len());
         let wish = handle.instance(nth.to_string()).mode(DeliveryMode::reliable()).weight(weight).priority(priority);
-        match self.wish_named(wish, &sub).mailbox() {
-            Ok(mailbox) => {
-                self.count("instance made");
+        let wish = self.wish_named(wish, &sub);
+        let made = if sub.is_inline {
+            let listener = Listener { world: self.world.clone(), nth, publisher: None };
+            wish.handler(listener).map(|made| (made.id(), Grip::Inline(made)))
+        } else {
+            wish.mailbox().map(|mailbox| (mailbox.id(), Grip::Mailbox(Box::new(mailbox))))
+        };
+        match made {
+            Ok((id, grip)) => {
+                self.count(if sub.is_inline { "instance made: inline" } else { "instance made" });
                 self.world.with(|world| {
                     sub.worker = world.subs[service].worker;
                     world.note(format_args!("{nth} is an instance of {service}"));
                     world.subs.push(sub);
                 });
-                self.parties.push(Party { nth, id: mailbox.id(), grip: Grip::Mailbox(Box::new(mailbox)) });
+                self.parties.push(Party { nth, id, grip });
             }
             Err(SubscribeError::ShuttingDown) if self.is_closed() => {}
             Err(error) => self.check(Err(format!("no instance: {error}"))),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use ringmain::{BreakerState, DeadReason, EventId, Overflow, ServiceHealth, ServiceRecord, SubscriptionLedger};
 
+use crate::adrift::Adrift;
 use crate::parties::Hand;
 use crate::sub::{Sub, Way};
 use crate::trials::Place;
@@ -44,6 +45,7 @@ pub(crate) struct Service {
     /// It picks an instance whenever one is available.
     pub(crate) takes_any: bool,
     pub(crate) at_large: HashMap<usize, Surety>,
+    pub(crate) adrift: HashMap<usize, Adrift>,
     /// An instance has ended with events in its mailbox, which stay there while the service is full.
     pub(crate) is_owed: bool,
 }
@@ -59,6 +61,7 @@ impl Service {
     /// Whether dead letters are on their way back to it.
     pub(crate) fn is_getting_back(&self) -> bool {
         self.at_large.values().any(|&surety| surety == Surety::Returning)
+            || self.adrift.values().any(|adrift| adrift.is_returning)
     }
 }
 
@@ -77,12 +80,16 @@ impl Sub {
         }
     }
 
-    /// What is at large at a service.
-    pub(crate) fn at_large(&mut self) -> Option<&mut HashMap<usize, Surety>> {
+    pub(crate) fn service_mut(&mut self) -> Option<&mut Service> {
         match &mut self.role {
-            Role::Service(service) => Some(&mut service.at_large),
+            Role::Service(service) => Some(service),
             Role::Subscriber | Role::Instance(_) => None,
         }
+    }
+
+    /// What is at large at a service.
+    pub(crate) fn at_large(&mut self) -> Option<&mut HashMap<usize, Surety>> {
+        self.service_mut().map(|service| &mut service.at_large)
     }
 
     fn blocks(&self) -> bool {
@@ -157,7 +164,7 @@ impl World {
         for sub in subs.iter_mut().filter(|sub| sub.is_live) {
             let in_lanes = |index: &usize| *index >= from || entered.contains(index);
             for (_, surety) in sub.at_large().into_iter().flatten().filter(|(index, _)| in_lanes(index)) {
-                if matches!(surety, Surety::Sent | Surety::Behind) {
+                if matches!(*surety, Surety::Sent | Surety::Behind) {
                     *surety = Surety::Maybe;
                 }
             }
@@ -181,7 +188,8 @@ impl World {
     pub(crate) fn gives_back(&mut self, nth: usize) {
         let Some(service) = self.subs[nth].instance().map(|instance| instance.service) else { return };
         let owes = self.subs[service].blocks();
-        if let Role::Service(service) = &mut self.subs[service].role {
+        self.may_be_new(nth);
+        if let Some(service) = self.subs[service].service_mut() {
             service.is_owed |= owes;
         }
         let Some(trials) = &mut self.subs[nth].trials else { return };
@@ -214,7 +222,9 @@ impl World {
         let taker = self.sure_taker(nth);
         let sub = &mut self.subs[nth];
         let (blocks, attempts_max) = (sub.blocks(), sub.trials.as_ref().map_or(0, |trials| trials.rule.attempts_max));
-        let surety = sub.at_large().and_then(|at_large| at_large.remove(&index));
+        let adrift = sub.service_mut().and_then(|service| service.adrift.remove(&index));
+        let back = adrift.filter(Adrift::may_be_given_back).map(|_| Surety::Left);
+        let surety = sub.at_large().and_then(|at_large| at_large.remove(&index)).or(back);
         if let Some(trials) = &mut sub.trials {
             trials.letters += 1;
         }
@@ -242,7 +252,8 @@ impl World {
             return None;
         }
         let is_one = |sub: &Sub| {
-            let has = sub.trials.as_ref().map_or(0, |trials| trials.open().count()) + of.at_large.len();
+            let has =
+                sub.trials.as_ref().map_or(0, |trials| trials.open().count()) + of.at_large.len() + of.adrift.len();
             sub.instance().is_some_and(|one| one.service == service)
                 && sub.is_willing()
                 && matches!(sub.way, Way::Mailbox(cells, _) if has as u64 <= cells && has < 16)
@@ -288,7 +299,10 @@ impl World {
         let Self { subs, events, census, .. } = self;
         let is_late = |index: usize| events[index].deadline.is_some_and(|deadline| now > deadline);
         let service = subs[nth].service().expect("it was found as one");
-        let (mut least, mut most) = (0_u64, service.at_large.len() as u64);
+        let (mut least, mut most) = (0_u64, (service.at_large.len() + service.adrift.len()) as u64);
+        for (&index, adrift) in &service.adrift {
+            least += u64::from(!adrift.is_returning && !adrift.may_be_given_back() && !is_late(index));
+        }
         for (&index, &surety) in &service.at_large {
             least += u64::from(surety == Surety::Sent && !is_late(index));
         }
@@ -303,7 +317,7 @@ impl World {
             return Err(format!("service {nth} has from {least} to {most} events, {service:?}, but {record:?}"));
         }
         census.count("books of a service checked");
-        let is_idle = record.waiting == 0 || !service.takes_any || subs[nth].is_paused;
+        let is_idle = !service.takes_any || subs[nth].is_paused;
         let takes = |instance: &ringmain::InstanceRecord| {
             let number = instance.name.parse::<usize>().expect("instances are named by their number");
             let sub = &subs[number];
@@ -311,10 +325,13 @@ impl World {
             let taken = instance.ledger.open() + hands.iter().filter(|hand| hand.nth == number).count() as u64;
             sub.is_willing() && matches!(sub.way, Way::Mailbox(cells, _) if taken < cells)
         };
-        match record.instances.iter().find(|instance| takes(instance)).filter(|_| !is_idle) {
-            Some(instance) => {
-                Err(format!("{} events wait at service {nth}, and {instance:?} takes them", record.waiting))
-            }
+        let taker = record.instances.iter().find(|instance| takes(instance)).filter(|_| !is_idle);
+        let stranded = self.stranded(&record.instances);
+        match taker.filter(|_| record.waiting > 0 || stranded.is_some()) {
+            Some(instance) => Err(format!(
+                "{} events wait at service {nth}, and {instance:?} takes them, or those of {stranded:?}",
+                record.waiting
+            )),
             None => Ok(()),
         }
     }
@@ -322,8 +339,10 @@ impl World {
     /// Events at large at a service that are not late, and are to come to somebody.
     pub(crate) fn at_large<'a>(&'a self, sub: &'a Sub) -> impl Iterator<Item = usize> + 'a {
         let is_late = |index: usize| self.events[index].deadline.is_some_and(|deadline| self.now > deadline);
-        let all = sub.service().map(|service| &service.at_large).into_iter().flatten();
-        all.filter(move |(index, surety)| **surety != Surety::Maybe && !is_late(**index)).map(|(&index, _)| index)
+        let large = sub.service().map(|service| &service.at_large).into_iter().flatten();
+        let large = large.filter(|(_, surety)| **surety != Surety::Maybe).map(|(&index, _)| index);
+        let adrift = sub.service().map(|service| service.adrift.keys().copied()).into_iter().flatten();
+        large.chain(adrift).filter(move |&index| !is_late(index))
     }
 
     /// How many those are at all services that are alive.

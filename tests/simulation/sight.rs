@@ -19,6 +19,9 @@ impl World {
     /// A subscription gets an event. Returns what it makes of it.
     pub(crate) fn see(&mut self, nth: usize, meta: &Meta<'_>, read: Option<Content>, skipped: Option<u64>) -> Sight {
         let id = meta.id();
+        if self.index_of(id).is_none() {
+            self.learn(meta);
+        }
         let Some(index) = self.index_of(id) else {
             self.broken(format!("subscription {nth} got {id}, which nobody published"));
             return Sight { action: Action::Ack, index: 0, token: 0 };
@@ -80,7 +83,7 @@ impl World {
             self.census.count("probe made");
         }
         if self.subs[nth].trials.is_some() {
-            let (token, failures) = self.attempt(nth, index)?;
+            let (token, failures) = self.attempt(nth, index, meta.attempt())?;
             return if meta.attempt() == told.saturating_add(failures) {
                 Ok(token)
             } else {

@@ -2,16 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use ringmain::{Overflow, Pattern};
+use ringmain::{Overflow, Pattern, Priority};
 
 use crate::breaker::Breaker;
 use crate::cells::Queues;
 use crate::keys::Likeness;
 use crate::newest::Newest;
 use crate::pace::Pace;
+use crate::requests::Requests;
 use crate::services::Role;
 use crate::subjects::Shape;
 use crate::trials::Trials;
+use crate::unnamed::is_of_requests;
 use crate::world::{Event, LANES, lane_of};
 
 /// How a subscription gets its events.
@@ -75,6 +77,8 @@ pub(crate) struct Sub {
     /// Of one to the newest events only.
     pub(crate) newest: Option<Newest>,
     pub(crate) dedup: Option<Window>,
+    /// Of a requester's, to its answers.
+    pub(crate) requests: Option<Requests>,
     /// Which events are not acknowledged: one in so many.
     pub(crate) moods: Option<(u128, Action)>,
     pub(crate) is_live: bool,
@@ -140,6 +144,7 @@ impl Sub {
             pace: None,
             newest: None,
             dedup: None,
+            requests: None,
             moods,
             is_live: true,
             is_ending: false,
@@ -187,15 +192,23 @@ impl Sub {
     }
 
     pub(crate) fn wants(&self, event: &Event) -> bool {
+        self.wants_kind(event.spec.topic, event.spec.priority)
+    }
+
+    /// Before its filter is asked.
+    pub(crate) fn wants_kind(&self, topic: &str, priority: Priority) -> bool {
         matches!(self.role, Role::Subscriber)
             && self.is_live
-            && self.lanes & (1 << lane_of(event.spec.priority)) != 0
-            && self.pattern.matches(event.spec.topic)
+            && self.lanes & (1 << lane_of(priority)) != 0
+            && self.pattern.matches(topic)
     }
 
     pub(crate) fn passes(&self, event: &Event) -> bool {
+        let correlation = event.spec.correlation;
         self.source.is_none_or(|source| source == event.source)
+            && !(is_of_requests(event.spec.topic) && self.is_kept_from_requests())
             && self.divisor.is_none_or(|divisor| !u128::from(event.id).is_multiple_of(divisor))
+            && self.requests.as_ref().is_none_or(|requests| correlation.is_some_and(|query| requests.is_asked(query)))
     }
 
     pub(crate) fn reads(&self, event: &Event) -> bool {

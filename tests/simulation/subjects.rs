@@ -200,11 +200,11 @@ macro_rules! with_subject {
     ($content:expr, $name:expr, |$topic:ident, $payload:ident| $call:expr) => {
         match $content {
             $crate::subjects::Content::Small(value) => {
-                let ($topic, $payload) = ($crate::subjects::SMALL, value);
+                let ($topic, $payload) = (ringmain::Topic::<$crate::subjects::Small>::new($name), value);
                 $call
             }
             $crate::subjects::Content::Large(value) => {
-                let ($topic, $payload) = ($crate::subjects::LARGE, value);
+                let ($topic, $payload) = (ringmain::Topic::<$crate::subjects::Large>::new($name), value);
                 $call
             }
             $crate::subjects::Content::Text(text) => {

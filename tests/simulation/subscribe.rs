@@ -17,6 +17,7 @@ use crate::scenario::{Grip, Party, Scenario};
 use crate::sub::{Action, Sub, Way, Window};
 use crate::subjects::{LARGE, PATTERNS, SMALL, SOURCES, Shape, some_time};
 use crate::trials::{Rule, Trials};
+use crate::unnamed::is_of_requests;
 use crate::world::lane_of;
 
 /// Subscriptions at once: more would make every scenario the same.
@@ -74,7 +75,7 @@ impl Scenario {
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
-        sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw)));
+        sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);
         sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
         sub.dedup = draw.one_in(6).then(|| {
@@ -85,8 +86,12 @@ impl Scenario {
         sub
     }
 
+    pub(crate) fn draw_inline(&mut self) -> Sub {
+        self.draw_sub(Form::Inline)
+    }
+
     /// As `sub` says.
-    fn wish<I: Readable>(&self, subscribe: Subscribe<I>, nth: usize, sub: &Sub) -> Subscribe<I> {
+    pub(crate) fn wish<I: Readable>(&self, subscribe: Subscribe<I>, nth: usize, sub: &Sub) -> Subscribe<I> {
         self.wish_named(subscribe.named(nth.to_string()).filter(self.filters(sub)), sub)
     }
 
@@ -191,9 +196,13 @@ impl Scenario {
         if let Some(source) = sub.source {
             filter = filter.sources([source]);
         }
+        let is_kept = sub.is_kept_from_requests();
         if let Some(divisor) = sub.divisor {
             let world = self.world.clone();
             filter = filter.matching(move |meta| {
+                if is_of_requests(meta.topic()) {
+                    return false;
+                }
                 let id = u128::from(meta.id());
                 if id.is_multiple_of(2 * divisor) {
                     world.with(|world| world.census.count("predicate panicked"));
@@ -201,6 +210,8 @@ impl Scenario {
                 }
                 !id.is_multiple_of(divisor)
             });
+        } else if is_kept {
+            filter = filter.matching(|meta| !is_of_requests(meta.topic()));
         }
         filter
     }
@@ -296,6 +307,9 @@ impl Scenario {
         }
         let at = self.draw.below(self.parties.len());
         let Party { nth, id, grip } = self.parties.swap_remove(at);
+        if let Grip::Requester(requester) = grip {
+            return self.end_requester(nth, id, requester);
+        }
         if let Grip::Service(service) = grip {
             if self.world.with(|world| world.subs[nth].is_live) {
                 self.end_service(nth, service);
@@ -313,7 +327,7 @@ impl Scenario {
         let was_live = self.world.with(|world| world.subs[nth].is_live);
         let queued = match &grip {
             Grip::Mailbox(mailbox) => mailbox.len(),
-            Grip::Future(_) | Grip::Inline(_) | Grip::Nobody | Grip::Service(_) => 0,
+            Grip::Future(_) | Grip::Inline(_) | Grip::Nobody | Grip::Service(_) | Grip::Requester(_) => 0,
         };
         self.note(format_args!("{nth} ends, with {queued} queued"));
         self.world.with(|world| {
@@ -332,7 +346,7 @@ impl Scenario {
                 self.check(subscription.unsubscribe().map_err(|error| error.to_string()));
             }
             Grip::Inline(subscription) => drop(subscription),
-            Grip::Nobody | Grip::Service(_) => {}
+            Grip::Nobody | Grip::Service(_) | Grip::Requester(_) => {}
             // It can be emptied although nothing comes any more.
             grip @ (Grip::Mailbox(_) | Grip::Future(_)) if by_id && !is_instance => {
                 self.parties.push(Party { nth, id, grip })

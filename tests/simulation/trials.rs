@@ -56,13 +56,20 @@ pub(crate) enum Place {
     Dead,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Fate {
     pub(crate) place: Place,
     pub(crate) failures: u8,
     pub(crate) takes: u16,
+    /// It may have been taken less often than that.
+    pub(crate) is_unsure: bool,
     /// Names the last attempt.
     pub(crate) token: u64,
+}
+
+impl Fate {
+    /// Of an event that has not been seen.
+    pub(crate) const NEW: Self = Self { place: Place::Acked, failures: 0, takes: 0, is_unsure: false, token: 0 };
 }
 
 /// The events of one subscription.
@@ -124,6 +131,11 @@ impl Trials {
         let is_left = |place| matches!(place, Place::Waiting { .. } | Place::Returning);
         self.waiting.clear();
         self.fates.extract_if(move |_, fate| is_left(fate.place)).map(|(index, fate)| (index, fate.place))
+    }
+
+    /// These wait no more.
+    pub(crate) fn forget_waiting<T>(&mut self, gone: &[(usize, T)]) {
+        self.waiting.retain(|waiting| gone.iter().all(|(index, _)| index != waiting));
     }
 
     /// Events that have not come to an end, as far as is known.
@@ -206,11 +218,15 @@ impl World {
     }
 
     /// A consumer gets an event for an attempt. Returns its name, and how often the event has failed before.
-    pub(crate) fn attempt(&mut self, nth: usize, index: usize) -> Result<(u64, u8), String> {
-        let now = self.now;
+    /// `said`: the attempt that it is said to be.
+    pub(crate) fn attempt(&mut self, nth: usize, index: usize, said: u8) -> Result<(u64, u8), String> {
+        let (now, mut before) = (self.now, None);
         let place = self.trials(nth).fates.get(&index).map(|fate| fate.place);
         match place {
-            None => self.first_sight(nth, index)?,
+            None => match self.lands(nth, index, said) {
+                Some(fate) => before = Some(fate),
+                None => self.first_sight(nth, index)?,
+            },
             Some(Place::Waiting { from, .. }) if tick(now) < tick(from) => return Err("it came too early".to_owned()),
             Some(Place::Waiting { .. } | Place::Returning) => {}
             Some(place) => return Err(format!("it came although it is {place:?}")),
@@ -219,9 +235,9 @@ impl World {
         let trials = self.trials(nth);
         trials.tokens += 1;
         let due = now.saturating_add(trials.rule.timeout_ns);
-        let fate = trials.fates.entry(index).or_insert(Fate { place: Place::Acked, failures: 0, takes: 0, token: 0 });
+        let fate = trials.fates.entry(index).or_insert(before.unwrap_or(Fate::NEW));
         if matches!(fate.place, Place::Returning) {
-            (fate.failures, fate.takes) = (0, 0);
+            (fate.failures, fate.takes, fate.is_unsure) = (0, 0, false);
         }
         (fate.place, fate.token) = (Place::InHand { due }, trials.tokens);
         fate.takes += 1;

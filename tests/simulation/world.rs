@@ -19,6 +19,7 @@ use crate::rules::Rule;
 use crate::services::Surety;
 use crate::sub::Sub;
 use crate::subjects::Spec;
+use crate::unnamed::Answering;
 
 pub(crate) const LANES: usize = 4;
 
@@ -44,6 +45,20 @@ pub(crate) struct Event {
     pub(crate) attempts: u32,
 }
 
+impl Event {
+    pub(crate) fn new(
+        id: EventId,
+        spec: &Spec,
+        source: String,
+        deadline: Option<u64>,
+        due: Option<u64>,
+        is_relayed: bool,
+    ) -> Self {
+        let (spec, offered) = (spec.clone(), Vec::new());
+        Self { id, spec, source, deadline, due, sequence: None, known_since: 0, is_relayed, offered, attempts: 0 }
+    }
+}
+
 /// Everything there is, as the model sees it.
 pub(crate) struct World {
     /// The manual clock's instant.
@@ -63,7 +78,10 @@ pub(crate) struct World {
     pub(crate) follows_cells: bool,
     pub(crate) is_turning: bool,
     pub(crate) events: Vec<Event>,
-    by_id: HashMap<EventId, usize>,
+    pub(crate) by_id: HashMap<EventId, usize>,
+    /// Events whose ids are not known.
+    pub(crate) unnamed: Vec<usize>,
+    pub(crate) answering: Option<Answering>,
     pub(crate) subs: Vec<Sub>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) limits: Vec<Limit>,
@@ -86,6 +104,8 @@ pub(crate) struct World {
     pub(crate) load: [u64; LANES],
     /// Refusals, by what the bus calls them.
     pub(crate) refused: HashMap<&'static str, u64>,
+    /// Refusals of answers, of which the reason is not told.
+    pub(crate) refused_untold: u64,
     /// The first half of the last id of each publisher.
     last_ids: HashMap<usize, u64>,
     pub(crate) census: Census,
@@ -116,6 +136,8 @@ impl World {
             is_turning: false,
             events: Vec::new(),
             by_id: HashMap::new(),
+            unnamed: Vec::new(),
+            answering: None,
             subs: Vec::new(),
             rules: Vec::new(),
             limits: Vec::new(),
@@ -129,6 +151,7 @@ impl World {
             vague: 0,
             load: [0; LANES],
             refused: HashMap::new(),
+            refused_untold: 0,
             last_ids: HashMap::new(),
             census: Census::default(),
             violation: None,
@@ -159,7 +182,6 @@ impl World {
 
     /// An event was accepted.
     pub(crate) fn accepted(&mut self, id: EventId, spec: &Spec, publisher: Option<usize>, source: &str, relayed: bool) {
-        self.census.count("accepted");
         let index = self.events.len();
         self.note(format_args!("accepted {index} {id} {} {} by {publisher:?}", spec.topic, spec.priority));
         if self.by_id.insert(id, index).is_some() {
@@ -176,18 +198,15 @@ impl World {
             self.broken(format!("event {index} got another id than it was given"));
         }
         let after = |time: Option<std::time::Duration>| time.map(|time| self.now + time.as_nanos() as u64);
-        let event = Event {
-            id,
-            source: spec.source.unwrap_or(source).to_owned(),
-            deadline: after(spec.expires_after),
-            due: after(spec.not_before),
-            spec: spec.clone(),
-            sequence: None,
-            known_since: 0,
-            is_relayed: relayed,
-            offered: Vec::new(),
-            attempts: 0,
-        };
+        let (deadline, due) = (after(spec.expires_after), after(spec.not_before));
+        let source = spec.source.unwrap_or(source).to_owned();
+        self.enter(Event::new(id, spec, source, deadline, due, relayed));
+    }
+
+    /// An accepted event is on its way to whoever is to get it.
+    pub(crate) fn enter(&mut self, event: Event) {
+        self.census.count("accepted");
+        let index = self.events.len();
         if event.due.is_some() {
             self.census.count("scheduled");
             self.pending.push(index);
@@ -214,13 +233,14 @@ impl World {
             }
         }
         if matched || self.overflows_types {
-            self.load[lane_of(spec.priority)] += 1;
+            self.load[lane_of(event.spec.priority)] += 1;
         }
         if !matched {
             self.unmatched += 1;
             self.census.count("unmatched");
         }
         met.into_iter().for_each(|nth| self.meet(nth, index));
+        self.answer_accepted(index);
     }
 
     /// An event is on its way to a subscription.

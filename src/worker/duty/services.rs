@@ -213,7 +213,8 @@ pub(super) fn is_waiting(service: &ServiceHere) -> bool {
 /// Brings events that wait for an instance to one that takes them now, at most so many: first those that wait at the service, then those
 /// in the mailboxes of other instances. Returns how many it brought or asked about.
 pub(super) fn pass_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
-    let asked = pass_own(engine, service, max, owner);
+    // Who has just refused it all is not asked in each look of the worker: nothing would be left of that for instances that end.
+    let asked = if service.is_called(owner) { pass_own(engine, service, max, owner) } else { 0 };
     let passed_on = stranded::pass_on(engine, service, max - asked, owner);
     if passed_on > 0
         && let Some(search) = service.search(owner)
