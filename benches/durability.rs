@@ -1,4 +1,4 @@
-//! What does the store's log cost beside a plain file that does the same writes and syncs?
+//! What does the store's log cost beside a plain file that does the same writes and syncs? And what does the store on it?
 //!
 //! Prints medians of interleaved rounds, and the median of each round's ratio. `RINGMAIN_BENCH_FOLDER` says where the files
 //! go; `RINGMAIN_BENCH_ROUNDS` how many rounds there are, 5 without it; `--test` runs everything once and small.
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use ringmain::internals::store::{
     Batch, CommitOptions, Committer, HEADER_BYTES, Kind, Log, LogOptions, NewRecord, Pending, RealDisk, Word,
 };
+use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query};
+use ringmain::{Aggregate, Bus, Frame, Payload};
 
 const BODY: [u8; 256] = [0x5A; 256];
 const RECORD_BYTES: usize = HEADER_BYTES + BODY.len();
@@ -45,6 +47,7 @@ fn main() {
         report(&name, rounds, || log_durable(writers, in_flight, events), || file_durable(writers, in_flight, events));
     }
     replay(few(1_000_000), rounds);
+    store(few(1_000_000), rounds);
 }
 
 fn median<T: Copy>(samples: &[T], by: impl Fn(&T) -> f64) -> f64 {
@@ -303,4 +306,105 @@ fn replay_file(path: &Path, events: u64) -> Sample {
         read += records;
     }
     sample(events, begun, vec![begun.elapsed()])
+}
+
+/// Frames of 1,000 aggregates, of about as many bytes as a record's body above.
+fn frames() -> Vec<Frame> {
+    let bus = Bus::builder().build().expect("the limits are fine");
+    let mut publisher = bus.publisher().expect("there is room for one");
+    let frame = |nth: u64| {
+        let id = nth.to_string();
+        let aggregate = Aggregate { kind: "order", id: &id, version: 1 };
+        publisher
+            .event()
+            .aggregate(aggregate)
+            .to_frame("orders.placed", Payload::raw(&BODY[..100]))
+            .expect("it is short")
+    };
+    let frames = (0..1_000).map(frame).collect();
+    bus.shutdown().expect("nothing is under way");
+    frames
+}
+
+/// Appends, by the word; then opens again what is there, loads an aggregate, reads everything.
+fn store(events: u64, rounds: usize) {
+    let frames = frames();
+    println!("store, events of {} bytes, each of an aggregate", frames[0].bytes().len());
+    println!("{:<34}{:>12}{:>12}", "", "store /s", "p99 us");
+    let print = |name: &str, samples: &[Sample]| {
+        let p99 = median(samples, |sample| sample.p99.as_secs_f64() * 1e6);
+        println!("{name:<34}{:>12.0}{p99:>12.0}", median(samples, |sample| sample.per_second));
+    };
+    for batch in [1, 100, 1_000] {
+        let samples: Vec<_> = (0..rounds).map(|_| store_written(&frames[..batch], events / 5)).collect();
+        print(&format!("written, batches of {batch}"), &samples);
+    }
+    for writers in [1, 8] {
+        let each = (events / 500).max(u64::from(writers));
+        let samples: Vec<_> = (0..rounds).map(|_| store_durable(&frames, writers, each)).collect();
+        print(&format!("durable, {writers} x 1 in flight"), &samples);
+    }
+    let folder = Folder::new();
+    let kept = LogStore::open(&folder.0).expect("the disk works");
+    for _ in 0..events / 1_000 {
+        kept.append(&frames, ExpectedVersion::Any, Durability::Written).expect("the disk works");
+    }
+    let reopened = |name: &str, mut kept: LogStore, close: bool| {
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            if close {
+                kept.close().expect("the disk works");
+            } else {
+                drop(kept);
+            }
+            let begun = Instant::now();
+            kept = LogStore::open(&folder.0).expect("the disk works");
+            times.push(begun.elapsed());
+            assert_eq!(kept.head().expect("it can be read").map(|head| head.get()), Some(events / 1_000 * 1_000));
+        }
+        times.sort_unstable();
+        println!("reopening {events} events, {name}: {:?}", times[times.len() / 2]);
+        kept
+    };
+    let kept = reopened("dropped", kept, false);
+    let kept = reopened("closed", kept, true);
+    let load = |nth: u64| {
+        let page = kept.load("order", &nth.to_string(), 0).expect("it can be read");
+        assert_eq!(page.events.len() as u64, events / 1_000);
+    };
+    let mut times = timed(100, load);
+    times.sort_unstable();
+    println!("one aggregate of {} events of {events}: {:?}", events / 1_000, times[times.len() / 2]);
+    let begun = Instant::now();
+    let mut read = 0;
+    for event in Query::new().limit(Query::EVENTS_MAX).stream(&kept) {
+        black_box(event.expect("it is whole"));
+        read += 1;
+    }
+    println!("replay through queries: {:.0} events/s", f64::from(read) / begun.elapsed().as_secs_f64());
+}
+
+fn store_written(batch: &[Frame], events: u64) -> Sample {
+    let folder = Folder::new();
+    let store = LogStore::open(&folder.0).expect("the disk works");
+    let batches = (events / batch.len() as u64).max(1);
+    let begun = Instant::now();
+    let latencies = timed(batches, |_| {
+        store.append(batch, ExpectedVersion::Any, Durability::Written).expect("the disk works");
+    });
+    sample(batches * batch.len() as u64, begun, latencies)
+}
+
+fn store_durable(frames: &[Frame], writers: u32, events: u64) -> Sample {
+    let folder = Folder::new();
+    let store = LogStore::open(&folder.0).expect("the disk works");
+    in_flight(
+        writers,
+        1,
+        events,
+        || (),
+        |()| {
+            store.append(&frames[..1], ExpectedVersion::Any, Durability::Durable).expect("the disk works");
+        },
+    )
 }

@@ -75,6 +75,11 @@ pub mod internals {
     #[cfg(feature = "store")]
     pub mod store {
         pub use crate::store::log::*;
+        pub use crate::store::log_store::open_on;
+        /// The table of what cannot be rebuilt from the events.
+        pub mod table {
+            pub use crate::store::table::*;
+        }
     }
     pub use crate::event::{Check, Destination, Encode, Encoder, FrameError, KnownAs, Meanwhile, read_frame};
 }

@@ -578,7 +578,8 @@ impl Shared {
         {
             let mut control = self.control();
             for (worker, exchange) in self.engine.tables.iter().enumerate() {
-                if exchange.acknowledged() >= control.ended_with[worker] || self.engine.has_left(worker) {
+                let is_counted = exchange.acknowledged() >= control.ended_with[worker] || self.engine.has_left(worker);
+                if is_counted && !control.tables[worker].ended.is_empty() {
                     counted.push(std::mem::take(&mut control.tables[worker].ended));
                 }
             }

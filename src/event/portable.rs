@@ -10,6 +10,7 @@
 //! them.
 
 use std::fmt;
+use std::mem::offset_of;
 use std::sync::{Arc, LazyLock};
 
 use rkyv::util::AlignedVec;
@@ -27,6 +28,10 @@ mod read;
 const MARK: [u8; 8] = *b"rmframe\x01";
 /// Bytes before the extension.
 const FRONT_BYTES: usize = MARK.len() + HEADER_BYTES;
+/// Where fields of the header are that change with the payload.
+const PAYLOAD_BYTES_AT: usize = MARK.len() + offset_of!(Header, payload_bytes);
+const SCHEMA_AT: usize = MARK.len() + offset_of!(Header, schema);
+const ENCODING_AT: usize = MARK.len() + offset_of!(Header, encoding);
 /// Bytes of the extension: those of the event, and two names that it may have had as numbers.
 const PORTABLE_EXTENSION_BYTES_MAX: usize =
     (EXTENSION_BYTES_MAX + 2 * FIELD_BYTES + NAME_BYTES_MAX + EventSource::BYTES_MAX).next_multiple_of(PAYLOAD_ALIGN);
@@ -157,6 +162,35 @@ impl Frame {
     /// All of its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0.bytes
+    }
+
+    /// The same event with another payload, of another version of its schema: all else of the envelope stays.
+    ///
+    /// ```
+    /// # use ringmain::{Bus, Payload};
+    /// # let bus = Bus::builder().build()?;
+    /// # let mut publisher = bus.publisher()?;
+    /// let old = publisher.event().to_frame("orders.placed", Payload::json(r#"{"euros": 19}"#))?;
+    /// let new = old.with_payload(2, Payload::json(r#"{"cents": 1900}"#)).expect("it is short");
+    /// assert_eq!((new.meta().id(), new.meta().schema_version()), (old.meta().id(), 2));
+    /// # bus.shutdown()?;
+    /// # Ok::<(), ringmain::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the payload has 4 GiB or more.
+    pub fn with_payload(&self, schema_version: u16, payload: Payload<'_>) -> Result<Self, FrameError> {
+        let value = payload.bytes().len() as u64;
+        let payload_bytes = u32::try_from(value).map_err(|_| FrameError::Header { field: "payload_bytes", value })?;
+        let Kept { header, bytes: old } = &*self.0;
+        let front = FRONT_BYTES + usize::from(header.extension_bytes);
+        let mut bytes = AlignedVec::with_capacity(front + payload.bytes().len());
+        bytes.extend_from_slice(&old[..front]);
+        bytes[PAYLOAD_BYTES_AT..][..4].copy_from_slice(&payload_bytes.to_le_bytes());
+        bytes[SCHEMA_AT..][..2].copy_from_slice(&schema_version.to_le_bytes());
+        bytes[ENCODING_AT] = payload.encoding() as u8;
+        bytes.extend_from_slice(payload.bytes());
+        Ok(Self::keep(bytes))
     }
 }
 

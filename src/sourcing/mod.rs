@@ -12,6 +12,10 @@
 //! * A [`Root`] is one of them: id, version, state, and events that are not saved yet.
 //! * A [`Repository`] loads and saves them. Saving is one append, so a thing and its events cannot disagree.
 //! * A [`Relay`] brings what was appended to a bus, in the order of the store, each event at least once.
+//! * A [`Projection`] makes a [`View`] of events, and a [`Projector`] keeps it up to date or rebuilds it beside the live one.
+//! * A [`Saga`] has steps and undoes them when one fails; [`Sagas`] run them, and go on where a process died.
+//! * A [`ProcessManager`] brings events together by a key and says what happens next; [`Processes`] run it, and append what
+//!   goes out.
 //!
 //! ```
 //! use std::error::Error;
@@ -83,9 +87,19 @@
 #![forbid(unsafe_code)]
 
 mod aggregate;
+mod persist;
+mod process;
+mod projection;
 mod relay;
 mod repository;
+mod saga;
+mod view;
 
 pub use aggregate::{Aggregate, CreateError, Root};
+pub use persist::Persist;
+pub use process::{Outputs, ProcessError, ProcessManager, Processed, Processes, Reaction};
+pub use projection::{Progress, Projected, Projection, ProjectionError, Projector, ReadModel, ViewPage};
 pub use relay::{Relay, RelayError, Relayed};
 pub use repository::{ExecuteError, LoadError, Repository, SaveError, Saved};
+pub use saga::{Executed, Heard, Ran, Saga, SagaError, SagaPhase, SagaStatus, Sagas, Step, StepRun, Told};
+pub use view::View;

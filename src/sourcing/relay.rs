@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::store::{EventStore, Position, Query, ReadError};
+use crate::store::{EventStore, Position, Query, ReadError, UpcastError, Upcasters};
 use crate::{PublishError, Publisher};
 
 /// Publishes the events of a store on a bus, in the order of their positions.
@@ -16,6 +16,7 @@ pub struct Relay {
     store: Arc<dyn EventStore>,
     publisher: Publisher,
     position: Option<Position>,
+    upcasters: Option<Arc<Upcasters>>,
 }
 
 /// What a step has done.
@@ -33,7 +34,13 @@ pub struct Relayed {
 impl Relay {
     /// A relay that begins behind `position`; `None` = with the first event.
     pub fn new(store: Arc<dyn EventStore>, publisher: Publisher, position: Option<Position>) -> Self {
-        Self { store, publisher, position }
+        Self { store, publisher, position, upcasters: None }
+    }
+
+    /// Publishes events of older schema versions in the current one. Default: as they were appended.
+    #[must_use]
+    pub fn upcasters(self, upcasters: Arc<Upcasters>) -> Self {
+        Self { upcasters: Some(upcasters), ..self }
     }
 
     /// The last event that was published or left out.
@@ -54,7 +61,11 @@ impl Relay {
         let page = self.store.query(&query).map_err(RelayError::Read)?;
         let mut relayed = Relayed { published: 0, expired: 0, has_more: page.next.is_some() };
         for event in page.events {
-            match self.publisher.publish_frame(event.frame()) {
+            let upcasters = self.upcasters.as_ref();
+            let current = upcasters.map(|upcasters| upcasters.frame(event.frame())).transpose();
+            let current =
+                current.map_err(|error| RelayError::Upcast { position: event.position(), error: Box::new(error) })?;
+            match self.publisher.publish_frame(current.as_ref().unwrap_or(event.frame())) {
                 Ok(_) => relayed.published += 1,
                 Err(PublishError::Expired { .. }) => relayed.expired += 1,
                 Err(error) => return Err(RelayError::Publish { position: event.position(), error }),
@@ -79,6 +90,13 @@ impl fmt::Debug for Relay {
 pub enum RelayError {
     /// The store could not be read.
     Read(ReadError),
+    /// An event was not brought to the current version of its schema.
+    Upcast {
+        /// Where it is.
+        position: Position,
+        /// Why.
+        error: Box<UpcastError>,
+    },
     /// The bus refused an event.
     Publish {
         /// Where it is.
@@ -92,6 +110,7 @@ impl fmt::Display for RelayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(error) => error.fmt(f),
+            Self::Upcast { position, error } => write!(f, "the event at position {position} is not published: {error}"),
             Self::Publish { position, error } => {
                 write!(f, "the event at position {position} was not published: {error}")
             }
@@ -103,6 +122,7 @@ impl Error for RelayError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(match self {
             Self::Read(error) => error,
+            Self::Upcast { error, .. } => error,
             Self::Publish { error, .. } => error,
         })
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::store::{
     AppendError, Durability, EventStore, ExpectedVersion, Position, Query, ReadError, SnapshotError, StoredEvent,
+    Upcasters,
 };
 use crate::{EventId, PublishError, Publisher};
 
@@ -23,6 +24,7 @@ pub struct Repository<A> {
     attempts_max: u32,
     durability: Durability,
     correlation: Option<EventId>,
+    upcasters: Option<Arc<Upcasters>>,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -49,6 +51,7 @@ impl<A: Aggregate> Repository<A> {
             attempts_max: 8,
             durability,
             correlation: None,
+            upcasters: None,
             aggregate: PhantomData,
         }
     }
@@ -72,6 +75,13 @@ impl<A: Aggregate> Repository<A> {
         Self { durability, ..self }
     }
 
+    /// Brings events of older schema versions to the current one before the aggregate reads them. Default: the aggregate
+    /// gets them as they are.
+    #[must_use]
+    pub fn upcasters(self, upcasters: Arc<Upcasters>) -> Self {
+        Self { upcasters: Some(upcasters), ..self }
+    }
+
     /// The story that events to come belong to. Default: none.
     pub fn set_correlation(&mut self, id: Option<EventId>) -> &mut Self {
         self.correlation = id;
@@ -90,7 +100,7 @@ impl<A: Aggregate> Repository<A> {
         let later = Query::new().aggregate(A::KIND, id).after_version(root.version());
         for event in later.stream(&*self.store) {
             let event = event.map_err(LoadError::Read)?;
-            take(&mut root, &event)?;
+            self.take(&mut root, &event)?;
         }
         Ok(root)
     }
@@ -140,17 +150,22 @@ impl<A: Aggregate> Repository<A> {
             }
         }
     }
-}
 
-/// Applies an event of the store, if it is the next.
-fn take<A: Aggregate>(root: &mut Root<A>, event: &StoredEvent) -> Result<(), LoadError> {
-    let position = event.position();
-    let (found, needed) = (event.meta().aggregate().map_or(0, |of| of.version), root.version() + 1);
-    if found != needed {
-        return Err(LoadError::Gap { position, found, needed });
+    /// Applies an event of the store, if it is the next.
+    fn take(&self, root: &mut Root<A>, event: &StoredEvent) -> Result<(), LoadError> {
+        let position = event.position();
+        let (found, needed) = (event.meta().aggregate().map_or(0, |of| of.version), root.version() + 1);
+        if found != needed {
+            return Err(LoadError::Gap { position, found, needed });
+        }
+        let unreadable = |error| LoadError::Event { position, error };
+        let event = match &self.upcasters {
+            Some(upcasters) => A::of_frame(&upcasters.frame(event.frame()).map_err(|error| unreadable(error.into()))?),
+            None => A::of_frame(event.frame()),
+        };
+        root.replay(&event.map_err(unreadable)?);
+        Ok(())
     }
-    root.replay(&A::of_frame(event.frame()).map_err(|error| LoadError::Event { position, error })?);
-    Ok(())
 }
 
 impl<A> fmt::Debug for Repository<A> {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::{Aggregate, Frame};
 
-use super::Position;
+use super::{Fault, Position};
 
 /// Events that one append may have.
 pub const BATCH_EVENTS_MAX: usize = 1_024;
@@ -141,6 +141,20 @@ pub enum AppendError {
         /// The limit.
         max: u64,
     },
+    /// The events are longer than the store takes at once.
+    TooLong {
+        /// Bytes of the longest event, or of all of them with what the store writes beside each.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+        /// Which limit.
+        limit: &'static str,
+    },
+    /// The disk is full. The store goes on when there is room.
+    DiskFull(Fault),
+    /// The disk failed, now or earlier: the store takes nothing more until it is opened again, and only then is it known
+    /// whether it has the events: all of them, or none.
+    Disk(Fault),
     /// What the store keeps its events in failed.
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -182,6 +196,13 @@ impl fmt::Display for AppendError {
             Self::Full { limit, needed, max } => {
                 write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
             }
+            Self::TooLong { bytes, max, limit } => {
+                write!(f, "the events have {bytes} bytes, the limit is {max}; split them, or raise {limit}")
+            }
+            Self::DiskFull(fault) => {
+                write!(f, "the events were not appended: {fault}; make room and append them again")
+            }
+            Self::Disk(fault) => write!(f, "the events may not have been appended: {fault}; open the store again"),
             Self::Failed(error) => write!(f, "the events were not appended: {error}"),
         }
     }
@@ -191,18 +212,27 @@ impl Error for AppendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
+            Self::DiskFull(fault) | Self::Disk(fault) => Some(fault),
             _ => None,
         }
     }
 }
 
-/// Checks a batch against what its writer expects; `version_of` is asked for the version that the store knows, 0 for an
-/// aggregate without events. Returns the version of the aggregate after the append, if one is expected.
-pub(super) fn check(
-    events: &[Frame],
-    expected: ExpectedVersion,
-    version_of: impl FnOnce(&str, &str) -> u64,
-) -> Result<Option<u64>, AppendError> {
+/// The aggregate that a batch is of, if a version of it is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) kind: String,
+    pub(super) id: String,
+    /// Before the batch.
+    pub(super) version: u64,
+    /// With the batch.
+    pub(super) version_after: u64,
+    /// It was asked for as new.
+    is_new: bool,
+}
+
+/// Checks what can be said of a batch without the store.
+pub(super) fn check(events: &[Frame], expected: ExpectedVersion) -> Result<Option<Expected>, AppendError> {
     let Some(first) = events.first() else { return Err(AppendError::Empty) };
     if events.len() > BATCH_EVENTS_MAX {
         return Err(AppendError::TooMany { events: events.len(), max: BATCH_EVENTS_MAX });
@@ -227,13 +257,19 @@ pub(super) fn check(
         }
         version = needed;
     }
-    let found = version_of(kind, id);
-    if found == expected_version {
-        return Ok(Some(version));
-    }
     let (kind, id) = (kind.to_owned(), id.to_owned());
-    Err(match expected {
-        ExpectedVersion::New => AppendError::AlreadyExists { kind, id, version: found },
-        _ => AppendError::Conflict { kind, id, expected: expected_version, found },
-    })
+    let is_new = expected == ExpectedVersion::New;
+    Ok(Some(Expected { kind, id, version: expected_version, version_after: version, is_new }))
+}
+
+impl Expected {
+    /// Checks it against the version that the store knows, 0 for an aggregate without events.
+    pub(super) fn meets(self, found: u64) -> Result<u64, AppendError> {
+        let Self { kind, id, version, version_after, is_new } = self;
+        match found == version {
+            true => Ok(version_after),
+            false if is_new => Err(AppendError::AlreadyExists { kind, id, version: found }),
+            false => Err(AppendError::Conflict { kind, id, expected: version, found }),
+        }
+    }
 }

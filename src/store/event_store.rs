@@ -4,9 +4,11 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::SystemTime;
 
-use crate::{DecodeError, Event, Frame, Meta, Payload};
+use crate::{DecodeError, Event, EventId, Frame, Meta, Payload};
 
-use super::{AppendError, Appended, Durability, ExpectedVersion, Page, Query, ReadError, Snapshot, SnapshotError};
+use super::{
+    AppendError, Appended, CausationTree, Durability, ExpectedVersion, Page, Query, ReadError, Snapshot, SnapshotError,
+};
 
 /// Keeps events in one order, finds them again, and keeps snapshots of aggregates. Calls block; any number of threads may
 /// make them.
@@ -58,6 +60,14 @@ pub trait EventStore: Send + Sync {
     /// See [`ReadError`].
     fn load(&self, kind: &str, id: &str, after_version: u64) -> Result<Page, ReadError> {
         self.query(&Query::new().aggregate(kind, id).after_version(after_version).limit(Query::EVENTS_MAX))
+    }
+
+    /// Which event of a correlation caused which: at most [`CausationTree::EVENTS_MAX`] of them, oldest first.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn causation(&self, correlation: EventId) -> Result<CausationTree, ReadError> {
+        CausationTree::read(correlation, |query| self.query(query))
     }
 }
 

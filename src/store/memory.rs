@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::{EventId, Frame};
 
+use super::memory_state::States;
 use super::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Order, Page, Position, Query, ReadError, Snapshot,
     SnapshotError, StoredEvent, append, snapshot,
@@ -17,7 +18,8 @@ const EVENT_BYTES: u64 = 256;
 /// Events looked at before writers get their turn.
 const LOOK_MAX: usize = 4_096;
 
-/// An [`EventStore`] in memory, for tests and for what may be lost. Its events do not outlive it.
+/// An [`EventStore`] and [`StateStore`](super::StateStore) in memory, for tests and for what may be lost. What it keeps does not
+/// outlive it.
 ///
 /// # Cost
 /// A lock. Readers hold it for some thousand events at a time; an index finds those of an aggregate, of a correlation and of
@@ -26,7 +28,9 @@ pub struct MemoryStore {
     kept: RwLock<Kept>,
     events_max: u64,
     bytes_max: u64,
-    durability: Durability,
+    pub(super) states: RwLock<States>,
+    pub(super) state_bytes_max: u64,
+    pub(super) durability: Durability,
 }
 
 #[derive(Default)]
@@ -50,7 +54,14 @@ struct OneAggregate {
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
-        Self { kept: RwLock::default(), events_max: 1_000_000, bytes_max: 256 << 20, durability: Durability::Accepted }
+        Self {
+            kept: RwLock::default(),
+            events_max: 1_000_000,
+            bytes_max: 256 << 20,
+            states: RwLock::default(),
+            state_bytes_max: 64 << 20,
+            durability: Durability::Accepted,
+        }
     }
 
     /// Events that it keeps. Default 1,000,000.
@@ -63,6 +74,12 @@ impl MemoryStore {
     #[must_use]
     pub fn bytes_max(self, bytes: u64) -> Self {
         Self { bytes_max: bytes, ..self }
+    }
+
+    /// Bytes that state may take, 64 beside each key and value among them. Default 64 MiB.
+    #[must_use]
+    pub fn state_bytes_max(self, bytes: u64) -> Self {
+        Self { state_bytes_max: bytes, ..self }
     }
 
     /// Says that it keeps this word although it does not: for tests of code that asks for it.
@@ -98,8 +115,10 @@ impl EventStore for MemoryStore {
         if durability > self.durability {
             return Err(AppendError::Durability { asked: durability, kept: self.durability });
         }
+        let expected = append::check(events, expected)?;
         let mut kept = self.write();
-        let version = append::check(events, expected, |kind, id| kept.version(kind, id))?;
+        let found = expected.as_ref().map_or(0, |of| kept.version(&of.kind, &of.id));
+        let version = expected.map(|expected| expected.meets(found)).transpose()?;
         let full = |limit, needed, max| {
             if needed > max { Err(AppendError::Full { limit, needed, max }) } else { Ok(()) }
         };
@@ -139,7 +158,7 @@ impl EventStore for MemoryStore {
         let freed = before.map_or(0, |before| before.state().bytes().len() as u64);
         let (needed, max) = (kept.bytes - freed + snapshot.state().bytes().len() as u64, self.bytes_max);
         if needed > max {
-            return Err(SnapshotError::Full { needed, max });
+            return Err(SnapshotError::Full { limit: "bytes_max", needed, max });
         }
         kept.bytes = needed;
         kept.aggregate_mut(snapshot.kind(), snapshot.id()).snapshot = Some(snapshot.clone());
@@ -266,6 +285,8 @@ impl fmt::Debug for MemoryStore {
             .field("bytes", &kept.bytes)
             .field("events_max", &self.events_max)
             .field("bytes_max", &self.bytes_max)
+            .field("state_bytes", &self.states.read().unwrap_or_else(PoisonError::into_inner).bytes)
+            .field("state_bytes_max", &self.state_bytes_max)
             .finish_non_exhaustive()
     }
 }

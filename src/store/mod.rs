@@ -16,7 +16,12 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
-//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost. Every store passes the same tests.
+//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models.
+//!
+//! [`Upcasters`] bring events of older schema versions to the current one when they are read.
+//!
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder. Every store passes
+//! the same tests.
 //!
 //! ```
 //! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
@@ -46,14 +51,29 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod causation;
 mod event_store;
+mod index;
 pub(crate) mod log;
+pub(crate) mod log_store;
 mod memory;
+mod memory_state;
 mod query;
 mod snapshot;
+mod state;
+pub(crate) mod table;
+mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
+pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
+pub use log_store::{LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use state::{
+    STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,
+    STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+};
+pub use upcast::{UpcastError, UpcasterFault, Upcasters, UpcastersBuilder, UpcastersError};

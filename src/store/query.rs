@@ -4,9 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{EventId, Pattern};
+use crate::{EventId, FrameError, Meta, Pattern};
 
-use super::{EventStore, Position, StoredEvent};
+use super::{Damage, EventStore, Fault, Position, StoredEvent};
 
 /// In which order events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -144,6 +144,16 @@ impl Query {
         self.pattern.as_ref()
     }
 
+    /// The source asked for, if any.
+    pub fn source_asked(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// The version of an aggregate behind which its events are asked for; 0 = all.
+    pub const fn after_version_asked(&self) -> u64 {
+        self.after_version
+    }
+
     /// The correlation asked for, if any.
     pub fn correlation_asked(&self) -> Option<EventId> {
         self.correlation
@@ -184,7 +194,10 @@ impl Query {
 
     /// Whether an event is meant, its position aside: for stores to ask where no index of theirs answers.
     pub fn means(&self, event: &StoredEvent) -> bool {
-        let meta = event.meta();
+        self.means_meta(&event.meta())
+    }
+
+    pub(super) fn means_meta(&self, meta: &Meta<'_>) -> bool {
         let aggregate = meta.aggregate();
         self.pattern.as_ref().is_none_or(|pattern| pattern.matches(meta.topic()))
             && self.source.as_ref().is_none_or(|source| source == meta.source())
@@ -258,6 +271,18 @@ pub enum ReadError {
         /// The limit.
         max: usize,
     },
+    /// The next events in the order of the query cannot be read; those behind them can. They are named by position in
+    /// [`Damage::missing`]: ask for what is behind it.
+    Damaged(Damage),
+    /// What the store has at a position is whole, and no event that this program knows how to read.
+    NoEvent {
+        /// The position: ask for what is behind it.
+        position: Position,
+        /// What is wrong.
+        error: FrameError,
+    },
+    /// The disk failed.
+    Disk(Fault),
     /// What the store keeps its events in failed.
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -268,6 +293,11 @@ impl fmt::Display for ReadError {
             Self::Limit { asked, max } => {
                 write!(f, "a page of {asked} events was asked for, it has 1 to {max}; read more with Query::stream")
             }
+            Self::Damaged(damage) => write!(f, "{damage}; read on behind it"),
+            Self::NoEvent { position, error } => {
+                write!(f, "what is at position {position} cannot be read as an event: {error}; read on behind it")
+            }
+            Self::Disk(fault) => write!(f, "the store could not be read: {fault}"),
             Self::Failed(error) => write!(f, "the store could not be read: {error}"),
         }
     }
@@ -277,6 +307,9 @@ impl Error for ReadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
+            Self::Damaged(damage) => Some(damage),
+            Self::NoEvent { error, .. } => Some(error),
+            Self::Disk(fault) => Some(fault),
             Self::Limit { .. } => None,
         }
     }

@@ -91,14 +91,18 @@ impl Snapshot {
 
     /// The state, and how it is encoded. It starts on a 16-byte boundary: [`Payload::archived`] reads it in place.
     pub fn state(&self) -> Payload<'_> {
-        let bytes = &**self.state;
-        match self.encoding {
-            Encoding::Rkyv => Payload::rkyv(bytes),
-            Encoding::Protobuf => Payload::protobuf(bytes),
-            Encoding::Json => text(bytes, Payload::json),
-            Encoding::Text => text(bytes, Payload::plain_text),
-            _ => Payload::raw(bytes),
-        }
+        payload(self.encoding, &self.state)
+    }
+}
+
+/// Bytes that are encoded in this way.
+pub(super) fn payload(encoding: Encoding, bytes: &[u8]) -> Payload<'_> {
+    match encoding {
+        Encoding::Rkyv => Payload::rkyv(bytes),
+        Encoding::Protobuf => Payload::protobuf(bytes),
+        Encoding::Json => text(bytes, Payload::json),
+        Encoding::Text => text(bytes, Payload::plain_text),
+        _ => Payload::raw(bytes),
     }
 }
 
@@ -144,6 +148,8 @@ pub enum SnapshotError {
     },
     /// The store is full.
     Full {
+        /// Which limit.
+        limit: &'static str,
         /// Bytes that would be needed.
         needed: u64,
         /// The limit.
@@ -163,8 +169,8 @@ impl fmt::Display for SnapshotError {
             Self::TooLarge { bytes, max } => {
                 write!(f, "the snapshot's state has {bytes} bytes, the limit is {max}; keep less in it")
             }
-            Self::Full { needed, max } => {
-                write!(f, "the store is full: {needed} bytes would be needed, the limit is {max}; raise bytes_max")
+            Self::Full { limit, needed, max } => {
+                write!(f, "the store is full: {needed} bytes would be needed, the limit is {max}; raise {limit}")
             }
             Self::Failed(error) => write!(f, "the snapshot was not kept: {error}"),
         }

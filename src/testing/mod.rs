@@ -53,6 +53,8 @@
 
 #[cfg(feature = "sourcing")]
 mod aggregates;
+#[cfg(feature = "sourcing")]
+mod sagas;
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -64,6 +66,8 @@ use crate::worker::Turn;
 
 #[cfg(feature = "sourcing")]
 pub use aggregates::{Given, When};
+#[cfg(feature = "sourcing")]
+pub use sagas::GivenSaga;
 
 /// A bus under a test's control. Everything happens on the calling thread.
 #[derive(Debug)]

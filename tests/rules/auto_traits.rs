@@ -113,13 +113,27 @@ fn what_a_handler_sees_is_read_only() {
 #[test]
 fn a_store_and_what_it_gives_are_shared_freely() {
     use ringmain::store::{
-        AppendError, Appended, EventStore, Events, MemoryStore, Page, Query, ReadError, Snapshot, SnapshotError,
-        StoredEvent,
+        AppendError, Appended, Damage, EventStore, Events, Fault, LogStore, LogStoreBuilder, MemoryStore, OpenError,
+        OptionOutOfRange, Page, Query, ReadError, Recovered, Snapshot, SnapshotError, StoredEvent,
     };
-    assert_eq!(send_and_sync!((MemoryStore, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((MemoryStore, LogStore, LogStoreBuilder, Box<dyn EventStore>)), (true, true));
+    assert_eq!(send_and_sync!((OpenError, OptionOutOfRange, Recovered, Damage, Fault)), (true, true));
     assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
     assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
     assert_eq!(send_and_sync!(Events<'static>), (true, true));
+    use ringmain::store::{StateChange, StateError, StatePage, StateReadError, StateStore};
+    assert_eq!(send_and_sync!((Box<dyn StateStore>, StateChange<'static>, StatePage)), (true, true));
+    assert_eq!(send_and_sync!((StateError, StateReadError)), (true, true));
+}
+
+#[cfg(feature = "sourcing")]
+#[test]
+fn what_is_made_of_events_moves_between_threads() {
+    use ringmain::sourcing::{Projector, ReadModel, SagaStatus, Sagas, Step};
+    assert!(has!(Projector<()>: Send) && has!(Sagas<String>: Send) && has!(Step<String>: Send));
+    assert_eq!(send_and_sync!((ReadModel, SagaStatus)), (true, true));
+    use ringmain::store::{CausationTree, Upcasters};
+    assert_eq!(send_and_sync!((CausationTree, Upcasters)), (true, true));
 }
 
 #[cfg(feature = "sourcing")]

@@ -79,9 +79,9 @@ impl Scenario {
         let keys_max = 1 + draw.below(6);
         sub.newest = is_newest.then(|| Newest::new(draw.one_in(2).then(|| Likeness::draw_calm(draw)), keys_max));
         sub.dedup = draw.one_in(6).then(|| {
-            let time =
-                if draw.one_in(2) { Duration::from_secs(3_600) } else { some_time(draw) }.max(Duration::from_nanos(1));
-            Window::new(Likeness::draw(draw), time.as_nanos() as u64, draw.one_in(2))
+            let time = if draw.one_in(2) { Duration::from_secs(3_600) } else { some_time(draw) };
+            // A window of no time is refused.
+            Window::new(Likeness::draw(draw), (time.as_nanos() as u64).max(1), draw.one_in(2))
         });
         sub
     }

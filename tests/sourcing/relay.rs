@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringmain::sourcing::{Relay, RelayError, Repository};
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError,
+    Snapshot, SnapshotError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
@@ -122,4 +122,28 @@ fn a_relay_and_a_stream_go_on_behind_an_empty_page() {
     assert_eq!((relayed.published, relayed.has_more, relay.position()), (0, true, Some(Position::FIRST)));
     let relayed = relay.step().unwrap();
     assert_eq!((relayed.published, relayed.has_more, relay.position()), (1, false, Position::new(2)));
+}
+
+#[test]
+fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_relay() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let mut inbox = simulation.bus().subscribe("a").mailbox().unwrap();
+    let mut publisher = simulation.bus().publisher().unwrap();
+    let mut of_version = |version| {
+        let event = publisher.event().schema_version(version);
+        event.to_frame("a", Payload::plain_text("1")).unwrap()
+    };
+    let frames = [of_version(1), of_version(3)];
+    let store = Arc::new(MemoryStore::new());
+    store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
+    let two = |old: &Frame| Ok(old.with_payload(2, Payload::plain_text("2"))?);
+    let upcasters = Arc::new(Upcasters::builder().step("a", 1, two).build().unwrap());
+    let mut relay = Relay::new(store, publisher, None).upcasters(upcasters);
+    let refused = relay.step().unwrap_err();
+    assert!(matches!(&refused, RelayError::Upcast { position, .. } if position.get() == 2), "{refused:?}");
+    assert_eq!(relay.position(), Position::new(1));
+    simulation.run();
+    let event = inbox.try_recv().unwrap();
+    assert_eq!((event.payload().text(), event.meta().schema_version()), (Some("2"), 2));
+    assert!(inbox.try_recv().is_err());
 }

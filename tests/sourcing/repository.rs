@@ -7,7 +7,7 @@ use std::thread;
 use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError,
+    Snapshot, SnapshotError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, EventId, Frame, Payload};
@@ -206,4 +206,21 @@ fn an_event_that_cannot_be_read_is_named_with_its_position() {
     gap.append(&[skipping], ExpectedVersion::Any, Durability::Accepted).unwrap();
     let error = contexts.load("7").unwrap_err();
     assert!(matches!(error, LoadError::Gap { found: 4, needed: 2, .. }), "{error:?}");
+}
+
+#[test]
+fn events_of_older_versions_are_brought_on_before_the_aggregate_reads_them() {
+    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
+    repository(&simulation, &store).execute("7", &create("plans")).unwrap();
+    let described = |old: &Frame| Ok(old.with_payload(2, old.payload())?);
+    let known = Upcasters::builder().step("context.created", 1, described).build().unwrap();
+    let contexts = repository(&simulation, &store).upcasters(Arc::new(known));
+    assert_eq!(contexts.load("7").unwrap().state().name, "plans");
+
+    let unknown = Upcasters::builder().current("context.created", 2).build().unwrap();
+    let contexts = repository(&simulation, &store).upcasters(Arc::new(unknown));
+    let refused = contexts.load("7").unwrap_err();
+    let LoadError::Event { position, error } = &refused else { panic!("{refused:?}") };
+    assert_eq!(position.get(), 1);
+    assert!(error.to_string().contains("has schema version 1, known are 2 to 2"), "{error}");
 }

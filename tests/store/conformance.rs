@@ -13,7 +13,7 @@ use ringmain::store::{
 use ringmain::testing::Simulation;
 use ringmain::{Aggregate, Bus, EventId, Frame, Outgoing, Payload, Publisher};
 
-mod queries;
+pub(crate) mod queries;
 
 /// Makes an empty store.
 pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn EventStore>;
@@ -53,7 +53,17 @@ impl Writer {
 
     /// A frame of a topic, with an envelope.
     pub(crate) fn frame(&mut self, topic: &str, with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>) -> Frame {
-        with(self.publisher.event()).to_frame(topic, Payload::json("{}")).unwrap()
+        self.frame_of(topic, Payload::json("{}"), with)
+    }
+
+    /// A frame of a topic, with a payload and an envelope.
+    pub(crate) fn frame_of(
+        &mut self,
+        topic: &str,
+        payload: Payload<'_>,
+        with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>,
+    ) -> Frame {
+        with(self.publisher.event()).to_frame(topic, payload).unwrap()
     }
 
     /// So many frames of a topic.

@@ -42,7 +42,10 @@ fn snapshots_take_of_the_same_bytes_and_give_back_what_they_replace() {
     store.save_snapshot(&of(1, 100)).unwrap();
     store.save_snapshot(&of(2, 60)).unwrap();
     let refused = store.save_snapshot(&of(2, 101)).unwrap_err();
-    assert!(matches!(refused, SnapshotError::Full { needed, max } if needed == max + 1), "{refused:?}");
+    assert!(
+        matches!(refused, SnapshotError::Full { limit: "bytes_max", needed, max } if needed == max + 1),
+        "{refused:?}"
+    );
     let kept = store.load_snapshot("order", "7").unwrap().unwrap();
     assert_eq!(kept.state().bytes().len(), 60, "what was there stays");
 }

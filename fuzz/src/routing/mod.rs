@@ -301,7 +301,8 @@ impl Case {
                 assert_eq!(self.simulation.bus().unsubscribe(*id), Ok(()));
             }
             drop(handle);
-            subscription.abandon();
+            self.model.end(key);
+            self.model.subscriptions[key].abandon();
         }
         self.turn_until_idle();
         let ledger = self.simulation.bus().ledger();

@@ -159,7 +159,6 @@ impl Subscription {
 
     /// The consumer is gone, and what it had not taken with it.
     pub(super) fn abandon(&mut self) {
-        self.has_ended = true;
         if let Some(mailbox) = &mut self.mailbox {
             self.ledger.dropped.closed += mailbox.queued() as u64;
             mailbox.queues = Default::default();
@@ -291,6 +290,21 @@ impl Model {
         };
         self.subscriptions.push(made);
         (key, worker)
+    }
+
+    /// A subscription ends, and with it what its worker has not come to.
+    pub(super) fn end(&mut self, key: usize) {
+        let subscription = &mut self.subscriptions[key];
+        let lanes = &self.workers[subscription.worker].lanes;
+        for event in lanes.iter().flatten() {
+            if subscription.wants(event) && subscription.wish.passes(event) {
+                subscription.ledger.matched += 1;
+                subscription.ledger.dropped.closed += 1;
+            } else if subscription.wants(event) {
+                subscription.ledger.filtered += 1;
+            }
+        }
+        subscription.has_ended = true;
     }
 
     /// Whether an event of this topic and lane takes a slot: a topic without a place in the table does as soon as there is

@@ -89,19 +89,20 @@ impl Case {
         let by_id = bytes.arbitrary()?;
         let bus = self.simulation.bus();
         let (key, handle) = &self.handles[nth];
-        let subscription = &mut self.model.subscriptions[*key];
+        let has_ended = self.model.subscriptions[*key].has_ended;
         let by_id = by_id || matches!(handle, Handle::Forever(_));
         if by_id {
-            let expected = if subscription.has_ended { Err(SubscribeError::NotFound(handle.id())) } else { Ok(()) };
+            let expected = if has_ended { Err(SubscribeError::NotFound(handle.id())) } else { Ok(()) };
             assert_eq!(bus.unsubscribe(handle.id()), expected);
-            subscription.has_ended = true;
+            self.model.end(*key);
             // Its mailbox can still be emptied.
             if matches!(handle, Handle::Mailbox(_)) {
                 return Ok(());
             }
         }
-        let (_, handle) = self.handles.swap_remove(nth);
-        subscription.abandon();
+        let (key, handle) = self.handles.swap_remove(nth);
+        self.model.end(key);
+        self.model.subscriptions[key].abandon();
         match handle {
             Handle::Inline(subscription) if !by_id => assert_eq!(subscription.unsubscribe(), Ok(())),
             handle => drop(handle),

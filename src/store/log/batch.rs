@@ -111,6 +111,17 @@ impl Batch {
         self.longest_bytes = 0;
     }
 
+    /// Where each record is when the first is at an offset.
+    pub fn offsets(&self, first: u64) -> impl Iterator<Item = u64> + '_ {
+        let mut at = 0;
+        (0..self.records).map(move |_| {
+            let offset = first + at as u64;
+            let header = self.bytes[at..].first_chunk().expect("a batch holds whole records");
+            at += Header::unchecked(header).extent_bytes() as usize;
+            offset
+        })
+    }
+
     /// Bytes of the longest body.
     pub(super) fn longest_bytes(&self) -> usize {
         self.longest_bytes

@@ -14,10 +14,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::error::{AppendError, CommitError, SyncError};
+use super::error::{CommitError, SyncError};
+use super::gate::Gate;
+use super::group::{Job, commit};
 use super::log::Log;
 use super::reader::LogReader;
-use super::ticket::{Outcome, Pending, Ticket, pair};
+use super::ticket::{Outcome, Pending, pair};
 
 /// Bytes of batches that one write takes, if a single batch is not longer.
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -45,14 +47,6 @@ impl Default for CommitOptions {
     fn default() -> Self {
         Self { queue_bytes_max: 64 << 20 }
     }
-}
-
-/// A batch that waits for the disk.
-#[derive(Debug)]
-struct Job {
-    batch: Batch,
-    word: Word,
-    ticket: Ticket,
 }
 
 #[derive(Debug, Default)]
@@ -111,8 +105,20 @@ impl Committer {
     /// # Errors
     /// [`CommitError`], not `Busy`: it waits for room.
     pub fn append(&self, batch: Batch, word: Word) -> Result<Range<u64>, CommitError> {
+        self.append_through(None, batch, word)
+    }
+
+    /// As [`append`](Self::append), if its gate lets the batch in.
+    ///
+    /// # Errors
+    /// [`CommitError`], not `Busy`; [`CommitError::Refused`] with what the gate says.
+    pub fn append_gated(&self, gate: Box<dyn Gate>, batch: Batch, word: Word) -> Result<Range<u64>, CommitError> {
+        self.append_through(Some(gate), batch, word)
+    }
+
+    fn append_through(&self, gate: Option<Box<dyn Gate>>, batch: Batch, word: Word) -> Result<Range<u64>, CommitError> {
         let mut queue = self.shared.wait_for_room(&batch)?;
-        let pending = queue.push(batch, word);
+        let pending = queue.push(gate, batch, word);
         if queue.is_led {
             drop(queue);
         } else {
@@ -138,7 +144,16 @@ impl Committer {
     /// [`CommitError::Closed`].
     pub fn submit(&self, batch: Batch, word: Word) -> Result<Pending, CommitError> {
         let queue = self.shared.wait_for_room(&batch)?;
-        Ok(self.shared.push(queue, batch, word))
+        Ok(self.shared.push(queue, None, batch, word))
+    }
+
+    /// As [`submit`](Self::submit); the gate is asked when the batch's turn has come.
+    ///
+    /// # Errors
+    /// [`CommitError::Closed`].
+    pub fn submit_gated(&self, gate: Box<dyn Gate>, batch: Batch, word: Word) -> Result<Pending, CommitError> {
+        let queue = self.shared.wait_for_room(&batch)?;
+        Ok(self.shared.push(queue, Some(gate), batch, word))
     }
 
     /// Hands a batch in, without blocking.
@@ -149,7 +164,7 @@ impl Committer {
         let queue = self.shared.queue();
         match self.shared.refuses(&queue, &batch) {
             Some(error) => Err((error, batch)),
-            None => Ok(self.shared.push(queue, batch, word)),
+            None => Ok(self.shared.push(queue, None, batch, word)),
         }
     }
 
@@ -198,10 +213,10 @@ impl Drop for Committer {
 }
 
 impl Queue {
-    fn push(&mut self, batch: Batch, word: Word) -> Pending {
+    fn push(&mut self, gate: Option<Box<dyn Gate>>, batch: Batch, word: Word) -> Pending {
         let (ticket, pending) = pair();
         self.bytes += batch.extent_bytes();
-        self.jobs.push_back(Job { batch, word, ticket });
+        self.jobs.push_back(Job { batch, word, gate, ticket });
         pending
     }
 
@@ -254,8 +269,8 @@ impl Shared {
     }
 
     /// Hands in for the committer's own thread.
-    fn push(&self, mut queue: MutexGuard<'_, Queue>, batch: Batch, word: Word) -> Pending {
-        let pending = queue.push(batch, word);
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, gate: Option<Box<dyn Gate>>, batch: Batch, word: Word) -> Pending {
+        let pending = queue.push(gate, batch, word);
         let is_alone = !queue.is_led && queue.jobs.len() == 1;
         drop(queue);
         if is_alone {
@@ -320,39 +335,6 @@ impl Drop for Leading<'_> {
     }
 }
 
-/// Writes a group at once, syncs it if anybody asked, and tells each what came of it; marks what is durable without one.
-fn commit(log: &mut Log, group: Vec<Job>) {
-    if group.is_empty() {
-        return log.mark_durable();
-    }
-    let mut written: Vec<(Job, Range<u64>)> = Vec::with_capacity(group.len());
-    for job in group {
-        match log.stage(&job.batch) {
-            Ok(positions) => written.push((job, positions)),
-            Err(error) => job.ticket.tell(Err(CommitError::Append(error))),
-        }
-    }
-    if let Err(fault) = log.write() {
-        let error = CommitError::Append(AppendError::Disk(fault));
-        written.into_iter().for_each(|(job, _)| job.ticket.tell(Err(error.clone())));
-        return;
-    }
-    let mut durable = Vec::new();
-    for (job, positions) in written {
-        match job.word {
-            Word::Written => job.ticket.tell(Ok(positions)),
-            Word::Durable => durable.push((job, positions)),
-        }
-    }
-    if durable.is_empty() {
-        return;
-    }
-    let failure = log.sync().err().map(CommitError::Sync);
-    for (job, positions) in durable {
-        job.ticket.tell(failure.clone().map_or(Ok(positions), Err));
-    }
-}
-
 /// A batch that is handed in and waited for. Dropped before it was handed in, it is not appended.
 #[derive(Debug)]
 #[must_use = "a batch is handed in when this is polled"]
@@ -381,7 +363,7 @@ impl Future for Append<'_> {
                 }
                 Some(error) => return Poll::Ready(Err(error)),
                 None => {
-                    let pending = shared.push(queue, std::mem::take(batch), *word);
+                    let pending = shared.push(queue, None, std::mem::take(batch), *word);
                     self.state = Stage::Entered(pending);
                 }
             }

@@ -3,6 +3,7 @@
 use std::error;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::file::Fault;
 use super::options::OptionOutOfRange;
@@ -38,6 +39,8 @@ pub enum OpenError {
     },
     /// The disk failed.
     Disk(Fault),
+    /// What is kept beside the log cannot be used.
+    Beside(Arc<dyn error::Error + Send + Sync>),
 }
 
 impl fmt::Display for OpenError {
@@ -57,6 +60,7 @@ impl fmt::Display for OpenError {
                 f.write_str("move the files of one of the two logs elsewhere")
             }
             Self::Disk(fault) => fault.fmt(f),
+            Self::Beside(error) => write!(f, "what is kept beside the log cannot be used: {error}"),
         }
     }
 }
@@ -66,6 +70,7 @@ impl error::Error for OpenError {
         match self {
             Self::Option(error) => Some(error),
             Self::Disk(fault) => Some(fault),
+            Self::Beside(error) => Some(&**error),
             _ => None,
         }
     }
@@ -204,6 +209,8 @@ impl error::Error for RetireError {
 pub enum CommitError {
     /// It was not appended.
     Append(AppendError),
+    /// Its gate did not let it in.
+    Refused(Arc<dyn error::Error + Send + Sync>),
     /// It was written, and is not known to be durable.
     Sync(SyncError),
     /// As many bytes wait as may.
@@ -221,6 +228,7 @@ impl fmt::Display for CommitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Append(error) => error.fmt(f),
+            Self::Refused(error) => error.fmt(f),
             Self::Sync(error) => error.fmt(f),
             Self::Busy { waiting_bytes, max } => {
                 write!(
@@ -237,6 +245,7 @@ impl error::Error for CommitError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Append(error) => Some(error),
+            Self::Refused(error) => Some(&**error),
             Self::Sync(error) => Some(error),
             Self::Busy { .. } | Self::Closed => None,
         }

@@ -21,7 +21,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(in crate::store) fn new(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
@@ -44,7 +44,7 @@ impl error::Error for Fault {
 }
 
 /// Does it until it was not interrupted, and names it if it fails. Not for syncs.
-pub(super) fn retried<T>(
+pub(in crate::store) fn retried<T>(
     operation: &'static str,
     path: &Path,
     mut call: impl FnMut() -> io::Result<T>,
@@ -58,30 +58,30 @@ pub(super) fn retried<T>(
 }
 
 /// Syncs a folder, once.
-pub(super) fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), Fault> {
+pub(in crate::store) fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), Fault> {
     disk.sync_folder(folder).map_err(|error| Fault::new("sync the folder", folder, error))
 }
 
 /// An open file with its name.
 #[derive(Debug)]
-pub(super) struct File {
+pub(in crate::store) struct File {
     inner: Box<dyn DiskFile>,
     path: PathBuf,
 }
 
 impl File {
-    pub(super) fn open(disk: &dyn Disk, path: &Path, access: Access) -> Result<Self, Fault> {
+    pub(in crate::store) fn open(disk: &dyn Disk, path: &Path, access: Access) -> Result<Self, Fault> {
         let operation = if access == Access::Create { "create" } else { "open" };
         let inner = retried(operation, path, || disk.open(path, access))?;
         Ok(Self { inner, path: path.to_owned() })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Reads until the buffer is full or the file ends; says how many bytes came.
-    pub(super) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Fault> {
+    pub(in crate::store) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Fault> {
         let mut done = 0;
         while done < bytes.len() {
             match retried("read", &self.path, || self.inner.read_at(&mut bytes[done..], offset + done as u64))? {
@@ -93,7 +93,7 @@ impl File {
     }
 
     /// Writes all of it, or fails with any part of it written.
-    pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), Fault> {
+    pub(in crate::store) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), Fault> {
         let mut done = 0;
         while done < bytes.len() {
             match retried("write", &self.path, || self.inner.write_at(&bytes[done..], offset + done as u64))? {
@@ -105,19 +105,19 @@ impl File {
     }
 
     /// Syncs, once: after a failure, an interruption too, a second success would prove nothing.
-    pub(super) fn sync_data(&self) -> Result<(), Fault> {
+    pub(in crate::store) fn sync_data(&self) -> Result<(), Fault> {
         self.inner.sync_data().map_err(|error| Fault::new("sync", &self.path, error))
     }
 
-    pub(super) fn allocate(&self, length: u64) -> Result<(), Fault> {
+    pub(in crate::store) fn allocate(&self, length: u64) -> Result<(), Fault> {
         retried("allocate room for", &self.path, || self.inner.allocate(length))
     }
 
-    pub(super) fn truncate(&self, length: u64) -> Result<(), Fault> {
+    pub(in crate::store) fn truncate(&self, length: u64) -> Result<(), Fault> {
         retried("truncate", &self.path, || self.inner.truncate(length))
     }
 
-    pub(super) fn length(&self) -> Result<u64, Fault> {
+    pub(in crate::store) fn length(&self) -> Result<u64, Fault> {
         retried("measure", &self.path, || self.inner.length())
     }
 }

@@ -12,6 +12,7 @@ use super::batch::{Batch, Stamp};
 use super::disk::{Disk, FolderLock};
 use super::error::{AppendError, OpenError, RetireError, SyncError};
 use super::file::{Fault, File, retried, sync_folder};
+use super::gate::Placed;
 use super::open::{self, Opened, Recovered, Resume};
 use super::options::LogOptions;
 use super::reader::{LogReader, Shelf};
@@ -106,9 +107,9 @@ impl Log {
     /// # Errors
     /// [`AppendError`].
     pub fn append(&mut self, batch: &Batch) -> Result<Range<u64>, AppendError> {
-        let positions = self.stage(batch)?;
+        let placed = self.stage(batch)?;
         self.write().map_err(AppendError::Disk)?;
-        Ok(positions)
+        Ok(placed.positions)
     }
 
     /// Makes all that is written *durable*, and says up to which position that is.
@@ -220,8 +221,8 @@ impl Log {
         retried("measure", &self.folder, || self.disk.free_bytes(&self.folder))
     }
 
-    /// Lays a batch out for the next write.
-    pub(super) fn stage(&mut self, batch: &Batch) -> Result<Range<u64>, AppendError> {
+    /// Lays a batch out for the next write, and says where it will be.
+    pub(super) fn stage(&mut self, batch: &Batch) -> Result<Placed, AppendError> {
         let (bytes, max) = (batch.longest_bytes(), self.options.record_bytes_max);
         if bytes > max as usize {
             return Err(AppendError::RecordTooLong { bytes, max });
@@ -231,7 +232,7 @@ impl Log {
             return Err(AppendError::BatchTooLong { bytes, max });
         }
         if batch.is_empty() {
-            return Ok(self.next..self.next);
+            return Ok(Placed { positions: self.next..self.next, segment: self.next, offset: 0 });
         }
         let offset = self.make_room(bytes as u64)?;
         if self.staged.bytes.is_empty() {
@@ -243,7 +244,7 @@ impl Log {
         let place = Place { segment: active.segment.first, offset };
         batch.place(stamp, place, bytes, |position, offset| places.push((position, offset)));
         self.next += batch.len() as u64;
-        Ok(stamp.position..self.next)
+        Ok(Placed { positions: stamp.position..self.next, segment: place.segment, offset })
     }
 
     /// Writes what is laid out.

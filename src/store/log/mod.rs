@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  commit   many threads hand in batches, one write and one sync serve all that came meanwhile
+//!  group    batches that are written together     gate     who decides on a batch when its turn has come
 //!  log      append, sync, roll, retire          reader   from a position on, beside appending
+//!                                               lookup   one record, where it lies
 //!  grow     how a log gets room: segments go on, are sealed, are begun
 //!  open     what is in the folder, where it goes on, what is damaged, what was never acknowledged
 //!  scan     one segment from its begin          walk     from record to record, over damage to the next
@@ -20,9 +22,12 @@ mod commit;
 mod disk;
 mod error;
 mod file;
+mod gate;
+mod group;
 mod grow;
 #[expect(clippy::module_inception, reason = "it is the log itself, among its parts")]
 mod log;
+mod lookup;
 mod open;
 mod options;
 mod reader;
@@ -38,7 +43,10 @@ pub use commit::{Append, CommitOptions, Committer, Word};
 pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};
 pub use error::{AppendError, CommitError, OpenError, ReadError, RetireError, SyncError};
 pub use file::Fault;
+pub(in crate::store) use file::{File, retried};
+pub use gate::{Gate, Placed};
 pub use log::{Log, SegmentInfo};
+pub use lookup::Lookup;
 pub use open::Recovered;
 pub use options::{LogOptions, OptionOutOfRange};
 pub use reader::{LogReader, Record};

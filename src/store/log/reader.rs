@@ -42,6 +42,15 @@ impl Shelf {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(0);
     }
 
+    /// The segment that begins at a position; else the first position of the oldest.
+    pub(super) fn segment(&self, first: u64) -> Result<Arc<Segment>, u64> {
+        let segments = self.segments();
+        match segments.binary_search_by_key(&first, |segment| segment.first) {
+            Ok(nth) => Ok(Arc::clone(&segments[nth])),
+            Err(_) => Err(segments.first().map_or(1, |oldest| oldest.first)),
+        }
+    }
+
     /// What holds a position.
     fn find(&self, position: u64) -> Found {
         let segments = self.segments();
@@ -75,6 +84,10 @@ enum Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record<'a> {
+    /// The first position of its segment.
+    pub segment: u64,
+    /// Its offset there.
+    pub offset: u64,
     /// What it says of itself.
     pub header: Header,
     /// Its body, whose first byte is at an address that is a multiple of 16.
@@ -84,7 +97,7 @@ pub struct Record<'a> {
 /// Records from a position on, in order. It may be used on another thread than the log's, and outlive the log.
 #[derive(Debug)]
 pub struct LogReader {
-    shelf: Arc<Shelf>,
+    pub(super) shelf: Arc<Shelf>,
     /// The position to be read next.
     next: u64,
     walk: Walk,
@@ -103,6 +116,15 @@ impl LogReader {
         Self::new(Arc::clone(&self.shelf), position)
     }
 
+    /// Goes to a position, with the same memory.
+    pub fn seek(&mut self, position: u64) {
+        let position = position.max(1);
+        if position != self.next {
+            self.next = position;
+            self.segment = None;
+        }
+    }
+
     /// The position that is read next.
     pub fn next_position(&self) -> u64 {
         self.next
@@ -119,7 +141,10 @@ impl LogReader {
     /// longer than any before.
     pub fn next_record(&mut self) -> Option<Result<Record<'_>, ReadError>> {
         match self.advance() {
-            Ok(Some((header, at))) => Some(Ok(Record { header, body: self.walk.body(&header, at) })),
+            Ok(Some((header, offset))) => {
+                let (segment, body) = (self.walk.segment(), self.walk.body(&header, offset));
+                Some(Ok(Record { segment, offset, header, body }))
+            }
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         }

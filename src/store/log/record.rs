@@ -37,6 +37,10 @@ impl Kind {
     const USER: u16 = 16;
     /// An event.
     pub const EVENT: Self = Self(Self::USER);
+    /// A table's: a key has this value from here on.
+    pub const PUT: Self = Self(Self::USER + 1);
+    /// A table's: a key has no value from here on.
+    pub const REMOVE: Self = Self(Self::USER + 2);
 
     /// Whether it is the log's own, takes no position and is not given to readers.
     pub(super) const fn is_control(self) -> bool {

@@ -115,6 +115,10 @@ impl Walk {
         self.end
     }
 
+    pub(super) fn segment(&self) -> u64 {
+        self.segment
+    }
+
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }

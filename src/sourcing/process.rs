@@ -1,0 +1,448 @@
+//! Process managers: events of several things, brought together by a key, move a state machine that says what happens next.
+//!
+//! ```text
+//!   event store ──► correlate ──► instance ──► react ──► one change of state: instance, cursor, outbox
+//!        ▲                                                              │
+//!        └──────────── append, version expected ◄───────────────────────┘   then the outbox is emptied
+//! ```
+//!
+//! What goes out is appended by version, so that doing it again after a crash is a conflict that says it was done.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::store::{
+    AppendError, BATCH_EVENTS_MAX, EventStore, ExpectedVersion, Position, Query, ReadError, STATE_PAGE_MAX,
+    StateChange, StateError, StateKind, StateReadError, StateStore, StoredEvent, UpcastError, Upcasters,
+};
+use crate::{Aggregate, EventId, Frame, FrameError, Outgoing, Pattern, PublishError, Publisher};
+
+use super::persist::{self, ID_BYTES_MAX, Mark, NAME_BYTES_MAX, Persist};
+
+const INSTANCE: Mark = *b"ringmain proc\0\0\x01";
+const OUTBOX: Mark = *b"ringmain outb\0\0\x01";
+/// What positions of process managers begin with, among all cursors.
+const CURSOR: &[u8] = b"process";
+/// Events that a step reads.
+const STEP_EVENTS: usize = 256;
+
+/// Brings events together by a key, and says what happens next.
+pub trait ProcessManager {
+    /// Its name, 1 to 255 bytes: the kind of aggregate that its events are of.
+    const NAME: &'static str;
+    /// The state of one instance. Its default is the state before the first event.
+    type State: Persist + Default;
+
+    /// The instance that an event is for, 1 to 512 bytes; `None` when it is for none.
+    fn correlate(&self, event: &StoredEvent) -> Option<String>;
+
+    /// Moves an instance on, and says what goes out. It does nothing else: whatever it does is done again after a crash.
+    ///
+    /// # Errors
+    /// When the event cannot be handled. Nothing of it is kept, and it is the next again.
+    fn react(
+        &self,
+        state: &mut Self::State,
+        event: &StoredEvent,
+        out: &mut Outputs<'_>,
+    ) -> Result<Reaction, Box<dyn Error + Send + Sync>>;
+}
+
+/// What an event meant to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// Nothing: its state stays, and nothing goes out.
+    Ignored,
+    /// Its state is kept.
+    Kept,
+    /// It has ended and is forgotten. Another event of its key begins a new one.
+    Ended,
+}
+
+/// Events and commands that go out because of an event.
+pub struct Outputs<'a> {
+    publisher: &'a mut Publisher,
+    kind: &'static str,
+    id: &'a str,
+    version: u64,
+    causation: EventId,
+    correlation: EventId,
+    frames: Vec<Frame>,
+}
+
+impl Outputs<'_> {
+    /// Adds an event: end the outgoing one with [`Outgoing::to_frame`]. Its aggregate is the instance, its cause the event
+    /// that is handled; it belongs to the same story, which begins with that event if it belongs to none. Of one event at most
+    /// 1,024 go out, with at most 1 MiB together.
+    ///
+    /// # Errors
+    /// When the event breaks a limit of the bus.
+    pub fn emit(
+        &mut self,
+        make: impl FnOnce(Outgoing<'_>) -> Result<Frame, PublishError>,
+    ) -> Result<EventId, PublishError> {
+        let version = self.version + self.frames.len() as u64 + 1;
+        let aggregate = Aggregate { kind: self.kind, id: self.id, version };
+        let event = self.publisher.event().aggregate(aggregate);
+        let frame = make(event.causation(self.causation).correlation(self.correlation))?;
+        let id = frame.meta().id();
+        self.frames.push(frame);
+        Ok(id)
+    }
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Instance {
+    /// How many events of it went out.
+    version: u64,
+    data: Vec<u8>,
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Outbox {
+    /// The version before the first of them.
+    version: u64,
+    frames: Vec<Vec<u8>>,
+}
+
+/// Runs the instances of a process manager. One at a time for each name. Every event is handled once, and what goes out is
+/// appended once, whatever fails.
+///
+/// Nothing wakes it: call [`step`](Self::step) after appends, or now and then.
+pub struct Processes<M> {
+    store: Arc<dyn EventStore>,
+    state: Arc<dyn StateStore>,
+    publisher: Publisher,
+    manager: M,
+    pattern: Option<Pattern>,
+    upcasters: Option<Arc<Upcasters>>,
+    position: Option<Position>,
+    /// The outbox may not be empty, nor the position what was kept.
+    is_pending: bool,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Processed {
+    /// Events that an instance was moved by.
+    pub handled: usize,
+    /// Events that went out.
+    pub emitted: usize,
+    /// Whether there is more.
+    pub has_more: bool,
+}
+
+impl<M: ProcessManager> Processes<M> {
+    /// Goes on behind the last event that was handled; the first time, with the first event.
+    ///
+    /// # Errors
+    /// When the name is empty or too long, or the state cannot be read.
+    pub fn open(
+        manager: M,
+        store: Arc<dyn EventStore>,
+        state: Arc<dyn StateStore>,
+        publisher: Publisher,
+    ) -> Result<Self, ProcessError> {
+        check("name of the process manager", M::NAME, NAME_BYTES_MAX)?;
+        let cursor = state.get(StateKind::CURSOR, &cursor_key(M::NAME)).map_err(ProcessError::ReadState)?;
+        let position = match cursor {
+            Some(bytes) => {
+                let bytes = (*bytes).try_into().map_err(|_| ProcessError::Record { id: String::new() })?;
+                Position::new(u64::from_le_bytes(bytes))
+            }
+            None => None,
+        };
+        let (pattern, upcasters) = (None, None);
+        Ok(Self { store, state, publisher, manager, pattern, upcasters, position, is_pending: true })
+    }
+
+    /// Looks at events of these topics only. Default: all.
+    #[must_use]
+    pub fn pattern(self, pattern: Pattern) -> Self {
+        Self { pattern: Some(pattern), ..self }
+    }
+
+    /// Brings events of older schema versions to the current one before they are looked at. Default: they are as they are.
+    #[must_use]
+    pub fn upcasters(self, upcasters: Arc<Upcasters>) -> Self {
+        Self { upcasters: Some(upcasters), ..self }
+    }
+
+    /// The last event that it has looked at.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// The state of an instance; `None` when there is none of this key.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn get(&self, id: &str) -> Result<Option<M::State>, ProcessError> {
+        let Some(instance) = self.instance(id)? else { return Ok(None) };
+        M::State::of_bytes(&instance.data).map(Some).map_err(|error| ProcessError::Data { id: id.to_owned(), error })
+    }
+
+    /// Handles the next events, at most 256, and appends what goes out.
+    ///
+    /// # Errors
+    /// See [`ProcessError`]; events before the one that failed are handled, and the next step begins where this one ended.
+    pub fn step(&mut self) -> Result<Processed, ProcessError> {
+        self.empty_outbox()?;
+        let head = self.store.head().map_err(ProcessError::Read)?;
+        let Some(head) = head.filter(|head| Some(*head) > self.position) else { return Ok(Processed::default()) };
+        let mut query = Query::new().limit(STEP_EVENTS).to_position(head);
+        query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
+        query = if let Some(position) = self.position { query.behind(position) } else { query };
+        let page = self.store.query(&query).map_err(ProcessError::Read)?;
+        let mut processed = Processed { handled: 0, emitted: 0, has_more: page.next.is_some() };
+        for event in page.events {
+            let position = event.position();
+            let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(&event)).transpose();
+            let current = current.map_err(|error| ProcessError::Upcast { position, error: Box::new(error) })?;
+            if let Some(emitted) = self.handle(current.as_ref().unwrap_or(&event))? {
+                processed.handled += 1;
+                processed.emitted += emitted;
+            }
+        }
+        // Where there is no more, all up to the head was looked at.
+        let reached = page.next.or(Some(head));
+        if reached > self.position {
+            self.keep(&[], reached)?;
+        }
+        Ok(processed)
+    }
+
+    /// Lets the instance that an event is for react to it. Returns how many events went out, if it is for one.
+    fn handle(&mut self, event: &StoredEvent) -> Result<Option<usize>, ProcessError> {
+        let Some(id) = self.manager.correlate(event) else { return Ok(None) };
+        check("key of an instance", &id, ID_BYTES_MAX)?;
+        let (version, mut state) = match self.instance(&id)? {
+            Some(Instance { version, data }) => {
+                let state = M::State::of_bytes(&data);
+                (version, state.map_err(|error| ProcessError::Data { id: id.clone(), error })?)
+            }
+            None => (self.version_of(&id)?, M::State::default()),
+        };
+        let (position, meta) = (event.position(), event.meta());
+        let correlation = meta.correlation().unwrap_or(meta.id());
+        let (publisher, kind, frames) = (&mut self.publisher, M::NAME, Vec::new());
+        let mut out = Outputs { publisher, kind, id: &id, version, causation: meta.id(), correlation, frames };
+        let reaction = self.manager.react(&mut state, event, &mut out);
+        let frames = out.frames;
+        let reaction = reaction.map_err(|error| ProcessError::React { position, error })?;
+        // In the outbox it would be refused again and again.
+        sound(&frames, Aggregate { kind, id: &id, version })
+            .map_err(|error| ProcessError::React { position, error: error.into() })?;
+        if reaction == Reaction::Ignored {
+            return Ok(None);
+        }
+        let key = persist::key(M::NAME, &id);
+        let data = state.to_bytes().map_err(|error| ProcessError::Data { id: id.clone(), error })?;
+        let instance = persist::write(&INSTANCE, &Instance { version: version + frames.len() as u64, data });
+        let bytes = frames.iter().map(|frame| frame.bytes().to_vec()).collect();
+        let outbox = persist::write(&OUTBOX, &Outbox { version, frames: bytes });
+        let mut changes = vec![match reaction {
+            Reaction::Ended => StateChange::Remove { kind: StateKind::PROCESS, key: &key },
+            _ => StateChange::Put { kind: StateKind::PROCESS, key: &key, value: &instance },
+        }];
+        if !frames.is_empty() {
+            changes.push(StateChange::Put { kind: StateKind::OUTBOX, key: &key, value: &outbox });
+            self.is_pending = true;
+        }
+        self.keep(&changes, Some(position))?;
+        if !frames.is_empty() {
+            self.send(&key, version, &frames)?;
+            self.is_pending = false;
+        }
+        Ok(Some(frames.len()))
+    }
+
+    /// Keeps changes and the position in one piece.
+    fn keep(&mut self, changes: &[StateChange<'_>], position: Option<Position>) -> Result<(), ProcessError> {
+        let (key, number) = (cursor_key(M::NAME), position.map_or(0, Position::get).to_le_bytes());
+        let cursor = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &number };
+        let changes = [changes, &[cursor]].concat();
+        if let Err(error) = self.state.apply(&changes, self.state.state_durability()) {
+            // It may have been kept: the next step looks.
+            self.is_pending = true;
+            return Err(ProcessError::Keep(error));
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Appends what goes out, unless it was appended before; then it is out of the outbox.
+    fn send(&self, key: &[u8], version: u64, frames: &[Frame]) -> Result<(), ProcessError> {
+        let last = version + frames.len() as u64;
+        let expected = if version == 0 { ExpectedVersion::New } else { ExpectedVersion::Exact(version) };
+        match self.store.append(frames, expected, self.store.durability()) {
+            Ok(_) => {}
+            Err(AppendError::Conflict { found, .. }) if found == last => {}
+            Err(AppendError::AlreadyExists { version: found, .. }) if found == last => {}
+            Err(error) => return Err(ProcessError::Append(error)),
+        }
+        let change = StateChange::Remove { kind: StateKind::OUTBOX, key };
+        self.state.apply(&[change], self.state.state_durability()).map_err(ProcessError::Keep)
+    }
+
+    /// Appends what was to go out when a process died or a store failed.
+    fn empty_outbox(&mut self) -> Result<(), ProcessError> {
+        if !self.is_pending {
+            return Ok(());
+        }
+        // What was kept may be more than is known here.
+        let cursor = self.state.get(StateKind::CURSOR, &cursor_key(M::NAME)).map_err(ProcessError::ReadState)?;
+        if let Some(number) = cursor.and_then(|bytes| Some(u64::from_le_bytes((*bytes).try_into().ok()?))) {
+            self.position = Position::new(number);
+        }
+        let prefix = persist::prefix(M::NAME);
+        let page = self.state.list(StateKind::OUTBOX, &prefix, STATE_PAGE_MAX).map_err(ProcessError::ReadState)?;
+        for (key, value) in page.entries {
+            let Some(id) = key.strip_prefix(&*prefix) else { break };
+            let broken = || ProcessError::Record { id: String::from_utf8_lossy(id).into_owned() };
+            let outbox: Outbox = persist::read(&OUTBOX, &value).ok_or_else(broken)?;
+            let frames: Result<Vec<_>, FrameError> =
+                outbox.frames.iter().map(|bytes| Frame::copied_from(bytes)).collect();
+            self.send(&key, outbox.version, &frames.map_err(|_| broken())?)?;
+        }
+        self.is_pending = false;
+        Ok(())
+    }
+
+    fn instance(&self, id: &str) -> Result<Option<Instance>, ProcessError> {
+        let value = self.state.get(StateKind::PROCESS, &persist::key(M::NAME, id)).map_err(ProcessError::ReadState)?;
+        let Some(value) = value else { return Ok(None) };
+        persist::read(&INSTANCE, &value).map(Some).ok_or_else(|| ProcessError::Record { id: id.to_owned() })
+    }
+
+    /// How many events went out of instances of this key that have ended.
+    fn version_of(&self, id: &str) -> Result<u64, ProcessError> {
+        let query = Query::new().aggregate(M::NAME, id).newest_first().limit(1);
+        match query.stream(&*self.store).next().transpose().map_err(ProcessError::Read)? {
+            Some(event) => Ok(event.meta().aggregate().map_or(0, |aggregate| aggregate.version)),
+            None => Ok(0),
+        }
+    }
+}
+
+fn cursor_key(name: &str) -> Vec<u8> {
+    [CURSOR, &persist::prefix(name)].concat()
+}
+
+/// Whether what goes out can be appended behind this version of the instance.
+fn sound(frames: &[Frame], instance: Aggregate<'_>) -> Result<(), String> {
+    if frames.len() > BATCH_EVENTS_MAX {
+        return Err(format!("{} events would go out, the limit is {BATCH_EVENTS_MAX}", frames.len()));
+    }
+    for (frame, version) in frames.iter().zip(instance.version + 1..) {
+        let meta = frame.meta();
+        if meta.aggregate() != Some(Aggregate { version, ..instance }) {
+            return Err(format!("{} would go out with another aggregate than its instance; leave it", meta.topic()));
+        }
+    }
+    Ok(())
+}
+
+fn check(what: &'static str, name: &str, max: usize) -> Result<(), ProcessError> {
+    match name.len() {
+        bytes if bytes == 0 || bytes > max => Err(ProcessError::Name { what, bytes, max }),
+        _ => Ok(()),
+    }
+}
+
+impl<M: ProcessManager> fmt::Debug for Processes<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Processes").field("name", &M::NAME).field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Outputs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outputs").field("id", &self.id).field("frames", &self.frames).finish_non_exhaustive()
+    }
+}
+
+/// Why a process manager stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProcessError {
+    /// A name or key is empty or too long.
+    Name {
+        /// Which.
+        what: &'static str,
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The events could not be read.
+    Read(ReadError),
+    /// An event was not brought to the current version of its schema.
+    Upcast {
+        /// Where it is.
+        position: Position,
+        /// Why.
+        error: Box<UpcastError>,
+    },
+    /// The manager refused an event.
+    React {
+        /// Where it is.
+        position: Position,
+        /// What the manager says.
+        error: Box<dyn Error + Send + Sync>,
+    },
+    /// A record is not as it was written, or of a newer program.
+    Record {
+        /// The instance; empty = where the manager goes on.
+        id: String,
+    },
+    /// The state of an instance could not be read or written.
+    Data {
+        /// The instance.
+        id: String,
+        /// What its type says.
+        error: Box<dyn Error + Send + Sync>,
+    },
+    /// State could not be read.
+    ReadState(StateReadError),
+    /// State was not kept.
+    Keep(StateError),
+    /// What is in the outbox was not appended. The next step does that first.
+    Append(AppendError),
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { what, bytes, max } => write!(f, "the {what} has {bytes} bytes, it may have 1 to {max}"),
+            Self::Read(error) => error.fmt(f),
+            Self::Upcast { position, error } => write!(f, "the event at position {position} is not handled: {error}"),
+            Self::React { position, error } => {
+                write!(f, "the event at position {position} could not be handled: {error}")
+            }
+            Self::Record { id } => {
+                write!(f, "the record of process {id:?} is not as it was written, or of a newer program")
+            }
+            Self::Data { id, error } => write!(f, "the state of process {id:?} could not be read or written: {error}"),
+            Self::ReadState(error) => error.fmt(f),
+            Self::Keep(error) => error.fmt(f),
+            Self::Append(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ProcessError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Read(error) => Some(error),
+            Self::Upcast { error, .. } => Some(error),
+            Self::React { error, .. } | Self::Data { error, .. } => Some(&**error),
+            Self::ReadState(error) => Some(error),
+            Self::Keep(error) => Some(error),
+            Self::Append(error) => Some(error),
+            Self::Name { .. } | Self::Record { .. } => None,
+        }
+    }
+}

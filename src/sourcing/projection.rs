@@ -1,0 +1,462 @@
+//! Read models: what the events come to, kept where it is read, with the position that it has come to.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Pattern;
+use crate::store::{
+    Durability, EventStore, Position, Query, ReadError, STATE_PAGE_MAX, StateChange, StateError, StateKind,
+    StateReadError, StateStore, StateValue, StoredEvent, UpcastError, Upcasters,
+};
+
+use super::view::{self, Place, View};
+
+/// Events that a step reads.
+const STEP_EVENTS: usize = 256;
+/// Changes, and bytes of them, at which a step keeps what it has so far.
+const KEEP_AT_CHANGES: usize = 512;
+const KEEP_AT_BYTES: usize = 4 << 20;
+
+/// What events come to: folds them into a [`View`], one after the other in the order of the store.
+pub trait Projection {
+    /// Changes the view as the event asks. What is put into the view is kept together with the position: each event counts
+    /// once, whatever fails. What is done elsewhere is done at least once.
+    ///
+    /// # Errors
+    /// When the event cannot be projected. Nothing of it is kept, and it is the next again.
+    fn apply(&mut self, event: &StoredEvent, view: &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+impl<F: FnMut(&StoredEvent, &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>>> Projection for F {
+    fn apply(&mut self, event: &StoredEvent, view: &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self(event, view)
+    }
+}
+
+/// Reads a store and keeps the view of one projection up to date. One at a time for each name and generation.
+///
+/// A view has generations. One is live: it is what [`ReadModel`](super::ReadModel) reads. [`rebuild`](Self::rebuild) makes the
+/// next one beside it, from the first event on, and [`take_over`](Self::take_over) makes that one live when it has caught up.
+/// Nothing wakes it: call [`step`](Self::step) after appends, or now and then.
+pub struct Projector<P> {
+    store: Arc<dyn EventStore>,
+    state: Arc<dyn StateStore>,
+    projection: P,
+    place: Place,
+    pattern: Option<Pattern>,
+    upcasters: Option<Arc<Upcasters>>,
+    durability: Durability,
+    position: Option<Position>,
+    /// A write failed that may have been made.
+    is_in_doubt: bool,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Projected {
+    /// Events that were applied.
+    pub events: usize,
+    /// Whether there is more.
+    pub has_more: bool,
+}
+
+/// How far a projection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The last event that it has looked at.
+    pub position: Option<Position>,
+    /// The last event of the store.
+    pub head: Option<Position>,
+}
+
+impl Progress {
+    /// Events of the store that it has not looked at; also those that it does not want.
+    pub fn behind(&self) -> u64 {
+        let number = |position: Option<Position>| position.map_or(0, Position::get);
+        number(self.head).saturating_sub(number(self.position))
+    }
+}
+
+impl<P: Projection> Projector<P> {
+    /// Goes on with the live generation of a view; the first time, with the first event.
+    ///
+    /// # Errors
+    /// See [`ProjectionError`].
+    pub fn live(
+        name: &str,
+        store: Arc<dyn EventStore>,
+        state: Arc<dyn StateStore>,
+        projection: P,
+    ) -> Result<Self, ProjectionError> {
+        let generation = view::live_generation(&*state, name)?;
+        Self::at(Place::new(name, generation)?, store, state, projection)
+    }
+
+    /// Makes the next generation of a view beside the live one, from the first event on; goes on with it when it was begun
+    /// before. To begin anew, [`discard`](Self::discard) it.
+    ///
+    /// # Errors
+    /// See [`ProjectionError`].
+    pub fn rebuild(
+        name: &str,
+        store: Arc<dyn EventStore>,
+        state: Arc<dyn StateStore>,
+        projection: P,
+    ) -> Result<Self, ProjectionError> {
+        let generation = view::live_generation(&*state, name)? + 1;
+        let projector = Self::at(Place::new(name, generation)?, store, state, projection)?;
+        if projector.position.is_none() {
+            // What a generation left that was discarded, where the store failed meanwhile.
+            view::remove(&*projector.state, &projector.place, projector.durability)?;
+        }
+        Ok(projector)
+    }
+
+    fn at(
+        place: Place,
+        store: Arc<dyn EventStore>,
+        state: Arc<dyn StateStore>,
+        projection: P,
+    ) -> Result<Self, ProjectionError> {
+        let position = place.position(&*state)?;
+        let durability = state.state_durability();
+        let (pattern, upcasters, is_in_doubt) = (None, None, false);
+        Ok(Self { store, state, projection, place, pattern, upcasters, durability, position, is_in_doubt })
+    }
+
+    /// Applies events of these topics only. Default: all.
+    #[must_use]
+    pub fn pattern(self, pattern: Pattern) -> Self {
+        Self { pattern: Some(pattern), ..self }
+    }
+
+    /// Brings events of older schema versions to the current one before they are applied. Default: they are applied as they
+    /// are.
+    #[must_use]
+    pub fn upcasters(self, upcasters: Arc<Upcasters>) -> Self {
+        Self { upcasters: Some(upcasters), ..self }
+    }
+
+    /// How much a step's changes have to survive. Default: as much as the store of state offers. With less, a crash takes
+    /// view and position back together.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// The projection.
+    pub fn projection(&self) -> &P {
+        &self.projection
+    }
+
+    /// The generation of the view that it makes, from 1.
+    pub fn generation(&self) -> u64 {
+        self.place.generation()
+    }
+
+    /// Applies the next events, at most 256.
+    ///
+    /// # Errors
+    /// See [`ProjectionError`]; what was applied before the event that failed is kept, and the next step begins with that
+    /// one.
+    pub fn step(&mut self) -> Result<Projected, ProjectionError> {
+        let live = view::live_generation(&*self.state, self.place.name())?;
+        if self.generation() < live {
+            let (name, generation) = (self.place.name().to_owned(), self.generation());
+            return Err(ProjectionError::Replaced { name, generation, live });
+        }
+        if self.is_in_doubt {
+            self.position = self.place.position(&*self.state)?;
+            self.is_in_doubt = false;
+        }
+        let head = self.store.head().map_err(ProjectionError::Read)?;
+        let Some(head) = head.filter(|head| Some(*head) > self.position) else { return Ok(Projected::default()) };
+        let mut query = Query::new().limit(STEP_EVENTS).to_position(head);
+        query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
+        query = if let Some(position) = self.position { query.behind(position) } else { query };
+        let page = self.store.query(&query).map_err(ProjectionError::Read)?;
+        let mut projected = Projected { events: 0, has_more: page.next.is_some() };
+        let mut batch = BTreeMap::new();
+        let mut reached = self.position;
+        for event in page.events {
+            if let Err(error) = self.apply_one(&event, &mut batch) {
+                self.keep(batch, reached)?;
+                return Err(error);
+            }
+            reached = Some(event.position());
+            projected.events += 1;
+            if view::is_large(&batch, KEEP_AT_CHANGES, KEEP_AT_BYTES) {
+                self.keep(std::mem::take(&mut batch), reached)?;
+            }
+        }
+        // Where there is no more, all up to the head was looked at.
+        self.keep(batch, page.next.or(Some(head)))?;
+        Ok(projected)
+    }
+
+    /// Applies an event, all of it or nothing.
+    fn apply_one(&mut self, event: &StoredEvent, batch: &mut view::Changes) -> Result<(), ProjectionError> {
+        let position = event.position();
+        let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(event)).transpose();
+        let current = current.map_err(|error| ProjectionError::Upcast { position, error: Box::new(error) })?;
+        let mut view = View::new(&self.place, &*self.state, batch);
+        let applied = self.projection.apply(current.as_ref().unwrap_or(event), &mut view);
+        let changes = view.into_changes();
+        applied.map_err(|error| ProjectionError::Apply { position, error })?;
+        batch.extend(changes);
+        Ok(())
+    }
+
+    /// Keeps changes and position in one piece.
+    fn keep(&mut self, changes: view::Changes, position: Option<Position>) -> Result<(), ProjectionError> {
+        if position == self.position {
+            return Ok(());
+        }
+        let place_key = self.place.position_key();
+        let number = position.map_or(0, Position::get).to_le_bytes();
+        let mut batch: Vec<_> = changes
+            .iter()
+            .map(|(key, value)| match value {
+                Some(value) => StateChange::Put { kind: StateKind::VIEW, key, value },
+                None => StateChange::Remove { kind: StateKind::VIEW, key },
+            })
+            .collect();
+        batch.push(StateChange::Put { kind: StateKind::CURSOR, key: &place_key, value: &number });
+        self.is_in_doubt = true;
+        self.state.apply(&batch, self.durability).map_err(ProjectionError::Keep)?;
+        (self.position, self.is_in_doubt) = (position, false);
+        Ok(())
+    }
+
+    /// How far it has come.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn progress(&self) -> Result<Progress, ReadError> {
+        Ok(Progress { position: self.position, head: self.store.head()? })
+    }
+
+    /// Makes its generation the live one, if it has come at least as far as the one that is; then removes older ones.
+    /// Readers see the one or the other, and never a mixture. Call [`step`](Self::step) before until there is no more.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Behind`] when the live generation has come further. Any other: it may be called again.
+    pub fn take_over(&mut self) -> Result<(), ProjectionError> {
+        let name = self.place.name();
+        let live = view::live_generation(&*self.state, name)?;
+        let generation = self.generation();
+        if generation < live {
+            return Err(ProjectionError::Replaced { name: name.to_owned(), generation, live });
+        }
+        if generation > live {
+            let other = Place::new(name, live)?.position(&*self.state)?;
+            if other > self.position {
+                return Err(ProjectionError::Behind { position: self.position, live: other });
+            }
+            let (key, value) = (view::live_key(name), generation.to_le_bytes());
+            let change = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &value };
+            self.state.apply(&[change], self.durability).map_err(ProjectionError::Keep)?;
+        }
+        view::remove_before(&*self.state, name, generation, self.durability)
+    }
+
+    /// Removes a generation that did not take over, to begin it anew.
+    ///
+    /// # Errors
+    /// When it is live, or the store of state fails.
+    pub fn discard(self) -> Result<(), ProjectionError> {
+        let (name, generation) = (self.place.name(), self.generation());
+        if view::live_generation(&*self.state, name)? >= generation {
+            return Err(ProjectionError::Live { name: name.to_owned() });
+        }
+        view::remove(&*self.state, &self.place, self.durability)
+    }
+}
+
+/// Reads the live generation of a view.
+#[derive(Clone)]
+pub struct ReadModel {
+    state: Arc<dyn StateStore>,
+    name: String,
+}
+
+impl ReadModel {
+    /// The view of this name.
+    pub fn new(name: impl Into<String>, state: Arc<dyn StateStore>) -> Self {
+        Self { state, name: name.into() }
+    }
+
+    /// The value of a key; `None` when it has none.
+    ///
+    /// # Errors
+    /// When the store of state cannot be read.
+    pub fn get(&self, key: &[u8]) -> Result<Option<StateValue>, ProjectionError> {
+        self.of_live(|place| place.get(&*self.state, key))
+    }
+
+    /// Keys with their values in the order of their bytes, from a key on, at most `limit` (1 to [`STATE_PAGE_MAX`]); and the
+    /// key to go on with, if there is more.
+    ///
+    /// # Errors
+    /// When the store of state cannot be read.
+    pub fn list(&self, from: &[u8], limit: usize) -> Result<ViewPage, ProjectionError> {
+        self.of_live(|place| place.list(&*self.state, from, limit))
+    }
+
+    /// The last event that it has looked at.
+    ///
+    /// # Errors
+    /// When the store of state cannot be read.
+    pub fn position(&self) -> Result<Option<Position>, ProjectionError> {
+        self.of_live(|place| place.position(&*self.state))
+    }
+
+    /// Reads of the live generation, again when another took over meanwhile: its keys may be gone.
+    fn of_live<T>(&self, read: impl Fn(&Place) -> Result<T, ProjectionError>) -> Result<T, ProjectionError> {
+        loop {
+            let generation = view::live_generation(&*self.state, &self.name)?;
+            let found = read(&Place::new(&self.name, generation)?)?;
+            if view::live_generation(&*self.state, &self.name)? == generation {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Keys of a view with their values, in order.
+#[derive(Debug, Clone)]
+pub struct ViewPage {
+    /// Keys and values; fewer than the limit also where there are more.
+    pub entries: Vec<(Box<[u8]>, StateValue)>,
+    /// Where to go on; `None` when there is nothing more.
+    pub next: Option<Box<[u8]>>,
+}
+
+impl ViewPage {
+    /// The most entries that a page has.
+    pub const ENTRIES_MAX: usize = STATE_PAGE_MAX;
+}
+
+impl<P> fmt::Debug for Projector<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Projector")
+            .field("place", &self.place)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReadModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadModel").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a projection stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProjectionError {
+    /// The events could not be read.
+    Read(ReadError),
+    /// An event was not brought to the current version of its schema.
+    Upcast {
+        /// Where it is.
+        position: Position,
+        /// Why.
+        error: Box<UpcastError>,
+    },
+    /// The projection refused an event.
+    Apply {
+        /// Where it is.
+        position: Position,
+        /// What the projection says.
+        error: Box<dyn Error + Send + Sync>,
+    },
+    /// View or position could not be read.
+    State(StateReadError),
+    /// View and position were not kept.
+    Keep(StateError),
+    /// A record of the view's own is not as it was written.
+    Record {
+        /// The view.
+        name: String,
+    },
+    /// The name is too long.
+    NameTooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A newer generation took over.
+    Replaced {
+        /// The view.
+        name: String,
+        /// The generation of this projector.
+        generation: u64,
+        /// The live one.
+        live: u64,
+    },
+    /// It cannot take over: the live generation has come further.
+    Behind {
+        /// The last event that it has looked at.
+        position: Option<Position>,
+        /// The last event that the live generation has looked at.
+        live: Option<Position>,
+    },
+    /// It cannot be discarded: it is live.
+    Live {
+        /// The view.
+        name: String,
+    },
+}
+
+impl fmt::Display for ProjectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::State(error) => error.fmt(f),
+            Self::Keep(error) => error.fmt(f),
+            Self::Upcast { position, error } => write!(f, "the event at position {position} is not projected: {error}"),
+            Self::Apply { position, error } => {
+                write!(f, "the event at position {position} could not be projected: {error}")
+            }
+            Self::Record { name } => {
+                write!(f, "the record of view {name:?} is not as it was written; rebuild it under another name")
+            }
+            Self::NameTooLong { bytes, max } => {
+                write!(f, "the name of the view has {bytes} bytes, the limit is {max}; shorten it")
+            }
+            Self::Replaced { name, generation, live } => {
+                write!(f, "generation {generation} of view {name:?} was replaced by {live}; go on with Projector::live")
+            }
+            Self::Behind { position, live } => {
+                let number = |position: &Option<Position>| position.map_or(0, Position::get);
+                write!(
+                    f,
+                    "the view has come to position {}, the live one to {}; step until there is no more",
+                    number(position),
+                    number(live)
+                )
+            }
+            Self::Live { name } => write!(f, "view {name:?} is live in this generation; rebuild it, then take over"),
+        }
+    }
+}
+
+impl Error for ProjectionError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Read(error) => Some(error),
+            Self::State(error) => Some(error),
+            Self::Keep(error) => Some(error),
+            Self::Upcast { error, .. } => Some(error),
+            Self::Apply { error, .. } => Some(&**error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Reading one record whose place is known, beside appending, never beyond what is written.
+
+use std::sync::Arc;
+
+use rkyv::util::AlignedVec;
+
+use super::error::ReadError;
+use super::reader::{LogReader, Record, Shelf};
+use super::record::{ALIGN, Cause, HEADER_BYTES, Header, Place, VERSION, check};
+use super::segment::Segment;
+use super::walk::Damage;
+
+/// Bytes that are read at once: the header, and with it the body of most records.
+const FIRST_BYTES: usize = 1_024;
+
+/// Reads records one by one, each from its place.
+#[derive(Debug)]
+pub struct Lookup {
+    shelf: Arc<Shelf>,
+    segment: Option<Arc<Segment>>,
+    bytes: AlignedVec<ALIGN>,
+}
+
+impl LogReader {
+    /// Reads single records of the same log.
+    pub fn lookup(&self) -> Lookup {
+        Lookup { shelf: Arc::clone(&self.shelf), segment: None, bytes: AlignedVec::new() }
+    }
+}
+
+impl Lookup {
+    /// The record at an offset of the segment that begins at a position.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] also where no record begins or the log does not reach; its `missing` is `None` unless the
+    /// record's header is whole. [`ReadError::Retired`] when the segment is not in the log any more.
+    ///
+    /// # Cost
+    /// Reads 1 KiB, and once more what is longer; computes a check over header and body.
+    pub fn record(&mut self, segment: u64, offset: u64) -> Result<Record<'_>, ReadError> {
+        let held = self.enter(segment)?;
+        let end = held.filled().end;
+        let place = Place { segment, offset };
+        let length = load(&mut self.bytes, &held, offset, FIRST_BYTES.min(end.saturating_sub(offset) as usize))?;
+        let header = self.bytes[..length].first_chunk().and_then(|bytes| Header::decode(place, bytes));
+        let header = header.filter(|header| !header.kind.is_control() && header.extent_bytes() <= end - offset);
+        let damage = |bytes, missing, cause| {
+            let file = held.file.path().to_owned();
+            ReadError::Damaged(Damage { file, offset, bytes, missing, cause })
+        };
+        let Some(header) = header else { return Err(damage(HEADER_BYTES as u64, None, Cause::Header)) };
+        let extent = header.extent_bytes() as usize;
+        if extent > length && load(&mut self.bytes, &held, offset, extent)? < extent {
+            return Err(damage(extent as u64, Some(header.position..=header.position), Cause::Body));
+        }
+        let body = &self.bytes[HEADER_BYTES..extent];
+        let wrong = match header.version {
+            _ if check(body) != header.body_check => Some(Cause::Body),
+            VERSION => None,
+            version => Some(Cause::UnknownVersion(version)),
+        };
+        if let Some(cause) = wrong {
+            return Err(damage(extent as u64, Some(header.position..=header.position), cause));
+        }
+        Ok(Record { segment, offset, header, body: &body[..header.body_bytes as usize] })
+    }
+
+    fn enter(&mut self, first: u64) -> Result<Arc<Segment>, ReadError> {
+        if let Some(held) = self.segment.as_ref().filter(|held| held.first == first) {
+            return Ok(Arc::clone(held));
+        }
+        let found =
+            self.shelf.segment(first).map_err(|oldest| ReadError::Retired { position: first, first: oldest })?;
+        self.segment = Some(Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+/// Reads so many bytes to the front of the buffer; says how many came.
+fn load(buffer: &mut AlignedVec<ALIGN>, segment: &Segment, offset: u64, bytes: usize) -> Result<usize, ReadError> {
+    if buffer.len() < bytes {
+        buffer.resize(bytes, 0);
+    }
+    segment.file.read_at(&mut buffer[..bytes], offset).map_err(ReadError::Disk)
+}

@@ -1,0 +1,190 @@
+//! What a store on disk may be told when it is opened, and opening it.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread;
+
+use super::super::log::{
+    self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo,
+};
+use super::super::snapshot::Snapshot;
+use super::super::table::{self, Table, TableOptions};
+use super::LogStore;
+use super::indexer::Indexer;
+use super::part::{Built, Finder, Part, remove};
+use super::shared::{Active, Fronts, Parts, Shared};
+use super::snapshots::{self, Snapshots};
+use super::versions::Versions;
+
+/// Limits of a [`LogStore`]. All have a default.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is opened before `open`"]
+pub struct LogStoreBuilder {
+    folder: PathBuf,
+    log: LogOptions,
+    commit: CommitOptions,
+    index_bytes_max: usize,
+    versions_max: usize,
+    table: TableOptions,
+}
+
+impl LogStoreBuilder {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        let (log, commit) = Default::default();
+        let table = TableOptions::default();
+        Self { folder, log, commit, index_bytes_max: 256 << 20, versions_max: 65_536, table }
+            .snapshot_state_bytes_max(Snapshot::STATE_BYTES_MAX as u32)
+    }
+
+    /// Bytes of a segment, which are reserved on the disk when it is begun; from 4 KiB to 4 GiB, a multiple of 16. An append
+    /// must fit in a segment. Default 64 MiB.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.log.segment_bytes = bytes;
+        self
+    }
+
+    /// Bytes of an event's frame. Default 16 MiB, at most what fits in a segment.
+    pub fn event_bytes_max(mut self, bytes: u32) -> Self {
+        self.log.record_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of events that may wait for the disk; whoever appends more waits. Default 64 MiB.
+    pub fn queue_bytes_max(mut self, bytes: usize) -> Self {
+        self.commit.queue_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of indices that are kept in memory, beside those of segments whose index is not in a file yet. Those read first
+    /// are given up for others; one is always kept. Default 256 MiB, which is some hundred million events.
+    pub fn index_bytes_max(mut self, bytes: usize) -> Self {
+        self.index_bytes_max = bytes;
+        self
+    }
+
+    /// Aggregates whose version is kept in memory; the version of others is looked up. Default 65,536.
+    pub fn versions_max(mut self, aggregates: usize) -> Self {
+        self.versions_max = aggregates;
+        self
+    }
+
+    /// Aggregates that have a snapshot. Default 1,000,000; their names are kept in memory.
+    pub fn snapshots_max(mut self, aggregates: usize) -> Self {
+        self.table.keys_max = aggregates;
+        self
+    }
+
+    /// Bytes of all snapshots, with some 100 beside each. Default 4 GiB; on the disk they take up to 2.5 times as much, and
+    /// 128 MiB.
+    pub fn snapshot_bytes_max(mut self, bytes: u64) -> Self {
+        self.table.live_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of a snapshot's state. Default, and most: 16 MiB. Room for two such snapshots is reserved on the disk at a time.
+    pub fn snapshot_state_bytes_max(mut self, bytes: u32) -> Self {
+        let bytes = bytes.min(Snapshot::STATE_BYTES_MAX as u32);
+        self.table.value_bytes_max = snapshots::HEAD_BYTES as u32 + bytes;
+        let both = 2 * (u64::from(bytes) + u64::from(self.table.key_bytes_max));
+        self.table.segment_bytes = both.next_multiple_of(4_096) + 4_096;
+        self
+    }
+
+    /// Opens the store, and makes the folder if it is not there.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Damage is none: it is said in [`LogStore::recovered`], and by the queries that meet it.
+    ///
+    /// # Cost
+    /// Reads the last segment, twice, and of the others only their ends; reads all snapshots. Takes three threads.
+    pub fn open(self) -> Result<LogStore, OpenError> {
+        open_on(Arc::new(RealDisk), self)
+    }
+}
+
+/// Opens a store on a disk.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore, OpenError> {
+    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, table } = builder;
+    let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
+    let (table, _) =
+        Table::open(Arc::clone(&disk), folder.join("table"), table).map_err(|error| beside(error, &folder))?;
+    let reader = log.read(1);
+    let indices = indices(&*disk, &folder)?;
+    let parts = parts(&log.segments(), &recovered, &reader, &indices)?;
+    let indexer = Indexer::default();
+    let snapshots = Snapshots::new(table);
+    let sealed: HashSet<u64> = parts.sealed.iter().map(|part| part.first).collect();
+    for part in parts.sealed.iter().filter(|part| !indices.contains(&part.first)) {
+        indexer.remake(part);
+    }
+    for stale in indices.difference(&sealed) {
+        // Of a segment that is not there, or is appended to. It does no harm where it cannot be removed.
+        let _ = remove(&*disk, &Part::index_path(&folder, *stale));
+    }
+    let shared = Arc::new(Shared {
+        disk,
+        folder: folder.clone(),
+        reader,
+        parts: RwLock::new(parts),
+        versions: Mutex::new(Versions::new(versions_max)),
+        fronts: Mutex::new(Fronts::new(index_bytes_max)),
+        indexer,
+    });
+    let no_thread = |error| OpenError::Disk(Fault::new("start a thread for", &folder, error));
+    let options = *log.options();
+    let committer = Committer::start(log, commit).map_err(no_thread)?;
+    let own = Arc::clone(&shared);
+    let thread = thread::Builder::new().name("ringmain-index".into());
+    let thread = thread.spawn(move || own.indexer.run(&own)).map_err(no_thread)?;
+    Ok(LogStore { committer: Some(committer), indexer: Some(thread), shared, snapshots, options, recovered })
+}
+
+fn beside(error: table::OpenError, folder: &Path) -> OpenError {
+    match error {
+        table::OpenError::Option(error) => OpenError::Option(error),
+        table::OpenError::Log(error) => error,
+        table::OpenError::Disk(fault) => OpenError::Disk(fault),
+        table::OpenError::Thread(source) => {
+            OpenError::Disk(Fault { operation: "start a thread for", path: folder.to_owned(), source })
+        }
+        error => OpenError::Beside(Arc::new(error)),
+    }
+}
+
+/// The first positions of segments that have an index in a file.
+fn indices(disk: &dyn Disk, folder: &Path) -> Result<HashSet<u64>, Fault> {
+    let names = log::retried("list", folder, || disk.list(folder))?;
+    Ok(names.iter().filter_map(|name| Part::first_of_index(name)).collect())
+}
+
+/// Sees through what the log has found: all segments but the last have an index or get one, the last is read.
+fn parts(
+    segments: &[SegmentInfo],
+    recovered: &Recovered,
+    reader: &log::LogReader,
+    indices: &HashSet<u64>,
+) -> Result<Parts, Fault> {
+    let last = recovered.next - 1;
+    let Some((newest, older)) = segments.split_last() else {
+        return Ok(Parts { sealed: Arc::default(), active: None, last });
+    };
+    let end = |segment: &SegmentInfo| segment.bytes + log::HEADER_BYTES as u64;
+    let built = Built::read(reader, newest.first, last, end(newest))?;
+    let mut damaged: HashMap<u64, Vec<_>> = HashMap::new();
+    for missing in recovered.damages.iter().filter_map(|damage| damage.missing.clone()) {
+        let after = segments.partition_point(|segment| segment.first <= *missing.start());
+        let first = after.checked_sub(1).map_or(0, |nth| segments[nth].first);
+        damaged.entry(first).or_default().push(missing);
+    }
+    let sealed = older.iter().zip(&segments[1..]).map(|(segment, next)| {
+        let finder = if indices.contains(&segment.first) { Finder::Cold } else { Finder::Nothing };
+        let damaged = damaged.remove(&segment.first).unwrap_or_default();
+        Arc::new(Part::new(segment.first, next.first - 1, end(segment), damaged, finder))
+    });
+    let sealed = Arc::new(sealed.collect());
+    Ok(Parts { sealed, active: Some(Active { first: newest.first, built }), last })
+}

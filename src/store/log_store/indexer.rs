@@ -1,0 +1,96 @@
+//! The thread that writes the indices of segments, so that whoever appends does not.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::part::Part;
+use super::shared::Shared;
+
+/// Indices in memory that may wait to be written; whoever fills one more segment waits.
+const WAITING_MAX: usize = 8;
+
+/// What there is to do.
+#[derive(Debug, Default)]
+pub(super) struct Indexer {
+    state: Mutex<State>,
+    /// The thread waits here for work, whoever appends for room.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    parts: VecDeque<Arc<Part>>,
+    /// Nothing more comes: the thread ends when all is done.
+    is_ending: bool,
+    /// The thread ends after what it is doing.
+    is_closed: bool,
+}
+
+impl Indexer {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands in a segment that is full. Blocks while too many wait.
+    pub(super) fn hand_in(&self, part: Arc<Part>) {
+        let mut state = self.state();
+        while state.parts.len() >= WAITING_MAX && !state.is_closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parts.push_back(part);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Hands in a segment that has to be read again for its index. Does not block.
+    pub(super) fn remake(&self, part: &Arc<Part>) {
+        let mut state = self.state();
+        if !state.parts.iter().any(|waiting| Arc::ptr_eq(waiting, part)) {
+            state.parts.push_back(Arc::clone(part));
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Lets the thread end: when all is done, or after what it is doing.
+    pub(super) fn end(&self, when_done: bool) {
+        let mut state = self.state();
+        state.is_ending = true;
+        state.is_closed |= !when_done;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The thread.
+    pub(super) fn run(&self, shared: &Shared) {
+        let _ended = Ended(self);
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return;
+            }
+            if let Some(part) = state.parts.front().cloned() {
+                drop(state);
+                // One that cannot be written is done without: its segment is read instead, and the index is made again
+                // when the store is opened next.
+                let _ = part.write_index(&*shared.disk, &shared.folder, &shared.reader);
+                state = self.state();
+                state.parts.pop_front();
+                self.changed.notify_all();
+            } else if state.is_ending {
+                return;
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// Lets nobody wait for a thread that has ended, also if a panic ended it.
+struct Ended<'a>(&'a Indexer);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.end(false);
+    }
+}

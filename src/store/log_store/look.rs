@@ -1,0 +1,352 @@
+//! Answering one query: segment after segment, by postings or by reading, until the page is full.
+
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::{Frame, FrameError, FrameRef};
+
+use super::super::index::Posting;
+use super::super::log::{self, Damage, LogReader, Lookup, Record};
+use super::super::{Order, Page, Position, Query, ReadError, StoredEvent};
+use super::part::{Part, Plan, Sought};
+use super::shared::Shared;
+
+/// Events that one call looks at. A page that ends for this says where to go on.
+const LOOK_MAX: usize = 65_536;
+/// Bytes of events after which a page ends.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+/// Positions that are read forward at once where the order is backward.
+const CHUNK_MIN: u64 = 64;
+const CHUNK_MAX: u64 = 1_024;
+
+/// Ends the query, and says behind which position it goes on, if anywhere.
+type Flow = ControlFlow<Option<u64>>;
+
+/// A query under way.
+struct Look<'q> {
+    query: &'q Query,
+    newest_first: bool,
+    /// Positions that can be meant.
+    first: u64,
+    last: u64,
+    limit: usize,
+    events: Vec<StoredEvent>,
+    bytes: usize,
+    looked_at: usize,
+}
+
+/// The next page of a query.
+pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
+    let limit = query.events_max()?;
+    let nothing = Page { events: Vec::new(), next: None };
+    let Some((first, last)) = query.positions() else { return Ok(nothing) };
+    let (parts, active, first, last) = {
+        let parts = shared.parts();
+        let oldest = parts.sealed.first().map(|part| part.first).or(parts.active.as_ref().map(|active| active.first));
+        let Some(oldest) = oldest else { return Ok(nothing) };
+        let (first, last) = (first.get().max(oldest), last.get().min(parts.last));
+        let sought = Sought::of(query, first..=last);
+        let active = parts.active.as_ref().filter(|active| active.first <= last);
+        let active = active.map(|active| (active.first, parts.last, sought.plan_built(&active.built)));
+        (Arc::clone(&parts.sealed), active, first, last)
+    };
+    if first > last {
+        return Ok(nothing);
+    }
+    let newest_first = query.order() == Order::NewestFirst;
+    let look = Look { query, newest_first, first, last, limit, events: Vec::new(), bytes: 0, looked_at: 0 };
+    look.run(shared, &parts, active)
+}
+
+impl Look<'_> {
+    fn run(
+        mut self,
+        shared: &Shared,
+        parts: &[Arc<Part>],
+        mut active: Option<(u64, u64, Plan)>,
+    ) -> Result<Page, ReadError> {
+        let sought = Sought::of(self.query, self.first..=self.last);
+        let begin = parts.partition_point(|part| part.last < self.first);
+        let end = parts.partition_point(|part| part.first <= self.last);
+        let mut sealed = parts.get(begin..end).unwrap_or(&[]).iter();
+        let (mut reader, mut lookup) = (shared.reader.from(self.first), shared.reader.lookup());
+        loop {
+            let part = if self.newest_first && active.is_some() {
+                None
+            } else if self.newest_first {
+                sealed.next_back()
+            } else {
+                sealed.next()
+            };
+            let (first, last, plan) = match (part, active.take()) {
+                (Some(part), left) => {
+                    active = left;
+                    (part.first, part.last, part.plan(&sought, shared))
+                }
+                (None, Some(active)) => active,
+                (None, None) => return Ok(Page { events: self.events, next: None }),
+            };
+            let range = first.max(self.first)..=last.min(self.last);
+            if range.is_empty() {
+                continue;
+            }
+            let flow = match plan {
+                Plan::Skip => Continue(()),
+                Plan::Scan if self.newest_first => self.scan_back(&mut reader, &mut lookup, range)?,
+                Plan::Scan => self.scan(&mut reader, range)?,
+                Plan::Postings(postings) => {
+                    let is_cut = (range.start() > &first, range.end() < &last);
+                    match self.postings(&mut reader, &mut lookup, (first, &postings, is_cut), range.clone())? {
+                        Some(flow) => flow,
+                        // The index says something else than the segment.
+                        None => {
+                            part.into_iter().for_each(|part| part.distrust(shared));
+                            match self.newest_first {
+                                true => self.scan_back(&mut reader, &mut lookup, range)?,
+                                false => self.scan(&mut reader, range)?,
+                            }
+                        }
+                    }
+                }
+            };
+            if let Break(next) = flow {
+                return Ok(Page { events: self.events, next: next.and_then(Position::new) });
+            }
+        }
+    }
+
+    /// Takes up an event if it is meant.
+    fn take(&mut self, record: &Record<'_>) -> Result<(), FrameError> {
+        self.looked_at += 1;
+        let frame: FrameRef<'_> = Frame::read(record.body)?;
+        if self.query.means_meta(&frame.meta()) {
+            let position = Position::new(record.header.position).expect("positions count from 1");
+            let recorded_at = UNIX_EPOCH + Duration::from_nanos(record.header.written_unix_ns);
+            self.bytes += record.body.len();
+            self.events.push(StoredEvent::new(position, recorded_at, frame.to_frame()));
+        }
+        Ok(())
+    }
+
+    /// Whether the page ends here, behind what was looked at up to a position.
+    fn after(&self, position: u64) -> Flow {
+        let is_full = self.events.len() == self.limit || self.looked_at >= LOOK_MAX || self.bytes >= PAGE_BYTES_MAX;
+        if !is_full {
+            return Continue(());
+        }
+        let end = if self.newest_first { self.first } else { self.last };
+        Break((position != end).then_some(position))
+    }
+
+    /// Positions cannot be read: the page ends before them, and where there is nothing before them it is the error.
+    fn before(&self, missing: &RangeInclusive<u64>, error: ReadError) -> Result<Flow, ReadError> {
+        let before = match self.newest_first {
+            true => Some(missing.end() + 1).filter(|next| *next <= self.last),
+            false => Some(missing.start() - 1).filter(|next| *next >= self.first),
+        };
+        before.map(|position| Break(Some(position))).ok_or(error)
+    }
+
+    /// Reads forward through a part of the log.
+    fn scan(&mut self, reader: &mut LogReader, range: RangeInclusive<u64>) -> Result<Flow, ReadError> {
+        reader.seek(*range.start());
+        while reader.next_position() <= *range.end() {
+            match reader.next_record() {
+                None => break,
+                Some(Ok(record)) if record.header.position > *range.end() => break,
+                Some(Ok(record)) => {
+                    let position = record.header.position;
+                    if let Err(error) = self.take(&record) {
+                        return self.before(&(position..=position), no_event(position, error));
+                    }
+                    if let Break(next) = self.after(position) {
+                        return Ok(Break(next));
+                    }
+                }
+                Some(Err(log::ReadError::Damaged(damage))) => match damage.missing.clone() {
+                    Some(missing) if missing.start() <= range.end() => {
+                        return self.before(&missing, ReadError::Damaged(damage));
+                    }
+                    _ => {}
+                },
+                Some(Err(log::ReadError::Retired { .. })) => {}
+                Some(Err(log::ReadError::Disk(fault))) => return Err(ReadError::Disk(fault)),
+            }
+        }
+        Ok(Continue(()))
+    }
+
+    /// Reads backward through a part of the log: chunks from its end, each forward to see what is in it, then from its last
+    /// record on.
+    fn scan_back(
+        &mut self,
+        reader: &mut LogReader,
+        lookup: &mut Lookup,
+        range: RangeInclusive<u64>,
+    ) -> Result<Flow, ReadError> {
+        let chunk = (self.limit as u64).clamp(CHUNK_MIN, CHUNK_MAX);
+        let mut top = *range.end();
+        loop {
+            let bottom = top.saturating_sub(chunk - 1).max(*range.start());
+            let mut found = Vec::new();
+            let mut unread = None;
+            reader.seek(bottom);
+            while reader.next_position() <= top {
+                match reader.next_record() {
+                    None => break,
+                    Some(Ok(record)) if record.header.position > top => break,
+                    Some(Ok(record)) => {
+                        let position = record.header.position;
+                        self.looked_at += 1;
+                        match Frame::read(record.body) {
+                            Ok(frame) if !self.query.means_meta(&frame.meta()) => {}
+                            Ok(_) => found.push((position, record.segment, record.offset)),
+                            Err(error) => {
+                                unread = Some((position..=position, no_event(position, error)));
+                                found.clear();
+                            }
+                        }
+                    }
+                    Some(Err(log::ReadError::Damaged(damage))) => match damage.missing.clone() {
+                        Some(missing) if *missing.start() <= top => {
+                            unread = Some((missing, ReadError::Damaged(damage)));
+                            found.clear();
+                        }
+                        _ => {}
+                    },
+                    Some(Err(log::ReadError::Retired { .. })) => {}
+                    Some(Err(log::ReadError::Disk(fault))) => return Err(ReadError::Disk(fault)),
+                }
+            }
+            for (position, segment, offset) in found.into_iter().rev() {
+                self.looked_at -= 1;
+                let record = lookup.record(segment, offset).map_err(|error| failed(error, position))?;
+                self.take(&record).map_err(|error| no_event(position, error))?;
+                if let Break(next) = self.after(position) {
+                    return Ok(Break(next));
+                }
+            }
+            if let Some((missing, error)) = unread {
+                return self.before(&missing, error);
+            }
+            match self.after(bottom) {
+                Continue(()) if bottom > *range.start() => top = bottom - 1,
+                flow => return Ok(flow),
+            }
+        }
+    }
+
+    /// Reads records from their places in one segment; `None` when one of them is nowhere. `is_cut` says whether the range
+    /// leaves out some of the segment's begin, and of its end.
+    fn postings(
+        &mut self,
+        reader: &mut LogReader,
+        lookup: &mut Lookup,
+        (segment, postings, is_cut): (u64, &[Posting], (bool, bool)),
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<Flow>, ReadError> {
+        let mut place = |offset| Place::find(reader, lookup, segment, offset);
+        let begin = if is_cut.0 { cut(postings, *range.start(), &mut place)? } else { 0 };
+        let postings = &postings[begin..];
+        let end = if is_cut.1 { cut(postings, range.end() + 1, &mut place)? } else { postings.len() };
+        let mut meant = postings[..end].iter();
+        loop {
+            let next = if self.newest_first { meant.next_back() } else { meant.next() };
+            let Some(posting) = next else { return Ok(Some(Continue(()))) };
+            match lookup.record(segment, posting.offset) {
+                Ok(record) => {
+                    let position = record.header.position;
+                    if let Err(error) = self.take(&record) {
+                        return self.before(&(position..=position), no_event(position, error)).map(Some);
+                    }
+                    if let Break(next) = self.after(position) {
+                        return Ok(Some(Break(next)));
+                    }
+                }
+                Err(log::ReadError::Damaged(_)) => match Place::find(reader, lookup, segment, posting.offset)? {
+                    Place::Damaged(damage, missing) => {
+                        return self.before(&missing, ReadError::Damaged(damage)).map(Some);
+                    }
+                    Place::At(_) | Place::Nowhere => return Ok(None),
+                },
+                Err(log::ReadError::Retired { .. }) => return Ok(Some(Continue(()))),
+                Err(log::ReadError::Disk(fault)) => return Err(ReadError::Disk(fault)),
+            }
+        }
+    }
+}
+
+/// What is at an offset.
+enum Place {
+    /// A record with this position.
+    At(u64),
+    /// Records of these positions, which cannot be read.
+    Damaged(Damage, RangeInclusive<u64>),
+    /// No record begins there.
+    Nowhere,
+}
+
+impl Place {
+    fn find(reader: &mut LogReader, lookup: &mut Lookup, segment: u64, offset: u64) -> Result<Self, ReadError> {
+        match lookup.record(segment, offset) {
+            Ok(record) => return Ok(Self::At(record.header.position)),
+            Err(log::ReadError::Damaged(_)) => {}
+            Err(log::ReadError::Retired { .. }) => return Ok(Self::Nowhere),
+            Err(log::ReadError::Disk(fault)) => return Err(ReadError::Disk(fault)),
+        }
+        // What lies around it tells which positions are missing.
+        reader.seek(segment);
+        loop {
+            match reader.next_record() {
+                Some(Ok(record)) if record.segment == segment && record.offset <= offset => {}
+                Some(Err(log::ReadError::Damaged(damage))) if damage.offset + damage.bytes <= offset => {}
+                Some(Err(log::ReadError::Damaged(damage))) => {
+                    let covers = damage.offset <= offset;
+                    return Ok(match damage.missing.clone().filter(|_| covers) {
+                        Some(missing) => Self::Damaged(damage, missing),
+                        None => Self::Nowhere,
+                    });
+                }
+                Some(Err(log::ReadError::Disk(fault))) => return Err(ReadError::Disk(fault)),
+                Some(Ok(_) | Err(log::ReadError::Retired { .. })) | None => return Ok(Self::Nowhere),
+            }
+        }
+    }
+}
+
+/// How many postings are before a position.
+fn cut(
+    postings: &[Posting],
+    position: u64,
+    place: &mut impl FnMut(u64) -> Result<Place, ReadError>,
+) -> Result<usize, ReadError> {
+    let (mut low, mut high) = (0, postings.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let at = match place(postings[middle].offset)? {
+            Place::At(at) => at,
+            Place::Damaged(_, missing) => *missing.start(),
+            // Found again, and said, where the records are read.
+            Place::Nowhere => position,
+        };
+        if at < position { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+fn no_event(position: u64, error: FrameError) -> ReadError {
+    ReadError::NoEvent { position: Position::new(position).expect("positions count from 1"), error }
+}
+
+/// Why a record that was read a moment ago cannot be read now.
+fn failed(error: log::ReadError, position: u64) -> ReadError {
+    match error {
+        log::ReadError::Damaged(damage) => {
+            ReadError::Damaged(Damage { missing: damage.missing.clone().or(Some(position..=position)), ..damage })
+        }
+        log::ReadError::Disk(fault) => ReadError::Disk(fault),
+        retired => ReadError::Failed(Box::new(retired)),
+    }
+}

@@ -1,0 +1,126 @@
+//! Snapshots, in the table of what cannot be rebuilt from the events.
+//!
+//! ```text
+//!   key     bytes of kind 4 │ kind │ id
+//!   value   format 1 │ encoding 1 │ schema 2 │ 0 4 │ version 8 │ taken at, Unix ns, signed 8 │ 0 8 │ state
+//! ```
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Encoding;
+
+use super::super::log::{Damage, SyncError, Word};
+use super::super::snapshot::payload;
+use super::super::state::StateKind;
+use super::super::table::{ChangeError, Table};
+use super::super::{ReadError, Snapshot, SnapshotError};
+
+const FORMAT: u8 = 1;
+/// A multiple of 16, so that a state is aligned.
+pub(super) const HEAD_BYTES: usize = 32;
+const ENCODINGS: [Encoding; 5] = [Encoding::Bytes, Encoding::Rkyv, Encoding::Json, Encoding::Text, Encoding::Protobuf];
+
+/// The latest snapshot of each aggregate that has one.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    table: Table,
+    /// Held from the look at what is there to the change.
+    saving: Mutex<()>,
+}
+
+impl Snapshots {
+    pub(super) const fn new(table: Table) -> Self {
+        Self { table, saving: Mutex::new(()) }
+    }
+
+    /// Keeps a snapshot, unless a newer one is there.
+    pub(super) fn save(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kind, id) = (snapshot.kind(), snapshot.id());
+        // One that cannot be read is replaced.
+        if let Ok(Some(before)) = self.load(kind, id)
+            && before.version() > snapshot.version()
+        {
+            return Ok(());
+        }
+        let refused = |error| match error {
+            ChangeError::TooManyBytes { live_bytes, max } => {
+                SnapshotError::Full { limit: "snapshot_bytes_max", needed: live_bytes, max }
+            }
+            ChangeError::ValueTooLong { bytes, max, .. } => {
+                SnapshotError::TooLarge { bytes: bytes - HEAD_BYTES, max: max as usize - HEAD_BYTES }
+            }
+            error => SnapshotError::Failed(Box::new(error)),
+        };
+        self.table.put(StateKind::SNAPSHOT, &key(kind, id), &value(snapshot), Word::Written).map_err(refused)
+    }
+
+    /// The latest snapshot of an aggregate.
+    pub(super) fn load(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        let found = self.table.get(StateKind::SNAPSHOT, &key(kind, id));
+        let Some(value) = found.map_err(|error| ReadError::Failed(Box::new(error)))? else { return Ok(None) };
+        let snapshot = read(kind, id, &value);
+        snapshot.map(Some).ok_or_else(|| {
+            let format = value.first().copied().unwrap_or(0);
+            let error = format!(
+                "the snapshot of {kind} {id:?} has format {format}, this program reads {FORMAT}; use a newer one"
+            );
+            ReadError::Failed(error.into())
+        })
+    }
+
+    pub(super) fn sync(&self) -> Result<(), SyncError> {
+        self.table.sync()
+    }
+
+    pub(super) fn damages(&self) -> Vec<Damage> {
+        self.table.damages()
+    }
+
+    pub(super) fn accept_damages(&self) {
+        self.table.accept_damage();
+    }
+}
+
+fn key(kind: &str, id: &str) -> Vec<u8> {
+    let mut key = (kind.len() as u32).to_le_bytes().to_vec();
+    key.extend_from_slice(kind.as_bytes());
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+fn value(snapshot: &Snapshot) -> Vec<u8> {
+    let state = snapshot.state();
+    let mut value = Vec::with_capacity(HEAD_BYTES + state.bytes().len());
+    value.extend_from_slice(&[FORMAT, state.encoding() as u8]);
+    value.extend_from_slice(&snapshot.schema_version().to_le_bytes());
+    value.extend_from_slice(&[0; 4]);
+    value.extend_from_slice(&snapshot.version().to_le_bytes());
+    value.extend_from_slice(&unix_ns(snapshot.taken_at()).to_le_bytes());
+    value.extend_from_slice(&[0; 8]);
+    value.extend_from_slice(state.bytes());
+    value
+}
+
+/// `None` for another format.
+fn read(kind: &str, id: &str, value: &[u8]) -> Option<Snapshot> {
+    let (head, state) = value.split_first_chunk::<HEAD_BYTES>()?;
+    let long = |at: usize| *head[at..].first_chunk().expect("it lies within the head");
+    let encoding = ENCODINGS.into_iter().find(|encoding| *encoding as u8 == head[1])?;
+    let snapshot = Snapshot::new(kind, id, u64::from_le_bytes(long(8)), payload(encoding, state));
+    let schema = u16::from_le_bytes([head[2], head[3]]);
+    let taken_at = time(i64::from_le_bytes(long(16)));
+    (head[0] == FORMAT).then(|| snapshot.with_schema_version(schema).with_taken_at(taken_at))
+}
+
+/// Nanoseconds of Unix time; the nearest that there is for what is too far away.
+fn unix_ns(time: SystemTime) -> i64 {
+    let ns = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    time.duration_since(UNIX_EPOCH).map_or_else(|error| -ns(error.duration()), ns)
+}
+
+fn time(unix_ns: i64) -> SystemTime {
+    let distance = Duration::from_nanos(unix_ns.unsigned_abs());
+    if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+}

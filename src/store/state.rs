@@ -1,0 +1,375 @@
+//! Small state beside the events: what cannot be made of them again, or would take too long to make.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::Deref;
+
+use rkyv::util::AlignedVec;
+
+use super::Durability;
+
+/// Bytes that a key may have.
+pub const STATE_KEY_BYTES_MAX: usize = 1_024;
+/// Bytes that a value may have: 1 MiB.
+pub const STATE_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Changes that may be made in one piece.
+pub const STATE_CHANGES_MAX: usize = 1_024;
+/// Bytes of keys and values that may be changed in one piece: 16 MiB.
+pub const STATE_BATCH_BYTES_MAX: usize = 16 << 20;
+/// Entries that a page may have.
+pub const STATE_PAGE_MAX: usize = 1_000;
+/// A page ends with the entry that brings its keys and values to so many bytes: 4 MiB.
+pub const STATE_PAGE_BYTES: usize = 4 << 20;
+
+/// Keeps values by kind and key: cursors, sagas, processes, read models. Calls block; any number of threads may make them.
+///
+/// ```
+/// use ringmain::store::{Durability, MemoryStore, StateChange, StateKind, StateStore};
+/// let store = MemoryStore::new();
+/// let (kind, key) = (StateKind::own(1), b"breakfast".as_slice());
+/// store.apply(&[StateChange::Put { kind, key, value: b"tea" }], Durability::Accepted)?;
+/// assert_eq!(&*store.get(kind, key)?.unwrap(), b"tea");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait StateStore: Send + Sync {
+    /// Makes changes, all of them or none, and returns when `durability` is met. Of several changes of a key the last
+    /// holds. Whoever reads after that sees them. No changes are nothing to do.
+    ///
+    /// # Errors
+    /// See [`StateError`]; nothing was changed unless it says otherwise.
+    fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError>;
+
+    /// The value of a key; `None` when it has none.
+    ///
+    /// # Errors
+    /// See [`StateReadError`].
+    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError>;
+
+    /// The keys of a kind with their values, in the order of their bytes: from `from` on, at most `limit` (1 to
+    /// [`STATE_PAGE_MAX`]) of them. With `&[]` from the first on.
+    ///
+    /// # Errors
+    /// See [`StateReadError`].
+    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError>;
+
+    /// The strongest word that is kept for state.
+    fn state_durability(&self) -> Durability;
+}
+
+/// What a key is the key of. Keys of different kinds are different keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateKind(u32);
+
+impl StateKind {
+    /// Snapshots of aggregates, which the store on disk keeps beside the others.
+    pub(super) const SNAPSHOT: Self = Self(1);
+    /// Positions of those who read on: subscriptions, projections, process managers.
+    pub const CURSOR: Self = Self(2);
+    /// What is to happen at a time.
+    pub const TIMER: Self = Self(4);
+    /// Sagas that have not ended.
+    pub const SAGA: Self = Self(5);
+    /// Instances of process managers.
+    pub const PROCESS: Self = Self(6);
+    /// Events that are to be appended to an event store.
+    pub const OUTBOX: Self = Self(7);
+    /// Sagas that have ended.
+    pub const SAGA_ENDED: Self = Self(8);
+    /// Read models.
+    pub const VIEW: Self = Self(9);
+
+    /// One of your own.
+    pub const fn own(number: u16) -> Self {
+        Self(0x1_0000 + number as u32)
+    }
+
+    pub(super) const fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number that is written.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match *self {
+            Self::SNAPSHOT => "snapshot",
+            Self::CURSOR => "cursor",
+            Self::TIMER => "timer",
+            Self::SAGA => "saga",
+            Self::PROCESS => "process",
+            Self::OUTBOX => "outbox",
+            Self::SAGA_ENDED => "ended saga",
+            Self::VIEW => "view",
+            Self(other) => return write!(f, "kind {other}"),
+        })
+    }
+}
+
+/// What happens to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateChange<'a> {
+    /// It has this value from now on.
+    Put {
+        /// What it is the key of.
+        kind: StateKind,
+        /// The key, up to [`STATE_KEY_BYTES_MAX`].
+        key: &'a [u8],
+        /// Its value, up to [`STATE_VALUE_BYTES_MAX`].
+        value: &'a [u8],
+    },
+    /// It has no value from now on, if it had one.
+    Remove {
+        /// What it is the key of.
+        kind: StateKind,
+        /// The key.
+        key: &'a [u8],
+    },
+}
+
+impl<'a> StateChange<'a> {
+    /// What the key is the key of.
+    pub const fn kind(&self) -> StateKind {
+        let (Self::Put { kind, .. } | Self::Remove { kind, .. }) = self;
+        *kind
+    }
+
+    /// The key.
+    pub const fn key(&self) -> &'a [u8] {
+        let (Self::Put { key, .. } | Self::Remove { key, .. }) = self;
+        key
+    }
+
+    /// The value it has then.
+    pub const fn value(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Put { value, .. } => Some(value),
+            Self::Remove { .. } => None,
+        }
+    }
+}
+
+/// A value as it was put. Its first byte is at an address that is a multiple of 16, so archives are read in place.
+pub struct StateValue(AlignedVec<16>);
+
+impl StateValue {
+    /// For those who write a store: copies the bytes.
+    pub fn copied_from(bytes: &[u8]) -> Self {
+        // One without room would not be aligned.
+        let mut aligned = AlignedVec::with_capacity(bytes.len().max(1));
+        aligned.extend_from_slice(bytes);
+        Self(aligned)
+    }
+}
+
+impl Clone for StateValue {
+    fn clone(&self) -> Self {
+        Self::copied_from(self)
+    }
+}
+
+impl Deref for StateValue {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StateValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateValue").field("bytes", &self.0.len()).finish()
+    }
+}
+
+/// Keys of a kind with their values, in order.
+#[derive(Debug, Clone)]
+pub struct StatePage {
+    /// Keys and values; fewer than the limit also where there are more.
+    pub entries: Vec<(Box<[u8]>, StateValue)>,
+    /// Where to go on; `None` when there is nothing more.
+    pub next: Option<Box<[u8]>>,
+}
+
+impl StatePage {
+    /// For those who write a store: the page that these entries, which are in order, begin with.
+    ///
+    /// # Errors
+    /// The first error among them, or a limit that no page has.
+    pub fn collect(
+        entries: impl IntoIterator<Item = Result<(Box<[u8]>, StateValue), StateReadError>>,
+        limit: usize,
+    ) -> Result<Self, StateReadError> {
+        if limit == 0 || limit > STATE_PAGE_MAX {
+            return Err(StateReadError::Limit { asked: limit, max: STATE_PAGE_MAX });
+        }
+        let (mut page, mut bytes) = (Self { entries: Vec::new(), next: None }, 0);
+        for entry in entries {
+            let (key, value) = entry?;
+            if page.entries.len() == limit || bytes >= STATE_PAGE_BYTES {
+                page.next = Some(key);
+                break;
+            }
+            bytes += key.len() + value.len();
+            page.entries.push((key, value));
+        }
+        Ok(page)
+    }
+}
+
+/// Why state was not changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StateError {
+    /// More changes than may be made in one piece.
+    TooMany {
+        /// Changes there are.
+        changes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A key is too long.
+    KeyTooLong {
+        /// What it is the key of.
+        kind: StateKind,
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A value is too long.
+    ValueTooLong {
+        /// What its key is the key of.
+        kind: StateKind,
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// More bytes than may be changed in one piece.
+    BatchTooLong {
+        /// Bytes of all keys and values.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The store does not keep this word.
+    Durability {
+        /// The word asked for.
+        asked: Durability,
+        /// The strongest it keeps.
+        kept: Durability,
+    },
+    /// The store is full.
+    Full {
+        /// Which limit.
+        limit: &'static str,
+        /// What would be needed.
+        needed: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// What the store keeps state in failed. All of the changes or none may be there when it is opened again.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany { changes, max } => {
+                write!(f, "{changes} changes were given to make in one piece, the limit is {max}; split them")
+            }
+            Self::KeyTooLong { kind, bytes, max } => {
+                write!(f, "the key of a {kind} has {bytes} bytes, the limit is {max}; shorten it")
+            }
+            Self::ValueTooLong { kind, bytes, max } => {
+                write!(f, "the value of a {kind} has {bytes} bytes, the limit is {max}; keep less in it")
+            }
+            Self::BatchTooLong { bytes, max } => {
+                write!(f, "{bytes} bytes were given to change in one piece, the limit is {max}; split the changes")
+            }
+            Self::Durability { asked, kept } => write!(
+                f,
+                "state was to be {asked}, this store keeps it {kept} at best; ask for less, or use a store on disk"
+            ),
+            Self::Full { limit, needed, max } => {
+                write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
+            }
+            Self::Failed(error) => write!(f, "the state may not have been changed: {error}"),
+        }
+    }
+}
+
+impl Error for StateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+/// Why state was not read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StateReadError {
+    /// A page of no entries, or of too many.
+    Limit {
+        /// Entries asked for.
+        asked: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// What the store keeps state in failed.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for StateReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit { asked, max } => {
+                write!(f, "a page of {asked} entries was asked for, it has 1 to {max}; read on where a page ends")
+            }
+            Self::Failed(error) => write!(f, "the state could not be read: {error}"),
+        }
+    }
+}
+
+impl Error for StateReadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(&**error),
+            Self::Limit { .. } => None,
+        }
+    }
+}
+
+/// Checks changes against the limits that all stores have, and the word against the strongest that this one keeps.
+pub(super) fn check(changes: &[StateChange<'_>], asked: Durability, kept: Durability) -> Result<(), StateError> {
+    if asked > kept {
+        return Err(StateError::Durability { asked, kept });
+    }
+    if changes.len() > STATE_CHANGES_MAX {
+        return Err(StateError::TooMany { changes: changes.len(), max: STATE_CHANGES_MAX });
+    }
+    let mut batch_bytes = 0;
+    for change in changes {
+        let (kind, bytes, max) = (change.kind(), change.key().len(), STATE_KEY_BYTES_MAX);
+        if bytes > max {
+            return Err(StateError::KeyTooLong { kind, bytes, max });
+        }
+        batch_bytes += bytes;
+        let (bytes, max) = (change.value().map_or(0, <[u8]>::len), STATE_VALUE_BYTES_MAX);
+        if bytes > max {
+            return Err(StateError::ValueTooLong { kind, bytes, max });
+        }
+        batch_bytes += bytes;
+    }
+    if batch_bytes > STATE_BATCH_BYTES_MAX {
+        return Err(StateError::BatchTooLong { bytes: batch_bytes, max: STATE_BATCH_BYTES_MAX });
+    }
+    Ok(())
+}

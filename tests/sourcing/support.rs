@@ -1,0 +1,156 @@
+//! A store of state that dies at a chosen write, and a store of events with a writer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ringmain::store::{
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+};
+use ringmain::testing::Simulation;
+use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
+
+/// Where a process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// Before the write of this number, from 0.
+    Before(u64),
+    /// When it was made, before anybody knows.
+    After(u64),
+}
+
+/// State that outlives a process, which dies at one of its writes: that one and all after it fail.
+pub(crate) struct Mortal {
+    state: Arc<MemoryStore>,
+    death: Option<Death>,
+    writes: AtomicU64,
+    is_revived: AtomicBool,
+}
+
+impl Mortal {
+    pub(crate) fn new(state: &Arc<MemoryStore>, death: Option<Death>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Arc::clone(state),
+            death,
+            writes: AtomicU64::new(0),
+            is_revived: AtomicBool::new(false),
+        })
+    }
+
+    /// It did not die: its disk failed for a while.
+    pub(crate) fn revive(&self) {
+        self.is_revived.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a write. Says whether it is made, and whether anybody hears of it.
+    fn write(&self) -> (bool, bool) {
+        let nth = self.writes.fetch_add(1, Ordering::Relaxed);
+        match self.death.filter(|_| !self.is_revived.load(Ordering::Relaxed)) {
+            Some(Death::Before(death)) => (nth < death, nth < death),
+            Some(Death::After(death)) => (nth <= death, nth < death),
+            None => (true, true),
+        }
+    }
+}
+
+impl StateStore for Mortal {
+    fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
+        let (is_made, is_heard) = self.write();
+        if is_made {
+            self.state.apply(changes, durability)?;
+        }
+        if is_heard { Ok(()) } else { Err(StateError::Failed("the process died".into())) }
+    }
+
+    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
+        self.state.get(kind, key)
+    }
+
+    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
+        self.state.list(kind, from, limit)
+    }
+
+    fn state_durability(&self) -> Durability {
+        self.state.state_durability()
+    }
+}
+
+/// Events that outlive the same process, whose appends count among its writes.
+pub(crate) struct MortalEvents(pub(crate) Arc<MemoryStore>, pub(crate) Arc<Mortal>);
+
+impl EventStore for MortalEvents {
+    fn append(
+        &self,
+        events: &[Frame],
+        expected: ExpectedVersion,
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        let (is_made, is_heard) = self.1.write();
+        let died = || Err(AppendError::Failed("the process died".into()));
+        let appended = if is_made { self.0.append(events, expected, durability) } else { died() };
+        if is_heard { appended } else { died() }
+    }
+
+    fn query(&self, query: &Query) -> Result<Page, ReadError> {
+        self.0.query(query)
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.0.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        self.0.load_snapshot(kind, id)
+    }
+
+    fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.0.head()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+}
+
+/// Appends events to a store.
+pub(crate) struct Writer {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) publisher: Publisher,
+    _bus: Simulation,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        let bus = Simulation::new(
+            Bus::builder().workers(1).max_queue_size(16).blocks([(4096, 2)]).payload_bytes_max(4000),
+            1,
+        )
+        .unwrap();
+        let publisher = bus.bus().publisher().unwrap();
+        Self { store: Arc::new(MemoryStore::new()), publisher, _bus: bus }
+    }
+
+    pub(crate) fn frame(&mut self, topic: &str, text: &str) -> Frame {
+        self.publisher.event().to_frame(topic, Payload::plain_text(text)).unwrap()
+    }
+
+    pub(crate) fn append(&mut self, topic: &str, text: &str) -> Frame {
+        self.append_with(topic, text, |event| event)
+    }
+
+    pub(crate) fn append_with(
+        &mut self,
+        topic: &str,
+        text: &str,
+        with: impl FnOnce(Outgoing<'_>) -> Outgoing<'_>,
+    ) -> Frame {
+        let frame = with(self.publisher.event()).to_frame(topic, Payload::plain_text(text)).unwrap();
+        let word = self.store.durability();
+        self.store.append(std::slice::from_ref(&frame), ExpectedVersion::Any, word).unwrap();
+        frame
+    }
+}

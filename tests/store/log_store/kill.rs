@@ -1,0 +1,119 @@
+//! A process that appends to a store is killed, again and again, on a real disk: what it had acknowledged is there, once and
+//! in order. `RINGMAIN_KILLS` says how often.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, Snapshot};
+use ringmain::{EventId, Payload};
+
+use super::found;
+use crate::conformance::Writer;
+use crate::log::Folder;
+use crate::support::Chance;
+
+const KILLS: u64 = 20;
+const CHILD_FOLDER: &str = "RINGMAIN_STORE_CHILD_FOLDER";
+const THIS: &str = "log_store::kill::a_killed_process_loses_no_event_that_it_acknowledged";
+
+fn open(folder: &Path) -> LogStore {
+    LogStore::builder(folder)
+        .segment_bytes(32 << 10)
+        .event_bytes_max(4_000)
+        .versions_max(8)
+        .open()
+        .expect("it can be opened")
+}
+
+/// Appends to one aggregate after another until it is killed, and says the position and id of each event once it is as
+/// asked.
+fn child(folder: &Path) -> ! {
+    let store = open(folder);
+    let mut chance = Chance(store.head().expect("the disk works").map_or(0, |head| head.get()));
+    let mut writer = Writer::new();
+    let mut stdout = std::io::stdout().lock();
+    loop {
+        let id = chance.below(20).to_string();
+        let version = Query::new().aggregate("order", &*id).newest_first().limit(1).stream(&store).next();
+        let version =
+            version.map_or(0, |event| event.expect("it can be read").meta().aggregate().expect("it has one").version);
+        let frames = writer.of_aggregate("order", &id, version + 1..=version + 1 + chance.below(4));
+        let word = if chance.below(4) == 0 { Durability::Durable } else { Durability::Written };
+        let appended = store.append(&frames, ExpectedVersion::Exact(version), word).expect("the version is right");
+        for (nth, frame) in frames.iter().enumerate() {
+            let position = appended.positions().start().get() + nth as u64;
+            writeln!(stdout, "\nappended {position} {}", frame.meta().id()).expect("the parent reads");
+        }
+        if chance.below(10) == 0 {
+            let version = appended.version().expect("one was expected");
+            store.save_snapshot(&Snapshot::new("order", &id, version, Payload::json("{}"))).expect("the disk works");
+            writeln!(stdout, "\nsaved {id} {version}").expect("the parent reads");
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_no_event_that_it_acknowledged() {
+    if let Some(folder) = env::var_os(CHILD_FOLDER) {
+        child(Path::new(&folder));
+    }
+    let kills = env::var("RINGMAIN_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    let folder = Folder::new("store-kill");
+    let mut chance = Chance(11);
+    // Ids of events by position, and versions of snapshots.
+    let mut acknowledged: Vec<(u64, EventId)> = Vec::new();
+    let mut saved: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    for kill in 0..kills {
+        let mut child = Command::new(env::current_exe().expect("the test is a program"))
+            .args(["--exact", THIS, "--nocapture", "--test-threads=1"])
+            .env(CHILD_FOLDER, &folder.0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the test can be started");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut left = 1 + chance.below(200);
+        let before = acknowledged.len();
+        // What is in the pipe when it dies was acknowledged too.
+        for line in lines.by_ref() {
+            let line = line.expect("it is text");
+            let words: Vec<_> = line.split(' ').collect();
+            match words[..] {
+                ["appended", position, id] => {
+                    acknowledged.push((position.parse().expect("a position"), id.parse().expect("an id")));
+                    left -= u64::from(left > 0);
+                    if left == 0 {
+                        child.kill().expect("it runs");
+                    }
+                }
+                ["saved", id, version] => drop(saved.insert(id.to_owned(), version.parse().expect("a version"))),
+                _ => {}
+            }
+        }
+        child.wait().expect("it was started");
+        assert!(acknowledged.len() > before, "kill {kill}: it appended before it was killed");
+        let store = open(&folder.0);
+        assert!(store.recovered().damages.is_empty(), "kill {kill}: {:?}", store.recovered());
+        let events: Vec<_> = Query::new().stream(&store).map(|event| event.expect("it can be read")).collect();
+        assert!(events.iter().zip(1..).all(|(event, position)| event.position().get() == position), "kill {kill}");
+        for (position, id) in &acknowledged {
+            assert_eq!(events[*position as usize - 1].meta().id(), *id, "kill {kill}, position {position}");
+        }
+        // Indices say the same as the log, and nothing was appended twice.
+        for order in 0..20 {
+            let id = order.to_string();
+            let of = |event: &&ringmain::store::StoredEvent| event.meta().aggregate().is_some_and(|of| of.id == id);
+            let by_hand: Vec<_> = events.iter().filter(of).collect();
+            let versions = by_hand.iter().map(|event| event.meta().aggregate().expect("it has one").version);
+            assert!(versions.eq(1..=by_hand.len() as u64), "kill {kill}, order {id}");
+            let positions: Vec<_> = by_hand.iter().map(|event| event.position().get()).collect();
+            assert_eq!(found(&store, Query::new().aggregate("order", &*id)), positions, "kill {kill}, order {id}");
+            let snapshot = store.load_snapshot("order", &id).expect("it can be read").map_or(0, |kept| kept.version());
+            assert!(
+                snapshot >= saved.get(&id).copied().unwrap_or(0) && snapshot <= by_hand.len() as u64,
+                "kill {kill}"
+            );
+        }
+    }
+}

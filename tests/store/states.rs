@@ -1,0 +1,190 @@
+//! What every store of state promises, run against stores made by a closure.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Barrier;
+use std::thread;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use ringmain::store::{
+    Durability, MemoryStore, STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES,
+    STATE_PAGE_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StateReadError, StateStore,
+};
+
+/// Makes an empty store.
+pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn StateStore>;
+
+const KIND: StateKind = StateKind::own(1);
+const OTHER: StateKind = StateKind::SAGA;
+
+/// Every promise, one after the other.
+///
+/// # Panics
+/// When one is broken.
+pub(crate) fn run(make: Make<'_>) {
+    a_store_is_a_sorted_map_of_each_kind(make);
+    changes_are_made_together_or_not_at_all(make);
+    the_longest_key_and_value_come_back_as_they_were(make);
+    a_page_is_bounded_in_entries_and_bytes(make);
+    readers_see_whole_batches(make);
+}
+
+#[test]
+fn the_store_in_memory_is_a_store_of_state() {
+    run(&|| Box::new(MemoryStore::new()));
+}
+
+#[test]
+fn a_store_in_memory_bounds_its_state_and_says_what_it_does_not_keep() {
+    let store = MemoryStore::new().state_bytes_max(2 * (64 + 10));
+    let put = |key, value| StateChange::Put { kind: KIND, key, value };
+    store.apply(&[put(b"a", b"123456789"), put(b"b", b"123456789")], Durability::Accepted).unwrap();
+    let refused = store.apply(&[put(b"a", b"1234567890")], Durability::Accepted).unwrap_err();
+    assert!(matches!(refused, StateError::Full { needed: 149, max: 148, .. }), "{refused:?}");
+    assert_eq!(refused.to_string(), "the store is full: 149 would be needed, the limit is 148; raise state_bytes_max");
+    let remove = StateChange::Remove { kind: KIND, key: b"b" };
+    store.apply(&[put(b"c", b"12"), put(b"a", b"1234"), remove], Durability::Accepted).unwrap();
+    assert!(store.get(KIND, b"b").unwrap().is_none(), "what is removed makes room");
+    let refused = store.apply(&[remove], Durability::Written).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "state was to be written, this store keeps it accepted at best; ask for less, or use a store on disk"
+    );
+}
+
+fn apply(store: &dyn StateStore, changes: &[StateChange<'_>]) -> Result<(), StateError> {
+    store.apply(changes, store.state_durability())
+}
+
+/// All keys of a kind with their values, from a key on, read by pages of this many.
+fn all(store: &dyn StateStore, kind: StateKind, from: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (mut found, mut from) = (Vec::new(), from.to_vec());
+    loop {
+        let page = store.list(kind, &from, limit).unwrap();
+        assert!(page.entries.len() <= limit);
+        found.extend(page.entries.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+        match page.next {
+            Some(next) => from = next.into_vec(),
+            None => return found,
+        }
+    }
+}
+
+fn a_store_is_a_sorted_map_of_each_kind(make: Make<'_>) {
+    let key = || prop::collection::vec(prop::sample::select(vec![0_u8, 1, 255]), 0..4);
+    let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
+    let batch = prop::collection::vec((any::<bool>(), key(), value), 0..6);
+    let cases = (prop::collection::vec(batch, 1..12), key(), 1_usize..5);
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    let stores = RefCell::new(0);
+    runner
+        .run(&cases, |(batches, from, limit)| {
+            *stores.borrow_mut() += 1;
+            let store = make();
+            let mut model = [BTreeMap::new(), BTreeMap::new()];
+            for batch in &batches {
+                let changes: Vec<_> = batch
+                    .iter()
+                    .map(|(other, key, value)| {
+                        let kind = if *other { OTHER } else { KIND };
+                        match value {
+                            Some(value) => StateChange::Put { kind, key, value },
+                            None => StateChange::Remove { kind, key },
+                        }
+                    })
+                    .collect();
+                apply(&*store, &changes).unwrap();
+                for (other, key, value) in batch {
+                    let model = &mut model[usize::from(*other)];
+                    match value {
+                        Some(value) => drop(model.insert(key.clone(), value.clone())),
+                        None => drop(model.remove(key)),
+                    }
+                }
+            }
+            for (kind, model) in [(KIND, &model[0]), (OTHER, &model[1])] {
+                let expected: Vec<_> =
+                    model.range(from.clone()..).map(|(key, value)| (key.clone(), value.clone())).collect();
+                prop_assert_eq!(all(&*store, kind, &from, limit), expected);
+                for (key, value) in model {
+                    let found = store.get(kind, key).unwrap().unwrap();
+                    prop_assert_eq!(&*found, &**value);
+                    prop_assert_eq!(found.as_ptr().addr() % 16, 0, "an archive is read in place");
+                }
+            }
+            prop_assert!(store.get(StateKind::own(2), &from).unwrap().is_none());
+            Ok(())
+        })
+        .unwrap();
+    assert!(*stores.borrow() >= 64);
+}
+
+fn changes_are_made_together_or_not_at_all(make: Make<'_>) {
+    let store = make();
+    let put = |key, value| StateChange::Put { kind: KIND, key, value };
+    apply(&*store, &[]).unwrap();
+    let long = vec![7; STATE_KEY_BYTES_MAX + 1];
+    let refused = apply(&*store, &[put(b"a", b"1"), put(&long, b"2")]).unwrap_err();
+    assert!(matches!(refused, StateError::KeyTooLong { bytes: 1_025, max: 1_024, .. }), "{refused:?}");
+    let value = vec![7; STATE_VALUE_BYTES_MAX + 1];
+    let refused = apply(&*store, &[put(b"a", b"1"), put(b"b", &value)]).unwrap_err();
+    assert!(matches!(refused, StateError::ValueTooLong { bytes: 1_048_577, .. }), "{refused:?}");
+    let refused = apply(&*store, &vec![put(b"a", b"1"); STATE_CHANGES_MAX + 1]).unwrap_err();
+    assert!(matches!(refused, StateError::TooMany { changes: 1_025, max: 1_024 }), "{refused:?}");
+    let value = &value[1..];
+    let refused = apply(&*store, &[put(b"a", value); STATE_BATCH_BYTES_MAX / STATE_VALUE_BYTES_MAX]).unwrap_err();
+    assert!(matches!(refused, StateError::BatchTooLong { max: STATE_BATCH_BYTES_MAX, .. }), "{refused:?}");
+    assert!(all(&*store, KIND, &[], 10).is_empty(), "nothing was changed");
+}
+
+fn the_longest_key_and_value_come_back_as_they_were(make: Make<'_>) {
+    let store = make();
+    let (key, value) = (vec![7; STATE_KEY_BYTES_MAX], vec![9; STATE_VALUE_BYTES_MAX]);
+    apply(&*store, &[StateChange::Put { kind: KIND, key: &key, value: &value }]).unwrap();
+    assert_eq!(*store.get(KIND, &key).unwrap().unwrap(), *value);
+    assert_eq!(all(&*store, KIND, &key, 1), [(key, value)]);
+}
+
+fn a_page_is_bounded_in_entries_and_bytes(make: Make<'_>) {
+    let store = make();
+    for asked in [0, STATE_PAGE_MAX + 1] {
+        let refused = store.list(KIND, &[], asked).unwrap_err();
+        assert!(matches!(refused, StateReadError::Limit { max: STATE_PAGE_MAX, .. }), "{refused:?}");
+    }
+    let value = vec![1; STATE_VALUE_BYTES_MAX];
+    for key in 0..8_u8 {
+        apply(&*store, &[StateChange::Put { kind: KIND, key: &[key], value: &value }]).unwrap();
+    }
+    let page = store.list(KIND, &[], STATE_PAGE_MAX).unwrap();
+    assert_eq!(page.entries.len(), STATE_PAGE_BYTES / STATE_VALUE_BYTES_MAX);
+    assert_eq!(all(&*store, KIND, &[], STATE_PAGE_MAX).len(), 8);
+}
+
+fn readers_see_whole_batches(make: Make<'_>) {
+    const ROUNDS: u32 = 100;
+    let store = make();
+    let barrier = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            barrier.wait();
+            for round in 0..=ROUNDS {
+                let value = round.to_le_bytes();
+                let changes = [b"a", b"b", b"c"].map(|key| StateChange::Put { kind: KIND, key, value: &value });
+                apply(&*store, &changes).unwrap();
+            }
+        });
+        barrier.wait();
+        let mut last = None;
+        while last != Some(ROUNDS) {
+            // Keys are read one after the other, so a later one may be newer, and is never older.
+            let read = |key| {
+                let value = store.get(KIND, key).unwrap()?;
+                Some(u32::from_le_bytes((*value).try_into().unwrap()))
+            };
+            let (first, second) = (read(b"a"), read(b"c"));
+            assert!(first <= second && last <= first, "{last:?} {first:?} {second:?}");
+            last = first;
+        }
+    });
+}
