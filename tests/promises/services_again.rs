@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ringmain::testing::Simulation;
 use ringmain::{
     Balance, Balancer, BreakerPolicy, Bus, InstanceView, Key, Mailbox, Meta, Outcome, OverLimit, Pattern, Payload,
     Rate, RetryPolicy, RoutingRule, RulesError, Service, ServiceHealth, SubscribeError, Subscription, SubscriptionId,
@@ -94,43 +93,6 @@ fn what_waits_comes_at_once_when_an_instance_has_room() {
         assert_eq!((taken, bus.dead_letters().len()), (20, 0), "{service:?}");
         assert_settled(bus);
     }
-}
-
-/// Brings events to the first instance, but those for anybody to another one.
-struct FirstOrAnybody;
-
-impl Balancer for FirstOrAnybody {
-    fn pick(&mut self, event: &Meta<'_>, instances: &[InstanceView]) -> Option<usize> {
-        let first = if event.topic() == "to.anybody" { 1 } else { 0 };
-        let last = if first == 0 { 1 } else { instances.len() };
-        (first..last).find(|&nth| instances[nth].is_available())
-    }
-}
-
-#[test]
-fn what_an_ended_instance_leaves_goes_on_though_others_are_refused_what_waits() {
-    let simulation = Simulation::new(Bus::builder().workers(1).turn_max(2), 7).unwrap();
-    let bus = simulation.bus();
-    let service = bus.service("one").balance(Balance::custom(FirstOrAnybody)).retry(patient()).open().unwrap();
-    let [mut first, ended, mut other] =
-        ["a", "b", "c"].map(|name| service.instance(name).capacity(1).mailbox().unwrap());
-    let mut publisher = bus.publisher().unwrap();
-    for topic in ["to.first", "to.first", "to.first", "to.anybody"] {
-        publisher.event().target("one").publish(topic, Payload::raw(b"")).unwrap();
-        simulation.run();
-    }
-    assert_eq!((first.len(), ended.len(), other.len(), service.record().waiting), (1, 1, 0, 2));
-    drop(ended);
-    // Not `run`: that would not come back if the worker had something to do for ever.
-    for _ in 0..100 {
-        simulation.turn(0);
-    }
-    assert_eq!(drain(&mut other), 1);
-    for _ in 0..3 {
-        assert_eq!(drain(&mut first), 1);
-        simulation.run();
-    }
-    assert_settled(bus);
 }
 
 /// Brings each event to the instance that its topic ends with, and counts how often it was asked.
