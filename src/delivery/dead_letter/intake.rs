@@ -15,7 +15,6 @@ pub(super) const DUE: usize = 128;
 pub(super) const DUE_SHARE: usize = 8;
 
 /// Letters that nobody has sorted in. It grows and shrinks with them.
-#[derive(Default)]
 pub(super) struct Intake {
     queue: SegQueue<Arc<DeadLetter>>,
     letters: Level,
@@ -25,6 +24,11 @@ pub(super) struct Intake {
 }
 
 impl Intake {
+    pub(super) fn new() -> Self {
+        let trimming = AtomicBool::new(false);
+        Self { queue: SegQueue::new(), letters: Level::default(), bytes: Level::default(), trimming }
+    }
+
     /// Never waits.
     pub(super) fn push(&self, letter: Arc<DeadLetter>) {
         self.letters.raise(1);

@@ -54,7 +54,7 @@ impl DeadLetterStore {
     ) -> Self {
         Self {
             limits,
-            intake: Intake::default(),
+            intake: Intake::new(),
             shelf: Mutex::default(),
             total: AtomicU64::new(0),
             held: Level::default(),
