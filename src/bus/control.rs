@@ -581,6 +581,10 @@ impl Shared {
                 let is_counted = exchange.acknowledged() >= control.ended_with[worker] || self.engine.has_left(worker);
                 if is_counted && !control.tables[worker].ended.is_empty() {
                     counted.push(std::mem::take(&mut control.tables[worker].ended));
+                    if self.engine.has_left(worker) {
+                        // The one that nobody takes over any more would keep their handlers, and a bus that one of them owns.
+                        exchange.offer(control.tables[worker].clone());
+                    }
                 }
             }
             let mut kept = Vec::new();

@@ -1,5 +1,7 @@
 //! Promises of what is in the lanes when a subscription ends: no event is forgotten.
 
+use std::sync::Arc;
+
 use ringmain::testing::Simulation;
 use ringmain::{
     Bus, DeadLetterFilter, DeadReason, DeliveryMode, Filter, Outcome, Payload, Priority, RoutingRule, Subscription,
@@ -64,6 +66,19 @@ fn the_events_of_a_consumer_that_vanishes_are_dead_letters_whatever_came_of_its_
     assert_eq!(closed(&simulation), (48, 0, 48));
     assert_eq!(bus.ledger().unmatched, 16);
     assert_settled(bus);
+}
+
+#[test]
+fn a_subscription_that_ends_after_its_bus_lets_go_of_the_bus_that_its_handler_owns() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let mark = Arc::new(());
+    let (own, held) = (bus.clone(), Arc::clone(&mark));
+    let handler = bus.subscribe("work.*").handle(move |_, _| drop((own.state(), Arc::clone(&held)))).unwrap();
+    bus.shutdown().unwrap();
+    drop(handler);
+    assert_settled(&bus);
+    drop(bus);
+    assert_eq!(Arc::strong_count(&mark), 1);
 }
 
 #[test]
