@@ -3,10 +3,9 @@
 //!
 //! `RINGMAIN_CRASH_IMAGES=200000` looks at more images.
 
-use std::ops::AddAssign;
-
 use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
 
+use crate::ordeal::{Images, crash, kinds};
 use crate::support::{Chance, batch, hides, open, read_all, small};
 
 const IMAGES_DEFAULT: u64 = 20_000;
@@ -70,21 +69,6 @@ struct Bounds {
     last_max: u64,
 }
 
-#[derive(Debug, Default)]
-struct Images {
-    seen: u64,
-    with_cut: u64,
-    again: u64,
-}
-
-impl AddAssign<&Images> for Images {
-    fn add_assign(&mut self, more: &Images) {
-        self.seen += more.seen;
-        self.with_cut += more.with_cut;
-        self.again += more.again;
-    }
-}
-
 /// Checks a disk after a crash; says where its log goes on.
 fn check(image: &SimDisk, bounds: Bounds, images: &mut Images, place: &dyn Fn() -> String) -> u64 {
     images.seen += 1;
@@ -130,21 +114,6 @@ fn crash_again(image: &SimDisk, next: u64, bounds: Bounds, images: &mut Images, 
     images.again += 1;
 }
 
-/// Every kind of image of the disk where the replay stands.
-fn kinds(replay: &Replay, chance: &mut Chance) -> Vec<Kept> {
-    let pending = replay.pending();
-    let mut kinds = vec![Kept::Killed, Kept::Nothing];
-    kinds.extend((1..pending).map(Kept::Oldest));
-    if let Some(length) = replay.newest_write_bytes() {
-        let bytes = (1..length.min(65)).chain((512..length).step_by(512));
-        kinds.extend(bytes.map(|bytes| Kept::Torn { effects: pending, bytes }));
-    }
-    if pending > 1 {
-        kinds.extend((0..4).map(|_| Kept::Chance(chance.below(u64::MAX))));
-    }
-    kinds
-}
-
 /// A crash that also flips a bit: the record is missing and said to be, or the end was cut and is said to be.
 fn check_flip(image: &SimDisk, bounds: Bounds, chance: &mut Chance, images: &mut Images, place: &dyn Fn() -> String) {
     let files = image.files();
@@ -179,7 +148,7 @@ fn crash_everywhere(seed: u64) -> Images {
             last_min: if kept == Kept::Killed { promise.written } else { promise.durable },
             last_max: promise.asked,
         };
-        for kept in kinds(&replay, &mut chance) {
+        for kept in kinds(&replay, 1..65, 4, &mut chance) {
             let place = || format!("seed {seed}, {kept:?} after {at} effects");
             let image = replay.image(kept);
             let next = check(&image, bounds(kept), &mut images, &place);
@@ -197,14 +166,5 @@ fn crash_everywhere(seed: u64) -> Images {
 
 #[test]
 fn no_crash_loses_or_invents_a_record() {
-    let wanted =
-        std::env::var("RINGMAIN_CRASH_IMAGES").map_or(IMAGES_DEFAULT, |count| count.parse().expect("a number"));
-    let mut images = Images::default();
-    let mut seed = 0;
-    while images.seen < wanted {
-        images += &crash_everywhere(seed);
-        seed += 1;
-    }
-    println!("{images:?} of {seed} workloads");
-    assert!(images.with_cut > wanted / 100 && images.again > wanted / 1_000, "{images:?}");
+    crash(IMAGES_DEFAULT, crash_everywhere);
 }

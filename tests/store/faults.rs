@@ -4,6 +4,7 @@
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::internals::store::{AppendError, Log, OpenError, ReadError};
 
+use crate::ordeal::survive_every_failure;
 use crate::support::{batch, open, read_all, small};
 
 const RECORDS: u64 = 60;
@@ -44,7 +45,7 @@ impl Met {
 }
 
 /// Appends until there are so many records, opening the log again after each failure; then all is durable.
-fn workload(disk: &SimDisk) -> Met {
+fn workload(disk: &SimDisk) -> Vec<&'static str> {
     let mut met = Met::default();
     let mut log = met.open(disk);
     let mut turn = 0;
@@ -99,67 +100,19 @@ fn workload(disk: &SimDisk) -> Met {
     }
     assert!(position > RECORDS, "all records are there");
     assert!(first > 1, "old ones were removed");
-    met
-}
-
-/// Lets each call fail in turn; gives all operations that were said to have failed.
-fn sweep(failure: Failure) -> Vec<&'static str> {
-    let undisturbed = SimDisk::new();
-    workload(&undisturbed);
-    let mut said = Vec::new();
-    for nth in 1..=undisturbed.operations() {
-        let disk = SimDisk::new();
-        disk.fail_at(nth, failure);
-        let met = workload(&disk);
-        said.extend(met.operations);
-        // What is durable survives the power loss that follows.
-        let mut replay = Replay::new(&disk);
-        while replay.step() {}
-        let (log, recovered) = open(&replay.image(Kept::Nothing), small()).expect("the disk works again");
-        assert!(recovered.next > RECORDS, "call {nth}: {recovered:?}");
-        let found = read_all(&log, recovered.first);
-        assert_eq!(found.positions, (recovered.first..recovered.next).collect::<Vec<_>>(), "call {nth}");
-    }
-    said.sort_unstable();
-    said.dedup();
-    said
+    // What is durable survives the power loss that follows.
+    let mut replay = Replay::new(disk);
+    while replay.step() {}
+    let (log, recovered) = open(&replay.image(Kept::Nothing), small()).expect("the disk works again");
+    assert!(recovered.next > RECORDS, "{recovered:?}");
+    let found = read_all(&log, recovered.first);
+    assert_eq!(found.positions, (recovered.first..recovered.next).collect::<Vec<_>>());
+    met.operations
 }
 
 #[test]
-fn a_device_error_at_any_call_loses_nothing_acknowledged() {
-    let said = sweep(Failure::Device);
-    let all = [
-        "allocate room for",
-        "create",
-        "create the folder",
-        "list",
-        "lock",
-        "measure",
-        "open",
-        "read",
-        "remove",
-        "sync",
-        "sync the folder",
-        "truncate",
-        "write",
-    ];
-    assert_eq!(said, all, "every kind of call failed, and was said to");
-}
-
-#[test]
-fn a_full_disk_at_any_call_loses_nothing_acknowledged() {
-    let said = sweep(Failure::Full);
-    assert!(said.contains(&"allocate room for") && said.contains(&"write"), "{said:?}");
-}
-
-#[test]
-fn an_interruption_is_said_of_a_sync_only() {
-    assert_eq!(sweep(Failure::Interrupted), ["sync", "sync the folder"]);
-}
-
-#[test]
-fn a_short_read_or_write_goes_unnoticed() {
-    assert_eq!(sweep(Failure::Short), [""; 0]);
+fn a_failure_at_any_call_is_said_and_loses_nothing_acknowledged() {
+    survive_every_failure(workload);
 }
 
 #[test]

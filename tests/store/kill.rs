@@ -1,18 +1,16 @@
 //! A process that appends is killed, again and again, on a real disk: what it had acknowledged is there.
 
-use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use ringmain::internals::store::{Log, LogOptions, RealDisk};
 
 use crate::log::Folder;
+use crate::ordeal::{child_folder, kill_after};
 use crate::support::{Chance, batch, read_all};
 
 const KILLS: u64 = 50;
-const CHILD_FOLDER: &str = "RINGMAIN_STORE_CHILD_FOLDER";
 const THIS: &str = "kill::a_killed_process_loses_nothing_that_it_acknowledged";
 
 fn options() -> LogOptions {
@@ -41,34 +39,19 @@ fn child(folder: &Path) -> ! {
 
 #[test]
 fn a_killed_process_loses_nothing_that_it_acknowledged() {
-    if let Some(folder) = env::var_os(CHILD_FOLDER) {
+    if let Some(folder) = child_folder() {
         child(Path::new(&folder));
     }
     let folder = Folder::new("kill");
     let mut chance = Chance(7);
     let mut acknowledged = 0;
     for kill in 0..KILLS {
-        let mut child = Command::new(env::current_exe().expect("the test is a program"))
-            .args(["--exact", THIS, "--nocapture", "--test-threads=1"])
-            .env(CHILD_FOLDER, &folder.0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the test can be started");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut left = 1 + chance.below(120);
         let before = acknowledged;
-        // What is in the pipe when it dies was acknowledged too.
-        for line in lines.by_ref() {
-            let line = line.expect("it is text");
-            if let Some(position) = line.strip_prefix("written ").and_then(|position| position.parse().ok()) {
-                acknowledged = position;
-                left -= u64::from(left > 0);
-                if left == 0 {
-                    child.kill().expect("it runs");
-                }
-            }
-        }
-        child.wait().expect("it was started");
+        kill_after(1 + chance.below(120), THIS, &folder.0, |line| {
+            let position = line.strip_prefix("written ").and_then(|position| position.parse().ok());
+            acknowledged = position.unwrap_or(acknowledged);
+            position.is_some()
+        });
         assert!(acknowledged > before, "kill {kill}: it appended before it was killed");
         let (log, recovered) = Log::open(Arc::new(RealDisk), &folder.0, options()).expect("it can be opened");
         assert!(recovered.next > acknowledged, "kill {kill}: {recovered:?}, acknowledged {acknowledged}");

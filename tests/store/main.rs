@@ -11,6 +11,7 @@ mod kill;
 mod log;
 mod log_store;
 mod memory;
+mod ordeal;
 mod states;
 mod support;
 mod table;

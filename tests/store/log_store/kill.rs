@@ -2,9 +2,8 @@
 //! in order. `RINGMAIN_KILLS` says how often.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, Snapshot};
 use ringmain::{EventId, Payload};
@@ -12,10 +11,10 @@ use ringmain::{EventId, Payload};
 use super::found;
 use crate::conformance::Writer;
 use crate::log::Folder;
+use crate::ordeal::{child_folder, kill_after};
 use crate::support::Chance;
 
 const KILLS: u64 = 20;
-const CHILD_FOLDER: &str = "RINGMAIN_STORE_CHILD_FOLDER";
 const THIS: &str = "log_store::kill::a_killed_process_loses_no_event_that_it_acknowledged";
 
 fn open(folder: &Path) -> LogStore {
@@ -56,7 +55,7 @@ fn child(folder: &Path) -> ! {
 
 #[test]
 fn a_killed_process_loses_no_event_that_it_acknowledged() {
-    if let Some(folder) = env::var_os(CHILD_FOLDER) {
+    if let Some(folder) = child_folder() {
         child(Path::new(&folder));
     }
     let kills = env::var("RINGMAIN_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
@@ -66,32 +65,21 @@ fn a_killed_process_loses_no_event_that_it_acknowledged() {
     let mut acknowledged: Vec<(u64, EventId)> = Vec::new();
     let mut saved: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
     for kill in 0..kills {
-        let mut child = Command::new(env::current_exe().expect("the test is a program"))
-            .args(["--exact", THIS, "--nocapture", "--test-threads=1"])
-            .env(CHILD_FOLDER, &folder.0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the test can be started");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut left = 1 + chance.below(200);
         let before = acknowledged.len();
-        // What is in the pipe when it dies was acknowledged too.
-        for line in lines.by_ref() {
-            let line = line.expect("it is text");
+        kill_after(1 + chance.below(200), THIS, &folder.0, |line| {
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
                 ["appended", position, id] => {
                     acknowledged.push((position.parse().expect("a position"), id.parse().expect("an id")));
-                    left -= u64::from(left > 0);
-                    if left == 0 {
-                        child.kill().expect("it runs");
-                    }
+                    true
                 }
-                ["saved", id, version] => drop(saved.insert(id.to_owned(), version.parse().expect("a version"))),
-                _ => {}
+                ["saved", id, version] => {
+                    saved.insert(id.to_owned(), version.parse().expect("a version"));
+                    false
+                }
+                _ => false,
             }
-        }
-        child.wait().expect("it was started");
+        });
         assert!(acknowledged.len() > before, "kill {kill}: it appended before it was killed");
         let store = open(&folder.0);
         assert!(store.recovered().damages.is_empty(), "kill {kill}: {:?}", store.recovered());

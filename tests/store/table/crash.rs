@@ -3,12 +3,13 @@
 //!
 //! `RINGMAIN_CRASH_IMAGES=200000` looks at more images.
 
-use std::ops::{AddAssign, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use ringmain::internals::store::Word;
 use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
 
 use super::support::{Map, Owned, apply, open, read_all, small};
+use crate::ordeal::{Images, crash, kinds};
 use crate::support::Chance;
 
 const IMAGES_DEFAULT: u64 = 10_000;
@@ -70,23 +71,6 @@ fn workload(seed: u64) -> Run {
     Run { disk, states, promises, retired_segments }
 }
 
-#[derive(Debug, Default)]
-struct Images {
-    seen: u64,
-    with_cut: u64,
-    again: u64,
-    retired_segments: u64,
-}
-
-impl AddAssign<&Images> for Images {
-    fn add_assign(&mut self, more: &Images) {
-        self.seen += more.seen;
-        self.with_cut += more.with_cut;
-        self.again += more.again;
-        self.retired_segments += more.retired_segments;
-    }
-}
-
 /// Checks a disk after a crash; says which state it is in.
 fn check(
     image: &SimDisk,
@@ -137,21 +121,6 @@ fn crash_again(image: &SimDisk, state: &Map, seed: u64, images: &mut Images, pla
     images.again += 1;
 }
 
-/// Every kind of image of the disk where the replay stands.
-fn kinds(replay: &Replay, chance: &mut Chance) -> Vec<Kept> {
-    let pending = replay.pending();
-    let mut kinds = vec![Kept::Killed, Kept::Nothing];
-    kinds.extend((1..pending).map(Kept::Oldest));
-    if let Some(length) = replay.newest_write_bytes() {
-        let bytes = [1, 17, 64, 65, 80].into_iter().filter(|bytes| *bytes < length).chain((512..length).step_by(512));
-        kinds.extend(bytes.map(|bytes| Kept::Torn { effects: pending, bytes }));
-    }
-    if pending > 1 {
-        kinds.extend((0..3).map(|_| Kept::Chance(chance.below(u64::MAX))));
-    }
-    kinds
-}
-
 fn crash_everywhere(seed: u64) -> Images {
     let Run { disk, states, promises, retired_segments } = workload(seed);
     let mut chance = Chance(!seed);
@@ -160,7 +129,7 @@ fn crash_everywhere(seed: u64) -> Images {
     loop {
         let at = replay.at();
         let promise = promises[promises.partition_point(|promise| promise.effects <= at) - 1];
-        for kept in kinds(&replay, &mut chance) {
+        for kept in kinds(&replay, [1, 17, 64, 65, 80], 3, &mut chance) {
             let place = || format!("seed {seed}, {kept:?} after {at} effects");
             let least = if kept == Kept::Killed { promise.written } else { promise.durable };
             let image = replay.image(kept);
@@ -177,15 +146,6 @@ fn crash_everywhere(seed: u64) -> Images {
 
 #[test]
 fn no_crash_loses_a_change_or_brings_back_what_was_removed() {
-    let wanted =
-        std::env::var("RINGMAIN_CRASH_IMAGES").map_or(IMAGES_DEFAULT, |count| count.parse().expect("a number"));
-    let mut images = Images::default();
-    let mut seed = 0;
-    while images.seen < wanted {
-        images += &crash_everywhere(seed);
-        seed += 1;
-    }
-    println!("{images:?} of {seed} workloads");
-    assert!(images.with_cut > wanted / 100 && images.again > wanted / 1_000, "{images:?}");
-    assert!(images.retired_segments > 5 * seed, "{images:?}");
+    let (images, workloads) = crash(IMAGES_DEFAULT, crash_everywhere);
+    assert!(images.retired_segments > 5 * workloads, "{images:?}");
 }

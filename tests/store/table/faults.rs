@@ -1,12 +1,13 @@
 //! The nth call to the disk fails, for every n: nothing acknowledged is lost, what failed is said, and the table can be
 //! opened again and goes on.
 
-use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
+use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
 use ringmain::internals::store::table::{ChangeError, CompactError, OpenError, Table};
 use ringmain::internals::store::{self, AppendError, CommitError, Fault, ReadError, SyncError, Word};
 use ringmain::store::StateKind;
 
 use super::support::{KINDS, Map, Owned, apply, open, read_all, small};
+use crate::ordeal::survive_every_failure;
 use crate::support::Chance;
 
 const APPLIED: u64 = 50;
@@ -151,56 +152,9 @@ fn workload(disk: &SimDisk) -> Vec<&'static str> {
     run.said
 }
 
-/// Lets each call fail in turn; gives all operations that were said to have failed.
-fn sweep(failure: Failure) -> Vec<&'static str> {
-    let undisturbed = SimDisk::new();
-    workload(&undisturbed);
-    let mut said = Vec::new();
-    for nth in 1..=undisturbed.operations() {
-        let disk = SimDisk::new();
-        disk.fail_at(nth, failure);
-        said.extend(workload(&disk));
-    }
-    said.sort_unstable();
-    said.dedup();
-    said
-}
-
 #[test]
-fn a_device_error_at_any_call_loses_no_change() {
-    let said = sweep(Failure::Device);
-    let all = [
-        "allocate room for",
-        "create",
-        "create the folder",
-        "list",
-        "lock",
-        "measure",
-        "open",
-        "read",
-        "remove",
-        "sync",
-        "sync the folder",
-        "truncate",
-        "write",
-    ];
-    assert_eq!(said, all, "every kind of call failed, and was said to");
-}
-
-#[test]
-fn a_full_disk_at_any_call_loses_no_change() {
-    let said = sweep(Failure::Full);
-    assert!(said.contains(&"allocate room for") && said.contains(&"write"), "{said:?}");
-}
-
-#[test]
-fn an_interruption_is_said_of_a_sync_only() {
-    assert_eq!(sweep(Failure::Interrupted), ["sync", "sync the folder"]);
-}
-
-#[test]
-fn a_short_read_or_write_goes_unnoticed() {
-    assert_eq!(sweep(Failure::Short), [""; 0]);
+fn a_failure_at_any_call_is_said_and_loses_no_change() {
+    survive_every_failure(workload);
 }
 
 #[test]
