@@ -34,6 +34,7 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::delivery::Notice;
 use crate::sync::mutant::mutant;
 
 pub use batch::Batch;
@@ -118,6 +119,11 @@ impl Bus {
             })?,
         };
         Ok(Lent { bus: self, publisher: Some(publisher) })
+    }
+
+    /// Tells the observers of this bus: for what is built upon it, such as a journal.
+    pub fn notify(&self, notice: &Notice<'_>) {
+        self.shared().engine.notice(notice);
     }
 
     /// Waits until everything accepted so far is settled: read by every worker, and gone through its mailboxes. At

@@ -238,4 +238,32 @@ pub enum Notice<'a> {
         /// How full the fullest lane or the pool is, from 0 to 1.
         fill: f64,
     },
+    /// A store did not take events. They wait and hold up their lanes in the end, or are kept in memory, as its journal says.
+    StorageFailed {
+        /// The name of the journal.
+        name: &'a str,
+        /// What the store said.
+        error: &'a str,
+        /// Events that wait for it.
+        waiting: u64,
+    },
+    /// A store takes events again.
+    StorageReturned {
+        /// The name of the journal.
+        name: &'a str,
+        /// Since it failed.
+        after: Duration,
+        /// Events that the journal has dropped, ever.
+        dropped: u64,
+    },
+    /// An event that was to be kept is not: it is too long for the store, or the store fails and there is no room for it in memory.
+    /// Of a row of those the first is named.
+    StorageDropped {
+        /// The name of the journal.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+        /// Why.
+        reason: &'a str,
+    },
 }

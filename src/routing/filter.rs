@@ -1,4 +1,4 @@
-//! What a subscription wants beyond its pattern: types, categories, sources, priorities, a predicate.
+//! What a subscription wants beyond its pattern: types, more patterns, categories, sources, priorities, a predicate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use crate::event::{Directory, Meta, Priority};
 use crate::sync::contain::contained;
+
+use super::Pattern;
 
 type Predicate = Arc<dyn Fn(&Meta<'_>) -> bool + Send + Sync>;
 
@@ -21,11 +23,12 @@ type Predicate = Arc<dyn Fn(&Meta<'_>) -> bool + Send + Sync>;
 /// # let _ = urgent_files;
 /// ```
 ///
-/// Types, categories and priorities are resolved when the routing table is compiled and cost nothing per event;
+/// Types, patterns, categories and priorities are resolved when the routing table is compiled and cost nothing per event;
 /// sources cost a comparison of numbers; a predicate is called for each event that passed the rest.
 #[derive(Clone, Default)]
 pub struct Filter {
     types: Vec<String>,
+    patterns: Vec<Pattern>,
     categories: Vec<String>,
     sources: Vec<String>,
     /// Bits of lanes that do not pass.
@@ -42,6 +45,12 @@ impl Filter {
     /// Only these event types, by exact name.
     pub fn types<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.types.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Only event types that match one of these patterns.
+    pub fn patterns(mut self, patterns: impl IntoIterator<Item = Pattern>) -> Self {
+        self.patterns.extend(patterns);
         self
     }
 
@@ -90,6 +99,7 @@ impl Filter {
     pub(crate) fn passes_type(&self, name: &str) -> bool {
         let category = name.split('.').next().unwrap_or(name);
         (self.types.is_empty() || self.types.iter().any(|wanted| wanted == name))
+            && (self.patterns.is_empty() || self.patterns.iter().any(|wanted| wanted.matches(name)))
             && (self.categories.is_empty() || self.categories.iter().any(|wanted| wanted == category))
     }
 }
@@ -98,6 +108,7 @@ impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Filter")
             .field("types", &self.types)
+            .field("patterns", &self.patterns)
             .field("categories", &self.categories)
             .field("sources", &self.sources)
             .field("lanes", &format_args!("{:04b}", self.lanes()))

@@ -1,5 +1,7 @@
 //! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
+#[path = "../support/books.rs"]
+mod books;
 mod causation;
 mod commit;
 mod conformance;
@@ -7,6 +9,7 @@ mod crash;
 mod damage;
 mod faults;
 mod gate;
+mod journal;
 mod kill;
 mod log;
 mod log_store;

@@ -1,0 +1,433 @@
+//! The journal's thread: takes events from its mailbox, appends them, and says a word about each.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+
+use crate::{Bus, Delivery, EventId, Frame, Mailbox, Notice, Pattern};
+
+use super::super::{AppendError, Durability, EventStore, ExpectedVersion, Position, Query};
+use super::{JournalCounts, JournalState};
+
+/// What the journal's handle and its thread share.
+pub(super) struct Shared(Mutex<Inner>);
+
+struct Inner {
+    store: Option<Arc<dyn EventStore>>,
+    state: JournalState,
+    counts: JournalCounts,
+    /// The last position that the store had, or that the journal has appended at.
+    last: Option<Position>,
+    is_ending: bool,
+    /// It ends although its subscription has not.
+    is_leaving: bool,
+    /// A store that failed is to be tried at once.
+    is_urgent: bool,
+    thread: Option<Thread>,
+}
+
+impl Shared {
+    pub(super) fn new(store: Arc<dyn EventStore>, last: Option<Position>) -> Self {
+        Self(Mutex::new(Inner {
+            store: Some(store),
+            state: JournalState::Writing,
+            counts: JournalCounts::default(),
+            last,
+            is_ending: false,
+            is_leaving: false,
+            is_urgent: false,
+            thread: None,
+        }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Changed by steps that do not panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn counts(&self) -> JournalCounts {
+        self.inner().counts
+    }
+
+    pub(super) fn state(&self) -> JournalState {
+        self.inner().state.clone()
+    }
+
+    /// What the store said last, if it did not work.
+    pub(super) fn failure(&self) -> Option<String> {
+        match &self.inner().state {
+            JournalState::Retrying(error) | JournalState::Lost(error) => Some(error.clone()),
+            JournalState::Writing | JournalState::Ended => None,
+        }
+    }
+
+    pub(super) fn resume(&self, store: Arc<dyn EventStore>) {
+        let before = self.inner().store.replace(store);
+        // Its end may take time.
+        drop(before);
+        self.retry();
+    }
+
+    pub(super) fn retry(&self) {
+        self.inner().is_urgent = true;
+        self.wake();
+    }
+
+    pub(super) fn end(&self) {
+        self.inner().is_ending = true;
+    }
+
+    /// The subscription could not be ended from outside: its thread is to end it.
+    pub(super) fn leave(&self) {
+        self.inner().is_leaving = true;
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(thread) = &self.inner().thread {
+            thread.unpark();
+        }
+    }
+}
+
+/// Wakes the journal's thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// An event that is to be appended, and the word that its mailbox waits for, unless it was given.
+struct Kept {
+    frame: Frame,
+    delivery: Option<Delivery<Pattern>>,
+}
+
+/// What is left in the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Perhaps more: it was not asked.
+    Unknown,
+    /// Nothing for now; it wakes the thread when something comes.
+    Nothing,
+    /// Nothing, and nothing will come.
+    Over,
+}
+
+/// A store that fails, since when, and when it is tried again.
+struct Failing {
+    since: Instant,
+    again: Instant,
+    /// It may have the events that were being appended.
+    is_in_doubt: bool,
+}
+
+/// The thread.
+pub(super) struct Keeper {
+    bus: Bus,
+    mailbox: Mailbox<Pattern>,
+    name: String,
+    shared: Arc<Shared>,
+    batch_max: usize,
+    keep_max: usize,
+    durability: Durability,
+    retry_every: Duration,
+    /// Oldest first: at its front what is being appended.
+    kept: VecDeque<Kept>,
+    /// Events of the batch whose append failed, at the front.
+    batch: usize,
+    failing: Option<Failing>,
+    /// The last event was dropped.
+    is_dropping: bool,
+}
+
+impl Keeper {
+    pub(super) fn new(bus: Bus, mailbox: Mailbox<Pattern>, name: String, shared: Arc<Shared>) -> Self {
+        Self {
+            bus,
+            mailbox,
+            name,
+            shared,
+            batch_max: 1,
+            keep_max: 0,
+            durability: Durability::Accepted,
+            retry_every: Duration::ZERO,
+            kept: VecDeque::new(),
+            batch: 0,
+            failing: None,
+            is_dropping: false,
+        }
+    }
+
+    pub(super) fn with_limits(self, batch_max: usize, keep_max: usize) -> Self {
+        Self { batch_max, keep_max, ..self }
+    }
+
+    pub(super) fn with_word(self, durability: Durability, retry_every: Duration) -> Self {
+        Self { durability, retry_every, ..self }
+    }
+
+    pub(super) fn run(mut self) {
+        let thread = thread::current();
+        self.shared.inner().thread = Some(thread.clone());
+        let waker = Waker::from(Arc::new(Unpark(thread)));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            let left = self.take(&mut context);
+            if self.is_due() {
+                self.write();
+            }
+            let inner = self.shared.inner();
+            let (is_ending, is_leaving, has_store) = (inner.is_ending, inner.is_leaving, inner.store.is_some());
+            drop(inner);
+            match &self.failing {
+                Some(_) if is_ending => break,
+                Some(failing) if has_store => {
+                    thread::park_timeout(failing.again.saturating_duration_since(Instant::now()));
+                }
+                None if left == Left::Unknown => {}
+                None if left == Left::Over || is_leaving => break,
+                Some(_) | None => thread::park(),
+            }
+        }
+        self.give_up();
+    }
+
+    /// Takes what is in the mailbox, as much as there is room for.
+    fn take(&mut self, context: &mut Context<'_>) -> Left {
+        loop {
+            let room = match &self.failing {
+                None => self.batch_max,
+                // What waits holds its cells of the mailbox.
+                Some(_) if self.keep_max == 0 => self.batch,
+                Some(_) => usize::MAX,
+            };
+            if self.kept.len() >= room {
+                return Left::Unknown;
+            }
+            match Pin::new(&mut self.mailbox).poll_next(context) {
+                Poll::Ready(Some(delivery)) => self.add(delivery),
+                Poll::Ready(None) => return Left::Over,
+                Poll::Pending => return Left::Nothing,
+            }
+        }
+    }
+
+    fn add(&mut self, delivery: Delivery<Pattern>) {
+        let mut inner = self.shared.inner();
+        inner.counts.taken += 1;
+        if self.failing.is_none() {
+            inner.counts.waiting += 1;
+            drop(inner);
+            let frame = Frame::of(&delivery.meta());
+            self.kept.push_back(Kept { frame, delivery: Some(delivery) });
+        } else if self.kept.len() < self.keep_max {
+            inner.counts.waiting += 1;
+            inner.counts.in_memory += 1;
+            drop(inner);
+            let frame = Frame::of(&delivery.meta());
+            delivery.ack();
+            self.kept.push_back(Kept { frame, delivery: None });
+        } else {
+            inner.counts.dropped += 1;
+            drop(inner);
+            let event = delivery.meta().id();
+            if !std::mem::replace(&mut self.is_dropping, true) {
+                self.tell_dropped(event, "the store fails, and as many events are in memory as may be");
+            }
+            delivery.fail("the store of the journal fails");
+        }
+    }
+
+    /// Whether it is time to append: at once, or when a store that failed is to be tried again.
+    fn is_due(&self) -> bool {
+        let Some(failing) = &self.failing else { return !self.kept.is_empty() };
+        let mut inner = self.shared.inner();
+        std::mem::take(&mut inner.is_urgent) || inner.is_ending || Instant::now() >= failing.again
+    }
+
+    /// Appends what waits, batch after batch, until the store fails.
+    fn write(&mut self) {
+        while !self.kept.is_empty() {
+            let Some(store) = self.shared.inner().store.clone() else { return };
+            if self.failing.as_ref().is_some_and(|failing| failing.is_in_doubt) {
+                match self.find(&*store) {
+                    Ok(found) => self.settle_doubt(found),
+                    Err(error) => return self.fail(error, true, store),
+                }
+                continue;
+            }
+            match self.append(&*store) {
+                ControlFlow::Continue(()) => self.recover(),
+                ControlFlow::Break(error) => {
+                    let is_in_doubt = matches!(error, AppendError::Disk(_) | AppendError::Failed(_));
+                    return self.fail(error, is_in_doubt, store);
+                }
+            }
+        }
+        self.batch = 0;
+    }
+
+    /// Appends one batch, or less where the store takes only less at once.
+    fn append(&mut self, store: &dyn EventStore) -> ControlFlow<AppendError> {
+        let mut events = self.kept.len().min(self.batch_max);
+        loop {
+            let frames: Vec<_> = self.kept.iter().take(events).map(|kept| kept.frame.clone()).collect();
+            // What a failure leaves in doubt is this very batch.
+            self.batch = events;
+            match store.append(&frames, ExpectedVersion::Any, self.durability) {
+                Ok(appended) => {
+                    self.shared.inner().last = Some(*appended.positions().end());
+                    self.settle(events);
+                    return ControlFlow::Continue(());
+                }
+                Err(AppendError::TooLong { .. }) if events > 1 => events /= 2,
+                Err(error @ AppendError::TooLong { .. }) => {
+                    self.refuse(&error);
+                    return ControlFlow::Continue(());
+                }
+                Err(error) => return ControlFlow::Break(error),
+            }
+        }
+    }
+
+    /// The oldest events are in the store.
+    fn settle(&mut self, events: usize) {
+        let in_memory = self.kept.iter().take(events).filter(|kept| kept.delivery.is_none()).count() as u64;
+        let mut inner = self.shared.inner();
+        inner.counts.written += events as u64;
+        inner.counts.waiting -= events as u64;
+        inner.counts.in_memory -= in_memory;
+        drop(inner);
+        self.kept.drain(..events).filter_map(|kept| kept.delivery).for_each(acknowledge);
+    }
+
+    /// The oldest event is longer than the store takes.
+    fn refuse(&mut self, error: &AppendError) {
+        let Some(Kept { frame, delivery }) = self.kept.pop_front() else { return };
+        let mut inner = self.shared.inner();
+        inner.counts.refused += 1;
+        inner.counts.waiting -= 1;
+        inner.counts.in_memory -= u64::from(delivery.is_none());
+        drop(inner);
+        let reason = error.to_string();
+        self.tell_dropped(frame.meta().id(), &reason);
+        if let Some(delivery) = delivery {
+            delivery.fail(reason);
+        }
+    }
+
+    /// Whether the store has the batch that was being appended when it failed, of which it has all or nothing.
+    fn find(&self, store: &dyn EventStore) -> Result<Option<Position>, AppendError> {
+        let Some(first) = self.kept.front() else { return Ok(None) };
+        let query = match self.shared.inner().last {
+            Some(last) => Query::new().behind(last),
+            None => Query::new(),
+        };
+        for event in query.stream(store) {
+            let event = event.map_err(|error| AppendError::Failed(Box::new(error)))?;
+            if event.frame() == &first.frame {
+                return Ok(Position::new(event.position().get() + self.batch as u64 - 1));
+            }
+        }
+        Ok(None)
+    }
+
+    fn settle_doubt(&mut self, found: Option<Position>) {
+        if let Some(last) = found {
+            self.shared.inner().last = Some(last);
+            self.settle(self.batch);
+            self.recover();
+        } else if let Some(failing) = &mut self.failing {
+            failing.is_in_doubt = false;
+        }
+    }
+
+    /// The store has taken something.
+    fn recover(&mut self) {
+        let Some(Failing { since, .. }) = self.failing.take() else { return };
+        self.is_dropping = false;
+        let mut inner = self.shared.inner();
+        inner.state = JournalState::Writing;
+        let dropped = inner.counts.dropped;
+        drop(inner);
+        self.bus.notify(&Notice::StorageReturned { name: &self.name, after: since.elapsed(), dropped });
+    }
+
+    fn fail(&mut self, error: AppendError, is_in_doubt: bool, store: Arc<dyn EventStore>) {
+        let reason = error.to_string();
+        let is_lost = matches!(error, AppendError::Disk(_));
+        let mut inner = self.shared.inner();
+        // It may have been replaced meanwhile.
+        let is_current = inner.store.as_ref().is_some_and(|current| Arc::ptr_eq(current, &store));
+        let released = if is_lost && is_current { inner.store.take() } else { None };
+        inner.state = match is_lost {
+            true => JournalState::Lost(reason.clone()),
+            false => JournalState::Retrying(reason.clone()),
+        };
+        let waiting = inner.counts.waiting;
+        drop(inner);
+        // Whoever opens it again needs it closed.
+        drop((released, store));
+        let now = Instant::now();
+        let again = if is_current { now + self.retry_every } else { now };
+        match &mut self.failing {
+            Some(failing) => *failing = Failing { again, is_in_doubt, ..*failing },
+            None => {
+                self.failing = Some(Failing { since: now, again, is_in_doubt });
+                self.bus.notify(&Notice::StorageFailed { name: &self.name, error: &reason, waiting });
+                if self.keep_max > 0 {
+                    self.let_go();
+                }
+            }
+        }
+    }
+
+    /// Acknowledges what waits: it is in memory from now on.
+    fn let_go(&mut self) {
+        let deliveries: Vec<_> = self.kept.iter_mut().filter_map(|kept| kept.delivery.take()).collect();
+        self.shared.inner().counts.in_memory += deliveries.len() as u64;
+        deliveries.into_iter().for_each(acknowledge);
+    }
+
+    /// The end: what could not be written is dropped.
+    fn give_up(mut self) {
+        let mut left: Vec<_> = self.kept.drain(..).collect();
+        let waiting = left.len() as u64;
+        while let Ok(delivery) = self.mailbox.try_recv() {
+            left.push(Kept { frame: Frame::of(&delivery.meta()), delivery: Some(delivery) });
+        }
+        let events = left.len() as u64;
+        let mut inner = self.shared.inner();
+        inner.counts.taken += events - waiting;
+        inner.counts.dropped += events;
+        inner.counts.waiting = 0;
+        inner.counts.in_memory = 0;
+        if inner.state == JournalState::Writing {
+            inner.state = JournalState::Ended;
+        }
+        inner.store = None;
+        drop(inner);
+        if let Some(first) = left.first() {
+            self.tell_dropped(first.frame.meta().id(), "the journal was closed while its store did not work");
+        }
+        for delivery in left.into_iter().filter_map(|kept| kept.delivery) {
+            delivery.fail("the journal was closed while its store did not work");
+        }
+    }
+
+    fn tell_dropped(&self, event: EventId, reason: &str) {
+        self.bus.notify(&Notice::StorageDropped { name: &self.name, event, reason });
+    }
+}
+
+fn acknowledge(delivery: Delivery<Pattern>) {
+    delivery.ack();
+}

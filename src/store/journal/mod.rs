@@ -1,0 +1,310 @@
+//! A journal: every event of a bus that matches is appended to a store, by an ordinary subscription with a thread of its own.
+//!
+//! ```text
+//!   lanes ──► mailbox ──► thread: takes what is there ──► append, one batch ──► acknowledges each
+//!               │ full                                        │ fails
+//!               ▼                                             ▼
+//!       the lane waits (Full { gated_by }),        the batch waits and is tried again: the mailbox fills,
+//!       or the event is dropped and counted        or events go on in memory up to a bound, then are dropped and counted
+//! ```
+//!
+//! * While the disk keeps up the journal costs the lanes what any mailbox costs; batches grow with the time an append takes.
+//! * An event is acknowledged when it is as written or durable as asked, so that [`Bus::flush`] waits for the store.
+//! * The order in the store is that in which a mailbox gives events out: that of the lane for events of one priority.
+//! * After [`AppendError::Disk`] nobody knows whether the store has the batch. The journal lets go of the store, and looks for the
+//!   batch in the one that it is [given then](Journal::resume) before it appends it again.
+
+mod error;
+mod keeper;
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::{Bus, Filter, Overflow, Pattern, SubscribeError, SubscriptionId};
+
+use super::{BATCH_EVENTS_MAX, Durability, EventStore};
+use keeper::{Keeper, Shared};
+
+pub use error::JournalError;
+
+/// Events that may be kept in memory while the store fails.
+const KEEP_MAX: usize = 1 << 24;
+
+/// A journal under way. It keeps every event unless it is told which.
+#[must_use = "nothing is kept until `start`"]
+pub struct JournalBuilder {
+    bus: Bus,
+    store: Arc<dyn EventStore>,
+    name: String,
+    patterns: Vec<Pattern>,
+    capacity: usize,
+    overflow: Overflow,
+    batch_max: usize,
+    durability: Durability,
+    keep_max: usize,
+    retry_every: Duration,
+}
+
+impl Bus {
+    /// Begins a journal: a subscription that appends events to a store.
+    ///
+    /// ```
+    /// use ringmain::store::{MemoryStore, Durability, EventStore, Query};
+    /// use ringmain::{Bus, Pattern, Payload};
+    /// use std::sync::Arc;
+    ///
+    /// let bus = Bus::builder().build()?;
+    /// let store = Arc::new(MemoryStore::new());
+    /// let journal = bus
+    ///     .journal(store.clone())
+    ///     .pattern(Pattern::new("orders.**")?)
+    ///     .durability(Durability::Accepted)
+    ///     .start()?;
+    /// bus.publish("orders.placed", Payload::json(r#"{"id": 7}"#))?;
+    ///
+    /// bus.flush()?; // It is in the store.
+    /// assert_eq!(Query::new().stream(&*store).count(), 1);
+    /// assert_eq!(journal.close()?.written, 1);
+    /// # bus.shutdown()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn journal(&self, store: Arc<dyn EventStore>) -> JournalBuilder {
+        JournalBuilder {
+            bus: self.clone(),
+            store,
+            name: "journal".to_owned(),
+            patterns: Vec::new(),
+            capacity: 8_192,
+            overflow: Overflow::Block,
+            batch_max: BATCH_EVENTS_MAX,
+            durability: Durability::Written,
+            keep_max: 0,
+            retry_every: Duration::from_secs(1),
+        }
+    }
+}
+
+impl JournalBuilder {
+    /// Names its subscription, its thread and what is said of it. Default: `journal`.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Keeps events that match. Of several patterns one is enough, and an event that matches more than one is kept once.
+    /// Default: every event.
+    pub fn pattern(mut self, pattern: Pattern) -> Self {
+        self.patterns.push(pattern);
+        self
+    }
+
+    /// Events its mailbox holds, those being written included, rounded up to a power of two. Default 8,192.
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.capacity = events;
+        self
+    }
+
+    /// What happens to events that come faster than the store takes them, when the mailbox is full. Default: their lane waits, and
+    /// publishers at a full lane hear which worker gates it. With another policy events are dropped, and counted by the
+    /// subscription.
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    /// Events that one append may have, 1 to 1,024 and at most the capacity. Default 1,024.
+    pub fn batch_max(mut self, events: usize) -> Self {
+        self.batch_max = events;
+        self
+    }
+
+    /// How much an event has to survive before it counts as delivered. Default: the end of the process
+    /// ([`Durability::Written`]).
+    pub fn durability(mut self, word: Durability) -> Self {
+        self.durability = word;
+        self
+    }
+
+    /// Lets events go on while the store fails: so many are kept in memory, up to 16,777,216, and written when it works again;
+    /// those beyond are dropped and counted. They count as delivered while they are only in memory. Default 0: events wait in the
+    /// mailbox, and then hold up their lanes.
+    pub fn keep_in_memory(mut self, events: usize) -> Self {
+        self.keep_max = events;
+        self
+    }
+
+    /// How long it waits before it tries a store again that has failed. Default 1 s.
+    pub fn retry_every(mut self, time: Duration) -> Self {
+        self.retry_every = time;
+        self
+    }
+
+    /// Subscribes, and begins to keep what is published from now on. It holds the bus until it is closed or dropped.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    ///
+    /// # Cost
+    /// A mailbox and a thread. For each event a copy into the mailbox, and one into a frame.
+    pub fn start(self) -> Result<Journal, JournalError> {
+        let Self { bus, store, name, patterns, capacity, overflow, batch_max, durability, keep_max, retry_every } =
+            self;
+        let limits =
+            [("batch_max", batch_max, 1, BATCH_EVENTS_MAX.min(capacity)), ("keep_in_memory", keep_max, 0, KEEP_MAX)];
+        for (setting, value, min, max) in limits {
+            if value < min || value > max {
+                return Err(JournalError::Setting { setting, value, min, max });
+            }
+        }
+        let kept = store.durability();
+        if durability > kept {
+            return Err(JournalError::Durability { asked: durability, kept });
+        }
+        let last = store.head().map_err(JournalError::Read)?;
+        let subscribe = match &patterns[..] {
+            [] => bus.subscribe("*"),
+            [only] => bus.subscribe(only.clone()),
+            _ => bus.subscribe("*").filter(Filter::all().patterns(patterns)),
+        };
+        let subscribe = subscribe.named(&*name).handler_id("journal").capacity(capacity).overflow(overflow);
+        let mailbox = subscribe.mailbox().map_err(JournalError::Subscribe)?;
+        let id = mailbox.id();
+        let shared = Arc::new(Shared::new(store, last));
+        let keeper = Keeper::new(bus.clone(), mailbox, name.clone(), Arc::clone(&shared))
+            .with_limits(batch_max, keep_max)
+            .with_word(durability, retry_every);
+        let thread = std::thread::Builder::new().name(format!("ringmain-{name}"));
+        let thread = thread.spawn(move || keeper.run()).map_err(|error| JournalError::Thread(error.to_string()))?;
+        Ok(Journal { bus, id, shared, thread: Some(thread) })
+    }
+}
+
+impl fmt::Debug for JournalBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalBuilder")
+            .field("name", &self.name)
+            .field("patterns", &self.patterns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A journal that runs. Dropped, it ends as by [`close`](Self::close), and nobody hears what was left.
+pub struct Journal {
+    bus: Bus,
+    id: SubscriptionId,
+    shared: Arc<Shared>,
+    /// Present until it is closed.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Where the events are that came to a journal, and how its store is. Each figure is counted on its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalCounts {
+    /// Events that it took from its mailbox.
+    pub taken: u64,
+    /// In the store, as written or durable as asked.
+    pub written: u64,
+    /// In hand: being appended, or waiting for the store.
+    pub waiting: u64,
+    /// Of those that wait, how many were acknowledged and are only in memory.
+    pub in_memory: u64,
+    /// Dropped, since there was no room in memory for them or the journal was closed before the store worked again.
+    pub dropped: u64,
+    /// Dropped, since the store takes no event of their length.
+    pub refused: u64,
+    /// Left out, since they came out of the store.
+    pub already_stored: u64,
+}
+
+impl JournalCounts {
+    /// Whether `taken = written + waiting + dropped + refused + already stored`.
+    pub fn is_balanced(&self) -> bool {
+        self.taken == self.written + self.waiting + self.dropped + self.refused + self.already_stored
+    }
+}
+
+/// Whether a journal's store works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JournalState {
+    /// As far as is known.
+    Writing,
+    /// It did not take the last append, for this reason, and is tried again now and then.
+    Retrying(String),
+    /// Its disk failed, for this reason. The journal has let go of it: open it again, and give it to [`Journal::resume`].
+    Lost(String),
+    /// The journal has ended.
+    Ended,
+}
+
+impl Journal {
+    /// Its subscription.
+    pub fn id(&self) -> SubscriptionId {
+        self.id
+    }
+
+    /// Where its events are.
+    pub fn counts(&self) -> JournalCounts {
+        self.shared.counts()
+    }
+
+    /// Whether its store works.
+    pub fn state(&self) -> JournalState {
+        self.shared.state()
+    }
+
+    /// Goes on with this store: the one whose disk had failed, opened again. Events that it has already are not appended again.
+    pub fn resume(&self, store: Arc<dyn EventStore>) {
+        self.shared.resume(store);
+    }
+
+    /// Tries a store that has failed again now.
+    pub fn retry(&self) {
+        self.shared.retry();
+    }
+
+    /// Ends the subscription, writes what it has, and waits until that is done. What is still in the lanes is not its any more:
+    /// [flush](Bus::flush) first, or shut the bus down.
+    ///
+    /// # Errors
+    /// [`JournalError::Left`] when the store does not work: what could not be written is lost, and counted.
+    pub fn close(mut self) -> Result<JournalCounts, JournalError> {
+        if !self.end() {
+            return Err(JournalError::Panicked);
+        }
+        let (counts, failure) = (self.shared.counts(), self.shared.failure());
+        match failure {
+            Some(error) => Err(JournalError::Left { events: counts.dropped, error }),
+            None => Ok(counts),
+        }
+    }
+
+    /// Returns whether its thread ended in order, as far as it was waited for.
+    fn end(&mut self) -> bool {
+        let Some(thread) = self.thread.take() else { return true };
+        self.shared.end();
+        let ended = self.bus.unsubscribe(self.id);
+        // There is none any more where the bus was shut down.
+        if !matches!(ended, Ok(()) | Err(SubscribeError::NotFound(_))) {
+            self.shared.leave();
+        }
+        self.shared.wake();
+        // A worker cannot wait for what waits for it.
+        ended == Err(SubscribeError::OnWorker) || thread.join().is_ok()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("id", &self.id).field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
