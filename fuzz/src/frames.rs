@@ -21,7 +21,10 @@ const TRACE_PARENT: u8 = 8;
 const TARGET: u8 = 9;
 const METADATA: u8 = 10;
 const ORIGINAL_ID: u8 = 11;
-const UNKNOWN: u8 = 12;
+/// Those that no portable frame has.
+const POSITION: u8 = 12;
+const REPLAY_TO: u8 = 13;
+const UNKNOWN: u8 = 14;
 
 /// Reads `data` as a frame, and a frame built out of `data`, and compares with a reader of its own.
 ///

@@ -247,6 +247,19 @@ pub enum Notice<'a> {
         /// Events that wait for it.
         waiting: u64,
     },
+    /// An event that was kept to be published from its store cannot be: no bus set up like this one would take it.
+    Undeliverable {
+        /// The name of who publishes it.
+        name: &'a str,
+        /// The event.
+        event: EventId,
+        /// Its topic.
+        topic: &'a str,
+        /// Its place in the store.
+        position: u64,
+        /// Why.
+        reason: &'a str,
+    },
     /// A store takes events again.
     StorageReturned {
         /// The name of the journal.

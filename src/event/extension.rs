@@ -34,6 +34,10 @@ pub(crate) enum Tag {
     /// `length of key u8, key, value`.
     Metadata = 10,
     OriginalId = 11,
+    /// Its place in the store that it was read from, u64 LE. In no portable frame.
+    Position = 12,
+    /// The subscription that it is for alone, an id. In no portable frame.
+    ReplayTo = 13,
 }
 
 /// Which aggregate an event belongs to.
@@ -213,8 +217,8 @@ impl ExtensionBuffer {
         self.put(tag, &[id.as_bytes()]);
     }
 
-    pub(crate) fn instant(&mut self, tag: Tag, instant: u64) {
-        self.put(tag, &[&instant.to_le_bytes()]);
+    pub(crate) fn number(&mut self, tag: Tag, number: u64) {
+        self.put(tag, &[&number.to_le_bytes()]);
     }
 
     pub(crate) fn aggregate(&mut self, aggregate: Aggregate<'_>) {

@@ -17,6 +17,8 @@ pub(crate) const FLAG_MEASURED: u8 = 4;
 pub(crate) const FLAG_TARGETED: u8 = 8;
 /// The event happened before and comes again out of a history.
 pub(crate) const FLAG_REPLAY: u8 = 16;
+/// Of a portable frame: it was appended to a store to be published from there.
+pub(crate) const FLAG_OUTBOX: u8 = 32;
 
 /// How a payload's bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -150,6 +150,16 @@ impl<'a> Meta<'a> {
         self.header.has(FLAG_REPLAY)
     }
 
+    /// Its place in the store that it was read from; `None` of an event that came to the bus otherwise. Not in frames.
+    pub fn position(&self) -> Option<u64> {
+        self.field(Tag::Position)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    /// The subscription that a replay is for alone.
+    pub(crate) fn replay_to(&self) -> Option<EventId> {
+        self.event_id(Tag::ReplayTo)
+    }
+
     /// Instant after which nobody wants the event, in nanoseconds of Unix time; 0 = none.
     pub(crate) fn deadline_unix_ns(&self) -> u64 {
         match self.header.deadline {

@@ -38,6 +38,8 @@ pub use codec::{Check, Destination, Encode, Encoder, KnownAs, Meanwhile};
 pub(crate) use codec::{EncodeFault, Trust, read_archived};
 pub(crate) use directory::{Directory, RustType};
 pub(crate) use extension::{EXTENSION_BYTES_MAX, ExtensionBuffer, Tag};
-pub(crate) use frame::{FLAG_LOCAL, FLAG_MEASURED, FLAG_REPLAY, FLAG_STAMPED, FLAG_TARGETED, HEADER_BYTES, Header};
+pub(crate) use frame::{
+    FLAG_LOCAL, FLAG_MEASURED, FLAG_OUTBOX, FLAG_REPLAY, FLAG_STAMPED, FLAG_TARGETED, HEADER_BYTES, Header,
+};
 pub(crate) use id::IdSource;
 pub(crate) use topic::{NAME_BYTES_MAX, check_name};

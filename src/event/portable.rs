@@ -18,8 +18,8 @@ use rkyv::util::AlignedVec;
 use super::codec::{PAYLOAD_ALIGN, validate};
 use super::extension::{EXTENSION_BYTES_MAX, Fields, Tag};
 use super::{
-    DecodeError, Directory, Encoding, Event, EventSource, FLAG_REPLAY, FLAG_TARGETED, FrameError, HEADER_BYTES, Header,
-    Meta, NAME_BYTES_MAX, Payload,
+    DecodeError, Directory, Encoding, Event, EventSource, FLAG_OUTBOX, FLAG_REPLAY, FLAG_TARGETED, FrameError,
+    HEADER_BYTES, Header, Meta, NAME_BYTES_MAX, Payload,
 };
 
 mod read;
@@ -32,6 +32,7 @@ const FRONT_BYTES: usize = MARK.len() + HEADER_BYTES;
 const PAYLOAD_BYTES_AT: usize = MARK.len() + offset_of!(Header, payload_bytes);
 const SCHEMA_AT: usize = MARK.len() + offset_of!(Header, schema);
 const ENCODING_AT: usize = MARK.len() + offset_of!(Header, encoding);
+const FLAGS_AT: usize = MARK.len() + offset_of!(Header, flags);
 /// Bytes of the extension: those of the event, and two names that it may have had as numbers.
 const PORTABLE_EXTENSION_BYTES_MAX: usize =
     (EXTENSION_BYTES_MAX + 2 * FIELD_BYTES + NAME_BYTES_MAX + EventSource::BYTES_MAX).next_multiple_of(PAYLOAD_ALIGN);
@@ -164,6 +165,21 @@ impl Frame {
         &self.0.bytes
     }
 
+    /// The same event, marked as appended to be published from the store: who starts a
+    /// durable publisher (feature `store`) on it publishes what is marked and may not have been delivered.
+    #[must_use]
+    pub fn for_outbox(&self) -> Self {
+        let mut bytes = AlignedVec::with_capacity(self.bytes().len());
+        bytes.extend_from_slice(self.bytes());
+        bytes[FLAGS_AT] |= FLAG_OUTBOX;
+        Self::keep(bytes)
+    }
+
+    /// Whether it was appended to be published from the store.
+    pub fn is_for_outbox(&self) -> bool {
+        self.0.header.has(FLAG_OUTBOX)
+    }
+
     /// The same event with another payload, of another version of its schema: all else of the envelope stays.
     ///
     /// ```
@@ -264,6 +280,11 @@ const fn is_single(tag: u8) -> bool {
     (tag as usize) < TAGS && tag != Tag::Target as u8 && tag != Tag::Metadata as u8
 }
 
+/// Whether the field speaks of this process alone, or of one store.
+const fn is_local(tag: u8) -> bool {
+    tag == Tag::Position as u8 || tag == Tag::ReplayTo as u8
+}
+
 /// Calls `visit` with tag and value of every field of the portable extension: single ones by tag, then the others as they
 /// come.
 fn each_field(meta: &Meta<'_>, mut visit: impl FnMut(u8, &[u8])) {
@@ -281,7 +302,7 @@ fn each_field(meta: &Meta<'_>, mut visit: impl FnMut(u8, &[u8])) {
             visit(tag as u8, value);
         }
     }
-    for (tag, value) in fields().filter(|(tag, _)| !is_single(*tag)) {
+    for (tag, value) in fields().filter(|(tag, _)| !is_single(*tag) && !is_local(*tag)) {
         visit(tag, value);
     }
 }
@@ -305,7 +326,7 @@ fn write(meta: &Meta<'_>, mut put: impl FnMut(&[u8])) {
     let (extension_bytes, flags) = extension_of(meta);
     let padded = extension_bytes.next_multiple_of(PAYLOAD_ALIGN);
     let header = meta.header();
-    let flags = flags | header.flags & FLAG_REPLAY;
+    let flags = flags | header.flags & (FLAG_REPLAY | FLAG_OUTBOX);
     put(&MARK);
     put(&header.id);
     put(&meta.unix_ns().to_le_bytes());

@@ -52,6 +52,8 @@
 
 mod append;
 mod causation;
+mod cursor;
+mod durable;
 mod event_store;
 mod index;
 mod journal;
@@ -67,6 +69,7 @@ mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use causation::{CausationLink, CausationNode, CausationTree};
+pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePublisher};
 pub use event_store::{EventStore, Position, StoredEvent};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};

@@ -7,6 +7,7 @@ mod commit;
 mod conformance;
 mod crash;
 mod damage;
+mod durable;
 mod faults;
 mod gate;
 mod journal;

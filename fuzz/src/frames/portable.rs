@@ -4,13 +4,14 @@ use arbitrary::{Arbitrary, Unstructured};
 use ringmain::{Frame, Topic};
 
 use super::{
-    AGGREGATE, CAUSATION, CORRELATION, Field, METADATA, NOT_BEFORE, ORIGINAL_ID, SCHEMA_TEXT, SOURCE, TARGET,
-    TRACE_PARENT, TYPE_NAME, draw_field, entry,
+    AGGREGATE, CAUSATION, CORRELATION, Field, METADATA, NOT_BEFORE, ORIGINAL_ID, POSITION, REPLAY_TO, SCHEMA_TEXT,
+    SOURCE, TARGET, TRACE_PARENT, TYPE_NAME, draw_field, entry,
 };
 
 const MARK: &[u8; 8] = b"rmframe\x01";
 const TARGETED: u8 = 8;
-const REPLAY: u8 = 16;
+/// Flags that a frame may have or not: it is a replay; it was kept to be published.
+const FREE: u8 = 16 | 32;
 
 /// # Panics
 ///
@@ -54,7 +55,7 @@ impl Front {
         };
         if bytes.ratio(15, 16)? {
             let [priority, encoding, attempt, flags] = front.small;
-            front.small = [priority % 4, encoding % 5, attempt, flags & (TARGETED | REPLAY)];
+            front.small = [priority % 4, encoding % 5, attempt, flags & (TARGETED | FREE)];
         } else if bytes.ratio(1, 2)? {
             (front.ids, front.check) = (Arbitrary::arbitrary(bytes)?, Arbitrary::arbitrary(bytes)?);
         }
@@ -64,7 +65,7 @@ impl Front {
     fn is_right(&self, fields: &[Field]) -> bool {
         let [priority, encoding, _, flags] = self.small;
         let targeted = if fields.iter().any(|(tag, _)| *tag == TARGET) { TARGETED } else { 0 };
-        (self.ids, self.check) == ([0; 2], 0) && priority < 4 && encoding < 5 && flags & !REPLAY == targeted
+        (self.ids, self.check) == ([0; 2], 0) && priority < 4 && encoding < 5 && flags & !FREE == targeted
     }
 }
 
@@ -119,6 +120,7 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
         TARGET => value.get(1..).is_some_and(|id| std::str::from_utf8(id).is_ok()),
         METADATA => entry(value).is_some(),
         SOURCE | SCHEMA_TEXT | TRACE_PARENT | ORIGINAL_ID => is_text,
+        POSITION | REPLAY_TO => false,
         _ => true,
     }
 }

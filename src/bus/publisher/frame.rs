@@ -18,6 +18,8 @@ pub struct OutgoingFrame<'p, 'f> {
     publisher: &'p mut Publisher,
     frame: FrameRef<'f>,
     payload: Again<'f>,
+    /// Its place in a store.
+    position: Option<u64>,
 }
 
 impl Publisher {
@@ -41,7 +43,7 @@ impl Publisher {
     pub fn frame<'p, 'f>(&'p mut self, frame: impl Into<FrameRef<'f>>) -> OutgoingFrame<'p, 'f> {
         let frame = frame.into();
         let flags = if frame.meta().is_replay() { FLAG_REPLAY } else { 0 };
-        OutgoingFrame { publisher: self, frame, payload: Again { payload: frame.payload(), flags } }
+        OutgoingFrame { publisher: self, frame, payload: Again { payload: frame.payload(), flags }, position: None }
     }
 
     /// Publishes a frame; at a full lane it does what the [`FullPolicy`](crate::FullPolicy) says. For the other verbs see
@@ -73,7 +75,7 @@ impl Publisher {
             let is_due = due <= unix_now;
             let clock = &event.publisher.engine.directory.clock;
             let instant = if is_due { clock.instant_of(due) } else { ahead(due) };
-            event.publisher.extension.instant(Tag::NotBefore, instant);
+            event.publisher.extension.number(Tag::NotBefore, instant);
             event.envelope.due = if is_due { 0 } else { instant };
         }
         event.envelope.deadline = if deadline == 0 { 0 } else { ahead(deadline) };
@@ -87,40 +89,55 @@ impl OutgoingFrame<'_, '_> {
         Self { payload: Again { flags: FLAG_REPLAY, ..self.payload }, ..self }
     }
 
+    /// Says its place in the store that it was read from: [`Meta::position`] tells it to handlers, and a journal leaves the event
+    /// out, since it is kept already.
+    pub fn at_position(self, position: u64) -> Self {
+        Self { position: Some(position), ..self }
+    }
+
+    /// The event, its topic and its payload.
+    fn begin(&mut self) -> Result<Outgoing<'_>, PublishError> {
+        let event = self.publisher.event_of(&self.frame.meta())?;
+        if let Some(position) = self.position {
+            event.publisher.extension.number(Tag::Position, position);
+        }
+        Ok(event)
+    }
+
     /// Publishes; at a full lane it does what the [`FullPolicy`](crate::FullPolicy) says.
     ///
     /// # Errors
     /// See [`PublishError`]; nothing of a refused event is in the bus.
-    pub fn publish(self) -> Result<EventId, PublishError> {
-        let meta = self.frame.meta();
-        self.publisher.event_of(&meta)?.publish(SameTopic(meta.topic()), self.payload)
+    pub fn publish(mut self) -> Result<EventId, PublishError> {
+        let (frame, payload) = (self.frame, self.payload);
+        self.begin()?.publish(SameTopic(frame.meta().topic()), payload)
     }
 
     /// Publishes, or fails at once.
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub fn try_publish(self) -> Result<EventId, PublishError> {
-        let meta = self.frame.meta();
-        self.publisher.event_of(&meta)?.try_publish(SameTopic(meta.topic()), self.payload)
+    pub fn try_publish(mut self) -> Result<EventId, PublishError> {
+        let (frame, payload) = (self.frame, self.payload);
+        self.begin()?.try_publish(SameTopic(frame.meta().topic()), payload)
     }
 
     /// Publishes, waiting at most `limit`.
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub fn publish_deadline(self, limit: Duration) -> Result<EventId, PublishError> {
-        let meta = self.frame.meta();
-        self.publisher.event_of(&meta)?.publish_deadline(SameTopic(meta.topic()), self.payload, limit)
+    pub fn publish_deadline(mut self, limit: Duration) -> Result<EventId, PublishError> {
+        let (frame, payload) = (self.frame, self.payload);
+        self.begin()?.publish_deadline(SameTopic(frame.meta().topic()), payload, limit)
     }
 
     /// Publishes, awaiting room; on any async runtime. Dropped before it is ready, it has published nothing.
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub async fn publish_async(self) -> Result<EventId, PublishError> {
-        let meta = self.frame.meta();
-        self.publisher.event_of(&meta)?.publish_async(SameTopic(meta.topic()), self.payload).await
+    pub async fn publish_async(mut self) -> Result<EventId, PublishError> {
+        let (frame, payload) = (self.frame, self.payload);
+        self.begin()?.publish_async(SameTopic(frame.meta().topic()), payload).await
     }
 }
 

@@ -95,7 +95,7 @@ impl<'p> Outgoing<'p> {
     /// It is due this long from now, and waits with the timers until then (at most `scheduled_max` events do).
     pub fn not_before(mut self, time: Duration) -> Self {
         let due = self.publisher.engine.directory.clock.after(time);
-        self.publisher.extension.instant(Tag::NotBefore, due);
+        self.publisher.extension.number(Tag::NotBefore, due);
         self.envelope.due = due;
         self
     }

@@ -1,10 +1,11 @@
 //! Bytes that nobody vouches for: a frame, or an error that says why not.
 
-use super::{FIELD_BYTES, FRONT_BYTES, MARK, PORTABLE_EXTENSION_BYTES_MAX, is_single};
+use super::{FIELD_BYTES, FRONT_BYTES, MARK, PORTABLE_EXTENSION_BYTES_MAX, is_local, is_single};
 use crate::event::codec::PAYLOAD_ALIGN;
 use crate::event::extension::{Fields, METADATA_MAX, TARGETS_MAX, Tag, read_aggregate, read_entry, read_target};
 use crate::event::{
-    Encoding, EventSource, FLAG_REPLAY, FLAG_TARGETED, FrameError, Header, NAME_BYTES_MAX, Priority, check_name,
+    Encoding, EventSource, FLAG_OUTBOX, FLAG_REPLAY, FLAG_TARGETED, FrameError, Header, NAME_BYTES_MAX, Priority,
+    check_name,
 };
 
 /// The header at the front of a frame; `None` when the bytes end within it.
@@ -80,7 +81,7 @@ fn check_header(header: &Header) -> Result<(), FrameError> {
     if Encoding::from_tag(encoding).is_none() {
         return Err(refused("encoding", encoding));
     }
-    if flags & !(FLAG_TARGETED | FLAG_REPLAY) != 0 {
+    if flags & !(FLAG_TARGETED | FLAG_REPLAY | FLAG_OUTBOX) != 0 {
         return Err(refused("flags", flags));
     }
     if check != 0 {
@@ -135,6 +136,6 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
         TARGET => read_target(value).is_some_and(|target| target.id().len() <= 255),
         METADATA => read_entry(value).is_some(),
         ORIGINAL_ID => text(1024).is_some(),
-        _ => true,
+        _ => !is_local(tag),
     }
 }

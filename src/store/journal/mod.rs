@@ -10,6 +10,7 @@
 //!
 //! * While the disk keeps up the journal costs the lanes what any mailbox costs; batches grow with the time an append takes.
 //! * An event is acknowledged when it is as written or durable as asked, so that [`Bus::flush`] waits for the store.
+//! * An event that came out of a store ([`Meta::position`](crate::Meta::position)) is left out. So a bus has one store.
 //! * The order in the store is that in which a mailbox gives events out: that of the lane for events of one priority.
 //! * After [`AppendError::Disk`] nobody knows whether the store has the batch. The journal lets go of the store, and looks for the
 //!   batch in the one that it is [given then](Journal::resume) before it appends it again.

@@ -1,0 +1,195 @@
+//! Brings what was acknowledged from the log to the lanes, and keeps how far that is settled.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Bus, BusState, Notice, PublishError, Publisher};
+
+use super::super::cursor::Cursor;
+use super::super::{EventStore, Page, Position, Query, ReadError, StoredEvent};
+use super::{DurableError, Shared};
+
+/// How long it waits for a lane before it looks whether it is to end, and before it reads again what failed.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it waits for what was delivered to be settled before it looks whether it is to end.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
+/// The reader's thread.
+pub(super) struct Deliverer {
+    bus: Bus,
+    publisher: Publisher,
+    store: Arc<dyn EventStore>,
+    name: String,
+    shared: Arc<Shared>,
+    /// The store could not be read the last time.
+    is_failing: bool,
+}
+
+impl Deliverer {
+    pub(super) fn new(
+        bus: Bus,
+        publisher: Publisher,
+        store: Arc<dyn EventStore>,
+        name: String,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { bus, publisher, store, name, shared, is_failing: false }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let inner =
+                self.shared.wait_while(FOREVER, |inner| inner.counts.delivered_to >= inner.ready && !inner.is_ending);
+            let (from, to, is_ending) = (inner.counts.delivered_to, inner.ready, inner.is_ending);
+            drop(inner);
+            let Some(to) = to.filter(|to| from.is_none_or(|from| from < *to)) else { break };
+            match self.read(from, to) {
+                Ok(page) => {
+                    self.is_failing = false;
+                    if self.deliver(page, to).is_break() {
+                        break;
+                    }
+                }
+                Err(_) if is_ending => break,
+                Err(error) => self.skip(&error),
+            }
+        }
+        self.shared.change(|inner| inner.is_delivered = true);
+    }
+
+    fn read(&self, from: Option<Position>, to: Position) -> Result<Page, ReadError> {
+        let query = Query::new().to_position(to);
+        self.store.query(&match from {
+            Some(from) => query.behind(from),
+            None => query,
+        })
+    }
+
+    /// Breaks when nothing more can be brought to the lanes.
+    fn deliver(&mut self, page: Page, to: Position) -> ControlFlow<()> {
+        for event in page.events.iter().filter(|event| event.frame().is_for_outbox()) {
+            self.publish(event)?;
+        }
+        // A page may have looked further than its last event.
+        let looked_at = page.next.unwrap_or(to);
+        self.shared.change(|inner| inner.counts.delivered_to = Some(looked_at));
+        ControlFlow::Continue(())
+    }
+
+    fn publish(&mut self, event: &StoredEvent) -> ControlFlow<()> {
+        let position = event.position();
+        loop {
+            let frame = self.publisher.frame(event.frame()).at_position(position.get());
+            let result = frame.publish_deadline(PATIENCE);
+            let mut progress = self.shared.inner();
+            let is_ending = progress.is_ending;
+            let counts = &mut progress.counts;
+            match result {
+                Ok(_) => counts.delivered += 1,
+                Err(PublishError::Expired { .. }) => counts.expired += 1,
+                Err(PublishError::ShuttingDown) => return ControlFlow::Break(()),
+                // The next start delivers it.
+                Err(error) if error.is_temporary() && is_ending => return ControlFlow::Break(()),
+                Err(error) if error.is_temporary() => continue,
+                Err(error) => {
+                    counts.undeliverable += 1;
+                    drop(progress);
+                    let (meta, reason) = (event.meta(), error.to_string());
+                    let (event, topic, position) = (meta.id(), meta.topic(), position.get());
+                    self.bus.notify(&Notice::Undeliverable {
+                        name: &self.name,
+                        event,
+                        topic,
+                        position,
+                        reason: &reason,
+                    });
+                    progress = self.shared.inner();
+                }
+            }
+            progress.counts.delivered_to = Some(position);
+            return ControlFlow::Continue(());
+        }
+    }
+
+    /// What cannot be read cannot be delivered: it is said and left out. Where it is not known what that is, it is read again.
+    fn skip(&mut self, error: &ReadError) {
+        let behind = match error {
+            ReadError::Damaged(damage) => damage.missing.as_ref().and_then(|missing| Position::new(*missing.end())),
+            ReadError::NoEvent { position, .. } => Some(*position),
+            _ => None,
+        };
+        let from = self.shared.inner().counts.delivered_to;
+        let lost = behind.map_or(0, |behind| behind.get() - from.map_or(0, Position::get));
+        if !std::mem::replace(&mut self.is_failing, behind.is_none()) {
+            let error = error.to_string();
+            self.bus.notify(&Notice::StorageFailed { name: &self.name, error: &error, waiting: lost });
+        }
+        match behind {
+            Some(behind) => self.shared.change(|inner| {
+                inner.counts.unreadable += lost;
+                inner.counts.delivered_to = Some(behind);
+            }),
+            None => drop(self.shared.wait_while(PATIENCE, |inner| !inner.is_ending)),
+        }
+    }
+}
+
+/// The cursor's thread.
+pub(super) struct Checkpoint {
+    bus: Bus,
+    cursor: Cursor,
+    name: String,
+    every: Duration,
+    shared: Arc<Shared>,
+}
+
+impl Checkpoint {
+    pub(super) fn new(bus: Bus, cursor: Cursor, name: String, every: Duration, shared: Arc<Shared>) -> Self {
+        Self { bus, cursor, name, every, shared }
+    }
+
+    pub(super) fn run(self) {
+        let mut is_failing = false;
+        loop {
+            let inner = self.shared.wait_while(FOREVER, |inner| {
+                inner.counts.delivered_to <= inner.counts.settled_to && !inner.is_delivered
+            });
+            let (delivered_to, settled_to, is_last) =
+                (inner.counts.delivered_to, inner.counts.settled_to, inner.is_delivered);
+            drop(inner);
+            if delivered_to > settled_to && self.is_settled() {
+                match self.cursor.keep(delivered_to) {
+                    Ok(()) => {
+                        is_failing = false;
+                        self.shared.change(|inner| inner.counts.settled_to = delivered_to);
+                    }
+                    Err(error) => self.tell(&error, std::mem::replace(&mut is_failing, true)),
+                }
+            }
+            if is_last {
+                return;
+            }
+            drop(self.shared.wait_while(self.every, |inner| !inner.is_delivered));
+        }
+    }
+
+    /// Whether all that came to the lanes is settled.
+    fn is_settled(&self) -> bool {
+        // What a paused subscription holds is not waited for.
+        let is_held = || self.bus.subscriptions().iter().any(|one| one.is_paused && one.ledger.open() > 0);
+        let is_settled = self.bus.flush_deadline(SETTLE).is_ok() && !is_held();
+        // A bus that has stopped may have left events behind.
+        let ledger = self.bus.ledger();
+        is_settled && (self.bus.state() == BusState::Running || ledger.in_lanes + ledger.subscriptions.open() == 0)
+    }
+
+    fn tell(&self, error: &DurableError, was_told: bool) {
+        if !was_told {
+            let error = error.to_string();
+            self.bus.notify(&Notice::StorageFailed { name: &self.name, error: &error, waiting: 0 });
+        }
+    }
+}

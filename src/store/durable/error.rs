@@ -1,0 +1,95 @@
+//! Why an event is not durably published, or nobody could be made who does that.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::PublishError;
+
+use super::super::{AppendError, Durability, ReadError, StateError, StateReadError};
+
+/// Why an event was not published durably, or a durable publisher did not start.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// The store does not keep this word, or it is [`Durability::Accepted`]: no durable publish is acknowledged from memory.
+    Durability {
+        /// The word asked for.
+        asked: Durability,
+        /// The strongest that the store keeps.
+        kept: Durability,
+    },
+    /// The event is not valid, or there is no publisher for it.
+    Publish(PublishError),
+    /// The event has a not-before time. What is scheduled is in memory, and so not durable.
+    Scheduled,
+    /// The store did not take it. After [`AppendError::Disk`] only the store, opened again, tells whether it has it; it is delivered
+    /// then if it has.
+    Append(Arc<AppendError>),
+    /// The publisher has been closed, or its thread has panicked with the store.
+    Closed,
+    /// The bus is shutting down or has stopped.
+    ShuttingDown,
+    /// The store does not tell where it ends.
+    Read(Arc<ReadError>),
+    /// The cursor was not read.
+    ReadCursor(Arc<StateReadError>),
+    /// The cursor was not kept.
+    Cursor(Arc<StateError>),
+    /// What is kept as its cursor is none.
+    NoCursor {
+        /// Bytes there are, in place of 8.
+        bytes: usize,
+    },
+    /// The name is empty or too long.
+    Name {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The system has no thread for it; this is what it says.
+    Thread(String),
+}
+
+impl fmt::Display for DurableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Durability { asked: Durability::Accepted, .. } => {
+                f.write_str("an event cannot be published durably and only be accepted; ask for written or durable")
+            }
+            Self::Durability { asked, kept } => write!(
+                f,
+                "an event was to be {asked}, this store keeps it {kept} at best; ask for less, or use a store on disk"
+            ),
+            Self::Publish(error) => error.fmt(f),
+            Self::Scheduled => f.write_str(
+                "an event with a not-before time cannot be published durably: what is scheduled is in memory; publish it when it is due",
+            ),
+            Self::Append(error) => error.fmt(f),
+            Self::Closed => f.write_str("the durable publisher is closed; start another"),
+            Self::ShuttingDown => f.write_str("the bus is shutting down and publishes no more events"),
+            Self::Read(error) => error.fmt(f),
+            Self::ReadCursor(error) => error.fmt(f),
+            Self::Cursor(error) => write!(f, "the cursor was not kept: {error}"),
+            Self::NoCursor { bytes } => {
+                write!(f, "the cursor has {bytes} bytes in place of 8; remove it, and everything is delivered again")
+            }
+            Self::Name { bytes, max } => write!(f, "the name has {bytes} bytes, it can have 1 to {max}"),
+            Self::Thread(error) => write!(f, "there is no thread: {error}"),
+        }
+    }
+}
+
+impl Error for DurableError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Publish(error) => Some(error),
+            Self::Append(error) => Some(&**error),
+            Self::Read(error) => Some(&**error),
+            Self::ReadCursor(error) => Some(&**error),
+            Self::Cursor(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Durable publishing: each word is kept, nothing is delivered that was not kept before, and what may not have been delivered comes
+//! again after a restart.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
+use ringmain::store::{
+    AppendError, Durability, DurableError, EventStore, LogStore, MemoryStore, Position, Query, StateChange, StateKind,
+    StateStore,
+};
+use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
+
+use crate::books::assert_settled;
+use crate::conformance::Writer;
+use crate::log::Folder;
+use crate::log_store::{open, position};
+use crate::ordeal::{child_folder, kill_after};
+
+/// Longer than anything takes that is not stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn one_worker() -> Bus {
+    Bus::builder().workers(1).build().unwrap()
+}
+
+fn next(inbox: &mut Mailbox<Pattern>) -> Delivery<Pattern> {
+    inbox.recv_deadline(PATIENCE).unwrap()
+}
+
+fn place(delivery: &Delivery<Pattern>) -> u64 {
+    delivery.meta().position().expect("it came out of the store")
+}
+
+#[test]
+fn what_many_threads_publish_is_delivered_in_the_order_of_the_log() {
+    const THREADS: u64 = 6;
+    const EACH: u64 = 100;
+    let bus = one_worker();
+    let store = Arc::new(open(&SimDisk::new()));
+    let mut inbox = bus.subscribe("orders.*").mailbox().unwrap();
+    let durable = bus.durable(store.clone(), Arc::new(MemoryStore::new())).start().unwrap();
+    let acknowledged = Mutex::new(HashMap::new());
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (bus, durable, acknowledged) = (&bus, durable.clone(), &acknowledged);
+            scope.spawn(move || {
+                let mut publisher = bus.publisher().unwrap();
+                let mut last = 0;
+                for nth in 0..EACH {
+                    let text = format!("{thread} {nth}");
+                    let word = if nth % 3 == 0 { Durability::Durable } else { Durability::Written };
+                    let event =
+                        publisher.event().publish_durable(&durable, word, "orders.placed", Payload::plain_text(&text));
+                    let at = event.unwrap().get();
+                    assert!(at > last, "a thread's events keep their order");
+                    last = at;
+                    acknowledged.lock().unwrap().insert(at, text);
+                }
+            });
+        }
+    });
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert_eq!(acknowledged.len() as u64, THREADS * EACH);
+    for at in 1..=THREADS * EACH {
+        let delivery = next(&mut inbox);
+        assert_eq!((place(&delivery), delivery.payload().text()), (at, acknowledged.get(&at).map(String::as_str)));
+        delivery.ack();
+    }
+    assert!(durable.flush_deadline(PATIENCE));
+    let counts = durable.counts();
+    assert_eq!((counts.appended, counts.delivered), (THREADS * EACH, THREADS * EACH));
+    assert_eq!(counts.settled_to, Some(position(THREADS * EACH)));
+    assert!(counts.appends < counts.appended, "those who publish at once share an append: {counts:?}");
+    assert_settled(&bus);
+    drop(durable);
+    bus.shutdown().unwrap();
+}
+
+#[test]
+fn no_durable_publish_is_acknowledged_from_memory() {
+    let bus = one_worker();
+    let state = Arc::new(MemoryStore::new());
+    let frame = Writer::new().frame("a", |event| event);
+    let durable = bus.durable(Arc::new(open(&SimDisk::new())), state.clone()).start().unwrap();
+    let refused = durable.publish(&frame, Durability::Accepted).unwrap_err();
+    assert!(matches!(refused, DurableError::Durability { asked: Durability::Accepted, .. }));
+    assert_eq!(
+        refused.to_string(),
+        "an event cannot be published durably and only be accepted; ask for written or durable"
+    );
+    let later = Writer::new().frame("a", |event| event.not_before(Duration::from_secs(1)));
+    assert!(matches!(durable.publish(&later, Durability::Written), Err(DurableError::Scheduled)));
+    drop(durable);
+    let in_memory = bus.durable(Arc::new(MemoryStore::new()), state.clone()).named("other").start().unwrap();
+    let refused = in_memory.publish(&frame, Durability::Written).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "an event was to be written, this store keeps it accepted at best; ask for less, or use a store on disk"
+    );
+    assert!(matches!(
+        bus.durable(Arc::new(MemoryStore::new()), state).named("").start(),
+        Err(DurableError::Name { .. })
+    ));
+    bus.shutdown().unwrap();
+    let refused = in_memory.publish(&frame, Durability::Written);
+    assert!(refused.is_err());
+}
+
+const THIS: &str = "durable::written_survives_a_kill_and_comes_again";
+
+fn child(folder: &Path) -> ! {
+    let bus = one_worker();
+    let store = Arc::new(LogStore::open(folder).expect("it can be opened"));
+    let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().expect("a new process");
+    let _nobody = bus.subscribe("a").handle(|_, _| ()).expect("a subscription");
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut publisher = bus.publisher().expect("there are places");
+                loop {
+                    let event = publisher.event();
+                    let at = event.publish_durable(&durable, Durability::Written, "a", Payload::plain_text("x"));
+                    let at = at.expect("the disk works");
+                    let mut stdout = std::io::stdout().lock();
+                    writeln!(stdout, "\nwritten {at}").expect("the parent reads");
+                }
+            });
+        }
+    });
+    unreachable!("its threads run until it is killed")
+}
+
+#[test]
+fn written_survives_a_kill_and_comes_again() {
+    if let Some(folder) = child_folder() {
+        child(Path::new(&folder));
+    }
+    let folder = Folder::new("durable-kill");
+    let mut acknowledged = 0;
+    for kill in 0..8 {
+        kill_after(1 + 37 * kill, THIS, &folder.0, |line| {
+            let at = line.strip_prefix("written ").map(|at| at.parse::<u64>().expect("a position"));
+            acknowledged = at.map_or(acknowledged, |at| at.max(acknowledged));
+            at.is_some()
+        });
+        let bus = one_worker();
+        let store = Arc::new(LogStore::open(&folder.0).expect("it can be opened"));
+        let head = store.head().unwrap().map_or(0, Position::get);
+        assert!(head >= acknowledged && acknowledged > 0, "kill {kill}: {head}, acknowledged {acknowledged}");
+        let mut inbox = bus.subscribe("a").mailbox().unwrap();
+        let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().unwrap();
+        for at in 1..=head {
+            let delivery = next(&mut inbox);
+            assert_eq!(place(&delivery), at, "kill {kill}");
+            delivery.ack();
+        }
+        drop(durable);
+        bus.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn durable_survives_the_loss_of_power_before_anybody_is_told() {
+    let disk = SimDisk::new();
+    let bus = one_worker();
+    let store = Arc::new(open(&disk));
+    let told: Arc<Mutex<Vec<(usize, EventId)>>> = Arc::default();
+    let (seen, of_disk) = (Arc::clone(&told), disk.clone());
+    let handler = bus.subscribe("a").handle(move |_, meta| seen.lock().unwrap().push((of_disk.effects(), meta.id())));
+    let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().unwrap();
+    let mut writer = Writer::new();
+    for frame in writer.frames("a", 40) {
+        durable.publish(&frame, Durability::Durable).unwrap();
+        told.lock().unwrap().push((disk.effects(), frame.meta().id()));
+    }
+    assert!(durable.flush_deadline(PATIENCE));
+    drop((durable, handler));
+    bus.shutdown().unwrap();
+    let mut told = std::mem::take(&mut *told.lock().unwrap());
+    told.sort_unstable();
+    assert_eq!(told.len(), 80, "each was acknowledged once, and delivered once");
+    let mut replay = Replay::new(&disk);
+    loop {
+        let at = replay.at();
+        let store = open(&replay.image(Kept::Nothing));
+        let ids: Vec<_> = Query::new().stream(&store).map(|event| event.unwrap().meta().id()).collect();
+        for (_, id) in told.iter().filter(|(effects, _)| *effects <= at) {
+            assert!(ids.contains(id), "the power fails at effect {at}");
+        }
+        if !replay.step() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() {
+    let disk = SimDisk::new();
+    let state = Arc::new(MemoryStore::new());
+    let frames = Writer::new().frames("a", 10);
+    {
+        let bus = one_worker();
+        let mut inbox = bus.subscribe("a").mailbox().unwrap();
+        let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+        for frame in &frames[..4] {
+            durable.publish(frame, Durability::Durable).unwrap();
+        }
+        (0..4).for_each(|_| drop(next(&mut inbox)));
+        assert!(durable.flush_deadline(PATIENCE));
+        for frame in &frames[4..] {
+            durable.publish(frame, Durability::Durable).unwrap();
+        }
+        let in_hand: Vec<_> = (0..6).map(|_| next(&mut inbox)).collect();
+        assert_eq!(in_hand.iter().map(place).collect::<Vec<_>>(), (5..=10).collect::<Vec<_>>());
+        // The process ends while a consumer has them in hand.
+        drop(durable);
+        drop(in_hand);
+        bus.shutdown().unwrap();
+    }
+    {
+        let bus = one_worker();
+        let mut inbox = bus.subscribe("a").mailbox().unwrap();
+        let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+        for (at, frame) in (5..=10).zip(&frames[4..]) {
+            let delivery = next(&mut inbox);
+            assert_eq!((place(&delivery), delivery.meta().id()), (at, frame.meta().id()));
+        }
+        assert!(durable.flush_deadline(PATIENCE));
+        assert_eq!(durable.counts().delivered, 6);
+        drop(durable);
+        bus.shutdown().unwrap();
+    }
+    let bus = one_worker();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
+    let last = durable.publish(&frames[0], Durability::Durable).unwrap();
+    assert_eq!(place(&next(&mut inbox)), last.get(), "all before it was settled");
+    drop(durable);
+    bus.shutdown().unwrap();
+}
+
+#[test]
+fn events_that_a_paused_subscription_holds_come_again() {
+    let disk = SimDisk::new();
+    let state = Arc::new(MemoryStore::new());
+    let frame = Writer::new().frame("a", |event| event);
+    let bus = one_worker();
+    let inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+    bus.pause(inbox.id()).unwrap();
+    durable.publish(&frame, Durability::Durable).unwrap();
+    drop(durable);
+    bus.shutdown().unwrap();
+    drop(inbox);
+    let bus = one_worker();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
+    assert_eq!(place(&next(&mut inbox)), 1);
+    drop(durable);
+    bus.shutdown().unwrap();
+}
+
+#[test]
+fn a_cursor_ahead_of_what_power_loss_has_left_is_cut() {
+    let bus = one_worker();
+    let state = Arc::new(MemoryStore::new());
+    let number = 100_u64.to_le_bytes();
+    let put = StateChange::Put { kind: StateKind::CURSOR, key: b"durable\x07durable", value: &number };
+    state.apply(&[put], Durability::Accepted).unwrap();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = bus.durable(Arc::new(open(&SimDisk::new())), state.clone()).start().unwrap();
+    let frame = Writer::new().frame("a", |event| event);
+    assert_eq!(durable.publish(&frame, Durability::Durable).unwrap(), position(1));
+    assert_eq!(place(&next(&mut inbox)), 1);
+    drop(durable);
+    bus.shutdown().unwrap();
+}
+
+#[test]
+fn a_journal_beside_it_keeps_no_event_twice() {
+    let bus = one_worker();
+    let store = Arc::new(open(&SimDisk::new()));
+    let journal = bus.journal(store.clone()).start().unwrap();
+    let mut inbox = bus.subscribe("**").mailbox().unwrap();
+    let durable = bus.durable(store.clone(), Arc::new(MemoryStore::new())).start().unwrap();
+    for frame in Writer::new().frames("a", 20) {
+        durable.publish(&frame, Durability::Written).unwrap();
+        bus.publish("b", Payload::plain_text("x")).unwrap();
+    }
+    (0..40).for_each(|_| drop(next(&mut inbox)));
+    bus.flush_deadline(PATIENCE).unwrap();
+    let counts = journal.close().unwrap();
+    assert_eq!((counts.written, counts.already_stored), (20, 20));
+    assert!(counts.is_balanced());
+    assert_eq!(Query::new().stream(&*store).count(), 40);
+    assert_eq!(durable.counts().delivered, 20, "what a journal wrote is not delivered again");
+    drop(durable);
+    bus.shutdown().unwrap();
+}
+
+#[test]
+fn a_handler_may_publish_durably_into_its_own_full_lane() {
+    let bus = Bus::builder().workers(1).max_queue_size(16).build().unwrap();
+    let durable = bus.durable(Arc::new(open(&SimDisk::new())), Arc::new(MemoryStore::new())).start().unwrap();
+    let (told, heard) = mpsc::channel();
+    let answers = bus.subscribe("answer").handle(move |_, _| told.send(()).unwrap()).unwrap();
+    let frames = Mutex::new(Writer::new().frames("answer", 200));
+    let within = durable.clone();
+    let asks = bus.subscribe("ask").handle(move |_, _| {
+        let frame = frames.lock().unwrap().pop().unwrap();
+        within.publish(&frame, Durability::Written).map(drop)
+    });
+    let asks = asks.unwrap();
+    for _ in 0..200 {
+        bus.publish("ask", Payload::plain_text("?")).unwrap();
+    }
+    (0..200).for_each(|_| heard.recv_timeout(PATIENCE).unwrap());
+    assert!(durable.flush_deadline(PATIENCE));
+    assert_settled(&bus);
+    drop((asks, answers, durable));
+    bus.shutdown().unwrap();
+}
+
+#[test]
+fn a_disk_that_fails_is_an_error_of_each_publish_and_what_was_acknowledged_is_delivered_after() {
+    for nth in 1..=12 {
+        let disk = SimDisk::new();
+        let state = Arc::new(MemoryStore::new());
+        let frames = Writer::new().frames("a", 30);
+        let bus = one_worker();
+        let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+        disk.fail_at(nth, Failure::Device);
+        let mut acknowledged = Vec::new();
+        for frame in &frames {
+            match durable.publish(frame, Durability::Durable) {
+                Ok(_) => acknowledged.push(frame.meta().id()),
+                Err(error) => assert!(
+                    matches!(&error, DurableError::Append(error) if matches!(**error, AppendError::Disk(_))),
+                    "call {nth}: {error}"
+                ),
+            }
+        }
+        drop(durable);
+        bus.shutdown().unwrap();
+        let bus = one_worker();
+        let mut inbox = bus.subscribe("a").mailbox().unwrap();
+        let store = Arc::new(open(&disk));
+        let kept: Vec<_> = Query::new().stream(&*store).map(|event| event.unwrap().meta().id()).collect();
+        assert!(kept.starts_with(&acknowledged) && kept.len() <= acknowledged.len() + 1, "call {nth}");
+        let fresh = Arc::new(MemoryStore::new());
+        let durable = bus.durable(store, fresh).start().unwrap();
+        for id in &kept {
+            assert_eq!(next(&mut inbox).meta().id(), *id, "call {nth}");
+        }
+        drop(durable);
+        bus.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn an_event_that_this_bus_cannot_take_is_said_and_does_not_hold_up_the_others() {
+    let disk = SimDisk::new();
+    let state = Arc::new(MemoryStore::new());
+    let long = Writer::new().frame_of("a", Payload::plain_text(&"x".repeat(2_000)), |event| event);
+    let short = Writer::new().frame("a", |event| event);
+    let (told, heard) = mpsc::channel();
+    let told = Mutex::new(told);
+    let observer = move |notice: &Notice<'_>| {
+        if let Notice::Undeliverable { event, position, reason, .. } = notice {
+            told.lock().unwrap().send((*event, *position, reason.to_string())).unwrap();
+        }
+    };
+    let bus = Bus::builder().workers(1).payload_bytes_max(1_000).observer(observer).build().unwrap();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
+    durable.publish(&long, Durability::Written).unwrap();
+    durable.publish(&short, Durability::Written).unwrap();
+    assert_eq!(place(&next(&mut inbox)), 2);
+    let (event, at, reason) = heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((event, at), (long.meta().id(), 1));
+    assert!(reason.contains("the limit is 1000"), "{reason}");
+    assert_eq!(durable.counts().undeliverable, 1);
+    drop(durable);
+    bus.shutdown().unwrap();
+}
