@@ -100,8 +100,8 @@ pub use delivery::{
     Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,
     DeadLetterSink, DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceView,
     Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, OverLimit, Overflow, Picker, Rate, RateError,
-    RecvError, RetryPolicy, ServiceHealth, Settled, SubscriptionId, SubscriptionLedger, SubscriptionRecord,
-    TryRecvError, WhileOpen,
+    RecvError, ReplayPolicy, RetryPolicy, ServiceHealth, Settled, SubscriptionId, SubscriptionLedger,
+    SubscriptionRecord, TryRecvError, WhileOpen,
 };
 pub use error::Error;
 pub use event::{

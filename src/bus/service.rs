@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::delivery::{
-    Balance, BreakerState, DeliveryMode, Key, Overflow, RetryPolicy, Role, ServiceHealth, ServiceHere, SubscriptionId,
-    SubscriptionLedger, SubscriptionState, takes_events,
+    Balance, BreakerState, DeliveryMode, Key, Overflow, ReplayPolicy, RetryPolicy, Role, ServiceHealth, ServiceHere,
+    SubscriptionId, SubscriptionLedger, SubscriptionState, takes_events,
 };
 use crate::event::{Event, Topic};
 use crate::routing::Pattern;
@@ -115,6 +115,12 @@ impl ServiceBuilder {
     /// [`Overflow::DropNewest`] the event is a dead letter.
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.subscribe = self.subscribe.overflow(policy);
+        self
+    }
+
+    /// Whether its instances are given replays, as [`Subscribe::replay`](crate::Subscribe::replay) says. Default: never.
+    pub fn replay(mut self, policy: ReplayPolicy) -> Self {
+        self.subscribe = self.subscribe.replay(policy);
         self
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::delivery::{
     Balance, BreakerPolicy, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate,
-    RetryPolicy, SubscriptionState,
+    ReplayPolicy, RetryPolicy, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX, WAIT_MAX_NS};
@@ -102,6 +102,7 @@ pub struct Subscribe<I: Interest> {
     breaker: Option<BreakerPolicy>,
     rate: Option<(Rate, OverLimit)>,
     dedup: Option<DedupWindow>,
+    replay: ReplayPolicy,
     pub(super) handler_id: Option<HandlerId>,
     desk: Option<Arc<dyn Desk>>,
     replacements_max: u32,
@@ -130,6 +131,7 @@ impl<I: Interest> Subscribe<I> {
             breaker: None,
             rate: None,
             dedup: None,
+            replay: ReplayPolicy::Never,
             handler_id: None,
             desk: None,
             replacements_max: REPLACEMENTS,
@@ -265,6 +267,13 @@ impl<I: Interest> Subscribe<I> {
     /// what was dropped takes a new id; where nothing is to be dropped, deliver [reliably](DeliveryMode::Reliable).
     pub fn dedup(mut self, window: DedupWindow) -> Self {
         self.dedup = Some(window);
+        self
+    }
+
+    /// Whether it is given events that happened before and come again out of a store ([`Meta::is_replay`](crate::Meta::is_replay)).
+    /// Default: never.
+    pub fn replay(mut self, policy: ReplayPolicy) -> Self {
+        self.replay = policy;
         self
     }
 

@@ -37,7 +37,7 @@ impl Dropped {
 pub struct SubscriptionLedger {
     /// Events that its pattern and filters wanted.
     pub matched: u64,
-    /// Events that its pattern wanted and a source or predicate refused. Not part of `matched`.
+    /// Events that its pattern wanted and a source or predicate refused, and replays that it is [not given](crate::ReplayPolicy). Not part of `matched`.
     pub filtered: u64,
     /// In the mailbox.
     pub queued: u64,

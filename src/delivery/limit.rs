@@ -39,8 +39,21 @@ impl Rate {
         self
     }
 
+    /// The mean, in events a second.
+    pub fn events_per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    /// Whether it can be kept.
+    ///
+    /// # Errors
+    /// See [`RateError`].
+    pub fn check(&self) -> Result<(), RateError> {
+        self.limiter().map(drop)
+    }
+
     /// The most that may come at once.
-    pub(crate) fn burst_max(&self) -> u32 {
+    pub fn burst_max(&self) -> u32 {
         self.burst
     }
 

@@ -25,6 +25,7 @@ mod mailbox;
 mod mode;
 mod observer;
 mod reliable;
+mod replay;
 mod retry;
 mod route;
 mod run;
@@ -45,6 +46,7 @@ pub use mailbox::{Iter, Mailbox, Overflow, RecvError, TryRecvError};
 pub use mode::DeliveryMode;
 pub use observer::{Notice, Observer};
 pub use reliable::Settled;
+pub use replay::ReplayPolicy;
 pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 

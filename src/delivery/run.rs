@@ -7,7 +7,7 @@
 //!
 //! Whatever is unusual ends the run *before* its event, and the worker takes that one the long way.
 
-use crate::event::{Directory, FLAG_MEASURED, FLAG_TARGETED, Header, Meta};
+use crate::event::{Directory, FLAG_MEASURED, FLAG_REPLAY, FLAG_TARGETED, Header, Meta};
 use crate::metrics::Stages;
 use crate::ring::Reader;
 use crate::sync::snapshot::Watch;
@@ -63,9 +63,9 @@ impl<'a> Run<'a> {
             return None;
         }
         let meta = Meta::new(header, slot.rest()?, self.reader.sequence(self.lane), self.directory).ok()?;
-        if header.has(FLAG_MEASURED | FLAG_TARGETED) {
-            // Both are asked at once: what names services goes the long way.
-            if header.has(FLAG_TARGETED) {
+        if header.has(FLAG_MEASURED | FLAG_TARGETED | FLAG_REPLAY) {
+            // All are asked at once: what names services or is a replay goes the long way.
+            if header.has(FLAG_TARGETED | FLAG_REPLAY) {
                 return None;
             }
             self.measured = true;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clock::Clock;
-use crate::event::EventId;
+use crate::event::{EventId, Meta};
 use crate::metrics::Counter;
 use crate::ring::{DrainOrder, Keyed, LANES, Returns};
 use crate::routing::{CompiledFilter, Pattern};
@@ -15,8 +15,8 @@ use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
 use super::{
-    BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Obstacle, OverLimit, Role,
-    SubscriptionLedger,
+    BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Obstacle, OverLimit, ReplayPolicy,
+    Role, SubscriptionLedger,
 };
 
 /// Names a subscription: a UUID.
@@ -63,6 +63,8 @@ pub struct SubscriptionRecord {
     pub breaker: Option<BreakerState>,
     /// The worker it belongs to.
     pub worker: usize,
+    /// Whether it is given replays.
+    pub replay: ReplayPolicy,
     /// Filters besides the pattern, as text.
     pub filters: String,
     /// All counts.
@@ -148,6 +150,8 @@ pub(crate) struct SubscriptionState {
     pub(crate) dedup_bytes: usize,
     /// Keeps its rate, where what comes over it is rejected.
     pub(crate) limiter: Option<Limiter>,
+    /// Whether it is given replays.
+    pub(crate) replay: ReplayPolicy,
     pub(crate) counts: WorkerCounts,
     pub(crate) live: Live,
 }
@@ -179,6 +183,12 @@ impl SubscriptionState {
     /// Whether this subscription can want events of this type at all. What a service gets does not go by patterns.
     pub(crate) fn wants_type(&self, name: &str) -> bool {
         matches!(self.role, Role::Subscriber) && self.pattern.matches(name) && self.filter.passes_type(name)
+    }
+
+    /// Whether it is given a replay: one for all who say so, or for it alone.
+    #[cold]
+    pub(crate) fn takes_replay(&self, meta: &Meta<'_>) -> bool {
+        self.replay == ReplayPolicy::Safe && meta.replay_to().is_none_or(|to| to == self.id.0)
     }
 
     /// Whether an event of `lane` at `sequence` was published after the subscription was made.
@@ -324,6 +334,7 @@ impl SubscriptionState {
             is_paused: self.is_paused(),
             breaker: self.breaker_state(),
             worker: self.worker,
+            replay: self.replay,
             filters: self.filter.text().to_owned(),
             ledger,
         }

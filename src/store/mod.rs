@@ -62,6 +62,7 @@ pub(crate) mod log_store;
 mod memory;
 mod memory_state;
 mod query;
+mod replay;
 mod snapshot;
 mod state;
 pub(crate) mod table;
@@ -76,6 +77,7 @@ pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
+pub use replay::{Replay, ReplayBuilder, ReplayError, ReplayEstimate, ReplayProgress};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::delivery::{Kept, Route, Run, Sink, Stopwatch};
-use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta};
+use crate::event::{FLAG_MEASURED, FLAG_REPLAY, FLAG_TARGETED, Header, Meta};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, LANES, Reader, Serve};
 use crate::sync::alarm::Alarm;
@@ -343,7 +343,9 @@ impl Worker {
         let route = table.route(header.type_id);
         let engine = &*self.engine;
         let Ok(meta) = Meta::new(header, rest, sequence, &engine.directory) else { return Ok(()) };
-        let plain = route.is_some_and(|route| route.is_plain(lane, sequence)) && header.deadline == 0;
+        let plain = route.is_some_and(|route| route.is_plain(lane, sequence))
+            && header.deadline == 0
+            && !header.has(FLAG_REPLAY);
         let targets = route.map_or(&[][..], Route::targets);
         let stages = &self.recorder.lanes[lane];
         let measured = header.has(FLAG_MEASURED);

@@ -25,6 +25,7 @@ mod reliable;
 mod reliable_edges;
 mod reliable_on_threads;
 mod repeats;
+mod replays;
 mod request;
 mod router;
 mod rules;

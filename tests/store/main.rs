@@ -16,6 +16,7 @@ mod log;
 mod log_store;
 mod memory;
 mod ordeal;
+mod replay;
 mod states;
 mod support;
 mod table;

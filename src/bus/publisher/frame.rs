@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::event::{EventId, FLAG_REPLAY, FrameRef, Meta, Tag};
+use crate::delivery::SubscriptionId;
+use crate::event::{EventId, FLAG_REPLAY, FrameRef, Meta, Priority, Tag};
 
 use super::{Again, Outgoing, PublishError, Publisher, SameTopic};
 
@@ -18,6 +19,9 @@ pub struct OutgoingFrame<'p, 'f> {
     publisher: &'p mut Publisher,
     frame: FrameRef<'f>,
     payload: Again<'f>,
+    /// The subscription that a replay is for alone.
+    replay_to: Option<EventId>,
+    priority: Option<Priority>,
     /// Its place in a store.
     position: Option<u64>,
 }
@@ -43,7 +47,14 @@ impl Publisher {
     pub fn frame<'p, 'f>(&'p mut self, frame: impl Into<FrameRef<'f>>) -> OutgoingFrame<'p, 'f> {
         let frame = frame.into();
         let flags = if frame.meta().is_replay() { FLAG_REPLAY } else { 0 };
-        OutgoingFrame { publisher: self, frame, payload: Again { payload: frame.payload(), flags }, position: None }
+        OutgoingFrame {
+            publisher: self,
+            frame,
+            payload: Again { payload: frame.payload(), flags },
+            replay_to: None,
+            priority: None,
+            position: None,
+        }
     }
 
     /// Publishes a frame; at a full lane it does what the [`FullPolicy`](crate::FullPolicy) says. For the other verbs see
@@ -84,9 +95,20 @@ impl Publisher {
 }
 
 impl OutgoingFrame<'_, '_> {
-    /// Marks the event as one that comes again out of a history: [`Meta::is_replay`] says so to handlers.
+    /// Marks the event as one that comes again out of a history: [`Meta::is_replay`] says so to handlers, and only subscriptions
+    /// that [say it does no harm](crate::Subscribe::replay) are given it.
     pub fn as_replay(self) -> Self {
         Self { payload: Again { flags: FLAG_REPLAY, ..self.payload }, ..self }
+    }
+
+    /// As [`as_replay`](Self::as_replay), for one subscription alone. It is given the event if it wants it and takes replays.
+    pub fn as_replay_to(self, subscription: SubscriptionId) -> Self {
+        Self { replay_to: Some(subscription.0), ..self.as_replay() }
+    }
+
+    /// Publishes it at another priority than the frame's.
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority: Some(priority), ..self }
     }
 
     /// Says its place in the store that it was read from: [`Meta::position`] tells it to handlers, and a journal leaves the event
@@ -97,7 +119,13 @@ impl OutgoingFrame<'_, '_> {
 
     /// The event, its topic and its payload.
     fn begin(&mut self) -> Result<Outgoing<'_>, PublishError> {
-        let event = self.publisher.event_of(&self.frame.meta())?;
+        let mut event = self.publisher.event_of(&self.frame.meta())?;
+        if let Some(priority) = self.priority {
+            event = event.priority(priority);
+        }
+        if let Some(id) = self.replay_to {
+            event.publisher.extension.id(Tag::ReplayTo, id);
+        }
         if let Some(position) = self.position {
             event.publisher.extension.number(Tag::Position, position);
         }

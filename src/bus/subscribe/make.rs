@@ -237,6 +237,7 @@ impl<I: Interest> Subscribe<I> {
                 dedup_bytes: dedup.as_ref().map_or(0, Dedup::reserved_bytes),
                 dedup: dedup.map(|dedup| OwnedCell::new(control.owner(worker), dedup)),
                 limiter,
+                replay: self.replay,
                 counts: WorkerCounts::default(),
                 live: Live::new(),
             }

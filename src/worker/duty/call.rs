@@ -47,11 +47,12 @@ pub(super) fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'
         && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
 }
 
-/// Whether the filters of a subscription with a full mailbox refuse the event by its source or content. Asked again with each turn that the
+/// Whether a subscription with a full mailbox refuses the event as a replay, or its filters do by source or content. Asked again with each turn that the
 /// mailbox stays full.
 #[cold]
 fn refuses(subscription: &SubscriptionState, meta: &Meta<'_>) -> bool {
-    subscription.filter.is_dynamic() && subscription.filter.refusal(meta).is_some()
+    (meta.is_replay() && !subscription.takes_replay(meta))
+        || (subscription.filter.is_dynamic() && subscription.filter.refusal(meta).is_some())
 }
 
 /// Lets an inline handler run, and books what came of it. Returns how many events it had.
@@ -342,6 +343,10 @@ impl Call<'_> {
             return false;
         }
         let counts = &subscription.counts;
+        if self.meta.is_replay() && !subscription.takes_replay(&self.meta) {
+            counts.filtered.add(1);
+            return false;
+        }
         if subscription.filter.is_dynamic()
             && let Some(refusal) = subscription.filter.refusal(&self.meta)
         {

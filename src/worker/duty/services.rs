@@ -30,8 +30,12 @@ pub(super) type Wanted = ArrayVec<u8, SERVICES_MAX>;
 /// it to, in the order of the rules.
 #[inline(never)]
 pub(super) fn add_wanted(wanted: &mut Wanted, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) {
+    let takes = |place: u8| {
+        let service = services.get(usize::from(place));
+        !meta.is_replay() || service.is_some_and(|service| service.service.takes_replay(meta))
+    };
     let mut add = |place: u8| {
-        if !wanted.contains(&place) {
+        if takes(place) && !wanted.contains(&place) {
             // There are no more places than it holds.
             let _ = wanted.try_push(place);
         }

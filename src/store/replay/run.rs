@@ -1,0 +1,117 @@
+//! The replay's thread: reads page after page, and publishes at its pace.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{Bus, Priority, PublishError, Publisher, Rate, SubscriptionId};
+
+use super::super::{EventStore, Query, StoredEvent};
+use super::{OnProgress, ReplayError, Shared};
+
+/// Events between two looks at the lane.
+const CHUNK: u64 = 256;
+/// How long it rests while others fill the lane.
+const REST: Duration = Duration::from_millis(1);
+/// How long it waits for room in the lane before it looks whether it is cancelled.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+pub(super) struct Runner {
+    pub(super) bus: Bus,
+    pub(super) publisher: Publisher,
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) query: Query,
+    pub(super) only: Option<SubscriptionId>,
+    pub(super) rate: Option<Rate>,
+    pub(super) priority: Priority,
+    pub(super) on_progress: Option<OnProgress>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Runner {
+    pub(super) fn run(mut self) -> Result<(), ReplayError> {
+        let result = self.pages();
+        self.shared.progress().is_over = true;
+        self.tell();
+        result
+    }
+
+    fn pages(&mut self) -> Result<(), ReplayError> {
+        let (begun, mut nth) = (Instant::now(), 0);
+        let mut query = Some(self.query.clone());
+        while let Some(asked) = query {
+            self.tell();
+            let page = self.store.query(&asked).map_err(ReplayError::Read)?;
+            for event in &page.events {
+                if nth % CHUNK == 0 && nth > 0 {
+                    self.tell();
+                }
+                if self.wait_for_turn(begun, nth).is_break() || self.publish(event)?.is_break() {
+                    self.shared.progress().is_cancelled = true;
+                    return Ok(());
+                }
+                nth += 1;
+            }
+            query = page.next.map(|next| asked.behind(next));
+        }
+        Ok(())
+    }
+
+    /// Waits until the nth event is due, and the lane is no more than a quarter full. Breaks when it is cancelled.
+    fn wait_for_turn(&self, begun: Instant, nth: u64) -> ControlFlow<()> {
+        if self.shared.progress().is_cancelled {
+            return ControlFlow::Break(());
+        }
+        if let Some(rate) = self.rate {
+            let late = nth.saturating_sub(u64::from(rate.burst_max()) - 1) as f64 / rate.events_per_second();
+            let due = Duration::try_from_secs_f64(late).unwrap_or(Duration::MAX);
+            let left = due.saturating_sub(begun.elapsed());
+            if !left.is_zero() && self.shared.rest(left) {
+                return ControlFlow::Break(());
+            }
+        }
+        while nth % CHUNK == 0 && self.is_crowded() {
+            if self.shared.rest(REST) {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn is_crowded(&self) -> bool {
+        let metrics = self.bus.metrics();
+        let lane = metrics.lanes.iter().find(|lane| lane.priority == self.priority);
+        lane.is_some_and(|lane| lane.depth + CHUNK > (metrics.max_queue_size / 4).max(CHUNK))
+    }
+
+    /// Breaks when it is cancelled, or the bus shuts down.
+    fn publish(&mut self, event: &StoredEvent) -> Result<ControlFlow<()>, ReplayError> {
+        let position = event.position();
+        loop {
+            let frame = self.publisher.frame(event.frame()).at_position(position.get()).priority(self.priority);
+            let frame = match self.only {
+                Some(only) => frame.as_replay_to(only),
+                None => frame.as_replay(),
+            };
+            let result = frame.publish_deadline(PATIENCE);
+            let mut progress = self.shared.progress();
+            match result {
+                Ok(_) => progress.published += 1,
+                Err(PublishError::Expired { .. }) => progress.expired += 1,
+                Err(PublishError::ShuttingDown) => return Ok(ControlFlow::Break(())),
+                Err(error) if error.is_temporary() && progress.is_cancelled => return Ok(ControlFlow::Break(())),
+                Err(error) if error.is_temporary() => continue,
+                Err(error) => return Err(ReplayError::Publish { position, error }),
+            }
+            progress.position = Some(position);
+            return Ok(ControlFlow::Continue(()));
+        }
+    }
+
+    fn tell(&mut self) {
+        let progress = *self.shared.progress();
+        if let Some(hear) = &mut self.on_progress {
+            hear(&progress);
+        }
+    }
+}
