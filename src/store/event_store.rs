@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{DecodeError, Event, EventId, Frame, Meta, Payload};
 
@@ -49,6 +49,12 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// See [`ReadError`].
     fn head(&self) -> Result<Option<Position>, ReadError>;
+
+    /// Waits until there is an event behind a position, `None` being before the first, at most `limit`. Returns whether there is.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError>;
 
     /// The strongest word that this store keeps.
     fn durability(&self) -> Durability;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{EventId, Frame};
 
 use super::memory_state::States;
+use super::tail::Tail;
 use super::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Order, Page, Position, Query, ReadError, Snapshot,
     SnapshotError, StoredEvent, append, snapshot,
@@ -26,6 +27,7 @@ const LOOK_MAX: usize = 4_096;
 /// one topic, other queries look at all.
 pub struct MemoryStore {
     kept: RwLock<Kept>,
+    tail: Tail,
     events_max: u64,
     bytes_max: u64,
     pub(super) states: RwLock<States>,
@@ -56,6 +58,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             kept: RwLock::default(),
+            tail: Tail::default(),
             events_max: 1_000_000,
             bytes_max: 256 << 20,
             states: RwLock::default(),
@@ -132,6 +135,8 @@ impl EventStore for MemoryStore {
         for frame in events {
             last = kept.push(frame, recorded_at);
         }
+        drop(kept);
+        self.tail.grow(Some(last));
         Ok(Appended::new(first, last, version))
     }
 
@@ -171,6 +176,10 @@ impl EventStore for MemoryStore {
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
         Ok(self.read().events.last().map(StoredEvent::position))
+    }
+
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        Ok(self.tail.wait_behind(position, limit))
     }
 
     fn durability(&self) -> Durability {

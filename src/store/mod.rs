@@ -65,11 +65,14 @@ mod query;
 mod replay;
 mod snapshot;
 mod state;
+mod subscription;
 pub(crate) mod table;
+mod tail;
 mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use causation::{CausationLink, CausationNode, CausationTree};
+pub use cursor::CursorError;
 pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePublisher};
 pub use event_store::{EventStore, Position, StoredEvent};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
@@ -83,4 +86,5 @@ pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,
     STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
+pub use subscription::{DurableSubscription, DurableSubscriptionBuilder, DurableSubscriptionError};
 pub use upcast::{UpcastError, UpcasterFault, Upcasters, UpcastersBuilder, UpcastersError};

@@ -134,6 +134,17 @@ impl Query {
         Self { limit: Some(events), ..self }
     }
 
+    /// The same, oldest first.
+    pub(super) fn oldest_first(self) -> Self {
+        Self { order: Order::OldestFirst, ..self }
+    }
+
+    /// The same, and nothing behind a position.
+    pub(super) fn up_to(self, position: Position) -> Self {
+        let to = self.to.map_or(position, |to| to.min(position));
+        self.to_position(to)
+    }
+
     /// Reads page after page, each of so many events as the limit says, to the end.
     pub fn stream(self, store: &dyn EventStore) -> Events<'_> {
         Events { store, query: Some(self), page: Vec::new().into_iter() }
@@ -285,6 +296,17 @@ pub enum ReadError {
     Disk(Fault),
     /// What the store keeps its events in failed.
     Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl ReadError {
+    /// The last position of what cannot be read and is to be left out; `None` where that is not known, or reading again may help.
+    pub fn behind(&self) -> Option<Position> {
+        match self {
+            Self::Damaged(damage) => damage.missing.as_ref().and_then(|missing| Position::new(*missing.end())),
+            Self::NoEvent { position, .. } => Some(*position),
+            Self::Limit { .. } | Self::Disk(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for ReadError {

@@ -102,6 +102,10 @@ impl EventStore for WithoutTheFirst {
         self.0.head()
     }
 
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        self.0.wait_behind(position, limit)
+    }
+
     fn durability(&self) -> Durability {
         self.0.durability()
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
 use ringmain::store::{
@@ -62,6 +63,10 @@ impl EventStore for Watched {
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
         self.store.head()
+    }
+
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        self.store.wait_behind(position, limit)
     }
 
     fn durability(&self) -> Durability {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
@@ -109,6 +110,10 @@ impl EventStore for MortalEvents {
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
         self.0.head()
+    }
+
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        self.0.wait_behind(position, limit)
     }
 
     fn durability(&self) -> Durability {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::store::{
-    AppendError, Durability, DurableError, EventStore, LogStore, MemoryStore, Position, Query, StateChange, StateKind,
-    StateStore,
+    AppendError, CursorError, Durability, DurableError, EventStore, LogStore, MemoryStore, Position, Query,
+    StateChange, StateKind, StateStore,
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
@@ -104,7 +104,7 @@ fn no_durable_publish_is_acknowledged_from_memory() {
     );
     assert!(matches!(
         bus.durable(Arc::new(MemoryStore::new()), state).named("").start(),
-        Err(DurableError::Name { .. })
+        Err(DurableError::Cursor(CursorError::Name { .. }))
     ));
     bus.shutdown().unwrap();
     let refused = in_memory.publish(&frame, Durability::Written);

@@ -114,6 +114,10 @@ impl EventStore for Slow {
         self.store.head()
     }
 
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        self.store.wait_behind(position, limit)
+    }
+
     fn durability(&self) -> Durability {
         self.store.durability()
     }

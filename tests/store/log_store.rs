@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use ringmain::internals::store::open_on;
 use ringmain::internals::store::sim::SimDisk;
@@ -149,6 +150,10 @@ impl EventStore for Reopening {
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
         self.with(true, LogStore::head)
+    }
+
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        self.with(true, |store| store.wait_behind(position, limit))
     }
 
     fn durability(&self) -> Durability {

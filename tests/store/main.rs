@@ -18,6 +18,7 @@ mod memory;
 mod ordeal;
 mod replay;
 mod states;
+mod subscription;
 mod support;
 mod table;
 mod upcasters;

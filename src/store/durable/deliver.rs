@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::{Bus, BusState, Notice, PublishError, Publisher};
 
 use super::super::cursor::Cursor;
-use super::super::{EventStore, Page, Position, Query, ReadError, StoredEvent};
-use super::{DurableError, Shared};
+use super::super::{CursorError, EventStore, Page, Position, Query, ReadError, StoredEvent};
+use super::Shared;
 
 /// How long it waits for a lane before it looks whether it is to end, and before it reads again what failed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -116,11 +116,7 @@ impl Deliverer {
 
     /// What cannot be read cannot be delivered: it is said and left out. Where it is not known what that is, it is read again.
     fn skip(&mut self, error: &ReadError) {
-        let behind = match error {
-            ReadError::Damaged(damage) => damage.missing.as_ref().and_then(|missing| Position::new(*missing.end())),
-            ReadError::NoEvent { position, .. } => Some(*position),
-            _ => None,
-        };
+        let behind = error.behind();
         let from = self.shared.inner().counts.delivered_to;
         let lost = behind.map_or(0, |behind| behind.get() - from.map_or(0, Position::get));
         if !std::mem::replace(&mut self.is_failing, behind.is_none()) {
@@ -186,7 +182,7 @@ impl Checkpoint {
         is_settled && (self.bus.state() == BusState::Running || ledger.in_lanes + ledger.subscriptions.open() == 0)
     }
 
-    fn tell(&self, error: &DurableError, was_told: bool) {
+    fn tell(&self, error: &CursorError, was_told: bool) {
         if !was_told {
             let error = error.to_string();
             self.bus.notify(&Notice::StorageFailed { name: &self.name, error: &error, waiting: 0 });

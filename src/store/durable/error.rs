@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::PublishError;
 
-use super::super::{AppendError, Durability, ReadError, StateError, StateReadError};
+use super::super::{AppendError, CursorError, Durability, ReadError};
 
 /// Why an event was not published durably, or a durable publisher did not start.
 #[derive(Debug, Clone)]
@@ -32,22 +32,8 @@ pub enum DurableError {
     ShuttingDown,
     /// The store does not tell where it ends.
     Read(Arc<ReadError>),
-    /// The cursor was not read.
-    ReadCursor(Arc<StateReadError>),
-    /// The cursor was not kept.
-    Cursor(Arc<StateError>),
-    /// What is kept as its cursor is none.
-    NoCursor {
-        /// Bytes there are, in place of 8.
-        bytes: usize,
-    },
-    /// The name is empty or too long.
-    Name {
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
+    /// The cursor was not read, or not kept.
+    Cursor(CursorError),
     /// The system has no thread for it; this is what it says.
     Thread(String),
 }
@@ -70,12 +56,7 @@ impl fmt::Display for DurableError {
             Self::Closed => f.write_str("the durable publisher is closed; start another"),
             Self::ShuttingDown => f.write_str("the bus is shutting down and publishes no more events"),
             Self::Read(error) => error.fmt(f),
-            Self::ReadCursor(error) => error.fmt(f),
-            Self::Cursor(error) => write!(f, "the cursor was not kept: {error}"),
-            Self::NoCursor { bytes } => {
-                write!(f, "the cursor has {bytes} bytes in place of 8; remove it, and everything is delivered again")
-            }
-            Self::Name { bytes, max } => write!(f, "the name has {bytes} bytes, it can have 1 to {max}"),
+            Self::Cursor(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "there is no thread: {error}"),
         }
     }
@@ -87,8 +68,7 @@ impl Error for DurableError {
             Self::Publish(error) => Some(error),
             Self::Append(error) => Some(&**error),
             Self::Read(error) => Some(&**error),
-            Self::ReadCursor(error) => Some(&**error),
-            Self::Cursor(error) => Some(&**error),
+            Self::Cursor(error) => Some(error),
             _ => None,
         }
     }

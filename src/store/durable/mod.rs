@@ -103,9 +103,10 @@ impl DurableBuilder {
     /// Three threads, and one publisher of the bus.
     pub fn start(self) -> Result<DurablePublisher, DurableError> {
         let Self { bus, store, state, name, checkpoint_every } = self;
-        let cursor = Cursor::new(state, CURSOR, &name)?;
+        let word = state.state_durability().min(Durability::Written);
+        let cursor = Cursor::new(state, CURSOR, &name, word).map_err(DurableError::Cursor)?;
         let head = store.head().map_err(|error| DurableError::Read(Arc::new(error)))?;
-        let position = cursor.within(head)?;
+        let position = cursor.within(head).map_err(DurableError::Cursor)?;
         let kept = store.durability();
         let publisher = bus.publisher().map_err(DurableError::Publish)?;
         let shared = Arc::new(Shared::new(head, position));

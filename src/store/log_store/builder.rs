@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 
+use super::super::Position;
 use super::super::log::{
     self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo,
 };
 use super::super::snapshot::Snapshot;
 use super::super::table::{self, Table, TableOptions};
+use super::super::tail::Tail;
 use super::LogStore;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, remove};
@@ -129,6 +131,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         disk,
         folder: folder.clone(),
         reader,
+        tail: Tail::new(Position::new(parts.last)),
         parts: RwLock::new(parts),
         versions: Mutex::new(Versions::new(versions_max)),
         fronts: Mutex::new(Fronts::new(index_bytes_max)),

@@ -30,6 +30,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::Frame;
 
@@ -220,6 +221,10 @@ impl EventStore for LogStore {
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
         Ok(Position::new(self.shared.parts().last))
+    }
+
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        Ok(self.shared.tail.wait_behind(position, limit))
     }
 
     fn durability(&self) -> Durability {

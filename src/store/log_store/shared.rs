@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::Frame;
 
+use super::super::Position;
 use super::super::index::{Posting, Term};
 use super::super::log::{Batch, Disk, Fault, LogReader, Placed, ReadError};
+use super::super::tail::Tail;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
 use super::versions::Versions;
@@ -21,6 +23,7 @@ pub(super) struct Shared {
     /// Others are made from it.
     pub(super) reader: LogReader,
     pub(super) parts: RwLock<Parts>,
+    pub(super) tail: Tail,
     pub(super) versions: Mutex<Versions>,
     pub(super) fronts: Mutex<Fronts>,
     pub(super) indexer: Indexer,
@@ -98,7 +101,9 @@ impl Shared {
     pub(super) fn add(&self, frames: &[Frame], batch: &Batch, placed: &Placed) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let full = parts.add(frames, batch, placed);
+        let last = Position::new(parts.last);
         drop(parts);
+        self.tail.grow(last);
         if let Some(part) = full {
             self.indexer.hand_in(part);
         }
