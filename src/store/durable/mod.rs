@@ -279,7 +279,9 @@ impl Drop for Inner {
         drop(self.sender.take());
         let mut threads = std::mem::take(&mut self.threads).into_iter();
         // A panic of a store has been printed, and everybody who waited was told.
-        threads.next().map(|committer| drop(committer.join()));
+        if let Some(committer) = threads.next() {
+            drop(committer.join());
+        }
         self.shared.change(|inner| inner.is_ending = true);
         threads.for_each(|thread| drop(thread.join()));
     }

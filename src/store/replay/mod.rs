@@ -261,8 +261,10 @@ impl Replay {
 impl Drop for Replay {
     fn drop(&mut self) {
         self.cancel();
-        // Nobody is left to hear how it went.
-        self.thread.take().map(|thread| drop(thread.join()));
+        if let Some(thread) = self.thread.take() {
+            // Nobody is left to hear how it went.
+            drop(thread.join());
+        }
     }
 }
 

@@ -37,13 +37,13 @@ impl Runner {
     }
 
     fn pages(&mut self) -> Result<(), ReplayError> {
-        let (begun, mut nth) = (Instant::now(), 0);
+        let (begun, mut nth) = (Instant::now(), 0_u64);
         let mut query = Some(self.query.clone());
         while let Some(asked) = query {
             self.tell();
             let page = self.store.query(&asked).map_err(ReplayError::Read)?;
             for event in &page.events {
-                if nth % CHUNK == 0 && nth > 0 {
+                if nth > 0 && nth.is_multiple_of(CHUNK) {
                     self.tell();
                 }
                 if self.wait_for_turn(begun, nth).is_break() || self.publish(event)?.is_break() {
@@ -70,7 +70,7 @@ impl Runner {
                 return ControlFlow::Break(());
             }
         }
-        while nth % CHUNK == 0 && self.is_crowded() {
+        while nth.is_multiple_of(CHUNK) && self.is_crowded() {
             if self.shared.rest(REST) {
                 return ControlFlow::Break(());
             }
