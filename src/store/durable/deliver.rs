@@ -12,6 +12,8 @@ use super::Shared;
 
 /// How long it waits for a lane before it looks whether it is to end, and before it reads again what failed.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it rests after a refusal that another attempt may not meet.
+const REST: Duration = Duration::from_millis(1);
 /// How long it waits for what was delivered to be settled before it looks whether it is to end.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Longer than anybody waits.
@@ -93,7 +95,12 @@ impl Deliverer {
                 Err(PublishError::ShuttingDown) => return ControlFlow::Break(()),
                 // The next start delivers it.
                 Err(error) if error.is_temporary() && is_ending => return ControlFlow::Break(()),
-                Err(error) if error.is_temporary() => continue,
+                Err(error) if error.is_temporary() => {
+                    drop(progress);
+                    // Some refusals come at once.
+                    drop(self.shared.wait_while(REST, |inner| !inner.is_ending));
+                    continue;
+                }
                 Err(error) => {
                     counts.undeliverable += 1;
                     drop(progress);

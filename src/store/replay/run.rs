@@ -11,7 +11,7 @@ use super::{OnProgress, ReplayError, Shared};
 
 /// Events between two looks at the lane.
 const CHUNK: u64 = 256;
-/// How long it rests while others fill the lane.
+/// How long it rests while others fill the lane, or after its event was refused.
 const REST: Duration = Duration::from_millis(1);
 /// How long it waits for room in the lane before it looks whether it is cancelled.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -99,8 +99,14 @@ impl Runner {
                 Ok(_) => progress.published += 1,
                 Err(PublishError::Expired { .. }) => progress.expired += 1,
                 Err(PublishError::ShuttingDown) => return Ok(ControlFlow::Break(())),
-                Err(error) if error.is_temporary() && progress.is_cancelled => return Ok(ControlFlow::Break(())),
-                Err(error) if error.is_temporary() => continue,
+                Err(error) if error.is_temporary() => {
+                    drop(progress);
+                    // Some refusals come at once.
+                    if self.shared.rest(REST) {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    continue;
+                }
                 Err(error) => return Err(ReplayError::Publish { position, error }),
             }
             progress.position = Some(position);
