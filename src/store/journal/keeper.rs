@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -13,87 +13,8 @@ use futures_core::Stream;
 use crate::{Bus, Delivery, EventId, Frame, Mailbox, Notice, Pattern};
 
 use super::super::{AppendError, Durability, EventStore, ExpectedVersion, Position, Query};
-use super::{JournalCounts, JournalState};
-
-/// What the journal's handle and its thread share.
-pub(super) struct Shared(Mutex<Inner>);
-
-struct Inner {
-    store: Option<Arc<dyn EventStore>>,
-    state: JournalState,
-    counts: JournalCounts,
-    /// The last position that the store had, or that the journal has appended at.
-    last: Option<Position>,
-    is_ending: bool,
-    /// It ends although its subscription has not.
-    is_leaving: bool,
-    /// A store that failed is to be tried at once.
-    is_urgent: bool,
-    thread: Option<Thread>,
-}
-
-impl Shared {
-    pub(super) fn new(store: Arc<dyn EventStore>, last: Option<Position>) -> Self {
-        Self(Mutex::new(Inner {
-            store: Some(store),
-            state: JournalState::Writing,
-            counts: JournalCounts::default(),
-            last,
-            is_ending: false,
-            is_leaving: false,
-            is_urgent: false,
-            thread: None,
-        }))
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Changed by steps that do not panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn counts(&self) -> JournalCounts {
-        self.inner().counts
-    }
-
-    pub(super) fn state(&self) -> JournalState {
-        self.inner().state.clone()
-    }
-
-    /// What the store said last, if it did not work.
-    pub(super) fn failure(&self) -> Option<String> {
-        match &self.inner().state {
-            JournalState::Retrying(error) | JournalState::Lost(error) => Some(error.clone()),
-            JournalState::Writing | JournalState::Ended => None,
-        }
-    }
-
-    pub(super) fn resume(&self, store: Arc<dyn EventStore>) {
-        let before = self.inner().store.replace(store);
-        // Its end may take time.
-        drop(before);
-        self.retry();
-    }
-
-    pub(super) fn retry(&self) {
-        self.inner().is_urgent = true;
-        self.wake();
-    }
-
-    pub(super) fn end(&self) {
-        self.inner().is_ending = true;
-    }
-
-    /// The subscription could not be ended from outside: its thread is to end it.
-    pub(super) fn leave(&self) {
-        self.inner().is_leaving = true;
-    }
-
-    pub(super) fn wake(&self) {
-        if let Some(thread) = &self.inner().thread {
-            thread.unpark();
-        }
-    }
-}
+use super::JournalState;
+use super::shared::Shared;
 
 /// Wakes the journal's thread.
 struct Unpark(Thread);

@@ -17,6 +17,7 @@
 
 mod error;
 mod keeper;
+mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use std::time::Duration;
 use crate::{Bus, Filter, Overflow, Pattern, SubscribeError, SubscriptionId};
 
 use super::{BATCH_EVENTS_MAX, Durability, EventStore};
-use keeper::{Keeper, Shared};
+use keeper::Keeper;
+use shared::Shared;
 
 pub use error::JournalError;
 
