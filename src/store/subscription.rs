@@ -19,7 +19,7 @@ const CURSOR: &[u8] = b"subscription";
 /// name.
 ///
 /// An event may come as soon as it is written. After the loss of power a store may end before what came last; a cursor beyond its
-/// end is cut when the subscription is opened.
+/// end is cut when the subscription is opened: so open it before others append, or what they append up to the cursor is passed over.
 ///
 /// ```
 /// use ringmain::store::{Durability, DurableSubscription, EventStore, ExpectedVersion, MemoryStore, Query};
