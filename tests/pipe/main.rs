@@ -1,9 +1,10 @@
-//! What the commands `ringmain pipe` and `ringmain bench` promise, kept by the real binary and read by serde_json.
+//! What the commands `ringmain pipe`, `store` and `bench` promise, kept by the real binary and read by serde_json.
 #![cfg(feature = "daemon")]
 
 mod bench;
 mod ends;
 mod lines;
+mod store;
 mod volume;
 
 use std::io::Write;

@@ -10,12 +10,12 @@ use super::super::log::{
 };
 use super::super::snapshot::Snapshot;
 use super::super::table::{self, Table, TableOptions};
-use super::LogStore;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, remove};
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
+use super::{LogStore, TABLE_FOLDER};
 
 /// Limits of a [`LogStore`]. All have a default.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, table } = builder;
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
     let (table, _) =
-        Table::open(Arc::clone(&disk), folder.join("table"), table).map_err(|error| beside(error, &folder))?;
+        Table::open(Arc::clone(&disk), folder.join(TABLE_FOLDER), table).map_err(|error| beside(error, &folder))?;
     let reader = log.read(1);
     let indices = indices(&*disk, &folder)?;
     let parts = parts(&log.segments(), &recovered, &reader, &indices)?;

@@ -24,6 +24,7 @@ mod look;
 mod part;
 mod shared;
 mod snapshots;
+mod stats;
 mod versions;
 
 use std::fmt;
@@ -44,6 +45,10 @@ use shared::Shared;
 use snapshots::Snapshots;
 
 pub use builder::{LogStoreBuilder, open_on};
+pub use stats::LogStoreStats;
+
+/// Of snapshots, in the folder of the store.
+const TABLE_FOLDER: &str = "table";
 
 /// An [`EventStore`] in a folder, for one process at a time.
 ///
