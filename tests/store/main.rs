@@ -1,5 +1,6 @@
 //! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
+mod archive;
 mod causation;
 mod commit;
 mod conformance;

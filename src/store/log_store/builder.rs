@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 
 use super::super::log::{
-    self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo,
+    self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo, remove,
 };
 use super::super::snapshot::Snapshot;
 use super::super::table::{self, Table, TableOptions};
 use super::indexer::Indexer;
-use super::part::{Built, Finder, Part, remove};
+use super::part::{Built, Finder, Part};
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
