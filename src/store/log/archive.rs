@@ -42,14 +42,20 @@ pub(super) fn first_of(name: &str) -> Option<u64> {
     segment::first_of(&format!("{}.log", name.strip_suffix(EXTENSION)?))
 }
 
-/// A segment in its archive, read as if it were its file.
+/// What an archive says of itself.
 #[derive(Debug)]
-struct Archive {
-    file: File,
+struct Lines {
     segment_bytes: u64,
     block_bytes: usize,
     /// Where each block ends, and its check.
     blocks: Vec<(u64, u32)>,
+}
+
+/// A segment in its archive, read as if it were its file.
+#[derive(Debug)]
+struct Archive {
+    file: File,
+    lines: Lines,
     /// The block that was read last.
     held: Mutex<Option<(usize, Vec<u8>)>>,
 }
@@ -64,13 +70,29 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path, first: u64) -> Result<File, F
 
 impl Archive {
     fn read(file: File, first: u64) -> Result<Self, Fault> {
-        let said = Self::read_lines(&file, first)?;
-        let (segment_bytes, block_bytes, blocks) = said.unwrap_or((0, 1, Vec::new()));
-        Ok(Self { file, segment_bytes, block_bytes, blocks, held: Mutex::new(None) })
+        let nothing = Lines { segment_bytes: 0, block_bytes: 1, blocks: Vec::new() };
+        let lines = Lines::read(&file, first)?.unwrap_or(nothing);
+        Ok(Self { file, lines, held: Mutex::new(None) })
     }
 
-    /// Bytes of the segment and of a block, and the lines; `None` when they are not as they were written.
-    fn read_lines(file: &File, first: u64) -> Result<Option<(u64, usize, Vec<(u64, u32)>)>, Fault> {
+    /// A block as it was in the segment, or zeros in place of it.
+    fn block(&self, block: usize) -> io::Result<Vec<u8>> {
+        let begin = block.checked_sub(1).map_or(HEADER_BYTES as u64, |before| self.lines.blocks[before].0);
+        let (end, wanted) = self.lines.blocks[block];
+        let mut packed = vec![0; end.saturating_sub(begin) as usize];
+        let read = self.file.read_at(&mut packed, begin).map_err(|fault| io::Error::other(fault.to_string()))?;
+        let mut bytes = Vec::with_capacity(self.lines.bytes_of(block));
+        if read == packed.len() && check(&packed) == wanted {
+            unpack(&packed, self.lines.bytes_of(block), &mut bytes);
+        }
+        bytes.resize(self.lines.bytes_of(block), 0);
+        Ok(bytes)
+    }
+}
+
+impl Lines {
+    /// `None` when they are not as they were written.
+    fn read(file: &File, first: u64) -> Result<Option<Self>, Fault> {
         let (mut header, mut footer) = ([0; HEADER_BYTES], [0; FOOTER_BYTES]);
         let length = file.length()?;
         let Some(footer_at) = length.checked_sub(FOOTER_BYTES as u64).filter(|at| *at >= HEADER_BYTES as u64) else {
@@ -78,9 +100,14 @@ impl Archive {
         };
         let read = file.read_at(&mut header, 0)? + file.read_at(&mut footer, footer_at)?;
         let is_whole = |bytes: &[u8], at| check(&bytes[..at]).to_le_bytes() == bytes[at..];
-        let is_ours = header[..8] == MAGIC && u16::from_le_bytes(take(&header, 8)) == VERSION;
-        if read < HEADER_BYTES + FOOTER_BYTES || !is_ours || !is_whole(&header, 60) || !is_whole(&footer, 28) {
+        let is_ours = header[..8] == MAGIC && is_whole(&header, 60);
+        if read < HEADER_BYTES + FOOTER_BYTES || !is_ours || !is_whole(&footer, 28) {
             return Ok(None);
+        }
+        let version = u16::from_le_bytes(take(&header, 8));
+        if version != VERSION {
+            let newer = format!("it has version {version}, this program reads {VERSION}; use a newer one");
+            return Err(Fault::new("read", file.path(), io::Error::new(io::ErrorKind::Unsupported, newer)));
         }
         let block_bytes = u32::from_le_bytes(take(&header, 12)) as usize;
         let segment_bytes = u64::from_le_bytes(take(&header, 24));
@@ -95,26 +122,13 @@ impl Archive {
             return Ok(None);
         }
         let line = |line: &[u8]| (u64::from_le_bytes(take(line, 0)), u32::from_le_bytes(take(line, 8)));
-        Ok(Some((segment_bytes, block_bytes, table.chunks_exact(LINE_BYTES).map(line).collect())))
+        let blocks = table.chunks_exact(LINE_BYTES).map(line).collect();
+        Ok(Some(Self { segment_bytes, block_bytes, blocks }))
     }
 
     /// Bytes that a block has once it is read.
     fn bytes_of(&self, block: usize) -> usize {
         (self.segment_bytes - block as u64 * self.block_bytes as u64).min(self.block_bytes as u64) as usize
-    }
-
-    /// A block as it was in the segment, or zeros in place of it.
-    fn block(&self, block: usize) -> io::Result<Vec<u8>> {
-        let begin = block.checked_sub(1).map_or(HEADER_BYTES as u64, |before| self.blocks[before].0);
-        let (end, wanted) = self.blocks[block];
-        let mut packed = vec![0; end.saturating_sub(begin) as usize];
-        let read = self.file.read_at(&mut packed, begin).map_err(|fault| io::Error::other(fault.to_string()))?;
-        let mut bytes = Vec::with_capacity(self.bytes_of(block));
-        if read == packed.len() && check(&packed) == wanted {
-            unpack(&packed, self.bytes_of(block), &mut bytes);
-        }
-        bytes.resize(self.bytes_of(block), 0);
-        Ok(bytes)
     }
 }
 
@@ -128,11 +142,11 @@ fn unpack(packed: &[u8], bytes_max: usize, bytes: &mut Vec<u8>) {
 
 impl DiskFile for Archive {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        if offset >= self.segment_bytes || bytes.is_empty() {
+        if offset >= self.lines.segment_bytes || bytes.is_empty() {
             return Ok(0);
         }
         let (block, within) =
-            ((offset / self.block_bytes as u64) as usize, (offset % self.block_bytes as u64) as usize);
+            ((offset / self.lines.block_bytes as u64) as usize, (offset % self.lines.block_bytes as u64) as usize);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let unpacked = match &mut *held {
             Some((nth, unpacked)) if *nth == block => unpacked,
@@ -160,7 +174,7 @@ impl DiskFile for Archive {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.segment_bytes)
+        Ok(self.lines.segment_bytes)
     }
 }
 
