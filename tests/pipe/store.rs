@@ -246,6 +246,33 @@ fn stats_say_how_much_there_is() {
 }
 
 #[test]
+fn old_events_are_compressed_and_removed_when_that_is_asked_for() {
+    let folder = Folder::new("archive");
+    let data = "x".repeat(50_000);
+    let input: String =
+        (0..400).map(|at| format!("{{\"type\":\"a\",\"id\":\"n{at}\",\"data\":\"{data}\"}}\n")).collect();
+    assert_eq!(append(&folder.0, "--segment-bytes 8388608", input).code(), Some(0));
+    let none = ask("archive", &folder.0, "");
+    assert_eq!(
+        none.stdout, "0 files compressed, 0 B given back; 0 events in 0 files removed\n",
+        "nothing is 90 days old"
+    );
+    let all = ask("query", &folder.0, "").stdout;
+    let some = ask("archive", &folder.0, "--older-than 0s");
+    assert!(
+        some.stdout.starts_with("2 files compressed, 15.") && some.stdout.ends_with("; 0 events in 0 files removed\n"),
+        "{}",
+        some.stdout
+    );
+    assert_eq!(ask("query", &folder.0, "").stdout, all, "found as before");
+    assert_eq!(ask("verify", &folder.0, "").code(), Some(0));
+    let removed = ask("archive", &folder.0, "--max-bytes 5000000").stdout;
+    assert!(removed.contains("events in 2 files removed"), "{removed}");
+    let left = ask("query", &folder.0, "").stdout;
+    assert!(!left.is_empty() && all.ends_with(&left), "the newest are there");
+}
+
+#[test]
 fn what_cannot_be_read_is_named_and_passed_over() {
     let folder = Folder::new("damage");
     assert_eq!(append(&folder.0, "", LINES).code(), Some(0));

@@ -21,6 +21,7 @@ use crate::support::{FOLDER, Shareable};
 mod damage;
 mod faults;
 mod kill;
+mod retention;
 
 /// Segments of about a dozen events.
 pub(crate) fn small() -> LogStoreBuilder {

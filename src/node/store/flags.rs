@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::super::args::LineFlags;
 use super::super::time;
-use crate::store::{Durability, LogStore, LogStoreBuilder, Position, Query};
+use crate::store::{Durability, LogStore, LogStoreBuilder, Position, Query, Retention};
 use crate::{EventId, Pattern};
 
 /// The commands of `ringmain store`.
@@ -34,6 +34,11 @@ pub enum Store {
     Stats(Stats),
     /// Read every event and every snapshot, and say what cannot be read; exit code 0 when all can
     Verify(Verify),
+    /// Compress the files of old events, or remove them for good
+    ///
+    /// It is done to files as a whole: to one whose every event is old, never to the newest. Compressed events are found as
+    /// before, slower. No other command does it by itself.
+    Archive(Archive),
     /// Draw which event of a correlation caused which
     Causation(Causation),
 }
@@ -84,7 +89,8 @@ impl Limits {
     pub fn builder(&self, folder: &Path) -> LogStoreBuilder {
         // A line is far shorter than half a segment.
         let half = u32::try_from(self.segment_bytes / 2).unwrap_or(u32::MAX);
-        LogStore::builder(folder).segment_bytes(self.segment_bytes).event_bytes_max(half.min(16 << 20))
+        let builder = LogStore::builder(folder).retention(Retention::forever());
+        builder.segment_bytes(self.segment_bytes).event_bytes_max(half.min(16 << 20))
     }
 }
 
@@ -240,6 +246,40 @@ pub struct Verify {
     pub store: Data,
 }
 
+/// The flags of `ringmain store archive`.
+#[derive(Debug, Clone, Args)]
+pub struct Archive {
+    /// The store.
+    #[command(flatten)]
+    pub store: Data,
+
+    /// Compress events of this age: a number and `d`, `h`, `m` or `s`
+    #[arg(long, value_name = "AGE", default_value = "90d", value_parser = age)]
+    pub older_than: Duration,
+
+    /// Remove events of this age for good
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub remove_older_than: Option<Duration>,
+
+    /// Remove the oldest events for good while there are more than so many bytes of events, compressed or not
+    #[arg(long, value_name = "BYTES")]
+    pub max_bytes: Option<u64>,
+}
+
+impl Archive {
+    /// What the flags ask for.
+    pub fn retention(&self) -> Retention {
+        let mut retention = Retention::forever().archive_after(self.older_than);
+        if let Some(age) = self.remove_older_than {
+            retention = retention.remove_after(age);
+        }
+        if let Some(bytes) = self.max_bytes {
+            retention = retention.bytes_max(bytes);
+        }
+        retention
+    }
+}
+
 /// The flags of `ringmain store causation`.
 #[derive(Debug, Clone, Args)]
 pub struct Causation {
@@ -257,6 +297,20 @@ fn aggregate(text: &str) -> Result<(String, String), &'static str> {
         Some((kind, id)) if !kind.is_empty() && !id.is_empty() => Ok((kind.to_owned(), id.to_owned())),
         _ => Err("an aggregate is its kind and its id, as in order/7"),
     }
+}
+
+fn age(text: &str) -> Result<Duration, &'static str> {
+    const SHAPE: &str = "an age is a number and its unit: 90d, 12h, 30m or 45s";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(SHAPE)?;
+    let seconds = match unit {
+        "d" => 24 * 60 * 60,
+        "h" => 60 * 60,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(SHAPE),
+    };
+    let number: u64 = number.parse().map_err(|_| SHAPE)?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or("so long ago there was nothing")
 }
 
 fn position(text: &str) -> Result<Position, &'static str> {
@@ -351,6 +405,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_archived_arrives() {
+        let words = ["archive", "--data", "d", "--older-than", "2h", "--remove-older-than", "3d", "--max-bytes", "9"];
+        let Ok(Store::Archive(archive)) = parse(&words) else { panic!("all are known") };
+        let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
+        let wanted = Retention::forever().archive_after(hours(2)).remove_after(hours(72)).bytes_max(9);
+        assert_eq!(archive.retention(), wanted);
+        let Ok(Store::Archive(archive)) = parse(&words[..3]) else { panic!("all are known") };
+        assert_eq!(archive.retention(), Retention::default());
+    }
+
+    #[test]
     fn values_out_of_range_are_refused_with_exit_code_2() {
         for words in [
             "query",
@@ -361,6 +426,9 @@ mod tests {
             "query --data d --correlation 7",
             "append --data d --durability accepted",
             "append --data d --segment-bytes 4096",
+            "archive --data d --older-than 3w",
+            "archive --data d --older-than d",
+            "archive --data d --older-than 999999999999999999d",
             "verify",
         ] {
             let words: Vec<_> = words.split_whitespace().collect();

@@ -1,4 +1,5 @@
-//! `store stats`, `verify` and `causation`: what a store has, whether all of it can be read, and what caused what.
+//! `store stats`, `verify`, `archive` and `causation`: what a store has, whether all of it can be read, what becomes of it when
+//! it is old, and what caused what.
 
 use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,10 +9,10 @@ use serde::Serialize;
 use super::super::human::{bytes, grouped};
 use super::super::progress::Progress;
 use super::super::time;
-use super::flags::{Causation, Stats, Verify};
+use super::flags::{Archive, Causation, Stats, Verify};
 use super::read::each_event;
 use super::{FAILED, Failure, open_existing, print};
-use crate::store::{EventStore, LogStore, Position, Query};
+use crate::store::{EventStore, LogStore, Position, Query, Upkeep};
 
 /// What `stats` says. The JSON names are the field names, in this order.
 #[derive(Debug, Serialize)]
@@ -115,5 +116,18 @@ pub(super) fn causation(flags: &Causation) -> Result<u8, Failure> {
         return Err(Failure::Said(format!("no event has the correlation {}", flags.correlation)));
     }
     print(tree.to_string().as_bytes())?;
+    Ok(0)
+}
+
+pub(super) fn archive(flags: &Archive) -> Result<u8, Failure> {
+    let store = open_existing(&flags.store.data)?;
+    let Upkeep { archived_segments, archived_bytes, removed_segments, removed_events, .. } =
+        store.keep(flags.retention()).map_err(Failure::said)?;
+    let (freed, removed) = (bytes(archived_bytes), grouped(removed_events));
+    let said = format!(
+        "{archived_segments} files compressed, {freed} given back; {removed} events in {removed_segments} files removed\n"
+    );
+    print(said.as_bytes())?;
+    store.close().map_err(Failure::said)?;
     Ok(0)
 }

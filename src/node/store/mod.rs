@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use self::flags::Store;
 use super::progress::Progress;
-use crate::store::LogStore;
+use crate::store::{LogStore, Retention};
 
 /// Exit code for what could not be read, written or opened, and for events that cannot be read.
 const FAILED: u8 = 1;
@@ -33,6 +33,7 @@ pub fn run(command: &Store) -> ExitCode {
         Store::Export(flags) => read::export(flags),
         Store::Stats(flags) => inspect::stats(flags),
         Store::Verify(flags) => inspect::verify(flags),
+        Store::Archive(flags) => inspect::archive(flags),
         Store::Causation(flags) => inspect::causation(flags),
     };
     match result {
@@ -75,7 +76,7 @@ fn open_existing(folder: &Path) -> Result<LogStore, Failure> {
             "there is no store in {folder}; `ringmain store append --data {folder}` makes one"
         )));
     }
-    LogStore::open(folder).map_err(Failure::said)
+    LogStore::builder(folder).retention(Retention::forever()).open().map_err(Failure::said)
 }
 
 fn print(text: &[u8]) -> Result<(), Failure> {

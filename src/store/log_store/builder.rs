@@ -12,6 +12,7 @@ use super::super::snapshot::Snapshot;
 use super::super::table::{self, Table, TableOptions};
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part};
+use super::retention::Retention;
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
@@ -27,14 +28,23 @@ pub struct LogStoreBuilder {
     index_bytes_max: usize,
     versions_max: usize,
     table: TableOptions,
+    retention: Retention,
 }
 
 impl LogStoreBuilder {
     pub(super) fn new(folder: PathBuf) -> Self {
         let (log, commit) = Default::default();
         let table = TableOptions::default();
-        Self { folder, log, commit, index_bytes_max: 256 << 20, versions_max: 65_536, table }
-            .snapshot_state_bytes_max(Snapshot::STATE_BYTES_MAX as u32)
+        Self {
+            folder,
+            log,
+            commit,
+            index_bytes_max: 256 << 20,
+            versions_max: 65_536,
+            table,
+            retention: Retention::default(),
+        }
+        .snapshot_state_bytes_max(Snapshot::STATE_BYTES_MAX as u32)
     }
 
     /// Bytes of a segment, which are reserved on the disk when it is begun; from 4 KiB to 4 GiB, a multiple of 16. An append
@@ -91,6 +101,12 @@ impl LogStoreBuilder {
         self
     }
 
+    /// What becomes of old events. Default: they are archived after 90 days, and kept for ever.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Opens the store, and makes the folder if it is not there.
     ///
     /// # Errors
@@ -108,7 +124,7 @@ impl LogStoreBuilder {
 /// # Errors
 /// [`OpenError`].
 pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore, OpenError> {
-    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, table } = builder;
+    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, table, retention } = builder;
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
     let (table, _) =
         Table::open(Arc::clone(&disk), folder.join(TABLE_FOLDER), table).map_err(|error| beside(error, &folder))?;
@@ -133,6 +149,8 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         versions: Mutex::new(Versions::new(versions_max)),
         fronts: Mutex::new(Fronts::new(index_bytes_max)),
         indexer,
+        retention,
+        upkeep: Mutex::default(),
     });
     let no_thread = |error| OpenError::Disk(Fault::new("start a thread for", &folder, error));
     let options = *log.options();

@@ -2,9 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::super::log::Fault;
 use super::part::Part;
 use super::shared::Shared;
+
+/// Old events are looked for this often, beside when a segment is full.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Indices in memory that may wait to be written; whoever fills one more segment waits.
 const WAITING_MAX: usize = 8;
@@ -20,6 +25,9 @@ pub(super) struct Indexer {
 #[derive(Debug, Default)]
 struct State {
     parts: VecDeque<Arc<Part>>,
+    /// A segment was filled, or an hour went by, since old events were looked for.
+    is_upkeep_due: bool,
+    upkeep_fault: Option<Fault>,
     /// Nothing more comes: the thread ends when all is done.
     is_ending: bool,
     /// The thread ends after what it is doing.
@@ -38,6 +46,7 @@ impl Indexer {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.parts.push_back(part);
+        state.is_upkeep_due = true;
         drop(state);
         self.changed.notify_all();
     }
@@ -50,6 +59,11 @@ impl Indexer {
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Why old events were not dealt with when that was last tried.
+    pub(super) fn upkeep_fault(&self) -> Option<Fault> {
+        self.state().upkeep_fault.clone()
     }
 
     /// Lets the thread end: when all is done, or after what it is doing.
@@ -65,6 +79,7 @@ impl Indexer {
     pub(super) fn run(&self, shared: &Shared) {
         let _ended = Ended(self);
         let mut state = self.state();
+        state.is_upkeep_due = true;
         loop {
             if state.is_closed {
                 return;
@@ -79,8 +94,16 @@ impl Indexer {
                 self.changed.notify_all();
             } else if state.is_ending {
                 return;
+            } else if state.is_upkeep_due {
+                state.is_upkeep_due = false;
+                drop(state);
+                let kept = shared.keep(shared.retention);
+                state = self.state();
+                state.upkeep_fault = kept.err();
             } else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.changed.wait_timeout(state, UPKEEP_EVERY).unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                state.is_upkeep_due |= waited.1.timed_out();
             }
         }
     }

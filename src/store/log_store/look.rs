@@ -222,7 +222,16 @@ impl Look<'_> {
             }
             for (position, segment, offset) in found.into_iter().rev() {
                 self.looked_at -= 1;
-                let record = lookup.record(segment, offset).map_err(|error| failed(error, position))?;
+                let record = match lookup.record(segment, offset) {
+                    // Removed since it was seen, with all that is older.
+                    Err(log::ReadError::Retired { .. }) => return Ok(Continue(())),
+                    Err(log::ReadError::Disk(fault)) => return Err(ReadError::Disk(fault)),
+                    Err(log::ReadError::Damaged(damage)) => {
+                        let missing = damage.missing.clone().or(Some(position..=position));
+                        return Err(ReadError::Damaged(Damage { missing, ..damage }));
+                    }
+                    Ok(record) => record,
+                };
                 self.take(&record).map_err(|error| no_event(position, error))?;
                 if let Break(next) = self.after(position) {
                     return Ok(Break(next));
@@ -338,15 +347,4 @@ fn cut(
 
 fn no_event(position: u64, error: FrameError) -> ReadError {
     ReadError::NoEvent { position: Position::new(position).expect("positions count from 1"), error }
-}
-
-/// Why a record that was read a moment ago cannot be read now.
-fn failed(error: log::ReadError, position: u64) -> ReadError {
-    match error {
-        log::ReadError::Damaged(damage) => {
-            ReadError::Damaged(Damage { missing: damage.missing.clone().or(Some(position..=position)), ..damage })
-        }
-        log::ReadError::Disk(fault) => ReadError::Disk(fault),
-        retired => ReadError::Failed(Box::new(retired)),
-    }
 }

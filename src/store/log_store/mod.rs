@@ -22,6 +22,7 @@ mod builder;
 mod indexer;
 mod look;
 mod part;
+mod retention;
 mod shared;
 mod snapshots;
 mod stats;
@@ -45,6 +46,7 @@ use shared::Shared;
 use snapshots::Snapshots;
 
 pub use builder::{LogStoreBuilder, open_on};
+pub use retention::{Retention, Upkeep};
 pub use stats::LogStoreStats;
 
 /// Of snapshots, in the folder of the store.
@@ -129,6 +131,11 @@ impl LogStore {
     /// Gives up what of the snapshots cannot be read, so that its room can be used again.
     pub fn accept_snapshot_damages(&self) {
         self.snapshots.accept_damages();
+    }
+
+    /// Why old events were not archived or removed when that was last tried, if it failed.
+    pub fn upkeep_fault(&self) -> Option<Fault> {
+        self.shared.indexer.upkeep_fault()
     }
 
     /// The folder it is in.

@@ -95,17 +95,22 @@ impl Shared {
         let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = Upkeep::default();
         let now = self.disk.unix_now_ns();
-        let is_old = |segment: &SegmentInfo, age: Option<Duration>| {
-            let newest = segment.written_unix_ns.as_ref().map(|written| *written.end());
-            // A segment of which nothing can be read is as old as the one before it: it is met when that is.
-            age.is_some_and(|age| newest.is_none_or(|newest| u128::from(now.saturating_sub(newest)) >= age.as_nanos()))
-        };
         let segments = self.reader.segments();
+        let newest_in = |nth: usize| {
+            let written =
+                |nth: usize| segments.get(nth).and_then(|segment: &SegmentInfo| segment.written_unix_ns.clone());
+            // One of which nothing can be read is not younger than what comes behind it.
+            written(nth).map(|written| *written.end()).or(written(nth + 1).map(|written| *written.start()))
+        };
+        let is_old = |nth: usize, age: Option<Duration>| {
+            let age = age.map_or(u128::MAX, |age| age.as_nanos());
+            newest_in(nth).is_some_and(|newest| u128::from(now.saturating_sub(newest)) >= age)
+        };
         let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let mut removed = 0;
-        for segment in segments.iter().take(segments.len().saturating_sub(1)) {
+        for (nth, segment) in segments.iter().enumerate().take(segments.len().saturating_sub(1)) {
             let is_too_much = retention.bytes_max.is_some_and(|max| bytes > max);
-            if !is_too_much && !is_old(segment, retention.remove_after) {
+            if !is_too_much && !is_old(nth, retention.remove_after) {
                 break;
             }
             bytes -= segment.bytes;
@@ -115,7 +120,8 @@ impl Shared {
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
         }
-        for segment in segments[removed..].iter().filter(|segment| is_old(segment, retention.archive_after)) {
+        for nth in (removed..segments.len()).filter(|nth| is_old(*nth, retention.archive_after)) {
+            let segment = &segments[nth];
             if let Some(bytes) = self.reader.archive(&*self.disk, &self.folder, segment.first)? {
                 done.archived_segments += 1;
                 done.archived_bytes += bytes;

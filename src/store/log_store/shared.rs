@@ -11,6 +11,7 @@ use super::super::index::{Posting, Term};
 use super::super::log::{Batch, Disk, Fault, LogReader, Placed, ReadError};
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
+use super::retention::Retention;
 use super::versions::Versions;
 
 /// The store without its log.
@@ -24,6 +25,9 @@ pub(super) struct Shared {
     pub(super) versions: Mutex<Versions>,
     pub(super) fronts: Mutex<Fronts>,
     pub(super) indexer: Indexer,
+    pub(super) retention: Retention,
+    /// Held by who archives and removes.
+    pub(super) upkeep: Mutex<()>,
 }
 
 /// The segments, oldest first, as far as queries see them.
