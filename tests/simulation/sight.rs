@@ -96,6 +96,12 @@ impl World {
         if !self.subs[nth].is_inline {
             self.subs[nth].in_hand += 1;
         }
+        if self.subs[nth].instance().is_some() {
+            return self
+                .lands(nth, index, meta.attempt())
+                .map_or_else(|| self.leaves_service(nth, index), |_| Ok(()))
+                .map(|()| 0);
+        }
         if self.subs[nth].newest.is_some() {
             return self.take_newest(nth, index, skipped).map(|()| 0);
         }
