@@ -116,17 +116,21 @@ fn who_reads_on_by_position_misses_nothing_however_many_write() {
 fn who_waits_hears_of_what_another_appends_and_of_nothing_else() {
     let Some(url) = server() else { return };
     let (builder, _) = fresh(&url);
-    let (store, other) = (builder.clone().open().unwrap(), builder.open().unwrap());
+    // Only what the server tells wakes it.
+    let (store, other) = (builder.clone().ask_every(3_600 * SECOND).open().unwrap(), builder.open().unwrap());
     assert!(!store.wait_behind(None, Duration::ZERO).unwrap());
     assert!(!store.wait_behind(None, Duration::from_millis(300)).unwrap());
     let frames = Writer::new().frames("a", 2);
-    thread::scope(|scope| {
-        let waits = scope.spawn(|| store.wait_behind(None, 60 * SECOND).unwrap());
-        other.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
-        assert!(waits.join().unwrap());
-    });
+    for round in 0..20 {
+        let last = Position::new(2 * round);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| store.wait_behind(last, 60 * SECOND).unwrap());
+            other.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
+            assert!(waits.join().unwrap(), "nobody told of append {round}");
+        });
+    }
     assert!(store.wait_behind(Some(Position::FIRST), Duration::ZERO).unwrap());
-    assert!(!store.wait_behind(Position::new(2), Duration::ZERO).unwrap());
+    assert!(!store.wait_behind(Position::new(40), Duration::ZERO).unwrap());
 }
 
 #[test]
@@ -195,6 +199,8 @@ fn settings_out_of_their_range_are_refused_with_their_value() {
     let text = "call_max (in ms) is 0, it has to be from 1 to 3600000";
     assert_eq!(refused(new().call_max(Duration::ZERO)), text);
     assert_eq!(refused(new().batch_bytes_max(0)), "batch_bytes_max is 0, it has to be from 1 to 536870912");
+    let text = "ask_every (in ms) is 3600001, it has to be from 1 to 3600000";
+    assert_eq!(refused(new().ask_every(Duration::from_millis(3_600_001))), text);
     for name in ["", "9", "a-b", "A", "a;b", &"a".repeat(49)] {
         assert!(matches!(new().schema(name).open(), Err(PostgresError::Schema { .. })), "{name:?}");
     }

@@ -24,6 +24,7 @@ pub struct PostgresStoreBuilder {
     connections_max: usize,
     call_max: Duration,
     batch_bytes_max: u64,
+    ask_every: Duration,
 }
 
 impl PostgresStoreBuilder {
@@ -34,6 +35,7 @@ impl PostgresStoreBuilder {
             connections_max: 8,
             call_max: Duration::from_secs(30),
             batch_bytes_max: 64 << 20,
+            ask_every: Duration::from_secs(5),
         }
     }
 
@@ -63,6 +65,13 @@ impl PostgresStoreBuilder {
         self
     }
 
+    /// How often [`wait_behind`](PostgresStore::wait_behind) asks although it is told of each append: its connection may be gone without
+    /// a word. 1 ms to 1 h. Default 5 s.
+    pub fn ask_every(mut self, time: Duration) -> Self {
+        self.ask_every = time;
+        self
+    }
+
     /// Connects, and makes the tables or brings them to the version of this program. Of several that do so at once, one does it.
     ///
     /// # Errors
@@ -77,7 +86,7 @@ impl PostgresStoreBuilder {
             let opened = tokio::time::timeout(limit, migrate::migrate(&opening)).await;
             opened.unwrap_or_else(|_| Err(PostgresFault::timed_out("make its tables", limit).into()))
         })?;
-        let tail = Tail::new();
+        let tail = Tail::new(self.ask_every);
         Ok(PostgresStore { link, tail, bridge, durability: opened?, call_max: self.call_max })
     }
 
@@ -93,9 +102,11 @@ impl PostgresStoreBuilder {
         let check = |setting, value, min, max| {
             if (min..=max).contains(&value) { Ok(()) } else { Err(PostgresError::Setting { setting, value, min, max }) }
         };
-        let call_ms = u64::try_from(self.call_max.as_millis()).unwrap_or(u64::MAX);
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let call_ms = ms(self.call_max);
         check("connections_max", self.connections_max as u64, 1, 1_000)?;
         check("call_max (in ms)", call_ms, 1, 3_600_000)?;
+        check("ask_every (in ms)", ms(self.ask_every), 1, 3_600_000)?;
         check("batch_bytes_max", self.batch_bytes_max, 1, 512 << 20)?;
         let mut config = Config::from_str(&self.url).map_err(|error| PostgresError::Url(Box::new(error)))?;
         let asked = config.get_options().unwrap_or_default();

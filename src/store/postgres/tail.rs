@@ -11,13 +11,13 @@ use super::link::Link;
 
 /// How often the store is asked while nobody tells, and how long until it is listened to again.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How often it is asked although it is listened to: a connection may be gone without a word.
-const ASK: Duration = Duration::from_secs(5);
 
 /// What is known of the head.
 pub(super) struct Tail {
     known: Arc<Known>,
     listening: Once,
+    /// How often the store is asked although it is listened to.
+    ask_every: Duration,
 }
 
 #[derive(Default)]
@@ -45,8 +45,8 @@ impl Known {
 }
 
 impl Tail {
-    pub(super) fn new() -> Self {
-        Self { known: Arc::default(), listening: Once::new() }
+    pub(super) fn new(ask_every: Duration) -> Self {
+        Self { known: Arc::default(), listening: Once::new(), ask_every }
     }
 
     /// Waits for an event behind `behind`.
@@ -66,7 +66,7 @@ impl Tail {
                 return Ok(true);
             }
             let mut state = self.known.state();
-            let every = if state.is_listening { ASK } else { AGAIN };
+            let every = if state.is_listening { self.ask_every } else { AGAIN };
             let asked = Instant::now();
             while state.head <= behind {
                 let left = limit.saturating_sub(begun.elapsed());
