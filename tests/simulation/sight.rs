@@ -60,7 +60,8 @@ impl World {
 
     /// A consumer is about to drop an event without a word. Returns whether that counts.
     pub(crate) fn dropped(&mut self, nth: usize, index: usize, token: u64) -> bool {
-        let is_live = self.subs[nth].is_live;
+        // What comes too late once its books are closed may be in none.
+        let is_live = self.subs[nth].is_live && !self.subs[nth].is_closed;
         match &mut self.subs[nth].trials {
             None => self.finished(nth, index, &Outcome::Ack),
             Some(trials) if trials.is_current(index, token) => {
