@@ -20,8 +20,8 @@
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
-//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder. Every store passes
-//! the same tests.
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder;
+//! `PostgresStore`, with the feature `postgres`, in a database that several processes share. Every store passes the same tests.
 //!
 //! ```
 //! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
@@ -58,6 +58,8 @@ pub(crate) mod log;
 pub(crate) mod log_store;
 mod memory;
 mod memory_state;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 mod snapshot;
 mod state;
@@ -70,6 +72,8 @@ pub use event_store::{EventStore, Position, StoredEvent};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresFault, PostgresStore, PostgresStoreBuilder};
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use state::{

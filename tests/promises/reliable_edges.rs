@@ -147,6 +147,23 @@ fn a_letter_of_an_event_nobody_tried_tells_of_no_attempt() {
 }
 
 #[test]
+fn a_run_of_a_simulation_lets_through_what_an_event_that_timed_out_held_back() {
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::Reliable { timeout: MS }).ordered_by(Key::Topic).retry(at_once(1));
+    let mut inbox = wish.mailbox().unwrap();
+    publish(bus, 2);
+    simulation.run();
+    let first = inbox.try_recv().unwrap();
+    assert!(inbox.try_recv().is_err(), "the second waits for the first");
+    simulation.advance(LONG);
+    simulation.run();
+    assert_eq!(bus.dead_letters().counts().held, 1);
+    assert_eq!(inbox.try_recv().unwrap().payload().text(), Some("1"));
+    drop(first);
+}
+
+#[test]
 fn a_late_handler_that_publishes_into_the_lane_it_holds_up_is_refused() {
     watched(|| {
         let bus = small().build().unwrap();

@@ -13,6 +13,8 @@ mod log;
 mod log_store;
 mod memory;
 mod ordeal;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod states;
 mod support;
 mod table;

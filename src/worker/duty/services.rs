@@ -186,6 +186,8 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
             mailbox.pass_on(hold);
         } else {
             mailbox.settle(hold, &rota.no_instance);
+            // Who is full now may have room again before the next look, and has refused nothing then.
+            service.is_called(owner);
             let now = engine.directory.clock.now();
             engine.alarms[state.worker].resume(half_opens_at(service, now));
         }
