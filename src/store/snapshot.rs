@@ -150,7 +150,7 @@ pub enum SnapshotError {
     Full {
         /// Which limit.
         limit: &'static str,
-        /// Bytes that would be needed.
+        /// What would be needed.
         needed: u64,
         /// The limit.
         max: u64,
@@ -167,10 +167,12 @@ impl fmt::Display for SnapshotError {
                 "the snapshot shows {kind} {id:?} at version {version}, which is at version {found}; append its events first"
             ),
             Self::TooLarge { bytes, max } => {
-                write!(f, "the snapshot's state has {bytes} bytes, the limit is {max}; keep less in it")
+                write!(f, "the snapshot's state has {bytes} bytes, the limit is {max}; keep less in it")?;
+                let can_be_more = *max < Snapshot::STATE_BYTES_MAX;
+                if can_be_more { f.write_str(", or raise snapshot_state_bytes_max") } else { Ok(()) }
             }
             Self::Full { limit, needed, max } => {
-                write!(f, "the store is full: {needed} bytes would be needed, the limit is {max}; raise {limit}")
+                write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
             }
             Self::Failed(error) => write!(f, "the snapshot was not kept: {error}"),
         }

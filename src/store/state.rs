@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use rkyv::util::AlignedVec;
 
-use super::Durability;
+use super::{Damage, Durability, Fault};
 
 /// Bytes that a key may have.
 pub const STATE_KEY_BYTES_MAX: usize = 1_024;
@@ -46,7 +46,7 @@ pub trait StateStore: Send + Sync {
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError>;
 
     /// The keys of a kind with their values, in the order of their bytes: from `from` on, at most `limit` (1 to
-    /// [`STATE_PAGE_MAX`]) of them. With `&[]` from the first on.
+    /// [`STATE_PAGE_MAX`]) of them. With `&[]` from the first on. They are as they all were at one moment.
     ///
     /// # Errors
     /// See [`StateReadError`].
@@ -203,20 +203,46 @@ impl StatePage {
         entries: impl IntoIterator<Item = Result<(Box<[u8]>, StateValue), StateReadError>>,
         limit: usize,
     ) -> Result<Self, StateReadError> {
-        if limit == 0 || limit > STATE_PAGE_MAX {
-            return Err(StateReadError::Limit { asked: limit, max: STATE_PAGE_MAX });
-        }
-        let (mut page, mut bytes) = (Self { entries: Vec::new(), next: None }, 0);
+        let (mut page, mut room) = (Self { entries: Vec::new(), next: None }, PageRoom::of(limit)?);
         for entry in entries {
             let (key, value) = entry?;
-            if page.entries.len() == limit || bytes >= STATE_PAGE_BYTES {
+            if !room.take(key.len() + value.len()) {
                 page.next = Some(key);
                 break;
             }
-            bytes += key.len() + value.len();
             page.entries.push((key, value));
         }
         Ok(page)
+    }
+}
+
+/// What a page has room for yet.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRoom {
+    entries: usize,
+    bytes: usize,
+}
+
+impl PageRoom {
+    /// That of a page of at most so many entries.
+    ///
+    /// # Errors
+    /// A limit that no page has.
+    pub fn of(limit: usize) -> Result<Self, StateReadError> {
+        if limit == 0 || limit > STATE_PAGE_MAX {
+            return Err(StateReadError::Limit { asked: limit, max: STATE_PAGE_MAX });
+        }
+        Ok(Self { entries: limit, bytes: STATE_PAGE_BYTES })
+    }
+
+    /// Whether it has room for an entry, which takes so many bytes of it.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let has_room = self.entries > 0 && self.bytes > 0;
+        if has_room {
+            self.entries -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        has_room
     }
 }
 
@@ -272,6 +298,11 @@ pub enum StateError {
         /// The limit.
         max: u64,
     },
+    /// The disk is full. The store goes on when there is room.
+    DiskFull(Fault),
+    /// The disk failed, now or earlier: the store changes nothing more until it is opened again, and only then is it known
+    /// whether it has the changes: all of them, or none.
+    Disk(Fault),
     /// What the store keeps state in failed. All of the changes or none may be there when it is opened again.
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -289,7 +320,8 @@ impl fmt::Display for StateError {
                 write!(f, "the value of a {kind} has {bytes} bytes, the limit is {max}; keep less in it")
             }
             Self::BatchTooLong { bytes, max } => {
-                write!(f, "{bytes} bytes were given to change in one piece, the limit is {max}; split the changes")
+                write!(f, "{bytes} bytes were given to change in one piece, the limit is {max}; split the changes")?;
+                if *max < STATE_BATCH_BYTES_MAX { f.write_str(", or raise state_batch_bytes_max") } else { Ok(()) }
             }
             Self::Durability { asked, kept } => write!(
                 f,
@@ -298,6 +330,8 @@ impl fmt::Display for StateError {
             Self::Full { limit, needed, max } => {
                 write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
             }
+            Self::DiskFull(fault) => write!(f, "the state was not changed: {fault}; make room and change it again"),
+            Self::Disk(fault) => write!(f, "the state may not have been changed: {fault}; open the store again"),
             Self::Failed(error) => write!(f, "the state may not have been changed: {error}"),
         }
     }
@@ -306,6 +340,7 @@ impl fmt::Display for StateError {
 impl Error for StateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
+            Self::DiskFull(fault) | Self::Disk(fault) => Some(fault),
             Self::Failed(error) => Some(&**error),
             _ => None,
         }
@@ -323,6 +358,18 @@ pub enum StateReadError {
         /// The limit.
         max: usize,
     },
+    /// The value of a key cannot be read; those of others can. A page ends before it: list what is behind it, or give it
+    /// another value.
+    Damaged {
+        /// What it is the key of.
+        kind: StateKind,
+        /// The key.
+        key: Box<[u8]>,
+        /// What is wrong. Its positions are not those of events.
+        damage: Damage,
+    },
+    /// The disk failed.
+    Disk(Fault),
     /// What the store keeps state in failed.
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -333,6 +380,11 @@ impl fmt::Display for StateReadError {
             Self::Limit { asked, max } => {
                 write!(f, "a page of {asked} entries was asked for, it has 1 to {max}; read on where a page ends")
             }
+            Self::Damaged { kind, key, damage } => {
+                write!(f, "the {kind} \"{}\" cannot be read: {damage}; ", key.escape_ascii())?;
+                f.write_str("restore the file, or give it another value")
+            }
+            Self::Disk(fault) => fault.fmt(f),
             Self::Failed(error) => write!(f, "the state could not be read: {error}"),
         }
     }
@@ -342,13 +394,21 @@ impl Error for StateReadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
+            Self::Damaged { damage, .. } => Some(damage),
+            Self::Disk(fault) => Some(fault),
             Self::Limit { .. } => None,
         }
     }
 }
 
-/// Checks changes against the limits that all stores have, and the word against the strongest that this one keeps.
-pub(super) fn check(changes: &[StateChange<'_>], asked: Durability, kept: Durability) -> Result<(), StateError> {
+/// Checks changes against the limits that all stores have and one that this one has, and the word against the strongest that
+/// it keeps.
+pub(super) fn check(
+    changes: &[StateChange<'_>],
+    batch_bytes_max: usize,
+    asked: Durability,
+    kept: Durability,
+) -> Result<(), StateError> {
     if asked > kept {
         return Err(StateError::Durability { asked, kept });
     }
@@ -368,8 +428,8 @@ pub(super) fn check(changes: &[StateChange<'_>], asked: Durability, kept: Durabi
         }
         batch_bytes += bytes;
     }
-    if batch_bytes > STATE_BATCH_BYTES_MAX {
-        return Err(StateError::BatchTooLong { bytes: batch_bytes, max: STATE_BATCH_BYTES_MAX });
+    if batch_bytes > batch_bytes_max {
+        return Err(StateError::BatchTooLong { bytes: batch_bytes, max: batch_bytes_max });
     }
     Ok(())
 }

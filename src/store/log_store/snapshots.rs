@@ -5,12 +5,12 @@
 //!   value   format 1 │ encoding 1 │ schema 2 │ 0 4 │ version 8 │ taken at, Unix ns, signed 8 │ 0 8 │ state
 //! ```
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Encoding;
 
-use super::super::log::{Damage, SyncError, Word};
+use super::super::log::Word;
 use super::super::snapshot::payload;
 use super::super::state::StateKind;
 use super::super::table::{ChangeError, Table};
@@ -24,18 +24,23 @@ const ENCODINGS: [Encoding; 5] = [Encoding::Bytes, Encoding::Rkyv, Encoding::Jso
 /// The latest snapshot of each aggregate that has one.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    table: Table,
+    table: Arc<Table>,
+    state_bytes_max: usize,
     /// Held from the look at what is there to the change.
     saving: Mutex<()>,
 }
 
 impl Snapshots {
-    pub(super) const fn new(table: Table) -> Self {
-        Self { table, saving: Mutex::new(()) }
+    pub(super) const fn new(table: Arc<Table>, state_bytes_max: usize) -> Self {
+        Self { table, state_bytes_max, saving: Mutex::new(()) }
     }
 
     /// Keeps a snapshot, unless a newer one is there.
     pub(super) fn save(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let (bytes, max) = (snapshot.state().bytes().len(), self.state_bytes_max);
+        if bytes > max {
+            return Err(SnapshotError::TooLarge { bytes, max });
+        }
         let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let (kind, id) = (snapshot.kind(), snapshot.id());
         // One that cannot be read is replaced.
@@ -46,10 +51,10 @@ impl Snapshots {
         }
         let refused = |error| match error {
             ChangeError::TooManyBytes { live_bytes, max } => {
-                SnapshotError::Full { limit: "snapshot_bytes_max", needed: live_bytes, max }
+                SnapshotError::Full { limit: "state_bytes_max", needed: live_bytes, max }
             }
-            ChangeError::ValueTooLong { bytes, max, .. } => {
-                SnapshotError::TooLarge { bytes: bytes - HEAD_BYTES, max: max as usize - HEAD_BYTES }
+            ChangeError::TooManyKeys { keys, max } => {
+                SnapshotError::Full { limit: "state_keys_max", needed: keys as u64, max: max as u64 }
             }
             error => SnapshotError::Failed(Box::new(error)),
         };
@@ -68,18 +73,6 @@ impl Snapshots {
             );
             ReadError::Failed(error.into())
         })
-    }
-
-    pub(super) fn sync(&self) -> Result<(), SyncError> {
-        self.table.sync()
-    }
-
-    pub(super) fn damages(&self) -> Vec<Damage> {
-        self.table.damages()
-    }
-
-    pub(super) fn accept_damages(&self) {
-        self.table.accept_damage();
     }
 }
 
