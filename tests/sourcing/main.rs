@@ -3,6 +3,8 @@
 mod choreography;
 mod context;
 mod decisions;
+#[path = "../support/folder.rs"]
+mod folder;
 mod process;
 mod projection;
 mod relay;

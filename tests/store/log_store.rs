@@ -15,7 +15,7 @@ use ringmain::store::{
 use ringmain::{EventId, Frame};
 
 use crate::conformance::{self, Writer};
-use crate::log::Folder;
+use crate::folder::Folder;
 use crate::support::{FOLDER, Shareable};
 
 mod damage;

@@ -6,8 +6,12 @@ mod conformance;
 mod crash;
 mod damage;
 mod faults;
+#[path = "../support/folder.rs"]
+mod folder;
 mod gate;
 mod kill;
+#[path = "../support/killed.rs"]
+mod killed;
 mod log;
 mod log_store;
 mod memory;

@@ -12,7 +12,7 @@ use ringmain::store::{
     STATE_PAGE_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StateReadError, StateStore,
 };
 
-use crate::log::Folder;
+use crate::folder::Folder;
 
 /// Makes an empty store.
 pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn StateStore>;

@@ -10,8 +10,8 @@ use ringmain::{EventId, Payload};
 
 use super::found;
 use crate::conformance::Writer;
-use crate::log::Folder;
-use crate::ordeal::{child_folder, kill_after};
+use crate::folder::Folder;
+use crate::killed::{child_folder, kill_after};
 use crate::support::Chance;
 
 const KILLS: u64 = 20;

@@ -11,7 +11,7 @@ use ringmain::internals::store::{AppendError, CommitError, RealDisk, Word};
 use ringmain::store::{StateChange, StateKind};
 
 use super::support::{Map, Owned, apply, entries, open, read_all, small};
-use crate::log::Folder;
+use crate::folder::Folder;
 use crate::support::{Chance, batch};
 
 /// Bytes of the record of a key and a value of so many bytes together.
