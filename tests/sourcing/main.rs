@@ -5,6 +5,8 @@ mod context;
 mod decisions;
 #[path = "../support/folder.rs"]
 mod folder;
+#[path = "../support/killed.rs"]
+mod killed;
 mod process;
 mod projection;
 mod relay;

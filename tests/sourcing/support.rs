@@ -83,15 +83,22 @@ pub(crate) enum Death {
 pub(crate) struct Mortal {
     state: Arc<dyn Store>,
     death: Option<Death>,
+    /// What it dies of; one that lives on only fails.
+    dies: fn(),
     writes: AtomicU64,
     is_revived: AtomicBool,
 }
 
 impl Mortal {
     pub(crate) fn new(state: &Arc<dyn Store>, death: Option<Death>) -> Arc<Self> {
+        Self::dying(state, death, || ())
+    }
+
+    pub(crate) fn dying(state: &Arc<dyn Store>, death: Option<Death>, dies: fn()) -> Arc<Self> {
         Arc::new(Self {
             state: Arc::clone(state),
             death,
+            dies,
             writes: AtomicU64::new(0),
             is_revived: AtomicBool::new(false),
         })
@@ -123,7 +130,11 @@ impl StateStore for Mortal {
         if is_made {
             self.state.apply(changes, durability)?;
         }
-        if is_heard { Ok(()) } else { Err(StateError::Failed("the process died".into())) }
+        if is_heard {
+            return Ok(());
+        }
+        (self.dies)();
+        Err(StateError::Failed("the process died".into()))
     }
 
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {

@@ -10,7 +10,7 @@ use super::{Trail, World};
 use crate::support::{Death, Ground, Mortal, Writer, on_every_store};
 
 /// Four steps, the third of which waits for an event; the fourth fails if it is to.
-fn shipping(world: &Arc<World>, fails: bool) -> Saga<Trail> {
+pub(super) fn shipping(world: &Arc<World>, fails: bool) -> Saga<Trail> {
     let step = |name: &'static str, outcome: Executed| {
         let (world, undoing) = (Arc::clone(world), Arc::clone(world));
         let step = Step::new(name, move |trail: &mut Trail, run| {
@@ -34,7 +34,12 @@ fn shipping(world: &Arc<World>, fails: bool) -> Saga<Trail> {
 }
 
 /// Lives until it dies, or the saga has ended.
-fn live(world: &Arc<World>, fails: bool, state: Arc<dyn StateStore>, packed: &Frame) -> Result<(), SagaError> {
+pub(super) fn live(
+    world: &Arc<World>,
+    fails: bool,
+    state: Arc<dyn StateStore>,
+    packed: &Frame,
+) -> Result<(), SagaError> {
     let mut sagas = Sagas::open(shipping(world, fails), state)?;
     if sagas.get("7")?.is_none() {
         sagas.start("7", Trail::default())?;
@@ -47,7 +52,7 @@ fn live(world: &Arc<World>, fails: bool, state: Arc<dyn StateStore>, packed: &Fr
     Ok(())
 }
 
-fn keys(steps: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn keys(steps: &[(&str, &str)]) -> Vec<String> {
     steps.iter().map(|(step, what)| format!("shipping/7/{step}/{what}")).collect()
 }
 
