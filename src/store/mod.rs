@@ -68,7 +68,7 @@ pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVe
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
-pub use log_store::{LogStore, LogStoreBuilder};
+pub use log_store::{IndexFault, LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use snapshot::{Snapshot, SnapshotError};

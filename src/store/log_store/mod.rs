@@ -46,6 +46,7 @@ use shared::Shared;
 use snapshots::Snapshots;
 
 pub use builder::{LogStoreBuilder, open_on};
+pub use indexer::IndexFault;
 
 /// An [`EventStore`] and [`StateStore`](super::StateStore) in a folder, for one process at a time.
 ///
@@ -129,6 +130,11 @@ impl LogStore {
     /// Gives up what of snapshots and state cannot be read, so that its room can be used again.
     pub fn accept_state_damages(&self) {
         self.table.accept_damage();
+    }
+
+    /// Indices that could not be written since it was opened, oldest first. No append fails for it.
+    pub fn index_faults(&self) -> Vec<IndexFault> {
+        self.shared.indexer.faults()
     }
 
     /// The folder it is in.
