@@ -16,7 +16,8 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
-//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models.
+//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models. A [`DeadLetterQueue`] keeps in it what
+//! subscriptions gave up on.
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
@@ -54,6 +55,7 @@ mod append;
 mod causation;
 mod event_store;
 mod index;
+mod letters;
 pub(crate) mod log;
 pub(crate) mod log_store;
 mod memory;
@@ -67,6 +69,7 @@ mod upcast;
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{IndexFault, LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rkyv::util::AlignedVec;
 
@@ -199,4 +199,16 @@ pub(super) fn check(snapshot: &Snapshot, found: u64) -> Result<(), SnapshotError
         return Err(SnapshotError::Ahead { kind, id, version: snapshot.version, found });
     }
     Ok(())
+}
+
+/// Nanoseconds of Unix time; the nearest that there is for what is too far away.
+pub(super) fn unix_ns(time: SystemTime) -> i64 {
+    let ns = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    time.duration_since(UNIX_EPOCH).map_or_else(|error| -ns(error.duration()), ns)
+}
+
+/// The time of so many nanoseconds of Unix time.
+pub(super) fn time(unix_ns: i64) -> SystemTime {
+    let distance = Duration::from_nanos(unix_ns.unsigned_abs());
+    if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }

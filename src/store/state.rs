@@ -65,6 +65,8 @@ impl StateKind {
     pub(super) const SNAPSHOT: Self = Self(1);
     /// Positions of those who read on: subscriptions, projections, process managers.
     pub const CURSOR: Self = Self(2);
+    /// Events that subscriptions gave up on.
+    pub const DEAD_LETTER: Self = Self(3);
     /// What is to happen at a time.
     pub const TIMER: Self = Self(4);
     /// Sagas that have not ended.
@@ -77,6 +79,8 @@ impl StateKind {
     pub const SAGA_ENDED: Self = Self(8);
     /// Read models.
     pub const VIEW: Self = Self(9);
+    /// Where dead letters go on that are too long for one value.
+    pub const DEAD_LETTER_PART: Self = Self(10);
 
     /// One of your own.
     pub const fn own(number: u16) -> Self {
@@ -98,6 +102,8 @@ impl fmt::Display for StateKind {
         f.pad(match *self {
             Self::SNAPSHOT => "snapshot",
             Self::CURSOR => "cursor",
+            Self::DEAD_LETTER => "dead letter",
+            Self::DEAD_LETTER_PART => "part of a dead letter",
             Self::TIMER => "timer",
             Self::SAGA => "saga",
             Self::PROCESS => "process",

@@ -12,6 +12,7 @@ mod gate;
 mod kill;
 #[path = "../support/killed.rs"]
 mod killed;
+mod letters;
 mod log;
 mod log_store;
 mod memory;

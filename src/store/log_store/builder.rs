@@ -103,7 +103,8 @@ impl LogStoreBuilder {
     }
 
     /// Bytes of keys and values of state that may be changed in one piece, and so of one value. Default, and most:
-    /// [`STATE_BATCH_BYTES_MAX`], 16 MiB. Room for that, and 80 KiB, is reserved on the disk at a time.
+    /// [`STATE_BATCH_BYTES_MAX`], 16 MiB. Room for that, and 80 KiB, is reserved on the disk at a time. A projection changes up to
+    /// 5 MiB in one piece, a saga or process 2 MiB.
     pub fn state_batch_bytes_max(mut self, bytes: usize) -> Self {
         self.state_batch_bytes_max = bytes.min(STATE_BATCH_BYTES_MAX);
         self

@@ -28,7 +28,10 @@ pub struct IndexFault {
 impl fmt::Display for IndexFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { first, last, fault } = self;
-        write!(f, "the index of positions {first} to {last} was not written: {fault}; mend that and open the store again")
+        write!(
+            f,
+            "the index of positions {first} to {last} was not written: {fault}; mend that and open the store again"
+        )
     }
 }
 
@@ -108,8 +111,8 @@ impl Indexer {
                 state.parts.pop_front();
                 state.faults.remove(&part.first);
                 if let Err(fault) = written {
-                    let [first, last] = [part.first, part.last]
-                        .map(|number| Position::new(number).expect("positions count from 1"));
+                    let [first, last] =
+                        [part.first, part.last].map(|number| Position::new(number).expect("positions count from 1"));
                     state.faults.insert(part.first, IndexFault { first, last, fault });
                 }
                 self.changed.notify_all();

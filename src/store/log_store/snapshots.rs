@@ -6,12 +6,11 @@
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Encoding;
 
 use super::super::log::Word;
-use super::super::snapshot::payload;
+use super::super::snapshot::{payload, time, unix_ns};
 use super::super::state::StateKind;
 use super::super::table::{ChangeError, Table};
 use super::super::{ReadError, Snapshot, SnapshotError};
@@ -105,15 +104,4 @@ fn read(kind: &str, id: &str, value: &[u8]) -> Option<Snapshot> {
     let schema = u16::from_le_bytes([head[2], head[3]]);
     let taken_at = time(i64::from_le_bytes(long(16)));
     (head[0] == FORMAT).then(|| snapshot.with_schema_version(schema).with_taken_at(taken_at))
-}
-
-/// Nanoseconds of Unix time; the nearest that there is for what is too far away.
-fn unix_ns(time: SystemTime) -> i64 {
-    let ns = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
-    time.duration_since(UNIX_EPOCH).map_or_else(|error| -ns(error.duration()), ns)
-}
-
-fn time(unix_ns: i64) -> SystemTime {
-    let distance = Duration::from_nanos(unix_ns.unsigned_abs());
-    if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }

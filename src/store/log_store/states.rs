@@ -2,7 +2,7 @@
 //!
 //! State speaks of events: a cursor of the last that was read, a saga of those that it has heard. After power loss it must not
 //! be ahead of them. So what is written of the events is made durable before state is written: whatever then reaches the
-//! disk of the table, and in whatever order, speaks of events that are there.
+//! disk of the table, and in whatever order, speaks of events that are there. Dead letters speak of none: they bring theirs along.
 
 use super::super::log::{self, CommitError, SyncError, Word};
 use super::super::state::{
@@ -21,7 +21,9 @@ impl StateStore for LogStore {
         if changes.is_empty() {
             return Ok(());
         }
-        self.committer().log().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
+        if changes.iter().any(|change| speaks_of_events(change.kind())) {
+            self.committer().log().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
+        }
         let word = if durability == Durability::Durable { Word::Durable } else { Word::Written };
         self.table.apply(changes, word).map_err(not_changed)
     }
@@ -38,6 +40,10 @@ impl StateStore for LogStore {
     fn state_durability(&self) -> Durability {
         Durability::Durable
     }
+}
+
+fn speaks_of_events(kind: StateKind) -> bool {
+    kind != StateKind::DEAD_LETTER && kind != StateKind::DEAD_LETTER_PART
 }
 
 fn not_changed(error: ChangeError) -> StateError {
