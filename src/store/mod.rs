@@ -17,7 +17,7 @@
 //!   on where it was however many events were appended meanwhile.
 //!
 //! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models. A [`DeadLetterQueue`] keeps in it what
-//! subscriptions gave up on.
+//! subscriptions gave up on, a [`Schedule`] what is to be published at a time.
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
@@ -61,6 +61,7 @@ pub(crate) mod log_store;
 mod memory;
 mod memory_state;
 mod query;
+mod schedule;
 mod snapshot;
 mod state;
 pub(crate) mod table;
@@ -74,6 +75,7 @@ pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{IndexFault, LogStore, LogStoreBuilder};
 pub use memory::MemoryStore;
 pub use query::{Events, Order, Page, Query, ReadError};
+pub use schedule::{PublishedDue, Schedule, ScheduleError, ScheduledEvent};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,

@@ -17,6 +17,7 @@ mod log;
 mod log_store;
 mod memory;
 mod ordeal;
+mod schedule;
 mod states;
 mod support;
 mod table;
