@@ -17,7 +17,8 @@
 //!   on where it was however many events were appended meanwhile.
 //!
 //! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models. A [`DeadLetterQueue`] keeps in it what
-//! subscriptions gave up on, a [`Schedule`] what is to be published at a time.
+//! subscriptions gave up on, a [`Schedule`] what is to be published at a
+//! time, a [`HandledWindow`] what was handled and may come again.
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
@@ -54,6 +55,7 @@
 mod append;
 mod causation;
 mod event_store;
+mod handled;
 mod index;
 mod letters;
 pub(crate) mod log;
@@ -70,6 +72,7 @@ mod upcast;
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use handled::{HandledError, HandledWindow};
 pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{IndexFault, LogStore, LogStoreBuilder};

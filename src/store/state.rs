@@ -79,6 +79,8 @@ impl StateKind {
     pub const SAGA_ENDED: Self = Self(8);
     /// Read models.
     pub const VIEW: Self = Self(9);
+    /// Events that were handled and may come again.
+    pub const HANDLED: Self = Self(11);
     /// Where dead letters go on that are too long for one value.
     pub const DEAD_LETTER_PART: Self = Self(10);
 
@@ -104,6 +106,7 @@ impl fmt::Display for StateKind {
             Self::CURSOR => "cursor",
             Self::DEAD_LETTER => "dead letter",
             Self::DEAD_LETTER_PART => "part of a dead letter",
+            Self::HANDLED => "handled event",
             Self::TIMER => "timer",
             Self::SAGA => "saga",
             Self::PROCESS => "process",

@@ -9,6 +9,7 @@ mod faults;
 #[path = "../support/folder.rs"]
 mod folder;
 mod gate;
+mod handled;
 mod kill;
 #[path = "../support/killed.rs"]
 mod killed;
