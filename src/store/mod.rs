@@ -16,7 +16,9 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
-//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models.
+//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models. A [`DeadLetterQueue`] keeps in it what
+//! subscriptions gave up on, a [`Schedule`] what is to be published at a
+//! time, a [`HandledWindow`] what was handled and may come again.
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
@@ -53,7 +55,9 @@
 mod append;
 mod causation;
 mod event_store;
+mod handled;
 mod index;
+mod letters;
 pub(crate) mod log;
 pub(crate) mod log_store;
 mod memory;
@@ -61,6 +65,7 @@ mod memory_state;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
+mod schedule;
 mod snapshot;
 mod state;
 pub(crate) mod table;
@@ -69,12 +74,15 @@ mod upcast;
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use handled::{HandledError, HandledWindow};
+pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
-pub use log_store::{LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
+pub use log_store::{IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresFault, PostgresStore, PostgresStoreBuilder};
 pub use query::{Events, Order, Page, Query, ReadError};
+pub use schedule::{PublishedDue, Schedule, ScheduleError, ScheduledEvent};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,

@@ -3,6 +3,8 @@
 
 mod bench;
 mod ends;
+#[path = "../support/folder.rs"]
+mod folder;
 mod lines;
 mod store;
 mod volume;

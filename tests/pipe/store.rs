@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -12,28 +12,8 @@ use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, 
 use ringmain::{Aggregate, Bus, EventId, Payload};
 use serde_json::{Value, json};
 
+use crate::folder::Folder;
 use crate::{Run, finish};
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("ringmain-pipe-{name}-{}", std::process::id()));
-        fs::remove_dir_all(&path).or_else(|_| fs::create_dir_all(&path)).expect("the folder can be made");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).expect("the folder can be removed");
-    }
-}
 
 /// `ringmain store` with its command, its folder and flags separated by spaces, all streams piped.
 fn store(command: &str, data: &Path, flags: &str) -> Command {
@@ -76,7 +56,7 @@ const LINES: &str = r#"{"specversion":"1.0","id":"a1","source":"/shop","type":"o
 
 #[test]
 fn an_event_is_acknowledged_by_its_id_while_stdin_stays_open() {
-    let folder = Folder::new("ack");
+    let folder = Folder::new("pipe-ack");
     let mut child = store("append", &folder.0, "--ack").spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("piped");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -94,7 +74,7 @@ fn an_event_is_acknowledged_by_its_id_while_stdin_stays_open() {
 
 #[test]
 fn ids_are_acknowledged_in_the_order_of_the_input_and_all_is_found_in_it() {
-    let folder = Folder::new("order");
+    let folder = Folder::new("pipe-order");
     let input: String = (0..5_000).map(|at| format!("{{\"type\":\"a.b\",\"id\":\"n{at}\"}}\n")).collect();
     let run = append(&folder.0, "--ack", input);
     assert_eq!(run.code(), Some(0), "{}", run.stderr);
@@ -110,7 +90,7 @@ fn ids_are_acknowledged_in_the_order_of_the_input_and_all_is_found_in_it() {
 
 #[test]
 fn a_query_finds_what_its_flags_say() {
-    let folder = Folder::new("query");
+    let folder = Folder::new("pipe-query");
     assert_eq!(append(&folder.0, "", LINES).code(), Some(0));
     let third = "00000000-0000-7000-8000-000000000003";
     for (flags, wanted) in [
@@ -155,8 +135,8 @@ fn told(event: &StoredEvent) -> impl PartialEq + std::fmt::Debug + use<> {
 
 #[test]
 fn what_is_exported_and_imported_is_the_same_to_the_byte() {
-    let folder = Folder::new("export");
-    let [first, second, file] = ["first", "second", "events.ndjson"].map(|name| folder.path(name));
+    let folder = Folder::new("pipe-export");
+    let [first, second, file] = ["first", "second", "events.ndjson"].map(|name| folder.0.join(name));
     assert_eq!(append(&first, "", LINES).code(), Some(0));
     // What only a program can store.
     let bus = Bus::builder().workers(1).pin(false).build().expect("the defaults are valid");
@@ -186,13 +166,13 @@ fn what_is_exported_and_imported_is_the_same_to_the_byte() {
     });
     assert_eq!(one.len(), 7);
     assert_eq!(one, two);
-    let refused = ask("export", &folder.path("first"), &format!("--output {}", file.display()));
+    let refused = ask("export", &folder.0.join("first"), &format!("--output {}", file.display()));
     assert_eq!((refused.code(), refused.stderr.contains("cannot be made")), (Some(1), true), "{}", refused.stderr);
 }
 
 #[test]
 fn malformed_lines_are_named_and_the_rest_goes_on_unless_strict() {
-    let folder = Folder::new("malformed");
+    let folder = Folder::new("pipe-malformed");
     let input = "{\"type\":\"a\",\"id\":\"1\"}\nnonsense\n{\"type\":\"a\",\"id\":\"2\"}\n";
     let run = append(&folder.0, "--ack", input);
     assert_eq!((run.code(), &*run.stdout), (Some(0), "1\n2\n"));
@@ -205,8 +185,8 @@ fn malformed_lines_are_named_and_the_rest_goes_on_unless_strict() {
 
 #[test]
 fn a_folder_without_a_store_is_refused_and_stays_as_it_is() {
-    let folder = Folder::new("nothing");
-    let missing = folder.path("missing");
+    let folder = Folder::new("pipe-nothing");
+    let missing = folder.0.join("missing");
     for command in ["query", "export", "stats", "verify"] {
         for data in [&missing, &folder.0] {
             let run = ask(command, data, "");
@@ -220,7 +200,7 @@ fn a_folder_without_a_store_is_refused_and_stays_as_it_is() {
 
 #[test]
 fn two_processes_do_not_have_one_store() {
-    let folder = Folder::new("locked");
+    let folder = Folder::new("pipe-locked");
     let mut child = store("append", &folder.0, "--ack").spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("piped");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -234,7 +214,7 @@ fn two_processes_do_not_have_one_store() {
 
 #[test]
 fn stats_say_how_much_there_is() {
-    let folder = Folder::new("stats");
+    let folder = Folder::new("pipe-stats");
     assert_eq!(append(&folder.0, "", LINES).code(), Some(0));
     let stats = ask("stats", &folder.0, "--json");
     let stats: Value = serde_json::from_str(&stats.stdout).expect("it is JSON");
@@ -247,7 +227,7 @@ fn stats_say_how_much_there_is() {
 
 #[test]
 fn old_events_are_compressed_and_removed_when_that_is_asked_for() {
-    let folder = Folder::new("archive");
+    let folder = Folder::new("pipe-archive");
     let data = "x".repeat(50_000);
     let input: String =
         (0..400).map(|at| format!("{{\"type\":\"a\",\"id\":\"n{at}\",\"data\":\"{data}\"}}\n")).collect();
@@ -274,7 +254,7 @@ fn old_events_are_compressed_and_removed_when_that_is_asked_for() {
 
 #[test]
 fn what_cannot_be_read_is_named_and_passed_over() {
-    let folder = Folder::new("damage");
+    let folder = Folder::new("pipe-damage");
     assert_eq!(append(&folder.0, "", LINES).code(), Some(0));
     let mut files = fs::read_dir(&folder.0).expect("it is there").map(|entry| entry.expect("it can be listed").path());
     let segment = files.find(|path| path.extension().is_some_and(|end| end == "log")).expect("a segment");
@@ -296,7 +276,7 @@ fn what_cannot_be_read_is_named_and_passed_over() {
 #[test]
 fn a_killed_append_loses_nothing_that_it_acknowledged() {
     let kills = env::var("RINGMAIN_KILLS").map_or(60, |kills| kills.parse().expect("a number"));
-    let folder = Folder::new("kill");
+    let folder = Folder::new("pipe-kill");
     let mut acknowledged: Vec<String> = Vec::new();
     let mut next = 0_u64;
     // A cheap generator: what matters is that moments differ.
@@ -339,7 +319,7 @@ fn a_killed_append_loses_nothing_that_it_acknowledged() {
 
 #[test]
 fn ids_that_no_line_gives_are_made_and_acknowledged() {
-    let folder = Folder::new("made");
+    let folder = Folder::new("pipe-made");
     let run = append(&folder.0, "--ack --durability written", "{\"type\":\"a\"}\n");
     let id: EventId = run.stdout.trim_end().parse().expect("a UUID");
     assert_eq!(ids(&ask("query", &folder.0, "")), [id.to_string()]);

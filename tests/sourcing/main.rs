@@ -3,6 +3,10 @@
 mod choreography;
 mod context;
 mod decisions;
+#[path = "../support/folder.rs"]
+mod folder;
+#[path = "../support/killed.rs"]
+mod killed;
 mod process;
 mod projection;
 mod relay;

@@ -7,14 +7,21 @@ mod conformance;
 mod crash;
 mod damage;
 mod faults;
+#[path = "../support/folder.rs"]
+mod folder;
 mod gate;
+mod handled;
 mod kill;
+#[path = "../support/killed.rs"]
+mod killed;
+mod letters;
 mod log;
 mod log_store;
 mod memory;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod schedule;
 mod states;
 mod support;
 mod table;

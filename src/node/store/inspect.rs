@@ -96,8 +96,8 @@ pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
         progress.say(&format!("ringmain: {damage}\n"));
         unreadable += 1;
     }
-    for damage in store.snapshot_damages() {
-        progress.say(&format!("ringmain: of snapshots: {damage}\n"));
+    for damage in store.state_damages() {
+        progress.say(&format!("ringmain: of snapshots and state: {damage}\n"));
         unreadable += 1;
     }
     progress.end();

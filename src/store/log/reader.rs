@@ -63,7 +63,7 @@ impl Shelf {
     }
 
     /// What holds a position.
-    fn find(&self, position: u64) -> Found {
+    pub(super) fn find(&self, position: u64) -> Found {
         let segments = self.segments();
         let after = segments.partition_point(|segment| segment.first <= position);
         let next = segments.get(after);
@@ -81,7 +81,7 @@ impl Shelf {
 
 /// Where a position is.
 #[derive(Debug)]
-enum Found {
+pub(super) enum Found {
     In(Arc<Segment>),
     /// Between a segment's last and the next one's first.
     Gap(Arc<Segment>, u64),

@@ -1,9 +1,11 @@
 //! The thread that writes the indices of segments, so that whoever appends does not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::super::Position;
 use super::super::log::Fault;
 use super::part::Part;
 use super::shared::Shared;
@@ -13,6 +15,29 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Indices in memory that may wait to be written; whoever fills one more segment waits.
 const WAITING_MAX: usize = 8;
+
+/// An index that could not be written. Queries read its events instead, slower and not wrong; it is made again when the store
+/// is opened next.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IndexFault {
+    /// The position of the first event in it.
+    pub first: Position,
+    /// The position of the last event in it.
+    pub last: Position,
+    /// What failed.
+    pub fault: Fault,
+}
+
+impl fmt::Display for IndexFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, fault } = self;
+        write!(
+            f,
+            "the index of positions {first} to {last} was not written: {fault}; mend that and open the store again"
+        )
+    }
+}
 
 /// What there is to do.
 #[derive(Debug, Default)]
@@ -28,6 +53,8 @@ struct State {
     /// A segment was filled, or an hour went by, since old events were looked for.
     is_upkeep_due: bool,
     upkeep_fault: Option<Fault>,
+    /// Of segments whose index could not be written, by their first positions.
+    faults: BTreeMap<u64, IndexFault>,
     /// Nothing more comes: the thread ends when all is done.
     is_ending: bool,
     /// The thread ends after what it is doing.
@@ -66,6 +93,11 @@ impl Indexer {
         self.state().upkeep_fault.clone()
     }
 
+    /// Indices that could not be written, oldest first.
+    pub(super) fn faults(&self) -> Vec<IndexFault> {
+        self.state().faults.values().cloned().collect()
+    }
+
     /// Lets the thread end: when all is done, or after what it is doing.
     pub(super) fn end(&self, when_done: bool) {
         let mut state = self.state();
@@ -88,9 +120,15 @@ impl Indexer {
                 drop(state);
                 // One that cannot be written is done without: its segment is read instead, and the index is made again
                 // when the store is opened next.
-                let _ = part.write_index(&*shared.disk, &shared.folder, &shared.reader);
+                let written = part.write_index(&*shared.disk, &shared.folder, &shared.reader);
                 state = self.state();
                 state.parts.pop_front();
+                state.faults.remove(&part.first);
+                if let Err(fault) = written {
+                    let [first, last] =
+                        [part.first, part.last].map(|number| Position::new(number).expect("positions count from 1"));
+                    state.faults.insert(part.first, IndexFault { first, last, fault });
+                }
                 self.changed.notify_all();
             } else if state.is_ending {
                 return;

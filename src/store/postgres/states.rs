@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::super::Durability;
 use super::super::state::{
-    self, STATE_PAGE_BYTES, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+    self, STATE_BATCH_BYTES_MAX, STATE_PAGE_BYTES, StateChange, StateError, StateKind, StatePage, StateReadError,
+    StateStore, StateValue,
 };
 use super::PostgresStore;
 use super::error::PostgresFault;
@@ -41,7 +42,7 @@ struct Changes {
 
 impl StateStore for PostgresStore {
     fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
-        state::check(changes, durability, self.durability)?;
+        state::check(changes, STATE_BATCH_BYTES_MAX, durability, self.durability)?;
         let of = |change: &StateChange<'_>| {
             ((i64::from(change.kind().number()), change.key().to_vec()), change.value().map(<[u8]>::to_vec))
         };

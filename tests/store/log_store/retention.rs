@@ -10,7 +10,7 @@ use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, 
 
 use super::{check, conform, files, found, open, position, small, written};
 use crate::conformance::{Writer, queries};
-use crate::log::Folder;
+use crate::folder::Folder;
 use crate::support::Shareable;
 
 /// Everything but the newest segment is archived.
