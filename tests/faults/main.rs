@@ -4,6 +4,7 @@
 mod deciders;
 #[cfg(feature = "stall")]
 mod forms;
+mod observers;
 mod panics;
 mod payloads;
 mod reentrancy;
