@@ -6,6 +6,7 @@ mod deciders;
 mod forms;
 mod observers;
 mod panics;
+mod payload_paths;
 mod payloads;
 mod reentrancy;
 #[cfg(feature = "stall")]
