@@ -27,7 +27,7 @@ struct Wide {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 enum Nested {
     Leaf(NonZeroU64),
-    Boxed(#[rkyv(with = rkyv::with::Niche)] Option<Box<u128>>, Vec<Box<NonZeroU64>>),
+    Boxed(#[rkyv(with = rkyv::with::Niche)] Option<Box<u128>>, Vec<NonZeroU64>),
 }
 
 /// A bus whose slots are as short as they can be, and one with room.
@@ -198,7 +198,7 @@ fn values_behind_pointers_arrive_by_every_way() {
     arrives_by_every_way(&[
         Nested::Leaf(NonZeroU64::MAX),
         Nested::Boxed(None, vec![]),
-        Nested::Boxed(Some(Box::new(u128::MAX)), vec![Box::new(number(1)); 60]),
+        Nested::Boxed(Some(Box::new(u128::MAX)), vec![number(1); 60]),
     ]);
     arrives_by_every_way(&[String::new(), "inlined".to_owned(), "not inlined any more".repeat(40)]);
 }
