@@ -65,6 +65,7 @@ fn a_paused_subscription_with_ordered_events_does_not_hold_a_shutdown_up() {
         assert!(begun.elapsed() < LONG / 2, "it waited for what a pause holds: {report:?}");
         assert!(report.workers_left && report.ledger_balanced, "{report:?}");
         assert_eq!(bus.dead_letters().len(), 3);
+        assert_books(&bus);
     });
 }
 
@@ -96,6 +97,7 @@ fn a_shutdown_waits_for_what_a_handler_on_a_thread_tries_again() {
         let report = shutting.join().unwrap();
         let letters = bus.dead_letters().list(&DeadLetterFilter::new());
         assert_eq!((report.delivered, letters.len()), (1, 0), "{letters:#?}");
+        assert_books(&bus);
     });
 }
 
@@ -144,6 +146,7 @@ fn a_letter_of_an_event_nobody_tried_tells_of_no_attempt() {
     for letter in letters {
         assert_eq!((letter.reason(), letter.attempts(), letter.first_attempt()), (DeadReason::Closed, 0, None));
     }
+    assert_books(bus);
 }
 
 #[test]
@@ -214,6 +217,7 @@ fn a_letter_whose_event_has_expired_stays() {
     simulation.run();
     let ledger = bus.ledger().subscriptions;
     assert_eq!((ledger.dropped.expired, letters.len()), (0, 1), "{went:?}");
+    assert_books(bus);
 }
 
 #[test]

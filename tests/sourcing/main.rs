@@ -1,5 +1,7 @@
 //! Event sourcing: aggregates decide, repositories save in one append, relays tell.
 
+#[path = "../support/books.rs"]
+mod books;
 mod choreography;
 mod context;
 mod decisions;
@@ -7,6 +9,7 @@ mod decisions;
 mod folder;
 #[path = "../support/killed.rs"]
 mod killed;
+mod panics;
 mod process;
 mod projection;
 mod relay;

@@ -13,6 +13,7 @@ use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
 
 use super::context::{CREATED, Context, create, rename};
 use super::support::{Ground, Store, on_every_store};
+use crate::books::assert_books;
 
 on_every_store! {
     a_relay_and_a_stream_go_on_behind_an_empty_page,
@@ -47,6 +48,7 @@ fn what_was_saved_is_published_in_order_and_goes_on_where_it_was(ground: &Ground
     let mut another = Relay::new(store, bus.publisher().unwrap(), relay.position());
     assert_eq!(another.step().unwrap().published, 1);
     assert_eq!(another.position(), Position::new(3));
+    assert_books(bus);
 }
 
 fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out(ground: &Ground) {
@@ -74,6 +76,7 @@ fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out(gr
     for frame in [&frames[0], &frames[2], &frames[3]] {
         assert_eq!(inbox.try_recv().unwrap().meta().id(), frame.meta().id());
     }
+    assert_books(bus);
 }
 
 /// A store whose first event has gone: it answers with an empty page, and where to go on.
@@ -127,6 +130,7 @@ fn a_relay_and_a_stream_go_on_behind_an_empty_page(ground: &Ground) {
     assert_eq!((relayed.published, relayed.has_more, relay.position()), (0, true, Some(Position::FIRST)));
     let relayed = relay.step().unwrap();
     assert_eq!((relayed.published, relayed.has_more, relay.position()), (1, false, Position::new(2)));
+    assert_books(simulation.bus());
 }
 
 fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_relay(ground: &Ground) {
@@ -150,4 +154,5 @@ fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_r
     let event = inbox.try_recv().unwrap();
     assert_eq!((event.payload().text(), event.meta().schema_version()), (Some("2"), 2));
     assert!(inbox.try_recv().is_err());
+    assert_books(simulation.bus());
 }

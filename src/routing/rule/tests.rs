@@ -316,6 +316,11 @@ fn limits_hold_to_the_last() {
         assert_eq!(max, limit, "{error}");
         assert!(error.to_string().contains(&format!("{limit}")), "{error}");
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "a thousand rules, which Miri needs minutes for")]
+fn a_full_set_takes_no_rule_more_and_lets_one_change() {
     let full = set((0..RuleSet::RULES_MAX).map(|id| to_a(&id.to_string())));
     assert_eq!(full.with(to_a("new")).unwrap_err(), RuleError::TooManyRules { count: 1_025, max: 1_024 });
     assert!(full.with(to_a("7").named("changed")).is_ok());

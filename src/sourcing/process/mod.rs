@@ -268,12 +268,10 @@ impl<M: ProcessManager> Processes<M> {
         let (key, number) = (cursor_key(M::NAME), position.map_or(0, Position::get).to_le_bytes());
         let cursor = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &number };
         let changes = [changes, &[cursor]].concat();
-        if let Err(error) = self.state.apply(&changes, self.state.state_durability()) {
-            // It may have been kept: the next step looks.
-            self.is_pending = true;
-            return Err(ProcessError::Keep(error));
-        }
-        self.position = position;
+        // Whatever the store says, or if it panics, it may have been kept: then the next step looks.
+        let was_pending = std::mem::replace(&mut self.is_pending, true);
+        self.state.apply(&changes, self.state.state_durability()).map_err(ProcessError::Keep)?;
+        (self.position, self.is_pending) = (position, was_pending);
         Ok(())
     }
 

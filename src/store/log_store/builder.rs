@@ -185,6 +185,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         versions: Mutex::new(Versions::new(versions_max)),
         fronts: Mutex::new(Fronts::new(index_bytes_max)),
         indexer,
+        snapshots,
         retention,
         upkeep: Mutex::default(),
     });
@@ -199,7 +200,6 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         indexer: Some(thread),
         shared,
         table,
-        snapshots,
         state_batch_bytes_max,
         options,
         recovered,

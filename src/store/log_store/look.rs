@@ -44,8 +44,7 @@ pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
     let Some((first, last)) = query.positions() else { return Ok(nothing) };
     let (parts, active, first, last) = {
         let parts = shared.parts();
-        let oldest = parts.sealed.first().map(|part| part.first).or(parts.active.as_ref().map(|active| active.first));
-        let Some(oldest) = oldest else { return Ok(nothing) };
+        let Some(oldest) = parts.first() else { return Ok(nothing) };
         let (first, last) = (first.get().max(oldest), last.get().min(parts.last));
         let sought = Sought::of(query, first..=last);
         let active = parts.active.as_ref().filter(|active| active.first <= last);

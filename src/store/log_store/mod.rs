@@ -45,7 +45,6 @@ use super::{
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
-use snapshots::Snapshots;
 
 pub use builder::{LogStoreBuilder, open_on};
 pub use indexer::IndexFault;
@@ -101,7 +100,6 @@ pub struct LogStore {
     indexer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     table: Arc<Table>,
-    snapshots: Snapshots,
     state_batch_bytes_max: usize,
     options: LogOptions,
     recovered: Recovered,
@@ -232,11 +230,11 @@ impl EventStore for LogStore {
         snapshot::check(snapshot, found)?;
         // What it shows must not be lost before it.
         self.committer().log().sync().map_err(|SyncError(fault)| failed(fault))?;
-        self.snapshots.save(snapshot)
+        self.shared.snapshots.save(snapshot)
     }
 
     fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        let Some(snapshot) = self.snapshots.load(kind, id)? else { return Ok(None) };
+        let Some(snapshot) = self.shared.snapshots.load(kind, id)? else { return Ok(None) };
         // Events that it shows may have been damaged since.
         let found = self.shared.version_of(kind, id).map_err(ReadError::Disk)?;
         Ok((snapshot.version() <= found).then_some(snapshot))

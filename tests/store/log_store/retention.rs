@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ringmain::Aggregate;
 use ringmain::internals::store::open_on;
 use ringmain::internals::store::sim::SimDisk;
-use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, Retention};
+use ringmain::store::{AppendError, Durability, EventStore, ExpectedVersion, LogStore, Query, Retention, Snapshot};
 
 use super::{check, conform, files, found, open, position, small, written};
 use crate::conformance::{Writer, queries};
@@ -56,6 +57,32 @@ fn events_of_an_age_are_removed_with_their_indices() {
     store.close().expect("the disk works");
     assert_eq!((files(&disk, "log").len() + files(&disk, "logz").len(), files(&disk, "idx").len()), (1, 0));
     assert_eq!(found(&open(&disk), Query::new()).first(), Some(&first.get()));
+}
+
+#[test]
+fn an_aggregate_whose_events_are_removed_is_at_the_version_of_its_snapshot() {
+    let (disk, _) = written();
+    let store = open(&disk);
+    let mut writer = Writer::new();
+    let state = ringmain::Payload::json("{}");
+    store.save_snapshot(&Snapshot::new("order", "7", 12, state)).expect("it is at this version");
+    let mut filler = |count: usize| -> Vec<_> { (0..count).map(|_| writer.frame("common", |event| event)).collect() };
+    for _ in 0..10 {
+        store.append(&filler(4), ExpectedVersion::Any, Durability::Durable).expect("the disk works");
+    }
+    let removed = store.keep(Retention::forever().remove_after(Duration::ZERO)).expect("the disk works");
+    assert!(removed.removed_events >= 120, "{removed:?}");
+    store.close().expect("the disk works");
+    let store = open(&disk);
+    assert_eq!(store.load("order", "7", 0).expect("it can be read").events.len(), 0);
+    assert_eq!(store.load_snapshot("order", "7").expect("it can be read").expect("it is kept").version(), 12);
+    let of = |version| Aggregate { kind: "order", id: "7", version };
+    let mut writer = Writer::new();
+    let again =
+        store.append(&[writer.frame("a", |event| event.aggregate(of(1)))], ExpectedVersion::New, Durability::Durable);
+    assert!(matches!(again, Err(AppendError::AlreadyExists { version: 12, .. })), "{again:?}");
+    let next = writer.frame("a", |event| event.aggregate(of(13)));
+    store.append(&[next], ExpectedVersion::Exact(12), Durability::Durable).expect("it goes on");
 }
 
 #[test]
