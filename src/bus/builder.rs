@@ -311,7 +311,8 @@ impl BusBuilder {
     ///
     /// # Cost
     /// An event under no limit is as fast as ever. One under a limit takes the long way of a publish, some hundred
-    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, no allocation.
+    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, and no allocation once the
+    /// publisher has met the topic under limits, and the bus the source.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limits.push(limit);
         self

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Kept, Route, Run, Sink, Stopwatch};
+use crate::delivery::{Route, Run, Sink, Stopwatch};
 use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, LANES, Reader, Serve};
@@ -303,7 +303,7 @@ impl Worker {
             && route.is_plain(lane, self.reader.sequence(lane))
             && let Sink::Inline(handler) = &only.sink
             && !self.engine.debug
-            && let Some(handler) = handler.get_mut(&mut self.owner).and_then(Kept::get_mut)
+            && let Some(handler) = handler.get_mut(&mut self.owner).map(|handler| &mut ***handler)
         {
             let run = Run {
                 reader: &mut self.reader,

@@ -6,6 +6,7 @@ mod breaker;
 mod dedup;
 mod direct_path;
 mod envelope;
+mod errors;
 mod explained;
 mod frames;
 mod hung;
