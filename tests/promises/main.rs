@@ -18,6 +18,7 @@ mod memory_pressure;
 mod names;
 mod next_target;
 mod order;
+mod payload_limit;
 mod publisher_faults;
 mod rate_limit;
 mod rate_limits;

@@ -361,7 +361,8 @@ fn what_the_rules_of_a_type_ask_of_a_payload_is_read_at_once_as_each_would_alone
     ] {
         Sample::new("x").json(&text).with(|meta| {
             let alone: Vec<_> = rules.evaluate(meta).map(|rule| &rule.id).collect();
-            let at_once: Vec<_> = route.evaluate(meta).map(|(rule, _)| &rule.id).collect();
+            let event = route.reading(meta);
+            let at_once: Vec<_> = route.evaluate(&event).map(|(rule, _)| &rule.id).collect();
             assert_eq!(at_once, alone, "{text}");
             assert_eq!(at_once.len(), count, "{text}: {at_once:?}");
         });
