@@ -50,6 +50,17 @@ pub struct Tried {
     pub began: u64,
 }
 
+/// An event in a lane that is to go into a mailbox.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    pub lane: usize,
+    pub sequence: u64,
+    pub slot: &'a Slot<'a>,
+    /// Bytes of what follows its head in the slot.
+    pub rest_bytes: usize,
+    pub key: Option<u64>,
+}
+
 /// The worker's end of a mailbox whose events come back.
 #[derive(Debug)]
 pub struct Returns<'a> {
@@ -145,31 +156,15 @@ impl Attempts {
     }
 
     /// Worker: as [`Feeder::push`]. An event with a key is held back behind those of its key that are not over.
-    pub fn push(
-        &self,
-        worker: &mut Returns<'_>,
-        lane: usize,
-        sequence: u64,
-        slot: &Slot<'_>,
-        rest_bytes: usize,
-        key: Option<u64>,
-    ) -> bool {
+    pub fn push(&self, worker: &mut Returns<'_>, event: Arrival<'_>) -> bool {
+        let Arrival { lane, sequence, slot, rest_bytes, key } = event;
         let cell = worker.feeder.fill(lane, sequence, slot, rest_bytes);
         cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
     }
 
     /// Worker: as `push`, with an event that was tried in another mailbox. Its failed attempts count here too.
-    #[allow(clippy::too_many_arguments, reason = "what `push` takes, and what the event brings with it")]
-    pub fn push_tried(
-        &self,
-        worker: &mut Returns<'_>,
-        lane: usize,
-        sequence: u64,
-        slot: &Slot<'_>,
-        rest_bytes: usize,
-        key: Option<u64>,
-        tried: Tried,
-    ) -> bool {
+    pub fn push_tried(&self, worker: &mut Returns<'_>, event: Arrival<'_>, tried: Tried) -> bool {
+        let Arrival { lane, sequence, slot, rest_bytes, key } = event;
         let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
         if tried.failures > 0 {
             // Relaxed: the cell is ours; the queue publishes it.

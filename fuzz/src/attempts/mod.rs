@@ -10,8 +10,8 @@ use std::task::{Wake, Waker};
 
 use arbitrary::Unstructured;
 use ringmain::internals::ring::{
-    Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Frame, Gate, HEAD_BYTES, Keyed, LANES, Lanes,
-    LanesLayout, Overdue, Pages, Pool, Reader, Rest, Returned, Returns, STAMP_BYTES,
+    Arrival, Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Frame, Gate, HEAD_BYTES, Keyed, LANES,
+    Lanes, LanesLayout, Overdue, Pages, Pool, Reader, Rest, Returned, Returns, STAMP_BYTES,
 };
 use ringmain::internals::sync::alarm::Alarm;
 use ringmain::internals::sync::barrier::Barrier;
@@ -222,7 +222,7 @@ impl Case {
         let Self { reader, feeder, keyed, attempts, model, .. } = self;
         let slot = reader.peek(lane).expect("an event was published");
         let mut returns = Returns { feeder, keyed: keyed.as_mut() };
-        let pushed = attempts.push(&mut returns, lane, sequence, &slot, bytes, key);
+        let pushed = attempts.push(&mut returns, Arrival { lane, sequence, slot: &slot, rest_bytes: bytes, key });
         let event = Event { lane, sequence, content, _block: block };
         assert_eq!(pushed, model.push(event, key), "of {bytes} bytes");
         reader.advance(lane);
