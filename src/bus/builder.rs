@@ -13,6 +13,7 @@ use crate::metrics::SharedCounter;
 use crate::ring::{
     ATTEMPTS_MAX, Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, RELEASES_MAX, STAMP_BYTES, WORKERS_MAX,
 };
+use crate::routing::RuleSet;
 use crate::sync::admission::Admission;
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
@@ -53,6 +54,7 @@ pub struct BusBuilder {
     max_queue_size: usize,
     slot_bytes: usize,
     payload_bytes_max: usize,
+    condition_payload_bytes_max: usize,
     blocks: Vec<(usize, usize)>,
     publishers_max: usize,
     single_publisher: bool,
@@ -94,6 +96,7 @@ impl Default for BusBuilder {
             max_queue_size: 10_000,
             slot_bytes: 256,
             payload_bytes_max: 1 << 20,
+            condition_payload_bytes_max: RuleSet::PAYLOAD_BYTES_MAX,
             blocks: vec![(4 << 10, 1_024), (64 << 10, 64), (1 << 20, 8)],
             publishers_max: PUBLISHERS_MAX,
             single_publisher: false,
@@ -169,6 +172,16 @@ impl BusBuilder {
     /// The longest payload accepted. Default 1 MiB.
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.payload_bytes_max = bytes;
+        self
+    }
+
+    /// The longest JSON payload that conditions of [routing rules](crate::RoutingRule) read, 1 byte to 1 GiB. Default 64 KiB.
+    ///
+    /// A worker reads all of a payload for the rules of its services, and its lanes wait meanwhile. Of a longer one no
+    /// comparison of a field holds, nor does `!` of one, so a rule that needs it does not match: counted in
+    /// [`conditions_unread`](crate::Metrics::conditions_unread), and said by [`Rules::explain`](crate::Rules::explain).
+    pub fn condition_payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.condition_payload_bytes_max = bytes;
         self
     }
 
@@ -311,7 +324,8 @@ impl BusBuilder {
     ///
     /// # Cost
     /// An event under no limit is as fast as ever. One under a limit takes the long way of a publish, some hundred
-    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, no allocation.
+    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, and no allocation once the
+    /// publisher has met the topic under limits, and the bus the source.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limits.push(limit);
         self
@@ -429,6 +443,7 @@ impl BusBuilder {
             check("memory_pressure in percent", (share * 100.0) as usize, 1, 100);
         }
         check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
+        check("condition_payload_bytes_max", self.condition_payload_bytes_max, 1, 1 << 30);
         check("blocks", self.blocks.len(), 0, 15);
         for &(bytes, count) in &self.blocks {
             check("bytes of a block", bytes, 64, 1 << 31);
@@ -578,7 +593,8 @@ impl BusBuilder {
             .map(|(index, table)| Worker::new(index, Arc::clone(&engine), table))
             .collect();
         let owners = workers.iter().map(Worker::owner_id).collect();
-        let control = Control::new(owners, publishers, ended_stages);
+        let rules = RuleSet::default().reading_at_most(self.condition_payload_bytes_max);
+        let control = Control::new(owners, publishers, ended_stages, rules);
         let settings = Settings {
             publishers_max: publishers,
             batch_max,

@@ -130,7 +130,7 @@ impl Control {
         self.handler_threads.push(handle);
     }
 
-    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_stages: MailboxStages) -> Self {
+    pub(crate) fn new(owners: Vec<OwnerId>, publishers: usize, ended_stages: MailboxStages, rules: RuleSet) -> Self {
         let workers = owners.len();
         Self {
             subscriptions: BTreeMap::new(),
@@ -138,7 +138,7 @@ impl Control {
             patterns: PatternTrie::new(),
             next_key: 0,
             services: Vec::new(),
-            rules: RuleSet::default(),
+            rules,
             tables: (0..workers).map(|_| WorkerTable::new()).collect(),
             loads: vec![0; workers],
             owners,

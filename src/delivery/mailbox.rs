@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, Meta};
 use crate::metrics::{MailboxStages, SharedCounter};
-use crate::ring::{Attempt, AttemptWords, Custody, Keyed, LANES, Put, Returns, Slot, Taken, Tried};
+use crate::ring::{Arrival, Attempt, AttemptWords, Custody, Keyed, LANES, Put, Returns, Slot, Taken, Tried};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
@@ -188,7 +188,7 @@ impl MailboxShared {
             (Intake::Queue(feeder), Some(reliable)) => {
                 let key = reliable.key_of(meta);
                 let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
-                reliable.attempts.push(&mut returns, lane, sequence, slot, bytes, key)
+                reliable.attempts.push(&mut returns, Arrival { lane, sequence, slot, rest_bytes: bytes, key })
             }
             (Intake::Latest(feeder, key), _) => return put_latest(feeder, key, lane, meta, slot),
         };
@@ -207,9 +207,9 @@ impl MailboxShared {
         let (Intake::Queue(feeder), Some(reliable)) = (&mut fed.intake, &self.reliable) else {
             return self.push(fed, lane, meta, slot).is_some();
         };
-        let (sequence, bytes, key) = (meta.sequence(), meta.header().rest_bytes(), reliable.key_of(meta));
+        let (sequence, rest_bytes, key) = (meta.sequence(), meta.header().rest_bytes(), reliable.key_of(meta));
         let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
-        reliable.attempts.push_tried(&mut returns, lane, sequence, slot, bytes, key, tried)
+        reliable.attempts.push_tried(&mut returns, Arrival { lane, sequence, slot, rest_bytes, key }, tried)
     }
 
     /// Worker: an event met a full mailbox, or came over the rate. Under reliable delivery it is a dead letter; false in other

@@ -55,7 +55,7 @@ pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, Returning
 pub(crate) use dedup::{Dedup, KEYS_MAX};
 pub(crate) use desk::Desk;
 pub(crate) use guard::{Guard, Obstacle, Pass};
-pub(crate) use handler::{Custom, Dispatch, Kept, Scene, Typed, Untyped};
+pub(crate) use handler::{Custom, Dispatch, Scene, Typed, Untyped};
 pub(crate) use in_hand::Hold;
 pub(crate) use intake::{Intake, Waits};
 pub(crate) use mailbox::{Farewell, MailboxShared};

@@ -10,12 +10,13 @@ use crate::metrics::Counter;
 use crate::ring::{DrainOrder, Keyed, LANES, Returns};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::calls::{Calls, State};
+use crate::sync::contain::Kept;
 use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
 use super::{
-    BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Obstacle, OverLimit, Role,
+    BreakerState, Dedup, Desk, Dispatch, Dropped, HandlerId, Intake, MailboxShared, Obstacle, OverLimit, Role,
     SubscriptionLedger,
 };
 
@@ -72,7 +73,7 @@ pub struct SubscriptionRecord {
 /// Where the events go.
 pub(crate) enum Sink {
     /// A handler on the worker.
-    Inline(OwnedCell<Kept>),
+    Inline(OwnedCell<Kept<Box<dyn Dispatch>>>),
     /// A mailbox, and the worker's end of it.
     Mailbox(Arc<MailboxShared>, OwnedCell<Fed>),
 }
@@ -97,7 +98,7 @@ impl Fed {
 /// Who takes the events of a mailbox on its worker.
 pub(crate) enum Takes {
     /// An inline handler.
-    Handler(Kept),
+    Handler(Kept<Box<dyn Dispatch>>),
     /// Whoever waits for one of them.
     Desk(Arc<dyn Desk>),
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Kept, Route, Run, Sink, Stopwatch};
+use crate::delivery::{Route, Run, Sink, Stopwatch};
 use crate::event::{FLAG_MEASURED, FLAG_TARGETED, Header, Meta};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, LANES, Reader, Serve};
@@ -16,7 +16,7 @@ use super::Phase;
 use super::engine::{Engine, WorkerTable};
 use super::timer::Timers;
 use call::{Call, finish, has_room};
-use services::{Passed, Wanted};
+use services::{Directed, Passed};
 
 pub(crate) use call::call_behind_mailbox;
 
@@ -78,6 +78,8 @@ pub(crate) struct Worker {
     gate_shut: u32,
     /// Turns that passed events since the last look for stalled publishers.
     unwatched: u32,
+    /// Where the event at the head of each lane goes.
+    directed: [Directed; LANES],
 }
 
 /// Why an event could not be passed.
@@ -112,6 +114,7 @@ impl Worker {
             flow: 0,
             gate_shut: 0,
             unwatched: 0,
+            directed: Default::default(),
         }
     }
 
@@ -126,6 +129,7 @@ impl Worker {
 
     /// Takes a newer table over. The first one brings the first subscription: from then on this worker's cursors gate.
     pub(crate) fn adopt(&mut self) {
+        self.directed.iter_mut().for_each(Directed::forget);
         self.reader.activate();
         let (engine, reader) = (&*self.engine, &self.reader);
         self.exchange.adopt(&mut self.table, |old, new| {
@@ -270,10 +274,11 @@ impl Worker {
         let Ok(meta) = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory) else {
             return false;
         };
-        let mut wanted = Wanted::new();
-        services::add_wanted(&mut wanted, &table.services, route, &meta);
-        has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner)
-            && services::have_room(&table.services, &wanted, &mut self.owner)
+        if !has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner) {
+            return false;
+        }
+        let directed = self.directed[lane].ask(&table.services, route, &meta);
+        services::have_room(&table.services, &directed.wanted, &mut self.owner)
     }
 
     fn has_read_all(&self) -> bool {
@@ -303,7 +308,7 @@ impl Worker {
             && route.is_plain(lane, self.reader.sequence(lane))
             && let Sink::Inline(handler) = &only.sink
             && !self.engine.debug
-            && let Some(handler) = handler.get_mut(&mut self.owner).and_then(Kept::get_mut)
+            && let Some(handler) = handler.get_mut(&mut self.owner).map(|handler| &mut ***handler)
         {
             let run = Run {
                 reader: &mut self.reader,
@@ -364,12 +369,14 @@ impl Worker {
         if !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
             return Err(NoRoom);
         }
-        let mut wanted = Wanted::new();
+        let mut wanted = &[][..];
         if !table.services.is_empty() {
-            services::add_wanted(&mut wanted, &table.services, route, &call.meta);
-            if !services::have_room(&table.services, &wanted, &mut self.owner) {
+            let directed = self.directed[lane].ask(&table.services, route, &call.meta);
+            if !services::have_room(&table.services, &directed.wanted, &mut self.owner) {
                 return Err(NoRoom);
             }
+            self.recorder.conditions_unread.add(u64::from(directed.is_unread));
+            wanted = &directed.wanted;
         }
         if measured {
             call.stopwatch.begin(&engine.directory.clock, stages, header);

@@ -1,6 +1,7 @@
 //! Reliable delivery: an event is tried until it is acknowledged, has had its attempts or is rejected, and is then in exactly
 //! one place.
 
+mod due;
 mod letters;
 mod order;
 

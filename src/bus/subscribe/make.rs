@@ -7,13 +7,14 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX,
-    Kept, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
+    Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
     SubscriptionId, SubscriptionState, Takes, WorkerCounts,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::bell::Bell;
+use crate::sync::contain::Kept;
 use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::AtomicU32;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    BreakerState, Consumer, DeadReason, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Pass, Run,
-    Scene, Sink, State, Stopwatch, SubscriptionState, Takes, meta_of,
+    BreakerState, Consumer, DeadReason, Dispatch, Fed, MailboxShared, Notice, Outcome, Overflow, Pass, Run, Scene,
+    Sink, State, Stopwatch, SubscriptionState, Takes, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
 use crate::routing::Refusal;
-use crate::sync::contain::contained;
+use crate::sync::contain::{Kept, contained};
 use crate::sync::limiter::Limiter;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::{OwnedCell, Owner};
@@ -191,7 +191,7 @@ pub(super) fn consume(
         taken += 1;
         let Some(hold) = mailbox.take_by(pass, lane) else { continue };
         let handler = match &mut consumer.takes {
-            Takes::Handler(handler) => handler.get_mut().expect("a handler is there until its keeper is dropped"),
+            Takes::Handler(handler) => &mut ***handler,
             Takes::Desk(desk) => {
                 desk.bring(hold, mailbox);
                 continue;
@@ -280,13 +280,13 @@ impl Call<'_> {
     fn call(
         &mut self,
         subscription: &SubscriptionState,
-        handler: &OwnedCell<Kept>,
+        handler: &OwnedCell<Kept<Box<dyn Dispatch>>>,
         owner: &mut Owner,
     ) -> Option<Result<Outcome, DecodeError>> {
         let counts = &subscription.counts;
         match subscription.state() {
             State::Active => {
-                let handler = handler.get_mut(owner).and_then(Kept::get_mut)?;
+                let handler = &mut ***handler.get_mut(owner)?;
                 counts.matched.add(1);
                 let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
                 match handler.dispatch(&self.meta, scene) {
@@ -397,7 +397,6 @@ impl Call<'_> {
             return false;
         }
         let Some(Consumer { takes: Takes::Handler(handler), .. }) = &mut fed.consumer else { return false };
-        let Some(handler) = handler.get_mut() else { return false };
         let began = self.engine.directory.clock.now();
         let lag = || self.lag.lag(self.lane);
         let (outcome, elapsed) =

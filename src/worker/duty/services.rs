@@ -26,10 +26,43 @@ const LEAVE_AGAIN_NS: u64 = 1_000_000;
 /// The places of the services that an event goes to, each once.
 pub(super) type Wanted = ArrayVec<u8, SERVICES_MAX>;
 
+/// Where the event at the head of a lane goes, while that waits for room: asked once, for its rules may have to read the payload.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Directed {
+    /// The event's; none has been asked about before the first.
+    sequence: Option<u64>,
+    pub(super) wanted: Wanted,
+    /// A rule would have read a payload that is too long.
+    pub(super) is_unread: bool,
+}
+
+impl Directed {
+    /// The rules or services have changed.
+    pub(super) fn forget(&mut self) {
+        self.sequence = None;
+    }
+
+    /// Asks for an event, unless it is the one that was asked for last.
+    #[inline]
+    pub(super) fn ask(&mut self, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) -> &Self {
+        if self.sequence != Some(meta.sequence()) {
+            self.sequence = Some(meta.sequence());
+            self.wanted.clear();
+            self.is_unread = add_wanted(&mut self.wanted, services, route, meta);
+        }
+        self
+    }
+}
+
 /// Adds which services get the event: those that its targets name, the highest of them first, or else those that rules send
-/// it to, in the order of the rules.
+/// it to, in the order of the rules. Whether a rule would have read a payload that is too long.
 #[inline(never)]
-pub(super) fn add_wanted(wanted: &mut Wanted, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) {
+pub(super) fn add_wanted(
+    wanted: &mut Wanted,
+    services: &[Arc<ServiceHere>],
+    route: Option<&Route>,
+    meta: &Meta<'_>,
+) -> bool {
     let mut add = |place: u8| {
         if !wanted.contains(&place) {
             // There are no more places than it holds.
@@ -50,10 +83,13 @@ pub(super) fn add_wanted(wanted: &mut Wanted, services: &[Arc<ServiceHere>], rou
             }
         }
     } else if let Some(route) = route {
-        for (_, places) in route.rules().evaluate(meta) {
+        let event = route.rules().reading(meta);
+        for (_, places) in route.rules().evaluate(&event) {
             places.iter().for_each(|&place| add(place));
         }
+        return event.is_unread();
     }
+    false
 }
 
 fn mailbox(subscription: &SubscriptionState) -> Option<&MailboxShared> {
