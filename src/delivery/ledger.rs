@@ -59,8 +59,9 @@ pub struct SubscriptionLedger {
     pub retried: u64,
     /// Words about an event that came after it had been taken away. A count of words, not of events.
     pub late: u64,
-    /// Attempts whose time was over before their consumer said a word: taken away to come again or to be given up, or, with an
-    /// inline handler, only counted. A count of attempts, not of events.
+    /// Attempts, or without reliable delivery calls of a handler, whose time was over before their consumer said a word: taken away to
+    /// come again or to be given up, cancelled in a future, or, of a handler that nobody can interrupt, only counted; an inline one when
+    /// it has returned. A count of attempts and calls, not of events.
     pub timed_out: u64,
 }
 

@@ -8,6 +8,7 @@ mod direct_path;
 mod envelope;
 mod explained;
 mod frames;
+mod handler_timeout;
 mod hung;
 mod isolation;
 mod latest;

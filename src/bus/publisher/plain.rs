@@ -198,7 +198,7 @@ impl Publisher {
         let refused = if bytes > max {
             PublishError::TooLarge { bytes, max }
         } else if self.engine.phase() == Phase::Running {
-            self.wake_holders(priority.lane());
+            self.wake_holders(priority.lane(), full.gated_by);
             super::lane_full(priority, full)
         } else {
             PublishError::ShuttingDown
@@ -213,12 +213,16 @@ impl Publisher {
     /// Once for each gate: while the slowest worker has not moved since it was woken, another wake-up would find it where the
     /// first did. It is running; or it waits for a mailbox, whose consumer wakes it; or for a slot that is claimed and not
     /// yet filled, and then it naps. Whoever moved the gate may have gone to sleep since, behind events of others: a
-    /// refusal at another gate wakes anew.
-    pub(in crate::bus) fn wake_holders(&mut self, lane: usize) {
+    /// refusal at another gate wakes anew. While it does not move, it may be in a handler that hangs, which it cannot tell itself.
+    pub(in crate::bus) fn wake_holders(&mut self, lane: usize, gated_by: Option<usize>) {
         let gate = Some(self.claimant.last_gate(lane));
         if self.woken_at[lane] != gate {
             self.woken_at[lane] = gate;
             self.engine.parker.wake(self.engine.lanes.active());
+        } else if let Some(worker) = gated_by
+            && self.engine.under_way[worker].is_calling()
+        {
+            self.shared.tell_of_hang(worker);
         }
     }
 }

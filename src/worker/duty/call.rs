@@ -15,6 +15,7 @@ use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::{OwnedCell, Owner};
+use crate::sync::under_way::UnderWay;
 use crate::worker::Phase;
 use crate::worker::engine::Engine;
 
@@ -76,7 +77,7 @@ fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, Dec
     subscription.counts.matched.add(1);
     book(engine, subscription, &meta, result);
     if let Some(elapsed) = elapsed {
-        slow(engine, subscription, meta.id(), elapsed, lag);
+        long(engine, subscription, meta.id(), elapsed, lag);
     }
     run.step_over();
 }
@@ -120,6 +121,35 @@ fn slow(engine: &Engine, subscription: &SubscriptionState, event: EventId, elaps
         event,
         elapsed: Duration::from_nanos(elapsed),
         lag,
+    });
+}
+
+/// A handler on the worker took long: tells how long, when that was too long.
+#[cold]
+fn long(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64, lag: u64) {
+    if elapsed >= engine.slow_handler_ns {
+        slow(engine, subscription, event, elapsed, lag);
+    }
+    judge_time(engine, subscription, event, elapsed);
+}
+
+/// Counts and tells of a call of a handler on the worker, if it took too long: nobody could take its event away, so its word counts.
+#[inline]
+fn judge_time(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64) {
+    if elapsed >= subscription.call_max_ns {
+        subscription.counts.timed_out.add(1);
+        hung(engine, subscription, event, elapsed);
+    }
+}
+
+/// Tells of a handler that has had an event for so many nanoseconds, longer than a call may take.
+#[cold]
+pub(super) fn hung(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64) {
+    engine.notice(&Notice::HandlerHung {
+        subscription: subscription.id,
+        name: &subscription.name,
+        event,
+        after: Duration::from_nanos(elapsed),
     });
 }
 
@@ -199,11 +229,14 @@ pub(super) fn consume(
         };
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
+        let under_way = &engine.under_way[subscription.worker];
+        under_way.begin_run();
+        under_way.call(subscription.number());
         let (outcome, elapsed) =
             call_behind_mailbox(engine.directory.clock.now(), engine, subscription, &meta, lag, |meta, scene| {
                 handler.dispatch(meta, scene)
             });
-        mailbox.took(meta.id(), elapsed);
+        judge_time(engine, subscription, meta.id(), elapsed);
         mailbox.settle_own(hold, &outcome, intake, keyed.as_mut());
     }
     taken
@@ -230,6 +263,7 @@ pub(super) struct Call<'a> {
     /// Its handlers are timed.
     pub(super) measured: bool,
     pub(super) stopwatch: &'a mut Stopwatch,
+    pub(super) under_way: &'a UnderWay,
     /// The stopwatch shows the end of a handler of this event.
     pub(super) called: bool,
 }
@@ -287,12 +321,15 @@ impl Call<'_> {
         match subscription.state() {
             State::Active => {
                 let handler = handler.get_mut(owner).and_then(Kept::get_mut)?;
-                counts.matched.add(1);
                 let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
+                self.under_way.call(subscription.number());
+                // What ends in another way is booked with that.
                 match handler.dispatch(&self.meta, scene) {
                     Ok(Outcome::Ack) => counts.delivered.add(1),
                     other => return Some(other),
                 }
+                // Not before the call: while that lasts, the event is in the lane as far as the books know.
+                counts.matched.add(1);
                 if self.measured {
                     self.measure(subscription);
                 }
@@ -319,8 +356,8 @@ impl Call<'_> {
         owner: &mut Owner,
     ) {
         let counts = &subscription.counts;
-        counts.matched.add(1);
         if mailbox.custody().is_closed() {
+            counts.matched.add(1);
             let is_letter = mailbox.turn_away(&self.meta, DeadReason::Closed);
             counts.closed.add(u64::from(!is_letter));
         } else if let Some(fed) = fed.get_mut(owner) {
@@ -328,6 +365,7 @@ impl Call<'_> {
                 self.called = true;
                 return;
             }
+            counts.matched.add(1);
             self.put(subscription, mailbox, fed);
             if fed.consumer.is_some() {
                 catch_up(self.engine, subscription, mailbox, fed);
@@ -400,11 +438,14 @@ impl Call<'_> {
         let Some(handler) = handler.get_mut() else { return false };
         let began = self.engine.directory.clock.now();
         let lag = || self.lag.lag(self.lane);
+        self.under_way.call(subscription.number());
         let (outcome, elapsed) =
             call_behind_mailbox(began, self.engine, subscription, &self.meta, lag, |meta, scene| {
                 handler.dispatch(meta, scene)
             });
-        mailbox.took(self.meta.id(), elapsed);
+        judge_time(self.engine, subscription, self.meta.id(), elapsed);
+        // Not before the call: while that lasts, the event is in the lane as far as the books know.
+        subscription.counts.matched.add(1);
         mailbox.settle_in_place(fed, self.lane, &self.meta, &self.slot, began, &outcome);
         true
     }
@@ -442,6 +483,8 @@ impl Call<'_> {
     /// Books what a handler has made of the event; `None` is a panic.
     #[cold]
     pub(super) fn book(&mut self, subscription: &SubscriptionState, result: Option<Result<Outcome, DecodeError>>) {
+        // What goes to a mailbox has been counted before.
+        subscription.counts.matched.add(u64::from(matches!(&subscription.sink, Sink::Inline(_))));
         book(self.engine, subscription, &self.meta, result);
         if self.measured {
             self.measure(subscription);
@@ -453,8 +496,8 @@ impl Call<'_> {
         let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages);
         subscription.delivered_at(now);
         self.called = true;
-        if elapsed >= self.engine.slow_handler_ns {
-            slow(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
+        if elapsed >= subscription.long_ns {
+            long(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
         }
         if self.engine.debug {
             self.debug(subscription, Some(elapsed));
