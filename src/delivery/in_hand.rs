@@ -181,8 +181,8 @@ impl<I: Interest> Drop for Delivery<I> {
     #[inline]
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
-        // Best effort: what was dropped without a word was handled, unless a panic dropped it.
-        if matches!(hold, Hold::Once(_)) && !std::thread::panicking() {
+        // Best effort: what was dropped without a word was handled, unless a panic dropped it, or its handler was too late.
+        if matches!(hold, Hold::Once(_)) && !std::thread::panicking() && !self.shared.is_call_over() {
             self.shared.settle(hold, &Outcome::Ack);
         } else {
             self.drop_unsettled(hold);

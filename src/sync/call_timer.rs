@@ -61,7 +61,7 @@ impl CallTimer {
         Self { limit_ns, word: zero(), began: zero(), event: [zero(), zero()], alarm, parker }
     }
 
-    /// Consumer: begins a call with `event` at the instant `now`. Dropped, it ends.
+    /// Consumer: begins a call with `event` at the instant `now`. Dropped, it is given up.
     pub fn begin(&self, event: u128, now: u64) -> TimedCall<'_> {
         let [high, low] = [(event >> 64) as u64, event as u64];
         // Relaxed (all three): shown by the word; what the worker has read of the call before, `end` has ordered before this.
@@ -147,9 +147,13 @@ impl TimedCall<'_> {
     }
 }
 
+/// A call that is given up: should it be overrun, that shows until the next one.
 impl Drop for TimedCall<'_> {
     fn drop(&mut self) {
-        self.timer.end();
+        let ended = |word: u64| (word & STATE == RUNNING).then_some(word & !STATE | IDLE);
+        // SYNC(call_timer.overrun): Acquire. As in `end`, also when it has been overrun. Relaxed: what the worker has not noticed it has
+        // not read.
+        let _ = self.timer.word.fetch_update(Ordering::Relaxed, Ordering::Acquire, ended);
     }
 }
 
@@ -192,8 +196,9 @@ mod tests {
         assert_eq!(timer.alarm.at(), LIMIT, "an alarm that is set rings in any case");
         assert_eq!(timer.attend(LIMIT + TICK).map(|overrun| overrun.event), Ok(1));
         drop(call);
+        assert!(timer.is_overrun(), "so that who drops the event knows");
         drop(timer.begin(2, LIMIT * 2));
-        assert_eq!(timer.attend(LIMIT * 9), Err(NEVER));
+        assert_eq!((timer.attend(LIMIT * 9), timer.is_overrun()), (Err(NEVER), false));
         let call = timer.begin(3, 0);
         assert!(timer.extend(0, u64::MAX));
         assert_eq!(timer.attend(CALL_MAX_NS - 1), Err(due_after(CALL_MAX_NS)), "at most so long");

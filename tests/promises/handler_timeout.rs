@@ -237,6 +237,21 @@ fn the_call_of_a_future_that_is_dropped_is_not_told_of_later() {
     drop(running);
     scene.wait(OVER * 2);
     assert_eq!((scene.said(), scene.ledger().timed_out), (vec!["ConsumerGone".to_owned()], 0));
+    assert_eq!(scene.ledger().delivered, 1, "as what is dropped without a word");
+    assert_books(scene.bus());
+}
+
+#[test]
+fn who_drops_a_future_whose_time_is_over_drops_an_event_that_has_failed() {
+    let scene = Scene::new();
+    let running = scene.wish(DeliveryMode::BestEffort).run(async |_| std::future::pending::<()>().await);
+    let mut running = Running::new(running.unwrap());
+    scene.publish("long");
+    assert!(running.poll().is_pending());
+    scene.wait(OVER);
+    drop(running);
+    let ledger = scene.ledger();
+    assert_eq!((ledger.timed_out, ledger.failed, ledger.delivered), (1, 1, 0));
     assert_books(scene.bus());
 }
 

@@ -145,6 +145,7 @@ const KINDS: &[&str] = &[
     "subscribed: with a rate that waits",
     "superseded",
     "suspended",
+    "call cancelled",
     "taken away",
     "too late",
     "tried",

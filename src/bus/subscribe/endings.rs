@@ -252,6 +252,7 @@ pub(super) fn settle_by<I: Interest>(
         call_behind_mailbox(now, engine, subscription, &meta, lag, |meta, scene| {
             call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
         });
-    drop(timed);
+    // Nobody could take the event away, so its word counts.
+    timed.map(TimedCall::end);
     delivery.settle(&outcome);
 }
