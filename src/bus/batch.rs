@@ -249,7 +249,7 @@ fn once_permitted(
     drop(inside);
     match sent {
         Ok(()) => engine.parker.wake(collected.wanted.iter().fold(0, |all, (_, workers)| all | workers)),
-        Err(PublishError::Full { gated_by, .. }) => publisher.wake_holders(priority.lane(), gated_by),
+        Err(PublishError::Full { .. }) => publisher.wake_holders(priority.lane()),
         Err(_) => {}
     }
     sent

@@ -72,7 +72,8 @@ impl SubscriptionLedger {
     }
 
     /// Whether `matched = queued + in flight + waiting + delivered + failed + dead-lettered + passed on + dropped`. Exact
-    /// when nothing moves.
+    /// when nothing moves, however long a call of a handler lasts: what an inline handler reads where it lies is in the lane until
+    /// the call ends, and has matched then.
     pub fn is_balanced(&self) -> bool {
         self.matched
             == self.open() + self.delivered + self.failed + self.dead_lettered + self.passed_on + self.dropped.total()

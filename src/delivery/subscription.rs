@@ -111,6 +111,7 @@ pub(crate) struct Consumer {
 /// Counts that the subscription's worker writes.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounts {
+    /// But for those that an inline handler has acknowledged, which one count books: at any moment they are in both terms.
     pub(crate) matched: Counter,
     pub(crate) filtered: Counter,
     pub(crate) delivered: Counter,
@@ -144,7 +145,7 @@ pub(crate) struct SubscriptionState {
     pub(crate) is_own_consumer: bool,
     /// Nanoseconds that a call of its handler on the worker may take.
     pub(crate) call_max_ns: u64,
-    /// Nanoseconds of such a call after which there is something to tell of it.
+    /// Nanoseconds of such a call after which there is something to tell of it; 0 where all are told of.
     pub(crate) long_ns: u64,
     /// Where its worker brings the events.
     pub(crate) desk: Option<Arc<dyn Desk>>,
@@ -282,10 +283,11 @@ impl SubscriptionState {
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
         let counts = &self.counts;
+        let delivered = counts.delivered.get();
         let mut ledger = SubscriptionLedger {
-            matched: counts.matched.get(),
+            matched: counts.matched.get() + delivered,
             filtered: counts.filtered.get(),
-            delivered: counts.delivered.get(),
+            delivered,
             failed: counts.failed.get(),
             timed_out: counts.timed_out.get(),
             dropped: Dropped {

@@ -81,7 +81,7 @@ impl CallTimer {
         // Relaxed: nobody but the consumer changes the number.
         let number = self.word.load(Ordering::Relaxed) & NUMBER;
         // SYNC(call_timer.overrun): Acquire. Pairs with `attend`; it has read event and instant before the next call writes them.
-        let before = self.word.swap(number | IDLE, mutant!("call_timer.end", Ordering::Acquire));
+        let before = self.word.swap(number | IDLE, Ordering::Acquire);
         before & STATE == OVERRUN
     }
 
@@ -119,9 +119,9 @@ impl CallTimer {
             let (high, low) = (self.event[0].load(Ordering::Relaxed), self.event[1].load(Ordering::Relaxed));
             let elapsed = now.saturating_sub(self.began.load(Ordering::Relaxed));
             // SYNC(call_timer.overrun): Release. Pairs with `end`.
-            let release = mutant!("call_timer.overrun", Ordering::Release);
             // Relaxed: an exchange that failed has done nothing.
-            let overrun = self.word.compare_exchange(seen, seen & !STATE | OVERRUN, release, Ordering::Relaxed);
+            let overrun =
+                self.word.compare_exchange(seen, seen & !STATE | OVERRUN, Ordering::Release, Ordering::Relaxed);
             if mutant!("call_timer.once", overrun.is_ok() => true) {
                 return Ok(Overrun { event: u128::from(high) << 64 | u128::from(low), elapsed });
             }

@@ -287,7 +287,7 @@ impl Publisher {
             }
             Err(full) => {
                 engine.feel_pressure();
-                self.wake_holders(lane, full.gated_by);
+                self.wake_holders(lane);
                 Err(lane_full(priority, full))
             }
         }

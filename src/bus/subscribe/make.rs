@@ -293,7 +293,7 @@ impl<I: Interest> Subscribe<I> {
                 role,
                 is_own_consumer,
                 call_max_ns,
-                long_ns: engine.slow_handler_ns.min(call_max_ns),
+                long_ns: if engine.debug { 0 } else { engine.slow_handler_ns.min(call_max_ns) },
                 desk,
                 dedup_bytes: dedup.as_ref().map_or(0, Dedup::reserved_bytes),
                 dedup: dedup.map(|dedup| OwnedCell::new(control.owner(worker), dedup)),

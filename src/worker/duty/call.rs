@@ -59,9 +59,7 @@ fn refuses(subscription: &SubscriptionState, meta: &Meta<'_>) -> bool {
 #[inline(always)]
 pub(super) fn finish(engine: &Engine, mut run: Run<'_>, handler: &mut dyn Dispatch) -> u32 {
     let ended = contained(|| handler.run(&mut run));
-    let counts = &run.subscription.counts;
-    counts.matched.add(u64::from(run.served));
-    counts.delivered.add(u64::from(run.served));
+    run.subscription.counts.delivered.add(u64::from(run.served));
     if !matches!(ended, Some(None)) {
         settle(engine, &mut run, ended.flatten());
     }
@@ -74,7 +72,6 @@ fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, Dec
     let elapsed = run.stop();
     let subscription = run.subscription;
     let Some((meta, lag)) = run.in_hand() else { return };
-    subscription.counts.matched.add(1);
     book(engine, subscription, &meta, result);
     if let Some(elapsed) = elapsed {
         long(engine, subscription, meta.id(), elapsed, lag);
@@ -103,6 +100,8 @@ fn failed(
     meta: &Meta<'_>,
     result: Option<Result<Outcome, DecodeError>>,
 ) {
+    // What goes to a mailbox has been counted before.
+    subscription.counts.matched.add(u64::from(matches!(&subscription.sink, Sink::Inline(_))));
     subscription.counts.failed.add(mutant!("panic.books", 1 => u64::from(result.is_some())));
     judge(engine, subscription, meta.id(), result);
 }
@@ -323,13 +322,11 @@ impl Call<'_> {
                 let handler = handler.get_mut(owner).and_then(Kept::get_mut)?;
                 let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
                 self.under_way.call(subscription.number());
-                // What ends in another way is booked with that.
+                // What it comes to is booked when it has: until then the event is in the lane, as far as the books know.
                 match handler.dispatch(&self.meta, scene) {
                     Ok(Outcome::Ack) => counts.delivered.add(1),
                     other => return Some(other),
                 }
-                // Not before the call: while that lasts, the event is in the lane as far as the books know.
-                counts.matched.add(1);
                 if self.measured {
                     self.measure(subscription);
                 }
@@ -483,8 +480,6 @@ impl Call<'_> {
     /// Books what a handler has made of the event; `None` is a panic.
     #[cold]
     pub(super) fn book(&mut self, subscription: &SubscriptionState, result: Option<Result<Outcome, DecodeError>>) {
-        // What goes to a mailbox has been counted before.
-        subscription.counts.matched.add(u64::from(matches!(&subscription.sink, Sink::Inline(_))));
         book(self.engine, subscription, &self.meta, result);
         if self.measured {
             self.measure(subscription);
@@ -497,8 +492,13 @@ impl Call<'_> {
         subscription.delivered_at(now);
         self.called = true;
         if elapsed >= subscription.long_ns {
-            long(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
+            self.tell(subscription, elapsed);
         }
+    }
+
+    #[cold]
+    fn tell(&self, subscription: &SubscriptionState, elapsed: u64) {
+        long(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
         if self.engine.debug {
             self.debug(subscription, Some(elapsed));
         }
