@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Balance, BreakerPolicy, CALL_MAX_NS, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate,
-    RetryPolicy, SubscriptionState,
+    Balance, BreakerPolicy, CALL_MAX_NS, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit,
+    Overflow, Rate, RetryPolicy, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX, WAIT_MAX_NS};
@@ -361,8 +361,7 @@ impl<I: Interest> Subscribe<I> {
     }
 
     fn check_mode(&self) -> Result<(), SubscribeError> {
-        let (timeout, min, max) =
-            (self.handler_timeout, Duration::from_millis(1), Duration::from_nanos(CALL_MAX_NS));
+        let (timeout, min, max) = (self.handler_timeout, Duration::from_millis(1), Duration::from_nanos(CALL_MAX_NS));
         if timeout < min || timeout > max {
             return Err(SubscribeError::HandlerTimeout { timeout, min, max });
         }

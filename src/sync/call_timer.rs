@@ -151,9 +151,10 @@ impl TimedCall<'_> {
 impl Drop for TimedCall<'_> {
     fn drop(&mut self) {
         let ended = |word: u64| (word & STATE == RUNNING).then_some(word & !STATE | IDLE);
-        // SYNC(call_timer.overrun): Acquire. As in `end`, also when it has been overrun. Relaxed: what the worker has not noticed it has
-        // not read.
-        let _ = self.timer.word.fetch_update(Ordering::Relaxed, Ordering::Acquire, ended);
+        // Relaxed on success: what the worker has not noticed it has not read.
+        let success = Ordering::Relaxed;
+        // SYNC(call_timer.overrun): Acquire on failure, which is that it was overrun. Pairs with `attend`, as in `end`.
+        let _ = self.timer.word.fetch_update(success, Ordering::Acquire, ended);
     }
 }
 

@@ -334,7 +334,8 @@ fn a_call_that_takes_too_long_is_a_failure_to_the_breaker() {
 fn a_time_that_cannot_be_kept_is_refused() {
     let scene = Scene::new();
     let max = HOUR * 24 * 10;
-    let refused = |timeout| scene.wish(DeliveryMode::BestEffort).handler_timeout(timeout).handle(|_, _| ()).unwrap_err();
+    let refused =
+        |timeout| scene.wish(DeliveryMode::BestEffort).handler_timeout(timeout).handle(|_, _| ()).unwrap_err();
     for timeout in [Duration::ZERO, MS - Duration::from_nanos(1), max + Duration::from_nanos(1), Duration::MAX] {
         let error = refused(timeout);
         assert_eq!(error, SubscribeError::HandlerTimeout { timeout, min: MS, max });
@@ -345,7 +346,9 @@ fn a_time_that_cannot_be_kept_is_refused() {
     }
     for timeout in [Duration::ZERO, max + MS] {
         let error = Bus::builder().handler_timeout(timeout).build().unwrap_err();
-        let [BuildFault::OutOfRange { setting, min: 1, max: 864_000_000, .. }] = error.faults() else { panic!("{error}") };
+        let [BuildFault::OutOfRange { setting, min: 1, max: 864_000_000, .. }] = error.faults() else {
+            panic!("{error}")
+        };
         assert_eq!(*setting, "handler_timeout in ms");
     }
 }

@@ -75,8 +75,7 @@ impl Scenario {
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
         let limit = draw.one_in(2).then(|| Duration::from_millis(draw.pick(&[1, 5, 100])));
-        sub.call_max_ns =
-            (form == Form::Future).then(|| limit.unwrap_or(Duration::from_secs(30)).as_nanos() as u64);
+        sub.call_max_ns = (form == Form::Future).then(|| limit.unwrap_or(Duration::from_secs(30)).as_nanos() as u64);
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
         sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);

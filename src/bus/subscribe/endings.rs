@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use crate::delivery::{
-    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, State, SubscriptionState, TimedCall,
-    Typed, Untyped,
+    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, State, SubscriptionState,
+    TimedCall, Typed, Untyped,
 };
 use crate::event::{Event, Meta, Payload, Topic};
 use crate::routing::Pattern;
@@ -248,10 +248,9 @@ pub(super) fn settle_by<I: Interest>(
     let lag = || delivery.queued_behind();
     let now = engine.directory.clock.now();
     let timed = delivery.begin_call(now);
-    let (outcome, _) =
-        call_behind_mailbox(now, engine, subscription, &meta, lag, |meta, scene| {
-            call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
-        });
+    let (outcome, _) = call_behind_mailbox(now, engine, subscription, &meta, lag, |meta, scene| {
+        call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
+    });
     // Nobody could take the event away, so its word counts.
     timed.map(TimedCall::end);
     delivery.settle(&outcome);

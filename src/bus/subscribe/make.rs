@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
-    CallTimer, Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX,
-    Kept, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
-    SubscriptionId, SubscriptionState, Takes, Timed, WorkerCounts,
+    CallTimer, Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest,
+    KEYS_MAX, Kept, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink,
+    State, SubscriptionId, SubscriptionState, Takes, Timed, WorkerCounts,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
