@@ -65,7 +65,9 @@ fn a_worker_does_not_sleep_through_the_end_of_a_call() {
         alarm.resume(TICK);
         let consuming = {
             let timer = Arc::clone(&timer);
-            threads.spawn(move || std::mem::forget(timer.begin(1, 0)))
+            threads.spawn(move || {
+                let _call = timer.begin(1, 0);
+            })
         };
         let working = {
             let (timer, alarm) = (Arc::clone(&timer), Arc::clone(&alarm));
@@ -89,7 +91,7 @@ fn who_extends_a_call_in_time_is_not_overrun_at_its_old_end() {
     // Whether the extension came in time.
     model("call_timer::extend", bounds, &["call_timer.once"], &[false, true], |threads| {
         let (timer, _) = timer();
-        std::mem::forget(timer.begin(1, 0));
+        let _call = timer.begin(1, 0);
         let extending = {
             let timer = Arc::clone(&timer);
             threads.spawn(move || timer.extend(0, LATE))

@@ -61,7 +61,7 @@ impl CallTimer {
         Self { limit_ns, word: zero(), began: zero(), event: [zero(), zero()], alarm, parker }
     }
 
-    /// Consumer: begins a call with `event` at the instant `now`. Dropped, it is given up.
+    /// Consumer: begins a call with `event` at the instant `now`.
     pub fn begin(&self, event: u128, now: u64) -> TimedCall<'_> {
         let [high, low] = [(event >> 64) as u64, event as u64];
         // Relaxed (all three): shown by the word; what the worker has read of the call before, `end` has ordered before this.
@@ -134,8 +134,9 @@ fn due_after(due: u64) -> u64 {
     due.saturating_add(TICK - 1) & DUE
 }
 
-/// A call under way.
+/// A call under way. Who gives it up, and does not end it, begins no other.
 #[derive(Debug)]
+#[must_use = "a call lasts until it is ended"]
 pub struct TimedCall<'a> {
     timer: &'a CallTimer,
 }
@@ -143,18 +144,7 @@ pub struct TimedCall<'a> {
 impl TimedCall<'_> {
     /// Ends it. Whether it was overrun before.
     pub fn end(self) -> bool {
-        std::mem::ManuallyDrop::new(self).timer.end()
-    }
-}
-
-/// A call that is given up: should it be overrun, that shows until the next one.
-impl Drop for TimedCall<'_> {
-    fn drop(&mut self) {
-        let ended = |word: u64| (word & STATE == RUNNING).then_some(word & !STATE | IDLE);
-        // Relaxed on success: what the worker has not noticed it has not read.
-        let success = Ordering::Relaxed;
-        // SYNC(call_timer.overrun): Acquire on failure, which is that it was overrun. Pairs with `attend`, as in `end`.
-        let _ = self.timer.word.fetch_update(success, Ordering::Acquire, ended);
+        self.timer.end()
     }
 }
 
@@ -196,9 +186,8 @@ mod tests {
         assert!(timer.extend(LIMIT, LIMIT + TICK), "an end may be moved forward");
         assert_eq!(timer.alarm.at(), LIMIT, "an alarm that is set rings in any case");
         assert_eq!(timer.attend(LIMIT + TICK).map(|overrun| overrun.event), Ok(1));
-        drop(call);
-        assert!(timer.is_overrun(), "so that who drops the event knows");
-        drop(timer.begin(2, LIMIT * 2));
+        assert!(call.end());
+        assert!(!timer.begin(2, LIMIT * 2).end());
         assert_eq!((timer.attend(LIMIT * 9), timer.is_overrun()), (Err(NEVER), false));
         let call = timer.begin(3, 0);
         assert!(timer.extend(0, u64::MAX));
