@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use crate::clock::Clock;
-use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, Rate, RetryPolicy};
+use crate::delivery::{CALL_MAX_NS, DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, Rate, RetryPolicy};
 use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
 use crate::ring::{
@@ -18,7 +18,7 @@ use crate::sync::admission::Admission;
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::Mutex;
+use crate::sync::primitive::{AtomicU64, Mutex};
 use crate::sync::snapshot::Snapshot;
 use crate::worker::{
     Engine, IdleStrategy, Pressure, Schedule, ServicesKnown, StampPolicy, Worker, WorkerTable, WorkerThreads,
@@ -64,6 +64,7 @@ pub struct BusBuilder {
     critical_burst_max: u32,
     stamps: StampPolicy,
     slow_handler: Duration,
+    handler_timeout: Duration,
     full_policy: FullPolicy,
     deadline: Duration,
     mailbox_capacity: usize,
@@ -106,6 +107,7 @@ impl Default for BusBuilder {
             critical_burst_max: 64,
             stamps: StampPolicy::default(),
             slow_handler: Duration::from_millis(50),
+            handler_timeout: Duration::from_secs(30),
             full_policy: FullPolicy::wait(Duration::from_secs(5)),
             deadline: Duration::from_secs(5),
             mailbox_capacity: 1_024,
@@ -243,6 +245,13 @@ impl BusBuilder {
     /// A handler that takes longer is reported. Default 50 ms.
     pub fn slow_handler_threshold(mut self, threshold: Duration) -> Self {
         self.slow_handler = threshold;
+        self
+    }
+
+    /// How long a handler may have an event, unless its subscription says so itself
+    /// ([`Subscribe::handler_timeout`](crate::Subscribe::handler_timeout)). Default 30 s.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.handler_timeout = timeout;
         self
     }
 
@@ -432,6 +441,8 @@ impl BusBuilder {
         check("sources_max", self.sources_max, 1, TYPES_MAX);
         check("scheduled_max", self.scheduled_max, 0, 1 << 20);
         check("attempts_max", usize::from(self.retry.attempts_max), 1, usize::from(ATTEMPTS_MAX));
+        let timeout_ms = usize::try_from(self.handler_timeout.as_millis()).unwrap_or(usize::MAX);
+        check("handler_timeout in ms", timeout_ms, 1, (CALL_MAX_NS / 1_000_000) as usize);
         check("releases_max", usize::from(self.retry.releases_max), 0, usize::from(RELEASES_MAX));
         check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
         check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
@@ -564,6 +575,8 @@ impl BusBuilder {
             barrier,
             tables: tables.into_iter().map(Arc::new).collect(),
             alarms: (0..workers).map(|worker| Arc::new(Alarm::new(worker, barrier))).collect(),
+            under_way: (0..workers).map(|_| Arc::default()).collect(),
+            call_max_least_ns: AtomicU64::new(u64::MAX),
             recorders: recorders.into_iter().map(Arc::new).collect(),
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,
@@ -601,6 +614,7 @@ impl BusBuilder {
             payload_bytes_max: self.payload_bytes_max,
             mailbox_capacity: self.mailbox_capacity,
             retry: self.retry,
+            handler_timeout: self.handler_timeout,
             deadline: self.deadline,
             full_policy: self.full_policy,
             source: EventSource::service(&self.name).as_str().to_owned(),

@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) payload_bytes_max: usize,
     pub(crate) mailbox_capacity: usize,
     pub(crate) retry: RetryPolicy,
+    pub(crate) handler_timeout: Duration,
     pub(crate) deadline: Duration,
     pub(crate) full_policy: FullPolicy,
     pub(crate) source: String,
@@ -68,7 +69,7 @@ pub(crate) struct Shared {
     /// There are redrives to bring on, in a bus that is driven by hand; a turn takes no lock to find out that there are none. Where
     /// threads run: redrives that the thread for them has not seen.
     pub(super) has_redrives: AtomicBool,
-    control: Mutex<Control>,
+    pub(super) control: Mutex<Control>,
     codecs: Mutex<Codecs>,
 }
 
@@ -450,7 +451,7 @@ impl Shared {
                 control.tables[worker].set(id, Some(Route::new(id, targets, rules)));
             }
             self.seat(&mut control, &subscription);
-            if subscription.is_attended() {
+            if subscription.is_attended() || subscription.is_timed() {
                 control.tables[worker].attended.push(Arc::clone(&subscription));
             }
             let generation = self.engine.tables[worker].offer(control.tables[worker].clone());

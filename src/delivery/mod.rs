@@ -49,6 +49,7 @@ pub use retry::RetryPolicy;
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub use crate::sync::breaker::BreakerState;
+pub(crate) use crate::sync::call_timer::{CALL_MAX_NS, CallTimer, TimedCall};
 pub(crate) use crate::sync::calls::{State, is_calling};
 pub(crate) use crate::sync::crew::{Crew, Hang, REPLACEMENTS_MAX};
 pub(crate) use dead_letter::{DeadLetterLimits, DeadLetterStore, Death, ReturningLetter, TakenLetter};
@@ -58,7 +59,7 @@ pub(crate) use guard::{Guard, Obstacle, Pass};
 pub(crate) use handler::{Custom, Dispatch, Scene, Typed, Untyped};
 pub(crate) use in_hand::Hold;
 pub(crate) use intake::{Intake, Waits};
-pub(crate) use mailbox::{Farewell, MailboxShared};
+pub(crate) use mailbox::{Farewell, MailboxShared, Timed};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;

@@ -123,6 +123,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) closed: Counter,
     pub(crate) duplicate: Counter,
     pub(crate) rate_limited: Counter,
+    /// Calls of its handler on the worker that took too long.
+    pub(crate) timed_out: Counter,
 }
 
 /// The state of a subscription, shared by the control plane and its worker.
@@ -141,6 +143,10 @@ pub(crate) struct SubscriptionState {
     pub(crate) role: Role,
     /// Its worker is the consumer of its mailbox.
     pub(crate) is_own_consumer: bool,
+    /// Nanoseconds that a call of its handler on the worker may take.
+    pub(crate) call_max_ns: u64,
+    /// Nanoseconds of such a call after which there is something to tell of it; 0 where all are told of.
+    pub(crate) long_ns: u64,
     /// Where its worker brings the events.
     pub(crate) desk: Option<Arc<dyn Desk>>,
     /// What it remembers, to drop what comes again.
@@ -246,6 +252,17 @@ impl SubscriptionState {
         self.desk.is_some() || matches!(&self.sink, Sink::Mailbox(mailbox, _) if is_due(mailbox))
     }
 
+    /// Whether its worker keeps the time of its handler's calls, which are elsewhere.
+    pub(crate) fn is_timed(&self) -> bool {
+        matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.times_calls())
+    }
+
+    /// A number that no other subscription has while this one is there.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u64 {
+        std::ptr::from_ref(self).addr() as u64
+    }
+
     /// Between its consumer's calls of the handler and its end.
     pub(crate) fn calls(&self) -> &Calls {
         &self.live.calls
@@ -271,6 +288,7 @@ impl SubscriptionState {
             filtered: counts.filtered.get(),
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
+            timed_out: counts.timed_out.get(),
             dropped: Dropped {
                 overflow: counts.overflow.get(),
                 expired: counts.expired.get(),

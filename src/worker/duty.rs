@@ -11,6 +11,7 @@ use crate::sync::alarm::Alarm;
 use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
+use crate::sync::under_way::UnderWay;
 
 use super::Phase;
 use super::engine::{Engine, WorkerTable};
@@ -53,6 +54,7 @@ pub(crate) struct Worker {
     exchange: Arc<Snapshot<WorkerTable>>,
     table: Current<WorkerTable>,
     recorder: Arc<Recorder>,
+    under_way: Arc<UnderWay>,
     owner: Owner,
     order: DrainOrder,
     /// Lanes whose next event waits for room in a mailbox that blocks.
@@ -98,6 +100,7 @@ impl Worker {
             exchange: Arc::clone(&engine.tables[index]),
             recorder: Arc::clone(&engine.recorders[index]),
             alarm: Arc::clone(&engine.alarms[index]),
+            under_way: Arc::clone(&engine.under_way[index]),
             engine,
             table,
             owner: Owner::new(),
@@ -200,6 +203,7 @@ impl Worker {
             }
         }
         if passed + taken > 0 {
+            self.under_way.rest();
             self.reader.release();
             // Waking publishers for a few slots costs more than it brings, but nobody is kept waiting for many turns.
             let enough = passed < self.engine.turn_max || self.has_made_room();
@@ -310,6 +314,8 @@ impl Worker {
             && !self.engine.debug
             && let Some(handler) = handler.get_mut(&mut self.owner).map(|handler| &mut ***handler)
         {
+            self.under_way.begin_run();
+            self.under_way.call(only.number());
             let run = Run {
                 reader: &mut self.reader,
                 lane,
@@ -322,7 +328,7 @@ impl Worker {
                 interrupt: self.exchange.watch(&self.table),
                 stages: &self.recorder.lanes[lane],
                 stopwatch: &mut self.stopwatch,
-                slow_ns: self.engine.slow_handler_ns,
+                slow_ns: only.long_ns,
                 closing: self.closing,
                 measured: false,
                 elapsed: None,
@@ -364,6 +370,7 @@ impl Worker {
             closing: self.closing,
             measured,
             stopwatch: &mut self.stopwatch,
+            under_way: &self.under_way,
             called: false,
         };
         if !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
@@ -386,6 +393,7 @@ impl Worker {
         if header.type_id == 0 {
             self.recorder.matched_by_name.add(1);
         }
+        call.under_way.begin_run();
         let mut targets = targets.iter();
         while !targets.as_slice().is_empty() {
             // One net for as many handlers as do not panic; whose panic it was, the targets left tell.

@@ -9,6 +9,7 @@ mod envelope;
 mod errors;
 mod explained;
 mod frames;
+mod handler_timeout;
 mod hung;
 mod isolation;
 mod latest;

@@ -148,6 +148,7 @@ const KINDS: &[&str] = &[
     "subscribed: with a rate that waits",
     "superseded",
     "suspended",
+    "call cancelled",
     "taken away",
     "too late",
     "tried",

@@ -86,6 +86,7 @@ pub(crate) fn check_terms(sub: &Sub, ledger: &SubscriptionLedger) -> Result<(), 
         }
     };
     let right = right
+        && ledger.timed_out == sub.timed_out
         && (sub.dedup.is_some() || dropped.duplicate == 0)
         && (sub.newest.is_some() || dropped.superseded == 0)
         && (sub.turns_away() && sub.trials.is_none() || dropped.rate_limited == 0)

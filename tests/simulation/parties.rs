@@ -241,6 +241,10 @@ impl Future for Calling {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        if self.world.with(|world| world.subs[self.nth].is_overrun()) {
+            let nth = self.nth;
+            self.world.with(|world| world.broken(format!("the handler of future {nth} goes on after its time")));
+        }
         let Some(polls) = self.polls.checked_sub(1) else {
             let outcome = self.outcome.take().expect("it is polled to its end once");
             let (nth, index) = (self.nth, self.sight.index);

@@ -51,7 +51,9 @@ impl World {
             return self.settling(nth, index, outcome);
         }
         sub.in_hand -= 1;
-        if *outcome == Outcome::Ack {
+        let is_overrun = sub.is_overrun();
+        sub.call = None;
+        if *outcome == Outcome::Ack && !is_overrun {
             sub.acked += 1;
         } else {
             sub.failed += 1;
@@ -96,6 +98,7 @@ impl World {
         }
         if !self.subs[nth].is_inline {
             self.subs[nth].in_hand += 1;
+            self.subs[nth].call = self.subs[nth].call_max_ns.map(|limit| (now.saturating_add(limit), false));
         }
         if self.subs[nth].instance().is_some() {
             return self

@@ -75,6 +75,8 @@ impl Scenario {
         sub.pace = pace;
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
+        let limit = draw.one_in(2).then(|| Duration::from_millis(draw.pick(&[1, 5, 100])));
+        sub.call_max_ns = (form == Form::Future).then(|| limit.unwrap_or(Duration::from_secs(30)).as_nanos() as u64);
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
         sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);
@@ -113,6 +115,9 @@ impl Scenario {
             if let Some(order) = rule.order {
                 wish = wish.ordered_by(order.key());
             }
+        }
+        if let Some(call_max_ns) = sub.call_max_ns {
+            wish = wish.handler_timeout(Duration::from_nanos(call_max_ns));
         }
         if let Some(pace) = &sub.pace {
             let (rate, over) = pace.rate();

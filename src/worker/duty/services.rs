@@ -194,13 +194,41 @@ fn give_by(
     let Sink::Mailbox(mailbox, fed) = &instance.sink else { return false };
     let Some(fed) = fed.get_mut(owner).filter(|fed| fed.intake.has_room(meta)) else { return false };
     instance.counts.matched.add(1);
-    let is_put = push(mailbox, fed);
-    debug_assert!(is_put, "there is room, and the event was read");
+    if !push(mailbox, fed) {
+        // There is room, and the event was read; should it not fit after all, it is in the books all the same.
+        lose(instance, mailbox, meta);
+        return true;
+    }
     mailbox.notify();
     if fed.consumer.is_some() {
         catch_up(engine, instance, mailbox, fed);
     }
     true
+}
+
+/// As `give_by`, to an instance that was picked for its room. Should it have none after all, the event is its loss: whoever gave it
+/// does not have it any more.
+fn give_picked(
+    engine: &Engine,
+    instance: &SubscriptionState,
+    meta: &Meta<'_>,
+    owner: &mut Owner,
+    push: impl FnOnce(&MailboxShared, &mut Fed) -> bool,
+) {
+    if !give_by(engine, instance, meta, owner, push)
+        && let Some(mailbox) = mailbox(instance)
+    {
+        instance.counts.matched.add(1);
+        lose(instance, mailbox, meta);
+    }
+}
+
+/// An event that has matched does not get into the mailbox of an instance.
+#[cold]
+fn lose(instance: &SubscriptionState, mailbox: &MailboxShared, meta: &Meta<'_>) {
+    if !mailbox.turn_away(meta, DeadReason::MailboxFull) {
+        instance.counts.overflow.add(1);
+    }
 }
 
 /// Tries events again that wait for an instance and are due, at most so many. Returns how many it tried.
@@ -280,8 +308,10 @@ fn pass_own(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owne
         let Some(instance) = instance else { continue };
         mailbox.pass_on_waiting(waits, |event| {
             let meta = meta_of(event, &engine.directory, failures);
-            let given = give(engine, instance, passed(event, &meta, &event.slot()), owner);
-            debug_assert!(given, "only one that has room is picked");
+            let push = |mailbox: &MailboxShared, fed: &mut Fed| {
+                mailbox.push(fed, event.lane(), &meta, &event.slot()).is_some()
+            };
+            give_picked(engine, instance, &meta, owner, push);
         });
     }
     if let Some(kept) = service.search(owner) {
@@ -314,7 +344,7 @@ pub(super) fn attend(
             continue;
         }
         if let Some(fed) = fed.get_mut(owner) {
-            next = next.min(mailbox.attend(fed, now, instance.has_thread()));
+            next = next.min(mailbox.attend(fed, now));
         }
         // Where the service waits for room, they wait where they are.
         if mailbox.goes_on() {
