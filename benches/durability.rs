@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ringmain::internals::store::{
     Batch, CommitOptions, Committer, HEADER_BYTES, Kind, Log, LogOptions, NewRecord, Pending, RealDisk, Word,
 };
-use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query};
+use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, StateChange, StateKind, StateStore};
 use ringmain::{Aggregate, Bus, Frame, Payload};
 
 const BODY: [u8; 256] = [0x5A; 256];
@@ -48,6 +48,7 @@ fn main() {
     }
     replay(few(1_000_000), rounds);
     store(few(1_000_000), rounds);
+    state(few(1_000_000), rounds);
 }
 
 fn median<T: Copy>(samples: &[T], by: impl Fn(&T) -> f64) -> f64 {
@@ -382,6 +383,45 @@ fn store(events: u64, rounds: usize) {
         read += 1;
     }
     println!("replay through queries: {:.0} events/s", f64::from(read) / begun.elapsed().as_secs_f64());
+}
+
+/// State too long to be kept in memory: put, read one by one and by pages, and opened again.
+fn state(keys: u64, rounds: usize) {
+    let folder = Folder::new();
+    let mut kept = LogStore::open(&folder.0).expect("the disk works");
+    let (kind, value) = (StateKind::own(1), [7; 300]);
+    let key = |nth: u64| nth.to_be_bytes();
+    println!("state, {keys} keys with {} bytes each", value.len());
+    let begun = Instant::now();
+    for first in (0..keys).step_by(1_000) {
+        let keys: Vec<_> = (first..keys.min(first + 1_000)).map(key).collect();
+        let changes: Vec<_> = keys.iter().map(|key| StateChange::Put { kind, key, value: &value }).collect();
+        kept.apply(&changes, Durability::Written).expect("the disk works");
+    }
+    println!("put, 1,000 at once: {:.0} /s", keys as f64 / begun.elapsed().as_secs_f64());
+    // A stride that meets them all, far from each other.
+    let mut times = timed(keys.min(20_000), |nth| {
+        let key = key(nth * 7_919 % keys);
+        assert!(kept.get(kind, &key).expect("it can be read").is_some());
+    });
+    times.sort_unstable();
+    println!("get: {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+    let (begun, mut from, mut read) = (Instant::now(), Some(Box::default()), 0);
+    while let Some(at) = from {
+        let page = kept.list(kind, &at, 1_000).expect("it can be read");
+        read += page.entries.len();
+        from = page.next;
+    }
+    println!("list, 1,000 at once: {:.0} /s", read as f64 / begun.elapsed().as_secs_f64());
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        kept.close().expect("the disk works");
+        let begun = Instant::now();
+        kept = LogStore::open(&folder.0).expect("the disk works");
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    println!("reopening: {:?}", times[times.len() / 2]);
 }
 
 fn store_written(batch: &[Frame], events: u64) -> Sample {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ringmain::internals::ring::{
-    Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Gate, Keyed, Lanes, Overdue, Pages, Reader,
-    Returned, Returns,
+    Arrival, Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Gate, Keyed, Lanes, Overdue, Pages,
+    Reader, Returned, Returns,
 };
 use ringmain::internals::sync::alarm::Alarm;
 use ringmain::internals::sync::barrier::Barrier;
@@ -75,7 +75,9 @@ impl Worker {
     pub fn feed(&mut self, key: Option<u64>) -> bool {
         let slot = self.reader.peek(LANE).expect("the events were published before");
         let mut returns = Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() };
-        let fed = self.attempts.push(&mut returns, LANE, self.reader.sequence(LANE), &slot, REST_BYTES, key);
+        let sequence = self.reader.sequence(LANE);
+        let event = Arrival { lane: LANE, sequence, slot: &slot, rest_bytes: REST_BYTES, key };
+        let fed = self.attempts.push(&mut returns, event);
         if fed {
             self.reader.advance(LANE);
         }
@@ -169,7 +171,8 @@ impl Worker {
             let mut returns = Returns { feeder: &mut self.feeder, keyed: self.keyed.as_mut() };
             let (event, tried) = (waits.event(), waits.tried());
             let (sequence, slot) = (event.sequence(), event.slot());
-            let is_here = self.attempts.push_tried(&mut returns, LANE, sequence, &slot, REST_BYTES, None, tried);
+            let event = Arrival { lane: LANE, sequence, slot: &slot, rest_bytes: REST_BYTES, key: None };
+            let is_here = self.attempts.push_tried(&mut returns, event, tried);
             assert!(is_here, "it is asked for where there is room");
             book();
         })

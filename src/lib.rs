@@ -130,3 +130,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../tests/rules/refused.md")]
 struct CompilerRefuses;
+
+/// As [`CompilerRefuses`], of what is made of stored events.
+#[cfg(all(doctest, feature = "sourcing"))]
+#[doc = include_str!("../tests/rules/refused_sourcing.md")]
+struct CompilerRefusesOfSourcing;

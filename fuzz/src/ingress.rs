@@ -125,6 +125,7 @@ fn pass_on(event: &Ingress<'_>, mut meaning: Map<String, Value>) {
         content_type: event.content_type.as_deref(),
         priority: event.priority.unwrap_or_default(),
         subscription: Some("**"),
+        position: None,
         correlation_id: event.correlation_id.as_deref(),
         causation_id: event.causation_id.as_deref(),
         trace_parent: event.trace_parent.as_deref(),
@@ -191,7 +192,7 @@ fn meaning(whole: Value, rules: &Rules) -> Option<Map<String, Value>> {
     get("type").filter(|event_type| event_type.as_str().is_some_and(is_type))?;
     for (name, value) in members {
         let value = match name.as_str() {
-            "specversion" | "priority" | "data" | "data_base64" | "subscription" => continue,
+            "specversion" | "priority" | "data" | "data_base64" | "subscription" | "position" => continue,
             _ if value.is_null() && is_attribute(name) => continue,
             "time" => json!(unix_ns(value.as_str()?)?),
             "id" | "type" | "source" | "subject" | "dataschema" | "datacontenttype" | "correlationid"

@@ -62,12 +62,14 @@ fn of_an_acknowledgement_and_the_last_timeout_one_is_booked() {
     let mutants = ["attempts.last", "attempts.began", "attempts.attend"];
     // Whether the word counted.
     model("attempts::last_timeout", bounds, &mutants, &[false, true], |threads| {
-        let (mut worker, attempts, _lanes) = mailbox(3, 2, false);
+        let (mut worker, attempts, _lanes) = mailbox(4, 2, false);
+        // The worker is to look for the sake of one that is over.
+        assert!(worker.feed(None) && take(&attempts).is_some_and(|early| early.end(|_| ())));
         assert!(worker.feed(None));
         let consumer = Arc::clone(&attempts);
         let holding = threads.spawn(move || {
             let attempt = consumer.take(LANE, NOW + 7, NOW + 8).expect("it is queued");
-            assert_eq!(number_of(&attempt), 1);
+            assert_eq!(number_of(&attempt), 2);
             let mut booked = false;
             (attempt.end(|_| booked = true), booked)
         });
@@ -76,7 +78,7 @@ fn of_an_acknowledgement_and_the_last_timeout_one_is_booked() {
             // One look may come before the event is taken, and one after.
             for _ in 0..2 {
                 worker.attend_by(NOW + TICK, Overdue::Over, |attempt| {
-                    assert_eq!((number_of(attempt), attempt.failures(), attempt.began()), (1, 1, NOW + 7));
+                    assert_eq!((number_of(attempt), attempt.failures(), attempt.began()), (2, 1, NOW + 7));
                     booked += 1;
                 });
             }
@@ -192,14 +194,22 @@ fn an_attempt_that_was_extended_counts_until_its_new_end() {
 #[test]
 fn a_worker_does_not_sleep_through_what_is_to_come_again() {
     let bounds = Bounds { preemptions: None, executions_min: 100 };
-    let mutants = ["alarm.take", "alarm.resume", "barrier.light", "barrier.heavy", "attempts.attend"];
+    let mutants = [
+        "alarm.take",
+        "alarm.resume",
+        "barrier.light",
+        "barrier.heavy",
+        "attempts.attend",
+        "attempts.due",
+        "attempts.due_taken",
+    ];
     // Whether the worker slept.
     model("attempts::again", bounds, &mutants, &[false, true], |threads| {
         let (mut worker, attempts, _lanes) = mailbox(2, 1, false);
         assert!(worker.feed(None));
-        let attempt = attempts.take(LANE, NOW, LATE).expect("it is queued");
-        // Some other event is due.
-        worker.alarm.set(NOW, &worker.parker);
+        let attempt = attempts.take(LANE, NOW, NOW).expect("it is queued");
+        // The worker is about to look.
+        assert!(attempt.extend(NOW, LATE));
         let handled = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&handled);
         let returning = threads.spawn(move || {

@@ -17,10 +17,10 @@ fn the_next_of_a_key_comes_when_the_first_is_over_and_no_sooner() {
     model("lines::next", bounds, &mutants, &outcomes, |threads| {
         let (mut worker, attempts, _lanes) = mailbox(5, 2, true);
         assert!(worker.feed(KEY) && worker.feed(KEY));
-        let first = attempts.take(LANE, NOW, LATE).expect("it is queued");
+        let first = attempts.take(LANE, NOW, NOW).expect("it is queued");
         assert_eq!((worker.queued(), attempts.waiting()), (0, 1), "the second is held back");
-        // Something else is due.
-        worker.alarm.set(NOW, &worker.parker);
+        // The worker is about to look.
+        assert!(first.extend(NOW, LATE));
         let handled = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&handled);
         let ending = threads.spawn(move || {

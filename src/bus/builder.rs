@@ -7,17 +7,18 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use crate::clock::Clock;
-use crate::delivery::{DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, Rate, RetryPolicy};
+use crate::delivery::{CALL_MAX_NS, DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, Rate, RetryPolicy};
 use crate::event::{Directory, EventSource};
 use crate::metrics::SharedCounter;
 use crate::ring::{
     ATTEMPTS_MAX, Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, RELEASES_MAX, STAMP_BYTES, WORKERS_MAX,
 };
+use crate::routing::RuleSet;
 use crate::sync::admission::Admission;
 use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::Mutex;
+use crate::sync::primitive::{AtomicU64, Mutex};
 use crate::sync::snapshot::Snapshot;
 use crate::worker::{
     Engine, IdleStrategy, Pressure, Schedule, ServicesKnown, StampPolicy, Worker, WorkerTable, WorkerThreads,
@@ -53,6 +54,7 @@ pub struct BusBuilder {
     max_queue_size: usize,
     slot_bytes: usize,
     payload_bytes_max: usize,
+    condition_payload_bytes_max: usize,
     blocks: Vec<(usize, usize)>,
     publishers_max: usize,
     single_publisher: bool,
@@ -62,6 +64,7 @@ pub struct BusBuilder {
     critical_burst_max: u32,
     stamps: StampPolicy,
     slow_handler: Duration,
+    handler_timeout: Duration,
     full_policy: FullPolicy,
     deadline: Duration,
     mailbox_capacity: usize,
@@ -94,6 +97,7 @@ impl Default for BusBuilder {
             max_queue_size: 10_000,
             slot_bytes: 256,
             payload_bytes_max: 1 << 20,
+            condition_payload_bytes_max: RuleSet::PAYLOAD_BYTES_MAX,
             blocks: vec![(4 << 10, 1_024), (64 << 10, 64), (1 << 20, 8)],
             publishers_max: PUBLISHERS_MAX,
             single_publisher: false,
@@ -103,6 +107,7 @@ impl Default for BusBuilder {
             critical_burst_max: 64,
             stamps: StampPolicy::default(),
             slow_handler: Duration::from_millis(50),
+            handler_timeout: Duration::from_secs(30),
             full_policy: FullPolicy::wait(Duration::from_secs(5)),
             deadline: Duration::from_secs(5),
             mailbox_capacity: 1_024,
@@ -172,6 +177,16 @@ impl BusBuilder {
         self
     }
 
+    /// The longest JSON payload that conditions of [routing rules](crate::RoutingRule) read, 1 byte to 1 GiB. Default 64 KiB.
+    ///
+    /// A worker reads all of a payload for the rules of its services, and its lanes wait meanwhile. Of a longer one no
+    /// comparison of a field holds, nor does `!` of one, so a rule that needs it does not match: counted in
+    /// [`conditions_unread`](crate::Metrics::conditions_unread), and said by [`Rules::explain`](crate::Rules::explain).
+    pub fn condition_payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.condition_payload_bytes_max = bytes;
+        self
+    }
+
     /// Replaces the pool for payloads that do not fit a slot: pairs of block size and number of blocks. Default 1,024 of
     /// 4 KiB, 64 of 64 KiB, 8 of 1 MiB (the largest grow with `payload_bytes_max`).
     pub fn blocks(mut self, sizes: impl IntoIterator<Item = (usize, usize)>) -> Self {
@@ -230,6 +245,13 @@ impl BusBuilder {
     /// A handler that takes longer is reported. Default 50 ms.
     pub fn slow_handler_threshold(mut self, threshold: Duration) -> Self {
         self.slow_handler = threshold;
+        self
+    }
+
+    /// How long a handler may have an event, unless its subscription says so itself
+    /// ([`Subscribe::handler_timeout`](crate::Subscribe::handler_timeout)). Default 30 s.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.handler_timeout = timeout;
         self
     }
 
@@ -311,7 +333,8 @@ impl BusBuilder {
     ///
     /// # Cost
     /// An event under no limit is as fast as ever. One under a limit takes the long way of a publish, some hundred
-    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, no allocation.
+    /// instructions, and reads the clock; all who publish under one limit write one word. No lock, and no allocation once the
+    /// publisher has met the topic under limits, and the bus the source.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         self.rate_limits.push(limit);
         self
@@ -418,6 +441,8 @@ impl BusBuilder {
         check("sources_max", self.sources_max, 1, TYPES_MAX);
         check("scheduled_max", self.scheduled_max, 0, 1 << 20);
         check("attempts_max", usize::from(self.retry.attempts_max), 1, usize::from(ATTEMPTS_MAX));
+        let timeout_ms = usize::try_from(self.handler_timeout.as_millis()).unwrap_or(usize::MAX);
+        check("handler_timeout in ms", timeout_ms, 1, (CALL_MAX_NS / 1_000_000) as usize);
         check("releases_max", usize::from(self.retry.releases_max), 0, usize::from(RELEASES_MAX));
         check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
         check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
@@ -429,6 +454,7 @@ impl BusBuilder {
             check("memory_pressure in percent", (share * 100.0) as usize, 1, 100);
         }
         check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
+        check("condition_payload_bytes_max", self.condition_payload_bytes_max, 1, 1 << 30);
         check("blocks", self.blocks.len(), 0, 15);
         for &(bytes, count) in &self.blocks {
             check("bytes of a block", bytes, 64, 1 << 31);
@@ -549,6 +575,8 @@ impl BusBuilder {
             barrier,
             tables: tables.into_iter().map(Arc::new).collect(),
             alarms: (0..workers).map(|worker| Arc::new(Alarm::new(worker, barrier))).collect(),
+            under_way: (0..workers).map(|_| Arc::default()).collect(),
+            call_max_least_ns: AtomicU64::new(u64::MAX),
             recorders: recorders.into_iter().map(Arc::new).collect(),
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,
@@ -578,13 +606,15 @@ impl BusBuilder {
             .map(|(index, table)| Worker::new(index, Arc::clone(&engine), table))
             .collect();
         let owners = workers.iter().map(Worker::owner_id).collect();
-        let control = Control::new(owners, publishers, ended_stages);
+        let rules = RuleSet::default().reading_at_most(self.condition_payload_bytes_max);
+        let control = Control::new(owners, publishers, ended_stages, rules);
         let settings = Settings {
             publishers_max: publishers,
             batch_max,
             payload_bytes_max: self.payload_bytes_max,
             mailbox_capacity: self.mailbox_capacity,
             retry: self.retry,
+            handler_timeout: self.handler_timeout,
             deadline: self.deadline,
             full_policy: self.full_policy,
             source: EventSource::service(&self.name).as_str().to_owned(),

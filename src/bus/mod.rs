@@ -13,6 +13,7 @@ mod config;
 mod control;
 mod dead_letters;
 mod explain;
+mod hang;
 mod mailbox_memory;
 mod memory;
 mod publisher;

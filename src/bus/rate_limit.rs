@@ -18,7 +18,7 @@ use super::Bus;
 
 /// Limits a bus may have: a bit each.
 const LIMITS_MAX: usize = 64;
-/// Limiters of so many ids in a row are made when the first of them is met.
+/// Limiters of so many ids in a row are made together: with the limit for names the bus knows, for others when the first of them is met.
 const RUN: usize = 256;
 
 /// How fast events of a type or from a source may be published. Every event of them counts, whoever publishes it and
@@ -205,10 +205,16 @@ enum Limiters {
 }
 
 impl Limiters {
-    fn each(rate: Rate, ids_max: usize) -> Self {
-        Self::Each { rate, runs: (0..(ids_max + 1).div_ceil(RUN)).map(|_| OnceLock::new()).collect() }
+    /// For ids up to `ids_max`, of which so many are `known`.
+    fn each(rate: Rate, ids_max: usize, known: usize) -> Self {
+        let limiters = Self::Each { rate, runs: (0..(ids_max + 1).div_ceil(RUN)).map(|_| OnceLock::new()).collect() };
+        (0..=known).step_by(RUN).for_each(|id| {
+            limiters.of(id as u32);
+        });
+        limiters
     }
 
+    /// The limiter of `id`. Allocates for a name that came after the limit, as that name has done.
     fn of(&self, id: u32) -> &Limiter {
         match self {
             Self::One(limiter) => limiter,
@@ -267,8 +273,8 @@ impl Rule {
         };
         let limiters = match &limit.scope {
             Scope::Type(_) | Scope::Source(_) => Limiters::One(one),
-            Scope::EachType(_) => Limiters::each(limit.rate, directory.types_max()),
-            Scope::EachSource => Limiters::each(limit.rate, directory.sources_max()),
+            Scope::EachType(_) => Limiters::each(limit.rate, directory.types_max(), directory.types_known()),
+            Scope::EachSource => Limiters::each(limit.rate, directory.sources_max(), directory.sources_known()),
         };
         Ok(Self { limit, on, limiters, held_back: SharedCounter::default(), shared: SharedCounter::default() })
     }

@@ -122,6 +122,9 @@ pub struct Metrics {
     pub consumers_gone: u64,
     /// Events of topics beyond `types_max`, matched by name.
     pub matched_by_name: u64,
+    /// Events of which a rule's condition would have read the payload, which was longer than
+    /// [`condition_payload_bytes_max`](crate::BusBuilder::condition_payload_bytes_max). Once for each worker whose rules did.
+    pub conditions_unread: u64,
     /// Bytes reserved, over all parts of [`Bus::memory`]; most become resident when they are first written.
     pub memory_reserved_bytes: usize,
     /// Free blocks of the pool.
@@ -309,6 +312,7 @@ impl Shared {
             subscriptions,
             consumers_gone: engine.consumers_gone.get(),
             matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),
+            conditions_unread: engine.recorders.iter().map(|recorder| recorder.conditions_unread.get()).sum(),
             memory_reserved_bytes: memory.reserved_bytes(),
             free_blocks: engine.pool.free_blocks(),
             unknown_targets: engine.published(|counts| &counts.unknown_targets),

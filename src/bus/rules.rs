@@ -122,7 +122,9 @@ impl Rules {
     /// Which of the sample events would go to other services by the rules in `other`, or to the same in another order. Targets
     /// of the samples' own are not looked at. Nothing is changed.
     pub fn diff<'a>(&self, other: &RuleSet, samples: impl IntoIterator<Item = Meta<'a>>) -> Vec<RuleChange> {
-        self.set().diff(other, samples)
+        let set = self.set();
+        let other = other.clone().reading_at_most(set.payload_bytes_max());
+        set.diff(&other, samples)
     }
 
     /// Says for each rule, in order, why it matches the event or not.

@@ -176,7 +176,7 @@ impl Shared {
     ) -> Result<(), E> {
         let offered: Vec<_> = {
             let mut control = self.control();
-            control.rules = change(&control.rules)?;
+            control.rules = change(&control.rules)?.reading_at_most(control.rules.payload_bytes_max());
             let workers: Vec<_> =
                 (0..self.engine.workers()).filter(|&worker| control.services_of(worker).next().is_some()).collect();
             let offer = |worker| {

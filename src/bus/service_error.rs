@@ -70,6 +70,13 @@ pub enum ServiceError {
     },
 }
 
+impl ServiceError {
+    /// Whether trying again later can help, with nothing else changed.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::WorkerStuck { .. })
+    }
+}
+
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    Balance, BreakerPolicy, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit, Overflow, Rate,
-    ReplayPolicy, RetryPolicy, SubscriptionState,
+    Balance, BreakerPolicy, CALL_MAX_NS, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit,
+    Overflow, Rate, ReplayPolicy, RetryPolicy, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX, WAIT_MAX_NS};
@@ -95,6 +95,7 @@ pub struct Subscribe<I: Interest> {
     overflow: Overflow,
     mode: DeliveryMode,
     retry: RetryPolicy,
+    handler_timeout: Duration,
     order: Option<Key>,
     latest_by: Option<Key>,
     keys_max: Option<usize>,
@@ -124,6 +125,7 @@ impl<I: Interest> Subscribe<I> {
             overflow: Overflow::default(),
             mode: DeliveryMode::default(),
             retry: shared.settings.retry,
+            handler_timeout: shared.settings.handler_timeout,
             order: None,
             latest_by: None,
             keys_max: None,
@@ -210,6 +212,30 @@ impl<I: Interest> Subscribe<I> {
     /// ([`BusBuilder::retry`](crate::BusBuilder::retry)), three attempts.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// How long its handler may have an event, 1 ms to 10 days; under [reliable](DeliveryMode::Reliable) delivery the mode's timeout if that
+    /// is shorter. Default: what the bus has ([`BusBuilder::handler_timeout`](crate::BusBuilder::handler_timeout)), 30 s.
+    ///
+    /// Beyond it a handler is reported ([`Notice::HandlerHung`](crate::Notice::HandlerHung)) and its call counted
+    /// ([`timed_out`](crate::SubscriptionLedger::timed_out)), once. By best effort and latest only, the async handler of [`run`](Self::run)
+    /// is cancelled then: its future is dropped, and the event has failed. A synchronous one cannot be; it keeps its event, and its word
+    /// counts when it returns. Who takes events from a [`mailbox`](Self::mailbox) has no handler, and no such time.
+    ///
+    /// ```
+    /// use ringmain::Bus;
+    /// use std::time::Duration;
+    ///
+    /// let bus = Bus::builder().build()?;
+    /// let limit = Duration::from_secs(2);
+    /// let running = bus.subscribe("mail.*").handler_timeout(limit).run(async |mail| send(mail.payload().text()).await)?;
+    /// # async fn send(_: Option<&str>) {}
+    /// # drop(running);
+    /// # Ok::<(), ringmain::Error>(())
+    /// ```
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.handler_timeout = timeout;
         self
     }
 
@@ -344,6 +370,10 @@ impl<I: Interest> Subscribe<I> {
     }
 
     fn check_mode(&self) -> Result<(), SubscribeError> {
+        let (timeout, min, max) = (self.handler_timeout, Duration::from_millis(1), Duration::from_nanos(CALL_MAX_NS));
+        if timeout < min || timeout > max {
+            return Err(SubscribeError::HandlerTimeout { timeout, min, max });
+        }
         if self.dedup.as_ref().is_some_and(|window| !window.has_time()) {
             return Err(SubscribeError::WindowTime);
         }

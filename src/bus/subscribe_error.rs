@@ -57,6 +57,15 @@ pub enum SubscribeError {
         /// The most.
         max: u64,
     },
+    /// A handler may have an event for less, or for longer, than can be kept.
+    HandlerTimeout {
+        /// What was asked for.
+        timeout: Duration,
+        /// The least.
+        min: Duration,
+        /// The most.
+        max: Duration,
+    },
     /// Reliable delivery with a mailbox that drops queued events when it is full.
     Lossy(Overflow),
     /// A dedup window that remembers nothing, more than allowed, or more than the system has memory for.
@@ -99,7 +108,7 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
-    /// A thread is to be replaced when its handler hangs, and without reliable delivery no handler has a time.
+    /// A thread is to be replaced when its handler hangs, without reliable delivery: then the event is in that handler's hands for good.
     Untimed,
     /// More threads to replace a hanging one than allowed.
     ReplacementsMax {
@@ -158,6 +167,9 @@ impl fmt::Display for SubscribeError {
             Self::Reliability { setting, value, min, max } => {
                 write!(f, "reliable delivery with {setting} = {value}; it is from {min} to {max}")
             }
+            Self::HandlerTimeout { timeout, min, max } => {
+                write!(f, "a handler_timeout of {timeout:?}; it is from {min:?} to {max:?}")
+            }
             Self::Lossy(overflow) => write!(
                 f,
                 "reliable delivery to a mailbox that drops queued events when it is full ({overflow:?}); let it block, or take DropNewest: what finds no room is a dead letter then"
@@ -196,7 +208,7 @@ impl fmt::Display for SubscribeError {
                 write!(f, "latest-only delivery with keys_max = {keys_max}; it is from 1 to {max}")
             }
             Self::Untimed => f.write_str(
-                "handle_on_each needs DeliveryMode::Reliable, whose timeout says when a handler hangs; else use handle_on",
+                "handle_on_each needs DeliveryMode::Reliable, which takes an event away from a handler that hangs and tries it again; else use handle_on",
             ),
             Self::ReplacementsMax { replacements_max, max } => {
                 write!(f, "replacements_max = {replacements_max}; it is from 0 to {max}")

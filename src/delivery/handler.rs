@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::event::{DecodeError, Event, KnownAs, Meta, Payload, Topic, Trust, read_archived};
 use crate::routing::Pattern;
-use crate::sync::contain::contained;
 
 use super::{Run, SubscriptionId};
 
@@ -217,28 +216,6 @@ fn drive(
         }
     }
     None
-}
-
-/// A handler in its subscription's keeping. Whoever drops it last, a worker among them, is not hurt by its drop.
-pub(crate) struct Kept(Option<Box<dyn Dispatch>>);
-
-impl Kept {
-    pub(crate) fn new(handler: Box<dyn Dispatch>) -> Self {
-        Self(Some(handler))
-    }
-
-    #[inline(always)]
-    pub(crate) fn get_mut(&mut self) -> Option<&mut (dyn Dispatch + 'static)> {
-        self.0.as_deref_mut()
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let handler = self.0.take();
-        // The panic hook has told of it, and nobody here could do more.
-        let _ = contained(|| drop(handler));
-    }
 }
 
 /// A closure over a typed topic.

@@ -11,7 +11,7 @@ use crate::ring::{Attempt, Taken};
 use crate::routing::Pattern;
 
 use super::reliable::meta_of;
-use super::{Interest, MailboxShared, Outcome, Settled};
+use super::{Interest, MailboxShared, Outcome, Settled, TimedCall};
 
 /// How an event is held.
 #[derive(Debug)]
@@ -119,13 +119,15 @@ impl<I: Interest> Delivery<I> {
     }
 
     /// Gives the attempt until `time` from now to be over, instead of what it had; at most 10 days: a longer one is cut to them. Returns whether it still
-    /// counted. Under best-effort delivery there is no end, and it always does.
+    /// counted. Without reliable delivery that holds for the call of a [`run`](crate::Subscribe::run) handler; what is taken from a
+    /// mailbox has no end there, and always counts.
     pub fn extend(&self, time: Duration) -> bool {
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         match self.hold() {
-            Hold::Once(_) => true,
+            Hold::Once(_) => self.shared.extend_call(time_ns),
             Hold::Attempt(attempt) => {
                 let now = self.shared.directory.clock.now();
-                attempt.extend(now, now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+                attempt.extend(now, now.saturating_add(time_ns))
             }
         }
     }
@@ -133,16 +135,19 @@ impl<I: Interest> Delivery<I> {
     /// Whether a word about the event still counts: false when its time was over and it was taken away.
     pub fn is_current(&self) -> bool {
         match self.hold() {
-            Hold::Once(_) => true,
+            Hold::Once(_) => !self.shared.is_call_over(),
             Hold::Attempt(attempt) => attempt.is_current(),
         }
     }
 
+    /// A call of the handler with this event begins at the instant `now`; `None` where the attempt has a time of its own.
+    pub(crate) fn begin_call(&self, now: u64) -> Option<TimedCall<'_>> {
+        self.shared.begin_call(self.meta().id(), now)
+    }
+
     /// Lets `waker` hear when the event is taken away; `known` is the one that was left last. For the mailbox's own consumer.
     pub(crate) fn wait(&self, waker: &Waker, known: &mut Option<Waker>) {
-        if matches!(self.hold(), Hold::Attempt(_)) {
-            self.shared.wait_for_loss(waker, known);
-        }
+        self.shared.wait_for_loss(waker, known);
     }
 
     /// Whether the mailbox has been closed and what stands before its consumer does not let the event through. For a handler's.
@@ -176,8 +181,8 @@ impl<I: Interest> Drop for Delivery<I> {
     #[inline]
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
-        // Best effort: what was dropped without a word was handled, unless a panic dropped it.
-        if matches!(hold, Hold::Once(_)) && !std::thread::panicking() {
+        // Best effort: what was dropped without a word was handled, unless a panic dropped it, or its handler was too late.
+        if matches!(hold, Hold::Once(_)) && !std::thread::panicking() && !self.shared.is_call_over() {
             self.shared.settle(hold, &Outcome::Ack);
         } else {
             self.drop_unsettled(hold);

@@ -59,8 +59,9 @@ pub struct SubscriptionLedger {
     pub retried: u64,
     /// Words about an event that came after it had been taken away. A count of words, not of events.
     pub late: u64,
-    /// Attempts whose time was over before their consumer said a word: taken away to come again or to be given up, or, with an
-    /// inline handler, only counted. A count of attempts, not of events.
+    /// Attempts, or without reliable delivery calls of a handler, whose time was over before their consumer said a word: taken away to
+    /// come again or to be given up, cancelled in a future, or, of a handler that nobody can interrupt, only counted; an inline one when
+    /// it has returned. A count of attempts and calls, not of events.
     pub timed_out: u64,
 }
 
@@ -71,7 +72,8 @@ impl SubscriptionLedger {
     }
 
     /// Whether `matched = queued + in flight + waiting + delivered + failed + dead-lettered + passed on + dropped`. Exact
-    /// when nothing moves.
+    /// when nothing moves, however long a call of a handler lasts: what an inline handler reads where it lies is in the lane until
+    /// the call ends, and has matched then.
     pub fn is_balanced(&self) -> bool {
         self.matched
             == self.open() + self.delivered + self.failed + self.dead_lettered + self.passed_on + self.dropped.total()

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::event::{Directory, EventId, FLAG_STAMPED, Header, Meta};
+use crate::event::{Directory, FLAG_STAMPED, Header, Meta};
 use crate::metrics::{MailboxStages, SharedCounter};
-use crate::ring::{Attempt, AttemptWords, Custody, Keyed, LANES, Put, Returns, Slot, Taken, Tried};
+use crate::ring::{Arrival, Attempt, AttemptWords, Custody, Keyed, LANES, Put, Returns, Slot, Taken, Tried};
 use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
@@ -18,9 +18,11 @@ use super::{
 
 mod consumer;
 mod guarded;
+mod timed;
 
 pub(crate) use consumer::Farewell;
 pub use consumer::{Iter, Mailbox, RecvError, TryRecvError};
+pub(crate) use timed::Timed;
 
 /// When dead letters that found no room are tried again.
 const REDRIVE_AGAIN_NS: u64 = 1_000_000;
@@ -54,7 +56,7 @@ pub(super) struct MailboxCounts {
     pub(super) retried: SharedCounter,
     /// Words that came too late.
     pub(super) late: SharedCounter,
-    /// Attempts whose time was over before their consumer said a word.
+    /// Attempts, or calls of a handler, whose time was over before their consumer said a word.
     pub(super) timed_out: SharedCounter,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct MailboxShared {
     reliable: Option<Reliable>,
     /// What stands between it and its consumer.
     guard: Option<Box<Guard>>,
+    /// Of one whose consumer is a handler, without attempts that have a time.
+    timed: Option<Box<Timed>>,
     waits: Waits,
     overflow: Overflow,
     consumer: Bell,
@@ -93,6 +97,7 @@ impl MailboxShared {
             custody,
             reliable,
             guard: None,
+            timed: None,
             waits,
             overflow,
             consumer,
@@ -108,6 +113,11 @@ impl MailboxShared {
     /// With this between it and its consumer.
     pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
         Self { guard: guard.map(Box::new), ..self }
+    }
+
+    /// With a time for each call of the handler that is its consumer.
+    pub(crate) fn timed(self, timed: Option<Timed>) -> Self {
+        Self { timed: timed.map(Box::new), ..self }
     }
 
     pub(crate) fn overflow(&self) -> Overflow {
@@ -188,7 +198,7 @@ impl MailboxShared {
             (Intake::Queue(feeder), Some(reliable)) => {
                 let key = reliable.key_of(meta);
                 let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
-                reliable.attempts.push(&mut returns, lane, sequence, slot, bytes, key)
+                reliable.attempts.push(&mut returns, Arrival { lane, sequence, slot, rest_bytes: bytes, key })
             }
             (Intake::Latest(feeder, key), _) => return put_latest(feeder, key, lane, meta, slot),
         };
@@ -207,9 +217,9 @@ impl MailboxShared {
         let (Intake::Queue(feeder), Some(reliable)) = (&mut fed.intake, &self.reliable) else {
             return self.push(fed, lane, meta, slot).is_some();
         };
-        let (sequence, bytes, key) = (meta.sequence(), meta.header().rest_bytes(), reliable.key_of(meta));
+        let (sequence, rest_bytes, key) = (meta.sequence(), meta.header().rest_bytes(), reliable.key_of(meta));
         let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
-        reliable.attempts.push_tried(&mut returns, lane, sequence, slot, bytes, key, tried)
+        reliable.attempts.push_tried(&mut returns, Arrival { lane, sequence, slot, rest_bytes, key }, tried)
     }
 
     /// Worker: an event met a full mailbox, or came over the rate. Under reliable delivery it is a dead letter; false in other
@@ -372,10 +382,13 @@ impl MailboxShared {
             reliable.acknowledged(&self.counts, self.stages.ack.as_ref(), header, lane, began);
             return;
         }
-        // From a cell, as if it had been taken from there.
-        let queued = self.push(fed, lane, meta, slot);
-        let attempt =
-            queued.and_then(|_| reliable.take_since(lane, began)).expect("there was a cell, and nothing before it");
+        // From a cell, as if it had been taken from there. One was free before the call, and this worker alone takes them.
+        if self.push(fed, lane, meta, slot).is_none() {
+            reliable.turn_away(&self.counts, meta, DeadReason::MailboxFull);
+            return;
+        }
+        // Who gives up what a bus leaves behind, past the deadline of its shutdown, may have been faster: then it is in the books.
+        let Some(attempt) = reliable.take_since(lane, began) else { return };
         let Fed { intake, keyed, .. } = fed;
         self.settle_own(Hold::Attempt(attempt), outcome, intake, keyed.as_mut());
     }
@@ -404,9 +417,9 @@ impl MailboxShared {
     }
 
     /// Worker: queues what is due, takes away what has been in hand for too long, tells the consumer when it may have what is
-    /// queued. Returns the instant to look again at. `is_thread`: it is a handler on a thread of its own.
-    pub(crate) fn attend(&self, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
-        let next = self.reliable.as_ref().map_or(NEVER, |reliable| self.attend_attempts(reliable, fed, now, is_thread));
+    /// queued. Returns the instant to look again at.
+    pub(crate) fn attend(&self, fed: &mut Fed, now: u64) -> u64 {
+        let next = self.reliable.as_ref().map_or(NEVER, |reliable| self.attend_attempts(reliable, fed, now));
         let due = self.consumer_due(now);
         if due <= now {
             self.notify();
@@ -415,9 +428,9 @@ impl MailboxShared {
         next.min(due)
     }
 
-    fn attend_attempts(&self, reliable: &Reliable, fed: &mut Fed, now: u64, is_thread: bool) -> u64 {
-        reliable.take_back(fed, || self.redelivered.add(1));
-        let (next, lost) = reliable.attend(&self.counts, fed, now, is_thread);
+    fn attend_attempts(&self, reliable: &Reliable, fed: &mut Fed, now: u64) -> u64 {
+        reliable.take_back(&self.counts, fed, || self.redelivered.add(1));
+        let (next, lost) = reliable.attend(&self.counts, fed, now);
         if let Some(guard) = &self.guard {
             (0..lost).for_each(|_| self.tell_breaker(guard, now, None));
         }
@@ -432,16 +445,6 @@ impl MailboxShared {
         self.take(lane).and_then(|hold| self.hand_over(hold, lane))
     }
 
-    /// Consumer: `waker` hears when an event is taken away from its hands. `known` is the one that was left the last time: it
-    /// need not be left again while nobody has rung, for leaving it is dear.
-    pub(super) fn wait_for_loss(&self, waker: &Waker, known: &mut Option<Waker>) {
-        let Some(reliable) = &self.reliable else { return };
-        if !reliable.lost.is_awaited() || !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            reliable.lost.wait(waker);
-            *known = Some(waker.clone());
-        }
-    }
-
     /// From now on these threads consume it.
     pub(crate) fn set_crew(&self, crew: Arc<Crew>) {
         let unset = self.of_attempts().crew.set(crew);
@@ -452,14 +455,6 @@ impl MailboxShared {
     /// waiting.
     pub(crate) fn wait_for_relief(&self, waker: &Waker) {
         self.of_attempts().lost.wait(waker);
-    }
-
-    /// Worker: its own handler has had an event for so many nanoseconds. It alone could take it away, so its word counts.
-    #[inline]
-    pub(crate) fn took(&self, event: EventId, elapsed: u64) {
-        if let Some(reliable) = self.reliable.as_ref().filter(|reliable| elapsed >= reliable.timeout_ns) {
-            reliable.hangs(&self.counts, event, elapsed);
-        }
     }
 
     /// Whether events wait for their time to come again.

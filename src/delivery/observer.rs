@@ -87,8 +87,9 @@ pub enum Notice<'a> {
         /// Events behind this one: in its lane, or, for a handler on a thread of its own, in its mailbox.
         lag: u64,
     },
-    /// A handler has had an event for longer than an attempt at it may take. Said while it still has it where it is on a thread of its
-    /// own: then the event is taken away. An inline one keeps its worker, which says so when it has returned.
+    /// A handler has had an event for longer than it may: its [`handler_timeout`](crate::Subscribe::handler_timeout), or the timeout of
+    /// an attempt. Said once a call, while that lasts, of a handler on a thread and of one in a future, which is cancelled. An inline one
+    /// keeps its worker, which says so when it has returned, if it has measured the call; see [`WorkerHung`](Self::WorkerHung).
     HandlerHung {
         /// Whose.
         subscription: SubscriptionId,
@@ -97,6 +98,19 @@ pub enum Notice<'a> {
         /// The event.
         event: EventId,
         /// How long it has had it.
+        after: Duration,
+    },
+    /// A worker does not come back from an inline handler, which has had longer than its
+    /// [`handler_timeout`](crate::Subscribe::handler_timeout): the lanes that the worker gates refuse, with its number in
+    /// `Full { gated_by }`. Said once a call, by a publisher that was refused for it repeatedly; nobody else is there to notice.
+    WorkerHung {
+        /// Which worker.
+        worker: usize,
+        /// Whose handler it is in.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// How long that is known to have lasted: since the first refusal that found it.
         after: Duration,
     },
     /// A handler on a thread did not come back, and a fresh thread with a fresh handler goes on:

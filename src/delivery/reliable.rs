@@ -51,6 +51,8 @@ pub(crate) struct Reliable {
     pub(crate) known_as: KnownAs,
     pub(crate) letters: Arc<DeadLetterStore>,
     pub(crate) directory: Arc<Directory>,
+    /// Its consumer is a handler on a thread or in a future: one that has an event for too long is told of.
+    pub(crate) is_handled: bool,
     /// Rung when an event is taken away from its consumer.
     pub(crate) lost: Bell,
     /// Dead letters on their way back.
@@ -194,7 +196,7 @@ impl Reliable {
 
     /// Worker: gives dead letters that come back a cell each, as far as there are free ones; `count` hears of each before its
     /// consumer does.
-    pub(super) fn take_back(&self, fed: &mut Fed, count: impl Fn()) {
+    pub(super) fn take_back(&self, counts: &MailboxCounts, fed: &mut Fed, count: impl Fn()) {
         while fed.returns().feeder.has_room()
             && let Some(redriven) = self.redriven.pop()
         {
@@ -211,9 +213,14 @@ impl Reliable {
             let lane = meta.priority().lane();
             count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
-            debug_assert!(pushed, "there is room, and what does not fit a cell has a block");
-            returning.arrived();
-            self.returning.end();
+            if pushed {
+                returning.arrived();
+                self.returning.end();
+            } else {
+                // There is room, and what does not fit a cell has a block; should it not fit after all, it is the letter it was.
+                counts.dead_lettered.add(1);
+                self.refuse(returning);
+            }
         }
     }
 
@@ -225,12 +232,17 @@ impl Reliable {
     /// The subscription has ended: what was on its way back is a dead letter again, the same as before.
     fn refuse_back(&self) {
         while let Some(Redriven { letter, .. }) = self.redriven.pop() {
-            let (id, event) = (letter.letter().id(), letter.letter().meta().id());
-            drop(letter);
-            self.returning.end();
-            let (subscription, name) = (self.subscription, self.name.as_str());
-            self.letters.notice(&Notice::LetterReturned { letter: id, subscription, name, event });
+            self.refuse(letter);
         }
+    }
+
+    /// A letter that was on its way back is a dead letter again, the same as before.
+    fn refuse(&self, letter: ReturningLetter) {
+        let (id, event) = (letter.letter().id(), letter.letter().meta().id());
+        drop(letter);
+        self.returning.end();
+        let (subscription, name) = (self.subscription, self.name.as_str());
+        self.letters.notice(&Notice::LetterReturned { letter: id, subscription, name, event });
     }
 
     /// Sends a dead letter back to its subscription. Gives it back when 64 are on their way already.
@@ -251,8 +263,7 @@ impl Reliable {
 
     /// A handler has had an event for so many nanoseconds, and its time was over.
     #[cold]
-    pub(super) fn hangs(&self, counts: &MailboxCounts, event: EventId, elapsed: u64) {
-        counts.timed_out.add(1);
+    fn hangs(&self, event: EventId, elapsed: u64) {
         let (subscription, name, after) = (self.subscription, self.name.as_str(), Duration::from_nanos(elapsed));
         self.letters.notice(&Notice::HandlerHung { subscription, name, event, after });
     }
@@ -272,9 +283,9 @@ impl Reliable {
         next
     }
 
-    /// Worker: queues what is due, takes away what has been in hand for too long; `is_thread`: in the hands of a handler on a
-    /// thread of its own. Returns the instant to look again at, and how many were taken away.
-    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64, is_thread: bool) -> (u64, u64) {
+    /// Worker: queues what is due, takes away what has been in hand for too long. Returns the instant to look again at, and how many
+    /// were taken away.
+    pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64) -> (u64, u64) {
         let overdue = |cell, failures| {
             if self.retry.is_spent(failures) {
                 return Overdue::Over;
@@ -284,14 +295,13 @@ impl Reliable {
         let mut lost_count = 0;
         let lost = |event: &Taken, late: u64| {
             lost_count += 1;
-            if is_thread {
+            counts.timed_out.add(1);
+            if self.is_handled {
                 let id = meta_of(event, &self.directory, 0).id();
-                self.hangs(counts, id, self.timeout_ns.saturating_add(late));
-                if let Some(crew) = self.crew.get() {
-                    crew.suspect(now.saturating_add(self.timeout_ns));
-                }
-            } else {
-                counts.timed_out.add(1);
+                self.hangs(id, self.timeout_ns.saturating_add(late));
+            }
+            if let Some(crew) = self.crew.get() {
+                crew.suspect(now.saturating_add(self.timeout_ns));
             }
         };
         let bury = |attempt: &Attempt| {

@@ -32,7 +32,7 @@ pub(crate) struct Run<'a> {
     pub(crate) interrupt: Watch<'a>,
     pub(crate) stages: &'a Stages,
     pub(crate) stopwatch: &'a mut Stopwatch,
-    /// Nanoseconds of one handler call after which the worker is told.
+    /// Nanoseconds of one handler call after which there is something to tell of it.
     pub(crate) slow_ns: u64,
     /// The bus was shutting down when the turn began.
     pub(crate) closing: bool,

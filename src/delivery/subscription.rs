@@ -10,12 +10,13 @@ use crate::metrics::Counter;
 use crate::ring::{DrainOrder, Keyed, LANES, Returns};
 use crate::routing::{CompiledFilter, Pattern};
 use crate::sync::calls::{Calls, State};
+use crate::sync::contain::Kept;
 use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
 use super::{
-    BreakerState, Dedup, Desk, Dropped, HandlerId, Intake, Kept, MailboxShared, Obstacle, OverLimit, ReplayPolicy,
+    BreakerState, Dedup, Desk, Dispatch, Dropped, HandlerId, Intake, MailboxShared, Obstacle, OverLimit, ReplayPolicy,
     Role, SubscriptionLedger,
 };
 
@@ -74,7 +75,7 @@ pub struct SubscriptionRecord {
 /// Where the events go.
 pub(crate) enum Sink {
     /// A handler on the worker.
-    Inline(OwnedCell<Kept>),
+    Inline(OwnedCell<Kept<Box<dyn Dispatch>>>),
     /// A mailbox, and the worker's end of it.
     Mailbox(Arc<MailboxShared>, OwnedCell<Fed>),
 }
@@ -99,7 +100,7 @@ impl Fed {
 /// Who takes the events of a mailbox on its worker.
 pub(crate) enum Takes {
     /// An inline handler.
-    Handler(Kept),
+    Handler(Kept<Box<dyn Dispatch>>),
     /// Whoever waits for one of them.
     Desk(Arc<dyn Desk>),
 }
@@ -124,6 +125,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) closed: Counter,
     pub(crate) duplicate: Counter,
     pub(crate) rate_limited: Counter,
+    /// Calls of its handler on the worker that took too long.
+    pub(crate) timed_out: Counter,
 }
 
 /// The state of a subscription, shared by the control plane and its worker.
@@ -142,6 +145,10 @@ pub(crate) struct SubscriptionState {
     pub(crate) role: Role,
     /// Its worker is the consumer of its mailbox.
     pub(crate) is_own_consumer: bool,
+    /// Nanoseconds that a call of its handler on the worker may take.
+    pub(crate) call_max_ns: u64,
+    /// Nanoseconds of such a call after which there is something to tell of it; 0 where all are told of.
+    pub(crate) long_ns: u64,
     /// Where its worker brings the events.
     pub(crate) desk: Option<Arc<dyn Desk>>,
     /// What it remembers, to drop what comes again.
@@ -255,6 +262,17 @@ impl SubscriptionState {
         self.desk.is_some() || matches!(&self.sink, Sink::Mailbox(mailbox, _) if is_due(mailbox))
     }
 
+    /// Whether its worker keeps the time of its handler's calls, which are elsewhere.
+    pub(crate) fn is_timed(&self) -> bool {
+        matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.times_calls())
+    }
+
+    /// A number that no other subscription has while this one is there.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u64 {
+        std::ptr::from_ref(self).addr() as u64
+    }
+
     /// Between its consumer's calls of the handler and its end.
     pub(crate) fn calls(&self) -> &Calls {
         &self.live.calls
@@ -280,6 +298,7 @@ impl SubscriptionState {
             filtered: counts.filtered.get(),
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
+            timed_out: counts.timed_out.get(),
             dropped: Dropped {
                 overflow: counts.overflow.get(),
                 expired: counts.expired.get(),

@@ -52,8 +52,12 @@ impl Names {
 
     /// The id that the next new text will get; 0 when there is no room.
     fn next_id(&self) -> u32 {
-        let known = self.ids.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let known = self.known();
         if known >= self.max { 0 } else { known as u32 + 1 }
+    }
+
+    fn known(&self) -> usize {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     #[inline]
@@ -203,7 +207,13 @@ impl Directory {
         self.sources.max
     }
 
+    /// Topics that have a number.
     pub(crate) fn types_known(&self) -> usize {
-        self.types.ids.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.types.known()
+    }
+
+    /// Sources that have a number.
+    pub(crate) fn sources_known(&self) -> usize {
+        self.sources.known()
     }
 }

@@ -173,7 +173,7 @@ mod tests {
         let mut seen = HashSet::new();
         let mut last = EventId::from_bytes([0; 16]);
         // Miri looks at each step, and takes its time.
-        let steps = if cfg!(miri) { 200 } else { 20_000 };
+        let steps = if cfg!(miri) { 60 } else { 20_000 };
         for step in 0..steps {
             source.at(1_700_000_000_000_000_000 + step * 1_000);
             let id = source.next();

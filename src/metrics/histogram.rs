@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn counts_read_while_written_only_rise() {
         // Miri looks at each step, and takes its time.
-        const RECORDS: u64 = if cfg!(miri) { 50 } else { 200_000 };
+        const RECORDS: u64 = if cfg!(miri) { 20 } else { 200_000 };
         let cells = HistogramCells::new();
         let start = Barrier::new(2);
         thread::scope(|scope| {
@@ -415,16 +415,16 @@ mod tests {
 
     #[test]
     fn a_histogram_in_recycled_memory_begins_at_zero() {
-        // The allocator hands the memory of the one just dropped to the next.
-        let rounds = if cfg!(miri) { 2 } else { 8 };
+        // The allocator hands the memory of the one just dropped to the next. Miri knows memory that nobody has written.
+        let (rounds, step) = if cfg!(miri) { (1, 64) } else { (8, 1) };
         for _ in 0..rounds {
             let cells = HistogramCells::new();
             assert_eq!(HistogramCells::BYTES, 36_864);
             assert!(cells.cells.iter().all(|cell| cell.get() == 0));
-            for index in 0..CELLS {
+            for index in (0..CELLS).step_by(step) {
                 cells.record(low_ns(index));
             }
-            assert!(cells.cells.iter().all(|cell| cell.get() == 1));
+            assert!(cells.cells.iter().step_by(step).all(|cell| cell.get() == 1));
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Recorder {
     pub(crate) lanes: [Stages; 4],
     /// Events of types beyond `types_max`, matched by name.
     pub(crate) matched_by_name: Counter,
+    /// Events whose payload was too long for the conditions of rules.
+    pub(crate) conditions_unread: Counter,
     /// Times that the worker stopped for the throttle.
     pub(crate) throttled: Counter,
 }
@@ -40,7 +42,8 @@ impl Recorder {
             })
         };
         let lanes = [stages()?, stages()?, stages()?, stages()?];
-        Some(Self { lanes, matched_by_name: Counter::default(), throttled: Counter::default() })
+        let [matched_by_name, conditions_unread, throttled] = std::array::from_fn(|_| Counter::default());
+        Some(Self { lanes, matched_by_name, conditions_unread, throttled })
     }
 
     /// Makes all pages resident, near the core that the calling thread is on. Before the first record.

@@ -6,6 +6,7 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueP
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::ingress::{LINE_BYTES_MAX, Rules};
+use super::store::flags::Store;
 use crate::{DeliveryMode, IdleStrategy, Pattern};
 
 /// An event bus on the command line.
@@ -29,6 +30,9 @@ pub enum Command {
     /// subscription is behind, reading stdin waits. A summary goes to stderr at the end.
     #[command(after_long_help = EXAMPLES, after_help = "`ringmain pipe --help` has examples.")]
     Pipe(Pipe),
+    /// Keep events in a folder, and find them again: append, query, export, import, verify
+    #[command(subcommand)]
+    Store(Store),
     /// Measure this machine in about 30 seconds, and recommend settings for it
     ///
     /// Latency by idle strategy at 10,000 and 1,000 events a second, what it costs to wake a parked
@@ -47,18 +51,9 @@ pub struct Pipe {
     #[arg(long, value_name = "PATTERN", default_value = "**", value_parser = Pattern::new)]
     pub on: Vec<Pattern>,
 
-    /// Take any JSON object as data and the text of its member FIELD as its type, unfit characters made `-`
-    #[arg(long = "type", value_name = "FIELD")]
-    pub type_field: Option<String>,
-
-    /// Take the priority from the member FIELD of every line: critical, high, normal or low [default:
-    /// `priority` where a line has it, else normal]
-    #[arg(long, value_name = "FIELD")]
-    pub priority_field: Option<String>,
-
-    /// Name the source of lines that do not name their own
-    #[arg(long, value_name = "NAME", default_value = "pipe", value_parser = NonEmptyStringValueParser::new())]
-    pub source: String,
+    /// How lines are read.
+    #[command(flatten)]
+    pub lines: LineFlags,
 
     /// Run this many worker threads, 1 to 16 [default: the allowed cores, at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -93,6 +88,23 @@ pub struct Pipe {
     /// Write the summary as a table, or as JSON on the last line of stderr
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     pub summary: SummaryForm,
+}
+
+/// The flags that say how lines are read.
+#[derive(Debug, Clone, Args)]
+pub struct LineFlags {
+    /// Take any JSON object as data and the text of its member FIELD as its type, unfit characters made `-`
+    #[arg(long = "type", value_name = "FIELD")]
+    pub type_field: Option<String>,
+
+    /// Take the priority from the member FIELD of every line: critical, high, normal or low [default:
+    /// `priority` where a line has it, else normal]
+    #[arg(long, value_name = "FIELD")]
+    pub priority_field: Option<String>,
+
+    /// Name the source of lines that do not name their own
+    #[arg(long, value_name = "NAME", default_value = "pipe", value_parser = NonEmptyStringValueParser::new())]
+    pub source: String,
 
     /// Stop at the first malformed line with exit code 2, instead of naming it on stderr and going on
     #[arg(long)]
@@ -147,7 +159,7 @@ pub enum SummaryForm {
     Json,
 }
 
-impl Pipe {
+impl LineFlags {
     /// How these flags ask for lines to be read.
     pub fn rules(&self) -> Rules {
         Rules {
@@ -241,7 +253,7 @@ mod tests {
         let words = ["ringmain", "pipe"].iter().chain(flags);
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Pipe(pipe) => pipe,
-            Command::Bench(bench) => panic!("{bench:?}"),
+            other => panic!("{other:?}"),
         })
     }
 
@@ -269,9 +281,9 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let pipe = pipe(&[]).expect("no flag is required");
         assert_eq!(pipe.on, [pattern("**")]);
-        assert_eq!(pipe.rules(), Rules::default());
+        assert_eq!(pipe.lines.rules(), Rules::default());
         assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (None, 10_000, IdleStrategy::Adaptive));
-        assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (false, false, SummaryForm::Table));
+        assert_eq!((pipe.quiet, pipe.lines.strict, pipe.summary), (false, false, SummaryForm::Table));
         assert_eq!((pipe.mode, pipe.fail_rate, pipe.seed), (Mode::BestEffort, 0.0, 0));
     }
 
@@ -282,9 +294,9 @@ mod tests {
         let pipe = pipe(&flags.split_whitespace().collect::<Vec<_>>()).expect("all are known");
         assert_eq!(pipe.on, [pattern("a.*"), pattern("b")]);
         assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, IdleStrategy::Park));
-        assert_eq!((pipe.quiet, pipe.strict, pipe.summary), (true, true, SummaryForm::Json));
+        assert_eq!((pipe.quiet, pipe.lines.strict, pipe.summary), (true, true, SummaryForm::Json));
         assert_eq!((pipe.mode, pipe.fail_rate, pipe.seed), (Mode::Reliable, 0.25, 9));
-        let Rules { source, type_field, priority_field, .. } = pipe.rules();
+        let Rules { source, type_field, priority_field, .. } = pipe.lines.rules();
         assert_eq!(
             (source.as_str(), type_field.as_deref(), priority_field.as_deref()),
             ("web", Some("kind"), Some("level"))
@@ -371,7 +383,7 @@ mod tests {
                 let words = ["ringmain", "bench"].into_iter().chain(flags.iter().map(String::as_str));
                 match Cli::try_parse_from(words).expect("an example").command {
                     Command::Bench(Bench { seconds, plot, json }) => (seconds, plot, json),
-                    Command::Pipe(pipe) => panic!("{pipe:?}"),
+                    other => panic!("{other:?}"),
                 }
             })
             .collect();
@@ -395,7 +407,7 @@ mod tests {
             let pipe = pipe(&flags.iter().map(String::as_str).collect::<Vec<_>>()).expect(line);
             commands += 1;
             if let Some(event) = words(input).iter().find(|word| word.starts_with('{')) {
-                let rules = pipe.rules();
+                let rules = pipe.lines.rules();
                 let event = ingress::parse(event.as_bytes(), &rules).expect(line);
                 events.push((event.event_type.into_owned(), event.priority));
             }

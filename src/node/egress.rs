@@ -31,6 +31,8 @@ pub struct Egress<'a> {
     pub priority: Priority,
     /// The extension attribute `subscription`: who this delivery is for.
     pub subscription: Option<&'a str>,
+    /// The extension attribute `position`, a text as other numbers of 64 bits: where it is in the store it comes from.
+    pub position: Option<u64>,
     /// The extension attribute `correlationid`.
     pub correlation_id: Option<&'a str>,
     /// The extension attribute `causationid`.
@@ -99,6 +101,9 @@ impl Egress<'_> {
         optional(out, "datacontenttype", self.content_type.or_else(|| self.payload.content_type()));
         member(out, "priority", self.priority.as_str());
         optional(out, "subscription", self.subscription);
+        if let Some(position) = self.position {
+            member(out, "position", &position.to_string());
+        }
         optional(out, "correlationid", self.correlation_id);
         optional(out, "causationid", self.causation_id);
         optional(out, "traceparent", self.trace_parent);

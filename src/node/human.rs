@@ -13,6 +13,22 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// Bytes with one decimal in the unit that fits: `900 B`, `1.5 KiB`, `20.0 GiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1_024.0;
+    let mut unit = 0;
+    // Where rounding would make 1,024.0 of it.
+    while value >= 1_023.95 && unit + 1 < UNITS.len() {
+        value /= 1_024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
 /// Nanoseconds with at most three significant digits: `850 ns`, `1.20 µs`, `12.3 ms`, `4.00 s`.
 /// From 1,000 s on the seconds are whole and grouped.
 pub fn nanoseconds(ns: u64) -> String {
@@ -38,6 +54,12 @@ pub fn nanoseconds(ns: u64) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn bytes_are_in_the_unit_that_fits() {
+        let texts = [0, 1_023, 1_024, 1_536, 1_048_575, 1 << 20, 5 << 40].map(bytes);
+        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "1.0 MiB", "5.0 TiB"]);
+    }
 
     #[test]
     fn digits_are_grouped_by_three() {

@@ -1,6 +1,6 @@
 //! Lines out of a byte stream, numbered, with a limit that holds before anything is stored.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::ingress_error::IngressError;
 
@@ -8,7 +8,7 @@ use super::ingress_error::IngressError;
 /// are skipped. Memory stays within `line_bytes_max` whatever comes in.
 #[derive(Debug)]
 pub struct Lines<R> {
-    reader: R,
+    reader: BufReader<R>,
     buffer: Vec<u8>,
     number: u64,
     line_bytes_max: usize,
@@ -23,10 +23,15 @@ pub struct Line<'a> {
     pub bytes: Result<&'a [u8], IngressError>,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: Read> Lines<R> {
     /// Lines of `reader`, each at most `line_bytes_max` bytes without its ending.
-    pub const fn new(reader: R, line_bytes_max: usize) -> Self {
+    pub const fn new(reader: BufReader<R>, line_bytes_max: usize) -> Self {
         Self { reader, buffer: Vec::new(), number: 0, line_bytes_max }
+    }
+
+    /// Whether the next line is there without waiting for the reader.
+    pub fn has_whole_line(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
     }
 
     /// The next line, or `None` at the end of the stream. Waits for the reader.
@@ -90,7 +95,6 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::BufReader;
 
     fn all(input: &[u8], line_bytes_max: usize, chunk: usize) -> Vec<(u64, Result<Vec<u8>, u64>)> {
         let mut lines = Lines::new(BufReader::with_capacity(chunk, input), line_bytes_max);

@@ -28,6 +28,8 @@ pub(super) enum Known {
     Priority,
     /// Whom the last hop delivered to. It ends here; the next delivery says its own.
     Subscription,
+    /// Where it is in the store that it comes from. Another store gives its own.
+    Position,
     CorrelationId,
     CausationId,
     TraceParent,
@@ -50,6 +52,7 @@ impl Known {
             "data_base64" => Self::DataBase64,
             "priority" => Self::Priority,
             "subscription" => Self::Subscription,
+            "position" => Self::Position,
             "correlationid" => Self::CorrelationId,
             "causationid" => Self::CausationId,
             "traceparent" => Self::TraceParent,

@@ -1,4 +1,4 @@
-//! What the `ringmain` command is made of: the flags, and the jobs `pipe` and `bench`.
+//! What the `ringmain` command is made of: the flags, and the jobs `pipe`, `store` and `bench`.
 //!
 //! ```text
 //! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout
@@ -8,7 +8,8 @@
 //!
 //! Every edge speaks CloudEvents 1.0 JSON; [`ingress`] also takes the short form
 //! `{"type": .., "data": ..}` and foreign JSON whose type stands in a field.
-//! Only [`pipe`] holds a bus; the other pieces are plain functions. [`bench`] stands by itself.
+//! Of these only [`pipe`] holds a bus; the other pieces are plain functions. [`store`] reads and writes the same lines.
+//! [`bench`] stands by itself.
 
 #![forbid(unsafe_code)]
 
@@ -25,5 +26,6 @@ mod members;
 mod passage;
 pub mod pipe;
 mod progress;
+pub mod store;
 pub mod summary;
 pub mod time;

@@ -20,7 +20,7 @@ use crossbeam::utils::Backoff;
 use super::args::{Pipe, SummaryForm};
 use super::ingress::{self, Rules};
 use super::lines::Lines;
-use super::passage;
+use super::passage::{self, LastHop};
 use super::progress::Progress;
 use super::summary::{Latencies, Quantiles, Summary};
 use crate::{Bus, Delivery, Error, LatencySummary, Mailbox, Meta, Overflow, Pattern, Publisher, TryRecvError};
@@ -68,7 +68,7 @@ fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Error> {
         writers.push(thread::spawn(move || writer.run()));
     }
     let mut publisher = bus.publisher()?;
-    let read = publish_lines(&mut publisher, &flags.rules(), flags.strict, progress);
+    let read = publish_lines(&mut publisher, &flags.lines.rules(), flags.lines.strict, progress);
     drop(publisher);
     bus.flush_deadline(Duration::MAX)?;
     let elapsed = read.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
@@ -210,7 +210,7 @@ impl Writer {
             return;
         }
         if !self.quiet {
-            passage::write_line(&delivery.meta(), self.pattern.as_str(), &mut self.lines);
+            passage::write_line(&delivery.meta(), LastHop::Subscription(self.pattern.as_str()), &mut self.lines);
             if self.lines.len() >= STDOUT_PIECE_BYTES {
                 self.write();
             }

@@ -1,7 +1,7 @@
 //! Stderr while a job runs: messages, and below them one line that says how far it is.
 
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -15,6 +15,18 @@ const REDRAW: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(super) struct Progress {
     line: Option<ProgressBar>,
+    counts: Counts,
+}
+
+/// What the line counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    /// Events or steps that are done.
+    Done,
+    /// The position of the last event, of all there are.
+    Positions,
+    /// Bytes that were read, of all there are.
+    Bytes,
 }
 
 impl Progress {
@@ -32,7 +44,32 @@ impl Progress {
             line.enable_steady_tick(REDRAW);
             line
         });
-        Self { line }
+        Self { line, counts: Counts::Done }
+    }
+
+    /// Shows nothing, only messages.
+    pub(super) const fn silent() -> Self {
+        Self { line: None, counts: Counts::Done }
+    }
+
+    /// Shows how far it is on the way to the position `last`.
+    pub(super) fn of_events(last: u64, stdout_is_used: bool) -> Self {
+        let template = "{bar:32} {percent} %, {human_pos} of {human_len} events, {eta} left";
+        Self { line: bar(last, stdout_is_used, template), counts: Counts::Positions }
+    }
+
+    /// Shows how many of `total` bytes were read, by [`reading`](Self::reading).
+    pub(super) fn of_bytes(total: u64, stdout_is_used: bool) -> Self {
+        let template = "{bar:32} {percent} %, {binary_bytes} of {binary_total_bytes}, {eta} left";
+        Self { line: bar(total, stdout_is_used, template), counts: Counts::Bytes }
+    }
+
+    /// Counts what is read, if bytes are counted.
+    pub(super) fn reading<'r>(&self, input: impl Read + 'r) -> Box<dyn Read + 'r> {
+        match &self.line {
+            Some(line) if self.counts == Counts::Bytes => Box::new(line.wrap_read(input)),
+            _ => Box::new(input),
+        }
     }
 
     /// Shows how many of `steps` steps are done, where stderr is a terminal; nothing may be written to stdout meanwhile.
@@ -43,7 +80,7 @@ impl Progress {
             let style = ProgressStyle::with_template(&template).expect("the template is well-formed");
             ProgressBar::new(steps).with_style(style)
         });
-        Self { line }
+        Self { line, counts: Counts::Done }
     }
 
     /// Says which step begins.
@@ -55,8 +92,16 @@ impl Progress {
 
     /// Counts one event, or one step.
     pub(super) fn count(&self) {
-        if let Some(line) = &self.line {
+        if let Some(line) = self.line.as_ref().filter(|_| self.counts == Counts::Done) {
             line.inc(1);
+        }
+    }
+
+    /// Counts the event at a position.
+    pub(super) fn count_at(&self, position: u64) {
+        match (&self.line, self.counts) {
+            (Some(line), Counts::Positions) => line.set_position(position),
+            _ => self.count(),
         }
     }
 
@@ -76,4 +121,15 @@ impl Progress {
             line.finish_and_clear();
         }
     }
+}
+
+/// A line with an end, where stderr is a terminal that no other output shares.
+fn bar(total: u64, stdout_is_used: bool, template: &str) -> Option<ProgressBar> {
+    let shared = stdout_is_used && io::stdout().is_terminal();
+    (io::stderr().is_terminal() && !shared).then(|| {
+        let line = ProgressBar::new(total);
+        line.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        line.enable_steady_tick(REDRAW);
+        line
+    })
 }

@@ -16,16 +16,18 @@
 //! is over.
 
 mod attempt;
+mod attend;
+mod dues;
 mod word;
 
 use std::sync::Arc;
 
-use super::cells::{Cells, Feeder, Taken};
+use super::cells::{Cells, Feeder};
 use super::claim::Frame;
 use super::custody::{Custody, Open};
 use super::keyed::Keyed;
 use super::reader::Slot;
-use crate::sync::alarm::{Alarm, NEVER};
+use crate::sync::alarm::Alarm;
 use crate::sync::barrier::Barrier;
 use crate::sync::mutant::mutant;
 use crate::sync::parker::Parker;
@@ -33,10 +35,11 @@ use crate::sync::primitive::{AtomicU64, BeforeWrite, Ordering};
 use crate::sync::transit::Transit;
 
 pub use attempt::{Attempt, Overdue, Returned};
+use dues::Dues;
 pub use word::{ATTEMPTS_MAX, AttemptWords, RELEASES_MAX, WAIT_MAX_NS};
 use word::{
-    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, TICK_SHIFT, WAITING, failures, instant_of, takes,
-    tick_after, ticks_late, ticks_left, with_due, with_state,
+    FAILURE, HELD_BACK, HOLDER, IN_HAND, OVER, QUEUED, STATE, TAKE, WAITING, instant_of, takes, tick_after, with_due,
+    with_state,
 };
 
 /// What was tried with an event before it came to a mailbox.
@@ -45,6 +48,17 @@ pub struct Tried {
     pub failures: u8,
     /// The instant at which the first attempt began.
     pub began: u64,
+}
+
+/// An event in a lane that is to go into a mailbox.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    pub lane: usize,
+    pub sequence: u64,
+    pub slot: &'a Slot<'a>,
+    /// Bytes of what follows its head in the slot.
+    pub rest_bytes: usize,
+    pub key: Option<u64>,
 }
 
 /// The worker's end of a mailbox whose events come back.
@@ -61,6 +75,7 @@ pub struct Attempts {
     custody: Arc<Custody>,
     words: Box<[AtomicU64]>,
     began: Box<[AtomicU64]>,
+    dues: Dues,
     /// Events that wait for their time, or for others of their key.
     waiting: Transit,
     /// Events of a key keep their order.
@@ -85,12 +100,13 @@ impl Attempts {
         barrier: Barrier,
         is_keyed: bool,
     ) -> Self {
-        let AttemptWords { words, began } = memory;
+        let AttemptWords { words, began, dues } = memory;
         assert_eq!(words.len(), custody.cells().capacity(), "a word a cell");
         Self {
             custody,
             words,
             began,
+            dues,
             waiting: Transit::default(),
             is_keyed,
             overdue: AtomicU64::new(0),
@@ -129,36 +145,26 @@ impl Attempts {
         self.custody.is_closed()
     }
 
+    /// The word of `cell` was written: the worker is to look at it at `instant`, or before.
+    fn look_at(&self, cell: usize, instant: u64) {
+        self.dues.set(cell, instant);
+        self.alarm.set(instant, &self.parker);
+    }
+
     fn cells(&self) -> &Arc<Cells> {
         self.custody.cells()
     }
 
     /// Worker: as [`Feeder::push`]. An event with a key is held back behind those of its key that are not over.
-    pub fn push(
-        &self,
-        worker: &mut Returns<'_>,
-        lane: usize,
-        sequence: u64,
-        slot: &Slot<'_>,
-        rest_bytes: usize,
-        key: Option<u64>,
-    ) -> bool {
+    pub fn push(&self, worker: &mut Returns<'_>, event: Arrival<'_>) -> bool {
+        let Arrival { lane, sequence, slot, rest_bytes, key } = event;
         let cell = worker.feeder.fill(lane, sequence, slot, rest_bytes);
         cell.inspect(|&cell| self.admit(worker, cell, lane, key, QUEUED)).is_some()
     }
 
     /// Worker: as `push`, with an event that was tried in another mailbox. Its failed attempts count here too.
-    #[allow(clippy::too_many_arguments, reason = "what `push` takes, and what the event brings with it")]
-    pub fn push_tried(
-        &self,
-        worker: &mut Returns<'_>,
-        lane: usize,
-        sequence: u64,
-        slot: &Slot<'_>,
-        rest_bytes: usize,
-        key: Option<u64>,
-        tried: Tried,
-    ) -> bool {
+    pub fn push_tried(&self, worker: &mut Returns<'_>, event: Arrival<'_>, tried: Tried) -> bool {
+        let Arrival { lane, sequence, slot, rest_bytes, key } = event;
         let Some(cell) = worker.feeder.fill(lane, sequence, slot, rest_bytes) else { return false };
         if tried.failures > 0 {
             // Relaxed: the cell is ours; the queue publishes it.
@@ -252,104 +258,10 @@ impl Attempts {
             let release = mutant!("attempts.began", Ordering::Release);
             match word.compare_exchange_weak(seen, next, release, Ordering::Relaxed) {
                 Ok(_) => {
-                    mutant!("attempts.timeout", self.alarm.set(instant_of(tick), &self.parker) => ());
+                    mutant!("attempts.timeout", self.look_at(cell, instant_of(tick)) => ());
                     return Some(Attempt::new(self, taken, next));
                 }
                 Err(now) => seen = now,
-            }
-        }
-    }
-
-    /// Worker: queues what is due, and takes away what has been in hand for too long: `overdue` says, by its cell and the number of its
-    /// failures, this one among them, what becomes of it; `lost` hears of it, and how many nanoseconds too late it is; and `book` hears
-    /// of those that are over. Returns the instant at which to look again. Looks at every cell.
-    pub fn attend(
-        self: &Arc<Self>,
-        worker: &mut Returns<'_>,
-        now: u64,
-        mut overdue: impl FnMut(usize, u8) -> Overdue,
-        mut lost: impl FnMut(&Taken, u64),
-        mut book: impl FnMut(&Attempt),
-    ) -> u64 {
-        let tick = now >> TICK_SHIFT;
-        let mut next_look = NEVER;
-        for (cell, word) in self.words.iter().enumerate() {
-            // SYNC(attempts.word): Acquire. Pairs with the exchange that gave the event back.
-            let mut seen = word.load(mutant!("attempts.attend", Ordering::Acquire));
-            loop {
-                let state = seen & STATE;
-                if state == OVER {
-                    self.let_through(worker, cell as u32);
-                }
-                if state != WAITING && state != IN_HAND {
-                    break;
-                }
-                if let Some(left) = ticks_left(seen, tick) {
-                    next_look = next_look.min(instant_of(tick + left));
-                    break;
-                }
-                let next = if state == WAITING {
-                    with_due(with_state(seen, QUEUED), 0)
-                } else {
-                    match overdue(cell, failures(seen).saturating_add(1)) {
-                        Overdue::Again(due) => {
-                            with_due(with_state(seen, WAITING), due.min(now.saturating_add(WAIT_MAX_NS)) >> TICK_SHIFT)
-                                + FAILURE
-                        }
-                        // Held by us too, so that it can be read and is not freed meanwhile.
-                        Overdue::Over => with_state(seen, OVER) + FAILURE + HOLDER,
-                    }
-                };
-                if next & STATE == WAITING {
-                    self.waiting.begin();
-                }
-                // Relaxed on success: of this and the holder's own exchange one comes too late, and what the worker reads
-                // of the event its look has shown.
-                let success = Ordering::Relaxed;
-                // SYNC(attempts.word): Acquire on failure, which is such a look.
-                match word.compare_exchange(seen, next, success, mutant!("attempts.met", Ordering::Acquire)) {
-                    Ok(_) => {
-                        if state == IN_HAND {
-                            // It stays where it is until it is over, and it is not over before we let go of it.
-                            let event = self.cells().hold(cell as u32, self.cells().lane(cell as u32));
-                            lost(&event, instant_of(ticks_late(seen, tick)));
-                            event.leave();
-                        }
-                        self.moved(worker.feeder, cell as u32, next, &mut book);
-                        if next & STATE == WAITING {
-                            next_look = next_look.min(instant_of(tick + ticks_left(next, tick).unwrap_or(1)));
-                        }
-                        break;
-                    }
-                    Err(now) => {
-                        if next & STATE == WAITING {
-                            self.waiting.end();
-                        }
-                        seen = now;
-                    }
-                }
-            }
-        }
-        next_look
-    }
-
-    /// Worker: an event has come back to it.
-    fn moved(self: &Arc<Self>, feeder: &mut Feeder, cell: u32, word: u64, book: &mut impl FnMut(&Attempt)) {
-        let lane = self.cells().lane(cell);
-        match word & STATE {
-            QUEUED => {
-                feeder.enqueue(lane, cell);
-                self.waiting.end();
-            }
-            WAITING => {
-                // Relaxed: a figure.
-                self.overdue.fetch_add(1, Ordering::Relaxed);
-                self.custody.returned();
-            }
-            _ => {
-                let attempt = self.own(cell, lane, word);
-                book(&attempt);
-                attempt.finish();
             }
         }
     }
@@ -410,6 +322,10 @@ impl Attempts {
                         book(&attempt);
                         self.waiting.end();
                         attempt.close();
+                        if self.is_keyed {
+                            // What is held back behind it.
+                            self.dues.set(cell, 0);
+                        }
                         break;
                     }
                     Err(now) => seen = now,

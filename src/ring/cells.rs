@@ -145,20 +145,19 @@ impl Cells {
         pages: Pages,
     ) -> Result<(Feeder, Arc<Self>), OutOfMemory> {
         assert!(capacity.is_power_of_two() && capacity < NONE as usize, "the builder rounds up and bounds");
-        Self::with_queues(capacity, capacity, body_bytes, first, pool, pages, None)
+        Self::with_queues(capacity, body_bytes, first, pool, pages, None)
     }
 
-    /// `capacity` cells, and queues with room for so many `entries`, a power of two: cells, or the keys of `newest`.
-    #[allow(clippy::too_many_arguments, reason = "what `new` takes, and what the two kinds of queues differ in")]
+    /// `capacity` cells, and queues of them, or of keys: of so many, a power of two, of which only the newest counts.
     pub(super) fn with_queues(
         capacity: usize,
-        entries: usize,
         body_bytes: usize,
         first: u64,
         pool: Arc<Pool>,
         pages: Pages,
-        newest: Option<Arc<Newest>>,
+        keys: Option<(usize, Arc<Newest>)>,
     ) -> Result<(Feeder, Arc<Self>), OutOfMemory> {
+        let (entries, newest) = keys.map_or((capacity, None), |(keys, newest)| (keys, Some(newest)));
         let mut memory = SlotMemory::new(capacity, body_bytes + STAMP_BYTES, pages)?;
         if pages != Pages::Any {
             memory.pieces().for_each(|mut piece| piece.touch());

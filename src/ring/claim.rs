@@ -94,6 +94,11 @@ impl Claimant {
         Some((claimed.wrapping_sub(gate), slowest))
     }
 
+    /// The slowest worker of `lane`; `None` while no worker is active.
+    pub fn slowest(&mut self, lane: usize) -> Option<usize> {
+        self.refresh(lane).map(|(_, slowest)| slowest)
+    }
+
     /// The gate of `lane` as this claimant saw it last: the slowest worker's cursor.
     pub fn last_gate(&self, lane: usize) -> u64 {
         self.gate[lane]

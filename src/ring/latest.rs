@@ -212,8 +212,8 @@ impl LatestFeeder {
         let keys = Keys::new(keys_max)?;
         let newest = Arc::new(Newest::new(keys_max, cells)?);
         let entries = keys_max.next_power_of_two();
-        let shared = Some(Arc::clone(&newest));
-        let (feeder, cells) = Cells::with_queues(cells, entries, body_bytes, first, pool, pages, shared)?;
+        let shared = Some((entries, Arc::clone(&newest)));
+        let (feeder, cells) = Cells::with_queues(cells, body_bytes, first, pool, pages, shared)?;
         Ok((Self { feeder, newest, keys }, cells))
     }
 

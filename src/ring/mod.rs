@@ -28,7 +28,8 @@ pub mod stall;
 mod wants;
 
 pub use attempts::{
-    ATTEMPTS_MAX, Attempt, AttemptWords, Attempts, Overdue, RELEASES_MAX, Returned, Returns, Tried, WAIT_MAX_NS,
+    ATTEMPTS_MAX, Arrival, Attempt, AttemptWords, Attempts, Overdue, RELEASES_MAX, Returned, Returns, Tried,
+    WAIT_MAX_NS,
 };
 pub use broadcast::{LANES, Lanes, LanesLayout};
 pub use cells::{Cells, Feeder, Taken};

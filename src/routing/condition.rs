@@ -29,7 +29,8 @@ use super::rule::RuleError;
 use crate::event::Priority;
 
 pub use self::operand::Operand;
-pub(super) use self::reading::{Path, Reading};
+pub(super) use self::reading::Path;
+pub(crate) use self::reading::Reading;
 
 /// Conditions a rule may have, groups among them.
 pub(super) const CONDITIONS_MAX: usize = 64;
@@ -56,8 +57,10 @@ const FIELD_BYTES_MAX: usize = 512;
 /// ```
 ///
 /// A field the event does not have fails every comparison, `not_equals` too; `!` turns that round, so `!…equals(x)` also
-/// holds where the field is missing. A payload that is no JSON has no fields. The same goes for values that cannot be
-/// compared: a text is neither less nor greater than a number.
+/// holds where the field is missing. A payload that is no JSON has no fields. One that is longer than
+/// [`condition_payload_bytes_max`](crate::BusBuilder::condition_payload_bytes_max) is not read, and no comparison of its fields
+/// holds then, nor does `!` of one: what else a group says decides. Values that cannot be
+/// compared are as fields that are missing: a text is neither less nor greater than a number.
 ///
 /// Fields and limits are checked when the condition's rule becomes part of a [`RuleSet`](crate::RuleSet); the table of
 /// fields is at [`Condition::field`].
@@ -121,10 +124,16 @@ impl Condition {
 
     /// Whether the event meets it.
     pub(super) fn holds(&self, event: &Reading<'_>) -> bool {
+        self.says(event, false)
+    }
+
+    /// What it says of the event, where `unknown` is said of a payload that is not read: so that no `not` around it makes it hold.
+    fn says(&self, event: &Reading<'_>, unknown: bool) -> bool {
         match &self.0 {
-            Tree::All(conditions) => conditions.iter().all(|condition| condition.holds(event)),
-            Tree::Any(conditions) => conditions.iter().any(|condition| condition.holds(event)),
-            Tree::Not(condition) => !condition.holds(event),
+            Tree::All(conditions) => conditions.iter().all(|condition| condition.says(event, unknown)),
+            Tree::Any(conditions) => conditions.iter().any(|condition| condition.says(event, unknown)),
+            Tree::Not(condition) => !condition.says(event, !unknown),
+            Tree::Leaf(leaf) if matches!(leaf.field, Ok(Field::Payload(_))) && event.is_too_long() => unknown,
             Tree::Leaf(leaf) => leaf.holds(event),
         }
     }

@@ -64,17 +64,19 @@ pub struct Root<A: Aggregate> {
     saved: u64,
     state: A,
     uncommitted: Vec<A::Event>,
+    /// Applying an event has panicked: the state is no state of any version.
+    is_torn: bool,
 }
 
 impl<A: Aggregate> Root<A> {
     /// One that nothing has happened to.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), saved: 0, state: A::default(), uncommitted: Vec::new() }
+        Self { id: id.into(), saved: 0, state: A::default(), uncommitted: Vec::new(), is_torn: false }
     }
 
     /// One whose events up to `version` are saved.
     pub(super) fn at(id: &str, version: u64, state: A) -> Self {
-        Self { id: id.to_owned(), saved: version, state, uncommitted: Vec::new() }
+        Self { id: id.to_owned(), saved: version, state, uncommitted: Vec::new(), is_torn: false }
     }
 
     /// One that these events, which are saved, have happened to.
@@ -112,15 +114,18 @@ impl<A: Aggregate> Root<A> {
     }
 
     /// Lets a command happen to it. The events that it leads to are applied, and saved by
-    /// [`Repository::save`](super::Repository::save).
+    /// [`Repository::save`](super::Repository::save). It is not saved any more when applying one has panicked: load it anew.
     ///
     /// # Errors
     /// When the command is refused; nothing has happened.
     pub fn execute(&mut self, command: &A::Command) -> Result<(), A::Refusal> {
-        for event in self.state.decide(command)? {
+        let events = self.state.decide(command)?;
+        let was_torn = std::mem::replace(&mut self.is_torn, true);
+        for event in events {
             self.state.apply(&event);
             self.uncommitted.push(event);
         }
+        self.is_torn = was_torn;
         Ok(())
     }
 
@@ -133,6 +138,11 @@ impl<A: Aggregate> Root<A> {
             0 => self.execute(command).map_err(CreateError::Refused),
             version => Err(CreateError::AlreadyExists { kind: A::KIND, id: self.id.clone(), version }),
         }
+    }
+
+    /// Whether part of a command happened, and the rest did not.
+    pub(super) fn is_torn(&self) -> bool {
+        self.is_torn
     }
 
     /// Applies an event that is saved.

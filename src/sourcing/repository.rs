@@ -111,6 +111,9 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     /// See [`SaveError`]; nothing was appended, and the events stay with the aggregate.
     pub fn save(&mut self, root: &mut Root<A>) -> Result<Option<Saved>, SaveError> {
+        if root.is_torn() {
+            return Err(SaveError::Torn { kind: A::KIND, id: root.id().to_owned() });
+        }
         if root.uncommitted().is_empty() {
             return Ok(None);
         }
@@ -233,6 +236,13 @@ pub enum SaveError {
     Frame(PublishError),
     /// The store refused, most often because another writer was faster.
     Append(AppendError),
+    /// Applying an event has panicked: part of a command happened, and the rest did not.
+    Torn {
+        /// The aggregate's kind.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+    },
 }
 
 impl fmt::Display for SaveError {
@@ -240,16 +250,23 @@ impl fmt::Display for SaveError {
         match self {
             Self::Frame(error) => error.fmt(f),
             Self::Append(error) => error.fmt(f),
+            Self::Torn { kind, id } => {
+                write!(
+                    f,
+                    "{kind} {id:?} has part of a command behind it, where applying an event panicked; load it anew"
+                )
+            }
         }
     }
 }
 
 impl Error for SaveError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(match self {
-            Self::Frame(error) => error,
-            Self::Append(error) => error,
-        })
+        match self {
+            Self::Frame(error) => Some(error),
+            Self::Append(error) => Some(error),
+            Self::Torn { .. } => None,
+        }
     }
 }
 

@@ -155,6 +155,8 @@ pub enum AppendError {
     /// The disk failed, now or earlier: the store takes nothing more until it is opened again, and only then is it known
     /// whether it has the events: all of them, or none.
     Disk(Fault),
+    /// The server was lost in the middle of the commit: all of the events are there, or none. Look before you append them again.
+    InDoubt(Box<dyn Error + Send + Sync>),
     /// What the store keeps its events in failed.
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -203,6 +205,9 @@ impl fmt::Display for AppendError {
                 write!(f, "the events were not appended: {fault}; make room and append them again")
             }
             Self::Disk(fault) => write!(f, "the events may not have been appended: {fault}; open the store again"),
+            Self::InDoubt(error) => {
+                write!(f, "the events may have been appended: {error}; look for them before you append them again")
+            }
             Self::Failed(error) => write!(f, "the events were not appended: {error}"),
         }
     }
@@ -211,7 +216,7 @@ impl fmt::Display for AppendError {
 impl Error for AppendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Failed(error) => Some(&**error),
+            Self::InDoubt(error) | Self::Failed(error) => Some(&**error),
             Self::DiskFull(fault) | Self::Disk(fault) => Some(fault),
             _ => None,
         }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::PoisonError;
 
-use super::state::{self, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue};
+use super::state::{
+    self, STATE_BATCH_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+};
 use super::{Durability, MemoryStore};
 
 /// Bytes that an entry is taken to need beside its key and value.
@@ -34,7 +36,7 @@ fn entry_bytes(key: &[u8], value: &[u8]) -> u64 {
 
 impl StateStore for MemoryStore {
     fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
-        state::check(changes, durability, self.state_durability())?;
+        state::check(changes, STATE_BATCH_BYTES_MAX, durability, self.state_durability())?;
         // The last change of a key holds.
         let last: HashMap<_, _> =
             changes.iter().map(|change| ((change.kind(), change.key()), change.value())).collect();

@@ -16,12 +16,14 @@
 //! * Reading is by pages, and by [`Events`], which reads page after page. A page's end is a position, so that reading goes
 //!   on where it was however many events were appended meanwhile.
 //!
-//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models.
+//! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models. A [`DeadLetterQueue`] keeps in it what
+//! subscriptions gave up on, a [`Schedule`] what is to be published at a
+//! time, a [`HandledWindow`] what was handled and may come again.
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
-//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder. Every store passes
-//! the same tests.
+//! [`MemoryStore`] keeps everything in memory, for tests and for what may be lost; [`LogStore`] in a folder;
+//! `PostgresStore`, with the feature `postgres`, in a database that several processes share. Every store passes the same tests.
 //!
 //! ```
 //! use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
@@ -55,14 +57,19 @@ mod causation;
 mod cursor;
 mod durable;
 mod event_store;
+mod handled;
 mod index;
 mod journal;
+mod letters;
 pub(crate) mod log;
 pub(crate) mod log_store;
 mod memory;
 mod memory_state;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 mod replay;
+mod schedule;
 mod snapshot;
 mod state;
 mod subscription;
@@ -75,12 +82,17 @@ pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use cursor::CursorError;
 pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePublisher};
 pub use event_store::{EventStore, Position, StoredEvent};
+pub use handled::{HandledError, HandledWindow};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
+pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
-pub use log_store::{LogStore, LogStoreBuilder};
+pub use log_store::{IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresFault, PostgresStore, PostgresStoreBuilder};
 pub use query::{Events, Order, Page, Query, ReadError};
 pub use replay::{Replay, ReplayBuilder, ReplayError, ReplayEstimate, ReplayProgress};
+pub use schedule::{PublishedDue, Schedule, ScheduleError, ScheduledEvent};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,

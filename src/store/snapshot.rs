@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rkyv::util::AlignedVec;
 
@@ -150,7 +150,7 @@ pub enum SnapshotError {
     Full {
         /// Which limit.
         limit: &'static str,
-        /// Bytes that would be needed.
+        /// What would be needed.
         needed: u64,
         /// The limit.
         max: u64,
@@ -167,10 +167,12 @@ impl fmt::Display for SnapshotError {
                 "the snapshot shows {kind} {id:?} at version {version}, which is at version {found}; append its events first"
             ),
             Self::TooLarge { bytes, max } => {
-                write!(f, "the snapshot's state has {bytes} bytes, the limit is {max}; keep less in it")
+                write!(f, "the snapshot's state has {bytes} bytes, the limit is {max}; keep less in it")?;
+                let can_be_more = *max < Snapshot::STATE_BYTES_MAX;
+                if can_be_more { f.write_str(", or raise snapshot_state_bytes_max") } else { Ok(()) }
             }
             Self::Full { limit, needed, max } => {
-                write!(f, "the store is full: {needed} bytes would be needed, the limit is {max}; raise {limit}")
+                write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
             }
             Self::Failed(error) => write!(f, "the snapshot was not kept: {error}"),
         }
@@ -197,4 +199,16 @@ pub(super) fn check(snapshot: &Snapshot, found: u64) -> Result<(), SnapshotError
         return Err(SnapshotError::Ahead { kind, id, version: snapshot.version, found });
     }
     Ok(())
+}
+
+/// Nanoseconds of Unix time; the nearest that there is for what is too far away.
+pub(super) fn unix_ns(time: SystemTime) -> i64 {
+    let ns = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    time.duration_since(UNIX_EPOCH).map_or_else(|error| -ns(error.duration()), ns)
+}
+
+/// The time of so many nanoseconds of Unix time.
+pub(super) fn time(unix_ns: i64) -> SystemTime {
+    let distance = Duration::from_nanos(unix_ns.unsigned_abs());
+    if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }

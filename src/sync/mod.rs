@@ -13,7 +13,9 @@
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
 //! | [`transit`] | nobody waits: what is on its way from one count to the next is in one of them |
 //! | [`calls`] | whoever unsubscribes waits until no consumer is in a call of the handler |
+//! | [`call_timer`] | the worker, for a handler's call to last too long |
 //! | [`crew`] | a thread that stands by, for the one on duty to hang |
+//! | [`under_way`] | nobody waits: publishers see which handler a worker does not come back from |
 //! | [`limiter`] | nobody waits: threads share a rate of events |
 //! | [`places`] | whoever asked waits for an answer, or for the end of its time |
 //! | [`mutant`] | bugs planted for models to find; in an ordinary build there are none |
@@ -26,6 +28,7 @@ pub mod alarm;
 pub mod barrier;
 pub mod bell;
 pub mod breaker;
+pub mod call_timer;
 pub mod calls;
 pub mod contain;
 pub mod crew;
@@ -37,6 +40,7 @@ pub mod places;
 pub mod primitive;
 pub mod snapshot;
 pub mod transit;
+pub mod under_way;
 pub mod waker;
 #[cfg(any(ringmain_loom, ringmain_weaken))]
 pub mod weaken;

@@ -122,11 +122,16 @@ impl Simulation {
     pub fn run(&self) -> usize {
         let workers = self.bus.shared().engine.workers();
         let mut events = 0;
-        let mut idle = 0_u64;
-        while idle.count_ones() < workers as u32 {
+        // An event that is given up in one turn lets the next of its key through in the turn after it: idle is who was so twice.
+        let (mut once, mut twice) = (0_u64, 0_u64);
+        while twice.count_ones() < workers as u32 {
             let (worker, passed) = self.step();
             events += passed;
-            idle = if passed == 0 { idle | 1 << worker } else { 0 };
+            twice |= once & 1 << worker;
+            once |= 1 << worker;
+            if passed > 0 {
+                (once, twice) = (0, 0);
+            }
         }
         events
     }

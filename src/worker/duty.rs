@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{Kept, Route, Run, Sink, Stopwatch};
+use crate::delivery::{Route, Run, Sink, Stopwatch};
 use crate::event::{FLAG_MEASURED, FLAG_REPLAY, FLAG_TARGETED, Header, Meta};
 use crate::metrics::Recorder;
 use crate::ring::{Claimant, DrainOrder, LANES, Reader, Serve};
@@ -11,12 +11,13 @@ use crate::sync::alarm::Alarm;
 use crate::sync::contain::contained;
 use crate::sync::owned::{Owner, OwnerId};
 use crate::sync::snapshot::{Current, Snapshot};
+use crate::sync::under_way::UnderWay;
 
 use super::Phase;
 use super::engine::{Engine, WorkerTable};
 use super::timer::Timers;
 use call::{Call, finish, has_room};
-use services::{Passed, Wanted};
+use services::{Directed, Passed};
 
 pub(crate) use call::call_behind_mailbox;
 
@@ -53,6 +54,7 @@ pub(crate) struct Worker {
     exchange: Arc<Snapshot<WorkerTable>>,
     table: Current<WorkerTable>,
     recorder: Arc<Recorder>,
+    under_way: Arc<UnderWay>,
     owner: Owner,
     order: DrainOrder,
     /// Lanes whose next event waits for room in a mailbox that blocks.
@@ -78,6 +80,8 @@ pub(crate) struct Worker {
     gate_shut: u32,
     /// Turns that passed events since the last look for stalled publishers.
     unwatched: u32,
+    /// Where the event at the head of each lane goes.
+    directed: [Directed; LANES],
 }
 
 /// Why an event could not be passed.
@@ -96,6 +100,7 @@ impl Worker {
             exchange: Arc::clone(&engine.tables[index]),
             recorder: Arc::clone(&engine.recorders[index]),
             alarm: Arc::clone(&engine.alarms[index]),
+            under_way: Arc::clone(&engine.under_way[index]),
             engine,
             table,
             owner: Owner::new(),
@@ -112,6 +117,7 @@ impl Worker {
             flow: 0,
             gate_shut: 0,
             unwatched: 0,
+            directed: Default::default(),
         }
     }
 
@@ -126,6 +132,7 @@ impl Worker {
 
     /// Takes a newer table over. The first one brings the first subscription: from then on this worker's cursors gate.
     pub(crate) fn adopt(&mut self) {
+        self.directed.iter_mut().for_each(Directed::forget);
         self.reader.activate();
         let (engine, reader) = (&*self.engine, &self.reader);
         self.exchange.adopt(&mut self.table, |old, new| {
@@ -196,6 +203,7 @@ impl Worker {
             }
         }
         if passed + taken > 0 {
+            self.under_way.rest();
             self.reader.release();
             // Waking publishers for a few slots costs more than it brings, but nobody is kept waiting for many turns.
             let enough = passed < self.engine.turn_max || self.has_made_room();
@@ -270,10 +278,11 @@ impl Worker {
         let Ok(meta) = Meta::new(header, rest, self.reader.sequence(lane), &self.engine.directory) else {
             return false;
         };
-        let mut wanted = Wanted::new();
-        services::add_wanted(&mut wanted, &table.services, route, &meta);
-        has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner)
-            && services::have_room(&table.services, &wanted, &mut self.owner)
+        if !has_room(route.map_or(&[], Route::targets), lane, &meta, &mut self.owner) {
+            return false;
+        }
+        let directed = self.directed[lane].ask(&table.services, route, &meta);
+        services::have_room(&table.services, &directed.wanted, &mut self.owner)
     }
 
     fn has_read_all(&self) -> bool {
@@ -303,8 +312,10 @@ impl Worker {
             && route.is_plain(lane, self.reader.sequence(lane))
             && let Sink::Inline(handler) = &only.sink
             && !self.engine.debug
-            && let Some(handler) = handler.get_mut(&mut self.owner).and_then(Kept::get_mut)
+            && let Some(handler) = handler.get_mut(&mut self.owner).map(|handler| &mut ***handler)
         {
+            self.under_way.begin_run();
+            self.under_way.call(only.number());
             let run = Run {
                 reader: &mut self.reader,
                 lane,
@@ -317,7 +328,7 @@ impl Worker {
                 interrupt: self.exchange.watch(&self.table),
                 stages: &self.recorder.lanes[lane],
                 stopwatch: &mut self.stopwatch,
-                slow_ns: self.engine.slow_handler_ns,
+                slow_ns: only.long_ns,
                 closing: self.closing,
                 measured: false,
                 elapsed: None,
@@ -361,17 +372,20 @@ impl Worker {
             closing: self.closing,
             measured,
             stopwatch: &mut self.stopwatch,
+            under_way: &self.under_way,
             called: false,
         };
         if !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
             return Err(NoRoom);
         }
-        let mut wanted = Wanted::new();
+        let mut wanted = &[][..];
         if !table.services.is_empty() {
-            services::add_wanted(&mut wanted, &table.services, route, &call.meta);
-            if !services::have_room(&table.services, &wanted, &mut self.owner) {
+            let directed = self.directed[lane].ask(&table.services, route, &call.meta);
+            if !services::have_room(&table.services, &directed.wanted, &mut self.owner) {
                 return Err(NoRoom);
             }
+            self.recorder.conditions_unread.add(u64::from(directed.is_unread));
+            wanted = &directed.wanted;
         }
         if measured {
             call.stopwatch.begin(&engine.directory.clock, stages, header);
@@ -381,6 +395,7 @@ impl Worker {
         if header.type_id == 0 {
             self.recorder.matched_by_name.add(1);
         }
+        call.under_way.begin_run();
         let mut targets = targets.iter();
         while !targets.as_slice().is_empty() {
             // One net for as many handlers as do not panic; whose panic it was, the targets left tell.

@@ -15,8 +15,9 @@ use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicBool, Ordering};
+use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::snapshot::Snapshot;
+use crate::sync::under_way::UnderWay;
 
 use super::pressure::Pressure;
 use super::services_known::ServicesKnown;
@@ -37,7 +38,7 @@ pub enum StampPolicy {
 #[derive(Clone)]
 pub(crate) struct WorkerTable {
     routes: Table<Route>,
-    /// Those whose events may come back: reliable delivery.
+    /// Those whose events may come back, as under reliable delivery, and those whose handlers' calls have a time.
     pub(crate) attended: Vec<Arc<SubscriptionState>>,
     /// Routes name them by their places.
     pub(crate) services: Vec<Arc<ServiceHere>>,
@@ -139,6 +140,10 @@ pub(crate) struct Engine {
     pub(crate) tables: Box<[Arc<Snapshot<WorkerTable>>]>,
     /// When each worker has something to look after.
     pub(crate) alarms: Box<[Arc<Alarm>]>,
+    /// Whose handler each worker is calling.
+    pub(crate) under_way: Box<[Arc<UnderWay>]>,
+    /// The least time that a call of an inline handler may take, in nanoseconds.
+    pub(crate) call_max_least_ns: AtomicU64,
     /// One a worker.
     pub(crate) recorders: Box<[Arc<Recorder>]>,
     /// One a publisher, and a last one for the timers.

@@ -81,7 +81,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 13] = [
+    let scenarios: [Scenario; 14] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -94,6 +94,7 @@ fn count_all() {
         ("the newest of each key", newest_of_each_key),
         ("breakers and rates", breakers_and_rates),
         ("rate limits, a throttle and a look at the memory", limited_events),
+        ("rate limits that are replaced", limits_anew),
         ("by a rule to a service", by_a_rule_to_a_service),
     ];
     let counts = scenarios.map(|(name, scenario)| (name, scenario()));
@@ -223,6 +224,31 @@ fn limited_events() -> u64 {
             batch.try_publish().unwrap_err();
         }
     });
+    finish(&bus, count)
+}
+
+/// Under limits that are replaced while it runs: names that were known before have their limiters at once.
+fn limits_anew() -> u64 {
+    wait_once();
+    let bus = Bus::builder().workers(1).max_queue_size(1_024).build().unwrap();
+    bus.subscribe("ticks.*").handle(|_, _| ()).unwrap().forever();
+    let mut publisher = bus.publisher().unwrap();
+    let mut publish = |price: u64| {
+        let tick = Tick { price, symbol: *b"ACME    " };
+        publisher.publish(TICK, &tick).unwrap();
+        publisher.event().source("service:desk").publish(TICK, &tick).unwrap();
+    };
+    (0..2_000).for_each(&mut publish);
+    let wide = Rate::per_second(1e7).burst(1_000_000);
+    let mut count = 0;
+    // The first ones are the first that this publisher meets a topic under.
+    for nth in 0..4 {
+        bus.set_rate_limits([RateLimit::of_each_source(wide), RateLimit::of_each_type("**", wide)]).unwrap();
+        let before = asked();
+        (0..500).for_each(&mut publish);
+        count += if nth == 0 { 0 } else { asked() - before };
+    }
+    assert_eq!(bus.rate_limits().iter().map(|limit| limit.held_back).sum::<u64>(), 0);
     finish(&bus, count)
 }
 

@@ -4,7 +4,9 @@
 mod deciders;
 #[cfg(feature = "stall")]
 mod forms;
+mod observers;
 mod panics;
+mod payload_paths;
 mod payloads;
 mod reentrancy;
 #[cfg(feature = "stall")]

@@ -24,7 +24,7 @@ const LONG: usize = 448;
 type Archiver<'a> = HighSerializer<AlignedVec, ArenaHandle<'a>, Error>;
 
 /// A value that can be compared with what arrives.
-trait Value:
+pub(crate) trait Value:
     Event<Archived: Deserialize<Self, HighDeserializer<Error>>>
     + for<'a> Serialize<Archiver<'a>>
     + Clone
@@ -46,7 +46,7 @@ impl<E> Value for E where
 {
 }
 
-fn read<E: Value>(archived: &E::Archived) -> E {
+pub(crate) fn read<E: Value>(archived: &E::Archived) -> E {
     let address = std::ptr::from_ref(archived).addr();
     assert!(address.is_multiple_of(align_of::<E::Archived>()), "a value is read where it is aligned");
     rkyv::deserialize::<E, Error>(archived).expect("it was encoded here")

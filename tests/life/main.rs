@@ -1,6 +1,7 @@
 //! The life of a bus and of all that hangs on it, through the public API only. One binary, so that it links once.
 
 mod config;
+mod drops;
 mod few_cores;
 mod hardened;
 mod mailboxes;

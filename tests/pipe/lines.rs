@@ -70,7 +70,7 @@ fn the_short_form_becomes_a_cloud_event() {
 
 #[test]
 fn the_source_of_a_line_beats_the_flag() {
-    let run = run("--source shop", "{\"type\":\"a\"}\n{\"type\":\"a\",\"source\":\"web\"}\n");
+    let run = run("--source shop --summary json", "{\"type\":\"a\"}\n{\"type\":\"a\",\"source\":\"web\"}\n");
     let sources: Vec<_> = run.events().iter().map(|event| event["source"].clone()).collect();
     assert_eq!(sources, ["shop", "web"]);
 }

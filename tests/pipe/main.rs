@@ -1,9 +1,12 @@
-//! What the commands `ringmain pipe` and `ringmain bench` promise, kept by the real binary and read by serde_json.
+//! What the commands `ringmain pipe`, `store` and `bench` promise, kept by the real binary and read by serde_json.
 #![cfg(feature = "daemon")]
 
 mod bench;
 mod ends;
+#[path = "../support/folder.rs"]
+mod folder;
 mod lines;
+mod store;
 mod volume;
 
 use std::io::Write;
@@ -42,7 +45,12 @@ fn run(flags: &str, input: impl Into<Vec<u8>>) -> Run {
 fn finish(child: Child) -> Run {
     let output = child.wait_with_output().expect("the process ends");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Run { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    let run = Run { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) };
+    // The books of a process are what it says of them.
+    if let Some(summary) = run.stderr.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok()) {
+        assert_eq!(summary["ledger_balanced"], true, "{summary}");
+    }
+    run
 }
 
 impl Run {

@@ -11,7 +11,7 @@ use ringmain::{
     Pattern, Payload, RetryPolicy, Settled, SubscribeError, Subscription, WhileOpen,
 };
 
-use super::support::{Log, assert_books, assert_settled, watched};
+use super::support::{Log, assert_balanced, assert_books, assert_settled, watched};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -277,6 +277,7 @@ fn events_that_are_given_up_untried_suspend_nobody() {
     publish(bus, 1);
     simulation.run();
     assert!(made.record().is_paused, "the third in a row that was tried");
+    assert_books(bus);
 }
 
 #[test]
@@ -391,4 +392,5 @@ fn breakers_that_cannot_be_are_refused() {
     }
     let refused = bus.subscribe("a").breaker(policy()).mailbox().unwrap_err();
     assert_eq!(refused, SubscribeError::NeedsReliable { setting: "breaker" });
+    assert_balanced(&bus);
 }

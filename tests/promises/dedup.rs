@@ -159,4 +159,5 @@ fn windows_that_cannot_be_are_refused_and_what_they_take_is_told() {
     let _window = wish(10_000).unwrap();
     let grown = bus.memory().mailboxes_bytes - before;
     assert!((400_000..800_000).contains(&grown), "{grown}");
+    assert_books(bus);
 }

@@ -35,6 +35,7 @@ fn one_inline_subscription_is_on_the_direct_path_until_a_second_one_shares_its_w
     drop(beside);
     assert_eq!(paths(bus), [Some(Path::Direct); 2]);
     drop((only, elsewhere));
+    assert_books(bus);
 }
 
 #[test]
@@ -71,6 +72,7 @@ fn what_is_asked_of_single_events_leads_off_the_direct_path() {
     assert_eq!(explained[0].path, Some(Path::Direct));
     assert!(explained[0].to_string().ends_with("gets it, on the direct path"), "{}", explained[0]);
     drop(only);
+    assert_books(bus);
 }
 
 #[test]
@@ -84,6 +86,7 @@ fn a_bus_that_tells_of_each_delivery_or_knows_the_topic_by_name_alone_dispatches
     publisher.publish("first", Payload::plain_text("1")).unwrap();
     let _only = inline(bus, 0);
     assert_eq!(paths(bus), [Some(Path::ByName)]);
+    assert_books(bus);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ringmain::{
     TopicError,
 };
 
-use super::support::assert_settled;
+use super::support::{assert_books, assert_settled};
 
 const BODY: Payload<'static> = Payload::plain_text("x");
 /// Bytes of all fields, each with four bytes of its own, padded to 16.
@@ -206,4 +206,5 @@ fn the_source_of_an_event_beats_its_publishers_also_where_neither_has_a_number()
     for source in ["publisher", "event", "service:ringmain"] {
         assert_eq!(inbox.try_recv().unwrap().meta().source(), source);
     }
+    assert_books(simulation.bus());
 }

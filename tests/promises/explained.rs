@@ -108,4 +108,5 @@ fn explain_tells_that_a_service_is_paused() {
     assert_eq!(before.verdict, Verdict::Directed { conditionally: false });
     bus.pause(before.subscription).unwrap();
     assert_eq!(of_service().verdict, Verdict::Paused);
+    assert_books(bus);
 }

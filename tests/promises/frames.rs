@@ -10,7 +10,7 @@ use ringmain::{
     Pattern, Payload, Priority, PublishError, Publisher, ReplayPolicy, ServiceTarget, Topic,
 };
 
-use super::support::assert_settled;
+use super::support::{assert_books, assert_settled};
 
 /// Bytes before the extension, and where fields of the header lie.
 const FRONT: usize = 64;
@@ -182,6 +182,7 @@ proptest! {
         simulation.run();
         let again = inbox.try_recv().unwrap();
         prop_assert_eq!(told(&again.meta()), Told { attempt: 1, ..told(&first.meta()) });
+        assert_books(bus);
     }
 
     #[test]
@@ -203,6 +204,7 @@ proptest! {
             let before = told(&read.meta());
             prop_assert_eq!(told(&Frame::of(&read.meta()).meta()), before);
         }
+        assert_books(simulation.bus());
     }
 }
 
@@ -251,6 +253,7 @@ fn each_fault_of_a_frame_is_named_with_its_place() {
     assert_eq!(refused(&|bytes| bytes[FRONT + 7] = 1).0, FrameError::Field { tag: 1, at: 7 });
     let huge = refused(&|bytes| bytes[PAYLOAD_BYTES..][..4].fill(0xff)).0;
     assert!(matches!(huge, FrameError::Short { needed, .. } if needed > u32::MAX as usize), "{huge:?}");
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -263,6 +266,7 @@ fn a_frame_in_the_wrong_place_is_refused_and_can_be_copied() {
     let misplaced = &room[start..][..frame.bytes().len()];
     assert_eq!(Frame::read(misplaced).unwrap_err(), FrameError::Misaligned { by: 8 });
     assert_eq!(Frame::copied_from(misplaced).unwrap(), frame);
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -286,6 +290,7 @@ fn a_typed_payload_is_validated_when_it_comes_from_a_frame() {
     simulation.run();
     assert_eq!(inbox.try_recv().unwrap().event().unwrap().id, 7);
     assert!(inbox.try_recv().unwrap().event().is_err(), "no frame can have its payload read unvalidated");
+    assert_books(bus);
 }
 
 fn received(simulation: &Simulation, inbox: &mut Mailbox<Pattern>) -> Told {
@@ -309,6 +314,7 @@ fn a_replay_is_marked_and_stays_marked() {
     let kept = Frame::of(&replayed.meta());
     publisher.frame(&kept).publish_deadline(Duration::from_secs(1)).unwrap();
     assert!(received(&simulation, &mut inbox).is_replay);
+    assert_books(bus);
 }
 
 #[test]
@@ -356,6 +362,7 @@ fn a_frame_of_an_event_that_is_not_due_waits_for_its_time_and_one_that_was_due_d
     simulation.advance(Duration::from_secs(60));
     publisher.publish_frame(&frame).unwrap();
     assert_eq!(received(&simulation, &mut inbox).due, due, "it still tells when it was due");
+    assert_books(bus);
 }
 
 #[test]
@@ -390,4 +397,5 @@ fn a_long_payload_and_a_long_envelope_fit_a_frame() {
     let frame = event.to_frame(ORDER_PLACED, &order).unwrap();
     assert_eq!(frame.event::<OrderPlaced>().unwrap().items[0].len(), 100_000);
     assert_eq!(frame.meta().get("long").unwrap().len(), 16_000);
+    assert_books(simulation.bus());
 }

@@ -238,6 +238,7 @@ fn a_shutdown_waits_for_who_was_replaced_no_longer_than_its_deadline() {
         assert!(!report.workers_left, "one thread has not returned: {report:?}");
         assert_eq!((report.left_in_mailboxes, report.ledger_balanced), (0, true), "{report:?}");
         scene.let_go.send(()).unwrap();
+        assert_books(scene.bus());
     });
 }
 
@@ -356,5 +357,6 @@ fn each_form_handles_and_what_cannot_be_replaced_is_refused() {
         assert!(matches!(wish().handle_on_each("a\0b", ignore), Err(SubscribeError::Thread(_))));
         assert!(bus.subscriptions().is_empty());
         assert!(bus.shutdown().unwrap().is_clean());
+        assert_books(&bus);
     });
 }

@@ -11,7 +11,7 @@ use ringmain::{
     Priority, RecvError, Subscribe, SubscribeError, SubscriptionLedger, TryRecvError,
 };
 
-use super::support::{Log, assert_books, assert_settled, observed};
+use super::support::{Log, assert_balanced, assert_books, assert_settled, observed};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -82,6 +82,7 @@ fn what_is_superseded_is_dropped_and_no_error() {
     let metrics = simulation.bus().metrics();
     assert_eq!((metrics.messages_delivered, metrics.messages_dropped), (1, 9));
     assert_eq!((metrics.success_rate, metrics.error_rate), (1.0, 0.0));
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -167,6 +168,7 @@ fn a_less_urgent_newer_event_keeps_the_place_of_the_older_one() {
     let first = inbox.try_recv().unwrap();
     assert_eq!((first.meta().topic(), first.meta().priority(), first.skipped()), ("a", Priority::Low, 1));
     assert_eq!(inbox.try_recv().unwrap().meta().topic(), "b");
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -373,6 +375,7 @@ fn other_modes_skip_nothing() {
         log.add(take_all(&mut inbox));
     }
     assert!(log.take().iter().all(|taken| taken.len() == 3 && taken.iter().all(|(_, skipped)| *skipped == 0)));
+    assert_books(bus);
 }
 
 #[test]
@@ -410,6 +413,7 @@ fn settings_that_cannot_be_kept_are_refused() {
     assert_eq!(inline, SubscribeError::NeverBehind);
     assert!(inline.to_string().contains("handle_on"), "{inline}");
     assert!(bus.subscriptions().is_empty());
+    assert_balanced(&bus);
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mai
     simulation.run();
     assert_eq!(books(), (10, 0, 4, 0), "six came back, and four died again");
     assert_eq!(letters.counts().total, 14);
+    assert_books(bus);
 }
 
 #[test]
@@ -168,6 +169,7 @@ fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_si
         assert!(slow[0].is_over() && !slow[1].is_over());
         bus.shutdown().unwrap();
         assert!(slow.iter().all(|redrive| redrive.is_over()));
+        assert_books(&bus);
     });
 }
 
@@ -184,4 +186,5 @@ fn metrics_hold_no_letter_that_has_expired_though_nobody_looks_at_the_letters() 
     simulation.advance(expiry);
     let counts = bus.metrics().dead_letters;
     assert_eq!((counts.held, counts.bytes, counts.expired, counts.is_balanced()), (0, 0, 1, true));
+    assert_books(bus);
 }

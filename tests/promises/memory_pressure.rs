@@ -3,7 +3,7 @@
 use ringmain::testing::Simulation;
 use ringmain::{Bus, BusBuilder, DeliveryMode, FullPolicy, Health, Key, Payload, Priority, PublishError};
 
-use super::support::{Log, assert_settled, observed};
+use super::support::{Log, assert_books, assert_settled, observed};
 
 const BODY: Payload<'static> = Payload::plain_text("x");
 
@@ -121,6 +121,7 @@ fn blocks_that_only_the_largest_events_may_have_are_theirs_to_fill() {
     }
     assert_eq!(bus.metrics().memory_fill, 1.0, "the next of them finds none");
     assert_eq!(notices.len(), 1);
+    assert_books(bus);
 }
 
 #[test]

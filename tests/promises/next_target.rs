@@ -12,6 +12,7 @@ use ringmain::{
 
 use crate::services::{MS, drain, send, simulation};
 use crate::services_again::strategies;
+use crate::support::assert_balanced;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -237,6 +238,7 @@ fn only_an_instance_has_a_next_target() {
     let refused = bus.subscribe("a").mode(DeliveryMode::reliable()).breaker(fragile()).mailbox().unwrap_err();
     let setting = "WhileOpen::NextTarget";
     assert_eq!(refused, SubscribeError::Service(ServiceError::Setting { setting, of_instance: false }));
+    assert_balanced(&bus);
 }
 
 #[test]

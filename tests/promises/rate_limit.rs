@@ -372,6 +372,7 @@ fn a_shutdown_does_not_hurry_a_handler_on_a_thread_beyond_its_rate() {
             let report = bus.shutdown_deadline(Duration::from_secs(120)).unwrap();
             assert!(report.is_clean() && report.delivered == 6, "{report:?}");
             assert!(begun.elapsed() >= Duration::from_millis(100), "{mode:?}: six events in {:?}", begun.elapsed());
+            assert_books(&bus);
         });
     }
 }
@@ -408,4 +409,5 @@ fn rates_that_cannot_be_kept_are_refused() {
     }
     assert_eq!(refused(Rate::per_second(1.0).burst(0)), RateError::Burst { burst: 0, min: 1, max: 1_000_000 });
     assert!(bus.subscriptions().is_empty());
+    assert_books(bus);
 }

@@ -214,6 +214,7 @@ fn limits_that_cannot_be_kept_are_refused_all_at_once() {
     let many = bus.set_rate_limits(vec![RateLimit::of_each_source(slow()); 65]);
     assert_eq!(many, Err(RateLimitError::TooMany { limits: 65, max: 64 }));
     bus.set_rate_limits(vec![RateLimit::of_each_source(slow()); 64]).unwrap();
+    assert_balanced(&bus);
 }
 
 #[test]

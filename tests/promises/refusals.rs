@@ -8,7 +8,7 @@ use ringmain::{
     SubscribeError, TryRecvError,
 };
 
-use super::support::assert_books;
+use super::support::{assert_balanced, assert_books};
 
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -36,6 +36,7 @@ fn delays_that_contradict_each_other_or_cannot_be_waited_for_are_refused() {
     }
     let service = bus.service("billing").retry(RetryPolicy::default().delays(DAY, MS)).open();
     assert_eq!(service.map(drop).unwrap_err(), SubscribeError::Delays { first: DAY, max: MS, limit });
+    assert_balanced(&bus);
 }
 
 #[test]
@@ -46,6 +47,7 @@ fn a_dedup_window_of_no_time_is_refused() {
     assert_eq!(error, SubscribeError::WindowTime);
     assert!(error.to_string().contains("DedupWindow::time"), "{error}");
     assert_eq!(wish(Duration::from_nanos(1)), Ok(()));
+    assert_balanced(&bus);
 }
 
 #[test]
@@ -92,6 +94,7 @@ fn errors_of_subscriptions_and_mailboxes_say_what_to_do_next() {
     let error = bus.subscribe("a").handle(|_, _| ()).unwrap_err();
     assert_eq!(error, SubscribeError::ShuttingDown);
     assert!(error.to_string().contains("subscribe before that"), "{error}");
+    assert_books(&bus);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Reliable delivery: an event is tried until it is acknowledged, has had its attempts or is rejected, and is then in exactly
 //! one place.
 
+mod due;
 mod letters;
 mod order;
 
@@ -15,7 +16,7 @@ use ringmain::{
     Payload, RedriveError, RetryPolicy, Settled, SubscribeError, SubscriptionLedger,
 };
 
-use super::support::{Log, assert_books, assert_settled, watched};
+use super::support::{Log, assert_balanced, assert_books, assert_settled, watched};
 
 const BODY: Payload<'static> = Payload::plain_text("x");
 const MS: Duration = Duration::from_millis(1);
@@ -138,6 +139,7 @@ fn each_wait_is_within_the_policy_and_the_same_seed_draws_the_same() {
             // The clock is moved by milliseconds here.
             assert!(pair[1] - pair[0] <= limit * MS + MS, "{ages:?}");
         }
+        assert_books(simulation.bus());
         ages
     };
     let (first, second) = (run(3), run(4));
@@ -219,6 +221,7 @@ fn the_rest_flows_on_while_one_event_waits() {
     simulation.advance(2 * MS);
     simulation.run();
     assert_eq!(inbox.try_recv().unwrap().payload().text(), Some("0"));
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -416,6 +419,7 @@ fn a_shutdown_waits_for_what_comes_again_and_buries_what_does_not_in_time() {
             assert!(report.ledger_balanced);
             assert_eq!(bus.dead_letters().len() as u64, 1 - delivered);
             drop(made);
+            assert_books(&bus);
         }
     });
 }
@@ -506,6 +510,7 @@ fn settings_that_cannot_be_kept_are_refused() {
             other => panic!("{other}"),
         }
     }
+    assert_balanced(&bus);
 }
 
 #[test]
@@ -543,4 +548,5 @@ fn observers_hear_of_dead_letters() {
     publish(simulation.bus(), 1);
     simulation.run();
     assert_eq!(log.take(), [("judge".to_owned(), DeadReason::Rejected)]);
+    assert_books(simulation.bus());
 }

@@ -65,6 +65,7 @@ fn a_paused_subscription_with_ordered_events_does_not_hold_a_shutdown_up() {
         assert!(begun.elapsed() < LONG / 2, "it waited for what a pause holds: {report:?}");
         assert!(report.workers_left && report.ledger_balanced, "{report:?}");
         assert_eq!(bus.dead_letters().len(), 3);
+        assert_books(&bus);
     });
 }
 
@@ -96,6 +97,7 @@ fn a_shutdown_waits_for_what_a_handler_on_a_thread_tries_again() {
         let report = shutting.join().unwrap();
         let letters = bus.dead_letters().list(&DeadLetterFilter::new());
         assert_eq!((report.delivered, letters.len()), (1, 0), "{letters:#?}");
+        assert_books(&bus);
     });
 }
 
@@ -144,6 +146,24 @@ fn a_letter_of_an_event_nobody_tried_tells_of_no_attempt() {
     for letter in letters {
         assert_eq!((letter.reason(), letter.attempts(), letter.first_attempt()), (DeadReason::Closed, 0, None));
     }
+    assert_books(bus);
+}
+
+#[test]
+fn a_run_of_a_simulation_lets_through_what_an_event_that_timed_out_held_back() {
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = bus.subscribe("a").mode(DeliveryMode::Reliable { timeout: MS }).ordered_by(Key::Topic).retry(at_once(1));
+    let mut inbox = wish.mailbox().unwrap();
+    publish(bus, 2);
+    simulation.run();
+    let first = inbox.try_recv().unwrap();
+    assert!(inbox.try_recv().is_err(), "the second waits for the first");
+    simulation.advance(LONG);
+    simulation.run();
+    assert_eq!(bus.dead_letters().counts().held, 1);
+    assert_eq!(inbox.try_recv().unwrap().payload().text(), Some("1"));
+    drop(first);
 }
 
 #[test]
@@ -197,6 +217,7 @@ fn a_letter_whose_event_has_expired_stays() {
     simulation.run();
     let ledger = bus.ledger().subscriptions;
     assert_eq!((ledger.dropped.expired, letters.len()), (0, 1), "{went:?}");
+    assert_books(bus);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use ringmain::testing::Simulation;
 use ringmain::{Bus, Context, DeliveryMode, EventId, Handler, Meta, Outcome, Pattern, Payload, RetryPolicy};
 use ringmain::{SubscriptionId, SubscriptionLedger};
 
+use super::support::assert_books;
+
 /// Steps so far, and what was seen: after how many of them, who got which event, in which attempt.
 #[derive(Default)]
 struct Seen {
@@ -54,6 +56,7 @@ fn run(seed: u64) -> (Vec<Call>, Vec<Books>) {
             made.push(subscribe());
         }
     }
+    assert_books(bus);
     let records = bus.subscriptions().into_iter().map(|record| (record.id, record.worker, record.ledger)).collect();
     let calls = std::mem::take(&mut seen.lock().unwrap().calls);
     (calls, records)

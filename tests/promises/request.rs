@@ -258,6 +258,7 @@ fn a_query_whose_time_is_over_before_its_responder_begins_is_not_handled() {
     simulation.run();
     assert!(matches!(poll(request.as_mut()), Poll::Ready(Err(RequestError::TimedOut { .. }))));
     assert_eq!((asked.len(), responder.record().ledger.dropped.expired), (0, 1));
+    assert_books(bus);
 }
 
 #[test]
@@ -391,6 +392,7 @@ fn nobody_waits_for_himself() {
         assert_eq!(said.recv().unwrap(), RequestError::InHandler);
         bus.shutdown().unwrap();
     });
+    assert_books(bus);
 }
 
 #[test]
@@ -434,6 +436,7 @@ fn a_requester_that_is_not_possible_is_refused_with_the_reason() {
     let refused = bus.subscribe(DOUBLE).respond(DOUBLED, |query, _| double(query)).unwrap_err();
     assert_eq!(refused, SubscribeError::NoPublisher { max: 1 });
     drop((doubles, publisher));
+    assert_books(bus);
 }
 
 #[test]
@@ -510,5 +513,6 @@ fn a_blocked_request_ends_with_its_time_and_with_its_bus() {
         bus.shutdown().unwrap();
         assert_eq!(waiting.join().unwrap(), RequestError::ShuttingDown);
         assert_eq!(doubles.pending(), 0);
+        assert_books(&bus);
     });
 }

@@ -8,6 +8,7 @@ use ringmain::{
 };
 
 use crate::services::{boxes, drain, simulation};
+use crate::support::assert_balanced;
 use crate::support::*;
 
 fn register(router: &dyn EventRouter, name: &str) -> Service {
@@ -57,6 +58,7 @@ fn what_is_wrong_is_said_as_the_bus_says_it() {
     assert!(matches!(twice, Error::Rules(RulesError::Rule(_))), "{twice}");
     let invalid = router.route_event("", Payload::raw(b""), &|event| event).unwrap_err();
     assert!(matches!(invalid, Error::Publish(PublishError::Topic(_))), "{invalid}");
+    assert_balanced(&bus);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ringmain::{
     RuleReason, RulesError, ServiceHealth, ServiceTarget, Verdict,
 };
 
+use crate::support::assert_books;
 use crate::support::*;
 
 fn simulation() -> Simulation {
@@ -115,6 +116,7 @@ fn a_rule_waits_for_the_service_it_names() {
     bus.get_service("late").unwrap().end().unwrap();
     publish(&simulation, "x");
     assert_eq!((drain(&mut late).len(), bus.ledger().unmatched), (0, 2));
+    assert_books(bus);
 }
 
 #[test]
@@ -205,6 +207,7 @@ fn a_diff_tells_what_a_change_would_move_and_changes_nothing() {
     rules.replace(other).unwrap();
     let after = publish(&simulation, "orders.paid");
     assert_eq!((drain(&mut one), drain(&mut two)), (vec![after], vec![after]));
+    assert_books(bus);
 }
 
 #[test]
@@ -254,6 +257,7 @@ fn explain_tells_which_services_get_an_event_and_by_which_rules() {
     publish(&simulation, "orders.placed");
     let reasons = rules.explain(&samples.try_recv().unwrap().meta());
     assert!(reasons[0].matches() && matches!(&reasons[1].reason, RuleReason::Condition { .. }), "{reasons:?}");
+    assert_books(bus);
 }
 
 #[test]
@@ -275,6 +279,7 @@ fn what_is_wrong_with_a_change_is_said_and_nothing_is_changed() {
     let message = RulesError::from(error(rules.add(many))).to_string();
     assert_eq!(message, r#"rule "x" has 17 targets, the limit is 16; split the rule"#);
     assert_eq!(rules.list(), [RoutingRule::new("r").to("s")]);
+    assert_books(simulation.bus());
 }
 
 #[test]
@@ -286,6 +291,7 @@ fn rules_cannot_be_changed_on_a_worker() {
     let _handler = bus.subscribe("x").handle(move |_, _: &Meta<'_>| log.add(rules.remove("r"))).unwrap();
     publish(&simulation, "x");
     assert_eq!(told.take(), [Err(RulesError::OnWorker)]);
+    assert_books(bus);
 }
 
 const TOPICS: [&str; 5] = ["orders.placed", "orders.paid", "orders.placed.late", "filesystem.created", "filesystem"];

@@ -8,6 +8,7 @@ use ringmain::{
     Priority, RetryPolicy, Service, ServiceError, ServiceHealth, SubscribeError,
 };
 
+use crate::support::assert_books;
 use crate::support::*;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -412,4 +413,5 @@ fn what_cannot_be_a_service_or_an_instance_is_refused_by_name() {
     service.clone().end().unwrap();
     let ended = ServiceError::Ended { instance: "late".to_owned() };
     assert_eq!(refused(service.instance("late").mailbox().unwrap_err()), ended);
+    assert_books(bus);
 }

@@ -366,6 +366,7 @@ fn a_flush_waits_for_what_went_to_an_instance_that_came_after_it_began() {
         delivery.ack();
         flush.join().unwrap().unwrap();
         bus.shutdown().unwrap();
+        assert_books(&bus);
     });
 }
 

@@ -3,6 +3,7 @@
 mod auto_traits;
 #[path = "../support/books.rs"]
 mod books;
+mod conserved;
 mod orderings;
 mod stress;
 mod weakened;

@@ -87,7 +87,7 @@ impl World {
 
     /// Also while they turn, when the breaker of an instance opens that a handler serves.
     pub(crate) fn let_drift_from(&mut self, nth: usize) {
-        if !self.is_closed && self.subs[nth].goes_on(self.now) {
+        if !self.is_stopped && self.subs[nth].goes_on(self.now) {
             let off = self.subs[nth].trials.as_mut().map(|trials| trials.let_drift(nth)).unwrap_or_default();
             if let Some(service) = self.service_of(nth) {
                 service.adrift.values_mut().for_each(|adrift| adrift.may_be_back |= adrift.from != nth);

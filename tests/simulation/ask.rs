@@ -15,7 +15,7 @@ use crate::sub::{Action, Sub, Way};
 use crate::subjects::{ArchivedSmall, Content, Large, Shape, Small, Spec};
 
 pub(crate) type Asker = Requester<Small, Large>;
-type Asking = std::pin::Pin<Box<dyn Future<Output = Result<Answer<Large>, RequestError>>>>;
+type Answered = std::pin::Pin<Box<dyn Future<Output = Result<Answer<Large>, RequestError>>>>;
 
 const REQUESTERS_MAX: usize = 2;
 const ASKS_MAX: usize = 8;
@@ -27,7 +27,7 @@ pub(crate) struct Ask {
     number: usize,
     spec: Spec,
     asker: Arc<Asker>,
-    future: Asking,
+    future: Answered,
     is_published: bool,
     woken: Arc<Woken>,
 }
@@ -167,6 +167,11 @@ impl Scenario {
             return;
         }
         let (nth, asker) = askers[self.draw.below(askers.len())].clone();
+        let blocks = self.draw.one_in(3);
+        if blocks {
+            // A request that is refused at once turns no worker, and the model takes it that all of them turn.
+            self.run_all();
+        }
         let draw = &mut self.draw;
         let timeout = match draw.below(10) {
             0 => Duration::ZERO,
@@ -175,7 +180,7 @@ impl Scenario {
         };
         // No two are asked at one time by the wall clock.
         let asked_at = draw.next() >> 24;
-        self.simulation.step_wall_clock(asked_at * 1_000_000);
+        self.step_wall_clock(asked_at * 1_000_000);
         let token = self.draw.next();
         let query = Small { token, twice: token.wrapping_mul(2) };
         let mut spec = Spec::plain(&mut self.draw);
@@ -188,13 +193,17 @@ impl Scenario {
             (world.begin(nth, timeout_ns), is_full, world.has_responder(spec.priority))
         });
         self.note(format_args!("{nth} asks {number}"));
-        let shares = self.world.with(|world| world.overflows_types);
-        let of = Arc::clone(&asker);
-        let future: Asking = Box::pin(async move { of.request_async(&query, timeout).await });
-        let ask = Ask { nth, number, spec, asker, future, is_published: false, woken: Default::default() };
-        let Some((ask, error)) = self.poll(ask) else { return };
+        let refused = if blocks {
+            self.block(nth, number, &spec, &asker, &query, timeout)
+        } else {
+            let of = Arc::clone(&asker);
+            let future: Answered = Box::pin(async move { of.request_async(&query, timeout).await });
+            self.poll(Ask { nth, number, spec, asker, future, is_published: false, woken: Default::default() })
+        };
+        let Some(error) = refused else { return };
         // Refused before it had a place.
         self.world.with(|world| world.requests(nth).waiting.remove(&number));
+        let shares = self.world.with(|world| world.overflows_types);
         let right = match &error {
             RequestError::Full { pending_max } => {
                 self.count("request refused: full");
@@ -210,11 +219,28 @@ impl Scenario {
         if !right {
             self.check(Err(format!("requester {nth} asks: {error:?}, full {is_full}, responder {has_responder}")));
         }
-        drop(ask);
+    }
+
+    /// A request that had a place has failed.
+    pub(crate) fn failed(
+        &self,
+        nth: usize,
+        number: usize,
+        spec: &Spec,
+        error: &RequestError,
+        has_waited: bool,
+    ) -> Result<(), String> {
+        self.world.with(|world| {
+            if let RequestError::Publish(error) = error {
+                let error: &PublishError = error;
+                world.refused(spec, 1, error);
+            }
+            world.unanswered(nth, number, error, has_waited)
+        })
     }
 
     /// Polls a request. `Some`: it was refused before it had a place.
-    fn poll(&mut self, mut ask: Ask) -> Option<(Ask, RequestError)> {
+    fn poll(&mut self, mut ask: Ask) -> Option<RequestError> {
         let (nth, number) = (ask.nth, ask.number);
         let accepted = self.bus().ledger().accepted;
         // Relaxed: all is on one thread.
@@ -236,21 +262,15 @@ impl Scenario {
             }
             Poll::Ready(Ok(answer)) => self.take_answer(nth, number, answer),
             Poll::Ready(Err(error @ (RequestError::Full { .. } | RequestError::NoResponder { .. }))) => {
-                return Some((ask, error));
+                return Some(error);
             }
-            Poll::Ready(Err(error)) => self.world.with(|world| {
-                if let RequestError::Publish(error) = &error {
-                    let error: &PublishError = error;
-                    world.refused(&ask.spec, 1, error);
-                }
-                world.unanswered(nth, number, &error)
-            }),
+            Poll::Ready(Err(error)) => self.failed(nth, number, &ask.spec, &error, false),
         };
         self.check(checked.map_err(|what| format!("request {number} of {nth}: {what}")));
         None
     }
 
-    fn take_answer(&mut self, nth: usize, number: usize, answer: Answer<Large>) -> Result<(), String> {
+    pub(crate) fn take_answer(&mut self, nth: usize, number: usize, answer: Answer<Large>) -> Result<(), String> {
         let read = ringmain::Topic::<Large>::content(answer.get());
         let result = self.world.with(|world| {
             let id = answer.meta().id();
@@ -283,8 +303,9 @@ impl Scenario {
 
     fn look(&mut self, at: usize) {
         let ask = self.asks.swap_remove(at);
-        if let Some((ask, error)) = self.poll(ask) {
-            self.check(Err(format!("request {} of {} had its place: {error:?}", ask.number, ask.nth)));
+        let (nth, number) = (ask.nth, ask.number);
+        if let Some(error) = self.poll(ask) {
+            self.check(Err(format!("request {number} of {nth} had its place: {error:?}")));
         }
     }
 

@@ -87,7 +87,10 @@ impl Scenario {
                         }
                     }
                     Poll::Ready(panicked) => {
-                        self.world.with(|world| world.subs[nth].end());
+                        self.world.with(|world| {
+                            world.subs[nth].end();
+                            world.gives_back(nth);
+                        });
                         self.parties.swap_remove(at);
                         if panicked {
                             self.count("future panicked");

@@ -108,7 +108,7 @@ impl Scenario {
         }
         let ledgers = self.live_ledgers();
         self.world.with(|world| {
-            if let Err(what) = oracle::check_fates(world, &ledgers, ledger.in_lanes > 0) {
+            if let Err(what) = oracle::check_fates(world, &ledgers, ledger) {
                 world.broken(what);
             }
             for (nth, ledger) in &ledgers {

@@ -6,6 +6,7 @@
 
 mod adrift;
 mod ask;
+mod block;
 mod breaker;
 mod cells;
 mod census;

@@ -86,6 +86,7 @@ pub(crate) fn check_terms(sub: &Sub, ledger: &SubscriptionLedger) -> Result<(), 
         }
     };
     let right = right
+        && ledger.timed_out == sub.timed_out
         && (sub.dedup.is_some() || dropped.duplicate == 0)
         && (sub.newest.is_some() || dropped.superseded == 0)
         && (sub.turns_away() && sub.trials.is_none() || dropped.rate_limited == 0)
@@ -192,20 +193,24 @@ pub(crate) fn check_held(
 
 /// At the end: each event is in exactly one place. Those that no consumer has acknowledged and that are no letters have
 /// expired, or are duplicates.
-pub(crate) fn check_fates(
-    world: &World,
-    ledgers: &[(usize, SubscriptionLedger)],
-    lanes_are_stuck: bool,
-) -> Result<(), String> {
+pub(crate) fn check_fates(world: &World, ledgers: &[(usize, SubscriptionLedger)], all: &Ledger) -> Result<(), String> {
+    let (lanes_are_stuck, closed) = (all.in_lanes > 0, all.subscriptions.dropped.closed);
+    let mut dropped = 0;
     let is_late = |index: usize| world.events[index].deadline.is_some_and(|deadline| world.now > deadline);
     for (nth, sub) in world.subs.iter().enumerate() {
         let Some(trials) = &sub.trials else { continue };
-        if let Some(index) = world.at_large(sub).next().filter(|_| !lanes_are_stuck) {
+        let is_over = sub.is_closed || world.is_closed;
+        if is_over && sub.service().is_some_and(|service| service.drops_at_end) {
+            dropped += world.at_large(sub).count() as u64;
+        } else if let Some(index) = world.at_large(sub).next().filter(|_| !lanes_are_stuck) {
             return Err(format!("service {nth} has lost event {index}: {sub:?}"));
         }
         if let Some(index) = trials.open().find(|&index| !is_late(index)) {
             return Err(format!("subscription {nth} has lost event {index}: {:?}", world.events[index]));
         }
+    }
+    if dropped > closed && !lanes_are_stuck {
+        return Err(format!("{dropped} events went with instances at the end, and {closed} are dropped: {all:?}"));
     }
     for (nth, ledger) in ledgers {
         let sub = &world.subs[*nth];

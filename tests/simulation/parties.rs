@@ -33,7 +33,9 @@ impl Shared {
 
     /// While a responder may still fail.
     pub(crate) fn at_once<R>(&self, ask: impl FnOnce(&mut World) -> R) -> R {
-        ask(&mut self.0.lock().expect("no panic happens under the lock"))
+        let mut world = self.0.lock().expect("no panic happens under the lock");
+        world.query_is_out();
+        ask(&mut world)
     }
 }
 
@@ -159,6 +161,20 @@ pub(crate) fn any_outcome(draw: &mut Draw) -> Outcome {
     }
 }
 
+/// Shows the model what a consumer has got.
+pub(crate) fn show<I: Readable>(delivery: &Delivery<I>, world: &Shared, nth: usize) -> Sight {
+    let read = delivery.event().map(I::content);
+    world.with(|world| {
+        let meta = delivery.meta();
+        if let Some(index) = world.index_of(meta.id())
+            && world.subs[nth].reads(&world.events[index]) != read.is_ok()
+        {
+            world.broken(format!("subscription {nth} reads {read:?} of {event:?}", event = meta.id()));
+        }
+        world.see(nth, &meta, read.ok().flatten(), Some(delivery.skipped()))
+    })
+}
+
 /// A mailbox of any interest.
 pub(crate) trait Inbox {
     fn len(&self) -> usize;
@@ -174,16 +190,7 @@ impl<I: Readable> Inbox for Mailbox<I> {
 
     fn pull(&mut self, world: &Shared, nth: usize) -> Result<Hand, TryRecvError> {
         let delivery = self.try_recv()?;
-        let read = delivery.event().map(I::content);
-        let sight = world.with(|world| {
-            let meta = delivery.meta();
-            if let Some(index) = world.index_of(meta.id())
-                && world.subs[nth].reads(&world.events[index]) != read.is_ok()
-            {
-                world.broken(format!("subscription {nth} reads {read:?} of {event:?}", event = meta.id()));
-            }
-            world.see(nth, &meta, read.ok().flatten(), Some(delivery.skipped()))
-        });
+        let sight = show(&delivery, world, nth);
         Ok(Hand { nth, index: sight.index, token: sight.token, delivery: Box::new(delivery) })
     }
 }
@@ -234,6 +241,10 @@ impl Future for Calling {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        if self.world.with(|world| world.subs[self.nth].is_overrun()) {
+            let nth = self.nth;
+            self.world.with(|world| world.broken(format!("the handler of future {nth} goes on after its time")));
+        }
         let Some(polls) = self.polls.checked_sub(1) else {
             let outcome = self.outcome.take().expect("it is polled to its end once");
             let (nth, index) = (self.nth, self.sight.index);

@@ -36,8 +36,9 @@ impl Scenario {
             1 if !self.speakers.is_empty() => {
                 let (at, source) = (self.draw.below(self.speakers.len()), self.draw.pick(&SOURCES));
                 let percent = self.draw.pick(&[20, 60]);
+                let policy = self.draw.pick(&[FullPolicy::REJECT, FullPolicy::wait(Duration::from_secs(1))]);
+                let policy = if self.draw.one_in(3) { policy } else { policy.shed_low_above(percent) };
                 let speaker = &mut self.speakers[at];
-                let policy = FullPolicy::REJECT.shed_low_above(percent);
                 speaker.publisher.set_full_policy(policy);
                 speaker.publisher.set_source(EventSource::named(source)).unwrap_or_else(|error| panic!("{error}"));
                 source.clone_into(&mut speaker.source);

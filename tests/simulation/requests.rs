@@ -52,6 +52,14 @@ pub(crate) struct Requests {
     has_lost: bool,
 }
 
+/// A request that blocks has been made, and nobody has looked since.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) nth: usize,
+    pub(crate) number: usize,
+    pub(crate) spec: Spec,
+}
+
 impl Requests {
     pub(crate) fn new(pending_max: usize, priority: Priority) -> Self {
         let (waiting, by_event, by_query) = Default::default();
@@ -195,14 +203,27 @@ impl World {
         Ok(())
     }
 
-    /// A request ends without an answer.
-    pub(crate) fn unanswered(&mut self, nth: usize, number: usize, error: &RequestError) -> Result<(), String> {
+    /// Whatever happens while a request blocks, its query has been published: workers turn after that.
+    pub(crate) fn query_is_out(&mut self) {
+        if let Some(Asking { nth, number, spec }) = self.asking.take() {
+            self.asked(nth, number, &spec);
+        }
+    }
+
+    /// A request ends without an answer; `has_waited`: until nothing was left to do.
+    pub(crate) fn unanswered(
+        &mut self,
+        nth: usize,
+        number: usize,
+        error: &RequestError,
+        has_waited: bool,
+    ) -> Result<(), String> {
         let (now, is_over) = (self.now, self.is_closed || self.subs[nth].is_closed);
         let Some(request) = self.requests(nth).waiting.remove(&number) else { return Err("it was over".to_owned()) };
         let right = match error {
             RequestError::TimedOut { after } => {
                 self.census.count("request timed out");
-                now >= request.deadline && after.as_nanos() == u128::from(now - request.begun)
+                (has_waited || now >= request.deadline) && after.as_nanos() == u128::from(now - request.begun)
             }
             RequestError::ShuttingDown => {
                 self.census.count("request, and the bus or its requester ended");

@@ -21,6 +21,9 @@ use crate::world::World;
 
 pub(crate) type Future = std::pin::Pin<Box<dyn std::future::Future<Output = bool>>>;
 
+/// What the wall clock says at first, in nanoseconds of Unix time.
+const NEW_YEAR_2026: u64 = 1_767_225_600_000_000_000;
+
 /// What a finished scenario leaves.
 pub(crate) struct Done {
     pub(crate) census: Census,
@@ -70,6 +73,8 @@ pub(crate) struct Scenario {
     workers: usize,
     pub(crate) steps: u64,
     pub(crate) has_requests: bool,
+    /// What the wall clock says.
+    unix_ns: u64,
 }
 
 /// What the steps are; they have weights of their own in each scenario.
@@ -179,6 +184,7 @@ impl Scenario {
             workers,
             steps: 0,
             has_requests,
+            unix_ns: NEW_YEAR_2026,
         }
     }
 
@@ -291,7 +297,10 @@ impl Scenario {
     fn move_clock(&mut self) {
         if self.draw.one_in(6) {
             self.count("wall clock stepped");
-            self.simulation.step_wall_clock(self.draw.next() >> 3);
+            // Anywhere, or back by less than the events in the lanes may wait.
+            let back = some_time(&mut self.draw).as_nanos() as u64;
+            let to = if self.draw.one_in(2) { self.draw.next() >> 3 } else { self.unix_ns.saturating_sub(back) };
+            self.step_wall_clock(to);
             return;
         }
         self.count("clock moved");
@@ -299,7 +308,13 @@ impl Scenario {
         self.advance(by);
     }
 
+    pub(crate) fn step_wall_clock(&mut self, unix_ns: u64) {
+        self.unix_ns = unix_ns;
+        self.simulation.step_wall_clock(unix_ns);
+    }
+
     pub(crate) fn advance(&mut self, by: Duration) {
+        self.unix_ns += by.as_nanos() as u64;
         self.simulation.advance(by);
         self.world.with(|world| world.now += by.as_nanos() as u64);
     }

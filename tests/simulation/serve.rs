@@ -11,7 +11,7 @@ use crate::parties::Listener;
 use crate::scenario::{Grip, Party, Scenario};
 use crate::services::{Instance, Role, SERVICES, Service};
 use crate::sub::{Action, Sub, Way};
-use crate::subscribe::draw_rule;
+use crate::subscribe::{Form, draw_rule};
 use crate::trials::Trials;
 
 /// Instances of all services at once.
@@ -55,6 +55,7 @@ impl Scenario {
                 at_large: Default::default(),
                 adrift: Default::default(),
                 is_owed: false,
+                drops_at_end: false,
             }),
             overflow,
         );
@@ -100,28 +101,51 @@ impl Scenario {
         let (at, draw) = (self.draw.below(services.len()), &mut self.draw);
         let (service, Grip::Service(handle)) = (services[at].nth, &services[at].grip) else { return };
         let (handle, weight, priority) = (handle.clone(), draw.below(3) as u32, draw.below(3) as i32);
-        let breaker = draw.one_in(2).then(|| Breaker::new(Limits::draw(draw, true)));
+        let is_reliable = !draw.one_in(3);
+        let breaker = (is_reliable && draw.one_in(2)).then(|| Breaker::new(Limits::draw(draw, true)));
         let pace = draw.one_in(4).then(|| Pace::draw(draw, false));
         let mut sub =
             self.reliable(Role::Instance(Instance { service, health: ServiceHealth::Healthy }), Overflow::Block);
-        (sub.breaker, sub.pace, sub.is_inline) = (breaker, pace, self.draw.one_in(3));
-        sub.is_pulled = !sub.is_inline;
-        sub.moods = (sub.is_inline && self.draw.one_in(2))
-            .then(|| (1 + self.draw.below(5) as u128, self.draw.pick(&[Action::Fail, Action::Panic])));
+        let form = match self.draw.below(6) {
+            0 | 1 if is_reliable => Form::Inline,
+            0..4 => Form::Mailbox,
+            _ => Form::Future,
+        };
+        (sub.breaker, sub.pace, sub.is_inline) = (breaker, pace, form == Form::Inline);
+        sub.is_pulled = form == Form::Mailbox;
+        let actions: &[_] = if sub.is_pulled { &[] } else { &[Action::Fail, Action::Panic] };
+        sub.moods =
+            (!sub.is_pulled && self.draw.one_in(2)).then(|| (1 + self.draw.below(5) as u128, self.draw.pick(actions)));
+        if !is_reliable {
+            sub.trials = None;
+        }
         let nth = self.world.with(|world| world.subs.len());
-        let wish = handle.instance(nth.to_string()).mode(DeliveryMode::reliable()).weight(weight).priority(priority);
+        let mode = if is_reliable { DeliveryMode::reliable() } else { DeliveryMode::BestEffort };
+        let wish = handle.instance(nth.to_string()).mode(mode).weight(weight).priority(priority);
         let wish = self.wish_named(wish, &sub);
-        let made = if sub.is_inline {
-            let listener = Listener { world: self.world.clone(), nth, publisher: None };
-            wish.handler(listener).map(|made| (made.id(), Grip::Inline(made)))
-        } else {
-            wish.mailbox().map(|mailbox| (mailbox.id(), Grip::Mailbox(Box::new(mailbox))))
+        let made = match form {
+            Form::Inline => {
+                let listener = Listener { world: self.world.clone(), nth, publisher: None };
+                wish.handler(listener).map(|made| (made.id(), Grip::Inline(made)))
+            }
+            Form::Mailbox => wish.mailbox().map(|mailbox| (mailbox.id(), Grip::Mailbox(Box::new(mailbox)))),
+            Form::Future => self.make_future(wish, nth),
         };
         match made {
             Ok((id, grip)) => {
-                self.count(if sub.is_inline { "instance made: inline" } else { "instance made" });
+                self.count(match form {
+                    Form::Inline => "instance made: inline",
+                    Form::Mailbox => "instance made",
+                    Form::Future => "instance made: future",
+                });
+                if !is_reliable {
+                    self.count("instance made: best effort");
+                }
                 self.world.with(|world| {
                     sub.worker = world.subs[service].worker;
+                    if let Some(service) = world.subs[service].service_mut() {
+                        service.drops_at_end |= !is_reliable;
+                    }
                     world.note(format_args!("{nth} is an instance of {service}"));
                     world.subs.push(sub);
                 });

@@ -48,6 +48,8 @@ pub(crate) struct Service {
     pub(crate) adrift: HashMap<usize, Adrift>,
     /// An instance has ended with events in its mailbox, which stay there while the service is full.
     pub(crate) is_owed: bool,
+    /// Some instance is under best effort: what is in its mailbox when all is over is dropped, and there is no letter.
+    pub(crate) drops_at_end: bool,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,11 @@ impl Sub {
         let Some(instance) = self.instance() else { return false };
         let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.state(now) == BreakerState::Open);
         instance.health == ServiceHealth::Unhealthy || !service_blocks && (self.is_paused || is_open)
+    }
+
+    /// Events that its consumer has seen, and that have not come to their end.
+    fn open(&self) -> usize {
+        self.trials.as_ref().map_or(self.in_hand as usize, |trials| trials.open().count())
     }
 
     /// Whether this instance takes whatever comes, unless it is full.
@@ -252,8 +259,7 @@ impl World {
             return None;
         }
         let is_one = |sub: &Sub| {
-            let has =
-                sub.trials.as_ref().map_or(0, |trials| trials.open().count()) + of.at_large.len() + of.adrift.len();
+            let has = sub.open() + usize::from(sub.is_calling) + of.at_large.len() + of.adrift.len();
             sub.instance().is_some_and(|one| one.service == service)
                 && sub.is_willing()
                 && matches!(sub.way, Way::Mailbox(cells, _) if has as u64 <= cells && has < 16)
@@ -307,8 +313,11 @@ impl World {
             least += u64::from(surety == Surety::Sent && !is_late(index));
         }
         for sub in subs.iter().filter(|sub| sub.is_live && sub.instance().is_some_and(|one| one.service == nth)) {
-            let Some(trials) = &sub.trials else { continue };
-            most += trials.open().count() as u64;
+            most += sub.open() as u64;
+            let Some(trials) = &sub.trials else {
+                least += sub.in_hand;
+                continue;
+            };
             let returning: Vec<_> = trials.returning().collect();
             least += trials.open().filter(|&index| !is_late(index) && !returning.contains(&index)).count() as u64;
         }
@@ -322,7 +331,8 @@ impl World {
             let number = instance.name.parse::<usize>().expect("instances are named by their number");
             let sub = &subs[number];
             // What was taken away from a consumer keeps its cell as long as that reads it.
-            let taken = instance.ledger.open() + hands.iter().filter(|hand| hand.nth == number).count() as u64;
+            let hands = hands.iter().filter(|hand| hand.nth == number).count() + usize::from(sub.is_calling);
+            let taken = instance.ledger.open() + hands as u64;
             sub.is_willing() && matches!(sub.way, Way::Mailbox(cells, _) if taken < cells)
         };
         let taker = record.instances.iter().find(|instance| takes(instance)).filter(|_| !is_idle);

@@ -51,7 +51,9 @@ impl World {
             return self.settling(nth, index, outcome);
         }
         sub.in_hand -= 1;
-        if *outcome == Outcome::Ack {
+        let is_overrun = sub.is_overrun();
+        sub.call = None;
+        if *outcome == Outcome::Ack && !is_overrun {
             sub.acked += 1;
         } else {
             sub.failed += 1;
@@ -60,7 +62,8 @@ impl World {
 
     /// A consumer is about to drop an event without a word. Returns whether that counts.
     pub(crate) fn dropped(&mut self, nth: usize, index: usize, token: u64) -> bool {
-        let is_live = self.subs[nth].is_live;
+        // What comes too late once its books are closed may be in none.
+        let is_live = self.subs[nth].is_live && !self.subs[nth].is_closed;
         match &mut self.subs[nth].trials {
             None => self.finished(nth, index, &Outcome::Ack),
             Some(trials) if trials.is_current(index, token) => {
@@ -95,6 +98,13 @@ impl World {
         }
         if !self.subs[nth].is_inline {
             self.subs[nth].in_hand += 1;
+            self.subs[nth].call = self.subs[nth].call_max_ns.map(|limit| (now.saturating_add(limit), false));
+        }
+        if self.subs[nth].instance().is_some() {
+            return self
+                .lands(nth, index, meta.attempt())
+                .map_or_else(|| self.leaves_service(nth, index), |_| Ok(()))
+                .map(|()| 0);
         }
         if self.subs[nth].newest.is_some() {
             return self.take_newest(nth, index, skipped).map(|()| 0);

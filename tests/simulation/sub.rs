@@ -88,6 +88,12 @@ pub(crate) struct Sub {
     pub(crate) is_closed: bool,
     /// A future's handler is under way.
     pub(crate) is_calling: bool,
+    /// How long the handler of a future may have an event.
+    pub(crate) call_max_ns: Option<u64>,
+    /// Of a call under way without attempts: when its time is over, and whether its worker has noticed.
+    pub(crate) call: Option<(u64, bool)>,
+    /// Attempts and calls that took too long.
+    pub(crate) timed_out: u64,
     pub(crate) is_paused: bool,
     /// At some time since the bus was last at rest.
     pub(crate) was_paused: bool,
@@ -150,6 +156,9 @@ impl Sub {
             is_ending: false,
             is_closed: false,
             is_calling: false,
+            call_max_ns: None,
+            call: None,
+            timed_out: 0,
             is_paused: false,
             was_paused: false,
             expected: Default::default(),
@@ -181,6 +190,11 @@ impl Sub {
     /// Whether a word about an event in this attempt comes too late.
     pub(crate) fn is_late(&self, index: usize, token: u64) -> bool {
         self.trials.as_ref().is_some_and(|trials| !trials.is_current(index, token))
+    }
+
+    /// Whether the time of a call under way is over, and its worker has noticed.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.call.is_some_and(|(_, is_overrun)| is_overrun)
     }
 
     /// What happens when its mailbox is full.

@@ -12,7 +12,7 @@ use crate::draw::Draw;
 use crate::keys::Likeness;
 use crate::newest::Newest;
 use crate::pace::Pace;
-use crate::parties::{Calling, DELIBERATE, Listener, Readable, outcome_of};
+use crate::parties::{Calling, DELIBERATE, Listener, Readable, outcome_of, show};
 use crate::scenario::{Grip, Party, Scenario};
 use crate::sub::{Action, Sub, Way, Window};
 use crate::subjects::{LARGE, PATTERNS, SMALL, SOURCES, Shape, some_time};
@@ -23,8 +23,9 @@ use crate::world::lane_of;
 /// Subscriptions at once: more would make every scenario the same.
 const SUBS_MAX: usize = 8;
 
+/// How a subscription is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Inline,
     Mailbox,
     Future,
@@ -74,6 +75,8 @@ impl Scenario {
         sub.pace = pace;
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
+        let limit = draw.one_in(2).then(|| Duration::from_millis(draw.pick(&[1, 5, 100])));
+        sub.call_max_ns = (form == Form::Future).then(|| limit.unwrap_or(Duration::from_secs(30)).as_nanos() as u64);
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
         sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);
@@ -113,6 +116,9 @@ impl Scenario {
                 wish = wish.ordered_by(order.key());
             }
         }
+        if let Some(call_max_ns) = sub.call_max_ns {
+            wish = wish.handler_timeout(Duration::from_nanos(call_max_ns));
+        }
         if let Some(pace) = &sub.pace {
             let (rate, over) = pace.rate();
             wish = wish.rate_limit(rate, over);
@@ -138,16 +144,11 @@ impl Scenario {
         }
         let form = self.draw.pick(&[Form::Inline, Form::Inline, Form::Mailbox, Form::Future]);
         let mut sub = self.draw_sub(form);
-        if form == Form::Future {
-            sub.shape = None;
-            sub.pattern = Pattern::new("**").unwrap_or_else(|error| panic!("{error}"));
-        }
         let nth = self.world.with(|world| world.subs.len());
         let text = sub.pattern.as_str().to_owned();
         let made = match sub.shape {
             Some(Shape::Small) => self.make(self.bus().subscribe(SMALL), nth, form, &mut sub),
             Some(Shape::Large) => self.make(self.bus().subscribe(LARGE), nth, form, &mut sub),
-            None if form == Form::Future => self.make_future(&sub, nth),
             None => self.make(self.bus().subscribe(text.as_str()), nth, form, &mut sub),
         };
         match made {
@@ -228,7 +229,9 @@ impl Scenario {
             let mailbox = subscribe.mailbox()?;
             return Ok((mailbox.id(), Grip::Mailbox(Box::new(mailbox))));
         }
-        assert_eq!(form, Form::Inline, "futures are made elsewhere");
+        if form == Form::Future {
+            return self.make_future(subscribe, nth);
+        }
         let mut publisher = None;
         if matches!(sub.moods, Some((_, Action::Relay))) && !self.is_closed() {
             publisher = self.bus().publisher().ok().map(|publisher| (publisher, self.next_publisher()));
@@ -243,25 +246,30 @@ impl Scenario {
         Ok((id, Grip::Inline(made)))
     }
 
-    fn make_future(&mut self, sub: &Sub, nth: usize) -> Result<(SubscriptionId, Grip), SubscribeError> {
-        let name = nth.to_string();
+    /// Has its handler called by a future that the scenario polls.
+    pub(crate) fn make_future<I: Readable>(
+        &self,
+        wish: Subscribe<I>,
+        nth: usize,
+    ) -> Result<(SubscriptionId, Grip), SubscribeError> {
         let world = self.world.clone();
-        let handler = move |delivery: &ringmain::Delivery<Pattern>| {
-            let sight = world.with(|world| {
-                let sight = world.see(nth, &delivery.meta(), None, Some(delivery.skipped()));
+        let handler = move |delivery: &ringmain::Delivery<I>| {
+            let sight = show(delivery, &world, nth);
+            world.with(|world| {
                 if !world.subs[nth].is_live {
                     world.broken(format!("future {nth} was called after its subscription had ended"));
                 }
                 world.subs[nth].is_calling = true;
-                sight
             });
             let mut draw = Draw::new(u128::from(delivery.meta().id()) as u64 ^ sight.token << 8 ^ nth as u64);
             let outcome = outcome_of(draw.next(), sight.action);
             let polls = if draw.one_in(3) { 1 + draw.below(3) } else { 0 };
             Calling { world: world.clone(), nth, sight, polls, outcome: Some(outcome) }
         };
-        let future = self.wish(self.bus().subscribe("**"), nth, sub).run(handler)?;
-        let found = self.bus().subscriptions().into_iter().find(|record| record.name == name);
+        let future = wish.run(handler)?;
+        // One of a service has that in its name, too.
+        let is_it = |name: &str| name.rsplit('/').next().is_some_and(|own| own == nth.to_string());
+        let found = self.bus().subscriptions().into_iter().find(|record| is_it(&record.name));
         let id = found.expect("it has just been made").id;
         let future = async {
             future.await;
@@ -340,6 +348,7 @@ impl Scenario {
             if self.bus().unsubscribe(id) != Err(SubscribeError::NotFound(id)) {
                 self.check(Err(format!("subscription {nth} ended twice")));
             }
+            self.world.with(|world| world.subs[nth].is_closed = true);
         }
         match grip {
             Grip::Inline(subscription) if !by_id && self.draw.one_in(2) => {

@@ -187,6 +187,15 @@ impl World {
                 trials.returning_before = trials.returning().count() as u64;
             }
             let is_looked_after = sub.is_live && worker.is_none_or(|worker| worker == sub.worker);
+            if let Some((due, is_overrun @ false)) = &mut sub.call
+                && is_looked_after
+                && !self.is_stopped
+                && is_over(*due, now)
+            {
+                *is_overrun = true;
+                sub.timed_out += 1;
+                self.census.count("call cancelled");
+            }
             let Some(trials) = sub.trials.as_mut().filter(|_| is_looked_after && !self.is_stopped) else { continue };
             let mut lost = Vec::new();
             for &index in &trials.held {
@@ -197,6 +206,7 @@ impl World {
             for index in lost {
                 trials.release_hold(index);
                 sub.in_hand -= 1;
+                sub.timed_out += 1;
                 if let Some(breaker) = &mut sub.breaker {
                     breaker.record(now, Some(false));
                 }
@@ -232,9 +242,10 @@ impl World {
             Some(place) => return Err(format!("it came although it is {place:?}")),
         }
         self.check_alone(nth, index)?;
+        let call_max_ns = self.subs[nth].call_max_ns.unwrap_or(u64::MAX);
         let trials = self.trials(nth);
         trials.tokens += 1;
-        let due = now.saturating_add(trials.rule.timeout_ns);
+        let due = now.saturating_add(trials.rule.timeout_ns.min(call_max_ns));
         let fate = trials.fates.entry(index).or_insert(before.unwrap_or(Fate::NEW));
         if matches!(fate.place, Place::Returning) {
             (fate.failures, fate.takes, fate.is_unsure) = (0, 0, false);

@@ -15,6 +15,7 @@ use crate::census::Census;
 use crate::letters::Letters;
 use crate::limits::Limit;
 use crate::pace::Pace;
+use crate::requests::Asking;
 use crate::rules::Rule;
 use crate::services::Surety;
 use crate::sub::Sub;
@@ -82,6 +83,7 @@ pub(crate) struct World {
     /// Events whose ids are not known.
     pub(crate) unnamed: Vec<usize>,
     pub(crate) answering: Option<Answering>,
+    pub(crate) asking: Option<Asking>,
     pub(crate) subs: Vec<Sub>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) limits: Vec<Limit>,
@@ -138,6 +140,7 @@ impl World {
             by_id: HashMap::new(),
             unnamed: Vec::new(),
             answering: None,
+            asking: None,
             subs: Vec::new(),
             rules: Vec::new(),
             limits: Vec::new(),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::books::assert_books;
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Payload, PublishError};
 
@@ -48,4 +49,5 @@ fn services_react_to_events_and_nobody_leads_them() {
     assert_eq!((answer.meta().causation(), answer.meta().correlation()), (Some(created), Some(created)));
     assert_eq!(*notified.lock().unwrap(), ["too hard"]);
     assert_eq!(counted.load(Ordering::Relaxed), 3);
+    assert_books(bus);
 }

@@ -5,10 +5,10 @@ use std::error::Error;
 use std::sync::Arc;
 
 use ringmain::sourcing::{Outputs, Persist, ProcessError, ProcessManager, Processes, Reaction};
-use ringmain::store::{EventStore, MemoryStore, Query, StateKind, StateStore, StoredEvent};
+use ringmain::store::{EventStore, Query, StateKind, StateStore, StoredEvent};
 use ringmain::{Aggregate, Pattern, Payload};
 
-use super::support::{Death, Mortal, MortalEvents, Writer};
+use super::support::{Death, Ground, Mortal, MortalEvents, Writer, on_every_store};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -76,7 +76,7 @@ fn run(processes: &mut Processes<Collaboration>) -> Result<(), ProcessError> {
 }
 
 /// Topics and texts of what went out, in order.
-fn sent(store: &MemoryStore) -> Vec<String> {
+fn sent(store: &dyn EventStore) -> Vec<String> {
     let events = Query::new().aggregate("collaboration", "7").stream(store);
     events
         .map(|event| {
@@ -88,16 +88,22 @@ fn sent(store: &MemoryStore) -> Vec<String> {
 
 const ALL: [&str; 3] = ["agent.invited ada", "agent.invited bob", "collaboration.started 7"];
 
-#[test]
-fn a_collaboration_starts_when_all_have_joined() {
-    let (mut writer, state) = (Writer::new(), Arc::new(MemoryStore::new()));
+on_every_store! {
+    a_collaboration_starts_when_all_have_joined,
+    what_goes_out_goes_out_once_wherever_the_process_dies_or_its_disk_fails,
+    an_event_that_cannot_be_handled_is_the_next_again,
+    what_could_never_be_appended_is_not_kept,
+}
+
+fn a_collaboration_starts_when_all_have_joined(ground: &Ground) {
+    let (mut writer, state) = (Writer::new(ground), ground.store());
     let store = Arc::clone(&writer.store);
     let mut processes = open(&writer, store.clone(), Arc::clone(&state) as _);
     let requested = writer.append("collaboration.requested", "7 ada,bob");
     writer.append("unrelated", "7 ada");
     let processed = processes.step().unwrap();
     assert_eq!((processed.handled, processed.emitted, processed.has_more), (1, 2, false));
-    assert_eq!(sent(&store), ALL[..2]);
+    assert_eq!(sent(&*store), ALL[..2]);
     writer.append("agent.joined", "7 bob");
     writer.append("agent.joined", "7 bob");
     writer.append("agent.joined", "8 ada");
@@ -105,7 +111,7 @@ fn a_collaboration_starts_when_all_have_joined() {
     assert_eq!(processes.get("7").unwrap().unwrap().0.into_iter().collect::<Vec<_>>(), ["ada"]);
     writer.append("agent.joined", "7 ada");
     run(&mut processes).unwrap();
-    assert_eq!(sent(&store), ALL);
+    assert_eq!(sent(&*store), ALL);
     assert!(processes.get("7").unwrap().is_none() && processes.get("8").unwrap().is_none());
     assert_eq!(state.list(StateKind::OUTBOX, &[], 1).unwrap().entries.len(), 0);
 
@@ -115,16 +121,15 @@ fn a_collaboration_starts_when_all_have_joined() {
 
     writer.append("collaboration.requested", "7 ada");
     run(&mut processes).unwrap();
-    assert_eq!(sent(&store).len(), 4, "one of the same key begins anew");
+    assert_eq!(sent(&*store).len(), 4, "one of the same key begins anew");
     let last = Query::new().aggregate("collaboration", "7").newest_first().stream(&*store).next().unwrap().unwrap();
     assert_eq!(last.meta().aggregate(), Some(Aggregate { kind: "collaboration", id: "7", version: 4 }));
 }
 
-#[test]
-fn what_goes_out_goes_out_once_wherever_the_process_dies_or_its_disk_fails() {
+fn what_goes_out_goes_out_once_wherever_the_process_dies_or_its_disk_fails(ground: &Ground) {
     let events = ["collaboration.requested 7 ada,bob", "agent.joined 7 ada", "agent.joined 7 bob"];
     let life = |death: Option<Death>, goes_on: bool| {
-        let (mut writer, state) = (Writer::new(), Arc::new(MemoryStore::new()));
+        let (mut writer, state) = (Writer::new(ground), ground.store());
         for event in events {
             let (topic, text) = event.split_once(' ').unwrap();
             writer.append(topic, text);
@@ -141,7 +146,7 @@ fn what_goes_out_goes_out_once_wherever_the_process_dies_or_its_disk_fails() {
         drop(first);
         let mut again = open(&writer, Arc::clone(&writer.store) as _, Arc::clone(&state) as _);
         run(&mut again).unwrap();
-        assert_eq!(sent(&writer.store), ALL, "{death:?} {goes_on}");
+        assert_eq!(sent(&*writer.store), ALL, "{death:?} {goes_on}");
         assert!(again.get("7").unwrap().is_none());
         assert_eq!(state.list(StateKind::OUTBOX, &[], 1).unwrap().entries.len(), 0);
         mortal.writes()
@@ -154,9 +159,8 @@ fn what_goes_out_goes_out_once_wherever_the_process_dies_or_its_disk_fails() {
     }
 }
 
-#[test]
-fn an_event_that_cannot_be_handled_is_the_next_again() {
-    let (mut writer, state) = (Writer::new(), Arc::new(MemoryStore::new()));
+fn an_event_that_cannot_be_handled_is_the_next_again(ground: &Ground) {
+    let (mut writer, state) = (Writer::new(ground), ground.store());
     writer.append("collaboration.requested", "7 ada");
     writer.append("agent.joined", "7 nobody");
     let mut processes = open(&writer, Arc::clone(&writer.store) as _, Arc::clone(&state) as _);
@@ -164,7 +168,7 @@ fn an_event_that_cannot_be_handled_is_the_next_again() {
         let refused = processes.step().unwrap_err();
         assert!(matches!(&refused, ProcessError::React { position, .. } if position.get() == 2), "{refused:?}");
     }
-    assert_eq!(sent(&writer.store), ["agent.invited ada"], "what was before it went out, once");
+    assert_eq!(sent(&*writer.store), ["agent.invited ada"], "what was before it went out, once");
     let mut others = open(&writer, Arc::clone(&writer.store) as _, Arc::clone(&state) as _);
     assert_eq!(others.position().map(|position| position.get()), Some(1));
     others = others.pattern(Pattern::new("agent.invited").unwrap());
@@ -176,9 +180,8 @@ fn an_event_that_cannot_be_handled_is_the_next_again() {
     assert!(matches!(refused, ProcessError::Name { bytes: 513, max: 512, .. }), "{refused:?}");
 }
 
-#[test]
-fn what_could_never_be_appended_is_not_kept() {
-    let (mut writer, state) = (Writer::new(), Arc::new(MemoryStore::new()));
+fn what_could_never_be_appended_is_not_kept(ground: &Ground) {
+    let (mut writer, state) = (Writer::new(ground), ground.store());
     writer.append("agent.joined", "7 stranger");
     let mut processes = open(&writer, Arc::clone(&writer.store) as _, Arc::clone(&state) as _);
     let refused = processes.step().unwrap_err();

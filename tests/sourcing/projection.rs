@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ringmain::Pattern;
 use ringmain::sourcing::{ProjectionError, Projector, ReadModel, View};
-use ringmain::store::{MemoryStore, Position, StateKind, StateStore, StoredEvent, Upcasters};
+use ringmain::store::{Position, StateKind, StateStore, StoredEvent, Upcasters};
 
-use super::support::{Death, Mortal, Writer};
+use super::support::{Death, Ground, Mortal, Writer, on_every_store};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -39,9 +39,17 @@ fn run(projector: &mut Projector<impl ringmain::sourcing::Projection>) -> Result
     }
 }
 
-#[test]
-fn an_event_counts_once_wherever_the_process_dies() {
-    let mut writer = Writer::new();
+on_every_store! {
+    an_event_counts_once_wherever_the_process_dies,
+    a_rebuilt_view_is_made_beside_the_live_one_and_takes_over,
+    what_a_discarded_generation_left_is_not_counted_by_the_next,
+    an_event_that_fails_is_the_next_again_and_leaves_nothing,
+    views_do_not_see_each_other_and_a_name_has_a_limit,
+    older_events_are_projected_in_the_current_version_of_their_schema,
+}
+
+fn an_event_counts_once_wherever_the_process_dies(ground: &Ground) {
+    let mut writer = Writer::new(ground);
     for number in 0..700 {
         writer.append(if number % 7 == 0 { "seven" } else { "other" }, "1");
     }
@@ -49,7 +57,7 @@ fn an_event_counts_once_wherever_the_process_dies() {
     let deaths_of =
         |nth| [Death::Before(nth), Death::After(nth)].into_iter().flat_map(|death| [(death, false), (death, true)]);
     for (death, goes_on) in (0..5).flat_map(deaths_of) {
-        let state = Arc::new(MemoryStore::new());
+        let state = ground.store();
         let mortal = Mortal::new(&state, Some(death));
         let store = Arc::clone(&writer.store);
         let mut first = Projector::live("counts", store.clone(), Arc::clone(&mortal) as _, count).unwrap();
@@ -69,11 +77,10 @@ fn an_event_counts_once_wherever_the_process_dies() {
     assert_eq!(deaths, 12, "700 events are three steps");
 }
 
-#[test]
-fn a_rebuilt_view_is_made_beside_the_live_one_and_takes_over() {
-    let mut writer = Writer::new();
+fn a_rebuilt_view_is_made_beside_the_live_one_and_takes_over(ground: &Ground) {
+    let mut writer = Writer::new(ground);
     (0..300).for_each(|_| drop(writer.append("a", "1")));
-    let state = Arc::new(MemoryStore::new());
+    let state = ground.store();
     let shared = || (Arc::clone(&writer.store) as _, Arc::clone(&state) as Arc<dyn StateStore>);
     let (store, of_state) = shared();
     let mut live = Projector::live("counts", store, of_state, count).unwrap();
@@ -116,11 +123,10 @@ fn a_rebuilt_view_is_made_beside_the_live_one_and_takes_over() {
     assert!(matches!(live.discard(), Err(ProjectionError::Live { .. })));
 }
 
-#[test]
-fn what_a_discarded_generation_left_is_not_counted_by_the_next() {
-    let mut writer = Writer::new();
+fn what_a_discarded_generation_left_is_not_counted_by_the_next(ground: &Ground) {
+    let mut writer = Writer::new(ground);
     (0..3).for_each(|_| drop(writer.append("a", "1")));
-    let state = Arc::new(MemoryStore::new());
+    let state = ground.store();
     let store = || Arc::clone(&writer.store);
     run(&mut Projector::live("counts", store(), Arc::clone(&state) as _, count).unwrap()).unwrap();
     run(&mut Projector::rebuild("counts", store(), Arc::clone(&state) as _, count).unwrap()).unwrap();
@@ -134,13 +140,12 @@ fn what_a_discarded_generation_left_is_not_counted_by_the_next() {
     assert_eq!(of(&ReadModel::new("counts", state), "sum"), 3);
 }
 
-#[test]
-fn an_event_that_fails_is_the_next_again_and_leaves_nothing() {
-    let mut writer = Writer::new();
+fn an_event_that_fails_is_the_next_again_and_leaves_nothing(ground: &Ground) {
+    let mut writer = Writer::new(ground);
     writer.append("a", "1");
     writer.append("b", "no number");
     writer.append("c", "1");
-    let state = Arc::new(MemoryStore::new());
+    let state = ground.store();
     let store = Arc::clone(&writer.store);
     let mut projector = Projector::live("counts", store.clone(), Arc::clone(&state) as _, count).unwrap();
     for _ in 0..2 {
@@ -161,11 +166,10 @@ fn an_event_that_fails_is_the_next_again_and_leaves_nothing() {
     assert!(keys.next.is_none());
 }
 
-#[test]
-fn views_do_not_see_each_other_and_a_name_has_a_limit() {
-    let mut writer = Writer::new();
+fn views_do_not_see_each_other_and_a_name_has_a_limit(ground: &Ground) {
+    let mut writer = Writer::new(ground);
     writer.append("a", "1");
-    let state = Arc::new(MemoryStore::new());
+    let state = ground.store();
     let project = |name: &str| {
         let store = Arc::clone(&writer.store);
         Projector::live(name, store, Arc::clone(&state) as _, count)
@@ -181,13 +185,12 @@ fn views_do_not_see_each_other_and_a_name_has_a_limit() {
     project(&"x".repeat(255)).unwrap().step().unwrap();
 }
 
-#[test]
-fn older_events_are_projected_in_the_current_version_of_their_schema() {
-    let mut writer = Writer::new();
+fn older_events_are_projected_in_the_current_version_of_their_schema(ground: &Ground) {
+    let mut writer = Writer::new(ground);
     writer.append_with("a", "x", |event| event.schema_version(3));
     writer.append_with("a", "5", |event| event.schema_version(2));
     let first = Upcasters::builder().step("a", 2, |old| Ok(old.with_payload(3, old.payload())?)).build().unwrap();
-    let state = Arc::new(MemoryStore::new());
+    let state = ground.store();
     let ignoring = |event: &StoredEvent, view: &mut View<'_>| {
         assert_eq!(event.meta().schema_version(), 3);
         if event.payload().text() == Some("x") { Ok(()) } else { count(event, view) }

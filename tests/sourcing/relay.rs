@@ -5,21 +5,29 @@ use std::time::Duration;
 
 use ringmain::sourcing::{Relay, RelayError, Repository};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError, Upcasters,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
+    SnapshotError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
 
 use super::context::{CREATED, Context, create, rename};
+use super::support::{Ground, Store, on_every_store};
+use crate::books::assert_books;
 
-#[test]
-fn what_was_saved_is_published_in_order_and_goes_on_where_it_was() {
+on_every_store! {
+    a_relay_and_a_stream_go_on_behind_an_empty_page,
+    what_was_saved_is_published_in_order_and_goes_on_where_it_was,
+    a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out,
+    older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_relay,
+}
+
+fn what_was_saved_is_published_in_order_and_goes_on_where_it_was(ground: &Ground) {
     let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
     let bus = simulation.bus();
     let mut created = bus.subscribe(CREATED).mailbox().unwrap();
     let mut all = bus.subscribe("context.*").mailbox().unwrap();
-    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let store: Arc<dyn EventStore> = ground.store();
     let mut contexts = Repository::<Context>::new(Arc::clone(&store), bus.publisher().unwrap());
     contexts.execute("7", &create("plans")).unwrap();
     contexts.execute("7", &rename("dreams", 5)).unwrap();
@@ -40,16 +48,16 @@ fn what_was_saved_is_published_in_order_and_goes_on_where_it_was() {
     let mut another = Relay::new(store, bus.publisher().unwrap(), relay.position());
     assert_eq!(another.step().unwrap().published, 1);
     assert_eq!(another.position(), Position::new(3));
+    assert_books(bus);
 }
 
-#[test]
-fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out() {
+fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out(ground: &Ground) {
     let builder = Bus::builder().workers(1).max_queue_size(2).when_full(FullPolicy::REJECT);
     let simulation = Simulation::new(builder, 1).unwrap();
     let bus = simulation.bus();
     let mut inbox = bus.subscribe("a").mailbox().unwrap();
     let mut publisher = bus.publisher().unwrap();
-    let store = Arc::new(MemoryStore::new());
+    let store = ground.store();
     let mut frames: Vec<_> = (0..3).map(|_| publisher.event().to_frame("a", Payload::json("1")).unwrap()).collect();
     let expiring = publisher.event().expires_after(Duration::from_secs(1));
     frames.insert(1, expiring.to_frame("a", Payload::json("2")).unwrap());
@@ -68,10 +76,11 @@ fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out() 
     for frame in [&frames[0], &frames[2], &frames[3]] {
         assert_eq!(inbox.try_recv().unwrap().meta().id(), frame.meta().id());
     }
+    assert_books(bus);
 }
 
 /// A store whose first event has gone: it answers with an empty page, and where to go on.
-struct WithoutTheFirst(MemoryStore);
+struct WithoutTheFirst(Arc<dyn Store>);
 
 impl EventStore for WithoutTheFirst {
     fn append(
@@ -111,12 +120,11 @@ impl EventStore for WithoutTheFirst {
     }
 }
 
-#[test]
-fn a_relay_and_a_stream_go_on_behind_an_empty_page() {
+fn a_relay_and_a_stream_go_on_behind_an_empty_page(ground: &Ground) {
     let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
     let mut publisher = simulation.bus().publisher().unwrap();
     let frames: Vec<_> = (0..2).map(|_| publisher.event().to_frame("a", Payload::json("1")).unwrap()).collect();
-    let store = Arc::new(WithoutTheFirst(MemoryStore::new()));
+    let store = Arc::new(WithoutTheFirst(ground.store()));
     store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
     let read: Vec<_> = Query::new().stream(&*store).map(|event| event.unwrap().position().get()).collect();
     assert_eq!(read, [2]);
@@ -126,10 +134,10 @@ fn a_relay_and_a_stream_go_on_behind_an_empty_page() {
     assert_eq!((relayed.published, relayed.has_more, relay.position()), (0, true, Some(Position::FIRST)));
     let relayed = relay.step().unwrap();
     assert_eq!((relayed.published, relayed.has_more, relay.position()), (1, false, Position::new(2)));
+    assert_books(simulation.bus());
 }
 
-#[test]
-fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_relay() {
+fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_relay(ground: &Ground) {
     let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
     let mut inbox = simulation.bus().subscribe("a").mailbox().unwrap();
     let mut publisher = simulation.bus().publisher().unwrap();
@@ -138,7 +146,7 @@ fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_r
         event.to_frame("a", Payload::plain_text("1")).unwrap()
     };
     let frames = [of_version(1), of_version(3)];
-    let store = Arc::new(MemoryStore::new());
+    let store = ground.store();
     store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
     let two = |old: &Frame| Ok(old.with_payload(2, Payload::plain_text("2"))?);
     let upcasters = Arc::new(Upcasters::builder().step("a", 1, two).build().unwrap());
@@ -150,4 +158,5 @@ fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_r
     let event = inbox.try_recv().unwrap();
     assert_eq!((event.payload().text(), event.meta().schema_version()), (Some("2"), 2));
     assert!(inbox.try_recv().is_err());
+    assert_books(simulation.bus());
 }

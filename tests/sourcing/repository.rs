@@ -7,29 +7,35 @@ use std::time::Duration;
 
 use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError, Upcasters,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
+    SnapshotError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, EventId, Frame, Payload};
 
 use super::context::{Context, ContextRefusal, create, rename};
+use super::support::{Ground, Store, on_every_store};
 
 fn simulation() -> Simulation {
     Simulation::new(Bus::builder().workers(1), 1).unwrap()
 }
 
-fn repository(simulation: &Simulation, store: &Arc<impl EventStore + 'static>) -> Repository<Context> {
-    Repository::new(Arc::clone(store) as Arc<dyn EventStore>, simulation.bus().publisher().unwrap())
+fn repository(simulation: &Simulation, store: Arc<dyn EventStore>) -> Repository<Context> {
+    Repository::new(store, simulation.bus().publisher().unwrap())
 }
 
-/// A store in memory that counts the events it gave, and can let another writer win.
-#[derive(Default)]
+/// A store that counts the events it gave, and can let another writer win.
 struct Watched {
-    store: MemoryStore,
+    store: Arc<dyn Store>,
     events_read: AtomicU64,
     /// Appends to lose yet.
     rivals: AtomicU64,
+}
+
+impl Watched {
+    fn new(ground: &Ground) -> Arc<Self> {
+        Arc::new(Self { store: ground.store(), events_read: AtomicU64::new(0), rivals: AtomicU64::new(0) })
+    }
 }
 
 impl EventStore for Watched {
@@ -74,10 +80,19 @@ impl EventStore for Watched {
     }
 }
 
-#[test]
-fn what_was_saved_is_loaded() {
-    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
-    let mut contexts = repository(&simulation, &store);
+on_every_store! {
+    a_snapshot_is_taken_every_ten_versions_and_saves_reading_what_is_before_it,
+    a_command_is_decided_again_when_another_writer_was_faster,
+    what_was_saved_is_loaded,
+    two_that_create_the_same_are_told_apart_by_the_store,
+    every_command_of_racing_writers_happens_once,
+    an_event_that_cannot_be_read_is_named_with_its_position,
+    events_of_older_versions_are_brought_on_before_the_aggregate_reads_them,
+}
+
+fn what_was_saved_is_loaded(ground: &Ground) {
+    let (simulation, store) = (simulation(), ground.store());
+    let mut contexts = repository(&simulation, store.clone());
     assert_eq!(contexts.load("7").unwrap().version(), 0);
     let mut root = Root::new("7");
     root.create(&create("plans")).unwrap();
@@ -99,10 +114,9 @@ fn what_was_saved_is_loaded() {
     assert_eq!(kept[1].meta().aggregate(), Some(ringmain::Aggregate { kind: "context", id: "7", version: 2 }));
 }
 
-#[test]
-fn a_snapshot_is_taken_every_ten_versions_and_saves_reading_what_is_before_it() {
-    let (simulation, store) = (simulation(), Arc::new(Watched::default()));
-    let mut contexts = repository(&simulation, &store);
+fn a_snapshot_is_taken_every_ten_versions_and_saves_reading_what_is_before_it(ground: &Ground) {
+    let (simulation, store) = (simulation(), Watched::new(ground));
+    let mut contexts = repository(&simulation, store.clone());
     contexts.execute("7", &create("plans")).unwrap();
     for version in 2..=9 {
         contexts.execute("7", &rename("dreams", version)).unwrap();
@@ -128,17 +142,16 @@ fn a_snapshot_is_taken_every_ten_versions_and_saves_reading_what_is_before_it() 
     let made_of_events = contexts.load("7").unwrap();
     assert_eq!((made_of_events.version(), made_of_events.state()), (13, loaded.state()));
 
-    let mut never = repository(&simulation, &store).snapshot_every(0);
+    let mut never = repository(&simulation, store.clone()).snapshot_every(0);
     for version in 1..=20 {
         never.execute("8", &if version == 1 { create("plans") } else { rename("x", version) }).unwrap();
     }
     assert!(store.load_snapshot("context", "8").unwrap().is_none());
 }
 
-#[test]
-fn a_command_is_decided_again_when_another_writer_was_faster() {
-    let (simulation, store) = (simulation(), Arc::new(Watched::default()));
-    let mut contexts = repository(&simulation, &store).attempts_max(3);
+fn a_command_is_decided_again_when_another_writer_was_faster(ground: &Ground) {
+    let (simulation, store) = (simulation(), Watched::new(ground));
+    let mut contexts = repository(&simulation, store.clone()).attempts_max(3);
     contexts.execute("7", &create("plans")).unwrap();
     store.rivals.store(2, Ordering::Relaxed);
     assert_eq!(contexts.execute("7", &rename("dreams", 5)).unwrap().version(), 4, "two rivals came first");
@@ -152,10 +165,9 @@ fn a_command_is_decided_again_when_another_writer_was_faster() {
     assert!(matches!(refused, ExecuteError::Refused(ContextRefusal::NoSuchContext)), "{refused:?}");
 }
 
-#[test]
-fn two_that_create_the_same_are_told_apart_by_the_store() {
-    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
-    let mut contexts = repository(&simulation, &store);
+fn two_that_create_the_same_are_told_apart_by_the_store(ground: &Ground) {
+    let (simulation, store) = (simulation(), ground.store());
+    let mut contexts = repository(&simulation, store.clone());
     let (mut first, mut second) = (Root::new("7"), Root::new("7"));
     first.create(&create("plans")).unwrap();
     second.create(&create("dreams")).unwrap();
@@ -166,16 +178,15 @@ fn two_that_create_the_same_are_told_apart_by_the_store() {
     assert_eq!(contexts.load("7").unwrap().state().name, "plans");
 }
 
-#[test]
-fn every_command_of_racing_writers_happens_once() {
+fn every_command_of_racing_writers_happens_once(ground: &Ground) {
     const WRITERS: u64 = 3;
     const COMMANDS: u64 = 20;
-    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
-    repository(&simulation, &store).execute("7", &create("plans")).unwrap();
+    let (simulation, store) = (simulation(), ground.store());
+    repository(&simulation, store.clone()).execute("7", &create("plans")).unwrap();
     let barrier = Barrier::new(WRITERS as usize);
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let mut contexts = repository(&simulation, &store).attempts_max(u32::MAX);
+            let mut contexts = repository(&simulation, store.clone()).attempts_max(u32::MAX);
             let barrier = &barrier;
             scope.spawn(move || {
                 barrier.wait();
@@ -185,14 +196,13 @@ fn every_command_of_racing_writers_happens_once() {
             });
         }
     });
-    let contexts = repository(&simulation, &store);
+    let contexts = repository(&simulation, store.clone());
     assert_eq!(contexts.load("7").unwrap().version(), 1 + WRITERS * COMMANDS);
 }
 
-#[test]
-fn an_event_that_cannot_be_read_is_named_with_its_position() {
-    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
-    let mut contexts = repository(&simulation, &store);
+fn an_event_that_cannot_be_read_is_named_with_its_position(ground: &Ground) {
+    let (simulation, store) = (simulation(), ground.store());
+    let mut contexts = repository(&simulation, store.clone());
     contexts.execute("7", &create("plans")).unwrap();
     let mut publisher = simulation.bus().publisher().unwrap();
     let mut strange = |version| {
@@ -205,25 +215,24 @@ fn an_event_that_cannot_be_read_is_named_with_its_position() {
     assert!(matches!(error, LoadError::Event { .. }));
     assert_eq!(error.to_string(), "the event at position 2 could not be read: context.burnt is no event of a context");
 
-    let gap = Arc::new(MemoryStore::new());
-    let mut contexts = repository(&simulation, &gap);
+    let gap = ground.store();
+    let mut contexts = repository(&simulation, gap.clone());
     contexts.execute("7", &create("plans")).unwrap();
     gap.append(&[skipping], ExpectedVersion::Any, Durability::Accepted).unwrap();
     let error = contexts.load("7").unwrap_err();
     assert!(matches!(error, LoadError::Gap { found: 4, needed: 2, .. }), "{error:?}");
 }
 
-#[test]
-fn events_of_older_versions_are_brought_on_before_the_aggregate_reads_them() {
-    let (simulation, store) = (simulation(), Arc::new(MemoryStore::new()));
-    repository(&simulation, &store).execute("7", &create("plans")).unwrap();
+fn events_of_older_versions_are_brought_on_before_the_aggregate_reads_them(ground: &Ground) {
+    let (simulation, store) = (simulation(), ground.store());
+    repository(&simulation, store.clone()).execute("7", &create("plans")).unwrap();
     let described = |old: &Frame| Ok(old.with_payload(2, old.payload())?);
     let known = Upcasters::builder().step("context.created", 1, described).build().unwrap();
-    let contexts = repository(&simulation, &store).upcasters(Arc::new(known));
+    let contexts = repository(&simulation, store.clone()).upcasters(Arc::new(known));
     assert_eq!(contexts.load("7").unwrap().state().name, "plans");
 
     let unknown = Upcasters::builder().current("context.created", 2).build().unwrap();
-    let contexts = repository(&simulation, &store).upcasters(Arc::new(unknown));
+    let contexts = repository(&simulation, store.clone()).upcasters(Arc::new(unknown));
     let refused = contexts.load("7").unwrap_err();
     let LoadError::Event { position, error } = &refused else { panic!("{refused:?}") };
     assert_eq!(position.get(), 1);

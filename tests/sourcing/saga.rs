@@ -1,6 +1,9 @@
 //! Sagas: wherever a process dies, each effect happens once by its key, and what failed is undone in reverse order.
 
 use std::error::Error;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +13,7 @@ use ringmain::sourcing::{Persist, Sagas};
 mod deaths;
 mod failures;
 mod harness;
+mod kills;
 mod task;
 
 type Cause = Box<dyn Error + Send + Sync>;
@@ -19,13 +23,25 @@ type Cause = Box<dyn Error + Send + Sync>;
 struct World {
     effects: Mutex<Vec<String>>,
     calls: AtomicU64,
+    /// Where effects are kept that outlive the process.
+    kept: Option<File>,
 }
 
 impl World {
+    /// One whose effects are in a file.
+    fn kept_in(path: &Path) -> Arc<Self> {
+        let kept = File::options().create(true).append(true).open(path).unwrap();
+        let effects = fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
+        Arc::new(Self { effects: Mutex::new(effects), calls: AtomicU64::new(0), kept: Some(kept) })
+    }
+
     fn act(&self, key: &str) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mut effects = self.effects.lock().unwrap();
         if !effects.iter().any(|effect| effect == key) {
+            if let Some(mut kept) = self.kept.as_ref() {
+                kept.write_all(format!("{key}\n").as_bytes()).unwrap();
+            }
             effects.push(key.to_owned());
         }
     }

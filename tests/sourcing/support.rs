@@ -1,15 +1,75 @@
-//! A store of state that dies at a chosen write, and a store of events with a writer.
+//! Stores in memory and on disk, a store of state that dies at a chosen write, and a writer of events.
 
+use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, MemoryStore, Page, Position, Query,
+    ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
+    StateValue,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
+
+use super::folder::Folder;
+
+/// Each promise is kept on every store: made into a test in memory and one on disk.
+macro_rules! on_every_store {
+    ($($promise:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[test]
+            fn $promise() {
+                super::$promise(&crate::support::Ground::Memory);
+            })*
+        }
+        mod on_disk {
+            $(#[test]
+            fn $promise() {
+                let name = concat!(module_path!(), "-", stringify!($promise)).replace("::", "-");
+                super::$promise(&crate::support::Ground::disk(&name));
+            })*
+        }
+    };
+}
+pub(crate) use on_every_store;
+
+/// Keeps events and state.
+pub(crate) trait Store: EventStore + StateStore {}
+
+impl<S: EventStore + StateStore> Store for S {}
+
+/// Where stores are made.
+pub(crate) enum Ground {
+    Memory,
+    /// Each in a folder of its own in this one.
+    Disk(Folder, Cell<u64>),
+}
+
+impl Ground {
+    pub(crate) fn disk(name: &str) -> Self {
+        Self::Disk(Folder::new(name), Cell::new(0))
+    }
+
+    /// An empty store.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Memory => Arc::new(MemoryStore::new()),
+            Self::Disk(folder, stores) => {
+                stores.set(stores.get() + 1);
+                Arc::new(open(&folder.0.join(stores.get().to_string())))
+            }
+        }
+    }
+}
+
+/// A store that takes little room on the disk.
+pub(crate) fn open(folder: &Path) -> LogStore {
+    let small = LogStore::builder(folder).segment_bytes(1 << 20).event_bytes_max(64 << 10);
+    small.snapshot_state_bytes_max(64 << 10).state_batch_bytes_max(256 << 10).open().expect("the disk works")
+}
 
 /// Where a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +82,24 @@ pub(crate) enum Death {
 
 /// State that outlives a process, which dies at one of its writes: that one and all after it fail.
 pub(crate) struct Mortal {
-    state: Arc<MemoryStore>,
+    state: Arc<dyn Store>,
     death: Option<Death>,
+    /// What it dies of; one that lives on only fails.
+    dies: fn(),
     writes: AtomicU64,
     is_revived: AtomicBool,
 }
 
 impl Mortal {
-    pub(crate) fn new(state: &Arc<MemoryStore>, death: Option<Death>) -> Arc<Self> {
+    pub(crate) fn new(state: &Arc<dyn Store>, death: Option<Death>) -> Arc<Self> {
+        Self::dying(state, death, || ())
+    }
+
+    pub(crate) fn dying(state: &Arc<dyn Store>, death: Option<Death>, dies: fn()) -> Arc<Self> {
         Arc::new(Self {
             state: Arc::clone(state),
             death,
+            dies,
             writes: AtomicU64::new(0),
             is_revived: AtomicBool::new(false),
         })
@@ -64,7 +131,11 @@ impl StateStore for Mortal {
         if is_made {
             self.state.apply(changes, durability)?;
         }
-        if is_heard { Ok(()) } else { Err(StateError::Failed("the process died".into())) }
+        if is_heard {
+            return Ok(());
+        }
+        (self.dies)();
+        Err(StateError::Failed("the process died".into()))
     }
 
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
@@ -81,7 +152,7 @@ impl StateStore for Mortal {
 }
 
 /// Events that outlive the same process, whose appends count among its writes.
-pub(crate) struct MortalEvents(pub(crate) Arc<MemoryStore>, pub(crate) Arc<Mortal>);
+pub(crate) struct MortalEvents(pub(crate) Arc<dyn Store>, pub(crate) Arc<Mortal>);
 
 impl EventStore for MortalEvents {
     fn append(
@@ -123,20 +194,20 @@ impl EventStore for MortalEvents {
 
 /// Appends events to a store.
 pub(crate) struct Writer {
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) publisher: Publisher,
     _bus: Simulation,
 }
 
 impl Writer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(ground: &Ground) -> Self {
         let bus = Simulation::new(
             Bus::builder().workers(1).max_queue_size(16).blocks([(4096, 2)]).payload_bytes_max(4000),
             1,
         )
         .unwrap();
         let publisher = bus.bus().publisher().unwrap();
-        Self { store: Arc::new(MemoryStore::new()), publisher, _bus: bus }
+        Self { store: ground.store(), publisher, _bus: bus }
     }
 
     pub(crate) fn frame(&mut self, topic: &str, text: &str) -> Frame {

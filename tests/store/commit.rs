@@ -48,7 +48,7 @@ fn each_writer_is_told_its_own_positions_in_its_own_order() {
                 for nth in 0..BATCHES {
                     let word = if nth % 10 == 0 { Word::Durable } else { Word::Written };
                     if writer % 2 == 0 {
-                        let positions = committer.append(of(writer, nth), word).expect("the disk works");
+                        let positions = committer.append(of(writer, nth), word).expect("the disk works").positions;
                         assert!(positions.start > last, "positions rise");
                         last = positions.start;
                         told.lock().expect("nobody panicked").push((positions.start, writer, nth));
@@ -57,7 +57,7 @@ fn each_writer_is_told_its_own_positions_in_its_own_order() {
                     }
                 }
                 for (nth, pending) in on_the_way {
-                    let positions = pending.wait().expect("the disk works");
+                    let positions = pending.wait().expect("the disk works").positions;
                     assert!(positions.start > last, "positions follow the order of handing in");
                     last = positions.start;
                     told.lock().expect("nobody panicked").push((positions.start, writer, nth));
@@ -81,11 +81,11 @@ fn durable_is_told_when_it_is_and_not_before() {
     let disk = SimDisk::new();
     let committer = start(&disk, CommitOptions::default());
     let written = committer.append(of(0, 0), Word::Written).expect("the disk works");
-    assert_eq!((written, durable(&disk)), (1..2, 0));
+    assert_eq!((written.positions, durable(&disk)), (1..2, 0));
     let synced = committer.append(of(0, 1), Word::Durable).expect("the disk works");
-    assert_eq!((synced, durable(&disk)), (2..3, 2));
+    assert_eq!((synced.positions, durable(&disk)), (2..3, 2));
     let pending = committer.submit(of(0, 2), Word::Durable).expect("it is open");
-    assert_eq!((pending.wait().expect("the disk works"), durable(&disk)), (3..4, 3));
+    assert_eq!((pending.wait().expect("the disk works").positions, durable(&disk)), (3..4, 3));
     committer.append(of(0, 3), Word::Written).expect("the disk works");
     committer.close().expect("the disk works");
     assert_eq!(durable(&disk), 4, "closing makes all durable");
@@ -128,7 +128,7 @@ fn a_batch_that_is_too_long_is_refused_alone() {
         [of(0, 0), long, of(0, 1)].map(|batch| committer.submit(batch, Word::Written).expect("it is open"))
     };
     let [first, long, second] = pending.map(|pending| pending.wait());
-    assert_eq!((first.expect("it fits"), second.expect("it fits")), (1..2, 2..3));
+    assert_eq!((first.expect("it fits").positions, second.expect("it fits").positions), (1..2, 2..3));
     assert!(matches!(long, Err(CommitError::Append(AppendError::RecordTooLong { bytes: 3_001, max: 3_000 }))));
 }
 
@@ -156,17 +156,17 @@ fn a_full_queue_refuses_or_waits_and_loses_nothing() {
         while committer.try_submit(of(0, 0), Word::Written).map(|one| pending.push(one)).is_ok() {}
         assert!(entering.as_mut().poll(&mut context).is_pending(), "there is no room");
         drop(held);
-        let positions = loop {
+        let placed = loop {
             match entering.as_mut().poll(&mut context) {
                 Poll::Ready(outcome) => break outcome.expect("the disk works"),
                 Poll::Pending => thread::yield_now(),
             }
         };
-        assert_eq!(positions.start, pending.len() as u64 + 1, "it came last");
+        assert_eq!(placed.positions.start, pending.len() as u64 + 1, "it came last");
     }
     let count = pending.len() as u64;
     for (nth, one) in pending.into_iter().enumerate() {
-        assert_eq!(one.wait().expect("the disk works").start, nth as u64 + 1);
+        assert_eq!(one.wait().expect("the disk works").positions.start, nth as u64 + 1);
     }
     assert_eq!(durable(&disk), count + 1);
 }
@@ -177,7 +177,7 @@ fn what_was_handed_in_before_a_drop_is_appended() {
     let committer = Arc::new(start(&disk, CommitOptions::default()));
     let pending: Vec<_> = (0..50).map(|nth| committer.submit(of(0, nth), Word::Written).expect("it is open")).collect();
     drop(committer);
-    let last = pending.into_iter().map(|one| one.wait().expect("the disk works").start).last();
+    let last = pending.into_iter().map(|one| one.wait().expect("the disk works").positions.start).last();
     assert_eq!(last, Some(50));
     let (log, _) = open(&disk, small()).expect("the folder is free again");
     let mut reader = log.read(50);

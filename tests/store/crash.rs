@@ -3,10 +3,12 @@
 //!
 //! `RINGMAIN_CRASH_IMAGES=200000` looks at more images.
 
+use std::path::Path;
+
 use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
 
 use crate::ordeal::{Images, crash, kinds};
-use crate::support::{Chance, batch, hides, open, read_all, small};
+use crate::support::{Chance, FOLDER, batch, hides, open, read_all, small};
 
 const IMAGES_DEFAULT: u64 = 20_000;
 const APPENDS: u64 = 40;
@@ -25,7 +27,7 @@ struct Promise {
     retired: u64,
 }
 
-/// Appends, syncs, rolls and retires, by chance from a seed.
+/// Appends, syncs, rolls, archives and retires, by chance from a seed.
 fn workload(seed: u64) -> (SimDisk, Vec<Promise>) {
     let mut chance = Chance(seed);
     let disk = SimDisk::new();
@@ -51,6 +53,12 @@ fn workload(seed: u64) -> (SimDisk, Vec<Promise>) {
             promise.retired = promise.retired.max(promise.written.saturating_sub(30));
             promises.push(Promise { effects: disk.effects(), ..promise });
             log.truncate_before(promise.retired).expect("the disk works");
+        }
+        if chance.below(8) == 0 {
+            promises.push(Promise { effects: disk.effects(), ..promise });
+            for segment in log.segments().iter().rev().skip(1).take(2) {
+                log.read(1).archive(&disk, Path::new(FOLDER), segment.first).expect("the disk works");
+            }
         }
         if chance.below(25) == 0 {
             drop(log);

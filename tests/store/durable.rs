@@ -17,9 +17,9 @@ use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
 use crate::books::assert_settled;
 use crate::conformance::Writer;
-use crate::log::Folder;
+use crate::folder::Folder;
+use crate::killed::{child_folder, kill_after};
 use crate::log_store::{open, position};
-use crate::ordeal::{child_folder, kill_after};
 
 /// Longer than anything takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(60);

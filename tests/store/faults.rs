@@ -1,11 +1,13 @@
 //! The nth call to the disk fails, for every n: nothing acknowledged is lost, what failed is said, and the log can be
 //! opened again and goes on.
 
+use std::path::Path;
+
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::internals::store::{AppendError, Log, OpenError, ReadError};
 
 use crate::ordeal::survive_every_failure;
-use crate::support::{batch, open, read_all, small};
+use crate::support::{FOLDER, batch, open, read_all, small};
 
 const RECORDS: u64 = 60;
 
@@ -77,6 +79,13 @@ fn workload(disk: &SimDisk) -> Vec<&'static str> {
         {
             met.operations.push(error.0.operation);
             log = if log.fault().is_some() { met.reopen(disk, log, written, error.0.operation) } else { log };
+        }
+        if turn % 6 == 0 {
+            // Beside appending: a failure is no reason to open the log again.
+            for segment in &log.segments() {
+                let archived = log.read(1).archive(disk, Path::new(FOLDER), segment.first);
+                met.operations.extend(archived.err().map(|fault| fault.operation));
+            }
         }
     }
     let written = log.next_position() - 1;

@@ -90,7 +90,7 @@ fn a_gate_is_asked_in_the_order_of_the_log_and_told_before_anybody_else() {
     let seen = Seen::default();
     let told: Vec<_> = hand_in(&committer, &seen, "ab-cd", || {}).into_iter().map(Pending::wait).collect();
     let [Ok(a), Ok(b), Err(CommitError::Refused(c)), Ok(d)] = &told[..] else { panic!("{told:?}") };
-    assert_eq!([a.start, b.start, d.start], [1, 2, 3], "a refused batch takes no position");
+    assert_eq!([a, b, d].map(|placed| placed.positions.start), [1, 2, 3], "a refused batch takes no position");
     assert!(matches!(c.downcast_ref(), Some(No('c'))), "the gate's own error comes through");
     let seen = seen.lock().unwrap();
     let of = |what: &str| -> String { seen.iter().filter_map(|line| line.strip_prefix(what)).collect() };
@@ -153,7 +153,7 @@ fn each_record_is_read_from_the_place_that_was_told_and_from_no_other() {
     let mut next = 1;
     for records in (1..7).cycle().take(60) {
         let gate = Box::new(Placing(Arc::clone(&places)));
-        next = committer.append_gated(gate, batch(next, records), Word::Written).expect("the disk works").end;
+        next = committer.append_gated(gate, batch(next, records), Word::Written).expect("the disk works").positions.end;
     }
     let mut long = Batch::new();
     let long_body = vec![7; 2_000];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ringmain::internals::store::{Log, LogOptions, RealDisk};
 
-use crate::log::Folder;
-use crate::ordeal::{child_folder, kill_after};
+use crate::folder::Folder;
+use crate::killed::{child_folder, kill_after};
 use crate::support::{Chance, batch, read_all};
 
 const KILLS: u64 = 50;

@@ -1,7 +1,5 @@
 //! What a log promises while nothing fails.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -10,24 +8,8 @@ use ringmain::internals::store::{
     AppendError, Batch, Kind, Log, LogOptions, NewRecord, OpenError, ReadError, RealDisk,
 };
 
+use crate::folder::Folder;
 use crate::support::{FOLDER, batch, body, open, read_all, small};
-
-/// A folder of this test's own, removed at the end.
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Folder {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringmain-store-{name}-{}", std::process::id()));
-        fs::remove_dir_all(&path).or_else(|_| fs::create_dir_all(&path)).expect("the folder can be made");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).expect("the folder can be removed");
-    }
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

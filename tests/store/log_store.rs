@@ -2,6 +2,7 @@
 //! missing, damaged, or of something else.
 
 use std::cell::Cell;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -16,12 +17,13 @@ use ringmain::store::{
 use ringmain::{EventId, Frame};
 
 use crate::conformance::{self, Writer};
-use crate::log::Folder;
+use crate::folder::Folder;
 use crate::support::{FOLDER, Shareable};
 
 mod damage;
 mod faults;
 mod kill;
+mod retention;
 
 /// Segments of about a dozen events.
 pub(crate) fn small() -> LogStoreBuilder {
@@ -276,6 +278,45 @@ fn an_index_that_is_ahead_of_the_log_is_thrown_away() {
     let file = image.open(&first, Access::Create).expect("it is gone");
     file.write_at(&contents(&disk, &second), 0).expect("the disk works");
     check(&open(&image));
+}
+
+#[test]
+fn an_index_that_cannot_be_written_is_said_and_made_when_the_store_is_opened_again() {
+    let folder = Folder::new("no-index");
+    let in_the_way = folder.0.join(format!("{:020}.idx", 1));
+    fs::create_dir(&in_the_way).unwrap();
+    let builder = LogStore::builder(&folder.0).segment_bytes(4_096).event_bytes_max(3_000);
+    let store = builder.clone().open().unwrap();
+    let mut writer = Writer::new();
+    let frames = writer.of_aggregate("order", "7", 1..=40);
+    for (frame, version) in frames.iter().zip(0..) {
+        let expected = ExpectedVersion::Exact(version);
+        store.append(std::slice::from_ref(frame), expected, Durability::Written).expect("an index is no part of it");
+    }
+    let faults = loop {
+        // A thread of its own writes indices.
+        match store.index_faults() {
+            faults if faults.is_empty() => thread::yield_now(),
+            faults => break faults,
+        }
+    };
+    let [fault] = &faults[..] else { panic!("only the first has something in its way: {faults:?}") };
+    assert_eq!((fault.first.get(), &fault.fault.path), (1, &in_the_way));
+    let last = fault.last.get();
+    assert!((2..40).contains(&last));
+    let said = fault.to_string();
+    let expected = format!("the index of positions 1 to {last} was not written: cannot ");
+    assert!(said.starts_with(&expected) && said.ends_with("; mend that and open the store again"), "{said}");
+    let all: Vec<_> = (1..=40).collect();
+    assert_eq!(found(&store, Query::new().aggregate("order", "7")), all);
+    store.close().expect("what it appended is there");
+
+    fs::remove_dir(&in_the_way).unwrap();
+    let store = builder.clone().open().unwrap();
+    assert_eq!(found(&store, Query::new().aggregate("order", "7")), all);
+    assert!(store.index_faults().is_empty());
+    store.close().unwrap();
+    assert!(fs::metadata(&in_the_way).unwrap().is_file(), "it is made again");
 }
 
 #[test]

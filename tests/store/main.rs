@@ -1,5 +1,6 @@
 //! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
+mod archive;
 #[path = "../support/books.rs"]
 mod books;
 mod causation;
@@ -9,14 +10,23 @@ mod crash;
 mod damage;
 mod durable;
 mod faults;
+#[path = "../support/folder.rs"]
+mod folder;
 mod gate;
+mod handled;
 mod journal;
 mod kill;
+#[path = "../support/killed.rs"]
+mod killed;
+mod letters;
 mod log;
 mod log_store;
 mod memory;
 mod ordeal;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod replay;
+mod schedule;
 mod states;
 mod subscription;
 mod support;

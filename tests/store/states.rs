@@ -1,6 +1,6 @@
 //! What every store of state promises, run against stores made by a closure.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::thread;
@@ -8,9 +8,11 @@ use std::thread;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use ringmain::store::{
-    Durability, MemoryStore, STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES,
+    Durability, LogStore, MemoryStore, STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES,
     STATE_PAGE_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StateReadError, StateStore,
 };
+
+use crate::folder::Folder;
 
 /// Makes an empty store.
 pub(crate) type Make<'a> = &'a dyn Fn() -> Box<dyn StateStore>;
@@ -28,11 +30,24 @@ pub(crate) fn run(make: Make<'_>) {
     the_longest_key_and_value_come_back_as_they_were(make);
     a_page_is_bounded_in_entries_and_bytes(make);
     readers_see_whole_batches(make);
+    pages_are_of_one_moment(make);
 }
 
 #[test]
 fn the_store_in_memory_is_a_store_of_state() {
     run(&|| Box::new(MemoryStore::new()));
+}
+
+#[test]
+fn the_store_on_disk_is_a_store_of_state() {
+    let folder = Folder::new("states");
+    let stores = Cell::new(0);
+    run(&|| {
+        stores.set(stores.get() + 1);
+        // The least room that the longest changes have.
+        let builder = LogStore::builder(folder.0.join(stores.get().to_string())).snapshot_state_bytes_max(1_000);
+        Box::new(builder.open().expect("the disk works"))
+    });
 }
 
 #[test]
@@ -50,6 +65,40 @@ fn a_store_in_memory_bounds_its_state_and_says_what_it_does_not_keep() {
     assert_eq!(
         refused.to_string(),
         "state was to be written, this store keeps it accepted at best; ask for less, or use a store on disk"
+    );
+}
+
+#[test]
+fn a_store_on_disk_bounds_its_state_and_says_which_limit() {
+    let folder = Folder::new("state-limits");
+    let builder = LogStore::builder(&folder.0).state_keys_max(2).state_bytes_max(3_000);
+    let store = builder.clone().state_batch_bytes_max(2_000).open().unwrap();
+    let put = |key, value| StateChange::Put { kind: KIND, key, value };
+    let refused = |store: &LogStore, changes: &[StateChange<'_>]| {
+        store.apply(changes, Durability::Written).expect_err("it is over a limit").to_string()
+    };
+    assert_eq!(
+        refused(&store, &[put(b"a", &[1; 2_000])]),
+        "2001 bytes were given to change in one piece, the limit is 2000; split the changes, or raise state_batch_bytes_max"
+    );
+    store.apply(&[put(b"a", &[1; 1_900])], Durability::Durable).unwrap();
+    assert_eq!(
+        refused(&store, &[put(b"b", &[1; 1_900])]),
+        "the store is full: 3936 would be needed, the limit is 3000; raise state_bytes_max"
+    );
+    store.apply(&[put(b"b", b"")], Durability::Accepted).unwrap();
+    assert_eq!(
+        refused(&store, &[put(b"c", b"")]),
+        "the store is full: 3 would be needed, the limit is 2; raise state_keys_max"
+    );
+    let remove = StateChange::Remove { kind: KIND, key: b"b" };
+    store.apply(&[put(b"c", b""), remove], Durability::Written).expect("what is removed makes room");
+    drop(store);
+    let shrunk = builder.state_batch_bytes_max(500).snapshot_state_bytes_max(100).open().unwrap_err();
+    assert_eq!(
+        shrunk.to_string(),
+        "what is kept beside the log cannot be used: \
+         a kind 65537 is 1901 bytes with its key, there is room for 1524; raise state_batch_bytes_max"
     );
 }
 
@@ -185,6 +234,32 @@ fn readers_see_whole_batches(make: Make<'_>) {
             let (first, second) = (read(b"a"), read(b"c"));
             assert!(first <= second && last <= first, "{last:?} {first:?} {second:?}");
             last = first;
+        }
+    });
+}
+
+fn pages_are_of_one_moment(make: Make<'_>) {
+    const ROUNDS: u32 = 50;
+    let store = make();
+    let barrier = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            barrier.wait();
+            for round in 0..=ROUNDS {
+                // What is not there in one round is there in the next.
+                let value = round.to_le_bytes().repeat(100);
+                let present = StateChange::Put { kind: KIND, key: &[(round % 7) as u8], value: &value };
+                let gone = StateChange::Remove { kind: KIND, key: &[((round + 6) % 7) as u8] };
+                apply(&*store, &[gone, present]).unwrap();
+            }
+        });
+        barrier.wait();
+        loop {
+            let page = store.list(KIND, &[], 10).unwrap();
+            assert!(page.entries.len() <= 1 && page.next.is_none(), "{page:?}");
+            if page.entries.first().is_some_and(|(_, value)| value[..4] == ROUNDS.to_le_bytes()) {
+                break;
+            }
         }
     });
 }

@@ -5,6 +5,7 @@
 //! nanoseconds. A turn of a simulated worker takes a lock of the simulation's own, once for 64 deliveries.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use ringmain::testing::Simulation;
 use ringmain::{
@@ -118,6 +119,16 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("receive", "try_recv from a mailbox, read, settle", EVENTS, receive),
     operation("deliver-reliable", "deliver inline and reliably", EVENTS, deliver_reliable),
     operation("receive-reliable", "try_recv of a reliable event, read, acknowledge", EVENTS, receive_reliable),
+    operation(
+        "attend-64",
+        "a turn beside 64 events that wait for a later attempt, to queue one that is due",
+        1,
+        |rounds, seed| {
+            attend(rounds, 64, seed);
+        },
+    ),
+    operation("attend-4k", "the same beside 4,096", 1, |rounds, seed| attend(rounds, 4_096, seed)),
+    operation("attend-64k", "the same beside 65,536", 1, |rounds, seed| attend(rounds, 65_536, seed)),
     operation("idle-turn", "a worker's turn that finds nothing", EVENTS, idle_turn),
 ];
 
@@ -320,6 +331,27 @@ fn receive_reliable(rounds: Rounds, seed: u64) {
     receive_in(DeliveryMode::reliable(), rounds, seed, |delivery| {
         delivery.ack();
     });
+}
+
+/// Fails one event an hour ahead after the other until `waiting` of them fill a mailbox; what comes again at once is another
+/// subscription's.
+fn attend(rounds: Rounds, waiting: usize, seed: u64) {
+    let (simulation, mut publisher) = simulate(many(), seed);
+    let bus = simulation.bus();
+    let wish = |topic, cells| bus.subscribe(topic).mode(DeliveryMode::reliable()).capacity(cells).mailbox();
+    let mut full = wish(DYNAMIC, waiting).expect("the bus has the memory");
+    for _ in 0..waiting {
+        publisher.publish(DYNAMIC, Payload::json(JSON)).expect("the lane has room");
+        simulation.run();
+        full.try_recv().expect("the worker has delivered").retry_after(Duration::from_secs(3_600));
+    }
+    let mut one = wish("orders.paid", 1).expect("the bus has the memory");
+    publisher.publish("orders.paid", Payload::json(JSON)).expect("the lane has room");
+    simulation.run();
+    let before = || {
+        one.try_recv().expect("it has come again").release();
+    };
+    rounds.run(before, || 1 + turn(&simulation), || {});
 }
 
 fn idle_turn(rounds: Rounds, seed: u64) {

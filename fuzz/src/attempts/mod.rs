@@ -10,15 +10,15 @@ use std::task::{Wake, Waker};
 
 use arbitrary::Unstructured;
 use ringmain::internals::ring::{
-    Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Frame, Gate, HEAD_BYTES, Keyed, LANES, Lanes,
-    LanesLayout, Overdue, Pages, Pool, Reader, Rest, Returned, Returns, STAMP_BYTES,
+    Arrival, Attempt, AttemptWords, Attempts, Cells, Claimant, Custody, Feeder, Frame, Gate, HEAD_BYTES, Keyed, LANES,
+    Lanes, LanesLayout, Overdue, Pages, Pool, Reader, Rest, Returned, Returns, STAMP_BYTES,
 };
 use ringmain::internals::sync::alarm::Alarm;
 use ringmain::internals::sync::barrier::Barrier;
 use ringmain::internals::sync::parker::Parker;
 
 use crate::ring::{Blocks, CLASSES, Content, Held, draw_first, pool};
-use model::{Event, Model, State, TICK};
+use model::{Event, Model, State, TICK, TOGETHER};
 
 const SLOT_BYTES: usize = 128;
 /// What fits a slot behind a head.
@@ -37,6 +37,7 @@ pub fn check(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     // Too few bytes for a case are no case.
     let Ok(mut case) = Case::draw(&mut bytes) else { return };
+    case.fill();
     // The bytes end somewhere within an operation.
     let _ = case.run(&mut bytes);
     case.finish();
@@ -83,7 +84,7 @@ struct Case {
 impl Case {
     fn draw(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Self> {
         let first = draw_first(bytes)?;
-        let capacity: usize = 1 << bytes.int_in_range(0..=3)?;
+        let capacity = *bytes.choose(&[1, 2, 4, 8, 2 * TOGETHER])?;
         let is_keyed: bool = bytes.arbitrary()?;
         let attempts_max = bytes.int_in_range(1..=3)?;
         // At the beginning, and where due times are about to begin anew.
@@ -119,6 +120,14 @@ impl Case {
             is_closed: false,
             model: Model::new(capacity, is_keyed),
         })
+    }
+
+    /// Of so many cells that the worker looks at them in two parts, all but two of the first are in use.
+    fn fill(&mut self) {
+        let is_parted = self.model.cells.len() > TOGETHER;
+        for _ in 0..if is_parted { TOGETHER - 2 } else { 0 } {
+            self.publish(LANES - 1, None, 0);
+        }
     }
 
     fn run(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
@@ -172,14 +181,17 @@ impl Case {
     fn push(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         let length = bytes.int_in_range(0..=REST_BYTES)?;
         let (lane, key) = (bytes.choose_index(LANES)?, Self::draw_key(bytes)?);
-        if self.is_closed {
-            return Ok(());
+        if !self.is_closed {
+            self.publish(lane, key, length);
         }
-        let content = self.content(length);
+        Ok(())
+    }
+
+    fn publish(&mut self, lane: usize, key: Option<u64>, bytes: usize) {
+        let content = self.content(bytes);
         let frame = Frame { head: &content.head, rest: Rest::Inline(&content.rest) };
         let sequence = self.publisher.push(lane, frame).expect("the worker has read all");
-        self.feed(lane, key, sequence, content, None, length);
-        Ok(())
+        self.feed(lane, key, sequence, content, None, bytes);
     }
 
     fn push_block(&mut self, bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
@@ -210,7 +222,7 @@ impl Case {
         let Self { reader, feeder, keyed, attempts, model, .. } = self;
         let slot = reader.peek(lane).expect("an event was published");
         let mut returns = Returns { feeder, keyed: keyed.as_mut() };
-        let pushed = attempts.push(&mut returns, lane, sequence, &slot, bytes, key);
+        let pushed = attempts.push(&mut returns, Arrival { lane, sequence, slot: &slot, rest_bytes: bytes, key });
         let event = Event { lane, sequence, content, _block: block };
         assert_eq!(pushed, model.push(event, key), "of {bytes} bytes");
         reader.advance(lane);

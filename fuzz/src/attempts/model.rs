@@ -9,6 +9,8 @@ use crate::ring::{Content, Held};
 
 /// What due times are counted in.
 pub(super) const TICK: u64 = 1 << 16;
+/// Cells that the worker looks at together.
+pub(super) const TOGETHER: usize = 64;
 /// The longest wait.
 const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
 
@@ -55,6 +57,8 @@ pub(super) struct Model {
     pub(super) overdue: u64,
     /// When the worker is to look again.
     pub(super) alarm: u64,
+    /// When it is to look at each 64 cells, at the latest.
+    bounds: Vec<u64>,
     /// Cells that came free.
     pub(super) freed: u64,
 }
@@ -83,6 +87,7 @@ impl Model {
             free: (0..capacity).rev().collect(),
             overdue: 0,
             alarm: u64::MAX,
+            bounds: vec![u64::MAX; capacity.div_ceil(TOGETHER)],
             freed: 0,
         }
     }
@@ -107,8 +112,9 @@ impl Model {
         self.count(|state| matches!(state, State::Waiting | State::HeldBack))
     }
 
-    fn set_alarm(&mut self, instant: u64) {
-        self.alarm = self.alarm.min(instant);
+    fn look_at(&mut self, cell: usize, instant: u64) {
+        let bound = &mut self.bounds[cell / TOGETHER];
+        (*bound, self.alarm) = ((*bound).min(instant), self.alarm.min(instant));
     }
 
     fn enqueue(&mut self, cell: usize) {
@@ -162,7 +168,7 @@ impl Model {
         (cell.state, cell.due) = (State::InHand, tick);
         cell.takes += 1;
         cell.holders += 1;
-        self.set_alarm(tick * TICK);
+        self.look_at(nth, tick * TICK);
         Some(nth)
     }
 
@@ -193,7 +199,7 @@ impl Model {
     fn over(&mut self, cell: usize) {
         self.cells[cell].state = State::Over;
         if !self.lines.is_empty() {
-            self.set_alarm(0);
+            self.look_at(cell, 0);
         }
     }
 
@@ -219,7 +225,7 @@ impl Model {
             let cell = &mut self.cells[nth];
             (cell.state, cell.due) = (State::Waiting, tick);
             cell.failures += u8::from(failed);
-            self.set_alarm(tick * TICK);
+            self.look_at(nth, tick * TICK);
         }
         self.leave(nth);
         returns
@@ -230,41 +236,51 @@ impl Model {
         if extends {
             let tick = tick_after(due, now);
             self.cells[cell].due = tick;
-            self.set_alarm(tick * TICK);
+            self.look_at(cell, tick * TICK);
         }
         extends
     }
 
-    /// As the worker looks at each cell. Returns when to look again; those that are over go to `over`.
+    /// As the worker looks at the cells that may be due. Returns when to look again; those that are over go to `over`.
     pub(super) fn attend(&mut self, now: u64, max: u8, over: &mut Vec<(usize, u8, u16, u64, u64)>) -> u64 {
-        let tick = now / TICK;
-        let mut next = u64::MAX;
-        for nth in 0..self.cells.len() {
-            let Cell { state, due, .. } = self.cells[nth];
-            match state {
-                State::Over => self.let_through(nth),
-                State::Waiting | State::InHand if due > tick => next = next.min(due * TICK),
-                State::Waiting => self.enqueue(nth),
-                State::InHand => {
-                    let cell = &mut self.cells[nth];
-                    cell.failures += 1;
-                    if cell.failures < max {
-                        let due = (now + u64::from(cell.failures) * TICK) / TICK;
-                        (cell.state, cell.due) = (State::Waiting, due);
-                        self.overdue += 1;
-                        next = next.min(due * TICK);
-                    } else {
-                        let event = cell.event.as_ref().expect("it is in hand");
-                        over.push((nth, cell.failures, cell.takes, cell.began, event.sequence));
-                        cell.holders += 1;
-                        self.over(nth);
-                        self.leave(nth);
-                    }
-                }
-                State::Queued | State::HeldBack => {}
+        let mut next_look = u64::MAX;
+        for nth in 0..self.bounds.len() {
+            let mut next = self.bounds[nth];
+            if next <= now {
+                self.bounds[nth] = u64::MAX;
+                let cells = nth * TOGETHER..self.cells.len().min((nth + 1) * TOGETHER);
+                next = cells.map(|cell| self.attend_to(cell, now, max, over)).min().unwrap_or(u64::MAX);
+                self.bounds[nth] = self.bounds[nth].min(next);
             }
+            next_look = next_look.min(next);
         }
-        next
+        next_look
+    }
+
+    fn attend_to(&mut self, nth: usize, now: u64, max: u8, over: &mut Vec<(usize, u8, u16, u64, u64)>) -> u64 {
+        let Cell { state, due, .. } = self.cells[nth];
+        match state {
+            State::Over => self.let_through(nth),
+            State::Waiting | State::InHand if due > now / TICK => return due * TICK,
+            State::Waiting => self.enqueue(nth),
+            State::InHand => {
+                let cell = &mut self.cells[nth];
+                cell.failures += 1;
+                if cell.failures < max {
+                    let due = (now + u64::from(cell.failures) * TICK) / TICK;
+                    (cell.state, cell.due) = (State::Waiting, due);
+                    self.overdue += 1;
+                    return due * TICK;
+                }
+                let event = cell.event.as_ref().expect("it is in hand");
+                over.push((nth, cell.failures, cell.takes, cell.began, event.sequence));
+                cell.holders += 1;
+                self.over(nth);
+                self.leave(nth);
+            }
+            State::Queued | State::HeldBack => {}
+        }
+        u64::MAX
     }
 
     /// The bus gives up what waits, because nobody will come for it.
@@ -280,5 +296,8 @@ impl Model {
         cell.state = State::Over;
         cell.holders += 1;
         self.leave(nth);
+        if !self.lines.is_empty() {
+            self.bounds[nth / TOGETHER] = 0;
+        }
     }
 }

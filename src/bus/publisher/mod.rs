@@ -136,6 +136,8 @@ pub struct Publisher {
     collected: Collected,
     /// The gate, a lane, at which its sleeping holders were last woken by a refusal.
     woken_at: [Option<u64>; LANES],
+    /// Refusals at a gate at which they were woken before, until it looks for what does not move there.
+    refusals_left: u32,
 }
 
 impl Publisher {
@@ -185,6 +187,7 @@ impl Publisher {
             needs: None,
             collected: Collected::default(),
             woken_at: [None; LANES],
+            refusals_left: plain::LOOK_REFUSALS,
             engine,
             shared,
         })

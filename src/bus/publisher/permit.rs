@@ -41,6 +41,13 @@ impl Permits {
         Self { limits, rules, on_types: AHashMap::new(), latest: (NOBODY, 0) }
     }
 
+    /// Takes the newest list over, in the memory of the one before.
+    fn renew(&mut self) {
+        self.rules = self.limits.rules();
+        self.on_types.clear();
+        self.latest = (NOBODY, 0);
+    }
+
     /// The limits on an event. One without numbers is looked at each time; `name` is its topic's then, or when the
     /// topic is new.
     fn on<'n>(&mut self, ids: Ids, name: impl FnOnce() -> Option<&'n str>) -> Which {
@@ -80,7 +87,7 @@ impl Publisher {
     fn renew_permits(&mut self) {
         if self.slot.is_told() {
             self.slot.heed();
-            self.permits = Permits::new(Arc::clone(&self.permits.limits));
+            self.permits.renew();
             self.latest.forget();
         }
     }

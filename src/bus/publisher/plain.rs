@@ -10,6 +10,9 @@ use crate::worker::Phase;
 
 use super::{Envelope, PublishError, Publisher, Subject};
 
+/// A publisher that is refused so often where nothing moves looks why: not each time, for that would make refusals dear.
+pub(super) const LOOK_REFUSALS: u32 = 64;
+
 /// A payload that fits a slot.
 enum Ready<'a> {
     /// To be copied as it lies in memory.
@@ -213,12 +216,30 @@ impl Publisher {
     /// Once for each gate: while the slowest worker has not moved since it was woken, another wake-up would find it where the
     /// first did. It is running; or it waits for a mailbox, whose consumer wakes it; or for a slot that is claimed and not
     /// yet filled, and then it naps. Whoever moved the gate may have gone to sleep since, behind events of others: a
-    /// refusal at another gate wakes anew.
+    /// refusal at another gate wakes anew. While it does not move, it may be in a handler that hangs, which it cannot tell itself:
+    /// who is refused again and again looks now and then.
     pub(in crate::bus) fn wake_holders(&mut self, lane: usize) {
         let gate = Some(self.claimant.last_gate(lane));
         if self.woken_at[lane] != gate {
             self.woken_at[lane] = gate;
             self.engine.parker.wake(self.engine.lanes.active());
+            return;
+        }
+        self.refusals_left = self.refusals_left.wrapping_sub(1);
+        if self.refusals_left == 0 {
+            self.refusals_left = LOOK_REFUSALS;
+            self.look_for_hang(lane);
+        }
+    }
+
+    /// Tells of the handler that the slowest worker of `lane` does not come back from, if so.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_for_hang(&mut self, lane: usize) {
+        if let Some(worker) = self.claimant.slowest(lane)
+            && self.engine.under_way[worker].is_calling()
+        {
+            self.shared.tell_of_hang(worker);
         }
     }
 }

@@ -254,7 +254,7 @@ impl fmt::Display for PublishError {
             Self::ScheduleFull { max } => {
                 write!(f, "{max} events wait for their time already; raise scheduled_max")
             }
-            Self::Encode => f.write_str("the payload could not be serialised"),
+            Self::Encode => f.write_str("the payload could not be serialised; look at its Serialize"),
             Self::Topic(error) => error.fmt(f),
             Self::TypeConflict(error) => error.fmt(f),
             Self::Envelope(error) => error.fmt(f),

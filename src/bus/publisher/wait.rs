@@ -44,6 +44,9 @@ impl Publisher {
             match result {
                 // The worker may have filled the mailbox of this very handler meanwhile; then it opened the gate last.
                 Err(error) if waits(&error) && !self.shared.must_not_wait() => {
+                    if let PublishError::Full { priority, .. } = &error {
+                        self.look_for_hang(priority.lane());
+                    }
                     match limit.checked_sub(waited).filter(|left| !left.is_zero()) {
                         Some(left) => {
                             thread::park_timeout(opens_by_itself(&error).map_or(left, |opens| left.min(opens)))

@@ -39,6 +39,17 @@ pub enum RequestError {
     Publish(PublishError),
 }
 
+impl RequestError {
+    /// Whether asking again later can help. A query that timed out may have been handled: ask again what may be handled twice.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::NoResponder { .. } | Self::Full { .. } => true,
+            Self::Publish(error) => error.is_temporary(),
+            Self::ShuttingDown | Self::OnWorker | Self::InHandler | Self::Undecodable(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

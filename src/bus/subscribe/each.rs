@@ -19,12 +19,14 @@ use super::super::subscribe_error::SubscribeError;
 use super::super::subscription::Subscription;
 use super::Subscribe;
 use super::endings::settle_by;
+use super::make::Puller;
 
 impl<I: Interest> Subscribe<I> {
     /// As [`handler_on`](Self::handler_on), with a thread that is replaced when its handler hangs: `make` makes a handler for each
     /// thread, on that thread.
     ///
-    /// It needs reliable delivery, for only there has an attempt a time. When that is over, the event is taken away and the thread
+    /// It needs reliable delivery, for only there can an event be taken away from its handler. When an attempt has lasted for the mode's
+    /// timeout, or [`handler_timeout`](Self::handler_timeout) if that is shorter, the event is taken away and the thread
     /// reported: [`Notice::HandlerHung`](crate::Notice::HandlerHung). If it is still in the same call as long again later, a fresh
     /// thread with a fresh handler consumes the mailbox: [`Notice::HandlerReplaced`](crate::Notice::HandlerReplaced). The old one,
     /// should its handler return, ends without another event, and what it says is [too late](crate::Settled::TooLate). There are at
@@ -74,7 +76,7 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::Thread(format!("{thread:?} has a zero byte, which no thread name may have")));
         }
         let shared = Arc::clone(&self.shared);
-        let inbox = self.queued(handler_id)?;
+        let inbox = self.queued(handler_id, Puller::Handler)?;
         let state = shared.control().find(inbox.id()).cloned().ok_or(SubscribeError::ShuttingDown)?;
         let Sink::Mailbox(mailbox, _) = &state.sink else { return Err(SubscribeError::Untimed) };
         let crew = Arc::new(Crew::new(replacements_max));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use crate::delivery::{
-    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, State, SubscriptionState, Typed,
-    Untyped,
+    Context, Custom, Delivery, Handler, HandlerId, Interest, Mailbox, Notice, Outcome, State, SubscriptionState,
+    TimedCall, Typed, Untyped,
 };
 use crate::event::{Event, Meta, Payload, Topic};
 use crate::routing::Pattern;
@@ -18,6 +18,7 @@ use crate::worker::{Engine, call_behind_mailbox};
 use super::super::subscribe_error::SubscribeError;
 use super::super::subscription::Subscription;
 use super::Subscribe;
+use super::make::Puller;
 
 impl<I: Interest> Subscribe<I> {
     /// Calls `handler` on the worker for each event, which it reads in place. It must be short: a slow one delays
@@ -36,7 +37,7 @@ impl<I: Interest> Subscribe<I> {
     /// See [`SubscribeError`].
     pub fn mailbox(self) -> Result<Mailbox<I>, SubscribeError> {
         let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new("mailbox"));
-        self.queued(id)
+        self.queued(id, Puller::Anybody)
     }
 
     /// Calls `handler` for each event on a thread of its own named `thread`, behind a mailbox: it may be slow.
@@ -60,7 +61,7 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::Thread(format!("{thread:?} has a zero byte, which no thread name may have")));
         }
         let shared = Arc::clone(&self.shared);
-        let mut mailbox = self.queued(handler_id)?;
+        let mut mailbox = self.queued(handler_id, Puller::Handler)?;
         let id = mailbox.id();
         let state = shared.control().find(id).cloned().ok_or(SubscribeError::ShuttingDown)?;
         let engine = Arc::clone(&shared.engine);
@@ -182,7 +183,7 @@ impl<I: Interest> Subscribe<I> {
     {
         let shared = Arc::clone(&self.shared);
         let id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<F>()));
-        let mut mailbox = self.queued(id)?;
+        let mut mailbox = self.queued(id, Puller::Handler)?;
         let state = shared.control().find(mailbox.id()).cloned().ok_or(SubscribeError::ShuttingDown)?;
         let engine = Arc::clone(&shared.engine);
         drop(shared);
@@ -199,8 +200,9 @@ impl<I: Interest> Subscribe<I> {
                     delivery.discard();
                     break;
                 };
-                // `None`: the event was taken away, its time being over, and the handler's future is dropped.
+                // `None`: its time being over, the event was taken away, and the handler's future is dropped. The worker has told of it.
                 let outcome = {
+                    let call = delivery.begin_call(engine.directory.clock.now());
                     let mut handling = pin!(Some(handler(&delivery)));
                     drop(calling);
                     // Named in each step, on whichever thread: what the handler publishes does not wait for its own mailbox.
@@ -217,10 +219,15 @@ impl<I: Interest> Subscribe<I> {
                         }
                         outcome.map(Some)
                     };
-                    poll_fn(|context| state.calls().poll(|| step(context))).await.map(Into::into)
+                    let outcome = poll_fn(|context| state.calls().poll(|| step(context))).await.map(Into::into);
+                    let is_overrun = call.is_some_and(TimedCall::end);
+                    outcome.filter(|_| !is_overrun)
                 };
+                let is_cancelled = outcome.is_none();
                 let outcome = outcome.unwrap_or_else(|| Outcome::Failed("its time was over".to_owned()));
-                if let Outcome::Failed(error) | Outcome::Reject(error) = &outcome {
+                if let Outcome::Failed(error) | Outcome::Reject(error) = &outcome
+                    && !is_cancelled
+                {
                     let (event, name) = (delivery.meta().id(), &state.name);
                     engine.notice(&Notice::HandlerFailed { subscription: state.id, name, event, error });
                 }
@@ -239,9 +246,12 @@ pub(super) fn settle_by<I: Interest>(
 ) {
     let meta = delivery.meta();
     let lag = || delivery.queued_behind();
-    let (outcome, _) =
-        call_behind_mailbox(engine.directory.clock.now(), engine, subscription, &meta, lag, |meta, scene| {
-            call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
-        });
+    let now = engine.directory.clock.now();
+    let timed = delivery.begin_call(now);
+    let (outcome, _) = call_behind_mailbox(now, engine, subscription, &meta, lag, |meta, scene| {
+        call(&delivery, meta, &Context { scene, meta, skipped: delivery.skipped() })
+    });
+    // Nobody could take the event away, so its word counts.
+    timed.map(TimedCall::end);
     delivery.settle(&outcome);
 }

@@ -6,17 +6,19 @@ use std::sync::{Arc, OnceLock, Weak};
 use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
-    Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest, KEYS_MAX,
-    Kept, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
-    SubscriptionId, SubscriptionState, Takes, WorkerCounts,
+    CallTimer, Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest,
+    KEYS_MAX, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
+    SubscriptionId, SubscriptionState, Takes, Timed, WorkerCounts,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
 use crate::routing::{CompiledFilter, Pattern};
+use crate::sync::alarm::NEVER;
 use crate::sync::bell::Bell;
+use crate::sync::contain::Kept;
 use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::AtomicU32;
+use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::transit::Transit;
 use crate::worker::Phase;
 
@@ -29,6 +31,33 @@ use super::{MAILBOX_MAX, Part, Subscribe};
 
 /// Keys of which events wait, unless the subscriber says how many.
 const KEYS: usize = 1_024;
+
+/// Who consumes a mailbox.
+enum Who {
+    /// Its worker.
+    Worker(Takes),
+    Elsewhere(Puller),
+}
+
+/// Who takes events from a mailbox elsewhere.
+pub(super) enum Puller {
+    /// A handler, on a thread or in a future. Its calls have a time.
+    Handler,
+    /// Whoever has it.
+    Anybody,
+}
+
+impl From<Takes> for Who {
+    fn from(takes: Takes) -> Self {
+        Self::Worker(takes)
+    }
+}
+
+impl From<Puller> for Who {
+    fn from(puller: Puller) -> Self {
+        Self::Elsewhere(puller)
+    }
+}
 
 impl<I: Interest> Subscribe<I> {
     pub(super) fn inline(
@@ -45,14 +74,27 @@ impl<I: Interest> Subscribe<I> {
                 return Err(SubscribeError::Service(ServiceError::Setting { setting, of_instance: true }));
             }
             DeliveryMode::BestEffort if !self.queues_for_rate() => {
-                self.add(pattern, handler_id, false, |_, _, owner, _| Sink::Inline(OwnedCell::new(owner, handler)))?
+                let call_max_ns = self.call_max_ns();
+                self.add(pattern, handler_id, false, call_max_ns, |_, _, owner, _| {
+                    Sink::Inline(OwnedCell::new(owner, handler))
+                })?
             }
             DeliveryMode::BestEffort | DeliveryMode::Reliable { .. } => {
-                self.add_mailbox(pattern, known_as, handler_id, Some(Takes::Handler(handler)))?.0
+                self.add_mailbox(pattern, known_as, handler_id, Takes::Handler(handler).into())?.0
             }
             DeliveryMode::LatestOnly => return Err(SubscribeError::NeverBehind),
         };
         Ok(Subscription::new(&shared, made))
+    }
+
+    /// Nanoseconds that a call of its handler may take.
+    fn call_max_ns(&self) -> u64 {
+        let timeout = match self.mode {
+            DeliveryMode::BestEffort | DeliveryMode::LatestOnly => self.handler_timeout,
+            DeliveryMode::Reliable { timeout } => timeout.min(self.handler_timeout),
+        };
+        // At most 10 days.
+        timeout.as_nanos() as u64
     }
 
     /// Whether events wait for their rate, for which they need a mailbox.
@@ -66,10 +108,11 @@ impl<I: Interest> Subscribe<I> {
         rate.map(|(rate, _)| rate.limiter()).transpose().map_err(SubscribeError::Rate)
     }
 
-    pub(super) fn queued(self, handler_id: HandlerId) -> Result<Mailbox<I>, SubscribeError> {
+    /// With a mailbox for a handler elsewhere, or for whoever asks.
+    pub(super) fn queued(self, handler_id: HandlerId, consumer: Puller) -> Result<Mailbox<I>, SubscribeError> {
         let (pattern, known_as) = self.check()?;
         let shared = Arc::clone(&self.shared);
-        let (made, mailbox) = self.add_mailbox(pattern, known_as, handler_id, None)?;
+        let (made, mailbox) = self.add_mailbox(pattern, known_as, handler_id, consumer.into())?;
         let order = DrainOrder::new(shared.settings.critical_burst_max);
         let farewell = farewell(Arc::downgrade(&shared), &made, Arc::clone(&mailbox));
         Ok(Mailbox::new(made.id, mailbox, order, known_as, farewell))
@@ -78,7 +121,7 @@ impl<I: Interest> Subscribe<I> {
     /// A service itself, whose consumer is the worker.
     pub(in crate::bus) fn service(self) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let (pattern, known_as) = self.check()?;
-        Ok(self.add_mailbox(pattern, known_as, HandlerId::new("service"), None)?.0)
+        Ok(self.add_mailbox(pattern, known_as, HandlerId::new("service"), Puller::Anybody.into())?.0)
     }
 
     /// Has the worker bring the events to the desk that `make` makes. Returns which worker, too.
@@ -92,7 +135,7 @@ impl<I: Interest> Subscribe<I> {
         self.desk = Some(Arc::clone(&desk) as Arc<dyn Desk>);
         let takes = Takes::Desk(Arc::clone(&desk) as Arc<dyn Desk>);
         let handler_id = self.handler_id.clone().unwrap_or_else(|| HandlerId::new(std::any::type_name::<D>()));
-        let made = self.add_mailbox(pattern, known_as, handler_id, Some(takes))?.0;
+        let made = self.add_mailbox(pattern, known_as, handler_id, takes.into())?.0;
         let worker = made.worker;
         Ok((Subscription::new(&shared, made), worker, desk))
     }
@@ -103,7 +146,7 @@ impl<I: Interest> Subscribe<I> {
         pattern: Pattern,
         known_as: KnownAs,
         handler_id: HandlerId,
-        takes: Option<Takes>,
+        consumer: Who,
     ) -> Result<(Arc<SubscriptionState>, Arc<MailboxShared>), SubscribeError> {
         let (capacity, max) = (self.capacity, MAILBOX_MAX);
         if capacity == 0 || capacity > max {
@@ -127,15 +170,23 @@ impl<I: Interest> Subscribe<I> {
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
         let is_service = matches!(self.part, Part::Service(_));
-        let (suspend_after, is_own_consumer) = (self.suspend_after, takes.is_some() || is_service);
+        let (suspend_after, is_own_consumer) = (self.suspend_after, matches!(consumer, Who::Worker(_)) || is_service);
         let when_spent = if is_service { DeadReason::NoInstance } else { DeadReason::AttemptsExhausted };
+        let call_max_ns = self.call_max_ns();
+        let is_handled = matches!(consumer, Who::Elsewhere(Puller::Handler));
+        let has_handler = is_handled || matches!(consumer, Who::Worker(Takes::Handler(_)));
         let timeout_ns = match self.mode {
-            DeliveryMode::BestEffort | DeliveryMode::LatestOnly => 0,
-            DeliveryMode::Reliable { timeout } => timeout.as_nanos() as u64,
+            DeliveryMode::Reliable { timeout } if !has_handler => timeout.as_nanos() as u64,
+            _ => call_max_ns,
+        };
+        let own_call_max_ns = if has_handler && !is_handled { call_max_ns } else { NEVER };
+        let takes = match consumer {
+            Who::Worker(takes) => Some(takes),
+            Who::Elsewhere(_) => None,
         };
         let consumer = takes.map(|takes| Consumer { takes, order: DrainOrder::new(engine.critical_burst_max) });
         let mut mailbox = None;
-        let made = self.add(pattern, handler_id, is_own_consumer, |id, name, owner, worker| {
+        let made = self.add(pattern, handler_id, is_own_consumer, own_call_max_ns, |id, name, owner, worker| {
             let custody = Custody::new(cells, worker, Arc::clone(&engine.parker), Arc::clone(&engine.gate));
             let custody = Arc::new(custody);
             let reliable = words.map(|words| {
@@ -158,6 +209,7 @@ impl<I: Interest> Subscribe<I> {
                     known_as,
                     letters: Arc::clone(&engine.dead_letters),
                     directory: Arc::clone(&engine.directory),
+                    is_handled,
                     lost: Bell::new(engine.barrier),
                     redriven: ArrayQueue::new(REDRIVEN_MAX),
                     returning: Transit::default(),
@@ -170,8 +222,12 @@ impl<I: Interest> Subscribe<I> {
             let guard = Guard::new(breaker, limiter, &engine.alarms[worker], &engine.parker);
             let directory = Arc::clone(&engine.directory);
             let bell = Bell::new(engine.barrier);
+            let timed = (is_handled && reliable.is_none()).then(|| {
+                let (alarm, parker) = (Arc::clone(&engine.alarms[worker]), Arc::clone(&engine.parker));
+                Timed::new(CallTimer::new(call_max_ns, alarm, parker), Bell::new(engine.barrier))
+            });
             let made = MailboxShared::new(custody, reliable, waits, overflow, bell, directory, stages);
-            let made = Arc::new(made.guarded(guard));
+            let made = Arc::new(made.guarded(guard).timed(timed));
             mailbox = Some(Arc::clone(&made));
             Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
         })?;
@@ -183,9 +239,13 @@ impl<I: Interest> Subscribe<I> {
         pattern: Pattern,
         handler_id: HandlerId,
         is_own_consumer: bool,
+        call_max_ns: u64,
         sink: impl FnOnce(SubscriptionId, &str, crate::sync::owned::OwnerId, usize) -> Sink,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let limiter = self.limiter(OverLimit::Reject)?;
+        let engine = Arc::clone(&self.shared.engine);
+        // Relaxed: a number; who reads it asks the control plane next.
+        engine.call_max_least_ns.fetch_min(call_max_ns, Ordering::Relaxed);
         let name = self.name.unwrap_or_else(|| pattern.as_str().to_owned());
         let directory = &self.shared.engine.directory;
         let filter = CompiledFilter::new(self.filters, directory);
@@ -233,6 +293,8 @@ impl<I: Interest> Subscribe<I> {
                 sink,
                 role,
                 is_own_consumer,
+                call_max_ns,
+                long_ns: if engine.debug { 0 } else { engine.slow_handler_ns.min(call_max_ns) },
                 desk,
                 dedup_bytes: dedup.as_ref().map_or(0, Dedup::reserved_bytes),
                 dedup: dedup.map(|dedup| OwnedCell::new(control.owner(worker), dedup)),

@@ -36,6 +36,14 @@ pub enum DeadReason {
     Closed,
 }
 
+impl DeadReason {
+    /// Whether sending the letter back ([`redrive`](crate::DeadLetters::redrive)) can help: not what its handler rejected, nor what is
+    /// of a subscription that has ended.
+    pub fn is_temporary(&self) -> bool {
+        !matches!(self, Self::Rejected | Self::Closed)
+    }
+}
+
 impl fmt::Display for DeadReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

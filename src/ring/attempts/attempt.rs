@@ -134,7 +134,7 @@ impl Attempt {
         let extended = self.exchange(|word| mutant!("attempts.extend", with_due(word, tick) => word));
         if extended {
             // An end may also be moved forward.
-            mutant!("attempts.shorten", self.attempts.alarm.set(instant_of(tick), &self.attempts.parker) => ());
+            mutant!("attempts.shorten", self.attempts.look_at(self.cell(), instant_of(tick)) => ());
         }
         extended
     }
@@ -159,12 +159,13 @@ impl Attempt {
             attempts.waiting.end();
             return Returned::Late;
         }
+        let cell = self.cell();
         if let Some(taken) = self.taken.take() {
             taken.leave();
         }
         attempts.custody.returned();
         // Its barrier also orders the event's return before the look whether the mailbox is closed.
-        attempts.alarm.set(instant_of(tick), &attempts.parker);
+        attempts.look_at(cell, instant_of(tick));
         let is_closed = mutant!("attempts.closed", attempts.custody.is_closed() => false);
         if is_closed { Returned::Closed } else { Returned::Waiting }
     }
@@ -213,7 +214,7 @@ impl Attempt {
     /// Calls the worker for the event that is held back behind this one.
     fn call_for_next(&self) {
         if self.attempts.is_keyed {
-            self.attempts.alarm.set(0, &self.attempts.parker);
+            self.attempts.look_at(self.cell(), 0);
         }
     }
 

@@ -6,6 +6,7 @@
 //! ```
 
 use super::super::memory::{OutOfMemory, boxed};
+use super::dues::Dues;
 use crate::sync::mutant::mutant;
 use crate::sync::primitive::AtomicU64;
 
@@ -74,6 +75,7 @@ pub struct AttemptWords {
     pub(super) words: Box<[AtomicU64]>,
     /// The instant of the first attempt at each event. Written by its first taker; before, it is another event's.
     pub(super) began: Box<[AtomicU64]>,
+    pub(super) dues: Dues,
 }
 
 impl AttemptWords {
@@ -82,11 +84,15 @@ impl AttemptWords {
     /// # Errors
     /// When the system has not so much memory.
     pub fn new(cells: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { words: boxed(cells, |_| AtomicU64::new(OVER))?, began: boxed(cells, |_| AtomicU64::new(0))? })
+        Ok(Self {
+            words: boxed(cells, |_| AtomicU64::new(OVER))?,
+            began: boxed(cells, |_| AtomicU64::new(0))?,
+            dues: Dues::new(cells)?,
+        })
     }
 
     /// What so many cells take.
     pub const fn bytes_for(cells: usize) -> u64 {
-        (cells as u64).saturating_mul(2 * size_of::<AtomicU64>() as u64)
+        (cells as u64).saturating_mul(2 * size_of::<AtomicU64>() as u64).saturating_add(Dues::bytes_for(cells))
     }
 }

@@ -1,5 +1,6 @@
 //! An event as the conditions of rules read it: its payload once, whatever they ask of it.
 
+use std::cell::Cell;
 #[cfg(feature = "json")]
 use std::cell::OnceCell;
 
@@ -8,7 +9,7 @@ use serde_json::value::RawValue;
 #[cfg(feature = "json")]
 use smallvec::SmallVec;
 
-use crate::event::Meta;
+use crate::event::{Encoding, Meta};
 
 /// Where a value is in a JSON payload: keys and array indices from the outside in. Empty is the whole payload.
 pub(in crate::routing) type Path = Box<[Box<str>]>;
@@ -18,8 +19,12 @@ pub(in crate::routing) type Path = Box<[Box<str>]>;
 const PATHS: usize = 32;
 
 /// One event, and what its payload has at the paths that it will be asked for: read when it is asked the first time.
-pub(in crate::routing) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     meta: Meta<'a>,
+    /// Bytes of a JSON payload that is read.
+    bytes_max: usize,
+    /// A condition would have read a longer one.
+    is_unread: Cell<bool>,
     #[cfg(feature = "json")]
     paths: &'a [Path],
     #[cfg(feature = "json")]
@@ -29,9 +34,11 @@ pub(in crate::routing) struct Reading<'a> {
 impl<'a> Reading<'a> {
     /// It will be asked for these paths, sorted and each once; what it is asked for besides them it reads each time.
     #[cfg_attr(not(feature = "json"), allow(unused_variables, reason = "without JSON no payload is read"))]
-    pub(in crate::routing) fn new(meta: Meta<'a>, paths: &'a [Path]) -> Self {
+    pub(in crate::routing) fn new(meta: Meta<'a>, paths: &'a [Path], bytes_max: usize) -> Self {
         Self {
             meta,
+            bytes_max,
+            is_unread: Cell::new(false),
             #[cfg(feature = "json")]
             paths,
             #[cfg(feature = "json")]
@@ -41,6 +48,19 @@ impl<'a> Reading<'a> {
 
     pub(in crate::routing) fn meta(&self) -> &Meta<'a> {
         &self.meta
+    }
+
+    /// Whether the payload is too long to be read, for a condition that is about to.
+    pub(super) fn is_too_long(&self) -> bool {
+        let payload = self.meta.payload();
+        let too_long = payload.bytes().len() > self.bytes_max && payload.encoding() == Encoding::Json;
+        self.is_unread.set(self.is_unread.get() || too_long);
+        too_long
+    }
+
+    /// Whether a condition so far would have read a payload that is too long.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_unread.get()
     }
 
     /// The value at `path`, if the payload is JSON and has it.

@@ -57,6 +57,15 @@ pub enum RuleReason {
         /// The fields it compares, and what the event has there, cut at 64 characters; None = nothing.
         seen: Vec<(String, Option<String>)>,
     },
+    /// A condition asks for the payload, which is too long to be read.
+    PayloadTooLong {
+        /// The condition.
+        condition: String,
+        /// The payload's bytes.
+        bytes: usize,
+        /// The limit, `condition_payload_bytes_max`.
+        max: usize,
+    },
 }
 
 impl fmt::Display for RuleVerdict {
@@ -80,6 +89,10 @@ impl fmt::Display for RuleVerdict {
                 }
                 Ok(())
             }
+            RuleReason::PayloadTooLong { condition, bytes, max } => write!(
+                f,
+                "fails at: {condition}; the payload is {bytes} bytes, conditions read {max}: raise condition_payload_bytes_max"
+            ),
         }
     }
 }
@@ -125,7 +138,7 @@ impl RuleSet {
         let verdict = |compiled: &Compiled| RuleVerdict {
             rule: compiled.rule.id.clone(),
             name: compiled.rule.name.clone(),
-            reason: compiled.reason(meta),
+            reason: compiled.reason(meta, self.payload_bytes_max),
         };
         self.compiled().map(|compiled| verdict(compiled)).collect()
     }
@@ -171,7 +184,7 @@ impl RuleSet {
 }
 
 impl Compiled {
-    fn reason(&self, meta: &Meta<'_>) -> RuleReason {
+    fn reason(&self, meta: &Meta<'_>, max: usize) -> RuleReason {
         if !self.rule.enabled {
             return RuleReason::Disabled;
         }
@@ -184,9 +197,13 @@ impl Compiled {
         if !self.wants_source(meta.source()) {
             return RuleReason::Source { seen: meta.source().to_owned() };
         }
-        let event = Reading::new(*meta, &[]);
+        let event = Reading::new(*meta, &[], max);
         match self.conditions().find_map(|condition| condition.first_failing(&event)) {
             None => RuleReason::Matches { targets: self.rule.targets.clone() },
+            Some(failing) if event.is_unread() && failing.reads_payload() => {
+                let (condition, bytes) = (failing.to_string(), meta.payload().bytes().len());
+                RuleReason::PayloadTooLong { condition, bytes, max }
+            }
             Some(failing) => {
                 let mut seen = Vec::new();
                 failing.see_fields(&event, &mut seen);

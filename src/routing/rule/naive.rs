@@ -330,8 +330,9 @@ fn check(set: &RuleSet, specs: &[SpecRule], events: &[SpecEvent]) -> Result<(), 
             let here: Vec<&String> = expected.iter().filter(|id| id[1..].parse::<usize>().unwrap() % 3 != 0).collect();
             for name in [Some(meta.topic()), None] {
                 let route = set.for_type(name, resolve);
+                let event = route.reading(meta);
                 let found: Vec<(&String, &[String])> =
-                    route.evaluate(meta).map(|(rule, targets)| (&rule.id, targets)).collect();
+                    route.evaluate(&event).map(|(rule, targets)| (&rule.id, targets)).collect();
                 prop_assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), here.clone());
                 for (id, targets) in &found {
                     prop_assert_eq!(*targets, &[format!("s{}", id[1..].parse::<usize>().unwrap() % 3)][..]);

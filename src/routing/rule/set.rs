@@ -25,15 +25,27 @@ use crate::event::Meta;
 /// assert!(!rules.applies_to_type("orders.placed"));
 /// # Ok::<(), ringmain::RuleError>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RuleSet {
     /// Sorted by priority, highest first, and id.
     rules: Arc<[Arc<Compiled>]>,
+    /// Bytes of a payload that conditions read.
+    pub(super) payload_bytes_max: usize,
+}
+
+impl Default for RuleSet {
+    /// No rules.
+    fn default() -> Self {
+        Self { rules: Arc::default(), payload_bytes_max: Self::PAYLOAD_BYTES_MAX }
+    }
 }
 
 impl RuleSet {
     /// Rules a set may have.
     pub const RULES_MAX: usize = 1_024;
+    /// Bytes of a payload that conditions read, unless the bus says otherwise
+    /// ([`condition_payload_bytes_max`](crate::BusBuilder::condition_payload_bytes_max)).
+    pub const PAYLOAD_BYTES_MAX: usize = 64 << 10;
 
     /// Checks the rules and puts them in order.
     ///
@@ -46,11 +58,20 @@ impl RuleSet {
             return Err(RuleError::DuplicateId { rule: twice.id.clone() });
         }
         let compile = |rule| Compiled::new(rule).map(Arc::new);
-        Self::of(rules.into_iter().map(compile).collect::<Result<_, _>>()?)
+        Self::default().of(rules.into_iter().map(compile).collect::<Result<_, _>>()?)
     }
 
-    /// Of rules with different ids.
-    fn of(mut rules: Vec<Arc<Compiled>>) -> Result<Self, RuleError> {
+    /// The same rules, of which conditions read payloads of at most so many bytes.
+    pub(crate) fn reading_at_most(self, payload_bytes_max: usize) -> Self {
+        Self { payload_bytes_max, ..self }
+    }
+
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max
+    }
+
+    /// Of rules with different ids, which read as much.
+    fn of(&self, mut rules: Vec<Arc<Compiled>>) -> Result<Self, RuleError> {
         if rules.len() > Self::RULES_MAX {
             return Err(RuleError::TooManyRules { count: rules.len(), max: Self::RULES_MAX });
         }
@@ -58,7 +79,7 @@ impl RuleSet {
             let key = |compiled: &Compiled| Reverse(compiled.rule.priority);
             key(one).cmp(&key(other)).then_with(|| one.rule.id.cmp(&other.rule.id))
         });
-        Ok(Self { rules: rules.into() })
+        Ok(Self { rules: rules.into(), payload_bytes_max: self.payload_bytes_max })
     }
 
     /// With `rule` too, in the place of the one of its id if there is one.
@@ -68,7 +89,7 @@ impl RuleSet {
     pub fn with(&self, rule: RoutingRule) -> Result<Self, RuleError> {
         let compiled = Arc::new(Compiled::new(rule)?);
         let others = self.rules.iter().filter(|other| other.rule.id != compiled.rule.id).cloned();
-        Self::of(others.chain([Arc::clone(&compiled)]).collect())
+        self.of(others.chain([Arc::clone(&compiled)]).collect())
     }
 
     /// Without the rule of this id.
@@ -77,7 +98,7 @@ impl RuleSet {
     /// When there is none.
     pub fn without(&self, id: &str) -> Result<Self, RuleError> {
         self.known(id)?;
-        Self::of(self.rules.iter().filter(|other| other.rule.id != id).cloned().collect())
+        self.of(self.rules.iter().filter(|other| other.rule.id != id).cloned().collect())
     }
 
     /// With the rule of this id enabled, or not.
@@ -113,7 +134,7 @@ impl RuleSet {
     /// Each rule's patterns, then its priorities, sources and conditions up to the first that fails; no allocation, except
     /// in conditions on the payload where that has escapes. Each of those reads the payload, which a bus does once for all rules.
     pub fn evaluate<'s>(&'s self, meta: &Meta<'s>) -> impl Iterator<Item = &'s RoutingRule> + use<'s> {
-        let event = Reading::new(*meta, &[]);
+        let event = Reading::new(*meta, &[], self.payload_bytes_max);
         self.enabled()
             .filter(move |compiled| compiled.matches_type(event.meta().topic()) && compiled.matches_rest(&event))
             .map(|compiled| &compiled.rule)

@@ -23,7 +23,8 @@ impl RuleSet {
         conditions.for_each(|condition| condition.add_paths(&mut paths));
         paths.sort_unstable();
         paths.dedup();
-        TypeRules { rules: rules.into(), paths: paths.into(), lanes, asks_type: name.is_none() }
+        let bytes_max = self.payload_bytes_max;
+        TypeRules { rules: rules.into(), paths: paths.into(), bytes_max, lanes, asks_type: name.is_none() }
     }
 }
 
@@ -33,13 +34,15 @@ pub(crate) struct TypeRules<T> {
     rules: Box<[RuleHere<T>]>,
     /// By which their conditions read payloads: sorted, each once.
     paths: Box<[Path]>,
+    /// Bytes of a payload that they read.
+    bytes_max: usize,
     lanes: u8,
     asks_type: bool,
 }
 
 impl<T> Default for TypeRules<T> {
     fn default() -> Self {
-        Self { rules: Box::default(), paths: Box::default(), lanes: 0, asks_type: false }
+        Self { rules: Box::default(), paths: Box::default(), bytes_max: 0, lanes: 0, asks_type: false }
     }
 }
 
@@ -60,17 +63,18 @@ impl<T> TypeRules<T> {
         self.lanes
     }
 
+    /// An event as they read it.
+    pub(crate) fn reading<'s>(&'s self, meta: &Meta<'s>) -> Reading<'s> {
+        Reading::new(*meta, &self.paths, self.bytes_max)
+    }
+
     /// The targets of each rule that matches the event, in the order of the rules. A target may come again.
     ///
     /// # Cost
     /// As [`RuleSet::evaluate`], without the patterns, and the payload is read once.
-    pub(crate) fn evaluate<'s>(
-        &'s self,
-        meta: &Meta<'s>,
-    ) -> impl Iterator<Item = (&'s RoutingRule, &'s [T])> + use<'s, T> {
-        let event = Reading::new(*meta, &self.paths);
+    pub(crate) fn evaluate<'s>(&'s self, event: &'s Reading<'_>) -> impl Iterator<Item = (&'s RoutingRule, &'s [T])> {
         let matches = move |rule: &&RuleHere<T>| {
-            (!self.asks_type || rule.compiled.matches_type(event.meta().topic())) && rule.compiled.matches_rest(&event)
+            (!self.asks_type || rule.compiled.matches_type(event.meta().topic())) && rule.compiled.matches_rest(event)
         };
         self.rules.iter().filter(matches).map(|rule| (&rule.compiled.rule, &*rule.targets))
     }

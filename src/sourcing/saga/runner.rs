@@ -12,7 +12,7 @@ use crate::store::{Durability, STATE_PAGE_MAX, StateChange, StateKind, StateStor
 use super::definition::Saga;
 use super::error::SagaError;
 use super::record::{MARK, NEVER, Record, SagaPhase, SagaStatus, after, unix_ns};
-use super::turn::Turn;
+use super::turn::{Turn, read_data, write_data};
 
 /// The wait of a saga that could not go on.
 const FAILED_DELAY: Duration = Duration::from_secs(1);
@@ -147,7 +147,7 @@ impl<D: Persist> Sagas<D> {
         if self.active.len() >= self.active_max {
             return Err(SagaError::TooMany { max: self.active_max });
         }
-        let data = data.to_bytes().map_err(|error| SagaError::Data { id: id.to_owned(), error })?;
+        let data = write_data(id, &data)?;
         let record = Record::new(&self.current, data, self.now());
         self.keep(id, &record)?;
         self.advance(id, record)
@@ -221,7 +221,7 @@ impl<D: Persist> Sagas<D> {
     /// When it cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<(SagaStatus, D)>, SagaError> {
         let Some(record) = self.load(id)? else { return Ok(None) };
-        let data = D::of_bytes(&record.data).map_err(|error| SagaError::Data { id: id.to_owned(), error })?;
+        let data = read_data(id, &record.data)?;
         Ok(Some((record.status(id, self.definition(record.version)), data)))
     }
 
@@ -287,7 +287,10 @@ impl<D: Persist> Sagas<D> {
         loop {
             let definition = self.definition_of(id, &record)?;
             if !(Turn { definition, id, record: &mut record, now: self.now() }).next()? {
-                return Ok(record.status(id, Some(definition)));
+                let status = record.status(id, Some(definition));
+                // What was kept although its keeping failed is known now.
+                self.note(id, (!record.phase.is_end()).then(|| record.wakes_at()));
+                return Ok(status);
             }
             self.keep(id, &record)?;
         }

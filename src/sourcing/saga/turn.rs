@@ -122,17 +122,31 @@ impl<'a, D: Persist> Turn<'a, D> {
         what: &str,
         call: impl FnOnce(&mut D, &StepRun<'_>) -> Result<T, Cause>,
     ) -> Result<Result<(T, Vec<u8>), Cause>, SagaError> {
-        let unreadable = |error| SagaError::Data { id: self.id.to_owned(), error };
-        let mut data = D::of_bytes(&self.record.data).map_err(unreadable)?;
+        let mut data = read_data::<D>(self.id, &self.record.data)?;
         let key = format!("{}/{}/{}/{what}", self.definition.name, self.id, step.name);
         let run = StepRun { id: self.id, key: &key, attempt: self.record.attempt };
         // The data is thrown away after a panic.
-        match catch_unwind(AssertUnwindSafe(|| call(&mut data, &run))) {
-            Ok(Ok(value)) => Ok(Ok((value, data.to_bytes().map_err(unreadable)?))),
-            Ok(Err(error)) => Ok(Err(error)),
-            Err(panic) => Ok(Err(format!("it panicked: {}", message(&*panic)).into())),
+        match contained(|| call(&mut data, &run)) {
+            Ok(value) => Ok(Ok((value, write_data(self.id, &data)?))),
+            Err(error) => Ok(Err(error)),
         }
     }
+}
+
+/// The data of a saga as it is kept.
+pub(super) fn write_data<D: Persist>(id: &str, data: &D) -> Result<Vec<u8>, SagaError> {
+    contained(|| data.to_bytes()).map_err(|error| SagaError::Data { id: id.to_owned(), error })
+}
+
+/// Reads what [`write_data`] wrote.
+pub(super) fn read_data<D: Persist>(id: &str, bytes: &[u8]) -> Result<D, SagaError> {
+    contained(|| D::of_bytes(bytes)).map_err(|error| SagaError::Data { id: id.to_owned(), error })
+}
+
+/// Calls user code, whose panic is an error: it must not keep other sagas from going on.
+fn contained<T>(call: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(format!("it panicked: {}", message(&*panic)).into()))
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::ops::{DerefMut, Range};
+use std::ops::DerefMut;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::error::{CommitError, SyncError};
-use super::gate::Gate;
+use super::gate::{Gate, Placed};
 use super::group::{Job, commit};
 use super::log::Log;
+use super::lookup::Lookup;
 use super::reader::LogReader;
 use super::ticket::{Outcome, Pending, pair};
 
@@ -100,11 +101,11 @@ impl Committer {
         Ok(Self { shared, reader, thread: Some(thread) })
     }
 
-    /// Appends a batch and blocks until it is as asked.
+    /// Appends a batch and blocks until it is as asked; says where it lies.
     ///
     /// # Errors
     /// [`CommitError`], not `Busy`: it waits for room.
-    pub fn append(&self, batch: Batch, word: Word) -> Result<Range<u64>, CommitError> {
+    pub fn append(&self, batch: Batch, word: Word) -> Result<Placed, CommitError> {
         self.append_through(None, batch, word)
     }
 
@@ -112,11 +113,11 @@ impl Committer {
     ///
     /// # Errors
     /// [`CommitError`], not `Busy`; [`CommitError::Refused`] with what the gate says.
-    pub fn append_gated(&self, gate: Box<dyn Gate>, batch: Batch, word: Word) -> Result<Range<u64>, CommitError> {
+    pub fn append_gated(&self, gate: Box<dyn Gate>, batch: Batch, word: Word) -> Result<Placed, CommitError> {
         self.append_through(Some(gate), batch, word)
     }
 
-    fn append_through(&self, gate: Option<Box<dyn Gate>>, batch: Batch, word: Word) -> Result<Range<u64>, CommitError> {
+    fn append_through(&self, gate: Option<Box<dyn Gate>>, batch: Batch, word: Word) -> Result<Placed, CommitError> {
         let mut queue = self.shared.wait_for_room(&batch)?;
         let pending = queue.push(gate, batch, word);
         if queue.is_led {
@@ -177,6 +178,11 @@ impl Committer {
     /// A reader from a position on.
     pub fn read(&self, from: u64) -> LogReader {
         self.reader.from(from)
+    }
+
+    /// Reads single records.
+    pub fn lookup(&self) -> Lookup {
+        self.reader.lookup()
     }
 
     /// The log, for what is not appending. Waits for the write or sync that is under way, and holds up the next.

@@ -76,6 +76,11 @@ impl File {
         Ok(Self { inner, path: path.to_owned() })
     }
 
+    /// What reads as a file, under a name.
+    pub(super) fn of(inner: Box<dyn DiskFile>, path: PathBuf) -> Self {
+        Self { inner, path }
+    }
+
     pub(in crate::store) fn path(&self) -> &Path {
         &self.path
     }

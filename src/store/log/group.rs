@@ -61,17 +61,17 @@ pub(super) fn commit(log: &mut Log, group: Vec<Job>) {
     }
     refused.into_iter().for_each(|(ticket, error)| ticket.tell(Err(error)));
     let mut durable = Vec::new();
-    for (job, Placed { positions, .. }) in written {
+    for (job, placed) in written {
         match job.word {
-            Word::Written => job.ticket.tell(Ok(positions)),
-            Word::Durable => durable.push((job.ticket, positions)),
+            Word::Written => job.ticket.tell(Ok(placed)),
+            Word::Durable => durable.push((job.ticket, placed)),
         }
     }
     if durable.is_empty() {
         return;
     }
     let failure = log.sync().err().map(CommitError::Sync);
-    for (ticket, positions) in durable {
-        ticket.tell(failure.clone().map_or(Ok(positions), Err));
+    for (ticket, placed) in durable {
+        ticket.tell(failure.clone().map_or(Ok(placed), Err));
     }
 }

@@ -1,15 +1,14 @@
 //! How a log gets room: its last segment goes on, is sealed when it is full, and the next is begun.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::Access;
 use super::error::{AppendError, SyncError};
-use super::file::{Fault, File, retried, sync_folder};
+use super::file::{Fault, File, sync_folder};
 use super::log::{Active, Log};
 use super::open::Resume;
 use super::record::{HEADER_BYTES, Place};
+use super::retire::remove_segment;
 use super::segment::{self, Filled, SEAL_BYTES, Segment};
 use super::walk::{Step, Walk};
 
@@ -140,12 +139,7 @@ impl Log {
         Ok(file)
     }
 
-    /// Removes a segment's file, if it is there.
-    pub(super) fn remove(&self, first: u64) -> Result<(), Fault> {
-        let path: &Path = &segment::path(&self.folder, first);
-        match retried("remove", path, || self.disk.remove(path)) {
-            Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+    fn remove(&self, first: u64) -> Result<(), Fault> {
+        remove_segment(&*self.disk, &self.folder, first)
     }
 }

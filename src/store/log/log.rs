@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::batch::{Batch, Stamp};
 use super::disk::{Disk, FolderLock};
 use super::error::{AppendError, OpenError, RetireError, SyncError};
-use super::file::{Fault, File, retried, sync_folder};
+use super::file::{Fault, File, retried};
 use super::gate::Placed;
 use super::open::{self, Opened, Recovered, Resume};
 use super::options::LogOptions;
@@ -68,6 +68,14 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// When the oldest and the newest of them was written, in nanoseconds since 1970.
     pub written_unix_ns: Option<RangeInclusive<u64>>,
+}
+
+impl SegmentInfo {
+    pub(super) fn of(segment: &Segment) -> Self {
+        let Filled { end, last, content, .. } = segment.filled().clone();
+        let Content { records, written_unix_ns } = content;
+        Self { first: segment.first, last, records, bytes: end - SEGMENT_HEADER_BYTES, written_unix_ns }
+    }
 }
 
 impl Log {
@@ -167,15 +175,7 @@ impl Log {
     /// # Errors
     /// [`RetireError`]. Some may have been removed.
     pub fn truncate_before(&mut self, position: u64) -> Result<usize, RetireError> {
-        let mut removed = 0;
-        while let Some(first) = self.shelf.oldest_before(position) {
-            self.remove(first).map_err(RetireError)?;
-            self.shelf.remove_oldest();
-            removed += 1;
-            // One at a time: after power loss no newer one may be gone while an older is there.
-            sync_folder(&*self.disk, &self.folder).map_err(|fault| RetireError(self.fail(fault)))?;
-        }
-        Ok(removed)
+        self.shelf.truncate_before(&*self.disk, &self.folder, position)
     }
 
     /// A reader from a position on, for any thread.
@@ -205,12 +205,7 @@ impl Log {
 
     /// What is known of each segment, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        let info = |segment: &Arc<Segment>| {
-            let Filled { end, last, content, .. } = segment.filled().clone();
-            let Content { records, written_unix_ns } = content;
-            SegmentInfo { first: segment.first, last, records, bytes: end - SEGMENT_HEADER_BYTES, written_unix_ns }
-        };
-        self.shelf.segments().iter().map(info).collect()
+        self.shelf.segments().iter().map(|segment| SegmentInfo::of(segment)).collect()
     }
 
     /// Bytes that are free on the disk.

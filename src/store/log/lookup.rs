@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rkyv::util::AlignedVec;
 
 use super::error::ReadError;
-use super::reader::{LogReader, Record, Shelf};
+use super::reader::{Found, LogReader, Record, Shelf};
 use super::record::{ALIGN, Cause, HEADER_BYTES, Header, Place, VERSION, check};
 use super::segment::Segment;
 use super::walk::Damage;
@@ -39,9 +39,35 @@ impl Lookup {
     /// Reads 1 KiB, and once more what is longer; computes a check over header and body.
     pub fn record(&mut self, segment: u64, offset: u64) -> Result<Record<'_>, ReadError> {
         let held = self.enter(segment)?;
+        self.read(&held, offset, FIRST_BYTES)
+    }
+
+    /// The record at a position, whose offset in its segment is known, and about how long it is; `None` where nothing is
+    /// written yet.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`]; [`ReadError::Retired`] when its segment is not in the log any more.
+    ///
+    /// # Cost
+    /// One read of so many bytes, and one more if the record is longer; computes a check over header and body.
+    pub fn at(&mut self, position: u64, offset: u64, bytes: usize) -> Option<Result<Record<'_>, ReadError>> {
+        let held = match self.shelf.find(position) {
+            Found::In(segment) | Found::Gap(segment, _) => segment,
+            Found::Before(first) => return Some(Err(ReadError::Retired { position, first })),
+            Found::Nothing => return None,
+        };
+        Some(self.read(&held, offset, bytes).map_err(|error| match error {
+            // Its header cannot say which it was.
+            ReadError::Damaged(damage) => ReadError::Damaged(Damage { missing: Some(position..=position), ..damage }),
+            error => error,
+        }))
+    }
+
+    fn read(&mut self, held: &Segment, offset: u64, bytes: usize) -> Result<Record<'_>, ReadError> {
+        let segment = held.first;
         let end = held.filled().end;
         let place = Place { segment, offset };
-        let length = load(&mut self.bytes, &held, offset, FIRST_BYTES.min(end.saturating_sub(offset) as usize))?;
+        let length = load(&mut self.bytes, held, offset, bytes.min(end.saturating_sub(offset) as usize))?;
         let header = self.bytes[..length].first_chunk().and_then(|bytes| Header::decode(place, bytes));
         let header = header.filter(|header| !header.kind.is_control() && header.extent_bytes() <= end - offset);
         let damage = |bytes, missing, cause| {
@@ -50,7 +76,7 @@ impl Lookup {
         };
         let Some(header) = header else { return Err(damage(HEADER_BYTES as u64, None, Cause::Header)) };
         let extent = header.extent_bytes() as usize;
-        if extent > length && load(&mut self.bytes, &held, offset, extent)? < extent {
+        if extent > length && load(&mut self.bytes, held, offset, extent)? < extent {
             return Err(damage(extent as u64, Some(header.position..=header.position), Cause::Body));
         }
         let body = &self.bytes[HEADER_BYTES..extent];

@@ -17,6 +17,7 @@
 //! after each file that is made or removed in it; nothing is written before what was there when the log was opened is
 //! durable; after a write or sync that failed nothing is written.
 
+mod archive;
 mod batch;
 mod commit;
 mod disk;
@@ -32,12 +33,14 @@ mod open;
 mod options;
 mod reader;
 mod record;
+mod retire;
 mod scan;
 mod segment;
 pub mod sim;
 mod ticket;
 mod walk;
 
+pub(in crate::store) use archive::remove;
 pub use batch::{Batch, BodyTooLong, NewRecord};
 pub use commit::{Append, CommitOptions, Committer, Word};
 pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};

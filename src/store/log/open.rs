@@ -1,13 +1,16 @@
 //! Opening a log: what is in the folder, where the log goes on, and what is wrong with it. Nothing on the disk is changed
 //! here: what must be mended before a record can be appended is mended by the first append.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::archive;
 use super::disk::{Disk, FolderLock};
 use super::error::OpenError;
 use super::file::{Fault, retried};
+use super::options::LogOptions;
 use super::record::{Cause, HEADER_BYTES};
 use super::scan::{self, Scan};
 use super::segment::{self, Filled, HeaderState, SEGMENT_HEADER_BYTES, Segment};
@@ -57,8 +60,10 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<Opened, OpenError> 
     retried("create the folder", folder, || disk.create_folder(folder))?;
     let lock = retried("lock", folder, || disk.lock(folder)).map_err(|fault| locked(fault, folder))?;
     let names = retried("list", folder, || disk.list(folder))?;
-    let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
-    firsts.sort_unstable();
+    let whole: BTreeSet<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+    let mut firsts = whole.clone();
+    firsts.extend(names.iter().filter_map(|name| archive::first_of(name)));
+    let firsts: Vec<u64> = firsts.into_iter().collect();
     let mut opened = Opened {
         lock,
         segments: Vec::with_capacity(firsts.len()),
@@ -69,6 +74,8 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<Opened, OpenError> 
         opened.check_start(folder, first)?;
         match firsts.get(nth + 1) {
             Some(next_first) => opened.add_inner(disk, folder, first, *next_first)?,
+            // Only what has a successor is archived: the successor was taken away.
+            None if !whole.contains(&first) => opened.add_archived_last(disk, folder, first)?,
             None => opened.add_last(disk, folder, first)?,
         }
     }
@@ -113,6 +120,19 @@ impl Opened {
         };
         self.recovered.next = filled.last + 1;
         self.segments.push(Arc::new(Segment::new(first, file, filled)));
+        Ok(())
+    }
+
+    fn add_archived_last(&mut self, disk: &dyn Disk, folder: &Path, first: u64) -> Result<(), OpenError> {
+        let (file, length, state) = segment::open(disk, folder, first)?;
+        match segment::sealed(&file, first, length)? {
+            Some(filled) => {
+                self.check_header(&file, state, length)?;
+                (self.recovered.next, self.recovered.durable) = (filled.last + 1, filled.last);
+                self.segments.push(Arc::new(Segment::new(first, file, filled)));
+            }
+            None => self.give_up_on(file, first, LogOptions::SEGMENT_BYTES_MAX),
+        }
         Ok(())
     }
 

@@ -54,7 +54,7 @@ impl error::Error for OptionOutOfRange {}
 
 impl LogOptions {
     const SEGMENT_BYTES_MIN: u64 = 4 << 10;
-    const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+    pub(super) const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 
     /// Bytes that the records of one batch may take together, their headers too.
     pub fn batch_bytes_max(&self) -> u64 {

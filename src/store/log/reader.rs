@@ -1,8 +1,9 @@
 //! Reading the log from a position on, beside appending, never beyond what is written.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::error::ReadError;
+use super::file::Fault;
 use super::record::{Cause, Header};
 use super::segment::{Filled, INDEX_EVERY_BYTES, Segment};
 use super::walk::{Damage, Step, Walk};
@@ -11,11 +12,13 @@ use super::walk::{Damage, Step, Walk};
 #[derive(Debug)]
 pub(super) struct Shelf {
     segments: RwLock<Vec<Arc<Segment>>>,
+    /// Held while old segments are removed; why none are any more.
+    pub(super) retiring: Mutex<Option<Fault>>,
 }
 
 impl Shelf {
     pub(super) fn new(segments: Vec<Arc<Segment>>) -> Self {
-        Self { segments: RwLock::new(segments) }
+        Self { segments: RwLock::new(segments), retiring: Mutex::default() }
     }
 
     pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
@@ -38,6 +41,14 @@ impl Shelf {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment);
     }
 
+    /// Puts a segment in the place of the one that begins where it does, if that is still there.
+    pub(super) fn replace(&self, segment: Arc<Segment>) {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(nth) = segments.binary_search_by_key(&segment.first, |held| held.first) {
+            segments[nth] = segment;
+        }
+    }
+
     pub(super) fn remove_oldest(&self) {
         self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(0);
     }
@@ -52,7 +63,7 @@ impl Shelf {
     }
 
     /// What holds a position.
-    fn find(&self, position: u64) -> Found {
+    pub(super) fn find(&self, position: u64) -> Found {
         let segments = self.segments();
         let after = segments.partition_point(|segment| segment.first <= position);
         let next = segments.get(after);
@@ -70,7 +81,7 @@ impl Shelf {
 
 /// Where a position is.
 #[derive(Debug)]
-enum Found {
+pub(super) enum Found {
     In(Arc<Segment>),
     /// Between a segment's last and the next one's first.
     Gap(Arc<Segment>, u64),

@@ -7,10 +7,12 @@
 //! A segment that has a successor was synced before the successor was made. The seal says what is in the segment, so that
 //! neither opening nor a question for a time has to read it.
 
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::archive;
 use super::disk::{Access, Disk};
 use super::file::{Fault, File};
 use super::record::{HEADER_BYTES, Header, Kind, Place, VERSION, check, is_sealed, put, seal, take};
@@ -170,7 +172,10 @@ impl Segment {
 
 /// Opens a segment for reading; says how long its file is and how its header.
 pub(super) fn open(disk: &dyn Disk, folder: &Path, first: u64) -> Result<(File, u64, HeaderState), Fault> {
-    let file = File::open(disk, &path(folder, first), Access::Read)?;
+    let file = match File::open(disk, &path(folder, first), Access::Read) {
+        Err(fault) if fault.source.kind() == ErrorKind::NotFound => archive::open(disk, folder, first)?,
+        file => file?,
+    };
     let length = file.length()?;
     let mut bytes = [0; HEADER_BYTES];
     let state = match file.read_at(&mut bytes, 0)? {

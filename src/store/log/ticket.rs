@@ -1,15 +1,15 @@
 //! What a caller waits on for its batch: a thread blocks, a future is woken.
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::error::CommitError;
+use super::gate::Placed;
 
-/// The positions of a batch, or why it has none.
-pub(super) type Outcome = Result<Range<u64>, CommitError>;
+/// Where a batch lies, or why it lies nowhere.
+pub(super) type Outcome = Result<Placed, CommitError>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -81,7 +81,7 @@ impl Pending {
     ///
     /// # Errors
     /// [`CommitError`].
-    pub fn wait(self) -> Result<Range<u64>, CommitError> {
+    pub fn wait(self) -> Result<Placed, CommitError> {
         let mut state = self.0.state();
         loop {
             if let Some(outcome) = state.outcome.take() {

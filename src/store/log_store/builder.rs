@@ -1,23 +1,33 @@
 //! What a store on disk may be told when it is opened, and opening it.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 
 use super::super::Position;
 use super::super::log::{
-    self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo,
+    self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo, remove,
 };
 use super::super::snapshot::Snapshot;
+use super::super::state::{
+    STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, StateKind,
+};
 use super::super::table::{self, Table, TableOptions};
 use super::super::tail::Tail;
-use super::LogStore;
 use super::indexer::Indexer;
-use super::part::{Built, Finder, Part, remove};
+use super::part::{Built, Finder, Part};
+use super::retention::Retention;
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
+use super::{LogStore, TABLE_FOLDER};
+
+/// Bytes that the table writes beside each key and value, at most.
+const RECORD_BYTES: u64 = (log::HEADER_BYTES + log::ALIGN) as u64;
+/// Bytes of a segment of the table that are no records, at most.
+const SEGMENT_BYTES: u64 = 1_024;
 
 /// Limits of a [`LogStore`]. All have a default.
 #[derive(Debug, Clone)]
@@ -28,15 +38,28 @@ pub struct LogStoreBuilder {
     commit: CommitOptions,
     index_bytes_max: usize,
     versions_max: usize,
-    table: TableOptions,
+    retention: Retention,
+    state_keys_max: usize,
+    state_bytes_max: u64,
+    snapshot_state_bytes_max: usize,
+    state_batch_bytes_max: usize,
 }
 
 impl LogStoreBuilder {
     pub(super) fn new(folder: PathBuf) -> Self {
         let (log, commit) = Default::default();
-        let table = TableOptions::default();
-        Self { folder, log, commit, index_bytes_max: 256 << 20, versions_max: 65_536, table }
-            .snapshot_state_bytes_max(Snapshot::STATE_BYTES_MAX as u32)
+        Self {
+            folder,
+            log,
+            commit,
+            index_bytes_max: 256 << 20,
+            versions_max: 65_536,
+            retention: Retention::default(),
+            state_keys_max: 1_000_000,
+            state_bytes_max: 4 << 30,
+            snapshot_state_bytes_max: Snapshot::STATE_BYTES_MAX,
+            state_batch_bytes_max: STATE_BATCH_BYTES_MAX,
+        }
     }
 
     /// Bytes of a segment, which are reserved on the disk when it is begun; from 4 KiB to 4 GiB, a multiple of 16. An append
@@ -71,26 +94,52 @@ impl LogStoreBuilder {
         self
     }
 
-    /// Aggregates that have a snapshot. Default 1,000,000; their names are kept in memory.
-    pub fn snapshots_max(mut self, aggregates: usize) -> Self {
-        self.table.keys_max = aggregates;
+    /// Keys of state, and aggregates that have a snapshot, together. Default 1,000,000; all are kept in memory.
+    pub fn state_keys_max(mut self, keys: usize) -> Self {
+        self.state_keys_max = keys;
         self
     }
 
-    /// Bytes of all snapshots, with some 100 beside each. Default 4 GiB; on the disk they take up to 2.5 times as much, and
-    /// 128 MiB.
-    pub fn snapshot_bytes_max(mut self, bytes: u64) -> Self {
-        self.table.live_bytes_max = bytes;
+    /// Bytes of state and snapshots together, keys too, with some 100 beside each. Default 4 GiB; on the disk they take up to
+    /// 2.5 times as much, and 128 MiB.
+    pub fn state_bytes_max(mut self, bytes: u64) -> Self {
+        self.state_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of keys and values of state that may be changed in one piece, and so of one value. Default, and most:
+    /// [`STATE_BATCH_BYTES_MAX`], 16 MiB. Room for that, and 80 KiB, is reserved on the disk at a time. A projection changes up to
+    /// 5 MiB in one piece, a saga or process 2 MiB.
+    pub fn state_batch_bytes_max(mut self, bytes: usize) -> Self {
+        self.state_batch_bytes_max = bytes.min(STATE_BATCH_BYTES_MAX);
         self
     }
 
     /// Bytes of a snapshot's state. Default, and most: 16 MiB. Room for two such snapshots is reserved on the disk at a time.
-    pub fn snapshot_state_bytes_max(mut self, bytes: u32) -> Self {
-        let bytes = bytes.min(Snapshot::STATE_BYTES_MAX as u32);
-        self.table.value_bytes_max = snapshots::HEAD_BYTES as u32 + bytes;
-        let both = 2 * (u64::from(bytes) + u64::from(self.table.key_bytes_max));
-        self.table.segment_bytes = both.next_multiple_of(4_096) + 4_096;
+    pub fn snapshot_state_bytes_max(mut self, bytes: usize) -> Self {
+        self.snapshot_state_bytes_max = bytes.min(Snapshot::STATE_BYTES_MAX);
         self
+    }
+
+    /// What becomes of old events. Default: they are archived after 90 days, and kept for ever.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// A table that takes all that these limits let in.
+    fn table(&self) -> TableOptions {
+        let (key, batch) = (STATE_KEY_BYTES_MAX as u64, self.state_batch_bytes_max as u64);
+        let snapshot = (snapshots::HEAD_BYTES + self.snapshot_state_bytes_max) as u64;
+        let changes = batch + STATE_CHANGES_MAX as u64 * RECORD_BYTES;
+        let segment = changes.max(2 * (snapshot + key + RECORD_BYTES));
+        TableOptions {
+            segment_bytes: (segment + SEGMENT_BYTES).next_multiple_of(4_096),
+            key_bytes_max: key as u32,
+            value_bytes_max: snapshot.max(batch.min(STATE_VALUE_BYTES_MAX as u64)) as u32,
+            keys_max: self.state_keys_max,
+            live_bytes_max: self.state_bytes_max,
+        }
     }
 
     /// Opens the store, and makes the folder if it is not there.
@@ -99,7 +148,7 @@ impl LogStoreBuilder {
     /// [`OpenError`]. Damage is none: it is said in [`LogStore::recovered`], and by the queries that meet it.
     ///
     /// # Cost
-    /// Reads the last segment, twice, and of the others only their ends; reads all snapshots. Takes three threads.
+    /// Reads the last segment, twice, and of the others only their ends; reads all snapshots and state. Takes three threads.
     pub fn open(self) -> Result<LogStore, OpenError> {
         open_on(Arc::new(RealDisk), self)
     }
@@ -110,15 +159,18 @@ impl LogStoreBuilder {
 /// # Errors
 /// [`OpenError`].
 pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore, OpenError> {
-    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, table } = builder;
+    let table = builder.table();
+    let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, retention, .. } = builder;
+    let LogStoreBuilder { snapshot_state_bytes_max, state_batch_bytes_max, .. } = builder;
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
     let (table, _) =
-        Table::open(Arc::clone(&disk), folder.join("table"), table).map_err(|error| beside(error, &folder))?;
+        Table::open(Arc::clone(&disk), folder.join(TABLE_FOLDER), table).map_err(|error| beside(error, &folder))?;
     let reader = log.read(1);
     let indices = indices(&*disk, &folder)?;
     let parts = parts(&log.segments(), &recovered, &reader, &indices)?;
     let indexer = Indexer::default();
-    let snapshots = Snapshots::new(table);
+    let table = Arc::new(table);
+    let snapshots = Snapshots::new(Arc::clone(&table), snapshot_state_bytes_max);
     let sealed: HashSet<u64> = parts.sealed.iter().map(|part| part.first).collect();
     for part in parts.sealed.iter().filter(|part| !indices.contains(&part.first)) {
         indexer.remake(part);
@@ -136,6 +188,9 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         versions: Mutex::new(Versions::new(versions_max)),
         fronts: Mutex::new(Fronts::new(index_bytes_max)),
         indexer,
+        snapshots,
+        retention,
+        upkeep: Mutex::default(),
     });
     let no_thread = |error| OpenError::Disk(Fault::new("start a thread for", &folder, error));
     let options = *log.options();
@@ -143,7 +198,15 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let own = Arc::clone(&shared);
     let thread = thread::Builder::new().name("ringmain-index".into());
     let thread = thread.spawn(move || own.indexer.run(&own)).map_err(no_thread)?;
-    Ok(LogStore { committer: Some(committer), indexer: Some(thread), shared, snapshots, options, recovered })
+    Ok(LogStore {
+        committer: Some(committer),
+        indexer: Some(thread),
+        shared,
+        table,
+        state_batch_bytes_max,
+        options,
+        recovered,
+    })
 }
 
 fn beside(error: table::OpenError, folder: &Path) -> OpenError {
@@ -151,6 +214,12 @@ fn beside(error: table::OpenError, folder: &Path) -> OpenError {
         table::OpenError::Option(error) => OpenError::Option(error),
         table::OpenError::Log(error) => error,
         table::OpenError::Disk(fault) => OpenError::Disk(fault),
+        table::OpenError::TooLong { kind, bytes, max } => {
+            let is_snapshot = kind == StateKind::SNAPSHOT;
+            let option = if is_snapshot { "snapshot_state_bytes_max" } else { "state_batch_bytes_max" };
+            let error = format!("a {kind} is {bytes} bytes with its key, there is room for {max}; raise {option}");
+            OpenError::Beside(Box::<dyn Error + Send + Sync>::from(error).into())
+        }
         table::OpenError::Thread(source) => {
             OpenError::Disk(Fault { operation: "start a thread for", path: folder.to_owned(), source })
         }

@@ -1,13 +1,43 @@
 //! The thread that writes the indices of segments, so that whoever appends does not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::super::Position;
+use super::super::log::Fault;
 use super::part::Part;
 use super::shared::Shared;
 
+/// Old events are looked for this often, beside when a segment is full.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
 /// Indices in memory that may wait to be written; whoever fills one more segment waits.
 const WAITING_MAX: usize = 8;
+
+/// An index that could not be written. Queries read its events instead, slower and not wrong; it is made again when the store
+/// is opened next.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IndexFault {
+    /// The position of the first event in it.
+    pub first: Position,
+    /// The position of the last event in it.
+    pub last: Position,
+    /// What failed.
+    pub fault: Fault,
+}
+
+impl fmt::Display for IndexFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, fault } = self;
+        write!(
+            f,
+            "the index of positions {first} to {last} was not written: {fault}; mend that and open the store again"
+        )
+    }
+}
 
 /// What there is to do.
 #[derive(Debug, Default)]
@@ -20,6 +50,11 @@ pub(super) struct Indexer {
 #[derive(Debug, Default)]
 struct State {
     parts: VecDeque<Arc<Part>>,
+    /// A segment was filled, or an hour went by, since old events were looked for.
+    is_upkeep_due: bool,
+    upkeep_fault: Option<Fault>,
+    /// Of segments whose index could not be written, by their first positions.
+    faults: BTreeMap<u64, IndexFault>,
     /// Nothing more comes: the thread ends when all is done.
     is_ending: bool,
     /// The thread ends after what it is doing.
@@ -38,6 +73,7 @@ impl Indexer {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.parts.push_back(part);
+        state.is_upkeep_due = true;
         drop(state);
         self.changed.notify_all();
     }
@@ -50,6 +86,16 @@ impl Indexer {
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Why old events were not dealt with when that was last tried.
+    pub(super) fn upkeep_fault(&self) -> Option<Fault> {
+        self.state().upkeep_fault.clone()
+    }
+
+    /// Indices that could not be written, oldest first.
+    pub(super) fn faults(&self) -> Vec<IndexFault> {
+        self.state().faults.values().cloned().collect()
     }
 
     /// Lets the thread end: when all is done, or after what it is doing.
@@ -65,6 +111,7 @@ impl Indexer {
     pub(super) fn run(&self, shared: &Shared) {
         let _ended = Ended(self);
         let mut state = self.state();
+        state.is_upkeep_due = true;
         loop {
             if state.is_closed {
                 return;
@@ -73,14 +120,28 @@ impl Indexer {
                 drop(state);
                 // One that cannot be written is done without: its segment is read instead, and the index is made again
                 // when the store is opened next.
-                let _ = part.write_index(&*shared.disk, &shared.folder, &shared.reader);
+                let written = part.write_index(&*shared.disk, &shared.folder, &shared.reader);
                 state = self.state();
                 state.parts.pop_front();
+                state.faults.remove(&part.first);
+                if let Err(fault) = written {
+                    let [first, last] =
+                        [part.first, part.last].map(|number| Position::new(number).expect("positions count from 1"));
+                    state.faults.insert(part.first, IndexFault { first, last, fault });
+                }
                 self.changed.notify_all();
             } else if state.is_ending {
                 return;
+            } else if state.is_upkeep_due {
+                state.is_upkeep_due = false;
+                drop(state);
+                let kept = shared.keep(shared.retention);
+                state = self.state();
+                state.upkeep_fault = kept.err();
             } else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.changed.wait_timeout(state, UPKEEP_EVERY).unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                state.is_upkeep_due |= waited.1.timed_out();
             }
         }
     }

@@ -44,8 +44,7 @@ pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
     let Some((first, last)) = query.positions() else { return Ok(nothing) };
     let (parts, active, first, last) = {
         let parts = shared.parts();
-        let oldest = parts.sealed.first().map(|part| part.first).or(parts.active.as_ref().map(|active| active.first));
-        let Some(oldest) = oldest else { return Ok(nothing) };
+        let Some(oldest) = parts.first() else { return Ok(nothing) };
         let (first, last) = (first.get().max(oldest), last.get().min(parts.last));
         let sought = Sought::of(query, first..=last);
         let active = parts.active.as_ref().filter(|active| active.first <= last);
@@ -222,7 +221,16 @@ impl Look<'_> {
             }
             for (position, segment, offset) in found.into_iter().rev() {
                 self.looked_at -= 1;
-                let record = lookup.record(segment, offset).map_err(|error| failed(error, position))?;
+                let record = match lookup.record(segment, offset) {
+                    // Removed since it was seen, with all that is older.
+                    Err(log::ReadError::Retired { .. }) => return Ok(Continue(())),
+                    Err(log::ReadError::Disk(fault)) => return Err(ReadError::Disk(fault)),
+                    Err(log::ReadError::Damaged(damage)) => {
+                        let missing = damage.missing.clone().or(Some(position..=position));
+                        return Err(ReadError::Damaged(Damage { missing, ..damage }));
+                    }
+                    Ok(record) => record,
+                };
                 self.take(&record).map_err(|error| no_event(position, error))?;
                 if let Break(next) = self.after(position) {
                     return Ok(Break(next));
@@ -338,15 +346,4 @@ fn cut(
 
 fn no_event(position: u64, error: FrameError) -> ReadError {
     ReadError::NoEvent { position: Position::new(position).expect("positions count from 1"), error }
-}
-
-/// Why a record that was read a moment ago cannot be read now.
-fn failed(error: log::ReadError, position: u64) -> ReadError {
-    match error {
-        log::ReadError::Damaged(damage) => {
-            ReadError::Damaged(Damage { missing: damage.missing.clone().or(Some(position..=position)), ..damage })
-        }
-        log::ReadError::Disk(fault) => ReadError::Disk(fault),
-        retired => ReadError::Failed(Box::new(retired)),
-    }
 }

@@ -13,8 +13,8 @@
 //!
 //! An index is never ahead of the log: an event enters it after it was written, and queries end where it ends. A file that is
 //! no whole index of its segment as it is now, be it older, newer, torn or flipped, is made again, and meanwhile the segment
-//! is read. Snapshots are in a [table](super::table) in a folder of its own; one is kept after the events that it shows are
-//! durable. What cannot be read is never left out in silence: where an index was made although part of its segment could not
+//! is read. Snapshots and [state](super::StateStore) are in a [table](super::table) in a folder of its own; they are kept
+//! after the events that they speak of are durable. What cannot be read is never left out in silence: where an index was made although part of its segment could not
 //! be read, queries for that part read the segment and meet what is wrong.
 
 mod admission;
@@ -22,8 +22,11 @@ mod builder;
 mod indexer;
 mod look;
 mod part;
+mod retention;
 mod shared;
 mod snapshots;
+mod states;
+mod stats;
 mod versions;
 
 use std::fmt;
@@ -36,20 +39,26 @@ use crate::Frame;
 
 use super::append::{self, Expected};
 use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, SyncError, Word};
+use super::table::Table;
 use super::{
     AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, OpenError, Page, Position, Query,
     ReadError, Recovered, Snapshot, SnapshotError, snapshot,
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
-use snapshots::Snapshots;
 
 pub use builder::{LogStoreBuilder, open_on};
+pub use indexer::IndexFault;
+pub use retention::{Retention, Upkeep};
+pub use stats::LogStoreStats;
 
-/// An [`EventStore`] in a folder, for one process at a time.
+/// Of snapshots, in the folder of the store.
+const TABLE_FOLDER: &str = "table";
+
+/// An [`EventStore`] and [`StateStore`](super::StateStore) in a folder, for one process at a time.
 ///
-/// It keeps all three words. Nothing it says was appended is only in memory: [`Durability::Accepted`] is met as
-/// [`Durability::Written`] is.
+/// It keeps all three words, of events and of state. Nothing it says was appended or changed is only in memory:
+/// [`Durability::Accepted`] is met as [`Durability::Written`] is.
 ///
 /// ```
 /// use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query};
@@ -91,7 +100,8 @@ pub struct LogStore {
     committer: Option<Committer>,
     indexer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
-    snapshots: Snapshots,
+    table: Arc<Table>,
+    state_batch_bytes_max: usize,
     options: LogOptions,
     recovered: Recovered,
 }
@@ -115,16 +125,27 @@ impl LogStore {
         &self.recovered
     }
 
-    /// What of the snapshots cannot be read; where a damage names positions, they are not those of events. An aggregate
-    /// whose snapshot is in it has an older one or none, and is made of its events. Old snapshots take room until this is
-    /// [accepted](Self::accept_snapshot_damages).
-    pub fn snapshot_damages(&self) -> Vec<Damage> {
-        self.snapshots.damages()
+    /// What of snapshots and state cannot be read; where a damage names positions, they are not those of events. An aggregate
+    /// whose snapshot is in it has an older one or none, and is made of its events. A key whose last change is in it has an
+    /// older value, has none though one was put, or has one though it was removed: look here before you go on with sagas.
+    /// What is dead takes room until this is [accepted](Self::accept_state_damages).
+    pub fn state_damages(&self) -> Vec<Damage> {
+        self.table.damages()
     }
 
-    /// Gives up what of the snapshots cannot be read, so that its room can be used again.
-    pub fn accept_snapshot_damages(&self) {
-        self.snapshots.accept_damages();
+    /// Gives up what of snapshots and state cannot be read, so that its room can be used again.
+    pub fn accept_state_damages(&self) {
+        self.table.accept_damage();
+    }
+
+    /// Indices that could not be written since it was opened, oldest first. No append fails for it.
+    pub fn index_faults(&self) -> Vec<IndexFault> {
+        self.shared.indexer.faults()
+    }
+
+    /// Why old events were not archived or removed when that was last tried, if it failed.
+    pub fn upkeep_fault(&self) -> Option<Fault> {
+        self.shared.indexer.upkeep_fault()
     }
 
     /// The folder it is in.
@@ -140,7 +161,7 @@ impl LogStore {
     pub fn close(mut self) -> Result<(), Fault> {
         let closed = self.committer.take().map_or(Ok(()), Committer::close);
         self.end_indexer(true);
-        closed.and_then(|()| self.snapshots.sync()).map_err(|SyncError(fault)| fault)
+        closed.and_then(|()| self.table.sync()).map_err(|SyncError(fault)| fault)
     }
 
     fn committer(&self) -> &Committer {
@@ -193,7 +214,8 @@ impl EventStore for LogStore {
         let positions = self
             .committer()
             .append_gated(Box::new(admission), batch, word)
-            .map_err(|error| refused(error, expected.as_ref()))?;
+            .map_err(|error| refused(error, expected.as_ref()))?
+            .positions;
         let [first, last] =
             [positions.start, positions.end - 1].map(|number| Position::new(number).expect("positions count from 1"));
         Ok(Appended::new(first, last, expected.map(|expected| expected.version_after)))
@@ -209,11 +231,11 @@ impl EventStore for LogStore {
         snapshot::check(snapshot, found)?;
         // What it shows must not be lost before it.
         self.committer().log().sync().map_err(|SyncError(fault)| failed(fault))?;
-        self.snapshots.save(snapshot)
+        self.shared.snapshots.save(snapshot)
     }
 
     fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        let Some(snapshot) = self.snapshots.load(kind, id)? else { return Ok(None) };
+        let Some(snapshot) = self.shared.snapshots.load(kind, id)? else { return Ok(None) };
         // Events that it shows may have been damaged since.
         let found = self.shared.version_of(kind, id).map_err(ReadError::Disk)?;
         Ok((snapshot.version() <= found).then_some(snapshot))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Frame, Pattern};
 
 use super::super::index::{Building, Names, Posting, Sealed, Term};
-use super::super::log::{Access, Disk, Fault, File, LogReader, ReadError, retried};
+use super::super::log::{Access, Disk, Fault, File, LogReader, ReadError, remove};
 use super::super::query::Query;
 use super::shared::Shared;
 
@@ -234,14 +234,6 @@ impl Part {
             .and_then(|index| index.write_all_at(&file, 0));
         self.set(if written.is_ok() { Finder::Cold } else { Finder::Nothing });
         written.map(|()| true)
-    }
-}
-
-/// Removes a file, if it is there.
-pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    match retried("remove", path, || disk.remove(path)) {
-        Err(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }
 

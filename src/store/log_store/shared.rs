@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -13,6 +14,8 @@ use super::super::log::{Batch, Disk, Fault, LogReader, Placed, ReadError};
 use super::super::tail::Tail;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
+use super::retention::Retention;
+use super::snapshots::Snapshots;
 use super::versions::Versions;
 
 /// The store without its log.
@@ -27,6 +30,10 @@ pub(super) struct Shared {
     pub(super) versions: Mutex<Versions>,
     pub(super) fronts: Mutex<Fronts>,
     pub(super) indexer: Indexer,
+    pub(super) snapshots: Snapshots,
+    pub(super) retention: Retention,
+    /// Held by who archives and removes.
+    pub(super) upkeep: Mutex<()>,
 }
 
 /// The segments, oldest first, as far as queries see them.
@@ -63,6 +70,11 @@ impl Fronts {
 }
 
 impl Parts {
+    /// The first position of the oldest segment, if there is one.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.sealed.first().map(|part| part.first).or(self.active.as_ref().map(|active| active.first))
+    }
+
     /// Takes up events that are written; says which segment is full, if they begin another.
     fn add(&mut self, frames: &[Frame], batch: &Batch, placed: &Placed) -> Option<Arc<Part>> {
         let mut full = None;
@@ -133,9 +145,20 @@ impl Shared {
         }
         let losses = versions.losses();
         drop(versions);
-        let version = self.look_up_version(kind, id)?;
+        let version = match self.look_up_version(kind, id)? {
+            // Events of it may have been removed: what they came to is in its snapshot.
+            0 if self.parts().first().is_some_and(|first| first > 1) => self.snapshot_version(kind, id)?,
+            version => version,
+        };
         self.versions().learn_if(losses, kind, id, version);
         Ok(version)
+    }
+
+    fn snapshot_version(&self, kind: &str, id: &str) -> Result<u64, Fault> {
+        let unread = |error: super::super::ReadError| {
+            Fault::new("read the snapshots in", &self.folder, io::Error::other(error.to_string()))
+        };
+        Ok(self.snapshots.load(kind, id).map_err(unread)?.map_or(0, |snapshot| snapshot.version()))
     }
 
     /// The greatest version among an aggregate's events. An event that cannot be read counts with the version that its

@@ -5,13 +5,12 @@
 //!   value   format 1 │ encoding 1 │ schema 2 │ 0 4 │ version 8 │ taken at, Unix ns, signed 8 │ 0 8 │ state
 //! ```
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Encoding;
 
-use super::super::log::{Damage, SyncError, Word};
-use super::super::snapshot::payload;
+use super::super::log::Word;
+use super::super::snapshot::{payload, time, unix_ns};
 use super::super::state::StateKind;
 use super::super::table::{ChangeError, Table};
 use super::super::{ReadError, Snapshot, SnapshotError};
@@ -24,18 +23,23 @@ const ENCODINGS: [Encoding; 5] = [Encoding::Bytes, Encoding::Rkyv, Encoding::Jso
 /// The latest snapshot of each aggregate that has one.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    table: Table,
+    table: Arc<Table>,
+    state_bytes_max: usize,
     /// Held from the look at what is there to the change.
     saving: Mutex<()>,
 }
 
 impl Snapshots {
-    pub(super) const fn new(table: Table) -> Self {
-        Self { table, saving: Mutex::new(()) }
+    pub(super) const fn new(table: Arc<Table>, state_bytes_max: usize) -> Self {
+        Self { table, state_bytes_max, saving: Mutex::new(()) }
     }
 
     /// Keeps a snapshot, unless a newer one is there.
     pub(super) fn save(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let (bytes, max) = (snapshot.state().bytes().len(), self.state_bytes_max);
+        if bytes > max {
+            return Err(SnapshotError::TooLarge { bytes, max });
+        }
         let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let (kind, id) = (snapshot.kind(), snapshot.id());
         // One that cannot be read is replaced.
@@ -46,10 +50,10 @@ impl Snapshots {
         }
         let refused = |error| match error {
             ChangeError::TooManyBytes { live_bytes, max } => {
-                SnapshotError::Full { limit: "snapshot_bytes_max", needed: live_bytes, max }
+                SnapshotError::Full { limit: "state_bytes_max", needed: live_bytes, max }
             }
-            ChangeError::ValueTooLong { bytes, max, .. } => {
-                SnapshotError::TooLarge { bytes: bytes - HEAD_BYTES, max: max as usize - HEAD_BYTES }
+            ChangeError::TooManyKeys { keys, max } => {
+                SnapshotError::Full { limit: "state_keys_max", needed: keys as u64, max: max as u64 }
             }
             error => SnapshotError::Failed(Box::new(error)),
         };
@@ -68,18 +72,6 @@ impl Snapshots {
             );
             ReadError::Failed(error.into())
         })
-    }
-
-    pub(super) fn sync(&self) -> Result<(), SyncError> {
-        self.table.sync()
-    }
-
-    pub(super) fn damages(&self) -> Vec<Damage> {
-        self.table.damages()
-    }
-
-    pub(super) fn accept_damages(&self) {
-        self.table.accept_damage();
     }
 }
 
@@ -112,15 +104,4 @@ fn read(kind: &str, id: &str, value: &[u8]) -> Option<Snapshot> {
     let schema = u16::from_le_bytes([head[2], head[3]]);
     let taken_at = time(i64::from_le_bytes(long(16)));
     (head[0] == FORMAT).then(|| snapshot.with_schema_version(schema).with_taken_at(taken_at))
-}
-
-/// Nanoseconds of Unix time; the nearest that there is for what is too far away.
-fn unix_ns(time: SystemTime) -> i64 {
-    let ns = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
-    time.duration_since(UNIX_EPOCH).map_or_else(|error| -ns(error.duration()), ns)
-}
-
-fn time(unix_ns: i64) -> SystemTime {
-    let distance = Duration::from_nanos(unix_ns.unsigned_abs());
-    if unix_ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }

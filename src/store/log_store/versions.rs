@@ -65,6 +65,12 @@ impl Versions {
         }
     }
 
+    /// Forgets all but what is laid out: events were removed.
+    pub(super) fn forget(&mut self) {
+        (self.young, self.old) = Default::default();
+        self.losses += 1;
+    }
+
     /// To be handed to [`learn_if`](Self::learn_if).
     pub(super) fn losses(&self) -> u64 {
         self.losses

@@ -254,10 +254,10 @@ impl Table {
                 count += 1;
             }
             appended += batch.extent_bytes() as u64;
-            let positions = self.committer.append(batch, Word::Written).map_err(CompactError::Append)?;
+            let spots = self.append_batch(batch, Word::Written).map_err(CompactError::Append)?;
             let mut index = self.index_mut();
-            for (change, position) in changes.drain(..count).zip(positions) {
-                index.moved(change.kind(), change.key(), position);
+            for (change, spot) in changes.drain(..count).zip(spots) {
+                index.moved(change.kind(), change.key(), spot);
             }
         }
         Ok(appended)

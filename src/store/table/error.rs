@@ -92,14 +92,14 @@ pub enum ChangeError {
         /// The limit.
         max: u32,
     },
-    /// There would be too many keys. What is removed by the same changes makes no room for them.
+    /// There would be too many keys.
     TooManyKeys {
         /// How many there would be.
         keys: usize,
         /// The limit.
         max: usize,
     },
-    /// Keys and values would take too many bytes. What is removed by the same changes makes no room for them.
+    /// Keys and values would take too many bytes.
     TooManyBytes {
         /// Bytes of all records that there would be.
         live_bytes: u64,

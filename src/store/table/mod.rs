@@ -14,6 +14,8 @@
 //!   process starts and changed often: reading them costs no disk. Snapshots and dead letters may be megabytes, and are read
 //!   one at a time: of them only the position is kept, and the log is read. The value comes first in a record, so that it is
 //!   aligned to 16 bytes when it is read.
+//! * **A page** of keys is what the table held at one moment: the index says at once where all its values are, and what is
+//!   written never changes. Where compaction has removed one meanwhile, the page is read again.
 //! * **Order.** The last record of a key is what holds. Changes are applied to the index by their position in the log,
 //!   whatever order their threads come back in.
 //! * **Compaction** reads the oldest segment, appends the records in it that are still the last of their keys once more,
@@ -40,8 +42,8 @@ mod read;
 #[expect(clippy::module_inception, reason = "it is the table itself, among its parts")]
 mod table;
 
+pub use super::state::PageRoom;
 pub use error::{ChangeError, CompactError, OpenError};
 pub use open::Opened;
 pub use options::TableOptions;
-pub use read::Entries;
 pub use table::{Table, TableStats};

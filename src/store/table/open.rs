@@ -7,7 +7,7 @@ use super::super::log::{CommitOptions, Committer, Damage, Disk, Log, ReadError, 
 use super::super::state::{StateChange, StateKind};
 use super::compact::Compactor;
 use super::error::OpenError;
-use super::index::{Entry, Index};
+use super::index::{Entry, Index, Spot};
 use super::options::TableOptions;
 use super::table::Table;
 
@@ -43,9 +43,9 @@ impl Table {
         let Recovered { first, cut_bytes, damages, .. } = recovered;
         let (index, damages) = read(&log, first, damages)?;
         let max = log_options.record_bytes_max.into();
-        let too_long = |(_, entry): &(StateKind, &Entry)| entry.body_bytes as u64 > max;
+        let too_long = |(_, entry): &(StateKind, &Entry)| entry.body_bytes() as u64 > max;
         if let Some((kind, entry)) = index.entries().find(too_long) {
-            return Err(OpenError::TooLong { kind, bytes: entry.body_bytes, max });
+            return Err(OpenError::TooLong { kind, bytes: entry.body_bytes(), max });
         }
         let opened = Opened {
             keys: index.keys(),
@@ -75,7 +75,7 @@ fn read(log: &Log, first: u64, mut damages: Vec<Damage>) -> Result<(Index, Vec<D
             Ok(record) => {
                 let position = record.header.position;
                 let change = StateChange::of(&record).ok_or(OpenError::Foreign { position })?;
-                index.apply(&change, position);
+                index.apply(&change, Spot::new(position, record.offset));
             }
             Err(ReadError::Disk(fault)) => return Err(OpenError::Disk(fault)),
             Err(ReadError::Damaged(damage)) => {

@@ -1,9 +1,8 @@
-//! Reading a table: one key, or the keys of a kind in order.
+//! Reading a table: one key, or a page of the keys of a kind.
 
-use std::ops::Bound;
-
-use super::super::log::ReadError;
-use super::super::state::{StateChange, StateKind, StateValue};
+use super::super::log::{Lookup, ReadError};
+use super::super::state::{PageRoom, StateChange, StateKind, StatePage, StateValue};
+use super::index::{Listed, Stored};
 use super::table::Table;
 
 impl Table {
@@ -13,58 +12,58 @@ impl Table {
     /// [`ReadError::Damaged`] or [`ReadError::Disk`].
     ///
     /// # Cost
-    /// A copy of the value. One of more than 256 bytes is read from the disk, with what comes before it in the same 64 KiB.
+    /// A copy of the value. One of more than 256 bytes is read from the disk, at once, with a check over it.
     pub fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, ReadError> {
+        let mut lookup = self.committer.lookup();
         loop {
-            let position = {
-                let index = self.index();
-                let Some(entry) = index.get(kind, key) else { return Ok(None) };
-                if let Some(short) = &entry.short {
-                    return Ok(Some(StateValue::copied_from(short)));
-                }
-                entry.position
-            };
-            match self.committer.read(position).next_record().expect("what is in the index is written") {
-                Ok(record) => {
-                    let change = StateChange::of(&record).expect("what is in the index is a change");
-                    return Ok(change.value().map(StateValue::copied_from));
-                }
+            let Some(stored) = self.index().get(kind, key).map(|entry| entry.stored()) else { return Ok(None) };
+            match value(&mut lookup, stored) {
                 // It was copied meanwhile.
                 Err(ReadError::Retired { .. }) => {}
-                Err(error) => return Err(error),
+                result => return result.map(Some),
             }
         }
     }
 
-    /// The keys of a kind with their values, in the order of their bytes, from a key on; from the first on with `&[]`. Each
-    /// is looked for when its turn comes: what is changed meanwhile is seen if it comes later in the order.
-    pub fn entries(&self, kind: StateKind, from: &[u8]) -> Entries<'_> {
-        Entries { table: self, kind, from: Bound::Included(from.into()) }
-    }
-}
-
-/// Keys of a kind with their values, in order; see [`Table::entries`]. After an error it goes on behind that key.
-#[derive(Debug, Clone)]
-pub struct Entries<'a> {
-    table: &'a Table,
-    kind: StateKind,
-    from: Bound<Box<[u8]>>,
-}
-
-impl Iterator for Entries<'_> {
-    type Item = Result<(Box<[u8]>, StateValue), ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let from = self.from.as_ref().map(|key| &**key);
-            let key: Box<[u8]> = self.table.index().first(self.kind, from)?.into();
-            self.from = Bound::Excluded(key.clone());
-            match self.table.get(self.kind, &key) {
-                Ok(Some(value)) => return Some(Ok((key, value))),
-                // It was removed meanwhile.
-                Ok(None) => {}
-                Err(error) => return Some(Err(error)),
+    /// The keys of a kind with their values, in the order of their bytes, from a key on, as many as there is room for; from
+    /// the first on with `&[]`. They are as they all were at one moment.
+    ///
+    /// A page ends before a key whose value cannot be read.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::Disk`] where that is the first, with the key.
+    ///
+    /// # Cost
+    /// As [`get`](Self::get) of each. Changes wait while the keys are listed, not while values are read.
+    pub fn page(&self, kind: StateKind, from: &[u8], room: PageRoom) -> Result<StatePage, (Box<[u8]>, ReadError)> {
+        let mut lookup = self.committer.lookup();
+        'listed: loop {
+            let Listed { entries, next } = self.index().list(kind, from, room);
+            let mut page = StatePage { entries: Vec::with_capacity(entries.len()), next };
+            for (key, stored) in entries {
+                match value(&mut lookup, stored) {
+                    Ok(value) => page.entries.push((key, value)),
+                    // It was copied meanwhile, and may have been changed since.
+                    Err(ReadError::Retired { .. }) => continue 'listed,
+                    Err(error) if page.entries.is_empty() => return Err((key, error)),
+                    Err(_) => {
+                        page.next = Some(key);
+                        break;
+                    }
+                }
             }
+            return Ok(page);
         }
     }
+}
+
+fn value(lookup: &mut Lookup, stored: Stored) -> Result<StateValue, ReadError> {
+    let (spot, bytes) = match stored {
+        Stored::Here(value) => return Ok(value),
+        Stored::There { spot, bytes } => (spot, bytes),
+    };
+    let found = lookup.at(spot.position, spot.offset.into(), bytes);
+    let record = found.expect("what is in the index is written")?;
+    let change = StateChange::of(&record).expect("what is in the index is a change");
+    Ok(StateValue::copied_from(change.value().unwrap_or_default()))
 }

@@ -2,11 +2,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::super::log::{Batch, Committer, Damage, Fault, SyncError, Word};
+use super::super::log::{Batch, CommitError, Committer, Damage, Fault, SyncError, Word};
 use super::super::state::{StateChange, StateKind};
 use super::compact::Compactor;
 use super::error::{ChangeError, CompactError};
-use super::index::Index;
+use super::index::{Index, Spot};
 use super::options::TableOptions;
 
 /// A durable map that is open: the only one in its folder. All methods may be called by several threads at once.
@@ -58,8 +58,9 @@ impl Table {
         {
             let _changing = self.changing.read().unwrap_or_else(PoisonError::into_inner);
             self.index_mut().begin(changes, &self.options)?;
-            let appended = self.committer.append(batch, word);
-            self.index_mut().end(appended.as_ref().ok().map(|positions| positions.start), changes);
+            let appended = self.append_batch(batch, word);
+            let spots = appended.as_deref().unwrap_or_default().iter().copied();
+            self.index_mut().end(spots, changes);
             appended.map_err(ChangeError::Commit)?;
         }
         self.pay(bytes);
@@ -82,12 +83,16 @@ impl Table {
         self.apply(&[StateChange::Remove { kind, key }], word)
     }
 
-    /// Makes all that was changed durable.
+    /// Makes all that was changed durable, and says so on the disk: what is damaged later is not taken for a write that power
+    /// loss cut short.
     ///
     /// # Errors
     /// [`SyncError`]: the table takes nothing more until it is opened again.
     pub fn sync(&self) -> Result<(), SyncError> {
-        self.committer.log().sync().map(drop)
+        let mut log = self.committer.log();
+        log.sync()?;
+        log.mark_durable();
+        Ok(())
     }
 
     /// Makes all that was changed durable, and ends.
@@ -150,6 +155,14 @@ impl Table {
             batch.push(&change.record(&mut body)).expect("the limits of keys and values are below that of bodies");
         }
         Ok(batch)
+    }
+
+    /// Appends a batch, and says where each of its records lies.
+    pub(super) fn append_batch(&self, batch: Batch, word: Word) -> Result<Vec<Spot>, CommitError> {
+        let offsets: Vec<_> = batch.offsets(0).collect();
+        let placed = self.committer.append(batch, word)?;
+        let spots = placed.positions.zip(offsets);
+        Ok(spots.map(|(position, offset)| Spot::new(position, placed.offset + offset)).collect())
     }
 
     pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {

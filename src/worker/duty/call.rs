@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    BreakerState, Consumer, DeadReason, Dispatch, Fed, Kept, MailboxShared, Notice, Outcome, Overflow, Pass, Run,
-    Scene, Sink, State, Stopwatch, SubscriptionState, Takes, meta_of,
+    BreakerState, Consumer, DeadReason, Dispatch, Fed, MailboxShared, Notice, Outcome, Overflow, Pass, Run, Scene,
+    Sink, State, Stopwatch, SubscriptionState, Takes, meta_of,
 };
 use crate::event::{DecodeError, EventId, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
 use crate::routing::Refusal;
-use crate::sync::contain::contained;
+use crate::sync::contain::{Kept, contained};
 use crate::sync::limiter::Limiter;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::{OwnedCell, Owner};
+use crate::sync::under_way::UnderWay;
 use crate::worker::Phase;
 use crate::worker::engine::Engine;
 
@@ -74,10 +75,9 @@ fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, Dec
     let elapsed = run.stop();
     let subscription = run.subscription;
     let Some((meta, lag)) = run.in_hand() else { return };
-    subscription.counts.matched.add(1);
     book(engine, subscription, &meta, result);
     if let Some(elapsed) = elapsed {
-        slow(engine, subscription, meta.id(), elapsed, lag);
+        long(engine, subscription, meta.id(), elapsed, lag);
     }
     run.step_over();
 }
@@ -91,7 +91,10 @@ fn book(
     result: Option<Result<Outcome, DecodeError>>,
 ) {
     match result {
-        Some(Ok(Outcome::Ack)) => subscription.counts.delivered.add(1),
+        Some(Ok(Outcome::Ack)) => {
+            subscription.counts.matched.add(1);
+            subscription.counts.delivered.add(1);
+        }
         other => failed(engine, subscription, meta, other),
     }
 }
@@ -103,6 +106,8 @@ fn failed(
     meta: &Meta<'_>,
     result: Option<Result<Outcome, DecodeError>>,
 ) {
+    // What goes to a mailbox has been counted before.
+    subscription.counts.matched.add(u64::from(matches!(&subscription.sink, Sink::Inline(_))));
     subscription.counts.failed.add(mutant!("panic.books", 1 => u64::from(result.is_some())));
     judge(engine, subscription, meta.id(), result);
 }
@@ -121,6 +126,35 @@ fn slow(engine: &Engine, subscription: &SubscriptionState, event: EventId, elaps
         event,
         elapsed: Duration::from_nanos(elapsed),
         lag,
+    });
+}
+
+/// A handler on the worker took long: tells how long, when that was too long.
+#[cold]
+fn long(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64, lag: u64) {
+    if elapsed >= engine.slow_handler_ns {
+        slow(engine, subscription, event, elapsed, lag);
+    }
+    judge_time(engine, subscription, event, elapsed);
+}
+
+/// Counts and tells of a call of a handler on the worker, if it took too long: nobody could take its event away, so its word counts.
+#[inline]
+fn judge_time(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64) {
+    if elapsed >= subscription.call_max_ns {
+        subscription.counts.timed_out.add(1);
+        hung(engine, subscription, event, elapsed);
+    }
+}
+
+/// Tells of a handler that has had an event for so many nanoseconds, longer than a call may take.
+#[cold]
+pub(super) fn hung(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64) {
+    engine.notice(&Notice::HandlerHung {
+        subscription: subscription.id,
+        name: &subscription.name,
+        event,
+        after: Duration::from_nanos(elapsed),
     });
 }
 
@@ -192,7 +226,7 @@ pub(super) fn consume(
         taken += 1;
         let Some(hold) = mailbox.take_by(pass, lane) else { continue };
         let handler = match &mut consumer.takes {
-            Takes::Handler(handler) => handler.get_mut().expect("a handler is there until its keeper is dropped"),
+            Takes::Handler(handler) => &mut ***handler,
             Takes::Desk(desk) => {
                 desk.bring(hold, mailbox);
                 continue;
@@ -200,11 +234,14 @@ pub(super) fn consume(
         };
         let meta = meta_of(hold.event(), &engine.directory, hold.failures());
         let lag = || mailbox.custody().queued();
+        let under_way = &engine.under_way[subscription.worker];
+        under_way.begin_run();
+        under_way.call(subscription.number());
         let (outcome, elapsed) =
             call_behind_mailbox(engine.directory.clock.now(), engine, subscription, &meta, lag, |meta, scene| {
                 handler.dispatch(meta, scene)
             });
-        mailbox.took(meta.id(), elapsed);
+        judge_time(engine, subscription, meta.id(), elapsed);
         mailbox.settle_own(hold, &outcome, intake, keyed.as_mut());
     }
     taken
@@ -231,6 +268,7 @@ pub(super) struct Call<'a> {
     /// Its handlers are timed.
     pub(super) measured: bool,
     pub(super) stopwatch: &'a mut Stopwatch,
+    pub(super) under_way: &'a UnderWay,
     /// The stopwatch shows the end of a handler of this event.
     pub(super) called: bool,
 }
@@ -281,17 +319,21 @@ impl Call<'_> {
     fn call(
         &mut self,
         subscription: &SubscriptionState,
-        handler: &OwnedCell<Kept>,
+        handler: &OwnedCell<Kept<Box<dyn Dispatch>>>,
         owner: &mut Owner,
     ) -> Option<Result<Outcome, DecodeError>> {
         let counts = &subscription.counts;
         match subscription.state() {
             State::Active => {
-                let handler = handler.get_mut(owner).and_then(Kept::get_mut)?;
-                counts.matched.add(1);
+                let handler = &mut ***handler.get_mut(owner)?;
                 let scene = Scene { subscription: &subscription.id, cancelled: self.closing };
+                self.under_way.call(subscription.number());
+                // What it comes to is booked when it has: until then the event is in the lane, as far as the books know.
                 match handler.dispatch(&self.meta, scene) {
-                    Ok(Outcome::Ack) => counts.delivered.add(1),
+                    Ok(Outcome::Ack) => {
+                        counts.matched.add(1);
+                        counts.delivered.add(1);
+                    }
                     other => return Some(other),
                 }
                 if self.measured {
@@ -320,8 +362,8 @@ impl Call<'_> {
         owner: &mut Owner,
     ) {
         let counts = &subscription.counts;
-        counts.matched.add(1);
         if mailbox.custody().is_closed() {
+            counts.matched.add(1);
             let is_letter = mailbox.turn_away(&self.meta, DeadReason::Closed);
             counts.closed.add(u64::from(!is_letter));
         } else if let Some(fed) = fed.get_mut(owner) {
@@ -329,6 +371,7 @@ impl Call<'_> {
                 self.called = true;
                 return;
             }
+            counts.matched.add(1);
             self.put(subscription, mailbox, fed);
             if fed.consumer.is_some() {
                 catch_up(self.engine, subscription, mailbox, fed);
@@ -402,14 +445,16 @@ impl Call<'_> {
             return false;
         }
         let Some(Consumer { takes: Takes::Handler(handler), .. }) = &mut fed.consumer else { return false };
-        let Some(handler) = handler.get_mut() else { return false };
         let began = self.engine.directory.clock.now();
         let lag = || self.lag.lag(self.lane);
+        self.under_way.call(subscription.number());
         let (outcome, elapsed) =
             call_behind_mailbox(began, self.engine, subscription, &self.meta, lag, |meta, scene| {
                 handler.dispatch(meta, scene)
             });
-        mailbox.took(self.meta.id(), elapsed);
+        judge_time(self.engine, subscription, self.meta.id(), elapsed);
+        // Not before the call: while that lasts, the event is in the lane as far as the books know.
+        subscription.counts.matched.add(1);
         mailbox.settle_in_place(fed, self.lane, &self.meta, &self.slot, began, &outcome);
         true
     }
@@ -458,9 +503,14 @@ impl Call<'_> {
         let (now, elapsed) = self.stopwatch.end(&self.engine.directory.clock, self.stages);
         subscription.delivered_at(now);
         self.called = true;
-        if elapsed >= self.engine.slow_handler_ns {
-            slow(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
+        if elapsed >= subscription.long_ns {
+            self.tell(subscription, elapsed);
         }
+    }
+
+    #[cold]
+    fn tell(&self, subscription: &SubscriptionState, elapsed: u64) {
+        long(self.engine, subscription, self.meta.id(), elapsed, self.lag.lag(self.lane));
         if self.engine.debug {
             self.debug(subscription, Some(elapsed));
         }

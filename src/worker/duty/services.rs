@@ -26,10 +26,43 @@ const LEAVE_AGAIN_NS: u64 = 1_000_000;
 /// The places of the services that an event goes to, each once.
 pub(super) type Wanted = ArrayVec<u8, SERVICES_MAX>;
 
+/// Where the event at the head of a lane goes, while that waits for room: asked once, for its rules may have to read the payload.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Directed {
+    /// The event's; none has been asked about before the first.
+    sequence: Option<u64>,
+    pub(super) wanted: Wanted,
+    /// A rule would have read a payload that is too long.
+    pub(super) is_unread: bool,
+}
+
+impl Directed {
+    /// The rules or services have changed.
+    pub(super) fn forget(&mut self) {
+        self.sequence = None;
+    }
+
+    /// Asks for an event, unless it is the one that was asked for last.
+    #[inline]
+    pub(super) fn ask(&mut self, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) -> &Self {
+        if self.sequence != Some(meta.sequence()) {
+            self.sequence = Some(meta.sequence());
+            self.wanted.clear();
+            self.is_unread = add_wanted(&mut self.wanted, services, route, meta);
+        }
+        self
+    }
+}
+
 /// Adds which services get the event: those that its targets name, the highest of them first, or else those that rules send
-/// it to, in the order of the rules.
+/// it to, in the order of the rules. Whether a rule would have read a payload that is too long.
 #[inline(never)]
-pub(super) fn add_wanted(wanted: &mut Wanted, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) {
+pub(super) fn add_wanted(
+    wanted: &mut Wanted,
+    services: &[Arc<ServiceHere>],
+    route: Option<&Route>,
+    meta: &Meta<'_>,
+) -> bool {
     let takes = |place: u8| {
         let service = services.get(usize::from(place));
         !meta.is_replay() || service.is_some_and(|service| service.service.takes_replay(meta))
@@ -54,10 +87,13 @@ pub(super) fn add_wanted(wanted: &mut Wanted, services: &[Arc<ServiceHere>], rou
             }
         }
     } else if let Some(route) = route {
-        for (_, places) in route.rules().evaluate(meta) {
+        let event = route.rules().reading(meta);
+        for (_, places) in route.rules().evaluate(&event) {
             places.iter().for_each(|&place| add(place));
         }
+        return event.is_unread();
     }
+    false
 }
 
 fn mailbox(subscription: &SubscriptionState) -> Option<&MailboxShared> {
@@ -162,13 +198,41 @@ fn give_by(
     let Sink::Mailbox(mailbox, fed) = &instance.sink else { return false };
     let Some(fed) = fed.get_mut(owner).filter(|fed| fed.intake.has_room(meta)) else { return false };
     instance.counts.matched.add(1);
-    let is_put = push(mailbox, fed);
-    debug_assert!(is_put, "there is room, and the event was read");
+    if !push(mailbox, fed) {
+        // There is room, and the event was read; should it not fit after all, it is in the books all the same.
+        lose(instance, mailbox, meta);
+        return true;
+    }
     mailbox.notify();
     if fed.consumer.is_some() {
         catch_up(engine, instance, mailbox, fed);
     }
     true
+}
+
+/// As `give_by`, to an instance that was picked for its room. Should it have none after all, the event is its loss: whoever gave it
+/// does not have it any more.
+fn give_picked(
+    engine: &Engine,
+    instance: &SubscriptionState,
+    meta: &Meta<'_>,
+    owner: &mut Owner,
+    push: impl FnOnce(&MailboxShared, &mut Fed) -> bool,
+) {
+    if !give_by(engine, instance, meta, owner, push)
+        && let Some(mailbox) = mailbox(instance)
+    {
+        instance.counts.matched.add(1);
+        lose(instance, mailbox, meta);
+    }
+}
+
+/// An event that has matched does not get into the mailbox of an instance.
+#[cold]
+fn lose(instance: &SubscriptionState, mailbox: &MailboxShared, meta: &Meta<'_>) {
+    if !mailbox.turn_away(meta, DeadReason::MailboxFull) {
+        instance.counts.overflow.add(1);
+    }
 }
 
 /// Tries events again that wait for an instance and are due, at most so many. Returns how many it tried.
@@ -190,6 +254,8 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
             mailbox.pass_on(hold);
         } else {
             mailbox.settle(hold, &rota.no_instance);
+            // Who is full now may have room again before the next look, and has refused nothing then.
+            service.is_called(owner);
             let now = engine.directory.clock.now();
             engine.alarms[state.worker].resume(half_opens_at(service, now));
         }
@@ -246,8 +312,10 @@ fn pass_own(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owne
         let Some(instance) = instance else { continue };
         mailbox.pass_on_waiting(waits, |event| {
             let meta = meta_of(event, &engine.directory, failures);
-            let given = give(engine, instance, passed(event, &meta, &event.slot()), owner);
-            debug_assert!(given, "only one that has room is picked");
+            let push = |mailbox: &MailboxShared, fed: &mut Fed| {
+                mailbox.push(fed, event.lane(), &meta, &event.slot()).is_some()
+            };
+            give_picked(engine, instance, &meta, owner, push);
         });
     }
     if let Some(kept) = service.search(owner) {
@@ -280,7 +348,7 @@ pub(super) fn attend(
             continue;
         }
         if let Some(fed) = fed.get_mut(owner) {
-            next = next.min(mailbox.attend(fed, now, instance.has_thread()));
+            next = next.min(mailbox.attend(fed, now));
         }
         // Where the service waits for room, they wait where they are.
         if mailbox.goes_on() {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::delivery::{Notice, Route, Sink, SubscriptionState};
-use crate::event::{Header, Priority};
+use crate::delivery::{MailboxShared, Notice, Route, Sink, SubscriptionState};
+use crate::event::{EventId, Header, Priority};
 use crate::ring::{Claimant, Frame, HEAD_BYTES, LANES, Rest};
 use crate::sync::alarm::NEVER;
 use crate::worker::engine::{Engine, PublisherCounts};
 use crate::worker::timer::Scheduled;
 
-use super::call::consume;
+use super::call::{consume, hung};
 use super::{Worker, services};
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
@@ -60,7 +60,7 @@ impl Worker {
         for subscription in attended {
             let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
             let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
-            next = next.min(mailbox.attend(fed, now, subscription.has_thread()));
+            next = next.min(mailbox.attend(fed, now)).min(attend_call(engine, subscription, mailbox, now));
             if let Some(desk) = &subscription.desk {
                 next = next.min(desk.attend(now));
             }
@@ -172,6 +172,18 @@ impl Worker {
             starve(table.route(type_id).map_or(&[], Route::targets), starved);
         }
     }
+}
+
+/// Tells of a handler's call whose time is over. Returns the instant to look again at.
+fn attend_call(engine: &Engine, subscription: &SubscriptionState, mailbox: &MailboxShared, now: u64) -> u64 {
+    let overrun = match mailbox.attend_call(now) {
+        None => return NEVER,
+        Some(Err(next)) => return next,
+        Some(Ok(overrun)) => overrun,
+    };
+    hung(engine, subscription, EventId::from(overrun.event), overrun.elapsed);
+    // Its consumer sets the alarm with its next call.
+    NEVER
 }
 
 fn starve(subscriptions: &[Arc<SubscriptionState>], starved: bool) {

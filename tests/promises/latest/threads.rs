@@ -10,7 +10,7 @@ use ringmain::{
 };
 
 use super::{by_topic, found, latest, ledger, shown, small, take_all};
-use crate::support::{Log, assert_settled, watched};
+use crate::support::{Log, assert_books, assert_settled, watched};
 
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 const NOTHING: Payload<'static> = Payload::raw(b"");
@@ -72,6 +72,7 @@ fn a_shutdown_delivers_the_newest_of_each_key() {
         }
         let ledger = made.record().ledger;
         assert_eq!(ledger.delivered + ledger.dropped.superseded, 1_000);
+        assert_books(&bus);
     });
 }
 
@@ -87,6 +88,7 @@ fn what_waits_after_a_shutdown_can_still_be_taken() {
         assert_eq!((report.left_in_mailboxes, report.ledger_balanced), (1, true), "{report:?}");
         assert_eq!(take_all(&mut inbox), found(&[("9", 9)]));
         assert_eq!(ledger(&bus).open(), 0);
+        assert_books(&bus);
     });
 }
 
@@ -126,6 +128,7 @@ fn a_waiting_consumer_is_woken_by_each_newer_event() {
         }
         bus.shutdown().unwrap();
         consumer.join().unwrap();
+        assert_books(&bus);
     });
 }
 

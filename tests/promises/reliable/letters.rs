@@ -1,6 +1,7 @@
 //! Dead letters that go back to their subscription, and what a row of them does to it.
 
 use super::*;
+use crate::support::assert_books;
 
 #[test]
 fn a_dead_letter_goes_back_to_its_own_subscription_and_begins_anew() {
@@ -65,6 +66,7 @@ fn letters_that_cannot_go_back_stay() {
     assert!(matches!(report.stayed[..], [RedriveError::Ended { subscription, .. }] if subscription == id));
     assert_eq!(bus.dead_letters().len(), 70);
     assert!(bus.dead_letters().counts().is_balanced());
+    assert_books(bus);
 }
 
 #[test]
@@ -144,6 +146,7 @@ fn letters_on_their_way_to_a_subscription_that_ends_are_letters_again() {
     assert_eq!(letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>(), [DeadReason::AttemptsExhausted; 2]);
     assert!(bus.dead_letters().counts().is_balanced());
     ledger(bus);
+    assert_books(bus);
 }
 
 #[test]
@@ -183,6 +186,7 @@ fn dead_letters_in_a_row_suspend_a_subscription_until_it_is_resumed() {
         let record = bus.subscriptions().remove(0);
         assert_eq!((record.ledger.dead_lettered, record.is_paused, record.ledger.queued), (8, true, 1), "{inline}");
         bus.flush().expect("what a pause holds is not waited for");
+        assert_books(bus);
     }
 }
 
@@ -205,4 +209,5 @@ fn a_suspended_subscription_holds_nobody_up_where_what_finds_no_room_is_a_dead_l
     assert!(reasons[1..].iter().all(|reason| *reason == DeadReason::MailboxFull), "{reasons:?}");
     bus.flush().expect("what is suspended is not waited for");
     ledger(bus);
+    assert_books(bus);
 }

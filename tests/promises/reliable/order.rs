@@ -2,6 +2,7 @@
 
 use super::super::support::{Draw, Log, assert_settled};
 use super::*;
+use crate::support::assert_balanced;
 
 /// Publishes an event of `source` that says `text`.
 fn say(bus: &Bus, source: &str, text: &str) {
@@ -84,6 +85,7 @@ fn order_is_asked_for_where_it_can_be_disturbed() {
     let bus = small().build().unwrap();
     let refused = bus.subscribe("a").ordered_by(Key::Topic).mailbox().unwrap_err();
     assert_eq!(refused, SubscribeError::NeedsReliable { setting: "ordered_by" });
+    assert_balanced(&bus);
 }
 
 #[test]

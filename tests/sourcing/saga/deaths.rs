@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use ringmain::Frame;
 use ringmain::sourcing::{Executed, Heard, Saga, SagaError, SagaPhase, Sagas, Step, Told};
-use ringmain::store::{MemoryStore, StateStore};
+use ringmain::store::StateStore;
 
 use super::{Trail, World};
-use crate::support::{Death, Mortal, Writer};
+use crate::support::{Death, Ground, Mortal, Writer, on_every_store};
 
 /// Four steps, the third of which waits for an event; the fourth fails if it is to.
-fn shipping(world: &Arc<World>, fails: bool) -> Saga<Trail> {
+pub(super) fn shipping(world: &Arc<World>, fails: bool) -> Saga<Trail> {
     let step = |name: &'static str, outcome: Executed| {
         let (world, undoing) = (Arc::clone(world), Arc::clone(world));
         let step = Step::new(name, move |trail: &mut Trail, run| {
@@ -34,7 +34,12 @@ fn shipping(world: &Arc<World>, fails: bool) -> Saga<Trail> {
 }
 
 /// Lives until it dies, or the saga has ended.
-fn live(world: &Arc<World>, fails: bool, state: Arc<dyn StateStore>, packed: &Frame) -> Result<(), SagaError> {
+pub(super) fn live(
+    world: &Arc<World>,
+    fails: bool,
+    state: Arc<dyn StateStore>,
+    packed: &Frame,
+) -> Result<(), SagaError> {
     let mut sagas = Sagas::open(shipping(world, fails), state)?;
     if sagas.get("7")?.is_none() {
         sagas.start("7", Trail::default())?;
@@ -47,22 +52,26 @@ fn live(world: &Arc<World>, fails: bool, state: Arc<dyn StateStore>, packed: &Fr
     Ok(())
 }
 
-fn keys(steps: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn keys(steps: &[(&str, &str)]) -> Vec<String> {
     steps.iter().map(|(step, what)| format!("shipping/7/{step}/{what}")).collect()
 }
 
-#[test]
-fn each_effect_happens_once_wherever_the_process_dies_and_dies_again() {
+on_every_store! {
+    each_effect_happens_once_wherever_the_process_dies_and_dies_again,
+    a_step_is_run_once_where_nothing_dies,
+}
+
+fn each_effect_happens_once_wherever_the_process_dies_and_dies_again(ground: &Ground) {
     let forth = [("reserve", "execute"), ("charge", "execute"), ("pack", "execute"), ("ship", "execute")];
     let back = [("ship", "compensate"), ("pack", "compensate"), ("charge", "compensate"), ("reserve", "compensate")];
-    let packed = Writer::new().frame("packed", "");
+    let packed = Writer::new(ground).frame("packed", "");
     for fails in [false, true] {
         let effects = if fails { keys(&[forth, back].concat()) } else { keys(&forth) };
         let words = "reserve charge pack packed ship";
         let words = if fails { "reserve charge pack packed ship un-ship un-pack un-charge un-reserve" } else { words };
         let end = if fails { SagaPhase::Compensated } else { SagaPhase::Completed };
 
-        let (world, state) = (Arc::default(), Arc::new(MemoryStore::new()));
+        let (world, state) = (Arc::default(), ground.store());
         let immortal = Mortal::new(&state, None);
         live(&world, fails, Arc::clone(&immortal) as _, &packed).unwrap();
         let writes = immortal.writes();
@@ -71,7 +80,7 @@ fn each_effect_happens_once_wherever_the_process_dies_and_dies_again() {
 
         for first in (0..writes).flat_map(|nth| [Death::Before(nth), Death::After(nth)]) {
             for second in [None, Some(Death::Before(0)), Some(Death::After(0)), Some(Death::After(1))] {
-                let (world, state) = (Arc::default(), Arc::new(MemoryStore::new()));
+                let (world, state) = (Arc::default(), ground.store());
                 let died = live(&world, fails, Mortal::new(&state, Some(first)), &packed).unwrap_err();
                 assert!(matches!(died, SagaError::Keep(_)), "{died:?}");
                 if second.is_some() {
@@ -92,9 +101,8 @@ fn each_effect_happens_once_wherever_the_process_dies_and_dies_again() {
     }
 }
 
-#[test]
-fn a_step_is_run_once_where_nothing_dies() {
-    let (world, state) = (Arc::default(), Arc::new(MemoryStore::new()));
-    live(&world, true, state, &Writer::new().frame("packed", "")).unwrap();
+fn a_step_is_run_once_where_nothing_dies(ground: &Ground) {
+    let (world, state) = (Arc::default(), ground.store());
+    live(&world, true, state, &Writer::new(ground).frame("packed", "")).unwrap();
     assert_eq!(world.calls.load(std::sync::atomic::Ordering::Relaxed), 8);
 }

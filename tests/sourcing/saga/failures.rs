@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::sourcing::{Executed, Heard, Saga, SagaError, SagaPhase, SagaStatus, Sagas, Step, Told};
-use ringmain::store::{MemoryStore, StateChange, StateKind, StateStore};
+use ringmain::store::{StateChange, StateKind};
 
 use super::{Hand, Trail, World};
-use crate::support::Writer;
+use crate::support::{Ground, Store, Writer, on_every_store};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,7 +36,7 @@ fn waiting(name: &str) -> Step<Trail> {
     })
 }
 
-fn open(saga: Saga<Trail>, state: &Arc<MemoryStore>, hand: &Hand) -> Sagas<Trail> {
+fn open(saga: Saga<Trail>, state: &Arc<dyn Store>, hand: &Hand) -> Sagas<Trail> {
     hand.of(Sagas::open(saga, Arc::clone(state) as _).unwrap())
 }
 
@@ -44,9 +44,20 @@ fn status(sagas: &Sagas<Trail>) -> SagaStatus {
     sagas.get("7").unwrap().unwrap().0
 }
 
-#[test]
-fn a_step_is_tried_again_after_its_delay_and_a_panic_is_a_failure() {
-    let (state, hand) = (Arc::new(MemoryStore::new()), Hand::default());
+on_every_store! {
+    a_step_is_tried_again_after_its_delay_and_a_panic_is_a_failure,
+    what_is_not_done_in_time_is_undone_also_after_a_restart,
+    a_saga_as_a_whole_has_a_time_limit_too,
+    a_compensation_that_fails_too_often_is_said_and_can_be_tried_again,
+    an_event_is_taken_once_and_one_that_nobody_waits_for_is_not,
+    a_saga_goes_on_under_the_version_it_was_begun_under_or_not_at_all,
+    one_that_cannot_go_on_does_not_keep_the_others_from_it,
+    unsound_definitions_and_too_many_sagas_are_refused,
+    a_long_reason_is_kept_in_part,
+}
+
+fn a_step_is_tried_again_after_its_delay_and_a_panic_is_a_failure(ground: &Ground) {
+    let (state, hand) = (ground.store(), Hand::default());
     let flaky = Step::new("flaky", |trail: &mut Trail, run| {
         trail.add("half");
         match run.attempt() {
@@ -69,9 +80,8 @@ fn a_step_is_tried_again_after_its_delay_and_a_panic_is_a_failure() {
     assert_eq!(sagas.get("7").unwrap().unwrap().1.0, ["done", "half"], "what a failed attempt changed is not kept");
 }
 
-#[test]
-fn what_is_not_done_in_time_is_undone_also_after_a_restart() {
-    let (world, state, hand) = (Arc::default(), Arc::new(MemoryStore::new()), Hand::default());
+fn what_is_not_done_in_time_is_undone_also_after_a_restart(ground: &Ground) {
+    let (world, state, hand) = (Arc::default(), ground.store(), Hand::default());
     let saga = |step: Step<Trail>| Saga::new("s", 1).step(undone_after(&world, 0)).step(step);
     let mut sagas = open(saga(waiting("wait").timeout(10 * SECOND)), &state, &hand);
     sagas.start("7", Trail::default()).unwrap();
@@ -85,25 +95,23 @@ fn what_is_not_done_in_time_is_undone_also_after_a_restart() {
     let late = sagas.run_due().sagas.remove(0);
     assert_eq!((late.phase, late.reason.as_deref()), (SagaPhase::Compensated, Some("it was not done in time")));
     assert_eq!(world.effects(), ["s/7/done/compensate 1"]);
-    assert_eq!(sagas.tell("7", &Writer::new().frame("go", "")).unwrap(), Told::Ended);
+    assert_eq!(sagas.tell("7", &Writer::new(ground).frame("go", "")).unwrap(), Told::Ended);
 }
 
-#[test]
-fn a_saga_as_a_whole_has_a_time_limit_too() {
-    let (state, hand) = (Arc::new(MemoryStore::new()), Hand::default());
+fn a_saga_as_a_whole_has_a_time_limit_too(ground: &Ground) {
+    let (state, hand) = (ground.store(), Hand::default());
     let saga = Saga::new("s", 1).step(waiting("first").timeout(100 * SECOND)).step(waiting("second"));
     let mut sagas = open(saga.timeout(5 * SECOND), &state, &hand);
     sagas.start("7", Trail::default()).unwrap();
     hand.advance(4);
-    assert_eq!(sagas.tell("7", &Writer::new().frame("go", "")).unwrap(), Told::Taken);
+    assert_eq!(sagas.tell("7", &Writer::new(ground).frame("go", "")).unwrap(), Told::Taken);
     assert_eq!((status(&sagas).step.as_deref(), status(&sagas).due), (Some("second"), Some(hand.now() + SECOND)));
     hand.advance(1);
     assert_eq!(sagas.run_due().sagas[0].phase, SagaPhase::Compensated);
 }
 
-#[test]
-fn a_compensation_that_fails_too_often_is_said_and_can_be_tried_again() {
-    let (world, state, hand) = (Arc::default(), Arc::new(MemoryStore::new()), Hand::default());
+fn a_compensation_that_fails_too_often_is_said_and_can_be_tried_again(ground: &Ground) {
+    let (world, state, hand) = (Arc::default(), ground.store(), Hand::default());
     let mut sagas = open(Saga::new("s", 1).step(undone_after(&world, 3)).step(waiting("wait")), &state, &hand);
     sagas.start("7", Trail::default()).unwrap();
     assert!(matches!(sagas.retry("7"), Err(SagaError::NotFound { wanted: "is stuck", .. })));
@@ -129,9 +137,8 @@ fn a_compensation_that_fails_too_often_is_said_and_can_be_tried_again() {
     assert!(sagas.get("7").unwrap().is_none());
 }
 
-#[test]
-fn an_event_is_taken_once_and_one_that_nobody_waits_for_is_not() {
-    let (state, hand, mut writer) = (Arc::new(MemoryStore::new()), Hand::default(), Writer::new());
+fn an_event_is_taken_once_and_one_that_nobody_waits_for_is_not(ground: &Ground) {
+    let (state, hand, mut writer) = (ground.store(), Hand::default(), Writer::new(ground));
     let mut sagas = open(Saga::new("s", 1).step(waiting("first")).step(waiting("second")), &state, &hand);
     let (go, other) = (writer.frame("go", ""), writer.frame("other", ""));
     assert_eq!(sagas.tell("7", &go).unwrap(), Told::Unknown);
@@ -149,9 +156,8 @@ fn an_event_is_taken_once_and_one_that_nobody_waits_for_is_not() {
     );
 }
 
-#[test]
-fn a_saga_goes_on_under_the_version_it_was_begun_under_or_not_at_all() {
-    let (state, hand, mut writer) = (Arc::new(MemoryStore::new()), Hand::default(), Writer::new());
+fn a_saga_goes_on_under_the_version_it_was_begun_under_or_not_at_all(ground: &Ground) {
+    let (state, hand, mut writer) = (ground.store(), Hand::default(), Writer::new(ground));
     let first = || Saga::new("s", 1).step(waiting("wait"));
     let second = || Saga::new("s", 2).step(done()).step(waiting("wait"));
     open(first(), &state, &hand).start("7", Trail::default()).unwrap();
@@ -166,9 +172,8 @@ fn a_saga_goes_on_under_the_version_it_was_begun_under_or_not_at_all() {
     assert!(matches!(sagas.older(first()), Err(SagaError::NotOlder { version: 1, .. })));
 }
 
-#[test]
-fn one_that_cannot_go_on_does_not_keep_the_others_from_it() {
-    let (state, hand) = (Arc::new(MemoryStore::new()), Hand::default());
+fn one_that_cannot_go_on_does_not_keep_the_others_from_it(ground: &Ground) {
+    let (state, hand) = (ground.store(), Hand::default());
     let broken = StateChange::Put { kind: StateKind::SAGA, key: b"\x01s3", value: b"no record" };
     state.apply(&[broken], state.state_durability()).unwrap();
     let saga = || Saga::new("s", 1).step(waiting("wait").timeout(SECOND));
@@ -185,9 +190,8 @@ fn one_that_cannot_go_on_does_not_keep_the_others_from_it() {
     assert_eq!(sagas.run_due().failed.len(), 1);
 }
 
-#[test]
-fn unsound_definitions_and_too_many_sagas_are_refused() {
-    let (state, hand) = (Arc::new(MemoryStore::new()), Hand::default());
+fn unsound_definitions_and_too_many_sagas_are_refused(ground: &Ground) {
+    let (state, hand) = (ground.store(), Hand::default());
     let refused = |saga| Sagas::<Trail>::open(saga, Arc::clone(&state) as _).unwrap_err();
     assert!(matches!(refused(Saga::new("s", 1)), SagaError::NoSteps { .. }));
     assert!(matches!(refused(Saga::new("s", 1).step(done()).step(done())), SagaError::SameName { .. }));
@@ -198,9 +202,8 @@ fn unsound_definitions_and_too_many_sagas_are_refused() {
     assert!(matches!(sagas.start("8", Trail::default()), Err(SagaError::TooMany { max: 1 })));
 }
 
-#[test]
-fn a_long_reason_is_kept_in_part() {
-    let (state, hand) = (Arc::new(MemoryStore::new()), Hand::default());
+fn a_long_reason_is_kept_in_part(ground: &Ground) {
+    let (state, hand) = (ground.store(), Hand::default());
     let wordy = Step::new("wordy", |_: &mut Trail, _| Ok(Executed::Failed("ä".repeat(5_000))));
     let mut sagas = open(Saga::new("s", 1).step(wordy), &state, &hand);
     let ended = sagas.start("7", Trail::default()).unwrap();

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use ringmain::sourcing::{Executed, Heard, Persist, Saga, SagaPhase, Sagas, Step, Told};
-use ringmain::store::MemoryStore;
 
 use super::{Cause, World};
-use crate::support::Writer;
+use crate::support::{Ground, Writer, on_every_store};
 
 #[derive(Debug, Default, PartialEq)]
 struct Task {
@@ -67,8 +66,8 @@ fn task_processing(world: &Arc<World>) -> Saga<Task> {
 }
 
 /// What happens to a task, an event after the other, each brought twice by another process.
-fn follow(events: &[(&str, &str)]) -> (Sagas<Task>, Arc<World>) {
-    let (world, state, mut writer) = (Arc::default(), Arc::new(MemoryStore::new()), Writer::new());
+fn follow(ground: &Ground, events: &[(&str, &str)]) -> (Sagas<Task>, Arc<World>) {
+    let (world, state, mut writer) = (Arc::default(), ground.store(), Writer::new(ground));
     let open = || Sagas::open(task_processing(&world), Arc::clone(&state) as _).unwrap();
     for (topic, text) in events {
         let event = writer.append(topic, text);
@@ -86,18 +85,23 @@ fn follow(events: &[(&str, &str)]) -> (Sagas<Task>, Arc<World>) {
     (open(), world)
 }
 
-#[test]
-fn a_task_is_created_assigned_and_completed() {
-    let (sagas, world) = follow(&[("task.created", "code"), ("agent.assigned", "ada"), ("task.completed", "42")]);
+on_every_store! {
+    a_task_is_created_assigned_and_completed,
+    a_task_that_fails_gives_its_agent_back,
+}
+
+fn a_task_is_created_assigned_and_completed(ground: &Ground) {
+    let (sagas, world) =
+        follow(ground, &[("task.created", "code"), ("agent.assigned", "ada"), ("task.completed", "42")]);
     let (status, task) = sagas.get("7").unwrap().unwrap();
     assert_eq!(status.phase, SagaPhase::Completed);
     assert_eq!(task, Task { kind: "code".into(), agent: Some("ada".into()), result: Some("42".into()) });
     assert_eq!(world.effects(), ["task-processing/7/assign/execute", "task-processing/7/work/execute"]);
 }
 
-#[test]
-fn a_task_that_fails_gives_its_agent_back() {
-    let (sagas, world) = follow(&[("task.created", "code"), ("agent.assigned", "ada"), ("task.failed", "too hard")]);
+fn a_task_that_fails_gives_its_agent_back(ground: &Ground) {
+    let (sagas, world) =
+        follow(ground, &[("task.created", "code"), ("agent.assigned", "ada"), ("task.failed", "too hard")]);
     let (status, task) = sagas.get("7").unwrap().unwrap();
     assert_eq!((status.phase, status.reason.as_deref()), (SagaPhase::Compensated, Some("too hard")));
     assert_eq!(task, Task { kind: "code".into(), agent: None, result: None });

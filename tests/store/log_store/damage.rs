@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use ringmain::EventId;
 use ringmain::internals::store::sim::SimDisk;
-use ringmain::internals::store::{Batch, Kind, Log, LogOptions, NewRecord};
-use ringmain::store::{Cause, Durability, EventStore, ExpectedVersion, Order, Position, Query, ReadError};
+use ringmain::internals::store::{Access, Batch, Disk, Kind, Log, LogOptions, NewRecord};
+use ringmain::store::{
+    Cause, Durability, EventStore, ExpectedVersion, Order, Position, Query, ReadError, StateChange, StateKind,
+    StateReadError, StateStore,
+};
 
 use super::{files, found, open, position, written};
 use crate::conformance::Writer;
@@ -163,4 +166,46 @@ fn a_whole_record_that_is_no_event_is_said_with_its_position() {
         ));
         assert_eq!(found(&store, query.newest_first().behind(position(3))), [2, 1]);
     }
+}
+
+#[test]
+fn state_that_cannot_be_read_ends_a_page_before_it_and_is_said_with_its_key() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let kind = StateKind::own(1);
+    for key in [b"a", b"b", b"c"] {
+        // Too long to be kept in memory.
+        store.apply(&[StateChange::Put { kind, key, value: &[key[0]; 1_000] }], Durability::Durable).unwrap();
+    }
+    let path = PathBuf::from(format!("{FOLDER}/table/{:020}.log", 1));
+    let flip = |byte| {
+        let file = disk.open(&path, Access::Write).expect("it is there");
+        let mut bytes = [0];
+        file.read_at(&mut bytes, byte).expect("the disk works");
+        file.write_at(&[bytes[0] ^ 1], byte).expect("the disk works");
+    };
+    // Each record has 64 bytes of header, a value of 1,000 and a key: the second begins at 64 + 1,072.
+    flip(64 + 1_072 + 500);
+    let keys = |from: &[u8]| {
+        let page = store.list(kind, from, 10).map_err(|error| error.to_string());
+        page.map(|page| (page.entries.into_iter().map(|(key, _)| key[0]).collect::<Vec<_>>(), page.next))
+    };
+    assert_eq!(keys(b""), Ok((vec![b'a'], Some(b"b".as_slice().into()))));
+    assert_eq!(keys(b"b\0"), Ok((vec![b'c'], None)));
+    let said = keys(b"b").unwrap_err();
+    assert!(said.starts_with("the kind 65537 \"b\" cannot be read: ") && said.contains("positions 2 to 2"), "{said}");
+    for error in [store.list(kind, b"b", 1).map(drop).unwrap_err(), store.get(kind, b"b").map(drop).unwrap_err()] {
+        let StateReadError::Damaged { kind: found, key, damage } = error else { panic!("{error}") };
+        assert_eq!((found, &*key, damage.missing), (kind, b"b".as_slice(), Some(2..=2)));
+    }
+    // The header of the third: what it was is known all the same.
+    flip(64 + 2 * 1_072 + 8);
+    let Err(StateReadError::Damaged { damage, .. }) = store.get(kind, b"c") else { panic!("it is damaged") };
+    assert_eq!(damage.missing, Some(3..=3));
+    store.close().expect("the disk works");
+    let store = open(&disk);
+    assert_eq!(store.state_damages().len(), 2);
+    assert_eq!(store.list(kind, b"", 10).unwrap().entries.len(), 1, "what is found on opening counts as not there");
+    store.accept_state_damages();
+    assert_eq!(store.state_damages(), []);
 }

@@ -3,8 +3,8 @@
 use ringmain::internals::store::open_on;
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::store::{
-    AppendError, Durability, EventStore, ExpectedVersion, LogStoreBuilder, OpenError, Query, Snapshot, SnapshotError,
-    StoredEvent,
+    AppendError, Durability, EventStore, ExpectedVersion, LogStore, LogStoreBuilder, OpenError, Query, Snapshot,
+    SnapshotError, StateChange, StateError, StateKind, StateStore, StoredEvent,
 };
 use ringmain::{Frame, Payload};
 
@@ -18,17 +18,39 @@ struct Told {
     written: u64,
     durable: u64,
     snapshot: u64,
+    /// The last event that state was written of, and made durable of.
+    state: u64,
+    state_durable: u64,
 }
 
 const VERSIONS: u64 = 48;
+/// So long that the table has several segments, and is compacted.
+const STATE_BYTES: usize = 15_000;
 
-/// Small, also for snapshots.
+/// Small, also for snapshots and state.
 fn builder() -> LogStoreBuilder {
-    small().snapshot_state_bytes_max(64)
+    small().snapshot_state_bytes_max(64).state_batch_bytes_max(STATE_BYTES + 100)
 }
 
-/// Versions of one aggregate, one by one, over several segments; a snapshot now and then. Ends with the first error, which is
-/// said to be one of the disk.
+/// State that speaks of an event.
+fn speak_of(store: &LogStore, version: u64, word: Durability) -> Result<(), StateError> {
+    let long = version.to_le_bytes().repeat(STATE_BYTES / 8);
+    let (kind, value) = (StateKind::CURSOR, version.to_le_bytes());
+    let changes = [(b"long", &long[..]), (b"last", &value)].map(|(key, value)| StateChange::Put { kind, key, value });
+    store.apply(&changes, word)
+}
+
+/// The last event that state speaks of, all of it the same; 0 where there is no state.
+fn spoken_of(store: &LogStore, place: &str) -> u64 {
+    let page = store.list(StateKind::CURSOR, &[], 10).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let Some((_, last)) = page.entries.first() else { return 0 };
+    assert_eq!(page.entries.len(), 2, "{place}: changes are made together");
+    assert_eq!(*page.entries[1].1, last.repeat(STATE_BYTES / 8), "{place}: changes are made together");
+    u64::from_le_bytes((**last).try_into().expect("it is a number"))
+}
+
+/// Versions of one aggregate, one by one, over several segments, and state that speaks of them; a snapshot now and then. Ends
+/// with the first error, which is said to be one of the disk.
 fn work(disk: &SimDisk, frames: &[Frame], mut told: impl FnMut(&Told)) -> Told {
     let mut now = Told::default();
     let store = match open_on(disk.shared(), builder()) {
@@ -55,13 +77,25 @@ fn work(disk: &SimDisk, frames: &[Frame], mut told: impl FnMut(&Told)) -> Told {
                 Err(error) => panic!("{error}"),
             }
         }
+        if version % 3 == 2 {
+            let word = if version % 2 == 0 { Durability::Durable } else { Durability::Written };
+            match speak_of(&store, version + 1, word) {
+                Ok(()) => {
+                    now.state = version + 1;
+                    now.state_durable = if word == Durability::Durable { version + 1 } else { now.state_durable };
+                }
+                Err(StateError::Disk(_) | StateError::DiskFull(_)) => return now,
+                Err(error) => panic!("{error}"),
+            }
+        }
         told(&now);
     }
     now
 }
 
 /// Everything that must be there is, in order, by the log and by the index; what was never appended is not.
-fn check(disk: &SimDisk, frames: &[Frame], events_min: u64, snapshot_min: u64, place: &str) {
+fn check(disk: &SimDisk, frames: &[Frame], least: &Told, place: &str) {
+    let Told { written: events_min, snapshot: snapshot_min, state: state_min, .. } = *least;
     let store = open_on(disk.shared(), builder()).unwrap_or_else(|error| panic!("{place}: {error}"));
     let events: Vec<_> = Query::new().stream(&store).map(|event| event.expect("it can be read")).collect();
     assert!(events.len() as u64 >= events_min, "{place}: {} of {events_min}", events.len());
@@ -70,7 +104,10 @@ fn check(disk: &SimDisk, frames: &[Frame], events_min: u64, snapshot_min: u64, p
     assert_eq!(found(&store, Query::new().aggregate("order", "7").limit(5)), all, "{place}");
     let snapshot = store.load_snapshot("order", "7").expect("it can be read").map_or(0, |kept| kept.version());
     assert!((snapshot_min..=events.len() as u64).contains(&snapshot), "{place}: snapshot {snapshot}");
+    let state = spoken_of(&store, place);
+    assert!((state_min..=events.len() as u64).contains(&state), "{place}: state {state} of {} events", events.len());
     // It goes on.
+    speak_of(&store, events.len() as u64, Durability::Durable).unwrap_or_else(|error| panic!("{place}: {error}"));
     if let Some(frame) = frames.get(events.len()) {
         let expected = ExpectedVersion::Exact(events.len() as u64);
         let again = store.append(std::slice::from_ref(frame), expected, Durability::Durable);
@@ -93,13 +130,13 @@ fn a_failure_of_any_call_loses_nothing_acknowledged() {
             let told = work(&disk, &frames, |_| {});
             // The indexer's thread makes its calls when it comes to it, and one run may end before the call that was to fail.
             disk.fail_at(u64::MAX >> 1, failure);
-            check(&disk, &frames, told.written, told.snapshot, &format!("{failure:?} at call {nth}"));
+            check(&disk, &frames, &told, &format!("{failure:?} at call {nth}"));
         }
     }
 }
 
 #[test]
-fn power_loss_at_any_moment_loses_nothing_durable_and_no_snapshot_is_ahead_of_its_events() {
+fn power_loss_at_any_moment_loses_nothing_durable_and_no_snapshot_or_state_is_ahead_of_its_events() {
     let frames = Writer::new().of_aggregate("order", "7", 1..=VERSIONS);
     let disk = SimDisk::new();
     // How many effects the disk had when something was acknowledged.
@@ -110,9 +147,11 @@ fn power_loss_at_any_moment_loses_nothing_durable_and_no_snapshot_is_ahead_of_it
         let at = replay.at();
         let (_, now) = told.iter().rev().find(|(effects, _)| *effects <= at).expect("the first is 0");
         for kept in [Kept::Nothing, Kept::Killed, Kept::Chance(at as u64)] {
-            let events_min = if kept == Kept::Killed { now.written } else { now.durable };
-            let snapshot_min = if kept == Kept::Killed { now.snapshot } else { 0 };
-            check(&replay.image(kept), &frames, events_min, snapshot_min, &format!("{kept:?} at effect {at}"));
+            // What state speaks of is durable before it is written.
+            let events_min = now.durable.max(now.state);
+            let durable = Told { written: events_min, snapshot: 0, state: now.state_durable, ..now.clone() };
+            let least = if kept == Kept::Killed { now } else { &durable };
+            check(&replay.image(kept), &frames, least, &format!("{kept:?} at effect {at}"));
         }
         if !replay.step() {
             break;

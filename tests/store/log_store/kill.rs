@@ -1,17 +1,20 @@
 //! A process that appends to a store is killed, again and again, on a real disk: what it had acknowledged is there, once and
-//! in order. `RINGMAIN_KILLS` says how often.
+//! in order, and so is its state. `RINGMAIN_KILLS` says how often.
 
+use std::collections::HashMap;
 use std::env;
 use std::io::Write;
 use std::path::Path;
 
-use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, Snapshot};
+use ringmain::store::{
+    Durability, EventStore, ExpectedVersion, LogStore, Query, Snapshot, StateChange, StateKind, StateStore,
+};
 use ringmain::{EventId, Payload};
 
 use super::found;
 use crate::conformance::Writer;
-use crate::log::Folder;
-use crate::ordeal::{child_folder, kill_after};
+use crate::folder::Folder;
+use crate::killed::{child_folder, kill_after};
 use crate::support::Chance;
 
 const KILLS: u64 = 20;
@@ -22,6 +25,8 @@ fn open(folder: &Path) -> LogStore {
         .segment_bytes(32 << 10)
         .event_bytes_max(4_000)
         .versions_max(8)
+        .snapshot_state_bytes_max(1_000)
+        .state_batch_bytes_max(8_000)
         .open()
         .expect("it can be opened")
 }
@@ -50,6 +55,14 @@ fn child(folder: &Path) -> ! {
             store.save_snapshot(&Snapshot::new("order", &id, version, Payload::json("{}"))).expect("the disk works");
             writeln!(stdout, "\nsaved {id} {version}").expect("the parent reads");
         }
+        if chance.below(3) == 0 {
+            // Long enough that the table has several segments.
+            let value = appended.positions().end().get().to_le_bytes().repeat(500);
+            let word = if chance.below(4) == 0 { Durability::Durable } else { Durability::Written };
+            let kind = StateKind::CURSOR;
+            store.apply(&[StateChange::Put { kind, key: id.as_bytes(), value: &value }], word).expect("the disk works");
+            writeln!(stdout, "\nread {id} {}", appended.positions().end()).expect("the parent reads");
+        }
     }
 }
 
@@ -63,7 +76,9 @@ fn a_killed_process_loses_no_event_that_it_acknowledged() {
     let mut chance = Chance(11);
     // Ids of events by position, and versions of snapshots.
     let mut acknowledged: Vec<(u64, EventId)> = Vec::new();
-    let mut saved: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    let mut saved: HashMap<String, u64> = HashMap::new();
+    // Positions that state speaks of.
+    let mut read: HashMap<String, u64> = HashMap::new();
     for kill in 0..kills {
         let before = acknowledged.len();
         kill_after(1 + chance.below(200), THIS, &folder.0, |line| {
@@ -75,6 +90,10 @@ fn a_killed_process_loses_no_event_that_it_acknowledged() {
                 }
                 ["saved", id, version] => {
                     saved.insert(id.to_owned(), version.parse().expect("a version"));
+                    false
+                }
+                ["read", id, position] => {
+                    read.insert(id.to_owned(), position.parse().expect("a position"));
                     false
                 }
                 _ => false,
@@ -102,6 +121,10 @@ fn a_killed_process_loses_no_event_that_it_acknowledged() {
                 snapshot >= saved.get(&id).copied().unwrap_or(0) && snapshot <= by_hand.len() as u64,
                 "kill {kill}"
             );
+            let state = store.get(StateKind::CURSOR, id.as_bytes()).expect("it can be read");
+            let state = state.map_or(0, |state| u64::from_le_bytes(state[..8].try_into().expect("a number")));
+            assert!(state >= read.get(&id).copied().unwrap_or(0), "kill {kill}, order {id}");
+            assert!(state == 0 || positions.contains(&state), "kill {kill}, order {id}: there is such an event");
         }
     }
 }

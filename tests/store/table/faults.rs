@@ -2,7 +2,7 @@
 //! opened again and goes on.
 
 use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
-use ringmain::internals::store::table::{ChangeError, CompactError, OpenError, Table};
+use ringmain::internals::store::table::{ChangeError, CompactError, OpenError, PageRoom, Table};
 use ringmain::internals::store::{self, AppendError, CommitError, Fault, ReadError, SyncError, Word};
 use ringmain::store::StateKind;
 
@@ -62,19 +62,16 @@ impl Run {
     fn read(&mut self, table: &Table) -> Map {
         let mut map = Map::new();
         for kind in KINDS {
-            let mut from = Vec::new();
-            let mut entries = table.entries(kind, &from);
-            while let Some(entry) = entries.next() {
-                match entry {
-                    Ok((key, value)) => {
-                        from = [&key[..], &[0]].concat();
-                        map.insert((kind, key.to_vec()), value.to_vec());
+            let mut from = Some(Box::default());
+            while let Some(at) = &from {
+                match table.page(kind, at, PageRoom::of(5).expect("a page may have 5")) {
+                    Ok(page) => {
+                        let entries = page.entries.iter().map(|(key, value)| ((kind, key.to_vec()), value.to_vec()));
+                        map.extend(entries);
+                        from = page.next;
                     }
-                    Err(ReadError::Disk(fault)) => {
-                        self.say(&fault);
-                        entries = table.entries(kind, &from);
-                    }
-                    Err(other) => panic!("{other}"),
+                    Err((_, ReadError::Disk(fault))) => self.say(&fault),
+                    Err((_, other)) => panic!("{other}"),
                 }
             }
         }

@@ -1,16 +1,17 @@
 //! What a table promises while nothing fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use proptest::prelude::*;
 use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
-use ringmain::internals::store::table::{ChangeError, OpenError, Table, TableOptions};
+use ringmain::internals::store::table::{ChangeError, OpenError, PageRoom, Table, TableOptions};
 use ringmain::internals::store::{AppendError, CommitError, RealDisk, Word};
 use ringmain::store::{StateChange, StateKind};
 
-use super::support::{Map, Owned, apply, open, read_all, small};
-use crate::log::Folder;
+use super::support::{Map, Owned, apply, entries, open, read_all, small};
+use crate::folder::Folder;
 use crate::support::{Chance, batch};
 
 /// Bytes of the record of a key and a value of so many bytes together.
@@ -144,7 +145,7 @@ fn a_table_whose_keys_were_all_removed_takes_no_space_in_the_end() {
     drop(table);
     let (table, opened) = open(&disk, small()).expect("the disk works");
     assert_eq!(opened.keys, 0, "no removed key is back");
-    assert!(table.entries(StateKind::VIEW, &[]).next().is_none());
+    assert!(entries(&table, StateKind::VIEW, &[]).is_empty());
 }
 
 #[test]
@@ -156,20 +157,47 @@ fn keys_of_a_kind_are_given_in_order_from_a_key_on() {
         table.put(StateKind::SAGA, &key.to_be_bytes(), b"another kind", Word::Written).expect("the disk works");
     }
     let from = |key: u16| {
-        let entries = table.entries(StateKind::TIMER, &key.to_be_bytes());
-        entries.map(|entry| entry.expect("it can be read").1[0]).collect::<Vec<_>>()
+        let entries = entries(&table, StateKind::TIMER, &key.to_be_bytes());
+        entries.iter().map(|(_, value)| value[0]).collect::<Vec<_>>()
     };
     assert_eq!(from(0), [1, 3, 5, 4]);
     assert_eq!(from(3), [3, 5, 4]);
     assert_eq!(from(4), [5, 4]);
     assert_eq!(from(300), [0; 0]);
-    // One that is removed before its turn is not given, one that is put before its turn is.
-    let mut entries = table.entries(StateKind::TIMER, &[]);
-    assert_eq!(entries.next().expect("there are more").expect("it can be read").1[0], 1);
-    table.remove(StateKind::TIMER, &3u16.to_be_bytes(), Word::Written).expect("the disk works");
-    table.put(StateKind::TIMER, &4u16.to_be_bytes(), &[44], Word::Written).expect("the disk works");
-    let rest: Vec<_> = entries.map(|entry| entry.expect("it can be read").1[0]).collect();
-    assert_eq!(rest, [44, 5, 4]);
+}
+
+#[test]
+fn a_page_is_as_the_table_was_at_one_moment() {
+    const KEYS: u16 = 20;
+    let folder = Folder::new("table-pages");
+    let mut options = small();
+    options.segment_bytes = 16 << 10;
+    let (table, _) = Table::open(Arc::new(RealDisk), &folder.0, options).expect("the disk works");
+    let change = |round: u32| {
+        // Too long to be kept in memory, so that it is read from segments that go.
+        let value = round.to_le_bytes().repeat(70);
+        let keys: Vec<_> = (0..KEYS).map(u16::to_be_bytes).collect();
+        let kind = StateKind::VIEW;
+        let put: Vec<_> = keys.iter().map(|key| StateChange::Put { kind, key, value: &value }).collect();
+        table.apply(&put, Word::Written).expect("the disk works");
+    };
+    change(0);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (1..400).for_each(change);
+            // Relaxed: it is looked at until it is seen.
+            is_over.store(true, Ordering::Relaxed);
+        });
+        // Relaxed: see above.
+        while !is_over.load(Ordering::Relaxed) {
+            let room = PageRoom::of(KEYS.into()).expect("a page may have as many");
+            let page = table.page(StateKind::VIEW, &[], room).expect("it can be read");
+            assert_eq!((page.entries.len(), page.next), (KEYS.into(), None));
+            assert!(page.entries.iter().all(|(_, value)| **value == *page.entries[0].1), "all of one round");
+        }
+    });
+    assert!(table.stats().retired_segments > 20, "{:?}", table.stats());
 }
 
 #[test]
@@ -206,6 +234,15 @@ fn what_is_over_a_limit_is_refused_with_it_and_changes_nothing() {
     assert_eq!(table.get(StateKind::CURSOR, b"two").expect("it can be read").expect("it is there").len(), 0);
     put(b"two", b"changed").expect("a key that is there may change");
     table.remove(StateKind::CURSOR, b"three", Word::Written).expect("a key may go");
+    put(b"four", &[]).expect("there is room again");
+    let changes = [
+        StateChange::Put { kind: StateKind::CURSOR, key: b"five", value: &[] },
+        StateChange::Remove { kind: StateKind::CURSOR, key: b"four" },
+        StateChange::Put { kind: StateKind::CURSOR, key: b"five", value: b"again" },
+    ];
+    table.apply(&changes, Word::Written).expect("what is removed makes room, and a key counts once");
+    put(b"four", &[]).expect_err("there is no room");
+    table.remove(StateKind::CURSOR, b"five", Word::Written).expect("a key may go");
     put(b"four", &[]).expect("there is room again");
     let long = [0; 1_300];
     table.remove(StateKind::CURSOR, &[1; 100], Word::Written).expect("a key may go");
@@ -299,8 +336,7 @@ fn a_real_disk_holds_a_table_that_many_threads_change_and_read() {
         let table = &table;
         scope.spawn(move || {
             for _ in 0..40 {
-                for entry in table.entries(StateKind::TIMER, &[]) {
-                    let (key, value) = entry.expect("it can be read");
+                for (key, value) in entries(table, StateKind::TIMER, &[]) {
                     assert!(value.ends_with(&key), "a value is its own key's");
                 }
                 table.compact().expect("the disk works");

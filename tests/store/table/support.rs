@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ringmain::internals::store::Word;
-use ringmain::internals::store::table::{ChangeError, OpenError, Opened, Table, TableOptions};
-use ringmain::store::{StateChange, StateKind};
+use ringmain::internals::store::table::{ChangeError, OpenError, Opened, PageRoom, Table, TableOptions};
+use ringmain::store::{StateChange, StateKind, StateValue};
 
 use crate::support::{Chance, FOLDER, Shareable};
 
@@ -71,13 +71,24 @@ pub(crate) fn apply(table: &Table, changes: &[Owned], word: Word) -> Result<(), 
     table.apply(&changes, word)
 }
 
+/// The keys of a kind with their values from a key on, read by small pages.
+pub(crate) fn entries(table: &Table, kind: StateKind, from: &[u8]) -> Vec<(Box<[u8]>, StateValue)> {
+    let (mut found, mut from) = (Vec::new(), Some(Box::from(from)));
+    while let Some(at) = from {
+        let page = table.page(kind, &at, PageRoom::of(3).expect("a page may have 3")).expect("it can be read");
+        assert!(page.entries.len() <= 3);
+        found.extend(page.entries);
+        from = page.next;
+    }
+    found
+}
+
 /// All that a table holds, by its order of keys; each read once more by its key.
 pub(crate) fn read_all(table: &Table) -> Map {
     let mut map = Map::new();
     for kind in KINDS {
         let mut last: Option<Box<[u8]>> = None;
-        for entry in table.entries(kind, &[]) {
-            let (key, value) = entry.expect("it can be read");
+        for (key, value) in entries(table, kind, &[]) {
             assert!(last.as_ref().is_none_or(|last| *last < key), "keys are in order");
             assert_eq!(value.as_ptr().addr() % 16, 0, "a value is aligned");
             let again = table.get(kind, &key).expect("it can be read").expect("it is there");

@@ -12,7 +12,7 @@ use crate::sync::alarm::NEVER;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
 
-use super::{give_by, hand_over, has_room, mailbox, passed};
+use super::{give_picked, hand_over, has_room, mailbox, passed};
 
 /// When events that nobody could take are looked at again, where the strategy does not tell when somebody can.
 const AGAIN_NS: u64 = 10_000_000;
@@ -44,8 +44,7 @@ pub(super) fn pass_on(engine: &Engine, service: &ServiceHere, max: usize, owner:
                 let push = |mailbox: &MailboxShared, fed: &mut _| {
                     mailbox.push_tried(fed, event.lane(), &meta, &event.slot(), tried)
                 };
-                let given = give_by(engine, to, &meta, owner, push);
-                debug_assert!(given, "only one that has room is picked");
+                give_picked(engine, to, &meta, owner, push);
             });
             moved += usize::from(passed);
         }

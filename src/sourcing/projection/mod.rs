@@ -1,5 +1,8 @@
 //! Read models: what the events come to, kept where it is read, with the position that it has come to.
 
+mod error;
+mod read_model;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
@@ -7,11 +10,13 @@ use std::sync::Arc;
 
 use crate::Pattern;
 use crate::store::{
-    Durability, EventStore, Position, Query, ReadError, STATE_PAGE_MAX, StateChange, StateError, StateKind,
-    StateReadError, StateStore, StateValue, StoredEvent, UpcastError, Upcasters,
+    Durability, EventStore, Position, Query, ReadError, StateChange, StateKind, StateStore, StoredEvent, Upcasters,
 };
 
 use super::view::{self, Place, View};
+
+pub use error::ProjectionError;
+pub use read_model::{ReadModel, ViewPage};
 
 /// Events that a step reads.
 const STEP_EVENTS: usize = 256;
@@ -277,186 +282,11 @@ impl<P: Projection> Projector<P> {
     }
 }
 
-/// Reads the live generation of a view.
-#[derive(Clone)]
-pub struct ReadModel {
-    state: Arc<dyn StateStore>,
-    name: String,
-}
-
-impl ReadModel {
-    /// The view of this name.
-    pub fn new(name: impl Into<String>, state: Arc<dyn StateStore>) -> Self {
-        Self { state, name: name.into() }
-    }
-
-    /// The value of a key; `None` when it has none.
-    ///
-    /// # Errors
-    /// When the store of state cannot be read.
-    pub fn get(&self, key: &[u8]) -> Result<Option<StateValue>, ProjectionError> {
-        self.of_live(|place| place.get(&*self.state, key))
-    }
-
-    /// Keys with their values in the order of their bytes, from a key on, at most `limit` (1 to [`STATE_PAGE_MAX`]); and the
-    /// key to go on with, if there is more.
-    ///
-    /// # Errors
-    /// When the store of state cannot be read.
-    pub fn list(&self, from: &[u8], limit: usize) -> Result<ViewPage, ProjectionError> {
-        self.of_live(|place| place.list(&*self.state, from, limit))
-    }
-
-    /// The last event that it has looked at.
-    ///
-    /// # Errors
-    /// When the store of state cannot be read.
-    pub fn position(&self) -> Result<Option<Position>, ProjectionError> {
-        self.of_live(|place| place.position(&*self.state))
-    }
-
-    /// Reads of the live generation, again when another took over meanwhile: its keys may be gone.
-    fn of_live<T>(&self, read: impl Fn(&Place) -> Result<T, ProjectionError>) -> Result<T, ProjectionError> {
-        loop {
-            let generation = view::live_generation(&*self.state, &self.name)?;
-            let found = read(&Place::new(&self.name, generation)?)?;
-            if view::live_generation(&*self.state, &self.name)? == generation {
-                return Ok(found);
-            }
-        }
-    }
-}
-
-/// Keys of a view with their values, in order.
-#[derive(Debug, Clone)]
-pub struct ViewPage {
-    /// Keys and values; fewer than the limit also where there are more.
-    pub entries: Vec<(Box<[u8]>, StateValue)>,
-    /// Where to go on; `None` when there is nothing more.
-    pub next: Option<Box<[u8]>>,
-}
-
-impl ViewPage {
-    /// The most entries that a page has.
-    pub const ENTRIES_MAX: usize = STATE_PAGE_MAX;
-}
-
 impl<P> fmt::Debug for Projector<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Projector")
             .field("place", &self.place)
             .field("position", &self.position)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ReadModel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadModel").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Why a projection stopped.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProjectionError {
-    /// The events could not be read.
-    Read(ReadError),
-    /// An event was not brought to the current version of its schema.
-    Upcast {
-        /// Where it is.
-        position: Position,
-        /// Why.
-        error: Box<UpcastError>,
-    },
-    /// The projection refused an event.
-    Apply {
-        /// Where it is.
-        position: Position,
-        /// What the projection says.
-        error: Box<dyn Error + Send + Sync>,
-    },
-    /// View or position could not be read.
-    State(StateReadError),
-    /// View and position were not kept.
-    Keep(StateError),
-    /// A record of the view's own is not as it was written.
-    Record {
-        /// The view.
-        name: String,
-    },
-    /// The name is too long.
-    NameTooLong {
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A newer generation took over.
-    Replaced {
-        /// The view.
-        name: String,
-        /// The generation of this projector.
-        generation: u64,
-        /// The live one.
-        live: u64,
-    },
-    /// It cannot take over: the live generation has come further.
-    Behind {
-        /// The last event that it has looked at.
-        position: Option<Position>,
-        /// The last event that the live generation has looked at.
-        live: Option<Position>,
-    },
-    /// It cannot be discarded: it is live.
-    Live {
-        /// The view.
-        name: String,
-    },
-}
-
-impl fmt::Display for ProjectionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(error) => error.fmt(f),
-            Self::State(error) => error.fmt(f),
-            Self::Keep(error) => error.fmt(f),
-            Self::Upcast { position, error } => write!(f, "the event at position {position} is not projected: {error}"),
-            Self::Apply { position, error } => {
-                write!(f, "the event at position {position} could not be projected: {error}")
-            }
-            Self::Record { name } => {
-                write!(f, "the record of view {name:?} is not as it was written; rebuild it under another name")
-            }
-            Self::NameTooLong { bytes, max } => {
-                write!(f, "the name of the view has {bytes} bytes, the limit is {max}; shorten it")
-            }
-            Self::Replaced { name, generation, live } => {
-                write!(f, "generation {generation} of view {name:?} was replaced by {live}; go on with Projector::live")
-            }
-            Self::Behind { position, live } => {
-                let number = |position: &Option<Position>| position.map_or(0, Position::get);
-                write!(
-                    f,
-                    "the view has come to position {}, the live one to {}; step until there is no more",
-                    number(position),
-                    number(live)
-                )
-            }
-            Self::Live { name } => write!(f, "view {name:?} is live in this generation; rebuild it, then take over"),
-        }
-    }
-}
-
-impl Error for ProjectionError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Read(error) => Some(error),
-            Self::State(error) => Some(error),
-            Self::Keep(error) => Some(error),
-            Self::Upcast { error, .. } => Some(error),
-            Self::Apply { error, .. } => Some(&**error),
-            _ => None,
-        }
     }
 }

@@ -1,12 +1,15 @@
 //! Small state beside the events: what cannot be made of them again, or would take too long to make.
 
-use std::error::Error;
+mod error;
+
 use std::fmt;
 use std::ops::Deref;
 
 use rkyv::util::AlignedVec;
 
 use super::Durability;
+
+pub use error::{StateError, StateReadError};
 
 /// Bytes that a key may have.
 pub const STATE_KEY_BYTES_MAX: usize = 1_024;
@@ -46,7 +49,7 @@ pub trait StateStore: Send + Sync {
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError>;
 
     /// The keys of a kind with their values, in the order of their bytes: from `from` on, at most `limit` (1 to
-    /// [`STATE_PAGE_MAX`]) of them. With `&[]` from the first on.
+    /// [`STATE_PAGE_MAX`]) of them. With `&[]` from the first on. They are as they all were at one moment.
     ///
     /// # Errors
     /// See [`StateReadError`].
@@ -65,6 +68,8 @@ impl StateKind {
     pub(super) const SNAPSHOT: Self = Self(1);
     /// Positions of those who read on: subscriptions, projections, process managers.
     pub const CURSOR: Self = Self(2);
+    /// Events that subscriptions gave up on.
+    pub const DEAD_LETTER: Self = Self(3);
     /// What is to happen at a time.
     pub const TIMER: Self = Self(4);
     /// Sagas that have not ended.
@@ -77,6 +82,10 @@ impl StateKind {
     pub const SAGA_ENDED: Self = Self(8);
     /// Read models.
     pub const VIEW: Self = Self(9);
+    /// Events that were handled and may come again.
+    pub const HANDLED: Self = Self(11);
+    /// Where dead letters go on that are too long for one value.
+    pub const DEAD_LETTER_PART: Self = Self(10);
 
     /// One of your own.
     pub const fn own(number: u16) -> Self {
@@ -98,6 +107,9 @@ impl fmt::Display for StateKind {
         f.pad(match *self {
             Self::SNAPSHOT => "snapshot",
             Self::CURSOR => "cursor",
+            Self::DEAD_LETTER => "dead letter",
+            Self::DEAD_LETTER_PART => "part of a dead letter",
+            Self::HANDLED => "handled event",
             Self::TIMER => "timer",
             Self::SAGA => "saga",
             Self::PROCESS => "process",
@@ -203,152 +215,57 @@ impl StatePage {
         entries: impl IntoIterator<Item = Result<(Box<[u8]>, StateValue), StateReadError>>,
         limit: usize,
     ) -> Result<Self, StateReadError> {
-        if limit == 0 || limit > STATE_PAGE_MAX {
-            return Err(StateReadError::Limit { asked: limit, max: STATE_PAGE_MAX });
-        }
-        let (mut page, mut bytes) = (Self { entries: Vec::new(), next: None }, 0);
+        let (mut page, mut room) = (Self { entries: Vec::new(), next: None }, PageRoom::of(limit)?);
         for entry in entries {
             let (key, value) = entry?;
-            if page.entries.len() == limit || bytes >= STATE_PAGE_BYTES {
+            if !room.take(key.len() + value.len()) {
                 page.next = Some(key);
                 break;
             }
-            bytes += key.len() + value.len();
             page.entries.push((key, value));
         }
         Ok(page)
     }
 }
 
-/// Why state was not changed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StateError {
-    /// More changes than may be made in one piece.
-    TooMany {
-        /// Changes there are.
-        changes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A key is too long.
-    KeyTooLong {
-        /// What it is the key of.
-        kind: StateKind,
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// A value is too long.
-    ValueTooLong {
-        /// What its key is the key of.
-        kind: StateKind,
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// More bytes than may be changed in one piece.
-    BatchTooLong {
-        /// Bytes of all keys and values.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The store does not keep this word.
-    Durability {
-        /// The word asked for.
-        asked: Durability,
-        /// The strongest it keeps.
-        kept: Durability,
-    },
-    /// The store is full.
-    Full {
-        /// Which limit.
-        limit: &'static str,
-        /// What would be needed.
-        needed: u64,
-        /// The limit.
-        max: u64,
-    },
-    /// What the store keeps state in failed. All of the changes or none may be there when it is opened again.
-    Failed(Box<dyn Error + Send + Sync>),
+/// What a page has room for yet.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRoom {
+    entries: usize,
+    bytes: usize,
 }
 
-impl fmt::Display for StateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooMany { changes, max } => {
-                write!(f, "{changes} changes were given to make in one piece, the limit is {max}; split them")
-            }
-            Self::KeyTooLong { kind, bytes, max } => {
-                write!(f, "the key of a {kind} has {bytes} bytes, the limit is {max}; shorten it")
-            }
-            Self::ValueTooLong { kind, bytes, max } => {
-                write!(f, "the value of a {kind} has {bytes} bytes, the limit is {max}; keep less in it")
-            }
-            Self::BatchTooLong { bytes, max } => {
-                write!(f, "{bytes} bytes were given to change in one piece, the limit is {max}; split the changes")
-            }
-            Self::Durability { asked, kept } => write!(
-                f,
-                "state was to be {asked}, this store keeps it {kept} at best; ask for less, or use a store on disk"
-            ),
-            Self::Full { limit, needed, max } => {
-                write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
-            }
-            Self::Failed(error) => write!(f, "the state may not have been changed: {error}"),
+impl PageRoom {
+    /// That of a page of at most so many entries.
+    ///
+    /// # Errors
+    /// A limit that no page has.
+    pub fn of(limit: usize) -> Result<Self, StateReadError> {
+        if limit == 0 || limit > STATE_PAGE_MAX {
+            return Err(StateReadError::Limit { asked: limit, max: STATE_PAGE_MAX });
         }
+        Ok(Self { entries: limit, bytes: STATE_PAGE_BYTES })
+    }
+
+    /// Whether it has room for an entry, which takes so many bytes of it.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let has_room = self.entries > 0 && self.bytes > 0;
+        if has_room {
+            self.entries -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        has_room
     }
 }
 
-impl Error for StateError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Failed(error) => Some(&**error),
-            _ => None,
-        }
-    }
-}
-
-/// Why state was not read.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StateReadError {
-    /// A page of no entries, or of too many.
-    Limit {
-        /// Entries asked for.
-        asked: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// What the store keeps state in failed.
-    Failed(Box<dyn Error + Send + Sync>),
-}
-
-impl fmt::Display for StateReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Limit { asked, max } => {
-                write!(f, "a page of {asked} entries was asked for, it has 1 to {max}; read on where a page ends")
-            }
-            Self::Failed(error) => write!(f, "the state could not be read: {error}"),
-        }
-    }
-}
-
-impl Error for StateReadError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Failed(error) => Some(&**error),
-            Self::Limit { .. } => None,
-        }
-    }
-}
-
-/// Checks changes against the limits that all stores have, and the word against the strongest that this one keeps.
-pub(super) fn check(changes: &[StateChange<'_>], asked: Durability, kept: Durability) -> Result<(), StateError> {
+/// Checks changes against the limits that all stores have and one that this one has, and the word against the strongest that
+/// it keeps.
+pub(super) fn check(
+    changes: &[StateChange<'_>],
+    batch_bytes_max: usize,
+    asked: Durability,
+    kept: Durability,
+) -> Result<(), StateError> {
     if asked > kept {
         return Err(StateError::Durability { asked, kept });
     }
@@ -368,8 +285,8 @@ pub(super) fn check(changes: &[StateChange<'_>], asked: Durability, kept: Durabi
         }
         batch_bytes += bytes;
     }
-    if batch_bytes > STATE_BATCH_BYTES_MAX {
-        return Err(StateError::BatchTooLong { bytes: batch_bytes, max: STATE_BATCH_BYTES_MAX });
+    if batch_bytes > batch_bytes_max {
+        return Err(StateError::BatchTooLong { bytes: batch_bytes, max: batch_bytes_max });
     }
     Ok(())
 }

@@ -8,17 +8,21 @@
 //!
 //! What goes out is appended by version, so that doing it again after a crash is a conflict that says it was done.
 
+mod error;
+
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::store::{
-    AppendError, BATCH_EVENTS_MAX, EventStore, ExpectedVersion, Position, Query, ReadError, STATE_PAGE_MAX,
-    StateChange, StateError, StateKind, StateReadError, StateStore, StoredEvent, UpcastError, Upcasters,
+    AppendError, BATCH_EVENTS_MAX, EventStore, ExpectedVersion, Position, Query, STATE_PAGE_MAX, StateChange,
+    StateKind, StateStore, StoredEvent, Upcasters,
 };
 use crate::{Aggregate, EventId, Frame, FrameError, Outgoing, Pattern, PublishError, Publisher};
 
 use super::persist::{self, ID_BYTES_MAX, Mark, NAME_BYTES_MAX, Persist};
+
+pub use error::ProcessError;
 
 const INSTANCE: Mark = *b"ringmain proc\0\0\x01";
 const OUTBOX: Mark = *b"ringmain outb\0\0\x01";
@@ -264,12 +268,10 @@ impl<M: ProcessManager> Processes<M> {
         let (key, number) = (cursor_key(M::NAME), position.map_or(0, Position::get).to_le_bytes());
         let cursor = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &number };
         let changes = [changes, &[cursor]].concat();
-        if let Err(error) = self.state.apply(&changes, self.state.state_durability()) {
-            // It may have been kept: the next step looks.
-            self.is_pending = true;
-            return Err(ProcessError::Keep(error));
-        }
-        self.position = position;
+        // Whatever the store says, or if it panics, it may have been kept: then the next step looks.
+        let was_pending = std::mem::replace(&mut self.is_pending, true);
+        self.state.apply(&changes, self.state.state_durability()).map_err(ProcessError::Keep)?;
+        (self.position, self.is_pending) = (position, was_pending);
         Ok(())
     }
 
@@ -361,88 +363,5 @@ impl<M: ProcessManager> fmt::Debug for Processes<M> {
 impl fmt::Debug for Outputs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outputs").field("id", &self.id).field("frames", &self.frames).finish_non_exhaustive()
-    }
-}
-
-/// Why a process manager stopped.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProcessError {
-    /// A name or key is empty or too long.
-    Name {
-        /// Which.
-        what: &'static str,
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The events could not be read.
-    Read(ReadError),
-    /// An event was not brought to the current version of its schema.
-    Upcast {
-        /// Where it is.
-        position: Position,
-        /// Why.
-        error: Box<UpcastError>,
-    },
-    /// The manager refused an event.
-    React {
-        /// Where it is.
-        position: Position,
-        /// What the manager says.
-        error: Box<dyn Error + Send + Sync>,
-    },
-    /// A record is not as it was written, or of a newer program.
-    Record {
-        /// The instance; empty = where the manager goes on.
-        id: String,
-    },
-    /// The state of an instance could not be read or written.
-    Data {
-        /// The instance.
-        id: String,
-        /// What its type says.
-        error: Box<dyn Error + Send + Sync>,
-    },
-    /// State could not be read.
-    ReadState(StateReadError),
-    /// State was not kept.
-    Keep(StateError),
-    /// What is in the outbox was not appended. The next step does that first.
-    Append(AppendError),
-}
-
-impl fmt::Display for ProcessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name { what, bytes, max } => write!(f, "the {what} has {bytes} bytes, it may have 1 to {max}"),
-            Self::Read(error) => error.fmt(f),
-            Self::Upcast { position, error } => write!(f, "the event at position {position} is not handled: {error}"),
-            Self::React { position, error } => {
-                write!(f, "the event at position {position} could not be handled: {error}")
-            }
-            Self::Record { id } => {
-                write!(f, "the record of process {id:?} is not as it was written, or of a newer program")
-            }
-            Self::Data { id, error } => write!(f, "the state of process {id:?} could not be read or written: {error}"),
-            Self::ReadState(error) => error.fmt(f),
-            Self::Keep(error) => error.fmt(f),
-            Self::Append(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for ProcessError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Read(error) => Some(error),
-            Self::Upcast { error, .. } => Some(error),
-            Self::React { error, .. } | Self::Data { error, .. } => Some(&**error),
-            Self::ReadState(error) => Some(error),
-            Self::Keep(error) => Some(error),
-            Self::Append(error) => Some(error),
-            Self::Name { .. } | Self::Record { .. } => None,
-        }
     }
 }

@@ -1,0 +1,151 @@
+//! `store query` and `store export`: events of a store become lines.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use super::super::human::grouped;
+use super::super::passage::{self, LastHop};
+use super::super::progress::Progress;
+use super::flags::{Export, Find};
+use super::{FAILED, Failure, open_existing};
+use crate::store::{EventStore, LogStore, Order, Position, Query, ReadError, StoredEvent};
+
+/// Lines go out in pieces of about this size.
+const PIECE_BYTES: usize = 64 << 10;
+
+pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
+    let store = open_existing(&flags.select.store.data)?;
+    let mut query = flags.select.query();
+    if flags.newest_first {
+        query = query.newest_first();
+    }
+    let progress = Progress::new(true);
+    let mut left = flags.limit.unwrap_or(u64::MAX);
+    if let Ok(few) = usize::try_from(left) {
+        query = query.limit(few.min(Query::EVENTS_DEFAULT));
+    }
+    let mut out = Out::new(Box::new(io::stdout().lock()), "stdout".to_owned());
+    let unreadable = each_event(&store, query, &progress, |event| {
+        out.write(event, LastHop::Position(event.position().get()))?;
+        left -= 1;
+        Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    out.end()?;
+    progress.end();
+    Ok(if unreadable > 0 { FAILED } else { 0 })
+}
+
+pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
+    let store = open_existing(&flags.select.store.data)?;
+    let (out, name): (Box<dyn Write>, _) = match &flags.output {
+        None => (Box::new(io::stdout().lock()), "stdout".to_owned()),
+        Some(path) => {
+            let name = path.display().to_string();
+            let file = OpenOptions::new().write(true).create_new(true).open(path);
+            (Box::new(file.map_err(|error| Failure::Said(format!("{name} cannot be made: {error}")))?), name)
+        }
+    };
+    let head = store.head().map_err(Failure::said)?;
+    let progress = Progress::of_events(head.map_or(0, Position::get), flags.output.is_none());
+    let mut out = Out::new(out, name);
+    let mut exported = 0_u64;
+    let unreadable = each_event(&store, flags.select.query(), &progress, |event| {
+        exported += 1;
+        out.write(event, LastHop::Nothing)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    out.end()?;
+    progress.end();
+    let (exported, missing) = (grouped(exported), grouped(unreadable));
+    progress.say(&format!("ringmain: {exported} events exported, {missing} places cannot be read\n"));
+    Ok(if unreadable > 0 { FAILED } else { 0 })
+}
+
+/// Lines on their way out.
+struct Out {
+    out: Box<dyn Write>,
+    name: String,
+    lines: Vec<u8>,
+}
+
+impl Out {
+    fn new(out: Box<dyn Write>, name: String) -> Self {
+        Self { out, name, lines: Vec::new() }
+    }
+
+    fn write(&mut self, event: &StoredEvent, last_hop: LastHop<'_>) -> Result<(), Failure> {
+        passage::write_line(&event.meta(), last_hop, &mut self.lines);
+        if self.lines.len() < PIECE_BYTES {
+            return Ok(());
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        let sent = self.out.write_all(&self.lines);
+        self.lines.clear();
+        sent.map_err(|error| self.failed(&error))
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        self.send()?;
+        self.out.flush().map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::NobodyReads,
+            _ => Failure::Said(format!("{} cannot be written: {error}", self.name)),
+        }
+    }
+}
+
+/// Goes through all events that a query means. What cannot be read is said and passed over. Returns how many such places
+/// there are.
+pub(super) fn each_event(
+    store: &LogStore,
+    mut query: Query,
+    progress: &Progress,
+    mut take: impl FnMut(&StoredEvent) -> Result<ControlFlow<()>, Failure>,
+) -> Result<u64, Failure> {
+    let mut unreadable = 0;
+    loop {
+        let behind = match store.query(&query) {
+            Ok(page) => {
+                for event in &page.events {
+                    progress.count_at(event.position().get());
+                    if take(event)?.is_break() {
+                        return Ok(unreadable);
+                    }
+                }
+                page.next
+            }
+            Err(error) => {
+                let behind = past(&error, query.order()).ok_or_else(|| Failure::said(&error))?;
+                progress.say(&format!("ringmain: {error}\n"));
+                unreadable += 1;
+                Some(behind)
+            }
+        };
+        match behind {
+            Some(behind) => query = query.behind(behind),
+            None => return Ok(unreadable),
+        }
+    }
+}
+
+/// The last of the positions that cannot be read, in the order of the query.
+fn past(error: &ReadError, order: Order) -> Option<Position> {
+    match error {
+        ReadError::NoEvent { position, .. } => Some(*position),
+        ReadError::Damaged(damage) => {
+            let missing = damage.missing.as_ref()?;
+            Position::new(match order {
+                Order::OldestFirst => *missing.end(),
+                Order::NewestFirst => *missing.start(),
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,71 @@
+//! State beside the events, in the same table as snapshots.
+//!
+//! State speaks of events: a cursor of the last that was read, a saga of those that it has heard. After power loss it must not
+//! be ahead of them. So what is written of the events is made durable before state is written: whatever then reaches the
+//! disk of the table, and in whatever order, speaks of events that are there. Dead letters speak of none: they bring theirs along.
+
+use super::super::log::{self, CommitError, SyncError, Word};
+use super::super::state::{
+    self, PageRoom, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+};
+use super::super::table::ChangeError;
+use super::{Durability, LogStore};
+
+impl StateStore for LogStore {
+    /// # Cost
+    /// A sync of the events that are not durable yet, if there are any; a write that others may share, and for
+    /// [`Durability::Durable`] a sync of the state. Now and then a share of compaction: at most four times the bytes of the
+    /// changes, and 256 KiB, are read, and what of that is live is written again.
+    fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
+        state::check(changes, self.state_batch_bytes_max, durability, self.state_durability())?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if changes.iter().any(|change| speaks_of_events(change.kind())) {
+            self.committer().log().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
+        }
+        let word = if durability == Durability::Durable { Word::Durable } else { Word::Written };
+        self.table.apply(changes, word).map_err(not_changed)
+    }
+
+    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
+        self.table.get(kind, key).map_err(|error| not_read(kind, key.into(), error))
+    }
+
+    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
+        let page = self.table.page(kind, from, PageRoom::of(limit)?);
+        page.map_err(|(key, error)| not_read(kind, key, error))
+    }
+
+    fn state_durability(&self) -> Durability {
+        Durability::Durable
+    }
+}
+
+fn speaks_of_events(kind: StateKind) -> bool {
+    kind != StateKind::DEAD_LETTER && kind != StateKind::DEAD_LETTER_PART
+}
+
+fn not_changed(error: ChangeError) -> StateError {
+    match error {
+        ChangeError::TooManyKeys { keys, max } => {
+            StateError::Full { limit: "state_keys_max", needed: keys as u64, max: max as u64 }
+        }
+        ChangeError::TooManyBytes { live_bytes, max } => {
+            StateError::Full { limit: "state_bytes_max", needed: live_bytes, max }
+        }
+        ChangeError::Commit(CommitError::Append(log::AppendError::Full(fault))) => StateError::DiskFull(fault),
+        ChangeError::Commit(
+            CommitError::Append(log::AppendError::Disk(fault)) | CommitError::Sync(SyncError(fault)),
+        ) => StateError::Disk(fault),
+        error => StateError::Failed(Box::new(error)),
+    }
+}
+
+fn not_read(kind: StateKind, key: Box<[u8]>, error: log::ReadError) -> StateReadError {
+    match error {
+        log::ReadError::Damaged(damage) => StateReadError::Damaged { kind, key, damage },
+        log::ReadError::Disk(fault) => StateReadError::Disk(fault),
+        error => StateReadError::Failed(Box::new(error)),
+    }
+}

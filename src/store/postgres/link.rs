@@ -1,0 +1,68 @@
+//! Connections to the server.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::{Config, NoTls};
+
+use super::error::PostgresFault;
+
+/// How connections are made, and how many.
+pub(super) struct Links {
+    pub(super) config: Config,
+    pub(super) connections_max: usize,
+    pub(super) call_max: Duration,
+}
+
+/// The way to one store.
+pub(super) struct Link {
+    pub(super) config: Config,
+    pool: Pool,
+    pub(super) schema: String,
+    pub(super) batch_bytes_max: u64,
+}
+
+impl Link {
+    pub(super) fn new(links: Links, schema: String, batch_bytes_max: u64) -> Result<Self, PostgresFault> {
+        let Links { config, connections_max, call_max } = links;
+        // Whether it is closed is asked before each use, which costs nothing; whether it is half open, by its keepalives.
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(config.clone(), NoTls, recycling))
+            .max_size(connections_max)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(call_max))
+            .create_timeout(Some(call_max))
+            .build()
+            .map_err(PostgresFault::at("make a pool of connections"))?;
+        Ok(Self { config, pool, schema, batch_bytes_max })
+    }
+
+    pub(super) async fn connection(&self) -> Result<Object, PostgresFault> {
+        self.pool.get().await.map_err(PostgresFault::at("give a connection"))
+    }
+
+    /// The position of the latest event; 0: there is none.
+    pub(super) async fn head(&self) -> Result<u64, PostgresFault> {
+        let failed = PostgresFault::at("read the head");
+        let connection = self.connection().await?;
+        let statement = connection.prepare_cached("SELECT position FROM head").await.map_err(&failed)?;
+        let row = connection.query_one(&statement, &[]).await.map_err(&failed)?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
+    }
+
+    /// The channel on which appends are told.
+    pub(super) fn channel(&self) -> String {
+        format!("{}_appended", self.schema)
+    }
+
+    /// Names the advisory locks of this store, among those of others in its database.
+    pub(super) fn lock_class(&self) -> i32 {
+        let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        self.schema.bytes().fold(0x811C_9DC5, fold).cast_signed()
+    }
+}
+
+/// A number as the server keeps it: what is too great is the greatest.
+pub(super) fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

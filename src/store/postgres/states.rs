@@ -1,0 +1,147 @@
+//! State beside the events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::Durability;
+use super::super::state::{
+    self, STATE_BATCH_BYTES_MAX, STATE_PAGE_BYTES, StateChange, StateError, StateKind, StatePage, StateReadError,
+    StateStore, StateValue,
+};
+use super::PostgresStore;
+use super::error::PostgresFault;
+use super::link::{Link, bigint};
+
+/// Changes of keys that share a stripe are made one after the other. Who changes several takes their stripes in order, so that no two
+/// wait for each other.
+const STRIPES: u32 = 64;
+
+const LOCK: &str = "SELECT pg_advisory_xact_lock($1, stripe) FROM unnest($2::integer[]) AS stripe";
+const PUT: &str = "
+    INSERT INTO states (kind, key, value) SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[])
+    ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value";
+const REMOVE: &str = "
+    DELETE FROM states USING unnest($1::bigint[], $2::bytea[]) AS gone (kind, key)
+    WHERE states.kind = gone.kind AND states.key = gone.key";
+const GET: &str = "SELECT value FROM states WHERE kind = $1 AND key = $2";
+/// Up to the entry that brings a page to its bytes, and one more, which tells where to go on.
+const LIST: &str = "
+    SELECT key, value FROM (
+        SELECT key, value, sum(bytes) OVER (ORDER BY key ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS before
+        FROM (
+            SELECT key, value, octet_length(key) + octet_length(value) AS bytes FROM states
+            WHERE kind = $1 AND key >= $2 ORDER BY key LIMIT $3
+        ) AS states
+    ) AS states WHERE coalesce(before, 0) < $4 ORDER BY key";
+
+/// Changes as they are sent: the last one of each key.
+struct Changes {
+    of: BTreeMap<(i64, Vec<u8>), Option<Vec<u8>>>,
+    durability: Durability,
+}
+
+impl StateStore for PostgresStore {
+    fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
+        state::check(changes, STATE_BATCH_BYTES_MAX, durability, self.durability)?;
+        let of = |change: &StateChange<'_>| {
+            ((i64::from(change.kind().number()), change.key().to_vec()), change.value().map(<[u8]>::to_vec))
+        };
+        let changes = Changes { of: changes.iter().map(of).collect(), durability };
+        if changes.of.is_empty() {
+            return Ok(());
+        }
+        let link = Arc::clone(&self.link);
+        let applied = self.call("change state", async move { apply(&link, changes).await });
+        applied.map_err(|fault| StateError::Failed(Box::new(fault)))
+    }
+
+    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
+        let (link, key) = (Arc::clone(&self.link), key.to_vec());
+        let value = self.call("read state", async move { get(&link, kind, &key).await });
+        let value = value.map_err(|fault| StateReadError::Failed(Box::new(fault)))?;
+        Ok(value.map(|value| StateValue::copied_from(&value)))
+    }
+
+    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
+        if limit == 0 || limit > state::STATE_PAGE_MAX {
+            return StatePage::collect([], limit);
+        }
+        let (link, from) = (Arc::clone(&self.link), from.to_vec());
+        let rows = self.call("read state", async move { list(&link, kind, &from, limit).await });
+        let rows = rows.map_err(|fault| StateReadError::Failed(Box::new(fault)))?;
+        StatePage::collect(
+            rows.into_iter().map(|(key, value)| Ok((key.into(), StateValue::copied_from(&value)))),
+            limit,
+        )
+    }
+
+    fn state_durability(&self) -> Durability {
+        self.durability
+    }
+}
+
+async fn apply(link: &Link, changes: Changes) -> Result<(), PostgresFault> {
+    let failed = PostgresFault::at("change state");
+    let mut connection = link.connection().await?;
+    let transaction = connection.transaction().await.map_err(&failed)?;
+    if changes.durability == Durability::Accepted {
+        transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(&failed)?;
+    }
+    let stripes: BTreeSet<_> = changes.of.keys().map(|(kind, key)| stripe(*kind, key)).collect();
+    let stripes: Vec<_> = stripes.into_iter().collect();
+    let lock = transaction.prepare_cached(LOCK).await.map_err(&failed)?;
+    transaction.query(&lock, &[&link.lock_class(), &stripes]).await.map_err(&failed)?;
+    let (mut kinds, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut gone_kinds, mut gone_keys) = (Vec::new(), Vec::new());
+    for ((kind, key), value) in &changes.of {
+        match value {
+            Some(value) => {
+                kinds.push(kind);
+                keys.push(key);
+                values.push(value);
+            }
+            None => {
+                gone_kinds.push(kind);
+                gone_keys.push(key);
+            }
+        }
+    }
+    if !keys.is_empty() {
+        let put = transaction.prepare_cached(PUT).await.map_err(&failed)?;
+        transaction.execute(&put, &[&kinds, &keys, &values]).await.map_err(&failed)?;
+    }
+    if !gone_keys.is_empty() {
+        let remove = transaction.prepare_cached(REMOVE).await.map_err(&failed)?;
+        transaction.execute(&remove, &[&gone_kinds, &gone_keys]).await.map_err(&failed)?;
+    }
+    transaction.commit().await.map_err(&failed)
+}
+
+fn stripe(kind: i64, key: &[u8]) -> i32 {
+    let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = kind.to_le_bytes().iter().chain(key).fold(0x811C_9DC5, fold);
+    (hash % STRIPES).cast_signed()
+}
+
+async fn get(link: &Link, kind: StateKind, key: &[u8]) -> Result<Option<Vec<u8>>, PostgresFault> {
+    let failed = PostgresFault::at("read state");
+    let connection = link.connection().await?;
+    let statement = connection.prepare_cached(GET).await.map_err(&failed)?;
+    let row = connection.query_opt(&statement, &[&i64::from(kind.number()), &key]).await.map_err(&failed)?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+async fn list(
+    link: &Link,
+    kind: StateKind,
+    from: &[u8],
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PostgresFault> {
+    let failed = PostgresFault::at("read state");
+    let connection = link.connection().await?;
+    let statement = connection.prepare_cached(LIST).await.map_err(&failed)?;
+    let (more, bytes) = (bigint(limit as u64 + 1), bigint(STATE_PAGE_BYTES as u64));
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&i64::from(kind.number()), &from, &more, &bytes];
+    let rows = connection.query(&statement, &params).await.map_err(&failed)?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}

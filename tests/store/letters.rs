@@ -1,0 +1,217 @@
+//! Dead letters in a store: each is there with its story, also after the process was killed, until it is sent again or purged.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringmain::store::{
+    DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, Durability, LogStore, MemoryStore, StateError,
+    StateStore,
+};
+use ringmain::testing::Simulation;
+use ringmain::{Bus, BusBuilder, DeadReason, DeliveryMode, Outcome, Payload, PublishError, RetryPolicy};
+
+use crate::folder::Folder;
+use crate::killed::{child_folder, kill_after};
+
+/// Makes an empty store.
+type Make<'a> = &'a dyn Fn() -> Arc<dyn StateStore>;
+
+#[test]
+fn letters_in_memory_are_kept() {
+    run(&|| Arc::new(MemoryStore::new()));
+}
+
+#[test]
+fn letters_on_disk_are_kept() {
+    let folder = Folder::new("letters");
+    let stores = std::cell::Cell::new(0);
+    run(&|| {
+        stores.set(stores.get() + 1);
+        let builder = LogStore::builder(folder.0.join(stores.get().to_string())).snapshot_state_bytes_max(1_000);
+        Arc::new(builder.open().expect("the disk works"))
+    });
+}
+
+fn run(make: Make<'_>) {
+    a_letter_has_its_story_and_goes_when_it_is_sent_again(make);
+    the_oldest_makes_room_and_purged_ones_are_gone(make);
+    a_long_letter_comes_back_in_one_piece(make);
+}
+
+fn builder(queue: &DeadLetterQueue) -> BusBuilder {
+    Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(queue.clone())
+}
+
+/// A bus whose subscription `bank` rejects everything.
+fn rejecting(builder: BusBuilder) -> Simulation {
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let wish = simulation.bus().subscribe("a").named("bank").mode(DeliveryMode::reliable());
+    let subscription = wish.retry(RetryPolicy::default().attempts_max(1));
+    subscription.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap().forever();
+    simulation
+}
+
+/// Lets all that was published die, and the queue hear of it.
+fn settle(simulation: &Simulation) {
+    simulation.run();
+    simulation.bus().dead_letters().counts();
+}
+
+fn a_letter_has_its_story_and_goes_when_it_is_sent_again(make: Make<'_>) {
+    let state = make();
+    let queue = DeadLetterQueue::open(Arc::clone(&state)).unwrap();
+    let bus = rejecting(builder(&queue));
+    let mut publisher = bus.bus().publisher().unwrap();
+    let event = publisher.event().metadata("user", "ada").publish("a", Payload::json("{}")).unwrap();
+    let expiring = publisher.event().expires_after(Duration::from_secs(1)).publish("a", Payload::json("1")).unwrap();
+    settle(&bus);
+    drop(bus);
+
+    let queue = DeadLetterQueue::open(state).unwrap();
+    let letters = queue.list(None, 10).unwrap();
+    let [letter, _] = &letters[..] else { panic!("{letters:?}") };
+    let meta = letter.frame().meta();
+    assert_eq!((letter.id(), meta.id(), meta.topic(), meta.get("user")), (1, event, "a", Some("ada")));
+    assert_eq!(letter.frame().payload().text(), Some("{}"));
+    assert_eq!((letter.subscription_name(), letter.reason(), letter.attempts()), ("bank", DeadReason::Rejected, 1));
+    assert_eq!((letter.error(), letter.error_bytes()), (Some("no such account"), 15));
+    assert!(letter.first_attempt().is_some_and(|first| first <= letter.died()));
+
+    let bus = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let mut inbox = bus.bus().subscribe("a").mailbox().unwrap();
+    let mut publisher = bus.bus().publisher().unwrap();
+    assert_eq!(queue.redrive(1, &mut publisher).unwrap(), event);
+    bus.run();
+    assert_eq!(inbox.try_recv().unwrap().meta().id(), event);
+    let again = queue.redrive(1, &mut publisher).unwrap_err();
+    assert_eq!(again.to_string(), "there is no dead letter 1; list those there are");
+    bus.advance(Duration::from_secs(3_600));
+    let refused = queue.redrive(2, &mut publisher).unwrap_err();
+    let DeadLetterQueueError::Publish { id: 2, error: PublishError::Expired { .. } } = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(queue.get(2).unwrap().unwrap().frame().meta().id(), expiring, "it stays");
+    let counts = queue.counts();
+    assert_eq!((counts.held, counts.redriven, counts.purged, counts.discarded, counts.lost), (1, 1, 0, 0, 0));
+}
+
+fn the_oldest_makes_room_and_purged_ones_are_gone(make: Make<'_>) {
+    let state = make();
+    let open = || DeadLetterQueue::open_with(Arc::clone(&state), 3, state.state_durability()).unwrap();
+    let ids = |queue: &DeadLetterQueue| -> Vec<_> {
+        queue.list(None, 10).unwrap().iter().map(|letter| letter.id()).collect()
+    };
+    for (held, expected) in [(2, vec![1, 2]), (3, vec![2, 3, 4])] {
+        let queue = open();
+        let bus = rejecting(builder(&queue));
+        for _ in 0..2 {
+            bus.bus().publish("a", Payload::json("1")).unwrap();
+        }
+        settle(&bus);
+        assert_eq!((queue.counts().held, ids(&queue)), (held, expected));
+    }
+    let queue = open();
+    assert_eq!(ids(&queue), [2, 3, 4], "numbers rise from process to process");
+    assert_eq!(queue.list(Some(2), 1).unwrap()[0].id(), 3);
+    assert_eq!(queue.purge(&[1, 3, 3]).unwrap(), 1);
+    assert_eq!((queue.counts().purged, ids(&open())), (1, vec![2, 4]));
+    let fewer = DeadLetterQueue::open_with(Arc::clone(&state), 1, Durability::Accepted).unwrap();
+    assert_eq!((fewer.counts().discarded, ids(&fewer)), (1, vec![4]));
+}
+
+fn a_long_letter_comes_back_in_one_piece(make: Make<'_>) {
+    let state = make();
+    let queue = DeadLetterQueue::open(Arc::clone(&state)).unwrap();
+    // With its envelope it is longer than a value may be.
+    let long = "x".repeat(1 << 20);
+    let bus = rejecting(builder(&queue).blocks([(2 << 20, 4)]).payload_bytes_max(1 << 20));
+    bus.bus().publish("a", Payload::plain_text(&long)).unwrap();
+    settle(&bus);
+    assert_eq!(queue.counts().lost, 0, "{:?}", queue.last_error());
+    let queue = DeadLetterQueue::open(Arc::clone(&state)).unwrap();
+    assert_eq!(queue.get(1).unwrap().unwrap().frame().payload().text(), Some(&*long));
+    queue.purge(&[1]).unwrap();
+    for kind in [ringmain::store::StateKind::DEAD_LETTER, ringmain::store::StateKind::DEAD_LETTER_PART] {
+        assert!(state.list(kind, &[], 1).unwrap().entries.is_empty(), "no part of it is left");
+    }
+}
+
+#[test]
+fn a_letter_that_the_store_does_not_take_is_counted_and_said() {
+    let state = Arc::new(MemoryStore::new().state_bytes_max(10));
+    let queue = DeadLetterQueue::open(state.clone()).unwrap();
+    let bus = rejecting(builder(&queue));
+    bus.bus().publish("a", Payload::json("1")).unwrap();
+    settle(&bus);
+    assert_eq!((queue.counts().held, queue.counts().lost), (0, 1));
+    assert!(matches!(*queue.last_error().unwrap(), StateError::Full { limit: "state_bytes_max", .. }));
+    let refused = DeadLetterQueue::open_with(state, 1, Durability::Durable).unwrap_err();
+    assert!(matches!(refused, DeadLetterQueueError::Change(StateError::Durability { .. })), "{refused:?}");
+}
+
+const THIS: &str = "letters::letters_survive_a_killed_process_and_are_sent_again_by_the_next";
+
+fn store(folder: &Path) -> Arc<LogStore> {
+    Arc::new(LogStore::builder(folder).snapshot_state_bytes_max(1_000).open().expect("it can be opened"))
+}
+
+/// Rejects event after event until it is killed, and says which letters the queue has.
+fn child(folder: &Path) -> ! {
+    let queue = DeadLetterQueue::open(store(folder)).unwrap();
+    let bus = builder(&queue).build().unwrap();
+    let wish =
+        bus.subscribe("a").named("bank").mode(DeliveryMode::reliable()).retry(RetryPolicy::default().attempts_max(1));
+    wish.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap().forever();
+    let mut stdout = std::io::stdout().lock();
+    let mut last = queue.list(None, usize::MAX).unwrap().last().map(|letter| letter.id());
+    loop {
+        bus.publish("a", Payload::json("1")).unwrap();
+        for letter in queue.list(last, 100).unwrap() {
+            writeln!(stdout, "\nkept {} {}", letter.id(), letter.frame().meta().id()).unwrap();
+            last = Some(letter.id());
+        }
+    }
+}
+
+#[test]
+fn letters_survive_a_killed_process_and_are_sent_again_by_the_next() {
+    if let Some(folder) = child_folder() {
+        child(Path::new(&folder));
+    }
+    let folder = Folder::new("letters-kill");
+    let mut acknowledged = BTreeSet::new();
+    for kill in 0..5 {
+        kill_after(1 + 37 * kill, THIS, &folder.0, |line| {
+            let Some((id, event)) = line.strip_prefix("kept ").and_then(|rest| rest.split_once(' ')) else {
+                return false;
+            };
+            assert!(acknowledged.insert((id.parse::<u64>().unwrap(), event.to_owned())));
+            true
+        });
+        let queue = DeadLetterQueue::open(store(&folder.0)).unwrap();
+        let found = queue.list(None, usize::MAX).unwrap();
+        let found: BTreeSet<_> =
+            found.iter().map(|letter| (letter.id(), letter.frame().meta().id().to_string())).collect();
+        assert!(found.is_superset(&acknowledged), "kill {kill}: {} of {}", found.len(), acknowledged.len());
+    }
+    assert!(acknowledged.len() > 5 + 37 * 10, "{}", acknowledged.len());
+
+    let queue = DeadLetterQueue::open(store(&folder.0)).unwrap();
+    let letters = queue.list(None, usize::MAX).unwrap();
+    let bus = Simulation::new(Bus::builder().workers(1), 1).unwrap();
+    let mut inbox = bus.bus().subscribe("a").mailbox().unwrap();
+    let mut publisher = bus.bus().publisher().unwrap();
+    for letter in &letters {
+        queue.redrive(letter.id(), &mut publisher).unwrap();
+        bus.run();
+        assert_eq!(inbox.try_recv().unwrap().meta().id(), letter.frame().meta().id());
+    }
+    let DeadLetterQueueCounts { held, redriven, .. } = queue.counts();
+    assert_eq!((held, redriven), (0, letters.len() as u64));
+    drop(queue);
+    let queue = DeadLetterQueue::open(store(&folder.0)).unwrap();
+    assert_eq!(queue.counts().held, 0, "what was sent again is gone, also when the store is opened again");
+}
