@@ -5,6 +5,7 @@ use std::time::Duration;
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Condition, Overflow, Payload, RoutingRule};
 
+use crate::books::assert_settled;
 use crate::{alone, asked};
 
 #[test]
@@ -35,5 +36,6 @@ fn a_payload_is_read_once_for_an_event_whose_lane_waits() {
             inbox.try_recv().ok().map(|delivery| delivery.ack())
         });
         assert_eq!(taken.count(), 3);
+        assert_settled(bus);
     });
 }

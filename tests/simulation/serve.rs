@@ -11,7 +11,7 @@ use crate::parties::Listener;
 use crate::scenario::{Grip, Party, Scenario};
 use crate::services::{Instance, Role, SERVICES, Service};
 use crate::sub::{Action, Sub, Way};
-use crate::subscribe::{Form, draw_rule};
+use crate::subscribe::{Form, draw_call_max_ns, draw_rule};
 use crate::trials::Trials;
 
 /// Instances of all services at once.
@@ -113,6 +113,7 @@ impl Scenario {
         };
         (sub.breaker, sub.pace, sub.is_inline) = (breaker, pace, form == Form::Inline);
         sub.is_pulled = form == Form::Mailbox;
+        sub.call_max_ns = (form == Form::Future).then(|| draw_call_max_ns(&mut self.draw));
         let actions: &[_] = if sub.is_pulled { &[] } else { &[Action::Fail, Action::Panic] };
         sub.moods =
             (!sub.is_pulled && self.draw.one_in(2)).then(|| (1 + self.draw.below(5) as u128, self.draw.pick(actions)));

@@ -31,6 +31,12 @@ pub(crate) enum Form {
     Future,
 }
 
+/// How long the handler of a future may have an event: the default in half of the cases.
+pub(crate) fn draw_call_max_ns(draw: &mut Draw) -> u64 {
+    let limit = draw.one_in(2).then(|| Duration::from_millis(draw.pick(&[1, 5, 100])));
+    limit.unwrap_or(Duration::from_secs(30)).as_nanos() as u64
+}
+
 impl Scenario {
     fn draw_sub(&mut self, form: Form) -> Sub {
         let draw = &mut self.draw;
@@ -75,8 +81,7 @@ impl Scenario {
         sub.pace = pace;
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
-        let limit = draw.one_in(2).then(|| Duration::from_millis(draw.pick(&[1, 5, 100])));
-        sub.call_max_ns = (form == Form::Future).then(|| limit.unwrap_or(Duration::from_secs(30)).as_nanos() as u64);
+        sub.call_max_ns = (form == Form::Future).then(|| draw_call_max_ns(draw));
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
         sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);

@@ -13,6 +13,7 @@ use ringmain::store::{
 use ringmain::testing::Simulation;
 use ringmain::{Bus, BusBuilder, DeadReason, DeliveryMode, Outcome, Payload, PublishError, RetryPolicy};
 
+use crate::books::assert_books;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -58,6 +59,7 @@ fn rejecting(builder: BusBuilder) -> Simulation {
 fn settle(simulation: &Simulation) {
     simulation.run();
     simulation.bus().dead_letters().counts();
+    assert_books(simulation.bus());
 }
 
 fn a_letter_has_its_story_and_goes_when_it_is_sent_again(make: Make<'_>) {

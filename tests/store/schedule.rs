@@ -10,6 +10,7 @@ use ringmain::store::{LogStore, MemoryStore, Schedule, ScheduleError, StateStore
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, Publisher};
 
+use crate::books::assert_balanced;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -107,6 +108,7 @@ fn a_refused_event_is_the_next_again_and_an_expired_one_is_gone(make: Make<'_>) 
     assert_eq!(schedule.len(), 1, "the first has expired, two were published");
     bus.run();
     assert_eq!(schedule.publish_due(at(2), &mut publisher).unwrap().published, 1);
+    assert_balanced(bus.bus());
 }
 
 const THIS: &str = "schedule::scheduled_events_survive_a_killed_process_and_are_published_by_the_next";
