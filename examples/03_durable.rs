@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmain::store::{Durability, DurableSubscription, LogStore, MemoryStore, Query};
+use ringmain::store::{Durability, DurableSubscription, LogStore, Query};
 use ringmain::{Bus, Pattern, Payload, ReplayPolicy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("ringmain-durable-{}", std::process::id()));
+    // It keeps events, and cursors beside them: the next process goes on where this one was.
     let store = Arc::new(LogStore::open(&folder)?);
-    // Where cursors are. In a store of state that lasts, the next process goes on where this one was.
-    let state = Arc::new(MemoryStore::new());
 
     // The live view is told of each order; a replay would confuse it, and so it is given none.
     let bus = Bus::builder().workers(1).build()?;
@@ -19,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
 
     // Kept first, told then: each order survives the loss of power before anybody hears of it.
-    let durable = bus.durable(store.clone(), state.clone()).start()?;
+    let durable = bus.durable(store.clone(), store.clone()).start()?;
     let mut shop = bus.publisher()?;
     for id in 1..=3 {
         let order = format!(r#"{{"id": {id}}}"#);
@@ -31,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Billing pulls at its own pace. What it does not acknowledge comes again, also after a restart.
     let orders = Query::new().pattern(Pattern::new("orders.*")?);
     let mut billing =
-        DurableSubscription::builder(store.clone(), state.clone(), "billing").query(orders.clone()).open()?;
+        DurableSubscription::builder(store.clone(), store.clone(), "billing").query(orders.clone()).open()?;
     while let Some(event) = billing.try_recv()? {
         println!("billing: {}", event.payload().text().unwrap_or_default());
         billing.ack(event.position())?;

@@ -81,6 +81,10 @@ pub struct Pipe {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 
+    /// Keep every event in the store in DIR, which is made if it is not there: one more subscription, `journal`, in the summary
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
     /// Write no events to stdout, only the summary to stderr
     #[arg(long)]
     pub quiet: bool,
@@ -191,6 +195,10 @@ const EXAMPLES: &str = r#"Examples:
   Where only what holds now counts; the summary's `dropped` says how many events a newer one took the place of:
     ringmain pipe --on price.tea --mode latest < events.ndjson
 
+  What passes is kept, and found again:
+    ringmain pipe --data ./events --quiet < events.ndjson
+    ringmain store query --data ./events --newest-first --limit 3
+
   In a build: stop at the first malformed line with exit code 2:
     ringmain pipe --strict --quiet < events.ndjson
 
@@ -201,7 +209,7 @@ Lines:
 
 Exit codes:
   0  all lines were read, malformed ones, if any, are in the summary; or nobody reads stdout any more
-  1  stdin could not be read, or stdout not be written
+  1  stdin could not be read, stdout not be written, or the store in --data failed
   2  wrong flags, or a malformed line under --strict"#;
 
 /// Shown by `ringmain bench --help`.
@@ -290,10 +298,11 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let flags = "--on a.* --on b --type kind --priority-field level --source web --workers 3 --idle park \
-                     --capacity 5 --quiet --summary json --strict --mode reliable --fail-rate 0.25 --seed 9";
+                     --capacity 5 --data here --quiet --summary json --strict --mode reliable --fail-rate 0.25 --seed 9";
         let pipe = pipe(&flags.split_whitespace().collect::<Vec<_>>()).expect("all are known");
         assert_eq!(pipe.on, [pattern("a.*"), pattern("b")]);
         assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, IdleStrategy::Park));
+        assert_eq!(pipe.data, Some(PathBuf::from("here")));
         assert_eq!((pipe.quiet, pipe.lines.strict, pipe.summary), (true, true, SummaryForm::Json));
         assert_eq!((pipe.mode, pipe.fail_rate, pipe.seed), (Mode::Reliable, 0.25, 9));
         let Rules { source, type_field, priority_field, .. } = pipe.lines.rules();
@@ -412,7 +421,7 @@ mod tests {
                 events.push((event.event_type.into_owned(), event.priority));
             }
         }
-        assert_eq!(commands, 7);
+        assert_eq!(commands, 8);
         assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Priority::High))]);
     }
 }

@@ -9,9 +9,12 @@
 //! the lane fills, and reading waits. Each writer hands whole lines to stdout, so lines of different
 //! subscriptions never mix, and those of one stay in order.
 
+use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, ErrorKind, Write};
+use std::path::Path;
 use std::process::{ExitCode, exit};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +26,8 @@ use super::lines::Lines;
 use super::passage::{self, LastHop};
 use super::progress::Progress;
 use super::summary::{Latencies, Quantiles, Summary};
-use crate::{Bus, Delivery, Error, LatencySummary, Mailbox, Meta, Overflow, Pattern, Publisher, TryRecvError};
+use crate::store::{Journal, LogStore, Retention};
+use crate::{Bus, Delivery, LatencySummary, Mailbox, Meta, Notice, Overflow, Pattern, Publisher, TryRecvError};
 
 const STDIN_BUFFER_BYTES: usize = 128 << 10;
 /// Lines go to stdout in pieces of about this size, or when no event is ready.
@@ -57,8 +61,9 @@ pub fn run(flags: &Pipe) -> ExitCode {
     }
 }
 
-fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Error> {
-    let bus = bus(flags)?;
+fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Box<dyn Error>> {
+    let bus = bus(flags, progress)?;
+    let journal = flags.data.as_deref().map(|folder| journal(&bus, folder)).transpose()?;
     let mut writers = Vec::new();
     for (nth, pattern) in flags.on.iter().enumerate() {
         let wish = bus.subscribe(pattern.clone()).capacity(MAILBOX_EVENTS).overflow(Overflow::Block);
@@ -73,6 +78,11 @@ fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Error> {
     bus.flush_deadline(Duration::MAX)?;
     let elapsed = read.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
     let report = bus.shutdown()?;
+    if let Some((store, journal)) = journal {
+        journal.close()?;
+        // Nobody else has it any more.
+        Arc::into_inner(store).map_or(Ok(()), LogStore::close)?;
+    }
     // The mailboxes hold latencies, which the summary below asks for.
     let mailboxes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
     let failed = mailboxes.iter().any(Result::is_err);
@@ -80,7 +90,14 @@ fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Error> {
     Ok((summary, if failed { IO_ERROR } else { read.code }))
 }
 
-fn bus(flags: &Pipe) -> Result<Bus, Error> {
+/// Keeps what passes; durable when the store is closed.
+fn journal(bus: &Bus, folder: &Path) -> Result<(Arc<LogStore>, Journal), Box<dyn Error>> {
+    let store = Arc::new(LogStore::builder(folder).retention(Retention::forever()).open()?);
+    let journal = bus.journal(store.clone()).start()?;
+    Ok((store, journal))
+}
+
+fn bus(flags: &Pipe, progress: &Progress) -> Result<Bus, Box<dyn Error>> {
     let capacity = flags.capacity as usize;
     // Reader and writers need the cores as well, so workers are not pinned to them.
     let builder = Bus::builder()
@@ -89,7 +106,18 @@ fn bus(flags: &Pipe) -> Result<Bus, Error> {
         .max_queue_size(capacity)
         .batch_max(1)
         .pin(false)
-        .single_publisher();
+        .single_publisher()
+        .observer({
+            let progress = progress.clone();
+            // Events would wait for the store for ever, and reading for them.
+            move |notice: &Notice<'_>| {
+                if let Notice::StorageFailed { error, .. } = notice {
+                    progress.end();
+                    progress.say(&format!("ringmain: the store failed: {error}\n"));
+                    exit(IO_ERROR.into());
+                }
+            }
+        });
     let builder = match flags.workers {
         Some(workers) => builder.workers(workers.into()),
         None => builder,

@@ -253,6 +253,26 @@ fn old_events_are_compressed_and_removed_when_that_is_asked_for() {
 }
 
 #[test]
+fn what_passes_a_pipe_is_kept_where_that_is_asked_for() {
+    let folder = Folder::new("pipe-journal");
+    let input: String = (0..3_000).map(|at| format!("{{\"type\":\"a\",\"id\":\"n{at}\",\"data\":{at}}}\n")).collect();
+    let piped = crate::run(&format!("--quiet --summary json --on nothing --data {}", folder.0.display()), input);
+    assert_eq!(piped.code(), Some(0), "{}", piped.stderr);
+    assert_eq!(
+        piped.counts(["published", "delivered", "unmatched"]),
+        [3_000, 3_000, 0],
+        "the journal is a subscription"
+    );
+    let wanted: Vec<_> = (0..3_000).map(|at| format!("n{at}")).collect();
+    assert_eq!(ids(&ask("query", &folder.0, "")), wanted);
+    assert_eq!(ask("verify", &folder.0, "").code(), Some(0));
+    let file = folder.0.join("file");
+    fs::write(&file, "").expect("it can be written");
+    let refused = crate::run(&format!("--data {}", file.display()), "{\"type\":\"a\"}\n");
+    assert_eq!((refused.code(), refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
+}
+
+#[test]
 fn what_cannot_be_read_is_named_and_passed_over() {
     let folder = Folder::new("pipe-damage");
     assert_eq!(append(&folder.0, "", LINES).code(), Some(0));
