@@ -12,6 +12,7 @@ use ringmain::{Bus, Frame, Pattern, Payload};
 
 use ringmain::internals::store::sim::SimDisk;
 
+use crate::books::assert_settled;
 use crate::conformance::Writer;
 use crate::log_store::{files, open, position};
 
@@ -110,6 +111,7 @@ fn what_a_journal_keeps_comes_to_who_subscribed_to_it_also_later() {
         "what is behind the last event and not meant is through as well"
     );
     drop(journal);
+    assert_settled(&bus);
     bus.shutdown().unwrap();
 }
 
