@@ -69,7 +69,7 @@ fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Box<dyn Error
         let wish = bus.subscribe(pattern.clone()).capacity(MAILBOX_EVENTS).overflow(Overflow::Block);
         let mailbox = wish.mode(flags.mode.into()).mailbox()?;
         let failures = Failures { rate: flags.fail_rate, seed: flags.seed, subscription: nth };
-        let writer = Writer::new(mailbox, pattern, failures, flags.quiet, progress.clone());
+        let writer = Writer::new(mailbox, pattern, failures, flags, progress.clone());
         writers.push(thread::spawn(move || writer.run()));
     }
     let mut publisher = bus.publisher()?;
@@ -80,8 +80,7 @@ fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Box<dyn Error
     let report = bus.shutdown()?;
     if let Some((store, journal)) = journal {
         journal.close()?;
-        // Nobody else has it any more.
-        Arc::into_inner(store).map_or(Ok(()), LogStore::close)?;
+        Arc::into_inner(store).expect("the journal has let go of it").close()?;
     }
     // The mailboxes hold latencies, which the summary below asks for.
     let mailboxes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
@@ -172,6 +171,8 @@ struct Writer {
     pattern: Pattern,
     failures: Failures,
     quiet: bool,
+    /// A store has what passes, whether anybody reads it or not.
+    is_kept: bool,
     progress: Progress,
     lines: Vec<u8>,
 }
@@ -198,8 +199,9 @@ impl Failures {
 }
 
 impl Writer {
-    fn new(mailbox: Mailbox<Pattern>, pattern: &Pattern, failures: Failures, quiet: bool, progress: Progress) -> Self {
-        Self { mailbox, pattern: pattern.clone(), failures, quiet, progress, lines: Vec::new() }
+    fn new(mailbox: Mailbox<Pattern>, pattern: &Pattern, failures: Failures, flags: &Pipe, progress: Progress) -> Self {
+        let (quiet, is_kept) = (flags.quiet, flags.data.is_some());
+        Self { mailbox, pattern: pattern.clone(), failures, quiet, is_kept, progress, lines: Vec::new() }
     }
 
     /// Works until the subscription ends, and gives its mailbox back.
@@ -258,8 +260,12 @@ impl Writer {
     }
 
     /// Ends the process, as the main thread may wait for a line of stdin that never comes. That nobody reads any
-    /// more is how a pipeline ends, and no error.
-    fn give_up(&self, error: &io::Error) -> ! {
+    /// more is how a pipeline ends, and no error; where a store keeps what passes, it goes on without being read.
+    fn give_up(&mut self, error: &io::Error) {
+        if error.kind() == ErrorKind::BrokenPipe && self.is_kept {
+            self.quiet = true;
+            return;
+        }
         self.progress.end();
         if error.kind() == ErrorKind::BrokenPipe {
             exit(0);

@@ -196,7 +196,11 @@ impl Schedule {
         let due: Vec<_> = self.known().order.range(..=(now, u64::MAX)).take(STEP_EVENTS).copied().collect();
         let mut done = PublishedDue::default();
         for (due, id) in due {
-            let Some(event) = self.read(due, id)? else { continue };
+            let Some(event) = self.read(due, id)? else {
+                // A removal that was reported as failed was made.
+                self.remove(due, id)?;
+                continue;
+            };
             match publisher.publish_frame(&event.frame) {
                 Ok(_) => done.published += 1,
                 Err(PublishError::Expired { .. }) => done.expired += 1,

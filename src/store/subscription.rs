@@ -111,8 +111,8 @@ impl DurableSubscription {
                 return Ok(event);
             }
             let left = limit.saturating_sub(begun.elapsed());
-            let grown = self.store.wait_behind(self.looked_at, left).map_err(DurableSubscriptionError::Read)?;
-            if !grown && begun.elapsed() >= limit {
+            self.store.wait_behind(self.looked_at, left).map_err(DurableSubscriptionError::Read)?;
+            if begun.elapsed() >= limit {
                 return Err(DurableSubscriptionError::TimedOut { after: limit });
             }
         }

@@ -266,6 +266,15 @@ fn what_passes_a_pipe_is_kept_where_that_is_asked_for() {
     let wanted: Vec<_> = (0..3_000).map(|at| format!("n{at}")).collect();
     assert_eq!(ids(&ask("query", &folder.0, "")), wanted);
     assert_eq!(ask("verify", &folder.0, "").code(), Some(0));
+    // Nobody reads the lines: they are kept all the same.
+    let input: String = (0..30_000).map(|at| format!("{{\"type\":\"a\",\"id\":\"m{at}\"}}\n")).collect();
+    let mut child = crate::pipe(&format!("--data {}", folder.0.display())).spawn().expect("the binary starts");
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("it reads to the end");
+    drop(stdin);
+    assert_eq!(finish(child).code(), Some(0));
+    assert_eq!(ids(&ask("query", &folder.0, "")).len(), 33_000);
     let file = folder.0.join("file");
     fs::write(&file, "").expect("it can be written");
     let refused = crate::run(&format!("--data {}", file.display()), "{\"type\":\"a\"}\n");

@@ -168,7 +168,7 @@ impl<'a> Appender<'a> {
         self.store.append(&batch, ExpectedVersion::Any, self.word).map_err(|error| {
             let (first, appended) = (self.batch_line, grouped(self.counts.appended));
             Failure::Said(format!(
-                "line {first} and those behind it were not appended, {appended} events were: {error}"
+                "from line {first} on nothing was acknowledged, {appended} events before it were: {error}"
             ))
         })?;
         self.appended(&batch)

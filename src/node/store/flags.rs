@@ -28,9 +28,9 @@ pub enum Store {
     /// has no position, for the store that imports it gives its own. What is not in it: an event's deadline, its earliest
     /// delivery, its targets and its attempts, which say how it was to be delivered once.
     Export(Export),
-    /// Append every line of a file or of stdin, as `append` does, with one sync at the end
+    /// Append every line of a file or of stdin, as `append` does, with one sync at the end; what is there already comes once more
     Import(Import),
-    /// Say how many events there are, from when, and how much room they take
+    /// Say how many events there are, from when, and how many bytes they have before compression
     Stats(Stats),
     /// Read every event and every snapshot, and say what cannot be read; exit code 0 when all can
     Verify(Verify),
@@ -140,7 +140,7 @@ pub struct Select {
     #[arg(long, value_name = "POSITION", value_parser = position)]
     pub after: Option<Position>,
 
-    /// Created at this time or later, as `2026-01-31T12:00:00Z`
+    /// Created at this time or later (what `pipe --data` keeps: when it passed), as `2026-01-31T12:00:00Z`
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<SystemTime>,
 
@@ -257,11 +257,11 @@ pub struct Archive {
     #[arg(long, value_name = "AGE", default_value = "90d", value_parser = age)]
     pub older_than: Duration,
 
-    /// Remove events of this age for good
+    /// Remove events of this age for good, also those that a durable subscription has not come to
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub remove_older_than: Option<Duration>,
 
-    /// Remove the oldest events for good while there are more than so many bytes of events, compressed or not
+    /// Remove the oldest events for good while there are more than so many bytes of events, as they were before compression
     #[arg(long, value_name = "BYTES")]
     pub max_bytes: Option<u64>,
 }

@@ -31,7 +31,7 @@ pub(super) fn stats(flags: &Stats) -> Result<u8, Failure> {
     let stats = store.stats();
     let numbers = stats.positions.map(|(first, last)| (first.get(), last.get()));
     let account = Account {
-        events: numbers.map_or(0, |(first, last)| last - first + 1),
+        events: stats.events,
         first_position: numbers.map(|(first, _)| first),
         last_position: numbers.map(|(_, last)| last),
         first_appended: appended_at(&store, Query::new())?,
@@ -50,7 +50,7 @@ pub(super) fn stats(flags: &Stats) -> Result<u8, Failure> {
         if let (Some(first), Some(last)) = (&account.first_appended, &account.last_appended) {
             text += &format!("\nappended   {first} to {last}");
         }
-        text + &format!("\nsegments   {segments} of {}\n", bytes(event_bytes))
+        text + &format!("\nsegments   {segments}, {} before compression\n", bytes(event_bytes))
     };
     print(text.as_bytes())?;
     Ok(0)
@@ -105,7 +105,6 @@ pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
     let places = grouped(unreadable);
     let verdict = if clean { "all can be read".to_owned() } else { format!("{places} places cannot be read") };
     print(format!("{} events read, {verdict}\n", grouped(events)).as_bytes())?;
-    store.close().map_err(Failure::said)?;
     Ok(if clean { 0 } else { FAILED })
 }
 
@@ -128,6 +127,5 @@ pub(super) fn archive(flags: &Archive) -> Result<u8, Failure> {
         "{archived_segments} files compressed, {freed} given back; {removed} events in {removed_segments} files removed\n"
     );
     print(said.as_bytes())?;
-    store.close().map_err(Failure::said)?;
     Ok(0)
 }

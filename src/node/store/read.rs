@@ -1,6 +1,6 @@
 //! `store query` and `store export`: events of a store become lines.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
@@ -25,7 +25,7 @@ pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
     if let Ok(few) = usize::try_from(left) {
         query = query.limit(few.min(Query::EVENTS_DEFAULT));
     }
-    let mut out = Out::new(Box::new(io::stdout().lock()), "stdout".to_owned());
+    let mut out = Out::new(Sink::Stdout(io::stdout().lock()), "stdout".to_owned());
     let unreadable = each_event(&store, query, &progress, |event| {
         out.write(event, LastHop::Position(event.position().get()))?;
         left -= 1;
@@ -38,12 +38,12 @@ pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
 
 pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
     let store = open_existing(&flags.select.store.data)?;
-    let (out, name): (Box<dyn Write>, _) = match &flags.output {
-        None => (Box::new(io::stdout().lock()), "stdout".to_owned()),
+    let (out, name): (Sink, _) = match &flags.output {
+        None => (Sink::Stdout(io::stdout().lock()), "stdout".to_owned()),
         Some(path) => {
             let name = path.display().to_string();
             let file = OpenOptions::new().write(true).create_new(true).open(path);
-            (Box::new(file.map_err(|error| Failure::Said(format!("{name} cannot be made: {error}")))?), name)
+            (Sink::File(file.map_err(|error| Failure::Said(format!("{name} cannot be made: {error}")))?), name)
         }
     };
     let head = store.head().map_err(Failure::said)?;
@@ -62,15 +62,21 @@ pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
     Ok(if unreadable > 0 { FAILED } else { 0 })
 }
 
+/// Where lines go.
+enum Sink {
+    Stdout(io::StdoutLock<'static>),
+    File(File),
+}
+
 /// Lines on their way out.
 struct Out {
-    out: Box<dyn Write>,
+    out: Sink,
     name: String,
     lines: Vec<u8>,
 }
 
 impl Out {
-    fn new(out: Box<dyn Write>, name: String) -> Self {
+    fn new(out: Sink, name: String) -> Self {
         Self { out, name, lines: Vec::new() }
     }
 
@@ -83,14 +89,22 @@ impl Out {
     }
 
     fn send(&mut self) -> Result<(), Failure> {
-        let sent = self.out.write_all(&self.lines);
+        let sent = match &mut self.out {
+            Sink::Stdout(stdout) => stdout.write_all(&self.lines),
+            Sink::File(file) => file.write_all(&self.lines),
+        };
         self.lines.clear();
         sent.map_err(|error| self.failed(&error))
     }
 
     fn end(&mut self) -> Result<(), Failure> {
         self.send()?;
-        self.out.flush().map_err(|error| self.failed(&error))
+        // Events may be removed from the store once they are elsewhere.
+        let ended = match &mut self.out {
+            Sink::Stdout(stdout) => stdout.flush(),
+            Sink::File(file) => file.sync_all(),
+        };
+        ended.map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &io::Error) -> Failure {

@@ -30,6 +30,15 @@ pub(super) struct Deliverer {
     is_failing: bool,
 }
 
+/// Says that nothing more is delivered, when it is dropped.
+struct Delivered(Arc<Shared>);
+
+impl Drop for Delivered {
+    fn drop(&mut self) {
+        self.0.change(|inner| inner.is_delivered = true);
+    }
+}
+
 impl Deliverer {
     pub(super) fn new(
         bus: Bus,
@@ -42,6 +51,8 @@ impl Deliverer {
     }
 
     pub(super) fn run(mut self) {
+        // Also when a store panics: nobody may wait for what does not come.
+        let _delivered = Delivered(Arc::clone(&self.shared));
         loop {
             let inner =
                 self.shared.wait_while(FOREVER, |inner| inner.counts.delivered_to >= inner.ready && !inner.is_ending);
@@ -59,7 +70,6 @@ impl Deliverer {
                 Err(error) => self.skip(&error),
             }
         }
-        self.shared.change(|inner| inner.is_delivered = true);
     }
 
     fn read(&self, from: Option<Position>, to: Position) -> Result<Page, ReadError> {

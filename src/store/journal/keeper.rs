@@ -192,7 +192,8 @@ impl Keeper {
             match self.append(&*store) {
                 ControlFlow::Continue(()) => self.recover(),
                 ControlFlow::Break(error) => {
-                    let is_in_doubt = matches!(error, AppendError::Disk(_) | AppendError::Failed(_));
+                    let is_in_doubt =
+                        matches!(error, AppendError::Disk(_) | AppendError::Failed(_) | AppendError::InDoubt(_));
                     return self.fail(error, is_in_doubt, store);
                 }
             }

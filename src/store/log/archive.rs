@@ -80,7 +80,10 @@ impl Archive {
         let begin = block.checked_sub(1).map_or(HEADER_BYTES as u64, |before| self.lines.blocks[before].0);
         let (end, wanted) = self.lines.blocks[block];
         let mut packed = vec![0; end.saturating_sub(begin) as usize];
-        let read = self.file.read_at(&mut packed, begin).map_err(|fault| io::Error::other(fault.to_string()))?;
+        let read = self
+            .file
+            .read_at(&mut packed, begin)
+            .map_err(|fault| io::Error::new(fault.source.kind(), fault.source.to_string()))?;
         let mut bytes = Vec::with_capacity(self.lines.bytes_of(block));
         if read == packed.len() && check(&packed) == wanted {
             unpack(&packed, self.lines.bytes_of(block), &mut bytes);
@@ -194,13 +197,15 @@ impl LogReader {
         if is_newest || segment.file.path() != path {
             return Ok(None);
         }
-        let archived = write(disk, folder, &segment)?;
-        let file = open(disk, folder, first)?;
-        if !is_same(&segment.file, &file)? {
-            remove(disk, file.path())?;
-            let changed = io::Error::new(io::ErrorKind::InvalidData, "the archive reads differently; it was removed");
-            return Err(Fault::new("archive", &path, changed));
-        }
+        let archived = match verified(disk, folder, &segment) {
+            Ok(archived) if archived.1 < segment.file.length()? => archived,
+            // What does not shrink stays as it is; what failed leaves no room taken.
+            other => {
+                remove(disk, &self::path(folder, first))?;
+                return other.map(|_| None);
+            }
+        };
+        let (file, archived) = archived;
         let filled = segment.filled().clone();
         self.shelf.replace(Arc::new(Segment::new(first, file, filled)));
         // Where this fails, the segment is found beside its archive when the log is opened, and counts.
@@ -208,6 +213,17 @@ impl LogReader {
         sync_folder(disk, folder)?;
         Ok(Some(segment.file.length()?.saturating_sub(archived)))
     }
+}
+
+/// Writes a segment's archive, and reads it back; says how long it is.
+fn verified(disk: &dyn Disk, folder: &Path, segment: &Segment) -> Result<(File, u64), Fault> {
+    let archived = write(disk, folder, segment)?;
+    let file = open(disk, folder, segment.first)?;
+    if is_same(&segment.file, &file)? {
+        return Ok((file, archived));
+    }
+    let changed = io::Error::new(io::ErrorKind::InvalidData, "the archive reads differently; it was removed");
+    Err(Fault::new("archive", segment.file.path(), changed))
 }
 
 /// Writes a segment's archive, durably; says how long it is.

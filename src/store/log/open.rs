@@ -129,6 +129,10 @@ impl Opened {
             Some(filled) => {
                 self.check_header(&file, state, length)?;
                 (self.recovered.next, self.recovered.durable) = (filled.last + 1, filled.last);
+                let file_path = file.path().to_owned();
+                let missing_successor =
+                    Damage { file: file_path, offset: length, bytes: 0, missing: None, cause: Cause::Missing };
+                self.recovered.damages.push(missing_successor);
                 self.segments.push(Arc::new(Segment::new(first, file, filled)));
             }
             None => self.give_up_on(file, first, LogOptions::SEGMENT_BYTES_MAX),

@@ -135,8 +135,15 @@ impl Indexer {
             } else if state.is_upkeep_due {
                 state.is_upkeep_due = false;
                 drop(state);
-                let kept = shared.keep(shared.retention);
+                // Indices and the end go first: it goes on after them.
+                let is_to_stop = || {
+                    let state = self.state();
+                    state.is_closed || state.is_ending || !state.parts.is_empty()
+                };
+                let kept = shared.keep(shared.retention, &is_to_stop);
+                let is_stopped = is_to_stop();
                 state = self.state();
+                state.is_upkeep_due |= is_stopped;
                 state.upkeep_fault = kept.err();
             } else {
                 let waited = self.changed.wait_timeout(state, UPKEEP_EVERY).unwrap_or_else(PoisonError::into_inner);

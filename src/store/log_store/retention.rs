@@ -47,7 +47,7 @@ impl Retention {
         Self { archive_after: Some(age), ..self }
     }
 
-    /// Removes events of this age for good. An aggregate whose events are all removed is at the version of its snapshot; one
+    /// Removes events of this age for good, also those that a durable subscription or publisher has not come to. An aggregate whose events are all removed is at the version of its snapshot; one
     /// without a snapshot is new again. Default: none is removed.
     #[must_use]
     pub const fn remove_after(self, age: Duration) -> Self {
@@ -86,12 +86,13 @@ impl LogStore {
     /// # Cost
     /// Compresses some 30 MB a second, beside appending and reading.
     pub fn keep(&self, retention: Retention) -> Result<Upkeep, Fault> {
-        self.shared.keep(retention)
+        self.shared.keep(retention, &|| false)
     }
 }
 
 impl Shared {
-    pub(super) fn keep(&self, retention: Retention) -> Result<Upkeep, Fault> {
+    /// Ends early, between two segments, when it is to stop.
+    pub(super) fn keep(&self, retention: Retention, is_to_stop: &dyn Fn() -> bool) -> Result<Upkeep, Fault> {
         let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = Upkeep::default();
         let now = self.disk.unix_now_ns();
@@ -120,27 +121,37 @@ impl Shared {
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
         }
+        // One that cannot be read or written keeps no other from it.
+        let mut failed = None;
         for nth in (removed..segments.len()).filter(|nth| is_old(*nth, retention.archive_after)) {
-            let segment = &segments[nth];
-            if let Some(bytes) = self.reader.archive(&*self.disk, &self.folder, segment.first)? {
-                done.archived_segments += 1;
-                done.archived_bytes += bytes;
+            if is_to_stop() {
+                break;
+            }
+            match self.reader.archive(&*self.disk, &self.folder, segments[nth].first) {
+                Ok(Some(bytes)) => {
+                    done.archived_segments += 1;
+                    done.archived_bytes += bytes;
+                }
+                Ok(None) => {}
+                Err(fault) if fault.is_full() => return Err(fault),
+                Err(fault) => drop(failed.get_or_insert(fault)),
             }
         }
-        Ok(done)
+        failed.map_or(Ok(done), Err)
     }
 
     /// Removes the segments before a position, and what is known of them; says how many there were.
     fn remove_before(&self, position: u64) -> Result<usize, Fault> {
-        let removed = self.reader.truncate_before(&*self.disk, &self.folder, position);
-        // Some may have been removed before it failed.
-        let oldest = self.reader.segments().first().map_or(position, |segment| segment.first);
+        // First from sight: who finds nothing of an aggregate any more has to ask its snapshot.
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
-        let (gone, left): (Vec<_>, Vec<_>) = parts.sealed.iter().cloned().partition(|part| part.first < oldest);
+        let (gone, left): (Vec<_>, Vec<_>) = parts.sealed.iter().cloned().partition(|part| part.first < position);
         parts.sealed = Arc::new(left);
         drop(parts);
         self.versions().forget();
-        for part in gone {
+        let removed = self.reader.truncate_before(&*self.disk, &self.folder, position);
+        // What is left where that failed is found when the store is opened again.
+        let oldest = self.reader.segments().first().map_or(position, |segment| segment.first);
+        for part in gone.into_iter().filter(|part| part.first < oldest) {
             // It does no harm where it cannot be removed: the next opening does.
             let _ = remove(&*self.disk, &Part::index_path(&self.folder, part.first));
         }

@@ -11,9 +11,12 @@ use super::LogStore;
 pub struct LogStoreStats {
     /// Positions of the first and the last event; `None` when there is none.
     pub positions: Option<(Position, Position)>,
+    /// Events that can be read, as far as is known.
+    pub events: u64,
     /// Files that the events are in.
     pub segments: usize,
-    /// Bytes of events in them, with what is written beside each. On the disk the last file takes the room reserved for it.
+    /// Bytes of events in them before compression, with what is written beside each. On the disk the last file takes the room
+    /// reserved for it.
     pub event_bytes: u64,
 }
 
@@ -28,7 +31,8 @@ impl LogStore {
         let parts = self.shared.parts();
         let active = parts.active.as_ref().map(|active| (active.first, active.built.end));
         let ends = parts.sealed.iter().map(|part| (part.first, part.end)).chain(active);
-        let (mut stats, mut first) = (LogStoreStats::default(), None);
+        let events = self.shared.reader.segments().iter().map(|segment| segment.records).sum();
+        let (mut stats, mut first) = (LogStoreStats { events, ..LogStoreStats::default() }, None);
         for (first_in, end) in ends {
             first = first.or(Position::new(first_in));
             stats.segments += 1;

@@ -110,7 +110,12 @@ impl PostgresStoreBuilder {
         check("batch_bytes_max", self.batch_bytes_max, 1, 512 << 20)?;
         let mut config = Config::from_str(&self.url).map_err(|error| PostgresError::Url(Box::new(error)))?;
         let asked = config.get_options().unwrap_or_default();
-        let options = format!("{asked} -c search_path={} -c statement_timeout={call_ms}", self.schema);
+        // A commit is synced, whatever the server or the role say; a client that vanished within an append lets go of the head.
+        let options = format!(
+            "-c synchronous_commit=on {asked} -c search_path={} -c statement_timeout={call_ms} \
+             -c idle_in_transaction_session_timeout={call_ms}",
+            self.schema
+        );
         config.options(options.trim()).connect_timeout(self.call_max);
         // A connection that is gone without a word is found out.
         config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
