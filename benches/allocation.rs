@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringmain::{Bus, BusBuilder, Delivery, EventId, IdleStrategy, Mailbox, Payload, Priority, RecvError, Topic};
 use support::{Count, LARGE, SMALL, Setup, Words};
@@ -181,6 +181,10 @@ fn mailbox(name: &str, mut receive: impl FnMut(&mut Mailbox<Topic<Words<8>>>) ->
     let mut mailbox = bus.subscribe(SMALL).mailbox().expect("the bus runs");
     let mut publisher = bus.publisher().expect("there is a place");
     promise_none(name, |sent| {
+        if sent == 0 {
+            // What wakes a thread is made when it waits for the first time, which may be long after the warm-up.
+            assert!(mailbox.recv_deadline(Duration::from_millis(1)).is_err(), "nothing was published");
+        }
         for word in sent..sent + BURST {
             publisher.publish(SMALL, &Words::new(word)).expect("the lane drains");
         }

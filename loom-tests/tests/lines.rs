@@ -106,7 +106,7 @@ fn discard_waiting(attempts: &Arc<Attempts>) -> Vec<u8> {
 
 #[test]
 fn what_is_held_back_is_let_through_or_discarded() {
-    let bounds = Bounds { preemptions: None, executions_min: 50 };
+    let bounds = Bounds { preemptions: Some(5), executions_min: 50 };
     let mutants = ["attempts.let_through", "attempts.discarded", "attempts.hold_back", "attempts.untaken"];
     // What was discarded.
     let outcomes = [vec![], vec![3], vec![4], vec![3, 4]];
