@@ -1,6 +1,7 @@
 //! Memory: what the bus asks of the allocator, of the system, and what it says it has. One binary, because it brings an
 //! allocator that counts.
 
+#[cfg(feature = "json")]
 mod asked_once;
 #[path = "../support/books.rs"]
 mod books;

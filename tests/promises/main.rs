@@ -19,6 +19,7 @@ mod memory_pressure;
 mod names;
 mod next_target;
 mod order;
+#[cfg(feature = "json")]
 mod payload_limit;
 mod publisher_faults;
 mod rate_limit;
