@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Clock;
-use crate::delivery::{SubscriptionId, SubscriptionRecord, SubscriptionState};
+use crate::delivery::{SubscriptionId, SubscriptionLedger, SubscriptionRecord, SubscriptionState};
 
 use super::{Shared, SubscribeError};
 
@@ -35,6 +35,11 @@ impl Subscription {
     /// The subscription as it stands; after the bus is gone, as it ended.
     pub fn record(&self) -> SubscriptionRecord {
         self.state().record(&self.clock)
+    }
+
+    /// Its books: where its events are, each term counted on its own; exact when nothing moves.
+    pub fn ledger(&self) -> SubscriptionLedger {
+        self.state().ledger()
     }
 
     /// Keeps the subscription for the life of the bus; it can still be ended by its id.

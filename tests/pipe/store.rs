@@ -316,23 +316,26 @@ fn a_killed_append_loses_nothing_that_it_acknowledged() {
         let begin = next;
         let feeder = thread::spawn(move || {
             let mut next = begin;
-            // Until it is dead.
-            while writeln!(stdin, "{{\"type\":\"a.b\",\"id\":\"k{next}\",\"data\":{next}}}").is_ok() {
+            // Until it is dead, or has enough to be killed amid of.
+            while next < begin + 200
+                && writeln!(stdin, "{{\"type\":\"a.b\",\"id\":\"k{next}\",\"data\":{next}}}").is_ok()
+            {
                 next += 1;
             }
-            next
+            (next, stdin)
         });
         let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let before = acknowledged.len();
-        for _ in 0..=chance >> 56 {
+        for _ in 0..=chance >> 58 {
             acknowledged.push(stdout.next().expect("it runs").expect("UTF-8"));
         }
         child.kill().expect("it runs");
         // What is in the pipe was acknowledged too.
         acknowledged.extend(stdout.map(|line| line.expect("whole lines only")));
         child.wait().expect("it was started");
-        next = feeder.join().expect("feeding does not panic");
+        // Its stdin is open until it is dead.
+        (next, _) = feeder.join().expect("feeding does not panic");
         assert!(acknowledged.len() > before, "kill {kill}");
     }
     let verify = ask("verify", &folder.0, "");

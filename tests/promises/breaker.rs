@@ -270,7 +270,7 @@ fn events_that_are_given_up_untried_suspend_nobody() {
     let made = wish.handle(|_, _| Err::<(), _>("down")).unwrap();
     publish(bus, 10);
     simulation.run();
-    assert_eq!((made.record().ledger.dead_lettered, made.record().is_paused), (10, false));
+    assert_eq!((made.ledger().dead_lettered, made.record().is_paused), (10, false));
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());
     assert!(letters[0].first_attempt().is_some() && letters[9].first_attempt().is_none());
     simulation.advance(31 * SECOND);
@@ -335,7 +335,7 @@ fn a_shutdown_ends_at_its_deadline_with_what_is_held_in_the_books() {
             publish(&bus, 1);
             assert_settled(&bus);
             publish(&bus, 4);
-            while made.as_ref().unwrap().record().ledger.queued < 4 {
+            while made.as_ref().unwrap().ledger().queued < 4 {
                 std::thread::yield_now();
             }
             let report = bus.shutdown_deadline(Duration::from_millis(20)).unwrap();

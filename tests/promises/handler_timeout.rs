@@ -438,7 +438,7 @@ fn an_inline_handler_that_does_not_return_is_told_of_by_whom_its_worker_refuses_
             assert_eq!((notices.len(), bus.ledger().subscriptions.timed_out), (0, 0), "{form}: once a call");
             let_go.send(()).unwrap();
             bus.flush().unwrap();
-            let ledger = made.last().unwrap().record().ledger;
+            let ledger = made.last().unwrap().ledger();
             assert_eq!((ledger.timed_out, ledger.delivered, ledger.failed), (1, accepted, 0), "{form}");
             assert_eq!(names(notices.take()), ["HandlerHung"], "{form}");
             assert_books(&bus);

@@ -150,7 +150,7 @@ fn a_thread_that_hangs_is_replaced_and_its_event_comes_to_a_fresh_handler() {
         assert_eq!(scene.call(), (1, 3), "who was replaced touches no later event");
         scene.run_until(|ledger| ledger.delivered == 3);
         assert_eq!((scene.ledger().timed_out, scene.ledger().late, scene.ledger().open()), (1, 1, 0));
-        assert_eq!(made.record().ledger.timed_out, 1);
+        assert_eq!(made.ledger().timed_out, 1);
         assert_books(scene.bus());
         assert!(scene.bus().shutdown().unwrap().is_clean(), "all threads have ended");
         assert_eq!(scene.handlers.load(Ordering::Relaxed), 2);
@@ -299,7 +299,7 @@ fn an_inline_handler_that_takes_longer_than_an_attempt_may_is_reported_and_count
     let long = bus.subscribe("work").mode(mode).handle(handled).unwrap();
     bus.publish("work", Payload::plain_text("long")).unwrap();
     bus.flush().unwrap();
-    let ledger = long.record().ledger;
+    let ledger = long.ledger();
     assert_eq!((ledger.delivered, ledger.timed_out, ledger.retried, ledger.late), (1, 1, 0, 0));
     let said = notices.take();
     assert!(said.len() == 1 && said[0].starts_with("HandlerHung"), "{said:?}");
