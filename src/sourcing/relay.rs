@@ -65,7 +65,9 @@ impl Relay {
             let current = upcasters.map(|upcasters| upcasters.frame(event.frame())).transpose();
             let current =
                 current.map_err(|error| RelayError::Upcast { position: event.position(), error: Box::new(error) })?;
-            match self.publisher.publish_frame(current.as_ref().unwrap_or(event.frame())) {
+            // With its position a journal of the same store knows it, and does not keep it once more for the next step.
+            let frame = self.publisher.frame(current.as_ref().unwrap_or(event.frame()));
+            match frame.at_position(event.position().get()).publish() {
                 Ok(_) => relayed.published += 1,
                 Err(PublishError::Expired { .. }) => relayed.expired += 1,
                 Err(error) => return Err(RelayError::Publish { position: event.position(), error }),

@@ -17,9 +17,28 @@ use crate::books::assert_books;
 
 on_every_store! {
     a_relay_and_a_stream_go_on_behind_an_empty_page,
+    a_journal_of_the_same_store_does_not_keep_what_a_relay_publishes,
     what_was_saved_is_published_in_order_and_goes_on_where_it_was,
     a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out,
     older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_relay,
+}
+
+fn a_journal_of_the_same_store_does_not_keep_what_a_relay_publishes(ground: &Ground) {
+    let store = ground.store();
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let journal = bus.journal(store.clone()).durability(store.durability().min(Durability::Written)).start().unwrap();
+    bus.publish("a", Payload::plain_text("kept once")).unwrap();
+    bus.flush().unwrap();
+    let mut relay = Relay::new(store.clone(), bus.publisher().unwrap(), None);
+    for published in [1, 0] {
+        assert_eq!(relay.step().unwrap().published, published);
+        bus.flush().unwrap();
+    }
+    assert_eq!(store.head().unwrap(), Some(Position::FIRST));
+    assert_books(&bus);
+    assert_eq!(journal.close().unwrap().already_stored, 1);
+    drop(relay);
+    bus.shutdown().unwrap();
 }
 
 fn what_was_saved_is_published_in_order_and_goes_on_where_it_was(ground: &Ground) {
