@@ -71,6 +71,11 @@ pub mod internals {
     pub mod sync {
         pub use crate::sync::*;
     }
+    /// Panics of workers, on demand.
+    #[cfg(feature = "stall")]
+    pub mod worker {
+        pub use crate::worker::fault;
+    }
     /// The log of the durable store.
     #[cfg(feature = "store")]
     pub mod store {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::event::{Encode, EventId, FLAG_TARGETED, Header, Priority};
 use crate::ring::{Block, Frame, Rest};
 
-use super::publisher::{Permit, lane_full};
+use super::publisher::{Permit, closed, lane_full};
 use super::{Outgoing, PublishError, Publisher, Subject};
 
 /// A batch being collected. Events are encoded when they are added; nothing is published before [`publish`](Self::publish).
@@ -239,7 +239,7 @@ fn once_permitted(
     collected: &mut Collected,
 ) -> Result<(), PublishError> {
     let (engine, slot) = (Arc::clone(&publisher.shared().engine), Arc::clone(publisher.slot()));
-    let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
+    let Some(inside) = slot.enter(&engine.admission) else { return Err(closed(&engine)) };
     let sent = once_inside(publisher, priority, collected);
     if sent.is_ok() {
         let (events, wanted) = (collected.events.len() as u64, collected.wanted.len() as u64);

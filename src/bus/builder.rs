@@ -62,6 +62,7 @@ pub struct BusBuilder {
     turn_max: usize,
     coalesce_max: Duration,
     critical_burst_max: u32,
+    worker_restarts_max: u32,
     stamps: StampPolicy,
     slow_handler: Duration,
     handler_timeout: Duration,
@@ -105,6 +106,7 @@ impl Default for BusBuilder {
             turn_max: 100,
             coalesce_max: Duration::from_micros(10),
             critical_burst_max: 64,
+            worker_restarts_max: 10,
             stamps: StampPolicy::default(),
             slow_handler: Duration::from_millis(50),
             handler_timeout: Duration::from_secs(30),
@@ -233,6 +235,21 @@ impl BusBuilder {
     /// Critical events served in a row before one of another priority. Default 64.
     pub fn critical_burst_max(mut self, events: u32) -> Self {
         self.critical_burst_max = events;
+        self
+    }
+
+    /// Panics of its own that a worker goes on after, in a minute. Default 10; 0: none.
+    ///
+    /// User code cannot cause them, for what it panics at is contained where it is called: this is for a bug of this crate. The worker
+    /// goes on from its cursors, so no event is skipped; of the event that it was giving out, those who had it do not get it
+    /// again, but for the one that the worker was at. Each restart is a
+    /// [`WorkerRestarted`](crate::Notice::WorkerRestarted) and counts in [`worker_restarts`](crate::Metrics::worker_restarts). With one
+    /// more the worker stands still, and its bus accepts nothing any more: [`WorkerFailed`](crate::Notice::WorkerFailed),
+    /// [`BusState::Failed`](crate::BusState::Failed).
+    ///
+    /// A program that aborts when it panics (`panic = "abort"`) ends with the first one.
+    pub fn worker_restarts_max(mut self, restarts: u32) -> Self {
+        self.worker_restarts_max = restarts;
         self
     }
 
@@ -589,6 +606,8 @@ impl BusBuilder {
                 .and_then(|rate| rate.limiter().ok())
                 .map(|limiter| Box::new(CachePadded::new(limiter))),
             left: Default::default(),
+            failed: Default::default(),
+            worker_restarts_max: self.worker_restarts_max,
             unplaced: SharedCounter::default(),
             turned_away: SharedCounter::default(),
             consumers_gone: SharedCounter::default(),

@@ -112,6 +112,8 @@ pub(crate) struct Control {
     /// A thread brings them on, or is about to.
     pub(super) has_redrive_thread: bool,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
+    /// Somebody shuts the bus down, or has.
+    pub(super) is_shutting_down: bool,
     pub(super) report: Option<ShutdownReport>,
     pub(super) published_rate: RateWindow,
     pub(super) lane_rates: [RateWindow; LANES],
@@ -157,6 +159,7 @@ impl Control {
             redrives: Vec::new(),
             has_redrive_thread: false,
             handler_threads: Vec::new(),
+            is_shutting_down: false,
             report: None,
             published_rate: RateWindow::new(),
             lane_rates: std::array::from_fn(|_| RateWindow::new()),
@@ -295,13 +298,10 @@ impl Shared {
                 self.step_redrives();
                 let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
                 let worker = workers.get_mut(worker)?;
-                Some(as_worker(|| {
-                    let turn = worker.turn();
-                    if turn == Turn::Idle {
-                        worker.watch();
-                    }
-                    turn
-                }))
+                if self.engine.failed.has(worker.index()) {
+                    return Some(Turn::Finished);
+                }
+                Some(as_worker(|| worker.turn_by_hand()))
             }
         }
     }

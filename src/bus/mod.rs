@@ -115,7 +115,9 @@ impl Bus {
         let publisher = match self.shared().spare.pop() {
             Some(publisher) => publisher,
             None => self.publisher().inspect_err(|error| match error {
-                PublishError::ShuttingDown => self.shared().engine.turned_away.add(1),
+                PublishError::ShuttingDown | PublishError::WorkerFailed { .. } => {
+                    self.shared().engine.turned_away.add(1)
+                }
                 _ => self.shared().engine.unplaced.add(1),
             })?,
         };

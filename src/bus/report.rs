@@ -19,7 +19,7 @@ pub struct Refused {
     pub timed_out: u64,
     /// Low events dropped above the watermark.
     pub shed: u64,
-    /// The bus was shutting down.
+    /// The bus was shutting down, or a worker had failed.
     pub shutting_down: u64,
     /// The event was invalid: too large, a wrong name, a broken envelope, an encoder that failed.
     pub invalid: u64,
@@ -116,6 +116,11 @@ pub struct Metrics {
     pub delivery_latency: StageLatency,
     /// Latencies of each worker's inline handlers, over all lanes.
     pub workers: Vec<StageLatency>,
+    /// Panics of their own that workers have gone on after: see
+    /// [`worker_restarts_max`](crate::BusBuilder::worker_restarts_max).
+    pub worker_restarts: u64,
+    /// Workers that have panicked too often, and stand still.
+    pub workers_failed: usize,
     /// Subscriptions alive.
     pub subscriptions: usize,
     /// Consumers that went away and took their subscription with them.
@@ -153,12 +158,17 @@ pub enum Health {
     Healthy,
     /// One of them does not hold.
     Degraded,
+    /// A worker stands still, and the bus accepts nothing.
+    Failed,
 }
 
 impl Metrics {
-    /// Degraded when a lane is filled to 80 %, p95 of the delivery latency reaches 100 ms, or Low events are refused for
+    /// Failed when a worker has failed; degraded when a lane is filled to 80 %, p95 of the delivery latency reaches 100 ms, or Low events are refused for
     /// want of memory.
     pub fn health(&self) -> Health {
+        if self.workers_failed > 0 {
+            return Health::Failed;
+        }
         let deep = self.current_queue_depth * 10 >= self.max_queue_size * 8;
         let slow = self.delivery_latency.total.p95_ns >= 100_000_000;
         if deep || slow || self.memory_pressure { Health::Degraded } else { Health::Healthy }
@@ -309,6 +319,8 @@ impl Shared {
             lanes,
             delivery_latency,
             workers,
+            worker_restarts: engine.recorders.iter().map(|recorder| recorder.restarts.get()).sum(),
+            workers_failed: engine.failed.all().count(),
             subscriptions,
             consumers_gone: engine.consumers_gone.get(),
             matched_by_name: engine.recorders.iter().map(|recorder| recorder.matched_by_name.get()).sum(),

@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::event::{EventId, Payload};
 use crate::routing::RoutingRule;
 
-use super::{Bus, BusState, Metrics, Outgoing, PublishError, Service, ShutdownReport};
+use super::publisher::closed;
+use super::{Bus, BusState, Metrics, Outgoing, Service, ShutdownReport};
 
 /// What routes events to subscribers and to services. [`Bus`] is one; each method does what the method of the bus that it names does, and
 /// nothing else. The bus itself can do more: take the interface where another router, a test's perhaps, is to stand in for it.
@@ -66,7 +67,8 @@ pub trait EventRouter: Send + Sync {
     /// Sees to it that events are routed. A bus routes from its making on, and is not started twice.
     ///
     /// # Errors
-    /// [`PublishError::ShuttingDown`] when it has been stopped.
+    /// [`PublishError::ShuttingDown`](crate::PublishError::ShuttingDown) when it has been stopped, or
+    /// [`WorkerFailed`](crate::PublishError::WorkerFailed).
     fn start(&self) -> Result<(), Error>;
 
     /// Routes what was accepted, and then nothing any more: as [`Bus::shutdown`].
@@ -106,7 +108,9 @@ impl EventRouter for Bus {
     fn start(&self) -> Result<(), Error> {
         match self.state() {
             BusState::Running => Ok(()),
-            BusState::ShuttingDown | BusState::Stopped => Err(PublishError::ShuttingDown.into()),
+            BusState::ShuttingDown | BusState::Failed { .. } | BusState::Stopped => {
+                Err(closed(&self.shared().engine).into())
+            }
         }
     }
 

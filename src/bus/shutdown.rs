@@ -20,6 +20,12 @@ pub enum BusState {
     Running,
     /// It delivers what was accepted and accepts nothing more.
     ShuttingDown,
+    /// A worker has panicked too often ([`worker_restarts_max`](crate::BusBuilder::worker_restarts_max)) and stands still. The bus
+    /// accepts nothing; other workers deliver what was accepted. Shut it down.
+    Failed {
+        /// Which worker.
+        worker: usize,
+    },
     /// Its workers have left.
     Stopped,
 }
@@ -62,6 +68,11 @@ pub enum FlushError {
         /// Events in mailboxes and consumers' hands.
         in_mailboxes: u64,
     },
+    /// A worker has failed: what it has not passed it never will.
+    WorkerFailed {
+        /// Which worker.
+        worker: usize,
+    },
     /// Called on a worker, which would wait for itself.
     OnWorker,
     /// A flush by a handler on a thread of its own (`handle_on`) or in a future (`run`): it would wait for the event in its
@@ -76,6 +87,9 @@ impl fmt::Display for FlushError {
                 f,
                 "after {after:?} {in_lanes} events were still in lanes and {in_mailboxes} in mailboxes; give more time, or look for a slow consumer"
             ),
+            Self::WorkerFailed { worker } => {
+                write!(f, "worker {worker} has panicked too often and brings no more events; shut the bus down")
+            }
             Self::OnWorker => f.write_str("a worker cannot wait for itself; flush and shut down from another thread"),
             Self::InHandler => {
                 f.write_str("a handler cannot wait for the event in its own hands; flush from another thread or task")
@@ -87,11 +101,14 @@ impl fmt::Display for FlushError {
 impl std::error::Error for FlushError {}
 
 impl Bus {
-    /// Whether it runs, shuts down or has stopped.
+    /// Whether it runs, has failed, shuts down or has stopped.
     pub fn state(&self) -> BusState {
-        match self.shared().engine.phase() {
+        let engine = &self.shared().engine;
+        match engine.phase() {
             Phase::Running => BusState::Running,
-            Phase::Closing | Phase::Draining | Phase::Halting => BusState::ShuttingDown,
+            Phase::Closing | Phase::Draining | Phase::Halting => {
+                engine.failed_worker().map_or(BusState::ShuttingDown, |worker| BusState::Failed { worker })
+            }
             Phase::Stopped => BusState::Stopped,
         }
     }
@@ -110,9 +127,14 @@ impl Shared {
         let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
         let begun = Instant::now();
         // A scheduled event is delivered before worker 0 has moved it from one count to the other.
-        let mut done = self.wait_until(limit, || self.has_passed(&ends) && !self.engine.timers_inside());
+        let has_failed = || self.engine.failed_worker().is_some();
+        let mut done =
+            self.wait_until(limit, || has_failed() || self.has_passed(&ends) && !self.engine.timers_inside());
         if done {
             done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
+                if has_failed() {
+                    return true;
+                }
                 self.fold_ended();
                 // Anew with each look, and none begins or ends during one, for events go from a service to instances that come
                 // meanwhile. What ended first, and services before their instances: nothing goes to what was looked at already.
@@ -125,10 +147,11 @@ impl Shared {
                 })
             });
         }
-        if done {
-            return Ok(());
+        match self.engine.failed_worker() {
+            Some(worker) => Err(FlushError::WorkerFailed { worker }),
+            None if done => Ok(()),
+            None => Err(self.flush_timed_out(limit)),
         }
-        Err(self.flush_timed_out(limit))
     }
 
     /// Whether every worker has passed `ends`, a sequence a lane.
@@ -149,7 +172,8 @@ impl Shared {
         let subscriptions: Vec<_> = self.control().subscriptions().cloned().collect();
         if matches!(self.driver, Driver::Threads) && subscriptions.iter().any(|one| one.has_thread()) {
             self.wait_until(limit, || {
-                self.has_passed(&ends) && !subscriptions.iter().any(|one| one.is_owed_by_thread())
+                self.engine.failed_worker().is_some()
+                    || self.has_passed(&ends) && !subscriptions.iter().any(|one| one.is_owed_by_thread())
             });
         }
     }
@@ -174,7 +198,8 @@ impl Shared {
             return Err(FlushError::OnWorker);
         }
         let begun = Instant::now();
-        if !self.engine.close() {
+        self.engine.close();
+        if std::mem::replace(&mut self.control().is_shutting_down, true) {
             // Somebody else shuts down, or has: their report is everybody's.
             self.wait_until(limit, || self.control().report.is_some());
             let report = self.control().report;

@@ -113,6 +113,26 @@ pub enum Notice<'a> {
         /// How long that is known to have lasted: since the first refusal that found it.
         after: Duration,
     },
+    /// A worker has panicked outside of all user code, which is a bug of this crate (the panic hook has told where), and goes on where
+    /// it was: nobody who had its event gets that again, but for the one that the worker was at. See
+    /// [`worker_restarts_max`](crate::BusBuilder::worker_restarts_max).
+    WorkerRestarted {
+        /// Which worker.
+        worker: usize,
+        /// The how manieth restart of this minute it is, from 1.
+        nth: u32,
+        /// How many there may be.
+        max: u32,
+    },
+    /// A worker has panicked once more than it may in a minute, and stands still. The bus accepts nothing any more
+    /// ([`PublishError::WorkerFailed`](crate::PublishError::WorkerFailed)); other workers bring what was accepted to their
+    /// subscriptions, and a shutdown tells what is left.
+    WorkerFailed {
+        /// Which worker.
+        worker: usize,
+        /// Restarts of the last minute.
+        restarts: u32,
+    },
     /// A handler on a thread did not come back, and a fresh thread with a fresh handler goes on:
     /// [`handle_on_each`](crate::Subscribe::handle_on_each).
     HandlerReplaced {

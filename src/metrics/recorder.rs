@@ -25,6 +25,8 @@ pub(crate) struct Recorder {
     pub(crate) conditions_unread: Counter,
     /// Times that the worker stopped for the throttle.
     pub(crate) throttled: Counter,
+    /// Times that it went on after a panic of its own.
+    pub(crate) restarts: Counter,
 }
 
 impl Recorder {
@@ -42,8 +44,8 @@ impl Recorder {
             })
         };
         let lanes = [stages()?, stages()?, stages()?, stages()?];
-        let [matched_by_name, conditions_unread, throttled] = std::array::from_fn(|_| Counter::default());
-        Some(Self { lanes, matched_by_name, conditions_unread, throttled })
+        let [matched_by_name, conditions_unread, throttled, restarts] = std::array::from_fn(|_| Counter::default());
+        Some(Self { lanes, matched_by_name, conditions_unread, throttled, restarts })
     }
 
     /// Makes all pages resident, near the core that the calling thread is on. Before the first record.

@@ -73,12 +73,10 @@ impl Admission {
         self.0.phase.fetch_max(phase as u32, mutant!("admission.raise", Ordering::Release)) < phase as u32
     }
 
-    /// Refuses publishers from now on. Returns whether this call began it. Who is not seen inside after this never
-    /// comes in.
-    pub fn close(&self) -> bool {
-        let first = self.raise(Phase::Closing);
+    /// Refuses publishers from now on. Who is not seen inside after this never comes in.
+    pub fn close(&self) {
+        self.raise(Phase::Closing);
         self.0.barrier.heavy();
-        first
     }
 }
 
@@ -165,5 +163,12 @@ impl Left {
     pub fn has(&self, worker: usize) -> bool {
         // SYNC(admission.left): Acquire. Pairs with `leave`.
         self.0.load(mutant!("admission.has_left", Ordering::Acquire)) & (1 << worker) != 0
+    }
+
+    /// All that have left.
+    pub fn all(&self) -> impl Iterator<Item = usize> + use<> {
+        // SYNC(admission.left): Acquire. Pairs with `leave`.
+        let left = self.0.load(Ordering::Acquire);
+        (0..u32::BITS as usize).filter(move |worker| left & (1 << worker) != 0)
     }
 }

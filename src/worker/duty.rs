@@ -17,16 +17,26 @@ use super::Phase;
 use super::engine::{Engine, WorkerTable};
 use super::timer::Timers;
 use call::{Call, finish, has_room};
+use restart::{Given, Restarts};
 use services::{Directed, Passed};
 
 pub(crate) use call::call_behind_mailbox;
 
 mod call;
 mod rest;
+mod restart;
 mod services;
 mod throttle;
 mod unserved;
 mod upkeep;
+
+/// Between two steps of a worker: there tests may have it panic.
+macro_rules! visit {
+    ($boundary:ident) => {{
+        #[cfg(feature = "stall")]
+        crate::worker::fault::visit(crate::worker::fault::Boundary::$boundary);
+    }};
+}
 
 /// A worker that always has something to do looks for stalled publishers after so many turns, and after each long one.
 const WATCH_TURNS: u32 = 256;
@@ -82,6 +92,9 @@ pub(crate) struct Worker {
     unwatched: u32,
     /// Where the event at the head of each lane goes.
     directed: [Directed; LANES],
+    /// How far the event that is being passed has been given out.
+    given: Given,
+    restarts: Restarts,
 }
 
 /// Why an event could not be passed.
@@ -118,6 +131,8 @@ impl Worker {
             gate_shut: 0,
             unwatched: 0,
             directed: Default::default(),
+            given: Given::NONE,
+            restarts: Restarts::default(),
         }
     }
 
@@ -135,14 +150,15 @@ impl Worker {
         self.directed.iter_mut().for_each(Directed::forget);
         self.reader.activate();
         let (engine, reader) = (&*self.engine, &self.reader);
+        let mut closed = Some(());
         self.exchange.adopt(&mut self.table, |old, new| {
-            new.ended
-                .iter()
-                .filter(|ended| ended.is_first())
-                .for_each(|ended| unserved::close_books(engine, reader, ended));
+            let ended = || new.ended.iter().filter(|ended| ended.is_first());
+            // A table that is half taken over would be lost.
+            closed = contained(|| ended().for_each(|ended| unserved::close_books(engine, reader, ended)));
             // They go with the table that is retired, and so not on this thread.
             old.ended = std::mem::take(&mut new.ended);
         });
+        closed.expect("the books of a subscription that ended were closed");
     }
 
     /// One duty cycle: at most `turn_max` events.
@@ -150,6 +166,7 @@ impl Worker {
     /// # Cost
     /// No lock, no allocation. Cursors are published once, at the end.
     pub(crate) fn turn(&mut self) -> Turn {
+        visit!(Begin);
         if self.exchange.is_stale(&self.table) {
             self.adopt();
         }
@@ -159,11 +176,13 @@ impl Worker {
         }
         self.closing = phase > Phase::Running;
         let mut passed = self.run_timers();
+        visit!(Timers);
         // Beside what the lanes may bring: however much comes back, they get their turn.
         let mut taken = if self.is_alarm_due() { self.attend() } else { 0 };
         if self.is_service_called() {
             taken += self.pass_waiting();
         }
+        visit!(Attended);
         (self.suspended, self.throttled) = (0, 0);
         self.moved = 0;
         self.stopwatch.begin_turn();
@@ -173,6 +192,7 @@ impl Worker {
                 caught_up = self.suspended | self.throttled == 0;
                 break;
             };
+            visit!(Serve);
             let max = serve.max.min((self.engine.turn_max - passed) as u32);
             let serve = Serve { max, urgent: serve.urgent & !self.suspended, ..serve };
             let served = if self.engine.throttle.is_some() {
@@ -196,15 +216,18 @@ impl Worker {
             self.order.served(serve.lane, served);
             self.moved |= 1 << serve.lane;
             passed += served as usize;
+            visit!(Passed);
             // A newer table is taken over between two events, and a long turn is cut short. A handler may also have held
             // the worker past the end of the bus: that is told the same way, and nothing more is called then.
             if self.stopwatch.is_turn_long() || self.exchange.is_stale(&self.table) {
                 break;
             }
         }
+        visit!(Unreleased);
         if passed + taken > 0 {
             self.under_way.rest();
             self.reader.release();
+            visit!(Released);
             // Waking publishers for a few slots costs more than it brings, but nobody is kept waiting for many turns.
             let enough = passed < self.engine.turn_max || self.has_made_room();
             self.gate_shut = if enough || self.gate_shut >= GATE_TURNS { 0 } else { self.gate_shut + 1 };
@@ -302,9 +325,9 @@ impl Worker {
         }
         let Some(route) = self.table.get().route(type_id) else {
             if is_targeted {
-                self.pass(lane)?;
+                self.pass::<false>(lane)?;
             }
-            self.reader.advance(lane);
+            self.step_over(lane);
             return Ok(1);
         };
         // One inline subscription is the most common case.
@@ -338,14 +361,22 @@ impl Worker {
                 return Ok(served);
             }
         }
-        self.pass(lane)?;
-        self.reader.advance(lane);
+        self.pass::<false>(lane)?;
+        self.step_over(lane);
         Ok(1)
     }
 
-    /// Brings the next event of `lane` to all its subscriptions, whatever they are.
+    /// The next event of `lane` was given to all.
+    #[inline(always)]
+    fn step_over(&mut self, lane: usize) {
+        visit!(Whole);
+        self.reader.advance(lane);
+        self.given = Given::NONE;
+    }
+
+    /// Brings the next event of `lane` to all its subscriptions, whatever they are; `AGAIN`, to those that have not had it.
     #[inline(never)]
-    fn pass(&mut self, lane: usize) -> Result<(), NoRoom> {
+    fn pass<const AGAIN: bool>(&mut self, lane: usize) -> Result<(), NoRoom> {
         let sequence = self.reader.sequence(lane);
         let Some(slot) = self.reader.peek(lane) else { return Ok(()) };
         let header = Header::of_words(slot.head);
@@ -359,7 +390,7 @@ impl Worker {
             && !header.has(FLAG_REPLAY);
         let targets = route.map_or(&[][..], Route::targets);
         let stages = &self.recorder.lanes[lane];
-        let measured = header.has(FLAG_MEASURED);
+        let measured = !AGAIN && header.has(FLAG_MEASURED);
         // Written where it stays, before anybody asks for it.
         let mut call = Call {
             engine,
@@ -375,16 +406,18 @@ impl Worker {
             under_way: &self.under_way,
             called: false,
         };
-        if !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
+        if !AGAIN && !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
             return Err(NoRoom);
         }
         let mut wanted = &[][..];
         if !table.services.is_empty() {
             let directed = self.directed[lane].ask(&table.services, route, &call.meta);
-            if !services::have_room(&table.services, &directed.wanted, &mut self.owner) {
-                return Err(NoRoom);
+            if !AGAIN {
+                if !services::have_room(&table.services, &directed.wanted, &mut self.owner) {
+                    return Err(NoRoom);
+                }
+                self.recorder.conditions_unread.add(u64::from(directed.is_unread));
             }
-            self.recorder.conditions_unread.add(u64::from(directed.is_unread));
             wanted = &directed.wanted;
         }
         if measured {
@@ -392,11 +425,15 @@ impl Worker {
         } else {
             call.stopwatch.skip();
         }
-        if header.type_id == 0 {
+        if !AGAIN && header.type_id == 0 {
             self.recorder.matched_by_name.add(1);
         }
         call.under_way.begin_run();
-        let mut targets = targets.iter();
+        if !AGAIN {
+            self.given = Given::begins(lane);
+        }
+        let all = targets.len();
+        let mut targets = targets[if AGAIN { self.given.targets as usize } else { 0 }..].iter();
         while !targets.as_slice().is_empty() {
             // One net for as many handlers as do not panic; whose panic it was, the targets left tell.
             let left = targets.as_slice();
@@ -405,12 +442,18 @@ impl Worker {
                 false => call.deliver(&mut targets, &mut self.owner),
             });
             if !matches!(ended, Some(None)) {
+                self.given.targets = (all - targets.len()) as u32;
                 call.book(&left[left.len() - targets.len() - 1], ended.flatten());
             }
         }
+        self.given.targets = all as u32;
+        visit!(Given);
         let Call { meta, slot, called, .. } = call;
+        let wanted = if AGAIN { &wanted[usize::from(self.given.services)..] } else { wanted };
         for service in wanted.iter().filter_map(|&place| table.services.get(usize::from(place))) {
             services::hand_over(engine, service, Passed { lane, meta: &meta, slot: &slot }, &mut self.owner);
+            self.given.services += 1;
+            visit!(Served);
         }
         if !called {
             // Mailboxes took time that is no handler's.

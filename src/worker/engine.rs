@@ -157,6 +157,10 @@ pub(crate) struct Engine {
     pub(crate) throttle: Option<Box<CachePadded<Limiter>>>,
     /// Workers that have left.
     pub(crate) left: Left,
+    /// Those among them that have panicked too often.
+    pub(crate) failed: Left,
+    /// Panics of its own that a worker goes on after, in a minute.
+    pub(crate) worker_restarts_max: u32,
     /// Publishes that found no free publisher to borrow.
     pub(crate) unplaced: SharedCounter,
     /// Publishes that could not borrow a publisher because the bus was shutting down.
@@ -243,15 +247,25 @@ impl Engine {
         self.left.leave(worker);
     }
 
+    /// A worker reads nothing any more, whatever there is: nobody is to publish what it would never bring.
+    pub(crate) fn fail_worker(&self, worker: usize) {
+        self.failed.leave(worker);
+        self.close();
+    }
+
+    /// The first worker that has failed.
+    pub(crate) fn failed_worker(&self) -> Option<usize> {
+        self.failed.all().next()
+    }
+
     pub(crate) fn has_left(&self, worker: usize) -> bool {
         self.phase() == Phase::Stopped || self.left.has(worker)
     }
 
-    /// Refuses publishers from now on. Returns whether this call began it.
-    pub(crate) fn close(&self) -> bool {
-        let first = self.admission.close();
+    /// Refuses publishers from now on.
+    pub(crate) fn close(&self) {
+        self.admission.close();
         self.gate.open_all();
-        first
     }
 
     /// Whether a publisher is still between its look at the phase and its commit.

@@ -8,6 +8,8 @@
 mod affinity;
 mod duty;
 mod engine;
+#[cfg(feature = "stall")]
+pub mod fault;
 mod idle;
 mod pool;
 mod pressure;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::Notice;
+use crate::sync::contain::contained;
 use crate::sync::primitive::thread::{self, Builder, JoinHandle};
 // loom has no constant ones, and its models never come here.
 #[cfg(ringmain_shuttle)]
@@ -94,27 +95,31 @@ impl WorkerThreads {
             }
         }
         for handle in self.handles.drain(..) {
-            // A worker contains all panics of user code; one of its own is a bug, and has been printed.
+            // It contains all panics, its own among them.
             drop(handle.join());
         }
         true
     }
 }
 
-/// The shell around a worker: turns until there is no more to come.
+/// The shell around a worker: turns until there is no more to come, or it has panicked too often.
 fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
     let index = worker.index();
     engine.parker.enter(index);
     ON_WORKER.with(|on_worker| on_worker.set(true));
+    // All user code is contained where it is called: what comes here is a bug of ours, and no reason to stand still.
+    while contained(|| turn_on(engine, &mut worker, strategy)).is_none() && worker.recover() {}
+    engine.leave_worker(index);
+}
+
+/// Turns until there is no more to come.
+fn turn_on(engine: &Engine, worker: &mut Worker, strategy: IdleStrategy) {
     let mut idle = Idle::new(strategy);
     // Events since it last caught up, and their lanes, a bit each.
     let (mut handled, mut lanes) = (0, 0);
     loop {
         match worker.turn() {
-            Turn::Finished => {
-                engine.leave_worker(index);
-                return;
-            }
+            Turn::Finished => return,
             Turn::Worked { events, caught_up } => {
                 handled += events;
                 lanes |= worker.moved();
@@ -139,7 +144,7 @@ fn run(engine: &Engine, mut worker: Worker, strategy: IdleStrategy) {
                         thread::park_timeout(nap);
                     }
                     Rest::Park => {
-                        if let Some(slept) = park(engine, &mut worker) {
+                        if let Some(slept) = park(engine, worker) {
                             idle.slept(slept);
                         }
                     }
@@ -160,6 +165,8 @@ fn park(engine: &Engine, worker: &mut Worker) -> Option<Duration> {
 fn announce_and_sleep(engine: &Engine, worker: &mut Worker) -> Option<Duration> {
     let index = worker.index();
     engine.parker.prepare(index);
+    #[cfg(feature = "stall")]
+    super::fault::visit(super::fault::Boundary::Asleep);
     if worker.has_work() {
         engine.parker.cancel(index);
         return None;

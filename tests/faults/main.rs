@@ -16,3 +16,5 @@ mod stalls;
 mod support;
 #[cfg(feature = "stall")]
 mod window;
+#[cfg(feature = "stall")]
+mod worker_restarts;

@@ -67,6 +67,8 @@ const KINDS: &[&str] = &[
     "loan abandoned",
     "loan published",
     "made way in a mailbox",
+    "memory pressure began",
+    "memory pressure ended",
     "not redriven",
     "passed a throttle",
     "paused",
@@ -86,6 +88,7 @@ const KINDS: &[&str] = &[
     "refused: batch over a limit",
     "refused: envelope",
     "refused: full",
+    "refused: memory pressure",
     "refused: mixed batch",
     "refused: no block",
     "refused: no publisher",
@@ -158,6 +161,8 @@ const KINDS: &[&str] = &[
     "unsubscribed",
     "wall clock stepped",
     "went on to another instance",
+    #[cfg(feature = "stall")]
+    "worker restarted",
 ];
 
 #[derive(Debug, Clone, Default)]

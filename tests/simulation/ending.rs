@@ -152,6 +152,11 @@ impl Scenario {
         self.speakers.clear();
         let metrics = self.bus().metrics();
         self.check(self.world.with(|world| oracle::check_refusals(&metrics.refused, world)));
+        let told = (metrics.memory_pressure, metrics.memory_pressures);
+        let ours = self.world.with(|world| world.pressure.as_ref().map_or((false, 0), |it| (it.is_on, it.begun)));
+        if told != ours {
+            self.check(Err(format!("memory pressure is {told:?}, and {ours:?} was told")));
+        }
         let (free, ledger) = (metrics.free_blocks, metrics.ledger);
         let held = ledger.scheduled as usize;
         if ledger.in_lanes + ledger.subscriptions.queued == 0 && free + held != self.blocks {

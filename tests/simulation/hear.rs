@@ -33,6 +33,9 @@ pub(crate) fn hear(world: &mut World, notice: &Notice<'_>) {
         }
         Notice::LetterReturned { letter, event, .. } => world.letter_returned(letter, event),
         Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
+        Notice::MemoryPressure { begins, fill } => world.pressure_told(begins, fill),
+        Notice::WorkerRestarted { .. } => world.census.count("worker restarted"),
+        Notice::WorkerFailed { .. } => world.broken("a worker has failed, which may restart as often as it likes"),
         Notice::Suspended { name, letters, .. } => world.suspended(number(name), letters),
         _ => {}
     }

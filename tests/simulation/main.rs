@@ -2,7 +2,7 @@
 //! steps of the clock, and a sequential model says what must come of it.
 //!
 //! Everything runs on one thread, so a seed is a run: the same seed gives the same trace, and a failure prints the one
-//! command that replays it. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
+//! command that replays it. With the feature `stall` workers panic between steps of their own, too. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
 
 mod adrift;
 mod ask;
@@ -23,6 +23,7 @@ mod newest;
 mod oracle;
 mod pace;
 mod parties;
+mod pressure;
 mod publish;
 mod requests;
 mod rules;
@@ -30,6 +31,8 @@ mod scenario;
 mod serve;
 mod services;
 mod sight;
+#[cfg(feature = "stall")]
+mod strikes;
 mod sub;
 mod subjects;
 mod subscribe;
@@ -47,6 +50,13 @@ use scenario::{Done, Scenario};
 
 const SEEDS_DEFAULT: u64 = 500;
 
+/// What handlers and workers panic with when a scenario wants them to.
+const DELIBERATE: &[&str] = &[
+    parties::DELIBERATE,
+    #[cfg(feature = "stall")]
+    ringmain::internals::worker::fault::STRUCK,
+];
+
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
@@ -58,7 +68,7 @@ fn quiet_about_deliberate_panics() {
     HOOK.call_once(|| {
         let others = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if panic.payload().downcast_ref::<&str>() != Some(&parties::DELIBERATE) {
+            if !panic.payload().downcast_ref::<&str>().is_some_and(|said| DELIBERATE.contains(said)) {
                 others(panic);
             }
         }));

@@ -266,6 +266,7 @@ pub(crate) fn check_refusals(refused: &Refused, world: &World) -> Result<(), Str
         ("schedule_full", refused.schedule_full),
         ("timed_out", refused.timed_out),
         ("rate_limited", refused.rate_limited),
+        ("memory_pressure", refused.memory_pressure),
     ];
     let ours = |reason| world.refused.get(reason).copied().unwrap_or(0);
     if let Some((reason, count)) = counted.into_iter().find(|&(reason, count)| count < ours(reason)) {

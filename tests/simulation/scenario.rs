@@ -14,6 +14,7 @@ use crate::letters::Letters;
 use crate::oracle;
 use crate::pace::Pace;
 use crate::parties::{Hand, Inbox, Shared};
+use crate::pressure::Pressure;
 use crate::services::Service;
 use crate::sub::Sub;
 use crate::subjects::{PAYLOAD_BYTES_MAX, some_time};
@@ -145,6 +146,11 @@ impl Scenario {
         if let Some(pace) = &throttle {
             builder = builder.throttle(pace.rate().0);
         }
+        let share = draw.one_in(5).then(|| draw.pick(&[0.25, 0.5, 0.9]));
+        if let Some(share) = share {
+            builder = builder.memory_pressure(share);
+        }
+        let strikes = draw.one_in(5).then(|| (8 + draw.below(100), draw.next()));
         let letters_max = draw.pick(&[1_000, 1_000, 1_000, 3, 0]);
         let letters = Letters::new(letters_max);
         let world = World::new(first_sequence, limit as u64, types_max < 64, scheduled_max, letters);
@@ -158,9 +164,15 @@ impl Scenario {
         world.with(|world| {
             world.follows_cells = follows_cells;
             world.knows_sources = sources_max == 64;
+            world.pressure = share.map(Pressure::new);
             world.throttle = throttle.map(|pace| (pace, Default::default()));
             world.trace = traced.then(Vec::new);
         });
+        builder = builder.worker_restarts_max(u32::MAX);
+        #[cfg(feature = "stall")]
+        crate::strikes::begin(strikes);
+        #[cfg(not(feature = "stall"))]
+        let _ = strikes;
         let simulation = Simulation::new(builder, seed).unwrap_or_else(|error| panic!("{error}"));
         // Each scenario has favourites, and things that it never does.
         let mut weights: Vec<_> = USUAL.iter().map(|&usual| usual * draw.pick(&[0, 1, 1, 2, 5])).collect();
@@ -257,6 +269,7 @@ impl Scenario {
 
     fn one_step(&mut self) -> Result<(), String> {
         self.steps += 1;
+        self.world.with(|world| world.pressure.iter_mut().for_each(Pressure::step_begins));
         let step = self.draw.weighted(&self.weights);
         self.note(format_args!("step {} is {step}", self.steps));
         STEPS[step](self);

@@ -21,7 +21,7 @@ pub(crate) const SERVICES: [&str; 3] = ["one", "two", "three"];
 pub(crate) enum Surety {
     /// It comes to one instance, or dies.
     Sent,
-    /// The same, but maybe in the mailbox of an instance that has ended, behind an event of its key that is left there.
+    /// The same, but maybe in the mailbox of an instance that has ended, in line behind an event that is left there.
     Behind,
     /// Of an instance that has ended: it may stay there until it is due.
     Left,
@@ -201,8 +201,9 @@ impl World {
         }
         let Some(trials) = &mut self.subs[nth].trials else { return };
         let key_of = |index: usize| trials.rule.order.and_then(|order| order.of(&self.events[index]));
-        let first: Vec<_> = trials.open().filter_map(key_of).collect();
-        let is_behind = |index: usize| key_of(index).is_some_and(|key| first.contains(&key));
+        let has_lines = trials.open().any(|index| key_of(index).is_some());
+        // Keys that share a bucket share a line: it may stand behind an event of another key.
+        let is_behind = |index: usize| has_lines && key_of(index).is_some();
         let behind: Vec<_> = (0..self.events.len()).filter(|&index| is_behind(index)).collect();
         let left: Vec<_> = trials.left_behind().collect();
         for (index, surety) in self.subs[service].at_large().into_iter().flatten() {

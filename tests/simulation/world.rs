@@ -15,6 +15,7 @@ use crate::census::Census;
 use crate::letters::Letters;
 use crate::limits::Limit;
 use crate::pace::Pace;
+use crate::pressure::Pressure;
 use crate::requests::Asking;
 use crate::rules::Rule;
 use crate::services::Surety;
@@ -89,6 +90,7 @@ pub(crate) struct World {
     pub(crate) limits: Vec<Limit>,
     /// Every source has a number.
     pub(crate) knows_sources: bool,
+    pub(crate) pressure: Option<Pressure>,
     /// Of all workers together, and what each has had of it.
     pub(crate) throttle: Option<(Pace, HashSet<(usize, usize)>)>,
     /// The numbers of services by their names, the last one of each.
@@ -145,6 +147,7 @@ impl World {
             rules: Vec::new(),
             limits: Vec::new(),
             knows_sources: false,
+            pressure: None,
             throttle: None,
             services: HashMap::new(),
             pending: Vec::new(),
@@ -200,6 +203,7 @@ impl World {
         if spec.id.is_some_and(|asked| asked != id) {
             self.broken(format!("event {index} got another id than it was given"));
         }
+        self.bears_pressure(spec.priority);
         let after = |time: Option<std::time::Duration>| time.map(|time| self.now + time.as_nanos() as u64);
         let (deadline, due) = (after(spec.expires_after), after(spec.not_before));
         let source = spec.source.unwrap_or(source).to_owned();
@@ -279,6 +283,11 @@ impl World {
             PublishError::Shed { depth, watermark } => {
                 let right = spec.priority == Priority::Low && depth > watermark && self.load[lane] > watermark;
                 ("refused: shed", "shed", right)
+            }
+            PublishError::MemoryPressure { fill_percent, share_percent } => {
+                let refuses = |pressure: &Pressure| pressure.refuses(fill_percent, share_percent);
+                let right = spec.priority == Priority::Low && self.pressure.as_ref().is_some_and(refuses);
+                ("refused: memory pressure", "memory_pressure", right)
             }
             PublishError::ShuttingDown => ("refused: shutting down", "shutting_down", self.is_closed),
             PublishError::TooLarge { .. } => ("refused: too large", "invalid", spec.content.is_too_large()),

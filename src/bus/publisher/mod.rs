@@ -42,7 +42,7 @@ pub use subject::Subject;
 pub(super) use permit::Permit;
 use permit::Permits;
 use plain::{Detour, Miss};
-pub(super) use refusal::lane_full;
+pub(super) use refusal::{closed, lane_full};
 use stamps::Stamps;
 use subject::Latest;
 use wait::Waiting;
@@ -143,7 +143,7 @@ pub struct Publisher {
 impl Publisher {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, PublishError> {
         if shared.engine.phase() != crate::worker::Phase::Running {
-            return Err(PublishError::ShuttingDown);
+            return Err(closed(&shared.engine));
         }
         let max = shared.settings.publishers_max;
         let (place, nth) = loop {
@@ -439,7 +439,7 @@ impl Publisher {
             PublishError::TimedOut { .. } => counts.timed_out.add(1),
             PublishError::PoolExhausted { .. } => counts.pool_exhausted.add(1),
             PublishError::Shed { .. } => counts.shed.add(1),
-            PublishError::ShuttingDown => counts.shutting_down.add(1),
+            PublishError::ShuttingDown | PublishError::WorkerFailed { .. } => counts.shutting_down.add(1),
             PublishError::ScheduleFull { .. } => counts.schedule_full.add(1),
             PublishError::RateLimited { .. } | PublishError::BatchOverRate { .. } => counts.rate_limited.add(1),
             PublishError::MemoryPressure { .. } => counts.memory_pressure.add(1),

@@ -12,7 +12,7 @@ use crate::event::{Header, Meta, Priority};
 use crate::worker::{Engine, Phase};
 
 use super::super::rate_limit::{Ids, RateLimits, Rules, Spent, Which, left};
-use super::{FullPolicy, PublishError, Publisher};
+use super::{FullPolicy, PublishError, Publisher, closed};
 
 /// The limits as a publisher knows them.
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl Publisher {
         }
         // Who closes the bus wakes those who wait for a limit.
         if self.engine.phase() != Phase::Running {
-            return Err(PublishError::ShuttingDown);
+            return Err(closed(&self.engine));
         }
         permit.taken = self.engine.directory.clock.now();
         self.permits.rules.pass(permit.which, permit.ids, permit.taken).map_err(|Spent { limit, until, queues }| {

@@ -204,7 +204,7 @@ impl Publisher {
             self.wake_holders(priority.lane());
             super::lane_full(priority, full)
         } else {
-            PublishError::ShuttingDown
+            super::closed(&self.engine)
         };
         self.book(&refused);
         refused

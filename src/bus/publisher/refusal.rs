@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event::{EnvelopeError, Priority, TopicError, TypeConflict};
 use crate::ring::{Claimant, LaneFull};
+use crate::worker::Engine;
 
 /// What a publish does when its lane, or the pool for large payloads, is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +113,12 @@ pub enum PublishError {
     },
     /// The bus is shutting down or has stopped.
     ShuttingDown,
+    /// A worker has panicked too often, and would never bring the event to its subscriptions: the bus accepts nothing any more. See
+    /// [`worker_restarts_max`](crate::BusBuilder::worker_restarts_max).
+    WorkerFailed {
+        /// Which worker.
+        worker: usize,
+    },
     /// The deadline of a frame that is published again has passed.
     Expired {
         /// How long ago.
@@ -231,6 +238,10 @@ impl fmt::Display for PublishError {
                 "a low event was refused: the reserved memory is {fill_percent} % full, the limit for low is {share_percent} %; try later, or raise the priority"
             ),
             Self::ShuttingDown => f.write_str("the bus is shutting down and accepts no more events"),
+            Self::WorkerFailed { worker } => write!(
+                f,
+                "worker {worker} has panicked too often, and the bus accepts no more events; shut it down and build another one"
+            ),
             Self::Expired { ago } => {
                 write!(
                     f,
@@ -274,6 +285,14 @@ impl fmt::Display for PublishError {
 }
 
 impl std::error::Error for PublishError {}
+
+/// Why a bus that does not run any more accepts nothing.
+#[cold]
+pub(in crate::bus) fn closed(engine: &Engine) -> PublishError {
+    // The failure was written down before the phase: whoever sees this one sees that.
+    let _ = engine.phase();
+    engine.failed_worker().map_or(PublishError::ShuttingDown, |worker| PublishError::WorkerFailed { worker })
+}
 
 pub(in crate::bus) fn lane_full(priority: Priority, full: LaneFull) -> PublishError {
     PublishError::Full { priority, depth: full.depth, limit: full.limit, gated_by: full.gated_by }

@@ -4,7 +4,7 @@ use crate::event::{Encode, EncodeFault, EventId, Header, Priority, RustType, Tag
 use crate::ring::{Block, Frame, LaneFull, Rest};
 use crate::worker::Scheduled;
 
-use super::refusal::{lane_full, waits};
+use super::refusal::{closed, lane_full, waits};
 use super::{CACHE, Envelope, Known, Permit, Prepared, PublishError, Publisher, Subject};
 
 /// Where the cache keeps a typed topic.
@@ -256,7 +256,7 @@ impl Publisher {
     ) -> Result<EventId, PublishError> {
         let Self { engine, slot, claimant, policy, scratch, .. } = self;
         let lane = priority.lane();
-        let Some(inside) = slot.enter(&engine.admission) else { return Err(PublishError::ShuttingDown) };
+        let Some(inside) = slot.enter(&engine.admission) else { return Err(closed(engine)) };
         let workers = engine.wanted_by(header.type_id, header.flags, lane);
         if workers == 0 {
             inside.counts().pass_over(1);
@@ -321,7 +321,7 @@ impl Publisher {
             }
         };
         let schedule = &self.engine.schedule;
-        let Some(inside) = self.slot.enter(&self.engine.admission) else { return Err(PublishError::ShuttingDown) };
+        let Some(inside) = self.slot.enter(&self.engine.admission) else { return Err(closed(&self.engine)) };
         let put = schedule.put(Scheduled { due: prepared.due, header: prepared.header, rest });
         if put.is_ok() {
             inside.counts().accepted.add(1);
