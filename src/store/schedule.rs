@@ -11,17 +11,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::{Frame, PublishError, Publisher};
+use crate::{Frame, PublishError};
 
+use super::NameError;
+use super::name::Name;
 use super::snapshot::{time, unix_ns};
-use super::state::{STATE_PAGE_MAX, StateChange, StateError, StateKind, StateReadError, StateStore};
+use super::state::{StateChange, StateError, StateKind, StateReadError, StateStore};
 
 const FORMAT: u8 = 1;
 /// Events that one step publishes.
 const STEP_EVENTS: usize = 256;
 
 /// Events that are due at a time, in a store. Nothing wakes it: ask [`next_due`](Self::next_due), and call
-/// [`publish_due`](Self::publish_due) then. One at a time for a name.
+/// [`publish_due`](Self::publish_due) then. A name has one at a time.
 ///
 /// The bus has a schedule, too, which dies with the process: an event whose
 /// [`not_before`](crate::Outgoing::not_before) is to come. This one is for what must not be forgotten.
@@ -29,28 +31,33 @@ const STEP_EVENTS: usize = 256;
 /// ```
 /// use std::sync::Arc;
 /// use std::time::{Duration, SystemTime};
-/// use ringmain::store::{MemoryStore, Schedule};
+/// use ringmain::store::{Durability, LogStore, Schedule};
 /// use ringmain::{Bus, Payload};
+/// # let folder = std::env::temp_dir().join(format!("ringmain-schedule-doc-{}", std::process::id()));
 ///
-/// let schedule = Schedule::open("reminders", Arc::new(MemoryStore::new()))?;
+/// let store = Arc::new(LogStore::open(&folder)?);
+/// let schedule = Schedule::open("reminders", store.clone())?;
 /// let bus = Bus::builder().build()?;
-/// let mut publisher = bus.publisher()?;
-/// let reminder = publisher.event().to_frame("invoices.due", Payload::json(r#"{"id": 7}"#))?;
+/// let reminder = bus.publisher()?.event().to_frame("invoices.due", Payload::json(r#"{"id": 7}"#))?;
 /// let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
 /// schedule.add(tomorrow, &reminder)?;
 ///
-/// assert_eq!(schedule.publish_due(SystemTime::now(), &mut publisher)?.published, 0);
-/// assert_eq!(schedule.publish_due(tomorrow, &mut publisher)?.published, 1);
+/// // It is forgotten when it is in the store from which it is delivered, also by the next process.
+/// let durable = bus.durable(store.clone(), store.clone()).start()?;
+/// let publish_due = |now| schedule.publish_due(now, |due| durable.publish(&due.frame, Durability::Written));
+/// assert_eq!(publish_due(SystemTime::now())?.published, 0);
+/// assert_eq!(publish_due(tomorrow)?.published, 1);
+/// # drop(durable);
 /// # bus.shutdown()?;
+/// # std::fs::remove_dir_all(&folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Schedule {
-    state: Arc<dyn StateStore>,
-    prefix: Vec<u8>,
+    name: Name,
     events_max: usize,
     known: Mutex<Known>,
-    /// Held while events are published.
-    publishing: Mutex<()>,
+    /// Held while the store forgets an event, and while nothing else is called.
+    removing: Mutex<()>,
 }
 
 /// What is in the store.
@@ -61,6 +68,10 @@ struct Known {
     due: BTreeMap<u64, i64>,
     /// The last id that was given.
     last: u64,
+    /// Somebody publishes.
+    is_publishing: bool,
+    /// The event that is being published.
+    in_hand: Option<u64>,
 }
 
 /// An event that waits for its time.
@@ -84,41 +95,32 @@ pub struct PublishedDue {
     pub expired: usize,
     /// Whether more are due.
     pub has_more: bool,
+    /// Whether another call was publishing, so that this one did nothing.
+    pub is_elsewhere: bool,
 }
 
 impl Schedule {
-    /// Bytes that a name may have.
-    pub const NAME_BYTES_MAX: usize = 255;
     /// Events that may wait unless told otherwise: 100,000.
     pub const EVENTS_MAX: usize = 100_000;
 
-    /// The schedule of this name in a store.
+    /// The schedule of this name, up to 255 bytes, in a store.
     ///
     /// # Errors
-    /// When the name is too long, or an event cannot be read.
+    /// When the name is too long or open already, or an event cannot be read.
     ///
     /// # Cost
     /// Reads all that wait; keeps about 60 bytes of each in memory.
     pub fn open(name: &str, state: Arc<dyn StateStore>) -> Result<Self, ScheduleError> {
-        let (bytes, max) = (name.len(), Self::NAME_BYTES_MAX);
-        if bytes > max {
-            return Err(ScheduleError::NameTooLong { bytes, max });
-        }
-        let prefix = [&[bytes as u8], name.as_bytes()].concat();
-        let (mut known, mut from) = (Known::default(), Some(prefix.clone()));
-        while let Some(at) = from.take() {
-            let page = state.list(StateKind::TIMER, &at, STATE_PAGE_MAX).map_err(ScheduleError::Read)?;
-            let mine =
-                |key: &[u8]| key.strip_prefix(&*prefix).and_then(|key| key.split_first_chunk::<8>()).and_then(place);
-            let places: Vec<_> = page.entries.iter().map_while(|(key, _)| mine(key)).collect();
-            if places.len() == page.entries.len() {
-                from = page.next.map(Vec::from);
-            }
-            places.into_iter().for_each(|(due, id)| known.add(due, id));
-        }
-        known.last = known.due.last_key_value().map_or(0, |(id, _)| *id);
-        let (known, publishing) = (Mutex::new(known), Mutex::default());
-        Ok(Self { state, prefix, events_max: Self::EVENTS_MAX, known, publishing })
+        let name = Name::claim(name, StateKind::TIMER, state).map_err(ScheduleError::Name)?;
+        let mut known = Known::default();
+        name.each(|key, _| {
+            let (due, id) = key.split_first_chunk::<8>().and_then(place).ok_or(ScheduleError::Record { id: 0 })?;
+            known.add(due, id);
+            Ok::<_, ScheduleError>(())
+        })?;
+        let newest = known.due.last_key_value().map_or(0, |(id, _)| *id);
+        known.last = name.number()?.max(newest);
+        Ok(Self { name, events_max: Self::EVENTS_MAX, known: Mutex::new(known), removing: Mutex::default() })
     }
 
     /// Lets at most so many events wait.
@@ -127,7 +129,7 @@ impl Schedule {
         Self { events_max: events, ..self }
     }
 
-    /// Keeps an event until it is due, as durably as the store can. Returns its number.
+    /// Keeps an event until it is due, as durably as the store can. Returns its number, which is given once.
     ///
     /// # Errors
     /// When there are too many, or the store does not take it; a frame may have 1 MiB.
@@ -143,19 +145,23 @@ impl Schedule {
         };
         let value = [&[FORMAT], frame.bytes()].concat();
         let change = StateChange::Put { kind: StateKind::TIMER, key: &self.key(due, id), value: &value };
-        self.state.apply(&[change], self.state.state_durability()).map_err(ScheduleError::Change)?;
+        self.apply(&[change])?;
         self.known().add(due, id);
         Ok(id)
     }
 
-    /// Forgets an event. Says whether it was there.
+    /// Forgets an event. Says whether it was there; not so of one that is being published.
     ///
     /// # Errors
     /// When the store does not forget it: it stays.
     pub fn cancel(&self, id: u64) -> Result<bool, ScheduleError> {
-        let _alone = self.publishing();
-        let Some(due) = self.known().due.get(&id).copied() else { return Ok(false) };
-        self.remove(due, id)?;
+        let removing = self.removing();
+        let due = {
+            let known = self.known();
+            known.due.get(&id).copied().filter(|_| known.in_hand != Some(id))
+        };
+        let Some(due) = due else { return Ok(false) };
+        self.remove(due, id, &removing)?;
         Ok(true)
     }
 
@@ -184,29 +190,45 @@ impl Schedule {
         events.collect()
     }
 
-    /// Publishes the events that are due at a time, in the order they are due, at most 256: the same events, with the same
-    /// ids. Each is gone once it is accepted; dies the process between the two, it is published again.
+    /// Has the events published that are due at a time, in the order they are due, at most 256: the same events, with the same
+    /// ids. Each is forgotten when `publish` has answered, and published at least once: dies the process between the two, it is
+    /// published again.
+    ///
+    /// So `publish` returns when the event needs the schedule no more, as
+    /// [`DurablePublisher::publish`](super::DurablePublisher::publish) does. A [`Publisher`](crate::Publisher) only brings it to a
+    /// lane, which dies with the process: [`flush`](crate::Bus::flush) the bus then, before you answer.
+    ///
+    /// One call publishes at a time: another one that comes meanwhile, be it out of `publish`, does nothing and
+    /// [says so](PublishedDue::is_elsewhere).
     ///
     /// # Errors
-    /// [`ScheduleError::Publish`] when an event is refused: it and those behind it stay, those before it are gone. One whose
-    /// deadline has passed is no error, but gone.
-    pub fn publish_due(&self, now: SystemTime, publisher: &mut Publisher) -> Result<PublishedDue, ScheduleError> {
-        let _alone = self.publishing();
-        let now = unix_ns(now);
-        let due: Vec<_> = self.known().order.range(..=(now, u64::MAX)).take(STEP_EVENTS).copied().collect();
+    /// [`ScheduleError::Publish`] with what `publish` says: the event and those behind it stay, those before it are gone. That the deadline
+    /// of an event has passed ([`PublishError::Expired`], also as the source of another error) is no error: it is gone.
+    ///
+    /// # Cost
+    /// No lock is held while `publish` runs: it may use the schedule, and take its time.
+    pub fn publish_due<T, E: Into<Box<dyn Error + Send + Sync>>>(
+        &self,
+        now: SystemTime,
+        mut publish: impl FnMut(&ScheduledEvent) -> Result<T, E>,
+    ) -> Result<PublishedDue, ScheduleError> {
         let mut done = PublishedDue::default();
-        for (due, id) in due {
-            let Some(event) = self.read(due, id)? else {
-                // A removal that was reported as failed was made.
-                self.remove(due, id)?;
-                continue;
-            };
-            match publisher.publish_frame(&event.frame) {
-                Ok(_) => done.published += 1,
-                Err(PublishError::Expired { .. }) => done.expired += 1,
-                Err(error) => return Err(ScheduleError::Publish { id, error }),
+        let Some(publishing) = Publishing::begin(self) else {
+            done.is_elsewhere = true;
+            return Ok(done);
+        };
+        let now = unix_ns(now);
+        for _ in 0..STEP_EVENTS {
+            let Some((due, id)) = publishing.next(now) else { break };
+            // One that is not there: a removal that was reported as failed was made.
+            if let Some(event) = self.read(due, id)? {
+                match publish(&event).map_err(Into::into) {
+                    Ok(_) => done.published += 1,
+                    Err(error) if has_expired(&*error) => done.expired += 1,
+                    Err(error) => return Err(ScheduleError::Publish { id, error }),
+                }
             }
-            self.remove(due, id)?;
+            self.remove(due, id, &self.removing())?;
         }
         done.has_more = self.known().order.first().is_some_and(|(due, _)| *due <= now);
         Ok(done)
@@ -216,30 +238,79 @@ impl Schedule {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publishing(&self) -> MutexGuard<'_, ()> {
-        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn removing(&self) -> MutexGuard<'_, ()> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(&self, due: i64, id: u64) -> Vec<u8> {
         let due = (due as u64) ^ (1 << 63);
-        [&*self.prefix, &due.to_be_bytes(), &id.to_be_bytes()].concat()
+        self.name.key(&[due.to_be_bytes(), id.to_be_bytes()].concat())
+    }
+
+    fn apply(&self, changes: &[StateChange<'_>]) -> Result<(), ScheduleError> {
+        let state = self.name.state();
+        state.apply(changes, state.state_durability()).map_err(ScheduleError::Change)
     }
 
     fn read(&self, due: i64, id: u64) -> Result<Option<ScheduledEvent>, ScheduleError> {
-        let found = self.state.get(StateKind::TIMER, &self.key(due, id)).map_err(ScheduleError::Read)?;
-        let Some(value) = found else { return Ok(None) };
+        let Some(value) = self.name.state().get(StateKind::TIMER, &self.key(due, id))? else { return Ok(None) };
         let frame = value.strip_prefix(&[FORMAT]).and_then(|frame| Frame::copied_from(frame).ok());
         let frame = frame.ok_or(ScheduleError::Record { id })?;
         Ok(Some(ScheduledEvent { id, due: time(due), frame }))
     }
 
-    fn remove(&self, due: i64, id: u64) -> Result<(), ScheduleError> {
-        let change = StateChange::Remove { kind: StateKind::TIMER, key: &self.key(due, id) };
-        self.state.apply(&[change], self.state.state_durability()).map_err(ScheduleError::Change)?;
+    fn remove(&self, due: i64, id: u64, _removing: &MutexGuard<'_, ()>) -> Result<(), ScheduleError> {
+        let last = {
+            let known = self.known();
+            let is_newest = known.due.last_key_value().is_some_and(|(newest, _)| *newest == id);
+            // With the newest goes what told the next process where to count on.
+            is_newest.then_some(known.last.to_le_bytes())
+        };
+        let (key, number) = (self.key(due, id), self.name.number_key());
+        let mut changes = vec![StateChange::Remove { kind: StateKind::TIMER, key: &key }];
+        changes.extend(last.as_ref().map(|last| StateChange::Put {
+            kind: StateKind::NUMBER,
+            key: &number,
+            value: last,
+        }));
+        self.apply(&changes)?;
         let mut known = self.known();
         known.order.remove(&(due, id));
         known.due.remove(&id);
         Ok(())
+    }
+}
+
+/// Whether an error says that the deadline of an event has passed.
+fn has_expired(error: &(dyn Error + 'static)) -> bool {
+    let is_so = matches!(error.downcast_ref(), Some(PublishError::Expired { .. }));
+    is_so || error.source().is_some_and(has_expired)
+}
+
+/// Whoever publishes, until it is dropped.
+struct Publishing<'a>(&'a Schedule);
+
+impl<'a> Publishing<'a> {
+    /// `None` when somebody does.
+    fn begin(schedule: &'a Schedule) -> Option<Self> {
+        let was_publishing = std::mem::replace(&mut schedule.known().is_publishing, true);
+        (!was_publishing).then(|| Self(schedule))
+    }
+
+    /// Takes the next event that is due.
+    fn next(&self, now: i64) -> Option<(i64, u64)> {
+        let _removing = self.0.removing();
+        let mut known = self.0.known();
+        let next = known.order.first().copied().filter(|(due, _)| *due <= now);
+        known.in_hand = next.map(|(_, id)| id);
+        next
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        let mut known = self.0.known();
+        (known.is_publishing, known.in_hand) = (false, None);
     }
 }
 
@@ -266,13 +337,8 @@ impl fmt::Debug for Schedule {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// The name is too long.
-    NameTooLong {
-        /// Its bytes.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
+    /// No schedule can be opened under this name.
+    Name(NameError),
     /// As many events wait as may.
     TooMany {
         /// The limit.
@@ -283,12 +349,12 @@ pub enum ScheduleError {
         /// Its number.
         id: u64,
     },
-    /// An event was refused. It stays.
+    /// An event was not published. It stays.
     Publish {
         /// Its number.
         id: u64,
-        /// Why.
-        error: PublishError,
+        /// What was said of it.
+        error: Box<dyn Error + Send + Sync>,
     },
     /// The store could not be read.
     Read(StateReadError),
@@ -299,9 +365,7 @@ pub enum ScheduleError {
 impl fmt::Display for ScheduleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NameTooLong { bytes, max } => {
-                write!(f, "the name of the schedule has {bytes} bytes, the limit is {max}; shorten it")
-            }
+            Self::Name(error) => error.fmt(f),
             Self::TooMany { max } => {
                 write!(f, "{max} events wait, which is the limit; raise `events_max`, or publish those that are due")
             }
@@ -321,10 +385,17 @@ impl fmt::Display for ScheduleError {
 impl Error for ScheduleError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Publish { error, .. } => Some(error),
+            Self::Name(error) => Some(error),
+            Self::Publish { error, .. } => Some(&**error),
             Self::Read(error) => Some(error),
             Self::Change(error) => Some(error),
-            Self::NameTooLong { .. } | Self::TooMany { .. } | Self::Record { .. } => None,
+            Self::TooMany { .. } | Self::Record { .. } => None,
         }
+    }
+}
+
+impl From<StateReadError> for ScheduleError {
+    fn from(error: StateReadError) -> Self {
+        Self::Read(error)
     }
 }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cursor::{Cursor, CursorError};
-use super::{Durability, EventStore, Position, Query, ReadError, StateStore, StoredEvent};
+use super::{
+    DeadLetterQueue, Durability, EventStore, Position, Query, ReadError, ReliableSubscription,
+    ReliableSubscriptionError, StateStore, StoredEvent,
+};
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"subscription";
@@ -170,6 +173,18 @@ impl DurableSubscription {
 }
 
 impl DurableSubscriptionBuilder {
+    /// Opens it as one that has a handler called, counts the attempts in the store of state, and gives up what fails too often: to this
+    /// queue, which is in the same store.
+    ///
+    /// # Errors
+    /// See [`ReliableSubscriptionError`].
+    pub fn open_reliable(self, letters: DeadLetterQueue) -> Result<ReliableSubscription, ReliableSubscriptionError> {
+        let (name, state) = (self.name.clone(), Arc::clone(&self.state));
+        let word = self.word.unwrap_or_else(|| state.state_durability().min(Durability::Written));
+        let subscription = self.open().map_err(ReliableSubscriptionError::Subscription)?;
+        ReliableSubscription::new(subscription, name, state, word, letters)
+    }
+
     /// Only events that a query means, oldest first. Its limit is that of what is read at once.
     pub fn query(mut self, query: Query) -> Self {
         self.query = query.oldest_first();

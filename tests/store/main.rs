@@ -13,6 +13,7 @@ mod faults;
 #[path = "../support/folder.rs"]
 mod folder;
 mod gate;
+mod handed_over;
 mod handled;
 mod journal;
 mod kill;
@@ -25,6 +26,7 @@ mod memory;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod reliable;
 mod replay;
 mod schedule;
 mod states;

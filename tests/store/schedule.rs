@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringmain::store::{LogStore, MemoryStore, Schedule, ScheduleError, StateStore};
+use ringmain::store::{
+    DurableError, LogStore, MemoryStore, NameError, PublishedDue, Schedule, ScheduleError, ScheduledEvent, StateStore,
+};
 use ringmain::testing::Simulation;
-use ringmain::{Bus, Frame, FullPolicy, Payload, Publisher};
+use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError, Publisher};
 
 use crate::books::assert_balanced;
 use crate::folder::Folder;
@@ -43,6 +47,8 @@ fn a_schedule_on_disk_is_kept() {
 fn run(make: Make<'_>) {
     events_are_published_when_they_are_due_in_that_order(make);
     a_refused_event_is_the_next_again_and_an_expired_one_is_gone(make);
+    an_id_is_given_once_also_when_nothing_waits(make);
+    who_publishes_keeps_nobody_from_the_schedule(make);
 }
 
 fn events_are_published_when_they_are_due_in_that_order(make: Make<'_>) {
@@ -67,7 +73,13 @@ fn events_are_published_when_they_are_due_in_that_order(make: Make<'_>) {
     assert!(schedule.cancel(5).unwrap() && !schedule.cancel(5).unwrap());
 
     let mut step = |schedule: &Schedule, now| {
-        let done = schedule.publish_due(at(now), &mut publisher).unwrap();
+        let mut left = schedule.len();
+        let done = schedule.publish_due(at(now), |event| {
+            assert_eq!(schedule.len(), left, "it is there until it is published");
+            left -= 1;
+            publisher.publish_frame(&event.frame)
+        });
+        let done = done.unwrap();
         bus.run();
         let texts = std::iter::from_fn(|| Some(inbox.try_recv().ok()?.payload().text()?.to_owned()));
         let texts: Vec<_> = texts.collect();
@@ -83,10 +95,62 @@ fn events_are_published_when_they_are_due_in_that_order(make: Make<'_>) {
     assert_eq!(listed, [(4, at(15), "b"), (1, at(20), "c"), (3, at(20), "d")]);
     assert_eq!(step(&schedule, 14), "");
     assert_eq!(step(&schedule, 20), "bcd");
-    assert!(schedule.is_empty() && schedule.next_due().is_none() && open("mine").is_empty());
+    assert!(schedule.is_empty() && schedule.next_due().is_none());
+    let second = Schedule::open("mine", Arc::clone(&state)).unwrap_err();
+    assert!(matches!(second, ScheduleError::Name(NameError::Owned { .. })), "{second:?}");
+    drop((schedule, others));
+    assert!(open("mine").is_empty());
     assert_eq!(open("min").len(), 1);
     let long = Schedule::open(&"x".repeat(256), Arc::clone(&state)).unwrap_err();
-    assert_eq!(long.to_string(), "the name of the schedule has 256 bytes, the limit is 255; shorten it");
+    assert_eq!(long.to_string(), "the name has 256 bytes, the limit is 255; shorten it");
+}
+
+fn an_id_is_given_once_also_when_nothing_waits(make: Make<'_>) {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let event = frame(&mut bus.publisher().unwrap(), "x");
+    let state = make();
+    let open = || Schedule::open("", Arc::clone(&state)).unwrap();
+    {
+        let schedule = open();
+        let ids = [at(3), at(2), at(1)].map(|due| schedule.add(due, &event).unwrap());
+        assert_eq!(ids, [1, 2, 3]);
+        assert_eq!(schedule.publish_due(at(9), |_| Ok::<_, PublishError>(())).unwrap().published, 3);
+    }
+    {
+        let schedule = open();
+        assert_eq!((schedule.len(), schedule.add(at(1), &event).unwrap()), (0, 4));
+        assert_eq!(schedule.add(at(1), &event).unwrap(), 5);
+        assert!(schedule.cancel(4).unwrap() && schedule.cancel(5).unwrap());
+    }
+    assert_eq!(open().add(at(1), &event).unwrap(), 6);
+}
+
+fn who_publishes_keeps_nobody_from_the_schedule(make: Make<'_>) {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let event = frame(&mut bus.publisher().unwrap(), "x");
+    let schedule = Schedule::open("", make()).unwrap();
+    for due in [1, 2, 3] {
+        schedule.add(at(due), &event).unwrap();
+    }
+    let mut published = Vec::new();
+    let done = schedule.publish_due(at(3), |due| {
+        published.push(due.id);
+        if due.id == 1 {
+            let nested = schedule.publish_due(at(3), |_| -> Result<(), PublishError> { panic!("one at a time") });
+            assert!(matches!(nested.unwrap(), PublishedDue { published: 0, is_elsewhere: true, .. }));
+            assert!(!schedule.cancel(1).unwrap(), "it is being published");
+            // Another thread finds no lock either.
+            thread::scope(|scope| scope.spawn(|| assert!(schedule.cancel(2).unwrap())).join()).unwrap();
+            assert_eq!(schedule.add(at(2), &event).unwrap(), 4);
+        }
+        if due.id == 3 { Err("not now") } else { Ok(()) }
+    });
+    assert_eq!(done.unwrap_err().to_string(), "scheduled event 3 was not published and stays: not now");
+    assert_eq!(published, [1, 4, 3]);
+    let panicking = || schedule.publish_due(at(3), |_| -> Result<(), PublishError> { panic!() });
+    assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
+    let done = schedule.publish_due(at(3), |due| Ok::<_, PublishError>(published.push(due.id))).unwrap();
+    assert_eq!((done.published, done.has_more, done.is_elsewhere, schedule.len()), (1, false, false, 0));
 }
 
 fn a_refused_event_is_the_next_again_and_an_expired_one_is_gone(make: Make<'_>) {
@@ -103,11 +167,13 @@ fn a_refused_event_is_the_next_again_and_an_expired_one_is_gone(make: Make<'_>) 
     let refused = schedule.add(at(2), &frame(&mut publisher, "x")).unwrap_err();
     assert!(matches!(refused, ScheduleError::TooMany { max: 4 }), "{refused:?}");
     bus.advance(Duration::from_secs(3_600));
-    let refused = schedule.publish_due(at(2), &mut publisher).unwrap_err();
+    // What wraps the refusal of a bus is that refusal.
+    let mut publish = |event: &ScheduledEvent| publisher.publish_frame(&event.frame).map_err(DurableError::Publish);
+    let refused = schedule.publish_due(at(2), &mut publish).unwrap_err();
     assert!(matches!(refused, ScheduleError::Publish { id: 4, .. }), "{refused:?}");
     assert_eq!(schedule.len(), 1, "the first has expired, two were published");
     bus.run();
-    assert_eq!(schedule.publish_due(at(2), &mut publisher).unwrap().published, 1);
+    assert_eq!(schedule.publish_due(at(2), &mut publish).unwrap().published, 1);
     assert_balanced(bus.bus());
 }
 
@@ -155,7 +221,8 @@ fn scheduled_events_survive_a_killed_process_and_are_published_by_the_next() {
     let ids: BTreeMap<_, _> = waiting.iter().map(|event| (event.id, event.frame.meta().id().to_string())).collect();
     assert!(acknowledged.iter().all(|(id, event)| ids.get(id) == Some(event)));
     let mut published = Vec::new();
-    while schedule.publish_due(at(2_000_000), &mut publisher).unwrap().published > 0 {
+    let mut publish = |event: &ScheduledEvent| publisher.publish_frame(&event.frame);
+    while schedule.publish_due(at(2_000_000), &mut publish).unwrap().published > 0 {
         bus.run();
         published.extend(std::iter::from_fn(|| Some(inbox.try_recv().ok()?.meta().id())));
     }

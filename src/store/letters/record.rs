@@ -1,18 +1,19 @@
 //! A dead letter as state.
 //!
 //! ```text
-//!   key     id 8, big-endian
+//!   key     bytes of the name of the queue 1 │ that name │ id 8, big-endian
 //!   value   format 1 │ reason 1 │ parts 2 │ attempts 4 │ died 8 │ first attempt 8, Unix ns, 0 = none │ bytes of the error 4
 //!           │ of the name 4 │ of the error that is kept 2 │ name │ error │ the event's frame
-//!   a frame too long for one value goes on in parts, whose keys are the id and the part's number 2, big-endian
+//!   a frame too long for one value goes on in parts, whose keys have the part's number behind the id: 2, big-endian
 //! ```
 
 use std::time::SystemTime;
 
 use crate::{DeadLetter, DeadReason, Frame};
 
+use super::super::name::Name;
 use super::super::snapshot::{time, unix_ns};
-use super::super::state::{STATE_VALUE_BYTES_MAX, StateKind, StateStore};
+use super::super::state::{STATE_VALUE_BYTES_MAX, StateKind};
 use super::DeadLetterQueueError;
 
 const FORMAT: u8 = 1;
@@ -79,6 +80,35 @@ impl StoredLetter {
     }
 }
 
+/// What a letter is written of.
+pub(in super::super) struct NewLetter<'a> {
+    pub(in super::super) frame: &'a Frame,
+    /// Of the subscription that gave it up.
+    pub(in super::super) name: &'a str,
+    pub(in super::super) reason: DeadReason,
+    pub(in super::super) attempts: u32,
+    /// At most as many bytes as [`DeadLetter::error`] has.
+    pub(in super::super) error: Option<&'a str>,
+    pub(in super::super) error_bytes: usize,
+    pub(in super::super) first_attempt: Option<SystemTime>,
+    pub(in super::super) died: SystemTime,
+}
+
+impl<'a> NewLetter<'a> {
+    pub(super) fn of(letter: &'a DeadLetter, frame: &'a Frame) -> Self {
+        Self {
+            frame,
+            name: letter.subscription_name(),
+            reason: letter.reason(),
+            attempts: letter.attempts(),
+            error: letter.error(),
+            error_bytes: letter.error_bytes(),
+            first_attempt: letter.first_attempt(),
+            died: letter.died(),
+        }
+    }
+}
+
 /// The number of a reason, which never changes.
 fn number(reason: DeadReason) -> u8 {
     match reason {
@@ -111,18 +141,17 @@ fn reason(number: u8) -> Option<DeadReason> {
 }
 
 /// The values of a letter: its own, and those of its parts.
-pub(super) fn write(letter: &DeadLetter) -> Vec<Vec<u8>> {
-    let frame = Frame::of(&letter.meta());
-    let (name, error) = (letter.subscription_name(), letter.error());
+pub(super) fn write(letter: &NewLetter<'_>) -> Vec<Vec<u8>> {
+    let NewLetter { frame, name, error, .. } = letter;
     let bytes = HEAD_BYTES + name.len() + error.map_or(0, str::len) + frame.bytes().len();
     let parts = (bytes - 1) / STATE_VALUE_BYTES_MAX;
     let mut all = Vec::with_capacity(bytes);
-    all.extend_from_slice(&[FORMAT, number(letter.reason())]);
+    all.extend_from_slice(&[FORMAT, number(letter.reason)]);
     all.extend_from_slice(&(parts as u16).to_le_bytes());
-    all.extend_from_slice(&letter.attempts().to_le_bytes());
-    all.extend_from_slice(&unix_ns(letter.died()).to_le_bytes());
-    all.extend_from_slice(&letter.first_attempt().map_or(0, unix_ns).to_le_bytes());
-    all.extend_from_slice(&u32::try_from(letter.error_bytes()).unwrap_or(u32::MAX).to_le_bytes());
+    all.extend_from_slice(&letter.attempts.to_le_bytes());
+    all.extend_from_slice(&unix_ns(letter.died).to_le_bytes());
+    all.extend_from_slice(&letter.first_attempt.map_or(0, unix_ns).to_le_bytes());
+    all.extend_from_slice(&u32::try_from(letter.error_bytes).unwrap_or(u32::MAX).to_le_bytes());
     all.extend_from_slice(&(name.len() as u32).to_le_bytes());
     // No text at all is one more than the longest that is kept.
     all.extend_from_slice(&error.map_or(u16::MAX, |error| error.len() as u16).to_le_bytes());
@@ -133,29 +162,36 @@ pub(super) fn write(letter: &DeadLetter) -> Vec<Vec<u8>> {
 }
 
 /// The keys of a letter, in the order of its values.
-pub(super) fn keys(id: u64, parts: u16) -> Vec<(StateKind, Vec<u8>)> {
-    let first = (StateKind::DEAD_LETTER, id.to_be_bytes().to_vec());
-    let part = |nth: u16| (StateKind::DEAD_LETTER_PART, [&id.to_be_bytes()[..], &nth.to_be_bytes()].concat());
+pub(super) fn keys(name: &Name, id: u64, parts: u16) -> Vec<(StateKind, Vec<u8>)> {
+    let first = (StateKind::DEAD_LETTER, name.key(&id.to_be_bytes()));
+    let part = |nth: u16| {
+        let rest = [&id.to_be_bytes()[..], &nth.to_be_bytes()].concat();
+        (StateKind::DEAD_LETTER_PART, name.key(&rest))
+    };
     std::iter::once(first).chain((1..=parts).map(part)).collect()
 }
 
-/// The id of a letter, and how many parts it has.
+/// The id of a letter, by what its key has behind the name, and how many parts it has.
 pub(super) fn known(key: &[u8], value: &[u8]) -> Result<(u64, u16), DeadLetterQueueError> {
     let id = key.try_into().map(u64::from_be_bytes).map_err(|_| DeadLetterQueueError::Record { id: 0 })?;
+    Ok((id, parts(value).ok_or(DeadLetterQueueError::Record { id })?))
+}
+
+/// How many parts a letter has beside its first value.
+fn parts(value: &[u8]) -> Option<u16> {
     match value {
-        [FORMAT, _, low, high, ..] => Ok((id, u16::from_le_bytes([*low, *high]))),
-        _ => Err(DeadLetterQueueError::Record { id }),
+        [FORMAT, _, low, high, ..] => Some(u16::from_le_bytes([*low, *high])),
+        _ => None,
     }
 }
 
 /// The letter of an id, if there is one.
-pub(super) fn read(state: &dyn StateStore, id: u64) -> Result<Option<StoredLetter>, DeadLetterQueueError> {
-    let get = |kind, key: &[u8]| state.get(kind, key).map_err(DeadLetterQueueError::Read);
-    let key = id.to_be_bytes();
-    let Some(first) = get(StateKind::DEAD_LETTER, &key)? else { return Ok(None) };
-    let (_, parts) = known(&key, &first)?;
+pub(super) fn read(name: &Name, id: u64) -> Result<Option<StoredLetter>, DeadLetterQueueError> {
+    let get = |kind, key: &[u8]| name.state().get(kind, key);
+    let Some(first) = get(StateKind::DEAD_LETTER, &name.key(&id.to_be_bytes()))? else { return Ok(None) };
+    let parts = parts(&first).ok_or(DeadLetterQueueError::Record { id })?;
     let mut all = first.to_vec();
-    for (kind, key) in keys(id, parts).iter().skip(1) {
+    for (kind, key) in keys(name, id, parts).iter().skip(1) {
         // It is leaving.
         let Some(part) = get(*kind, key)? else { return Ok(None) };
         all.extend_from_slice(&part);

@@ -86,6 +86,10 @@ impl StateKind {
     pub const HANDLED: Self = Self(11);
     /// Where dead letters go on that are too long for one value.
     pub const DEAD_LETTER_PART: Self = Self(10);
+    /// The last numbers that dead letters and timers were given.
+    pub const NUMBER: Self = Self(16);
+    /// Attempts at events that are under way.
+    pub const ATTEMPT: Self = Self(17);
 
     /// One of your own.
     pub const fn own(number: u16) -> Self {
@@ -110,6 +114,8 @@ impl fmt::Display for StateKind {
             Self::DEAD_LETTER => "dead letter",
             Self::DEAD_LETTER_PART => "part of a dead letter",
             Self::HANDLED => "handled event",
+            Self::NUMBER => "last number",
+            Self::ATTEMPT => "attempt",
             Self::TIMER => "timer",
             Self::SAGA => "saga",
             Self::PROCESS => "process",

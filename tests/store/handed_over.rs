@@ -1,0 +1,236 @@
+//! What leaves a store to be published is published first: wherever the process is killed, each letter and each scheduled event is there
+//! still, or was published.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use ringmain::store::{
+    DeadLetterQueue, Durability, DurablePublisher, LogStore, Query, Schedule, ScheduleError, ScheduledEvent,
+};
+use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload, RetryPolicy};
+
+use crate::folder::Folder;
+use crate::killed::{child_folder, kill_after};
+
+const LETTERS: &str = "handed_over::a_letter_is_in_the_queue_or_was_published_wherever_the_process_is_killed";
+const SCHEDULE: &str = "handed_over::a_scheduled_event_waits_or_was_published_wherever_the_process_is_killed";
+const EVENTS: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the process may be killed at an event.
+const STEPS: [&str; 3] = ["taken", "published", "gone"];
+
+fn store(folder: &Path) -> Arc<LogStore> {
+    Arc::new(LogStore::builder(folder).snapshot_state_bytes_max(1_000).open().expect("it can be opened"))
+}
+
+/// The step of the plan, and the number of the event, at which the process is to be killed.
+struct Plan(String);
+
+impl Plan {
+    fn read(folder: &Path) -> Self {
+        Self(fs::read_to_string(folder.join("plan")).unwrap())
+    }
+
+    /// Says where it is; waits for death where that is planned.
+    fn at(&self, step: &str, nth: usize) {
+        let place = format!("{step} {nth}");
+        writeln!(std::io::stdout(), "\n{place}").unwrap();
+        while self.0 == place {
+            thread::park();
+        }
+    }
+}
+
+/// Kills a process at each step of the second event, which has one before it and one behind; `check` looks at the folder afterwards.
+fn kill_everywhere(this: &str, begin: impl Fn(&Path), check: impl Fn(&Path, &str)) {
+    let base = Folder::new(&this.replace("::", "-"));
+    for step in STEPS {
+        let plan = format!("{step} 2");
+        let folder = base.0.join(&plan);
+        begin(&folder);
+        fs::write(folder.join("plan"), &plan).unwrap();
+        let mut kills = 0;
+        kill_after(1, this, &folder, |line| {
+            kills += u32::from(line == plan);
+            line == plan
+        });
+        assert_eq!(kills, 1, "it came to {plan}");
+        check(&folder, &plan);
+    }
+}
+
+/// Ids of all events that were published, in order.
+fn published(store: &LogStore) -> Vec<EventId> {
+    Query::new().stream(store).map(|event| event.unwrap().meta().id()).collect()
+}
+
+fn durable(bus: &Bus, store: &Arc<LogStore>) -> DurablePublisher {
+    bus.durable(store.clone(), store.clone()).start().unwrap()
+}
+
+fn redrive_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) {
+    let queue = DeadLetterQueue::open("letters", store.clone()).unwrap();
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let durable = durable(&bus, store);
+    for (letter, nth) in queue.list(None, EVENTS).unwrap().iter().zip(1..) {
+        let redriven = queue.redrive(letter.id(), |letter| {
+            at("taken", nth);
+            let published = durable.publish(letter.frame(), Durability::Written);
+            at("published", nth);
+            published
+        });
+        redriven.unwrap();
+        at("gone", nth);
+    }
+}
+
+#[test]
+fn a_letter_is_in_the_queue_or_was_published_wherever_the_process_is_killed() {
+    if let Some(folder) = child_folder() {
+        let (folder, plan) = (Path::new(&folder), Plan::read(Path::new(&folder)));
+        redrive_all(&store(folder), |step, nth| plan.at(step, nth));
+        return;
+    }
+    let begin = |folder: &Path| {
+        let queue = DeadLetterQueue::open("letters", store(folder)).unwrap();
+        let bus = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(queue.clone()).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable());
+        let bank = wish.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap();
+        for _ in 0..EVENTS {
+            bus.publish("a", Payload::json("1")).unwrap();
+        }
+        bus.shutdown().unwrap();
+        drop(bank);
+        assert_eq!(queue.counts().held, EVENTS);
+    };
+    kill_everywhere(LETTERS, begin, |folder, plan| {
+        let store = store(folder);
+        let held: Vec<_> = {
+            let queue = DeadLetterQueue::open("letters", store.clone()).unwrap();
+            queue.list(None, EVENTS).unwrap().iter().map(|letter| (letter.id(), letter.frame().meta().id())).collect()
+        };
+        let ids: BTreeSet<_> = held.iter().map(|(id, _)| *id).collect();
+        let first = if plan.starts_with("gone") { 3 } else { 2 };
+        assert!(ids.into_iter().eq(first..=EVENTS as u64), "{plan}: {held:?}");
+        let at_death = published(&store);
+        let all: BTreeSet<_> = held.iter().map(|(_, event)| *event).chain(at_death.iter().copied()).collect();
+        assert_eq!(all.len(), EVENTS, "{plan}: none is lost");
+        redrive_all(&store, |_, _| ());
+        let published = published(&store);
+        let once: BTreeSet<_> = published.iter().copied().collect();
+        assert_eq!(once, all, "{plan}: the next process publishes the others");
+        assert_eq!(published.len() - EVENTS, usize::from(plan.starts_with("published")), "{plan}: at most one twice");
+        let queue = DeadLetterQueue::open("letters", store).unwrap();
+        assert_eq!(queue.counts().held, 0);
+    });
+}
+
+fn publish_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) -> Result<(), ScheduleError> {
+    let schedule = Schedule::open("", store.clone())?;
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let durable = durable(&bus, store);
+    let mut nth = 0;
+    let publish = |due: &ScheduledEvent| {
+        // Whoever is at the next has left the one before.
+        if nth > 0 {
+            at("gone", nth);
+        }
+        nth += 1;
+        at("taken", nth);
+        let published = durable.publish(&due.frame, Durability::Written);
+        at("published", nth);
+        published
+    };
+    schedule.publish_due(SystemTime::now(), publish)?;
+    at("gone", nth);
+    Ok(())
+}
+
+#[test]
+fn a_scheduled_event_waits_or_was_published_wherever_the_process_is_killed() {
+    if let Some(folder) = child_folder() {
+        let (folder, plan) = (Path::new(&folder), Plan::read(Path::new(&folder)));
+        publish_all(&store(folder), |step, nth| plan.at(step, nth)).unwrap();
+        return;
+    }
+    let begin = |folder: &Path| {
+        let schedule = Schedule::open("", store(folder)).unwrap();
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..EVENTS {
+            let event = publisher.event().to_frame("a", Payload::json("1")).unwrap();
+            schedule.add(SystemTime::UNIX_EPOCH, &event).unwrap();
+        }
+    };
+    kill_everywhere(SCHEDULE, begin, |folder, plan| {
+        let store = store(folder);
+        let waiting: Vec<_> = {
+            let schedule = Schedule::open("", store.clone()).unwrap();
+            schedule.list(EVENTS).unwrap().iter().map(|event| event.frame.meta().id()).collect()
+        };
+        let all: BTreeSet<_> = waiting.into_iter().chain(published(&store)).collect();
+        assert_eq!(all.len(), EVENTS, "{plan}: none is lost");
+        publish_all(&store, |_, _| ()).unwrap();
+        let published = published(&store);
+        assert_eq!(
+            published.iter().copied().collect::<BTreeSet<_>>(),
+            all,
+            "{plan}: the next process publishes the others"
+        );
+        assert_eq!(published.len() - EVENTS, usize::from(plan.starts_with("published")), "{plan}: at most one twice");
+        assert!(Schedule::open("", store).unwrap().is_empty());
+    });
+}
+
+const HANDLED: &str = "handed_over::a_letter_stays_until_its_event_was_handled_where_that_is_waited_for";
+
+#[test]
+fn a_letter_stays_until_its_event_was_handled_where_that_is_waited_for() {
+    let redrive = |folder: &Path, handler: fn()| {
+        let queue = DeadLetterQueue::open("letters", store(folder)).unwrap();
+        let bus = Bus::builder().workers(1).build().unwrap();
+        let bank = bus.subscribe("a").mode(DeliveryMode::reliable());
+        let bank = bank.handle(move |_, _| handler()).unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        let redriven = queue.redrive(1, |letter| {
+            publisher.publish_frame(letter.frame())?;
+            bus.flush_deadline(PATIENCE)?;
+            Ok::<_, ringmain::Error>(())
+        });
+        redriven.unwrap();
+        assert_eq!((bank.ledger().delivered, queue.counts().held), (1, 0));
+    };
+    if let Some(folder) = child_folder() {
+        redrive(Path::new(&folder), || {
+            writeln!(std::io::stdout(), "\nin the handler").unwrap();
+            loop {
+                thread::park();
+            }
+        });
+    }
+    let folder = Folder::new("handed-over-handled");
+    {
+        let queue = DeadLetterQueue::open("letters", store(&folder.0)).unwrap();
+        let bus = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(queue.clone()).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(RetryPolicy::default().attempts_max(1));
+        let bank = wish.handle(|_, _| Outcome::Failed("not now".to_owned())).unwrap();
+        bus.publish("a", Payload::json("1")).unwrap();
+        bus.shutdown().unwrap();
+        drop(bank);
+    }
+    for _ in 0..2 {
+        let mut kills = 0;
+        kill_after(1, HANDLED, &folder.0, |line| {
+            kills += u32::from(line == "in the handler");
+            line == "in the handler"
+        });
+        assert_eq!(kills, 1);
+        assert_eq!(DeadLetterQueue::open("letters", store(&folder.0)).unwrap().counts().held, 1);
+    }
+    redrive(&folder.0, || ());
+}
