@@ -303,7 +303,7 @@ pub enum Notice<'a> {
         /// Events that the journal has dropped, ever.
         dropped: u64,
     },
-    /// An event that was to be kept is not: it is too long for the store, or the store fails and there is no room for it in memory.
+    /// An event that was to be kept is not: the store can never take it, or the store fails and there is no room for it in memory.
     /// Of a row of those the first is named.
     StorageDropped {
         /// The name of the journal.

@@ -150,6 +150,8 @@ pub enum AppendError {
         /// Which limit.
         limit: &'static str,
     },
+    /// The store can never take one of the events, or more of them, as they are; it may take others.
+    Refused(Box<dyn Error + Send + Sync>),
     /// The disk is full. The store goes on when there is room.
     DiskFull(Fault),
     /// The disk failed, now or earlier: the store takes nothing more until it is opened again, and only then is it known
@@ -165,6 +167,27 @@ impl AppendError {
     /// Whether another writer was faster, so that it helps to load the aggregate and decide again.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. } | Self::AlreadyExists { .. })
+    }
+
+    /// Whether the events are at fault, and not the store: the same append never succeeds, one of other events may.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Empty
+            | Self::TooMany { .. }
+            | Self::NoAggregate { .. }
+            | Self::OtherAggregate { .. }
+            | Self::Gap { .. }
+            | Self::Conflict { .. }
+            | Self::AlreadyExists { .. }
+            | Self::TooLong { .. }
+            | Self::Refused(_) => true,
+            Self::Durability { .. }
+            | Self::Full { .. }
+            | Self::DiskFull(_)
+            | Self::Disk(_)
+            | Self::InDoubt(_)
+            | Self::Failed(_) => false,
+        }
     }
 }
 
@@ -201,6 +224,7 @@ impl fmt::Display for AppendError {
             Self::TooLong { bytes, max, limit } => {
                 write!(f, "the events have {bytes} bytes, the limit is {max}; split them, or raise {limit}")
             }
+            Self::Refused(error) => write!(f, "the store can never take these events: {error}; leave them out"),
             Self::DiskFull(fault) => {
                 write!(f, "the events were not appended: {fault}; make room and append them again")
             }
@@ -216,7 +240,7 @@ impl fmt::Display for AppendError {
 impl Error for AppendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::InDoubt(error) | Self::Failed(error) => Some(&**error),
+            Self::Refused(error) | Self::InDoubt(error) | Self::Failed(error) => Some(&**error),
             Self::DiskFull(fault) | Self::Disk(fault) => Some(fault),
             _ => None,
         }

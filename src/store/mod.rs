@@ -57,6 +57,7 @@ mod causation;
 mod cursor;
 mod durable;
 mod event_store;
+mod guard;
 mod handled;
 mod index;
 mod journal;

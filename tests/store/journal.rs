@@ -14,6 +14,8 @@ use ringmain::{Bus, BusBuilder, Frame, Notice, Overflow, Pattern, Payload, Prior
 use crate::books::{assert_books, assert_settled};
 use crate::log_store::open;
 
+mod moods;
+
 /// Longer than anything takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 

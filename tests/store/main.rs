@@ -23,6 +23,7 @@ mod letters;
 mod log;
 mod log_store;
 mod memory;
+mod moody;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::Frame;
 
+use super::super::guard::guarded;
 use super::super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, ExpectedVersion, Position};
 use super::{DurableError, Shared};
 
@@ -43,7 +44,8 @@ impl Committer {
             let frames: Vec<_> = group[..events].iter().map(|job| job.frame.clone()).collect();
             // One word for all, so that none comes to the lanes before its own is met.
             let word = group[..events].iter().map(|job| job.word).max().unwrap_or(Durability::Durable);
-            match self.store.append(&frames, ExpectedVersion::Any, word) {
+            let append = || self.store.append(&frames, ExpectedVersion::Any, word);
+            match guarded(append, AppendError::InDoubt) {
                 Ok(appended) => {
                     let (first, last) = appended.positions().into_inner();
                     self.shared.change(|inner| {
@@ -55,10 +57,11 @@ impl Committer {
                         job.tell(Ok(Position::new(position).expect("positions count from 1")));
                     }
                 }
-                Err(AppendError::TooLong { .. }) if events > 1 => events /= 2,
+                Err(error) if error.is_refusal() && events > 1 => events /= 2,
                 Err(error) => {
                     let error = Arc::new(error);
                     group.drain(..events).for_each(|job| job.tell(Err(DurableError::Append(Arc::clone(&error)))));
+                    events = group.len();
                 }
             }
         }

@@ -22,6 +22,11 @@ pub enum JournalError {
         /// The most.
         max: usize,
     },
+    /// A time is zero.
+    Zero {
+        /// Of which setting.
+        setting: &'static str,
+    },
     /// The store does not keep this word.
     Durability {
         /// The word asked for.
@@ -35,8 +40,10 @@ pub enum JournalError {
     Subscribe(SubscribeError),
     /// The system has no thread for it; this is what it says.
     Thread(String),
-    /// The store panicked, and took the journal's thread with it. What that had in hand is in no book.
+    /// The journal's thread has panicked; a panic of the store is none of it. What it had in hand is in no book.
     Panicked,
+    /// It was closed on a worker thread, which cannot wait for what waits for it: it ends by itself.
+    OnWorker,
     /// The store did not work when the journal was closed.
     Left {
         /// Events that were dropped during its life.
@@ -52,6 +59,7 @@ impl fmt::Display for JournalError {
             Self::Setting { setting, value, min, max } => {
                 write!(f, "{setting} is {value}, it can be {min} to {max}")
             }
+            Self::Zero { setting } => write!(f, "{setting} is zero, and it would never rest; give it a time"),
             Self::Durability { asked, kept } => write!(
                 f,
                 "events were to be {asked}, this store keeps them {kept} at best; ask for less, or use a store on disk"
@@ -59,7 +67,8 @@ impl fmt::Display for JournalError {
             Self::Read(error) => error.fmt(f),
             Self::Subscribe(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "the journal has no thread: {error}"),
-            Self::Panicked => f.write_str("the store panicked while the journal appended to it; mend the store"),
+            Self::Panicked => f.write_str("the thread of the journal has panicked"),
+            Self::OnWorker => f.write_str("a worker cannot wait for a journal to end; close it from another thread"),
             Self::Left { events, error } => write!(
                 f,
                 "the journal was closed while its store did not work, and has dropped {events} events: {error}; resume it with a store that works, and close it then"

@@ -1,6 +1,6 @@
 //! The journal's thread: takes events from its mailbox, appends them, and says a word about each.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use futures_core::Stream;
 
 use crate::{Bus, Delivery, EventId, Frame, Mailbox, Notice, Pattern};
 
-use super::super::{AppendError, Durability, EventStore, ExpectedVersion, Position, Query};
+use super::super::guard::guarded;
+use super::super::{AppendError, Durability, EventStore, ExpectedVersion, Position, Query, ReadError};
 use super::JournalState;
 use super::shared::Shared;
 
@@ -102,7 +103,8 @@ impl Keeper {
         let mut context = Context::from_waker(&waker);
         loop {
             let left = self.take(&mut context);
-            if self.is_due() {
+            let is_due = self.is_due();
+            if is_due {
                 self.write();
             }
             let inner = self.shared.inner();
@@ -110,11 +112,13 @@ impl Keeper {
             drop(inner);
             match &self.failing {
                 Some(_) if is_ending => break,
+                None if left == Left::Over || is_leaving => break,
+                // A store may park the thread, and take a wake-up that was for the journal.
+                _ if is_due => {}
+                None if left == Left::Unknown => {}
                 Some(failing) if has_store => {
                     thread::park_timeout(failing.again.saturating_duration_since(Instant::now()));
                 }
-                None if left == Left::Unknown => {}
-                None if left == Left::Over || is_leaving => break,
                 Some(_) | None => thread::park(),
             }
         }
@@ -175,7 +179,8 @@ impl Keeper {
     fn is_due(&self) -> bool {
         let Some(failing) = &self.failing else { return !self.kept.is_empty() };
         let mut inner = self.shared.inner();
-        std::mem::take(&mut inner.is_urgent) || inner.is_ending || Instant::now() >= failing.again
+        inner.store.is_some()
+            && (std::mem::take(&mut inner.is_urgent) || inner.is_ending || Instant::now() >= failing.again)
     }
 
     /// Appends what waits, batch after batch, until the store fails.
@@ -208,14 +213,15 @@ impl Keeper {
             let frames: Vec<_> = self.kept.iter().take(events).map(|kept| kept.frame.clone()).collect();
             // What a failure leaves in doubt is this very batch.
             self.batch = events;
-            match store.append(&frames, ExpectedVersion::Any, self.durability) {
+            let append = || store.append(&frames, ExpectedVersion::Any, self.durability);
+            match guarded(append, AppendError::InDoubt) {
                 Ok(appended) => {
                     self.shared.inner().last = Some(*appended.positions().end());
                     self.settle(events);
                     return ControlFlow::Continue(());
                 }
-                Err(AppendError::TooLong { .. }) if events > 1 => events /= 2,
-                Err(error @ AppendError::TooLong { .. }) => {
+                Err(error) if error.is_refusal() && events > 1 => events /= 2,
+                Err(error) if error.is_refusal() => {
                     self.refuse(&error);
                     return ControlFlow::Continue(());
                 }
@@ -235,7 +241,7 @@ impl Keeper {
         self.kept.drain(..events).filter_map(|kept| kept.delivery).for_each(acknowledge);
     }
 
-    /// The oldest event is longer than the store takes.
+    /// The store can never take the oldest event.
     fn refuse(&mut self, error: &AppendError) {
         let Some(Kept { frame, delivery }) = self.kept.pop_front() else { return };
         let mut inner = self.shared.inner();
@@ -250,20 +256,42 @@ impl Keeper {
         }
     }
 
-    /// Whether the store has the batch that was being appended when it failed, of which it has all or nothing.
+    /// Whether the store has the batch that was being appended when it failed, of which it has all or nothing; then where
+    /// the batch ends. Any event of it tells: others may lie among what cannot be read, which is said and passed over.
     fn find(&self, store: &dyn EventStore) -> Result<Option<Position>, AppendError> {
-        let Some(first) = self.kept.front() else { return Ok(None) };
-        let query = match self.shared.inner().last {
-            Some(last) => Query::new().behind(last),
-            None => Query::new(),
-        };
-        for event in query.stream(store) {
-            let event = event.map_err(|error| AppendError::Failed(Box::new(error)))?;
-            if event.frame() == &first.frame {
-                return Ok(Position::new(event.position().get() + self.batch as u64 - 1));
-            }
+        let mut batch = HashMap::new();
+        for (nth, kept) in self.kept.iter().take(self.batch).enumerate() {
+            batch.entry(kept.frame.meta().id()).or_insert((nth, &kept.frame));
         }
-        Ok(None)
+        let mut looked_at = self.shared.inner().last;
+        loop {
+            let query = match looked_at {
+                Some(looked_at) => Query::new().behind(looked_at),
+                None => Query::new(),
+            };
+            let page = match guarded(|| store.query(&query), ReadError::Failed) {
+                Ok(page) => page,
+                Err(error) => match error.behind() {
+                    Some(behind) => {
+                        self.tell_failed(&error.to_string());
+                        looked_at = Some(behind);
+                        continue;
+                    }
+                    None => return Err(AppendError::Failed(Box::new(error))),
+                },
+            };
+            for event in &page.events {
+                if let Some((nth, frame)) = batch.get(&event.meta().id())
+                    && *frame == event.frame()
+                {
+                    return Ok(Position::new(event.position().get() + (self.batch - 1 - nth) as u64));
+                }
+            }
+            if page.next.is_none() {
+                return Ok(None);
+            }
+            looked_at = page.next;
+        }
     }
 
     fn settle_doubt(&mut self, found: Option<Position>) {
@@ -298,7 +326,6 @@ impl Keeper {
             true => JournalState::Lost(reason.clone()),
             false => JournalState::Retrying(reason.clone()),
         };
-        let waiting = inner.counts.waiting;
         drop(inner);
         // Whoever opens it again needs it closed.
         drop((released, store));
@@ -308,7 +335,7 @@ impl Keeper {
             Some(failing) => *failing = Failing { again, is_in_doubt, ..*failing },
             None => {
                 self.failing = Some(Failing { since: now, again, is_in_doubt });
-                self.bus.notify(&Notice::StorageFailed { name: &self.name, error: &reason, waiting });
+                self.tell_failed(&reason);
                 if self.keep_max > 0 {
                     self.let_go();
                 }
@@ -347,6 +374,11 @@ impl Keeper {
         for delivery in left.into_iter().filter_map(|kept| kept.delivery) {
             delivery.fail("the journal was closed while its store did not work");
         }
+    }
+
+    fn tell_failed(&self, error: &str) {
+        let waiting = self.shared.inner().counts.waiting;
+        self.bus.notify(&Notice::StorageFailed { name: &self.name, error, waiting });
     }
 
     fn tell_dropped(&self, event: EventId, reason: &str) {

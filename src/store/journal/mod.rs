@@ -12,6 +12,7 @@
 //! * An event is acknowledged when it is as written or durable as asked, so that [`Bus::flush`] waits for the store.
 //! * An event that came out of a store ([`Meta::position`](crate::Meta::position)) is left out. So a bus has one store.
 //! * The order in the store is that in which a mailbox gives events out: that of the lane for events of one priority.
+//! * An event that the store can never take ([`AppendError::is_refusal`]) is dropped, counted and said; those round it go on.
 //! * After [`AppendError::Disk`] nobody knows whether the store has the batch. The journal lets go of the store, and looks for the
 //!   batch in the one that it is [given then](Journal::resume) before it appends it again.
 
@@ -131,14 +132,14 @@ impl JournalBuilder {
     }
 
     /// Lets events go on while the store fails: so many are kept in memory, up to 16,777,216, and written when it works again;
-    /// those beyond are dropped and counted. They count as delivered while they are only in memory. Default 0: events wait in the
-    /// mailbox, and then hold up their lanes.
+    /// those beyond are dropped and counted. They count as delivered while they are only in memory; one append has no more of
+    /// them either. Default 0: events wait in the mailbox, and then hold up their lanes.
     pub fn keep_in_memory(mut self, events: usize) -> Self {
         self.keep_max = events;
         self
     }
 
-    /// How long it waits before it tries a store again that has failed. Default 1 s.
+    /// How long it waits before it tries a store again that has failed; not zero. Default 1 s.
     pub fn retry_every(mut self, time: Duration) -> Self {
         self.retry_every = time;
         self
@@ -161,10 +162,15 @@ impl JournalBuilder {
                 return Err(JournalError::Setting { setting, value, min, max });
             }
         }
+        if retry_every.is_zero() {
+            return Err(JournalError::Zero { setting: "retry_every" });
+        }
         let kept = store.durability();
         if durability > kept {
             return Err(JournalError::Durability { asked: durability, kept });
         }
+        // What is being appended goes on in memory when that fails.
+        let batch_max = if keep_max == 0 { batch_max } else { batch_max.min(keep_max) };
         let last = store.head().map_err(JournalError::Read)?;
         let subscribe = match &patterns[..] {
             [] => bus.subscribe("*"),
@@ -216,7 +222,8 @@ pub struct JournalCounts {
     pub in_memory: u64,
     /// Dropped, since there was no room in memory for them or the journal was closed before the store worked again.
     pub dropped: u64,
-    /// Dropped, since the store takes no event of their length.
+    /// Dropped, since the store can never take them: they are too long, or it says so
+    /// ([`AppendError::is_refusal`](super::AppendError::is_refusal)).
     pub refused: u64,
     /// Left out, since they came out of the store.
     pub already_stored: u64,
@@ -274,10 +281,9 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Left`] when the store does not work: what could not be written is lost, and counted.
+    /// [`JournalError::OnWorker`] on a worker thread: it ends all the same, and nobody waits for what is left.
     pub fn close(mut self) -> Result<JournalCounts, JournalError> {
-        if !self.end() {
-            return Err(JournalError::Panicked);
-        }
+        self.end()?;
         let (counts, failure) = (self.shared.counts(), self.shared.failure());
         match failure {
             Some(error) => Err(JournalError::Left { events: counts.dropped, error }),
@@ -285,9 +291,9 @@ impl Journal {
         }
     }
 
-    /// Returns whether its thread ended in order, as far as it was waited for.
-    fn end(&mut self) -> bool {
-        let Some(thread) = self.thread.take() else { return true };
+    /// Ends its thread, and waits for that where it can.
+    fn end(&mut self) -> Result<(), JournalError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
         self.shared.end();
         let ended = self.bus.unsubscribe(self.id);
         // There is none any more where the bus was shut down.
@@ -296,13 +302,17 @@ impl Journal {
         }
         self.shared.wake();
         // A worker cannot wait for what waits for it.
-        ended == Err(SubscribeError::OnWorker) || thread.join().is_ok()
+        if ended == Err(SubscribeError::OnWorker) {
+            return Err(JournalError::OnWorker);
+        }
+        thread.join().map_err(|_| JournalError::Panicked)
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.end();
+        // Nobody is left to hear how it went.
+        drop(self.end());
     }
 }
 

@@ -73,7 +73,6 @@ pub(super) async fn append(link: &Link, batch: Batch, limit: Duration) -> Result
 }
 
 async fn fill(transaction: &Transaction<'_>, link: &Link, batch: Batch) -> Result<Appended, AppendError> {
-    let failed = |error| AppendError::Failed(Box::new(PostgresFault::new("append events", error)));
     let Batch { frames, expected, durability } = batch;
     if durability == Durability::Accepted {
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(failed)?;
@@ -95,6 +94,13 @@ async fn fill(transaction: &Transaction<'_>, link: &Link, batch: Batch) -> Resul
     transaction.execute(&notify, &[&link.channel(), &last.to_string()]).await.map_err(failed)?;
     let position = |number: i64| Position::new(number.unsigned_abs()).expect("the head rises from 0");
     Ok(Appended::new(position(last - count + 1), position(last), version))
+}
+
+fn failed(error: tokio_postgres::Error) -> AppendError {
+    // Data that no column takes, or no index: it never will.
+    let is_refusal = error.code().is_some_and(|code| ["22", "54"].iter().any(|class| code.code().starts_with(class)));
+    let fault = Box::new(PostgresFault::new("append events", error));
+    if is_refusal { AppendError::Refused(fault) } else { AppendError::Failed(fault) }
 }
 
 /// A version as the server writes it.

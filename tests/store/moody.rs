@@ -1,0 +1,86 @@
+//! A store in memory whose appends and queries go as a test says.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ringmain::Frame;
+use ringmain::store::{
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError,
+};
+
+/// What comes of an append.
+pub(crate) enum Reply {
+    Take,
+    /// The store has the events, and says this.
+    TakeAndSay(AppendError),
+    /// The store has the events, and panics.
+    TakeAndPanic,
+    Say(AppendError),
+}
+
+type OnAppend = Box<dyn Fn(u64, &[Frame]) -> Reply + Send + Sync>;
+type OnQuery = Box<dyn Fn(&Query, Page) -> Result<Page, ReadError> + Send + Sync>;
+
+pub(crate) struct Moody {
+    pub(crate) store: MemoryStore,
+    appends: AtomicU64,
+    on_append: OnAppend,
+    on_query: OnQuery,
+}
+
+impl Moody {
+    /// Is told the number of each append, from 1, and its events.
+    pub(crate) fn new(on_append: impl Fn(u64, &[Frame]) -> Reply + Send + Sync + 'static) -> Self {
+        let store = MemoryStore::new().pretending(Durability::Written);
+        let on_query = Box::new(|_: &Query, page| Ok(page));
+        Self { store, appends: AtomicU64::new(0), on_append: Box::new(on_append), on_query }
+    }
+
+    /// Changes what each query finds.
+    pub(crate) fn reading(
+        self,
+        on_query: impl Fn(&Query, Page) -> Result<Page, ReadError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { on_query: Box::new(on_query), ..self }
+    }
+}
+
+impl EventStore for Moody {
+    fn append(&self, events: &[Frame], expected: ExpectedVersion, word: Durability) -> Result<Appended, AppendError> {
+        match (self.on_append)(self.appends.fetch_add(1, Ordering::Relaxed) + 1, events) {
+            Reply::Take => self.store.append(events, expected, word),
+            Reply::TakeAndSay(error) => self.store.append(events, expected, word).and(Err(error)),
+            Reply::TakeAndPanic => {
+                self.store.append(events, expected, word)?;
+                panic!("a panic that the test asks for");
+            }
+            Reply::Say(error) => Err(error),
+        }
+    }
+
+    fn query(&self, query: &Query) -> Result<Page, ReadError> {
+        let page = self.store.query(query)?;
+        (self.on_query)(query, page)
+    }
+
+    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.store.save_snapshot(snapshot)
+    }
+
+    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
+        self.store.load_snapshot(kind, id)
+    }
+
+    fn head(&self) -> Result<Option<Position>, ReadError> {
+        self.store.head()
+    }
+
+    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
+        self.store.wait_behind(position, limit)
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+}
