@@ -15,7 +15,7 @@ use ringmain::{
     Bus, BusState, Delivery, FlushError, FullPolicy, Notice, Pattern, Payload, Priority, PublishError, Publisher,
 };
 
-use crate::support::{Log, assert_books, assert_settled, watched};
+use crate::support::{Log, assert_books, assert_left_balanced, assert_settled, watched};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 /// Longer than any test may take: whoever waits for so long hangs.
@@ -341,7 +341,7 @@ fn a_handler_of_its_own_thread_may_drop_the_last_handle_of_the_bus() {
         let last: Arc<Mutex<Option<Bus>>> = Arc::default();
         let seen = Log::new();
         let (log, (says, said)) = (seen.clone(), mpsc::channel());
-        let _neighbour = bus.subscribe("*").handle(move |_, meta| log.add(meta.sequence())).unwrap();
+        let neighbour = bus.subscribe("*").handle(move |_, meta| log.add(meta.sequence())).unwrap();
         let dropping = Arc::clone(&last);
         let made = bus.subscribe("end").handle_on("dropping", move |_, _| {
             let bus = dropping.lock().unwrap().take().expect("it was left before the event was published");
@@ -359,6 +359,7 @@ fn a_handler_of_its_own_thread_may_drop_the_last_handle_of_the_bus() {
         while made.record().delivery_count == 0 {
             thread::yield_now();
         }
+        [&made, &neighbour].into_iter().for_each(assert_left_balanced);
     });
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ringmain::{Bus, BusState, FlushError, FullPolicy, Payload, Priority, PublishError, ShutdownReport};
 
-use crate::support::{Latch, PATIENCE, Seen, assert_books, number, shut_down_clean, simulate, until};
+use crate::support::{
+    Latch, PATIENCE, Seen, assert_books, assert_left_balanced, number, shut_down_clean, simulate, until,
+};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
 
@@ -299,7 +301,9 @@ fn a_bus_dropped_without_shutdown_delivers_what_it_accepted() {
     assert_eq!(seen.take(), (0..=100).collect::<Vec<_>>());
     assert_eq!(publisher.publish("a", NOTHING), Err(PublishError::ShuttingDown));
     assert_eq!(mailbox.iter().map(|one| number(one.payload())).collect::<Vec<_>>(), (0..=100).collect::<Vec<_>>());
-    made.unwrap().unsubscribe().unwrap();
+    let made = made.unwrap();
+    assert_left_balanced(&made);
+    made.unsubscribe().unwrap();
 }
 
 #[test]
@@ -333,8 +337,11 @@ fn a_bus_dropped_on_a_worker_shuts_down_all_the_same() {
     assert_eq!(pulled[..3], ["last", "x", "y"]);
     assert!(pulled[3..].iter().all(|topic| topic == "z"));
     until("the handler's thread", || seen.len() == pulled.len());
-    made.unwrap().unsubscribe().unwrap();
-    own.unwrap().unsubscribe().unwrap();
+    for subscription in [made, own].map(Result::unwrap) {
+        until("the last word", || subscription.record().ledger.open() == 0);
+        assert_left_balanced(&subscription);
+        subscription.unsubscribe().unwrap();
+    }
 }
 
 #[test]

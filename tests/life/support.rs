@@ -8,7 +8,7 @@ use ringmain::{Bus, BusBuilder, Notice, Observer, Payload};
 
 #[path = "../support/books.rs"]
 mod books;
-pub(crate) use books::assert_books;
+pub(crate) use books::{assert_books, assert_left_balanced};
 
 /// Longer than anything here takes on a busy machine. Nothing waits for it unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

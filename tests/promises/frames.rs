@@ -379,6 +379,7 @@ fn a_frame_crosses_to_a_bus_with_another_clock_and_other_numbers() {
     let mut inbox = there.bus().subscribe("**").mailbox().unwrap();
     there.bus().publisher().unwrap().publish_frame(&frame).unwrap();
     assert_eq!(received(&there, &mut inbox), told(&frame.meta()));
+    [here.bus(), there.bus()].into_iter().for_each(assert_books);
 }
 
 fn apply_all(publisher: &mut Publisher) -> Frame {

@@ -14,7 +14,7 @@ use ringmain::{
     RetryPolicy, Subscribe, SubscribeError, Subscription, SubscriptionLedger,
 };
 
-use super::support::{Log, assert_books, observed, watched};
+use super::support::{Log, assert_books, assert_settled, observed, watched};
 
 const MS: Duration = Duration::from_millis(1);
 const LIMIT: Duration = Duration::from_secs(1);
@@ -351,6 +351,7 @@ fn a_time_that_cannot_be_kept_is_refused() {
         };
         assert_eq!(*setting, "handler_timeout in ms");
     }
+    assert_books(scene.bus());
 }
 
 #[test]
@@ -373,6 +374,7 @@ fn a_bus_gives_its_time_to_subscriptions_that_have_none_of_their_own() {
         first.let_go.send(()).unwrap();
         second.let_go.send(()).unwrap();
         drop((of_bus, own));
+        assert_settled(simulation.bus());
     });
 }
 

@@ -75,6 +75,7 @@ fn no_condition_on_a_payload_beyond_the_limit_holds_and_that_is_counted_and_said
     publisher.event().metadata("tenant", "acme").publish("x", Payload::plain_text(&json(MAX + 1))).unwrap();
     simulation.run();
     assert_eq!(bus.metrics().conditions_unread, 2, "what is no JSON has no fields, however long it is");
+    assert_books(bus);
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn a_run_of_a_simulation_lets_through_what_an_event_that_timed_out_held_back() {
     assert_eq!(bus.dead_letters().counts().held, 1);
     assert_eq!(inbox.try_recv().unwrap().payload().text(), Some("1"));
     drop(first);
+    assert_books(bus);
 }
 
 #[test]

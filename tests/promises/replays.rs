@@ -110,6 +110,8 @@ fn position_and_addressee_of_a_replay_are_in_no_frame_of_it() {
     let again = Frame::of(&delivery.meta());
     assert_eq!((again.meta().position(), again.meta().is_replay()), (None, true));
     assert_eq!(Frame::copied_from(again.bytes()).unwrap(), again);
+    delivery.ack();
+    assert_settled(bus);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod auto_traits;
 #[path = "../support/books.rs"]
 mod books;
 mod conserved;
+mod functions;
 mod orderings;
 mod stress;
 mod weakened;

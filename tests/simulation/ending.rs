@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ringmain::BusState;
 
+use crate::books::assert_books;
 use crate::oracle;
 use crate::scenario::Scenario;
 use crate::sub::Way;
@@ -86,6 +87,7 @@ impl Scenario {
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
         self.check(self.world.with(|world| oracle::check_order(world)));
+        assert_books(self.bus());
         self.check_ends(&ledger);
         self.check_letters();
         // Merging all histograms takes a fifth of a scenario, and a debug build longer than that.

@@ -7,6 +7,8 @@
 mod adrift;
 mod ask;
 mod block;
+#[path = "../support/books.rs"]
+mod books;
 mod breaker;
 mod cells;
 mod census;

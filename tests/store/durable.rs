@@ -15,7 +15,7 @@ use ringmain::store::{
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
-use crate::books::assert_settled;
+use crate::books::{assert_settled, end};
 use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
@@ -78,7 +78,7 @@ fn what_many_threads_publish_is_delivered_in_the_order_of_the_log() {
     assert!(counts.appends < counts.appended, "those who publish at once share an append: {counts:?}");
     assert_settled(&bus);
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn no_durable_publish_is_acknowledged_from_memory() {
         bus.durable(Arc::new(MemoryStore::new()), state).named("").start(),
         Err(DurableError::Cursor(CursorError::Name { .. }))
     ));
-    bus.shutdown().unwrap();
+    end(&bus);
     let refused = in_memory.publish(&frame, Durability::Written);
     assert!(refused.is_err());
 }
@@ -160,7 +160,7 @@ fn written_survives_a_kill_and_comes_again() {
             delivery.ack();
         }
         drop(durable);
-        bus.shutdown().unwrap();
+        end(&bus);
     }
 }
 
@@ -180,7 +180,7 @@ fn durable_survives_the_loss_of_power_before_anybody_is_told() {
     }
     assert!(durable.flush_deadline(PATIENCE));
     drop((durable, handler));
-    bus.shutdown().unwrap();
+    end(&bus);
     let mut told = std::mem::take(&mut *told.lock().unwrap());
     told.sort_unstable();
     assert_eq!(told.len(), 80, "each was acknowledged once, and delivered once");
@@ -220,7 +220,7 @@ fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() 
         // The process ends while a consumer has them in hand.
         drop(durable);
         drop(in_hand);
-        bus.shutdown().unwrap();
+        end(&bus);
     }
     {
         let bus = one_worker();
@@ -233,7 +233,7 @@ fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() 
         assert!(durable.flush_deadline(PATIENCE));
         assert_eq!(durable.counts().delivered, 6);
         drop(durable);
-        bus.shutdown().unwrap();
+        end(&bus);
     }
     let bus = one_worker();
     let mut inbox = bus.subscribe("a").mailbox().unwrap();
@@ -241,7 +241,7 @@ fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() 
     let last = durable.publish(&frames[0], Durability::Durable).unwrap();
     assert_eq!(place(&next(&mut inbox)), last.get(), "all before it was settled");
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -255,14 +255,14 @@ fn events_that_a_paused_subscription_holds_come_again() {
     bus.pause(inbox.id()).unwrap();
     durable.publish(&frame, Durability::Durable).unwrap();
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
     drop(inbox);
     let bus = one_worker();
     let mut inbox = bus.subscribe("a").mailbox().unwrap();
     let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
     assert_eq!(place(&next(&mut inbox)), 1);
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn a_cursor_ahead_of_what_power_loss_has_left_is_cut() {
     assert_eq!(durable.publish(&frame, Durability::Durable).unwrap(), position(1));
     assert_eq!(place(&next(&mut inbox)), 1);
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_journal_beside_it_keeps_no_event_twice() {
     assert_eq!(Query::new().stream(&*store).count(), 40);
     assert_eq!(durable.counts().delivered, 20, "what a journal wrote is not delivered again");
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_handler_may_publish_durably_into_its_own_full_lane() {
     assert!(durable.flush_deadline(PATIENCE));
     assert_settled(&bus);
     drop((asks, answers, durable));
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_disk_that_fails_is_an_error_of_each_publish_and_what_was_acknowledged_is_de
             }
         }
         drop(durable);
-        bus.shutdown().unwrap();
+        end(&bus);
         let bus = one_worker();
         let mut inbox = bus.subscribe("a").mailbox().unwrap();
         let store = Arc::new(open(&disk));
@@ -358,7 +358,7 @@ fn a_disk_that_fails_is_an_error_of_each_publish_and_what_was_acknowledged_is_de
             assert_eq!(next(&mut inbox).meta().id(), *id, "call {nth}");
         }
         drop(durable);
-        bus.shutdown().unwrap();
+        end(&bus);
     }
 }
 
@@ -386,5 +386,5 @@ fn an_event_that_this_bus_cannot_take_is_said_and_does_not_hold_up_the_others() 
     assert!(reason.contains("the limit is 1000"), "{reason}");
     assert_eq!(durable.counts().undeliverable, 1);
     drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus);
 }

@@ -11,7 +11,7 @@ use ringmain::store::{
 };
 use ringmain::{Bus, BusBuilder, Frame, Notice, Overflow, Pattern, Payload, Priority, PublishError};
 
-use crate::books::{assert_books, assert_settled};
+use crate::books::{assert_books, assert_settled, end};
 use crate::log_store::open;
 
 mod moods;
@@ -376,5 +376,5 @@ fn a_journal_that_cannot_keep_its_word_does_not_start() {
     let refused = bus.journal(store.clone()).durability(Durability::Accepted).capacity(0).batch_max(1).start();
     assert!(matches!(refused, Err(JournalError::Setting { setting: "batch_max", max: 0, .. })), "{refused:?}");
     assert!(bus.subscriptions().is_empty());
-    bus.shutdown().unwrap();
+    end(&bus);
 }

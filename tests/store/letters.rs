@@ -16,7 +16,7 @@ use ringmain::store::{
 use ringmain::testing::Simulation;
 use ringmain::{Bus, BusBuilder, DeadReason, DeliveryMode, Outcome, Payload, PublishError, RetryPolicy};
 
-use crate::books::assert_books;
+use crate::books::{assert_books, assert_settled};
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -301,6 +301,7 @@ fn letters_survive_a_killed_process_and_are_sent_again_by_the_next() {
         bus.run();
         assert_eq!(inbox.try_recv().unwrap().meta().id(), letter.frame().meta().id());
     }
+    assert_settled(bus.bus());
     let DeadLetterQueueCounts { held, redriven, .. } = queue.counts();
     assert_eq!((held, redriven), (0, letters.len() as u64));
     drop(queue);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query, ReplayError};
 use ringmain::{Bus, Mailbox, Pattern, Payload, Priority, Rate, ReplayPolicy};
 
-use crate::books::assert_settled;
+use crate::books::{assert_settled, end};
 use crate::conformance::Writer;
 use crate::log_store::position;
 
@@ -56,7 +56,7 @@ fn a_range_comes_in_the_order_of_its_positions_to_one_subscription() {
     let ledger = bus.subscription(other.id()).unwrap().ledger;
     assert_eq!((ledger.matched, ledger.filtered), (0, 1_800));
     assert_settled(&bus);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_pattern_comes_to_all_who_take_replays_beside_live_events() {
     assert_eq!(journal.close().unwrap().written, 0, "a replay is not kept again");
     assert_settled(&bus);
     drop(never);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_dry_run_counts_and_publishes_nothing() {
     assert_eq!(estimate.subscriptions, ["report"]);
     assert_eq!(bus.ledger().accepted, 0);
     assert!(inbox.is_empty());
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_rate_is_kept() {
     assert_eq!(positions(&mut inbox, 50).len(), 50);
     assert!(begun.elapsed() >= Duration::from_millis(80), "{:?}", begun.elapsed());
     assert_eq!(replay.wait().unwrap().published, 50);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn progress_is_told_and_a_cancelled_replay_stops_where_it_is() {
     let progress = replay.wait().unwrap();
     assert_eq!((progress.published, progress.is_cancelled), (1, true));
     assert_settled(&bus);
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]
@@ -170,5 +170,5 @@ fn nobody_is_replayed_to_who_did_not_ask() {
     assert!(matches!(refused, ReplayError::Subscription { found: 2, .. }), "{refused}");
     assert!(matches!(bus.replay(store).rate(Rate::per_second(-1.0)).start(), Err(ReplayError::Rate(_))));
     assert_eq!(bus.ledger().accepted, 0);
-    bus.shutdown().unwrap();
+    end(&bus);
 }

@@ -14,7 +14,7 @@ use ringmain::store::{
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError, Publisher};
 
-use crate::books::assert_balanced;
+use crate::books::{assert_balanced, assert_settled};
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -227,6 +227,7 @@ fn scheduled_events_survive_a_killed_process_and_are_published_by_the_next() {
         published.extend(std::iter::from_fn(|| Some(inbox.try_recv().ok()?.meta().id())));
     }
     assert!(published.into_iter().eq(waiting.iter().map(|event| event.frame.meta().id())), "each once, in order");
+    assert_settled(bus.bus());
     drop(schedule);
     assert!(Schedule::open("", store(&folder.0)).unwrap().is_empty());
 }

@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each binary uses what it needs")]
 
-use ringmain::{Bus, FlushError, Ledger, Metrics};
+use ringmain::{Bus, FlushError, Ledger, Metrics, Subscription};
 
 /// The equations of the ledger, as they stand: exact whenever nothing moves.
 #[track_caller]
@@ -16,6 +16,13 @@ pub(crate) fn assert_books(bus: &Bus) {
     assert!(ledger.is_balanced(), "the books of the bus do not balance: {ledger:#?}");
     assert_eq!(ledger.accepted, ledger.scheduled + ledger.unmatched + ledger.routed, "{ledger:#?}");
     assert_eq!(ledger.routed, ledger.claimed, "{ledger:#?}");
+}
+
+/// The books of a subscription whose bus is gone.
+#[track_caller]
+pub(crate) fn assert_left_balanced(subscription: &Subscription) {
+    let ledger = subscription.record().ledger;
+    assert!(ledger.is_balanced() && ledger.open() == 0, "{ledger:#?}");
 }
 
 /// Brings the bus to rest as far as it goes, and checks its books. Events may still wait in mailboxes.
@@ -36,6 +43,13 @@ pub(crate) fn assert_settled(bus: &Bus) {
     let ledger = bus.ledger();
     let left = ledger.in_lanes + ledger.subscriptions.open();
     assert_eq!(left, 0, "something is left: {ledger:#?}");
+}
+
+/// Shuts the bus down, whatever it leaves in consumers' hands, and checks its books.
+#[track_caller]
+pub(crate) fn end(bus: &Bus) {
+    bus.shutdown().unwrap_or_else(|error| panic!("{error}: {:#?}", bus.ledger()));
+    assert_books(bus);
 }
 
 /// The books balance, and every term is what the test has counted itself. Returns the figures, which agree.
