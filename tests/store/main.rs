@@ -26,6 +26,7 @@ mod moody;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod readers;
 mod replay;
 mod schedule;
 mod states;
