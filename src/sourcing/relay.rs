@@ -4,18 +4,21 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::store::{EventStore, Position, Query, ReadError, UpcastError, Upcasters};
+use crate::store::{Bookmark, EventStore, Position, Query, ReadError, SyncError, UpcastError, Upcasters};
 use crate::{PublishError, Publisher};
 
 /// Publishes the events of a store on a bus, in the order of their positions.
 ///
-/// It goes on behind the position that it is told. Keep [`position`](Self::position) somewhere and begin there again: an
-/// event that was published after the position was kept is published twice, none is left out. Nothing wakes it: call
-/// [`step`](Self::step) after appends, or now and then.
+/// It goes on behind the bookmark that it is told. Keep its [`bookmark`](Self::bookmark) somewhere and begin there again: an
+/// event that was published after that was kept is published twice, none is left out. What it publishes is durable before. Nothing wakes it:
+/// call [`step`](Self::step) after appends, or now and then.
 pub struct Relay {
     store: Arc<dyn EventStore>,
     publisher: Publisher,
-    position: Option<Position>,
+    bookmark: Bookmark,
+    /// The store is known to be the one that the bookmark is of.
+    is_checked: bool,
+    skips_missing: bool,
     upcasters: Option<Arc<Upcasters>>,
 }
 
@@ -27,14 +30,23 @@ pub struct Relayed {
     pub published: usize,
     /// Events that were left out: their deadlines have passed.
     pub expired: usize,
+    /// Positions that were left out: their events cannot be read, and the relay [skips](Relay::skip_missing) them.
+    pub missing: u64,
     /// Whether there is more.
     pub has_more: bool,
 }
 
 impl Relay {
-    /// A relay that begins behind `position`; `None` = with the first event.
-    pub fn new(store: Arc<dyn EventStore>, publisher: Publisher, position: Option<Position>) -> Self {
-        Self { store, publisher, position, upcasters: None }
+    /// A relay that begins behind `bookmark`; with [`Bookmark::START`] at the first event.
+    pub fn new(store: Arc<dyn EventStore>, publisher: Publisher, bookmark: Bookmark) -> Self {
+        Self { store, publisher, bookmark, is_checked: false, skips_missing: false, upcasters: None }
+    }
+
+    /// Goes on behind events that cannot be read, since they are damaged or a retention has removed them; each position is counted in
+    /// [`Relayed::missing`]. Default: the step fails, and so does the next.
+    #[must_use]
+    pub fn skip_missing(self) -> Self {
+        Self { skips_missing: true, ..self }
     }
 
     /// Publishes events of older schema versions in the current one. Default: as they were appended.
@@ -44,8 +56,8 @@ impl Relay {
     }
 
     /// The last event that was published or left out.
-    pub fn position(&self) -> Option<Position> {
-        self.position
+    pub fn bookmark(&self) -> Bookmark {
+        self.bookmark
     }
 
     /// Publishes the next page of events, at most 1,000. At a full lane it does what its publisher's
@@ -54,12 +66,27 @@ impl Relay {
     /// # Errors
     /// See [`RelayError`]; events before the one that failed were published, and the next step begins with that one.
     pub fn step(&mut self) -> Result<Relayed, RelayError> {
-        let query = match self.position {
-            Some(position) => Query::new().behind(position),
-            None => Query::new(),
+        if !self.is_checked {
+            self.bookmark.check(&*self.store).map_err(RelayError::Read)?;
+            self.is_checked = true;
+        }
+        let mut relayed = Relayed { published: 0, expired: 0, missing: 0, has_more: true };
+        let query = Query::new().reading_on(self.bookmark.position());
+        let page = match self.store.query(&query) {
+            Ok(page) => page,
+            Err(error) => match error.behind().filter(|_| self.skips_missing) {
+                Some(behind) => {
+                    relayed.missing = behind.get() - self.bookmark.position().map_or(0, Position::get);
+                    self.bookmark = Bookmark::at(&*self.store, behind).map_err(RelayError::Read)?;
+                    return Ok(relayed);
+                }
+                None => return Err(RelayError::Read(error)),
+            },
         };
-        let page = self.store.query(&query).map_err(RelayError::Read)?;
-        let mut relayed = Relayed { published: 0, expired: 0, has_more: page.next.is_some() };
+        relayed.has_more = page.next.is_some();
+        if !page.events.is_empty() {
+            self.store.sync().map_err(RelayError::Sync)?;
+        }
         for event in page.events {
             let upcasters = self.upcasters.as_ref();
             let current = upcasters.map(|upcasters| upcasters.frame(event.frame())).transpose();
@@ -72,17 +99,19 @@ impl Relay {
                 Err(PublishError::Expired { .. }) => relayed.expired += 1,
                 Err(error) => return Err(RelayError::Publish { position: event.position(), error }),
             }
-            self.position = Some(event.position());
+            self.bookmark = Bookmark::of(&event);
         }
         // A page may have looked further than its last event.
-        self.position = page.next.or(self.position);
+        if let Some(next) = page.next.filter(|next| self.bookmark.position() < Some(*next)) {
+            self.bookmark = Bookmark::at(&*self.store, next).map_err(RelayError::Read)?;
+        }
         Ok(relayed)
     }
 }
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("Relay").field("bookmark", &self.bookmark).finish_non_exhaustive()
     }
 }
 
@@ -92,6 +121,8 @@ impl fmt::Debug for Relay {
 pub enum RelayError {
     /// The store could not be read.
     Read(ReadError),
+    /// The events are not known to be durable, so none was published.
+    Sync(SyncError),
     /// An event was not brought to the current version of its schema.
     Upcast {
         /// Where it is.
@@ -112,6 +143,7 @@ impl fmt::Display for RelayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(error) => error.fmt(f),
+            Self::Sync(error) => error.fmt(f),
             Self::Upcast { position, error } => write!(f, "the event at position {position} is not published: {error}"),
             Self::Publish { position, error } => {
                 write!(f, "the event at position {position} was not published: {error}")
@@ -124,6 +156,7 @@ impl Error for RelayError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(match self {
             Self::Read(error) => error,
+            Self::Sync(error) => error,
             Self::Upcast { error, .. } => error,
             Self::Publish { error, .. } => error,
         })

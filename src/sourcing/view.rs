@@ -3,14 +3,14 @@
 //! ```text
 //!   VIEW    bytes of name 1 │ name │ generation 8, big-endian │ key    value
 //!   CURSOR  "view" │ bytes of name 1 │ name                            live generation 8
-//!   CURSOR  "view" │ bytes of name 1 │ name │ generation 8             position 8, of the last event looked at
+//!   CURSOR  "view" │ bytes of name 1 │ name │ generation 8             bookmark of the last event looked at
 //! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::store::{
-    Durability, Position, STATE_KEY_BYTES_MAX, STATE_PAGE_MAX, StateChange, StateKind, StateStore, StateValue,
+    Bookmark, Durability, STATE_KEY_BYTES_MAX, STATE_PAGE_MAX, StateChange, StateKind, StateStore, StateValue,
 };
 
 use super::projection::{ProjectionError, ViewPage};
@@ -62,8 +62,10 @@ impl Place {
     }
 
     /// The last event that it has looked at.
-    pub(super) fn position(&self, state: &dyn StateStore) -> Result<Option<Position>, ProjectionError> {
-        Ok(number(state, &self.position_key(), &self.name)?.and_then(Position::new))
+    pub(super) fn bookmark(&self, state: &dyn StateStore) -> Result<Bookmark, ProjectionError> {
+        let kept = state.get(StateKind::CURSOR, &self.position_key()).map_err(ProjectionError::State)?;
+        let record = || ProjectionError::Record { name: self.name.clone() };
+        kept.map_or(Ok(Bookmark::START), |bytes| Bookmark::of_bytes(&bytes).ok_or_else(record))
     }
 
     pub(super) fn get(&self, state: &dyn StateStore, key: &[u8]) -> Result<Option<StateValue>, ProjectionError> {

@@ -1,5 +1,6 @@
 //! What every store can do, whatever it keeps its events in.
 
+use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime};
@@ -7,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use crate::{DecodeError, Event, EventId, Frame, Meta, Payload};
 
 use super::{
-    AppendError, Appended, CausationTree, Durability, ExpectedVersion, Page, Query, ReadError, Snapshot, SnapshotError,
+    AppendError, Appended, CausationTree, Durability, ExpectedVersion, Fault, Page, Query, ReadError, Snapshot,
+    SnapshotError,
 };
 
 /// Keeps events in one order, finds them again, and keeps snapshots of aggregates. Calls block; any number of threads may
@@ -26,7 +28,18 @@ pub trait EventStore: Send + Sync {
         durability: Durability,
     ) -> Result<Appended, AppendError>;
 
-    /// The next page of the events that a query means.
+    /// Makes durable, as far as the store does that at all, what was appended so far with a weaker word. Whoever keeps how far he
+    /// has come calls it before: else the loss of power may take events that he has passed, and others come to their positions.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    ///
+    /// # Cost
+    /// A sync of the disk, unless everything is durable.
+    fn sync(&self) -> Result<(), SyncError>;
+
+    /// The next page of the events that a query means. A page, and a row of them, has no gap that is not said: see
+    /// [`ReadError::Removed`].
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -43,6 +56,27 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// See [`ReadError`].
     fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError>;
+
+    /// The position of the oldest event that is still there; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn first(&self) -> Result<Option<Position>, ReadError> {
+        let mut query = Query::new().limit(1);
+        loop {
+            let next = match self.query(&query) {
+                Ok(page) if !page.events.is_empty() => return Ok(page.events.first().map(StoredEvent::position)),
+                Ok(page) => page.next,
+                Err(ReadError::Removed { first, .. }) => return Ok(Some(first)),
+                Err(error) => match error.missing() {
+                    Some(missing) => return Ok(Some(*missing.start())),
+                    None => return Err(error),
+                },
+            };
+            let Some(next) = next else { return Ok(None) };
+            query = query.behind(next);
+        }
+    }
 
     /// The position of the latest event; `None` when there is none.
     ///
@@ -74,6 +108,34 @@ pub trait EventStore: Send + Sync {
     /// See [`ReadError`].
     fn causation(&self, correlation: EventId) -> Result<CausationTree, ReadError> {
         CausationTree::read(correlation, |query| self.query(query))
+    }
+}
+
+/// Why it is not known whether what was appended is durable.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The disk failed, now or earlier: the store takes nothing more until it is opened again.
+    Disk(Fault),
+    /// What the store keeps its events in failed.
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for SyncError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(fault) => write!(f, "events may not be durable: {fault}; open the store again"),
+            Self::Failed(error) => write!(f, "events may not be durable: {error}"),
+        }
+    }
+}
+
+impl Error for SyncError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Disk(fault) => Some(fault),
+            Self::Failed(error) => Some(&**error),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::memory_state::States;
 use super::tail::Tail;
 use super::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Order, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError, StoredEvent, append, snapshot,
+    SnapshotError, StoredEvent, SyncError, append, snapshot,
 };
 
 /// Bytes that an event is taken to need beside its frame: its place in the list and in three indices.
@@ -138,6 +138,10 @@ impl EventStore for MemoryStore {
         drop(kept);
         self.tail.grow(Some(last));
         Ok(Appended::new(first, last, version))
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        Ok(())
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {

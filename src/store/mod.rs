@@ -53,6 +53,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod bookmark;
 mod causation;
 mod cursor;
 mod durable;
@@ -81,10 +82,11 @@ mod tail;
 mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
+pub use bookmark::Bookmark;
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use cursor::CursorError;
 pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePublisher};
-pub use event_store::{EventStore, Position, StoredEvent};
+pub use event_store::{EventStore, Position, StoredEvent, SyncError};
 pub use handled::{Begun, HandledError, HandledWindow, Handling};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
 pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};

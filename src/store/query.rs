@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{EventId, FrameError, Meta, Pattern};
 
-use super::{Damage, EventStore, Fault, Position, StoredEvent};
+use super::{Bookmark, Damage, EventStore, Fault, Position, StoredEvent};
 
 /// In which order events are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -104,7 +105,7 @@ impl Query {
         Self { created_before: Some(unix_ns(time)), ..self }
     }
 
-    /// Events at this position and behind it.
+    /// Events at this position and behind it. Where they are removed that is an error: [`ReadError::Removed`].
     #[must_use]
     pub fn from_position(self, position: Position) -> Self {
         Self { from: Some(position), ..self }
@@ -116,10 +117,21 @@ impl Query {
         Self { to: Some(position), ..self }
     }
 
-    /// Events behind this position, in the order of the query: where a page before it ended.
+    /// Events behind this position, in the order of the query: where a page before it ended. Oldest first, events that were removed
+    /// meanwhile are an error: [`ReadError::Removed`].
     #[must_use]
     pub fn behind(self, position: Position) -> Self {
         Self { behind: Some(position), ..self }
+    }
+
+    /// For who reads on, oldest first: events behind this position. With `None` from the very first on, if no other begin is asked for;
+    /// where that was removed it is an error: [`ReadError::Removed`].
+    #[must_use]
+    pub fn reading_on(self, position: Option<Position>) -> Self {
+        match position {
+            Some(position) => self.oldest_first().behind(position),
+            None => Self { from: self.from.or(Some(Position::FIRST)), ..self.oldest_first() },
+        }
     }
 
     /// The latest events first.
@@ -190,6 +202,21 @@ impl Query {
             (Some(behind), Order::NewestFirst) => last = last.min(Position::new(behind.get() - 1)?),
         }
         (first <= last).then_some((first, last))
+    }
+
+    /// Whether all events are there that the query may mean, if the oldest that a store has is at `first`: for those who write a
+    /// store that removes events. A query that does not say where to begin means what there is, and so does one for the newest first.
+    ///
+    /// # Errors
+    /// [`ReadError::Removed`].
+    pub fn check_first(&self, first: Position) -> Result<(), ReadError> {
+        if self.order == Order::NewestFirst || (self.from.is_none() && self.behind.is_none()) {
+            return Ok(());
+        }
+        match self.positions() {
+            Some((from, _)) if from < first => Err(ReadError::Removed { from, first }),
+            _ => Ok(()),
+        }
     }
 
     /// Events that a page may have.
@@ -292,6 +319,21 @@ pub enum ReadError {
         /// What is wrong.
         error: FrameError,
     },
+    /// Events were removed before they were read, as a [`Retention`](super::Retention) says: those from one position on, up to the one
+    /// before `first`.
+    Removed {
+        /// Where reading was to go on.
+        from: Position,
+        /// The oldest event that there is.
+        first: Position,
+    },
+    /// The store is not the one that a reader has read before, or has lost its end: it has another event where that one was, or none.
+    Diverged {
+        /// How far the reader had come.
+        bookmark: Bookmark,
+        /// The event that is there; `None` when the store ends before.
+        found: Option<EventId>,
+    },
     /// The disk failed.
     Disk(Fault),
     /// What the store keeps its events in failed.
@@ -299,13 +341,22 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The positions of what cannot be read, now or ever; `None` where they are not known, or reading again may help.
+    pub fn missing(&self) -> Option<RangeInclusive<Position>> {
+        match self {
+            Self::Damaged(damage) => {
+                let missing = damage.missing.as_ref()?;
+                Some(Position::new(*missing.start())?..=Position::new(*missing.end())?)
+            }
+            Self::NoEvent { position, .. } => Some(*position..=*position),
+            Self::Removed { from, first } => Some(*from..=Position::new(first.get() - 1)?),
+            Self::Limit { .. } | Self::Diverged { .. } | Self::Disk(_) | Self::Failed(_) => None,
+        }
+    }
+
     /// The last position of what cannot be read and is to be left out; `None` where that is not known, or reading again may help.
     pub fn behind(&self) -> Option<Position> {
-        match self {
-            Self::Damaged(damage) => damage.missing.as_ref().and_then(|missing| Position::new(*missing.end())),
-            Self::NoEvent { position, .. } => Some(*position),
-            Self::Limit { .. } | Self::Disk(_) | Self::Failed(_) => None,
-        }
+        self.missing().map(|missing| *missing.end())
     }
 }
 
@@ -318,6 +369,22 @@ impl fmt::Display for ReadError {
             Self::Damaged(damage) => write!(f, "{damage}; read on behind it"),
             Self::NoEvent { position, error } => {
                 write!(f, "what is at position {position} cannot be read as an event: {error}; read on behind it")
+            }
+            Self::Removed { from, first } => {
+                let events = first.get().saturating_sub(from.get());
+                write!(
+                    f,
+                    "{events} events from position {from} on were removed before they were read; read on at {first}, or have the retention wait longer"
+                )
+            }
+            Self::Diverged { bookmark, found } => {
+                let position = bookmark.position().map_or(0, Position::get);
+                write!(f, "a reader has come to position {position}")?;
+                match (bookmark.event(), found) {
+                    (Some(event), Some(found)) => write!(f, ", event {event}, and the store has event {found} there")?,
+                    _ => f.write_str(", and the store ends before it")?,
+                }
+                f.write_str(": it is another store, or has lost its end; read the right one, or begin anew behind a position of your choice")
             }
             Self::Disk(fault) => write!(f, "the store could not be read: {fault}"),
             Self::Failed(error) => write!(f, "the store could not be read: {error}"),
@@ -332,7 +399,7 @@ impl Error for ReadError {
             Self::Damaged(damage) => Some(damage),
             Self::NoEvent { error, .. } => Some(error),
             Self::Disk(fault) => Some(fault),
-            Self::Limit { .. } => None,
+            Self::Limit { .. } | Self::Removed { .. } | Self::Diverged { .. } => None,
         }
     }
 }

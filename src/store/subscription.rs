@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::cursor::{Cursor, CursorError};
 use super::{
-    DeadLetterQueue, Durability, EventStore, Position, Query, ReadError, ReliableSubscription,
+    Bookmark, DeadLetterQueue, Durability, EventStore, Position, Query, ReadError, ReliableSubscription,
     ReliableSubscriptionError, StateStore, StoredEvent,
 };
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"subscription";
+/// Positions that it passes without an event for it before it keeps that.
+const PASSED_MIN: u64 = 10_000;
 
 /// Events of a store from where it was the last time, then those that are appended, in the order of their positions.
 ///
@@ -21,8 +23,12 @@ const CURSOR: &[u8] = b"subscription";
 /// this process or another. It is pulled, on any thread; who is slow slows nobody, and misses nothing. One at a time has a
 /// name.
 ///
-/// An event may come as soon as it is written. After the loss of power a store may end before what came last; a cursor beyond its
-/// end is cut when the subscription is opened: so open it before others append, or what they append up to the cursor is passed over.
+/// An event may come as soon as it is written. Its acknowledgement makes it durable before it is kept, so the loss of power takes no
+/// event that was acknowledged. A cursor keeps which event it stands at: over another store, or one that was put back from an older copy, the
+/// subscription does not open ([`ReadError::Diverged`]) unless it is told [where to begin](DurableSubscriptionBuilder::begin_behind).
+///
+/// A [`Retention`](super::Retention) of the store that the cursor is kept in waits for it, unless it was told for how long. Events that were
+/// removed are said, once, as how many and which ([`ReadError::Removed`]), and the next call goes on behind them.
 ///
 /// ```
 /// use ringmain::store::{Durability, DurableSubscription, EventStore, ExpectedVersion, MemoryStore, Query};
@@ -52,9 +58,9 @@ pub struct DurableSubscription {
     store: Arc<dyn EventStore>,
     query: Query,
     cursor: Cursor,
-    acknowledged: Option<Position>,
+    acknowledged: Bookmark,
     /// The last event that was given out.
-    given: Option<Position>,
+    given: Bookmark,
     /// How far the store was looked at; what is meant of that and was not given out is in the page.
     looked_at: Option<Position>,
     page: VecDeque<StoredEvent>,
@@ -68,6 +74,7 @@ pub struct DurableSubscriptionBuilder {
     name: String,
     query: Query,
     word: Option<Durability>,
+    begin: Option<Option<Position>>,
 }
 
 impl DurableSubscription {
@@ -77,30 +84,39 @@ impl DurableSubscription {
         state: Arc<dyn StateStore>,
         name: impl Into<String>,
     ) -> DurableSubscriptionBuilder {
-        DurableSubscriptionBuilder { store, state, name: name.into(), query: Query::new(), word: None }
+        DurableSubscriptionBuilder { store, state, name: name.into(), query: Query::new(), word: None, begin: None }
     }
 
     /// The position up to which everything is acknowledged; `None` = nothing is.
     pub fn acknowledged(&self) -> Option<Position> {
-        self.acknowledged
+        self.acknowledged.position()
     }
 
-    /// The next event, if there is one.
+    /// How far it has looked. What is there and not given out is not meant, or comes next.
+    pub fn looked_at(&self) -> Option<Position> {
+        self.looked_at
+    }
+
+    /// The next event, if there is one in the next page of the store. `None` also where there is more to
+    /// [look at](Self::looked_at): the next call does.
     ///
     /// # Errors
-    /// [`DurableSubscriptionError::Read`]. What is damaged is said once, and the next call goes on behind it.
+    /// [`DurableSubscriptionError::Read`]. What is damaged or was removed is said once, and the next call goes on behind it.
+    /// [`DurableSubscriptionError::Cursor`] as in the cost; the next call tries again.
+    ///
+    /// # Cost
+    /// At most one page is read: so many events as the limit of the query says, or 65,536 of which none is meant. Once 10,000 were passed of
+    /// which none was meant, and nothing is to be acknowledged, that is kept as by [`ack`](Self::ack).
     pub fn try_recv(&mut self) -> Result<Option<StoredEvent>, DurableSubscriptionError> {
-        loop {
-            if let Some(event) = self.page.pop_front() {
-                self.given = Some(event.position());
-                return Ok(Some(event));
-            }
-            let head = self.store.head().map_err(DurableSubscriptionError::Read)?;
-            let Some(head) = head.filter(|head| self.looked_at.is_none_or(|looked_at| looked_at < *head)) else {
-                return Ok(None);
-            };
-            self.look(head)?;
+        if self.page.is_empty() {
+            self.keep_passed()?;
+            self.look()?;
         }
+        let next = self.page.pop_front();
+        if let Some(event) = &next {
+            self.given = Bookmark::of(event);
+        }
+        Ok(next)
     }
 
     /// Waits for the next event, at most `limit`.
@@ -128,35 +144,67 @@ impl DurableSubscription {
     /// [`DurableSubscriptionError::NotGiven`], [`DurableSubscriptionError::Cursor`]; then what was acknowledged before counts.
     ///
     /// # Cost
-    /// A write to the store of state, as durable as the subscription was told. Acknowledge the last of several events for fewer.
+    /// It blocks. A sync of the events, where they are not durable yet: some milliseconds on most disks. A write to the store of state, as
+    /// durable as the subscription was told: with [`Durability::Durable`] another sync. One event is read, unless this is the last that was given
+    /// out. So acknowledge the last of several events: that is one write and at most two syncs for all of them.
     pub fn ack(&mut self, position: Position) -> Result<(), DurableSubscriptionError> {
-        if self.acknowledged >= Some(position) {
+        if self.acknowledged.position() >= Some(position) {
             return Ok(());
         }
-        if self.given < Some(position) {
-            return Err(DurableSubscriptionError::NotGiven { position, given: self.given });
+        let given = self.given.position();
+        if given < Some(position) {
+            return Err(DurableSubscriptionError::NotGiven { position, given });
         }
         // Behind the last event there may have been others that are not meant.
-        let is_last = self.given == Some(position) && self.page.is_empty();
-        let position = if is_last { self.looked_at.max(Some(position)) } else { Some(position) };
-        self.cursor.keep(position).map_err(DurableSubscriptionError::Cursor)?;
-        self.acknowledged = position;
+        let is_last = given == Some(position) && self.page.is_empty();
+        let reached =
+            if is_last { self.looked_at.map_or(position, |looked_at| looked_at.max(position)) } else { position };
+        let bookmark = if given == Some(reached) { Ok(self.given) } else { self.cursor.at(reached) };
+        self.keep(bookmark.map_err(DurableSubscriptionError::Cursor)?)
+    }
+
+    /// Forgets the subscription: its cursor is removed, and nothing is kept in the store for its sake any more. One of the same name is
+    /// a new one.
+    ///
+    /// # Errors
+    /// [`DurableSubscriptionError::Cursor`]; then it is as it was.
+    pub fn forget(self) -> Result<(), DurableSubscriptionError> {
+        self.cursor.forget().map_err(DurableSubscriptionError::Cursor)
+    }
+
+    fn keep(&mut self, bookmark: Bookmark) -> Result<(), DurableSubscriptionError> {
+        self.cursor.keep(bookmark).map_err(DurableSubscriptionError::Cursor)?;
+        self.acknowledged = bookmark;
+        Ok(())
+    }
+
+    /// Keeps how far it has looked, where nothing was meant for long: it would look there again, and old events be kept for it.
+    fn keep_passed(&mut self) -> Result<(), DurableSubscriptionError> {
+        let number = |position: Option<Position>| position.map_or(0, Position::get);
+        let passed = number(self.looked_at).saturating_sub(number(self.acknowledged.position()));
+        let Some(looked_at) = self.looked_at.filter(|_| passed >= PASSED_MIN) else { return Ok(()) };
+        if self.given != self.acknowledged {
+            return Ok(());
+        }
+        let bookmark = self.cursor.at(looked_at).map_err(DurableSubscriptionError::Cursor)?;
+        self.keep(bookmark)?;
+        self.given = bookmark;
         Ok(())
     }
 
     /// Goes back to what is acknowledged: what was given out since comes again.
     pub fn rewind(&mut self) {
         self.page.clear();
-        (self.given, self.looked_at) = (self.acknowledged, self.acknowledged);
+        (self.given, self.looked_at) = (self.acknowledged, self.acknowledged.position());
     }
 
-    /// Reads on, up to a position.
-    fn look(&mut self, head: Position) -> Result<(), DurableSubscriptionError> {
-        let query = self.query.clone();
-        let query = match self.looked_at {
-            Some(looked_at) => query.behind(looked_at),
-            None => query,
+    /// Reads the next page.
+    fn look(&mut self) -> Result<(), DurableSubscriptionError> {
+        let head = self.store.head().map_err(DurableSubscriptionError::Read)?;
+        let Some(head) = head.filter(|head| self.looked_at.is_none_or(|looked_at| looked_at < *head)) else {
+            return Ok(());
         };
+        let query = self.query.clone().reading_on(self.looked_at);
         match self.store.query(&query.up_to(head)) {
             Ok(page) => {
                 self.looked_at = page.next.or(Some(head));
@@ -197,18 +245,25 @@ impl DurableSubscriptionBuilder {
         self
     }
 
+    /// Begins behind this position, `None` being before the first event, whatever was kept. Default: where it was, or with the first
+    /// event that there is.
+    pub fn begin_behind(mut self, position: Option<Position>) -> Self {
+        self.begin = Some(position);
+        self
+    }
+
     /// Opens it where it was.
     ///
     /// # Errors
-    /// See [`DurableSubscriptionError`].
+    /// See [`DurableSubscriptionError`]; [`CursorError::Store`] with [`ReadError::Diverged`] when the store is not the one that it has read.
     pub fn open(self) -> Result<DurableSubscription, DurableSubscriptionError> {
-        let Self { store, state, name, query, word } = self;
+        let Self { store, state, name, query, word, begin } = self;
         let word = word.unwrap_or_else(|| state.state_durability().min(Durability::Written));
-        let cursor = Cursor::new(state, CURSOR, &name, word).map_err(DurableSubscriptionError::Cursor)?;
-        let head = store.head().map_err(DurableSubscriptionError::Read)?;
-        let acknowledged = cursor.within(head).map_err(DurableSubscriptionError::Cursor)?;
+        let cursor = Cursor::new((Arc::clone(&store), state), CURSOR, &name, word);
+        let cursor = cursor.map_err(DurableSubscriptionError::Cursor)?;
+        let acknowledged = cursor.open(begin).map_err(DurableSubscriptionError::Cursor)?;
         let page = VecDeque::new();
-        let (given, looked_at) = (acknowledged, acknowledged);
+        let (given, looked_at) = (acknowledged, acknowledged.position());
         Ok(DurableSubscription { store, query, cursor, acknowledged, given, looked_at, page })
     }
 }

@@ -144,7 +144,7 @@ fn stored_and_told<E: Value>(simulation: &Simulation, topic: Topic<E>, publisher
 
     use ringmain::Frame;
     use ringmain::sourcing::Relay;
-    use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore, Query};
+    use ringmain::store::{Bookmark, Durability, EventStore, ExpectedVersion, MemoryStore, Query};
 
     let bus = simulation.bus();
     let mut inbox = bus.subscribe(topic).mailbox().unwrap();
@@ -157,7 +157,7 @@ fn stored_and_told<E: Value>(simulation: &Simulation, topic: Topic<E>, publisher
     store.append(&[frame], ExpectedVersion::Any, Durability::Accepted).unwrap();
     let stored = Query::new().stream(&*store).next().unwrap().unwrap();
     assert_eq!(read::<E>(stored.event::<E>().unwrap()), *value);
-    let mut relay = Relay::new(store, publisher.try_clone().unwrap(), None);
+    let mut relay = Relay::new(store, publisher.try_clone().unwrap(), Bookmark::START);
     assert_eq!(relay.step().unwrap().published, 1);
     simulation.run();
     next(&mut inbox)

@@ -12,6 +12,7 @@ mod killed;
 mod panics;
 mod process;
 mod projection;
+mod readers;
 mod relay;
 mod repository;
 mod saga;

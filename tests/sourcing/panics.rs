@@ -13,6 +13,7 @@ use ringmain::sourcing::{Outputs, Persist, ProcessManager, Processes, Projector,
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
     SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue, StoredEvent,
+    SyncError,
 };
 use ringmain::{Frame, Payload};
 
@@ -91,6 +92,11 @@ impl EventStore for Given {
         let appended = self.0.append(events, expected, durability);
         call("appended");
         appended
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        call("sync");
+        self.0.sync()
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
@@ -177,7 +183,7 @@ fn sum(event: &StoredEvent, view: &mut View<'_>) -> Result<(), Cause> {
 
 #[test]
 fn a_read_model_counts_each_event_once() {
-    let kinds = ["get", "head", "keep", "kept", "project", "query", "state_durability"];
+    let kinds = ["get", "head", "keep", "kept", "project", "query", "state_durability", "sync"];
     at_every_call(&kinds, || {
         let (mut writer, state) = (Writer::new(&Ground::Memory), Ground::Memory.store());
         let open = || Projector::live("sums", Given::new(&writer.store), Given::new(&state), sum).unwrap();
@@ -241,6 +247,7 @@ fn a_process_manager_handles_each_event_once_and_says_everything_once() {
         "query",
         "react",
         "state_durability",
+        "sync",
         "to_bytes",
     ];
     at_every_call(&kinds, || {

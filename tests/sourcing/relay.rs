@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ringmain::sourcing::{Relay, RelayError, Repository};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError, Upcasters,
+    AppendError, Appended, Bookmark, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError, SyncError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
@@ -29,7 +29,7 @@ fn a_journal_of_the_same_store_does_not_keep_what_a_relay_publishes(ground: &Gro
     let journal = bus.journal(store.clone()).durability(store.durability().min(Durability::Written)).start().unwrap();
     bus.publish("a", Payload::plain_text("kept once")).unwrap();
     bus.flush().unwrap();
-    let mut relay = Relay::new(store.clone(), bus.publisher().unwrap(), None);
+    let mut relay = Relay::new(store.clone(), bus.publisher().unwrap(), Bookmark::START);
     for published in [1, 0] {
         assert_eq!(relay.step().unwrap().published, published);
         bus.flush().unwrap();
@@ -53,7 +53,7 @@ fn what_was_saved_is_published_in_order_and_goes_on_where_it_was(ground: &Ground
     simulation.run();
     assert!(all.try_recv().is_err(), "saving tells nobody");
 
-    let mut relay = Relay::new(Arc::clone(&store), bus.publisher().unwrap(), None);
+    let mut relay = Relay::new(Arc::clone(&store), bus.publisher().unwrap(), Bookmark::START);
     let relayed = relay.step().unwrap();
     assert_eq!((relayed.published, relayed.expired, relayed.has_more), (2, 0, false));
     simulation.run();
@@ -64,9 +64,9 @@ fn what_was_saved_is_published_in_order_and_goes_on_where_it_was(ground: &Ground
     assert_eq!(relay.step().unwrap().published, 0);
 
     contexts.execute("7", &rename("deeds", 6)).unwrap();
-    let mut another = Relay::new(store, bus.publisher().unwrap(), relay.position());
+    let mut another = Relay::new(store, bus.publisher().unwrap(), relay.bookmark());
     assert_eq!(another.step().unwrap().published, 1);
-    assert_eq!(another.position(), Position::new(3));
+    assert_eq!(another.bookmark().position(), Position::new(3));
     assert_books(bus);
 }
 
@@ -83,11 +83,11 @@ fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out(gr
     store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
     simulation.advance(Duration::from_secs(2));
 
-    let mut relay = Relay::new(store, publisher, None);
+    let mut relay = Relay::new(store, publisher, Bookmark::START);
     let refused = relay.step().unwrap_err();
     let RelayError::Publish { position, error: PublishError::Full { .. } } = &refused else { panic!("{refused:?}") };
     assert_eq!(position.get(), 4);
-    assert_eq!(relay.position(), Position::new(3), "the first and the third; the second has expired");
+    assert_eq!(relay.bookmark().position(), Position::new(3), "the first and the third; the second has expired");
     simulation.run();
     let relayed = relay.step().unwrap();
     assert_eq!((relayed.published, relayed.expired), (1, 0));
@@ -109,6 +109,10 @@ impl EventStore for WithoutTheFirst {
         durability: Durability,
     ) -> Result<Appended, AppendError> {
         self.0.append(events, expected, durability)
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        self.0.sync()
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
@@ -148,11 +152,11 @@ fn a_relay_and_a_stream_go_on_behind_an_empty_page(ground: &Ground) {
     let read: Vec<_> = Query::new().stream(&*store).map(|event| event.unwrap().position().get()).collect();
     assert_eq!(read, [2]);
 
-    let mut relay = Relay::new(store, publisher, None);
+    let mut relay = Relay::new(store, publisher, Bookmark::START);
     let relayed = relay.step().unwrap();
-    assert_eq!((relayed.published, relayed.has_more, relay.position()), (0, true, Some(Position::FIRST)));
+    assert_eq!((relayed.published, relayed.has_more, relay.bookmark().position()), (0, true, Some(Position::FIRST)));
     let relayed = relay.step().unwrap();
-    assert_eq!((relayed.published, relayed.has_more, relay.position()), (1, false, Position::new(2)));
+    assert_eq!((relayed.published, relayed.has_more, relay.bookmark().position()), (1, false, Position::new(2)));
     assert_books(simulation.bus());
 }
 
@@ -169,10 +173,10 @@ fn older_events_are_published_in_the_current_version_and_unknown_ones_stop_the_r
     store.append(&frames, ExpectedVersion::Any, Durability::Accepted).unwrap();
     let two = |old: &Frame| Ok(old.with_payload(2, Payload::plain_text("2"))?);
     let upcasters = Arc::new(Upcasters::builder().step("a", 1, two).build().unwrap());
-    let mut relay = Relay::new(store, publisher, None).upcasters(upcasters);
+    let mut relay = Relay::new(store, publisher, Bookmark::START).upcasters(upcasters);
     let refused = relay.step().unwrap_err();
     assert!(matches!(&refused, RelayError::Upcast { position, .. } if position.get() == 2), "{refused:?}");
-    assert_eq!(relay.position(), Position::new(1));
+    assert_eq!(relay.bookmark().position(), Position::new(1));
     simulation.run();
     let event = inbox.try_recv().unwrap();
     assert_eq!((event.payload().text(), event.meta().schema_version()), (Some("2"), 2));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError, Upcasters,
+    SnapshotError, SyncError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, EventId, Frame, Payload};
@@ -51,6 +51,10 @@ impl EventStore for Watched {
             self.store.append(events, expected, durability)?;
         }
         self.store.append(events, expected, durability)
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        self.store.sync()
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, MemoryStore, Page, Position, Query,
     ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
-    StateValue,
+    StateValue, SyncError,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
@@ -165,6 +165,10 @@ impl EventStore for MortalEvents {
         let died = || Err(AppendError::Failed("the process died".into()));
         let appended = if is_made { self.0.append(events, expected, durability) } else { died() };
         if is_heard { appended } else { died() }
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        self.0.sync()
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::store::{
     AppendError, CursorError, Durability, DurableError, EventStore, LogStore, MemoryStore, Position, Query,
-    StateChange, StateKind, StateStore,
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
@@ -260,22 +259,6 @@ fn events_that_a_paused_subscription_holds_come_again() {
     let bus = one_worker();
     let mut inbox = bus.subscribe("a").mailbox().unwrap();
     let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
-    assert_eq!(place(&next(&mut inbox)), 1);
-    drop(durable);
-    end(&bus);
-}
-
-#[test]
-fn a_cursor_ahead_of_what_power_loss_has_left_is_cut() {
-    let bus = one_worker();
-    let state = Arc::new(MemoryStore::new());
-    let number = 100_u64.to_le_bytes();
-    let put = StateChange::Put { kind: StateKind::CURSOR, key: b"durable\x07durable", value: &number };
-    state.apply(&[put], Durability::Accepted).unwrap();
-    let mut inbox = bus.subscribe("a").mailbox().unwrap();
-    let durable = bus.durable(Arc::new(open(&SimDisk::new())), state.clone()).start().unwrap();
-    let frame = Writer::new().frame("a", |event| event);
-    assert_eq!(durable.publish(&frame, Durability::Durable).unwrap(), position(1));
     assert_eq!(place(&next(&mut inbox)), 1);
     drop(durable);
     end(&bus);

@@ -12,7 +12,7 @@ use ringmain::internals::store::open_on;
 use ringmain::internals::store::sim::SimDisk;
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, LogStoreBuilder, OpenError, Page,
-    Position, Query, ReadError, Snapshot, SnapshotError,
+    Position, Query, ReadError, Snapshot, SnapshotError, SyncError,
 };
 use ringmain::{EventId, Frame};
 
@@ -136,6 +136,10 @@ impl Reopening {
 impl EventStore for Reopening {
     fn append(&self, events: &[Frame], expected: ExpectedVersion, word: Durability) -> Result<Appended, AppendError> {
         self.with(false, |store| store.append(events, expected, word))
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        self.with(false, EventStore::sync)
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {

@@ -27,6 +27,7 @@ mod moody;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod readers;
 mod reliable;
 mod replay;
 mod schedule;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringmain::Frame;
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError,
+    Snapshot, SnapshotError, SyncError,
 };
 
 /// What comes of an append.
@@ -20,7 +20,7 @@ pub(crate) enum Reply {
 }
 
 type OnAppend = Box<dyn Fn(u64, &[Frame]) -> Reply + Send + Sync>;
-type OnQuery = Box<dyn Fn(&Query, Page) -> Result<Page, ReadError> + Send + Sync>;
+type OnQuery = Box<dyn Fn(&MemoryStore, &Query, Page) -> Result<Page, ReadError> + Send + Sync>;
 
 pub(crate) struct Moody {
     pub(crate) store: MemoryStore,
@@ -33,14 +33,14 @@ impl Moody {
     /// Is told the number of each append, from 1, and its events.
     pub(crate) fn new(on_append: impl Fn(u64, &[Frame]) -> Reply + Send + Sync + 'static) -> Self {
         let store = MemoryStore::new().pretending(Durability::Written);
-        let on_query = Box::new(|_: &Query, page| Ok(page));
+        let on_query = Box::new(|_: &MemoryStore, _: &Query, page| Ok(page));
         Self { store, appends: AtomicU64::new(0), on_append: Box::new(on_append), on_query }
     }
 
     /// Changes what each query finds.
     pub(crate) fn reading(
         self,
-        on_query: impl Fn(&Query, Page) -> Result<Page, ReadError> + Send + Sync + 'static,
+        on_query: impl Fn(&MemoryStore, &Query, Page) -> Result<Page, ReadError> + Send + Sync + 'static,
     ) -> Self {
         Self { on_query: Box::new(on_query), ..self }
     }
@@ -59,9 +59,13 @@ impl EventStore for Moody {
         }
     }
 
+    fn sync(&self) -> Result<(), SyncError> {
+        self.store.sync()
+    }
+
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         let page = self.store.query(query)?;
-        (self.on_query)(query, page)
+        (self.on_query)(&self.store, query, page)
     }
 
     fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{AppendError, Position, ReadError, StateError, StateReadError, UpcastError};
+use crate::store::{AppendError, Position, ReadError, StateError, StateReadError, SyncError, UpcastError};
 
 /// Why a process manager stopped.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub enum ProcessError {
     ReadState(StateReadError),
     /// State was not kept.
     Keep(StateError),
+    /// The events that it comes from are not known to be durable, so it was not kept.
+    Sync(SyncError),
     /// What is in the outbox was not appended. The next step does that first.
     Append(AppendError),
 }
@@ -69,6 +71,7 @@ impl fmt::Display for ProcessError {
             Self::Data { id, error } => write!(f, "the state of process {id:?} could not be read or written: {error}"),
             Self::ReadState(error) => error.fmt(f),
             Self::Keep(error) => error.fmt(f),
+            Self::Sync(error) => error.fmt(f),
             Self::Append(error) => error.fmt(f),
         }
     }
@@ -82,6 +85,7 @@ impl Error for ProcessError {
             Self::React { error, .. } | Self::Data { error, .. } => Some(&**error),
             Self::ReadState(error) => Some(error),
             Self::Keep(error) => Some(error),
+            Self::Sync(error) => Some(error),
             Self::Append(error) => Some(error),
             Self::Name { .. } | Self::Record { .. } => None,
         }

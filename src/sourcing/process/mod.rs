@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::store::{
-    AppendError, BATCH_EVENTS_MAX, EventStore, ExpectedVersion, Position, Query, STATE_PAGE_MAX, StateChange,
+    AppendError, BATCH_EVENTS_MAX, Bookmark, EventStore, ExpectedVersion, Position, Query, STATE_PAGE_MAX, StateChange,
     StateKind, StateStore, StoredEvent, Upcasters,
 };
 use crate::{Aggregate, EventId, Frame, FrameError, Outgoing, Pattern, PublishError, Publisher};
@@ -121,9 +121,12 @@ pub struct Processes<M> {
     manager: M,
     pattern: Option<Pattern>,
     upcasters: Option<Arc<Upcasters>>,
-    position: Option<Position>,
-    /// The outbox may not be empty, nor the position what was kept.
+    bookmark: Bookmark,
+    skips_missing: bool,
+    /// The outbox may not be empty, nor the bookmark what was kept.
     is_pending: bool,
+    /// The store is known to be the one that the bookmark is of.
+    is_checked: bool,
 }
 
 /// What a step has done.
@@ -134,6 +137,8 @@ pub struct Processed {
     pub handled: usize,
     /// Events that went out.
     pub emitted: usize,
+    /// Positions that were left out: their events cannot be read, and the process manager [skips](Processes::skip_missing) them.
+    pub missing: u64,
     /// Whether there is more.
     pub has_more: bool,
 }
@@ -150,16 +155,27 @@ impl<M: ProcessManager> Processes<M> {
         publisher: Publisher,
     ) -> Result<Self, ProcessError> {
         check("name of the process manager", M::NAME, NAME_BYTES_MAX)?;
-        let cursor = state.get(StateKind::CURSOR, &cursor_key(M::NAME)).map_err(ProcessError::ReadState)?;
-        let position = match cursor {
-            Some(bytes) => {
-                let bytes = (*bytes).try_into().map_err(|_| ProcessError::Record { id: String::new() })?;
-                Position::new(u64::from_le_bytes(bytes))
-            }
-            None => None,
-        };
-        let (pattern, upcasters) = (None, None);
-        Ok(Self { store, state, publisher, manager, pattern, upcasters, position, is_pending: true })
+        let bookmark = kept::<M>(&*state)?;
+        let (pattern, upcasters, skips_missing, is_pending, is_checked) = (None, None, false, true, false);
+        Ok(Self {
+            store,
+            state,
+            publisher,
+            manager,
+            pattern,
+            upcasters,
+            bookmark,
+            skips_missing,
+            is_pending,
+            is_checked,
+        })
+    }
+
+    /// Goes on behind events that cannot be read, since they are damaged or a retention has removed them; each position is counted in
+    /// [`Processed::missing`]. Default: the step fails, and so does the next.
+    #[must_use]
+    pub fn skip_missing(self) -> Self {
+        Self { skips_missing: true, ..self }
     }
 
     /// Looks at events of these topics only. Default: all.
@@ -176,7 +192,7 @@ impl<M: ProcessManager> Processes<M> {
 
     /// The last event that it has looked at.
     pub fn position(&self) -> Option<Position> {
-        self.position
+        self.bookmark.position()
     }
 
     /// The state of an instance; `None` when there is none of this key.
@@ -193,14 +209,28 @@ impl<M: ProcessManager> Processes<M> {
     /// # Errors
     /// See [`ProcessError`]; events before the one that failed are handled, and the next step begins where this one ended.
     pub fn step(&mut self) -> Result<Processed, ProcessError> {
+        if !self.is_checked {
+            self.bookmark.check(&*self.store).map_err(ProcessError::Read)?;
+            self.is_checked = true;
+        }
         self.empty_outbox()?;
+        let begun = self.bookmark.position();
         let head = self.store.head().map_err(ProcessError::Read)?;
-        let Some(head) = head.filter(|head| Some(*head) > self.position) else { return Ok(Processed::default()) };
-        let mut query = Query::new().limit(STEP_EVENTS).to_position(head);
+        let Some(head) = head.filter(|head| Some(*head) > begun) else { return Ok(Processed::default()) };
+        let mut query = Query::new().limit(STEP_EVENTS).to_position(head).reading_on(begun);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
-        query = if let Some(position) = self.position { query.behind(position) } else { query };
-        let page = self.store.query(&query).map_err(ProcessError::Read)?;
-        let mut processed = Processed { handled: 0, emitted: 0, has_more: page.next.is_some() };
+        let page = match self.store.query(&query) {
+            Ok(page) => page,
+            Err(error) => match error.behind().filter(|_| self.skips_missing) {
+                Some(behind) => {
+                    let missing = behind.get() - begun.map_or(0, Position::get);
+                    self.keep(&[], self.at(behind)?)?;
+                    return Ok(Processed { missing, has_more: true, ..Processed::default() });
+                }
+                None => return Err(ProcessError::Read(error)),
+            },
+        };
+        let mut processed = Processed { has_more: page.next.is_some(), ..Processed::default() };
         for event in page.events {
             let position = event.position();
             let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(&event)).transpose();
@@ -211,11 +241,16 @@ impl<M: ProcessManager> Processes<M> {
             }
         }
         // Where there is no more, all up to the head was looked at.
-        let reached = page.next.or(Some(head));
-        if reached > self.position {
-            self.keep(&[], reached)?;
+        let reached = page.next.unwrap_or(head);
+        if self.bookmark.position() < Some(reached) {
+            self.keep(&[], self.at(reached)?)?;
         }
         Ok(processed)
+    }
+
+    /// The bookmark of a position.
+    fn at(&self, position: Position) -> Result<Bookmark, ProcessError> {
+        Bookmark::at(&*self.store, position).map_err(ProcessError::Read)
     }
 
     /// Lets the instance that an event is for react to it. Returns how many events went out, if it is for one.
@@ -255,7 +290,7 @@ impl<M: ProcessManager> Processes<M> {
             changes.push(StateChange::Put { kind: StateKind::OUTBOX, key: &key, value: &outbox });
             self.is_pending = true;
         }
-        self.keep(&changes, Some(position))?;
+        self.keep(&changes, Bookmark::of(event))?;
         if !frames.is_empty() {
             self.send(&key, version, &frames)?;
             self.is_pending = false;
@@ -263,15 +298,16 @@ impl<M: ProcessManager> Processes<M> {
         Ok(Some(frames.len()))
     }
 
-    /// Keeps changes and the position in one piece.
-    fn keep(&mut self, changes: &[StateChange<'_>], position: Option<Position>) -> Result<(), ProcessError> {
-        let (key, number) = (cursor_key(M::NAME), position.map_or(0, Position::get).to_le_bytes());
-        let cursor = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &number };
+    /// Keeps changes and the bookmark in one piece, when the events that they come from are durable.
+    fn keep(&mut self, changes: &[StateChange<'_>], reached: Bookmark) -> Result<(), ProcessError> {
+        let (key, value) = (cursor_key(M::NAME), reached.to_bytes());
+        let cursor = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &value };
+        self.store.sync().map_err(ProcessError::Sync)?;
         let changes = [changes, &[cursor]].concat();
         // Whatever the store says, or if it panics, it may have been kept: then the next step looks.
         let was_pending = std::mem::replace(&mut self.is_pending, true);
         self.state.apply(&changes, self.state.state_durability()).map_err(ProcessError::Keep)?;
-        (self.position, self.is_pending) = (position, was_pending);
+        (self.bookmark, self.is_pending) = (reached, was_pending);
         Ok(())
     }
 
@@ -295,10 +331,7 @@ impl<M: ProcessManager> Processes<M> {
             return Ok(());
         }
         // What was kept may be more than is known here.
-        let cursor = self.state.get(StateKind::CURSOR, &cursor_key(M::NAME)).map_err(ProcessError::ReadState)?;
-        if let Some(number) = cursor.and_then(|bytes| Some(u64::from_le_bytes((*bytes).try_into().ok()?))) {
-            self.position = Position::new(number);
-        }
+        self.bookmark = kept::<M>(&*self.state)?;
         let prefix = persist::prefix(M::NAME);
         let page = self.state.list(StateKind::OUTBOX, &prefix, STATE_PAGE_MAX).map_err(ProcessError::ReadState)?;
         for (key, value) in page.entries {
@@ -329,6 +362,13 @@ impl<M: ProcessManager> Processes<M> {
     }
 }
 
+/// How far it has come, as it was kept.
+fn kept<M: ProcessManager>(state: &dyn StateStore) -> Result<Bookmark, ProcessError> {
+    let kept = state.get(StateKind::CURSOR, &cursor_key(M::NAME)).map_err(ProcessError::ReadState)?;
+    let record = || ProcessError::Record { id: String::new() };
+    kept.map_or(Ok(Bookmark::START), |bytes| Bookmark::of_bytes(&bytes).ok_or_else(record))
+}
+
 fn cursor_key(name: &str) -> Vec<u8> {
     [CURSOR, &persist::prefix(name)].concat()
 }
@@ -356,7 +396,7 @@ fn check(what: &'static str, name: &str, max: usize) -> Result<(), ProcessError>
 
 impl<M: ProcessManager> fmt::Debug for Processes<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Processes").field("name", &M::NAME).field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("Processes").field("name", &M::NAME).field("bookmark", &self.bookmark).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{Position, ReadError, StateError, StateReadError, UpcastError};
+use crate::store::{Position, ReadError, StateError, StateReadError, SyncError, UpcastError};
 
 /// Why a projection stopped.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub enum ProjectionError {
     State(StateReadError),
     /// View and position were not kept.
     Keep(StateError),
+    /// The events that they come from are not known to be durable, so they were not kept.
+    Sync(SyncError),
     /// A record of the view's own is not as it was written.
     Record {
         /// The view.
@@ -70,6 +72,7 @@ impl fmt::Display for ProjectionError {
             Self::Read(error) => error.fmt(f),
             Self::State(error) => error.fmt(f),
             Self::Keep(error) => error.fmt(f),
+            Self::Sync(error) => error.fmt(f),
             Self::Upcast { position, error } => write!(f, "the event at position {position} is not projected: {error}"),
             Self::Apply { position, error } => {
                 write!(f, "the event at position {position} could not be projected: {error}")
@@ -103,6 +106,7 @@ impl Error for ProjectionError {
             Self::Read(error) => Some(error),
             Self::State(error) => Some(error),
             Self::Keep(error) => Some(error),
+            Self::Sync(error) => Some(error),
             Self::Upcast { error, .. } => Some(error),
             Self::Apply { error, .. } => Some(&**error),
             _ => None,

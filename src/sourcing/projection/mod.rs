@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::Pattern;
 use crate::store::{
-    Durability, EventStore, Position, Query, ReadError, StateChange, StateKind, StateStore, StoredEvent, Upcasters,
+    Bookmark, Durability, EventStore, Position, Query, ReadError, StateChange, StateKind, StateStore, StoredEvent,
+    Upcasters,
 };
 
 use super::view::{self, Place, View};
@@ -45,6 +46,8 @@ impl<F: FnMut(&StoredEvent, &mut View<'_>) -> Result<(), Box<dyn Error + Send + 
 /// A view has generations. One is live: it is what [`ReadModel`](super::ReadModel) reads. [`rebuild`](Self::rebuild) makes the
 /// next one beside it, from the first event on, and [`take_over`](Self::take_over) makes that one live when it has caught up.
 /// Nothing wakes it: call [`step`](Self::step) after appends, or now and then.
+///
+/// With the position it keeps which event is there, and says when the store is another ([`ReadError::Diverged`]).
 pub struct Projector<P> {
     store: Arc<dyn EventStore>,
     state: Arc<dyn StateStore>,
@@ -53,8 +56,9 @@ pub struct Projector<P> {
     pattern: Option<Pattern>,
     upcasters: Option<Arc<Upcasters>>,
     durability: Durability,
-    position: Option<Position>,
-    /// A write failed that may have been made.
+    bookmark: Bookmark,
+    skips_missing: bool,
+    /// A write failed that may have been made, or the store has not been looked at.
     is_in_doubt: bool,
 }
 
@@ -64,6 +68,8 @@ pub struct Projector<P> {
 pub struct Projected {
     /// Events that were applied.
     pub events: usize,
+    /// Positions that were left out: their events cannot be read, and the projector [skips](Projector::skip_missing) them.
+    pub missing: u64,
     /// Whether there is more.
     pub has_more: bool,
 }
@@ -98,7 +104,7 @@ impl<P: Projection> Projector<P> {
         projection: P,
     ) -> Result<Self, ProjectionError> {
         let generation = view::live_generation(&*state, name)?;
-        Self::at(Place::new(name, generation)?, store, state, projection)
+        Self::of(Place::new(name, generation)?, store, state, projection)
     }
 
     /// Makes the next generation of a view beside the live one, from the first event on; goes on with it when it was begun
@@ -113,24 +119,35 @@ impl<P: Projection> Projector<P> {
         projection: P,
     ) -> Result<Self, ProjectionError> {
         let generation = view::live_generation(&*state, name)? + 1;
-        let projector = Self::at(Place::new(name, generation)?, store, state, projection)?;
-        if projector.position.is_none() {
+        let projector = Self::of(Place::new(name, generation)?, store, state, projection)?;
+        if projector.bookmark.position().is_none() {
             // What a generation left that was discarded, where the store failed meanwhile.
             view::remove(&*projector.state, &projector.place, projector.durability)?;
         }
         Ok(projector)
     }
 
-    fn at(
+    fn of(
         place: Place,
         store: Arc<dyn EventStore>,
         state: Arc<dyn StateStore>,
         projection: P,
     ) -> Result<Self, ProjectionError> {
-        let position = place.position(&*state)?;
+        let bookmark = place.bookmark(&*state)?;
         let durability = state.state_durability();
-        let (pattern, upcasters, is_in_doubt) = (None, None, false);
-        Ok(Self { store, state, projection, place, pattern, upcasters, durability, position, is_in_doubt })
+        let (pattern, upcasters, skips_missing, is_in_doubt) = (None, None, false, true);
+        Ok(Self {
+            store,
+            state,
+            projection,
+            place,
+            pattern,
+            upcasters,
+            durability,
+            bookmark,
+            skips_missing,
+            is_in_doubt,
+        })
     }
 
     /// Applies events of these topics only. Default: all.
@@ -144,6 +161,14 @@ impl<P: Projection> Projector<P> {
     #[must_use]
     pub fn upcasters(self, upcasters: Arc<Upcasters>) -> Self {
         Self { upcasters: Some(upcasters), ..self }
+    }
+
+    /// Goes on behind events that cannot be read, since they are damaged or a retention has removed them; each position is counted in
+    /// [`Projected::missing`]. Default: the step fails, and so does the next; also the first, where a view is begun when the first events are
+    /// not there any more.
+    #[must_use]
+    pub fn skip_missing(self) -> Self {
+        Self { skips_missing: true, ..self }
     }
 
     /// How much a step's changes have to survive. Default: as much as the store of state offers. With less, a crash takes
@@ -175,32 +200,50 @@ impl<P: Projection> Projector<P> {
             return Err(ProjectionError::Replaced { name, generation, live });
         }
         if self.is_in_doubt {
-            self.position = self.place.position(&*self.state)?;
+            self.bookmark = self.place.bookmark(&*self.state)?;
+            self.bookmark.check(&*self.store).map_err(ProjectionError::Read)?;
             self.is_in_doubt = false;
         }
+        let begun = self.bookmark.position();
         let head = self.store.head().map_err(ProjectionError::Read)?;
-        let Some(head) = head.filter(|head| Some(*head) > self.position) else { return Ok(Projected::default()) };
-        let mut query = Query::new().limit(STEP_EVENTS).to_position(head);
+        let Some(head) = head.filter(|head| Some(*head) > begun) else { return Ok(Projected::default()) };
+        let mut query = Query::new().limit(STEP_EVENTS).to_position(head).reading_on(begun);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
-        query = if let Some(position) = self.position { query.behind(position) } else { query };
-        let page = self.store.query(&query).map_err(ProjectionError::Read)?;
-        let mut projected = Projected { events: 0, has_more: page.next.is_some() };
+        let page = match self.store.query(&query) {
+            Ok(page) => page,
+            Err(error) => match error.behind().filter(|_| self.skips_missing) {
+                Some(behind) => {
+                    let missing = behind.get() - begun.map_or(0, Position::get);
+                    self.keep(BTreeMap::new(), self.at(behind)?)?;
+                    return Ok(Projected { events: 0, missing, has_more: true });
+                }
+                None => return Err(ProjectionError::Read(error)),
+            },
+        };
+        let mut projected = Projected { events: 0, missing: 0, has_more: page.next.is_some() };
         let mut batch = BTreeMap::new();
-        let mut reached = self.position;
+        let mut reached = self.bookmark;
         for event in page.events {
             if let Err(error) = self.apply_one(&event, &mut batch) {
                 self.keep(batch, reached)?;
                 return Err(error);
             }
-            reached = Some(event.position());
+            reached = Bookmark::of(&event);
             projected.events += 1;
             if view::is_large(&batch, KEEP_AT_CHANGES, KEEP_AT_BYTES) {
                 self.keep(std::mem::take(&mut batch), reached)?;
             }
         }
         // Where there is no more, all up to the head was looked at.
-        self.keep(batch, page.next.or(Some(head)))?;
+        let end = page.next.unwrap_or(head);
+        let reached = if reached.position() == Some(end) { reached } else { self.at(end)? };
+        self.keep(batch, reached)?;
         Ok(projected)
+    }
+
+    /// The bookmark of a position.
+    fn at(&self, position: Position) -> Result<Bookmark, ProjectionError> {
+        Bookmark::at(&*self.store, position).map_err(ProjectionError::Read)
     }
 
     /// Applies an event, all of it or nothing.
@@ -216,13 +259,14 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    /// Keeps changes and position in one piece.
-    fn keep(&mut self, changes: view::Changes, position: Option<Position>) -> Result<(), ProjectionError> {
-        if position == self.position {
+    /// Keeps changes and position in one piece, when the events that they come from are durable.
+    fn keep(&mut self, changes: view::Changes, reached: Bookmark) -> Result<(), ProjectionError> {
+        if reached == self.bookmark {
             return Ok(());
         }
         let place_key = self.place.position_key();
-        let number = position.map_or(0, Position::get).to_le_bytes();
+        let value = reached.to_bytes();
+        self.store.sync().map_err(ProjectionError::Sync)?;
         let mut batch: Vec<_> = changes
             .iter()
             .map(|(key, value)| match value {
@@ -230,10 +274,10 @@ impl<P: Projection> Projector<P> {
                 None => StateChange::Remove { kind: StateKind::VIEW, key },
             })
             .collect();
-        batch.push(StateChange::Put { kind: StateKind::CURSOR, key: &place_key, value: &number });
+        batch.push(StateChange::Put { kind: StateKind::CURSOR, key: &place_key, value: &value });
         self.is_in_doubt = true;
         self.state.apply(&batch, self.durability).map_err(ProjectionError::Keep)?;
-        (self.position, self.is_in_doubt) = (position, false);
+        (self.bookmark, self.is_in_doubt) = (reached, false);
         Ok(())
     }
 
@@ -242,7 +286,7 @@ impl<P: Projection> Projector<P> {
     /// # Errors
     /// When the store cannot be read.
     pub fn progress(&self) -> Result<Progress, ReadError> {
-        Ok(Progress { position: self.position, head: self.store.head()? })
+        Ok(Progress { position: self.bookmark.position(), head: self.store.head()? })
     }
 
     /// Makes its generation the live one, if it has come at least as far as the one that is; then removes older ones.
@@ -258,9 +302,10 @@ impl<P: Projection> Projector<P> {
             return Err(ProjectionError::Replaced { name: name.to_owned(), generation, live });
         }
         if generation > live {
-            let other = Place::new(name, live)?.position(&*self.state)?;
-            if other > self.position {
-                return Err(ProjectionError::Behind { position: self.position, live: other });
+            let other = Place::new(name, live)?.bookmark(&*self.state)?.position();
+            let position = self.bookmark.position();
+            if other > position {
+                return Err(ProjectionError::Behind { position, live: other });
             }
             let (key, value) = (view::live_key(name), generation.to_le_bytes());
             let change = StateChange::Put { kind: StateKind::CURSOR, key: &key, value: &value };
@@ -286,7 +331,7 @@ impl<P> fmt::Debug for Projector<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Projector")
             .field("place", &self.place)
-            .field("position", &self.position)
+            .field("bookmark", &self.bookmark)
             .finish_non_exhaustive()
     }
 }

@@ -43,7 +43,7 @@ impl ReadModel {
     /// # Errors
     /// When the store of state cannot be read.
     pub fn position(&self) -> Result<Option<Position>, ProjectionError> {
-        self.of_live(|place| place.position(&*self.state))
+        self.of_live(|place| place.bookmark(&*self.state).map(|bookmark| bookmark.position()))
     }
 
     /// Reads of the live generation, again when another took over meanwhile: its keys may be gone.

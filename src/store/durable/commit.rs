@@ -7,7 +7,7 @@ use crate::Frame;
 
 use super::super::guard::guarded;
 use super::super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, ExpectedVersion, Position};
-use super::{DurableError, Shared};
+use super::{DurableError, Ended, Shared};
 
 /// An event to be appended.
 pub(super) struct Job {
@@ -30,6 +30,7 @@ impl Committer {
 
     /// Until the last publisher is gone.
     pub(super) fn run(self) {
+        let _ended = Ended(&self.shared, |inner| inner.is_committed = true);
         while let Ok(first) = self.jobs.recv() {
             let mut group = vec![first];
             group.extend(self.jobs.try_iter().take(BATCH_EVENTS_MAX - 1));

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Bus, BusState, Notice, PublishError, Publisher};
 
 use super::super::cursor::Cursor;
+use super::super::guard::guarded;
 use super::super::{CursorError, EventStore, Page, Position, Query, ReadError, StoredEvent};
-use super::Shared;
+use super::{Ended, Shared};
 
 /// How long it waits for a lane before it looks whether it is to end, and before it reads again what failed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -30,15 +31,6 @@ pub(super) struct Deliverer {
     is_failing: bool,
 }
 
-/// Says that nothing more is delivered, when it is dropped.
-struct Delivered(Arc<Shared>);
-
-impl Drop for Delivered {
-    fn drop(&mut self) {
-        self.0.change(|inner| inner.is_delivered = true);
-    }
-}
-
 impl Deliverer {
     pub(super) fn new(
         bus: Bus,
@@ -51,12 +43,12 @@ impl Deliverer {
     }
 
     pub(super) fn run(mut self) {
-        // Also when a store panics: nobody may wait for what does not come.
-        let _delivered = Delivered(Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        let _ended = Ended(&shared, |inner| inner.is_delivered = true);
         loop {
             let inner =
-                self.shared.wait_while(FOREVER, |inner| inner.counts.delivered_to >= inner.ready && !inner.is_ending);
-            let (from, to, is_ending) = (inner.counts.delivered_to, inner.ready, inner.is_ending);
+                self.shared.wait_while(FOREVER, |inner| inner.counts.delivered_to >= inner.ready && !inner.is_ending());
+            let (from, to, is_ending) = (inner.counts.delivered_to, inner.ready, inner.is_ending());
             drop(inner);
             let Some(to) = to.filter(|to| from.is_none_or(|from| from < *to)) else { break };
             match self.read(from, to) {
@@ -73,11 +65,8 @@ impl Deliverer {
     }
 
     fn read(&self, from: Option<Position>, to: Position) -> Result<Page, ReadError> {
-        let query = Query::new().to_position(to);
-        self.store.query(&match from {
-            Some(from) => query.behind(from),
-            None => query,
-        })
+        let query = Query::new().to_position(to).reading_on(from);
+        guarded(|| self.store.query(&query), ReadError::Failed)
     }
 
     /// Breaks when nothing more can be brought to the lanes.
@@ -97,7 +86,7 @@ impl Deliverer {
             let frame = self.publisher.frame(event.frame()).at_position(position.get());
             let result = frame.publish_deadline(PATIENCE);
             let mut progress = self.shared.inner();
-            let is_ending = progress.is_ending;
+            let is_ending = progress.is_ending();
             let counts = &mut progress.counts;
             match result {
                 Ok(_) => counts.delivered += 1,
@@ -108,7 +97,7 @@ impl Deliverer {
                 Err(error) if error.is_temporary() => {
                     drop(progress);
                     // Some refusals come at once.
-                    drop(self.shared.wait_while(REST, |inner| !inner.is_ending));
+                    drop(self.shared.wait_while(REST, |inner| !inner.is_ending()));
                     continue;
                 }
                 Err(error) => {
@@ -127,7 +116,8 @@ impl Deliverer {
                 }
             }
             progress.counts.delivered_to = Some(position);
-            return ControlFlow::Continue(());
+            // The next start delivers the others.
+            return if progress.is_late() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         }
     }
 
@@ -145,7 +135,7 @@ impl Deliverer {
                 inner.counts.unreadable += lost;
                 inner.counts.delivered_to = Some(behind);
             }),
-            None => drop(self.shared.wait_while(PATIENCE, |inner| !inner.is_ending)),
+            None => drop(self.shared.wait_while(PATIENCE, |inner| !inner.is_ending())),
         }
     }
 }
@@ -165,6 +155,7 @@ impl Checkpoint {
     }
 
     pub(super) fn run(self) {
+        let _ended = Ended(&self.shared, |inner| inner.is_over = true);
         let mut is_failing = false;
         loop {
             let inner = self.shared.wait_while(FOREVER, |inner| {
@@ -174,7 +165,7 @@ impl Checkpoint {
                 (inner.counts.delivered_to, inner.counts.settled_to, inner.is_delivered);
             drop(inner);
             if delivered_to > settled_to && self.is_settled() {
-                match self.cursor.keep(delivered_to) {
+                match self.keep(delivered_to) {
                     Ok(()) => {
                         is_failing = false;
                         self.shared.change(|inner| inner.counts.settled_to = delivered_to);
@@ -189,11 +180,17 @@ impl Checkpoint {
         }
     }
 
+    fn keep(&self, position: Option<Position>) -> Result<(), CursorError> {
+        position.map_or(Ok(()), |position| self.cursor.keep(self.cursor.at(position)?))
+    }
+
     /// Whether all that came to the lanes is settled.
     fn is_settled(&self) -> bool {
         // What a paused subscription holds is not waited for.
         let is_held = || self.bus.subscriptions().iter().any(|one| one.is_paused && one.ledger.open() > 0);
-        let is_settled = self.bus.flush_deadline(SETTLE).is_ok() && !is_held();
+        let ends_at = self.shared.inner().ends_at;
+        let left = ends_at.map_or(SETTLE, |ends_at| ends_at.saturating_duration_since(Instant::now()).min(SETTLE));
+        let is_settled = self.bus.flush_deadline(left).is_ok() && !is_held();
         // A bus that has stopped may have left events behind.
         let ledger = self.bus.ledger();
         is_settled && (self.bus.state() == BusState::Running || ledger.in_lanes + ledger.subscriptions.open() == 0)

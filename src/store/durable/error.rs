@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::PublishError;
 
-use super::super::{AppendError, CursorError, Durability, ReadError};
+use super::super::{AppendError, CursorError, Durability, ReadError, SyncError};
 
 /// Why an event was not published durably, or a durable publisher did not start.
 #[derive(Debug, Clone)]
@@ -26,8 +26,24 @@ pub enum DurableError {
     /// The store did not take it. After [`AppendError::Disk`] only the store, opened again, tells whether it has it; it is delivered
     /// then if it has.
     Append(Arc<AppendError>),
-    /// The publisher has been closed, or its thread has panicked with the store.
+    /// The publisher has been closed.
     Closed,
+    /// It was closed, and not everything that was acknowledged is settled: the next start delivers it.
+    Left {
+        /// Positions in the store that did not come to the lanes.
+        undelivered: u64,
+        /// Positions that came to the lanes, and are not known to be settled.
+        unsettled: u64,
+    },
+    /// It was to be closed on a worker thread, which cannot wait for what waits for it.
+    OnWorker,
+    /// A time is zero.
+    Zero {
+        /// Of which setting.
+        setting: &'static str,
+    },
+    /// What the store had when it started is not known to be durable.
+    Sync(Arc<SyncError>),
     /// The bus is shutting down or has stopped.
     ShuttingDown,
     /// The store does not tell where it ends.
@@ -54,6 +70,13 @@ impl fmt::Display for DurableError {
             ),
             Self::Append(error) => error.fmt(f),
             Self::Closed => f.write_str("the durable publisher is closed; start another"),
+            Self::Left { undelivered, unsettled } => write!(
+                f,
+                "{undelivered} events of the store were not delivered when the durable publisher was closed, {unsettled} are not known to be settled; start it again, or raise close_max"
+            ),
+            Self::OnWorker => f.write_str("a worker cannot wait for events to be delivered; close it from another thread"),
+            Self::Zero { setting } => write!(f, "{setting} is zero, and it would never rest; give it a time"),
+            Self::Sync(error) => error.fmt(f),
             Self::ShuttingDown => f.write_str("the bus is shutting down and publishes no more events"),
             Self::Read(error) => error.fmt(f),
             Self::Cursor(error) => error.fmt(f),
@@ -68,6 +91,7 @@ impl Error for DurableError {
             Self::Publish(error) => Some(error),
             Self::Append(error) => Some(&**error),
             Self::Read(error) => Some(&**error),
+            Self::Sync(error) => Some(&**error),
             Self::Cursor(error) => Some(error),
             _ => None,
         }

@@ -22,10 +22,10 @@ use std::fmt;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::internals::Encode;
-use crate::{Bus, BusState, Frame, Outgoing, Subject};
+use crate::{Bus, BusState, FlushError, Frame, Notice, Outgoing, Subject};
 
 use super::cursor::Cursor;
 use super::{Durability, EventStore, Position, StateStore};
@@ -38,6 +38,10 @@ pub use error::DurableError;
 const CURSOR: &[u8] = b"durable";
 /// Events that may wait for the committer; whoever publishes more waits.
 const QUEUE_MAX: usize = 4_096;
+/// Its threads.
+const THREADS: usize = 3;
+/// What they have to end when the time to deliver is over; one that a store holds longer is left to itself.
+const END_MAX: Duration = Duration::from_secs(1);
 
 /// A durable publisher under way.
 #[must_use = "nothing is published until `start`"]
@@ -47,6 +51,8 @@ pub struct DurableBuilder {
     state: Arc<dyn StateStore>,
     name: String,
     checkpoint_every: Duration,
+    close_max: Duration,
+    begin: Option<Option<Position>>,
 }
 
 impl Bus {
@@ -75,8 +81,15 @@ impl Bus {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn durable(&self, store: Arc<dyn EventStore>, state: Arc<dyn StateStore>) -> DurableBuilder {
-        let checkpoint_every = Duration::from_millis(100);
-        DurableBuilder { bus: self.clone(), store, state, name: "durable".to_owned(), checkpoint_every }
+        DurableBuilder {
+            bus: self.clone(),
+            store,
+            state,
+            name: "durable".to_owned(),
+            checkpoint_every: Duration::from_millis(100),
+            close_max: Duration::from_secs(5),
+            begin: None,
+        }
     }
 }
 
@@ -87,9 +100,22 @@ impl DurableBuilder {
         self
     }
 
-    /// How long its cursor rests before it is kept again. Default 100 ms.
+    /// How long its cursor rests before it is kept again; not zero. Default 100 ms.
     pub fn checkpoint_every(mut self, time: Duration) -> Self {
         self.checkpoint_every = time;
+        self
+    }
+
+    /// How long it goes on delivering when it is closed or dropped. Default 5 s; the next start delivers what is left.
+    pub fn close_max(mut self, time: Duration) -> Self {
+        self.close_max = time;
+        self
+    }
+
+    /// Delivers what is behind this position, `None` being before the first event, whatever was kept. Default: behind its cursor, or with
+    /// the first event that there is.
+    pub fn begin_behind(mut self, position: Option<Position>) -> Self {
+        self.begin = Some(position);
         self
     }
 
@@ -97,16 +123,21 @@ impl DurableBuilder {
     /// durable publisher at a time. It holds the bus until it is closed or dropped.
     ///
     /// # Errors
-    /// See [`DurableError`].
+    /// See [`DurableError`]; [`CursorError::Store`](super::CursorError::Store) with [`ReadError::Diverged`](super::ReadError::Diverged) when the
+    /// store is not the one that its cursor is of.
     ///
     /// # Cost
-    /// Three threads, and one publisher of the bus.
+    /// Three threads, one publisher of the bus, and a sync: what a process that was killed has left is delivered once it is durable.
     pub fn start(self) -> Result<DurablePublisher, DurableError> {
-        let Self { bus, store, state, name, checkpoint_every } = self;
+        let Self { bus, store, state, name, checkpoint_every, close_max, begin } = self;
+        if checkpoint_every.is_zero() {
+            return Err(DurableError::Zero { setting: "checkpoint_every" });
+        }
         let word = state.state_durability().min(Durability::Written);
-        let cursor = Cursor::new(state, CURSOR, &name, word).map_err(DurableError::Cursor)?;
+        let cursor = Cursor::new((Arc::clone(&store), state), CURSOR, &name, word).map_err(DurableError::Cursor)?;
+        store.sync().map_err(|error| DurableError::Sync(Arc::new(error)))?;
         let head = store.head().map_err(|error| DurableError::Read(Arc::new(error)))?;
-        let position = cursor.within(head).map_err(DurableError::Cursor)?;
+        let position = cursor.open(begin).map_err(DurableError::Cursor)?.position();
         let kept = store.durability();
         let publisher = bus.publisher().map_err(DurableError::Publish)?;
         let shared = Arc::new(Shared::new(head, position));
@@ -118,12 +149,24 @@ impl DurableBuilder {
             let thread = thread::Builder::new().name(format!("ringmain-{name}-{part}")).spawn(run);
             thread.map_err(|error| DurableError::Thread(error.to_string()))
         };
+        let mut running = Running {
+            bus: bus.clone(),
+            name: name.clone(),
+            sender,
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            close_max,
+        };
+        let start = || {
+            running.threads.push(spawn("commit", Box::new(move || committer.run()))?);
+            running.threads.push(spawn("deliver", Box::new(move || deliverer.run()))?);
+            running.threads.push(spawn("cursor", Box::new(move || checkpoint.run()))?);
+            Ok(())
+        };
+        let started = start();
         // As far as it has come when one of them cannot be had, its drop ends it.
-        let mut inner = Inner { bus, kept, sender: Some(sender), shared, threads: Vec::new() };
-        inner.threads.push(spawn("commit", Box::new(move || committer.run()))?);
-        inner.threads.push(spawn("deliver", Box::new(move || deliverer.run()))?);
-        inner.threads.push(spawn("cursor", Box::new(move || checkpoint.run()))?);
-        Ok(DurablePublisher(Arc::new(inner)))
+        let publisher = DurablePublisher(Arc::new(Inner { bus, kept, shared, running: Mutex::new(Some(running)) }));
+        started.map(|()| publisher)
     }
 }
 
@@ -134,8 +177,9 @@ impl fmt::Debug for DurableBuilder {
 }
 
 /// Publishes events from a store, to which it appends them first. Cheap to clone: clones are the same publisher, which any number
-/// of threads may use at once. It ends when the last one is dropped: what was acknowledged is brought to the lanes if they have
-/// room, and the cursor is kept.
+/// of threads may use at once. It ends when it is [closed](Self::close), or the last one is dropped: what was acknowledged is brought to the
+/// lanes if they have room, as long as [`close_max`](DurableBuilder::close_max) says, and the cursor is kept. What is left then is said by
+/// [`Notice::StorageFailed`], and delivered after the next start.
 #[derive(Clone)]
 pub struct DurablePublisher(Arc<Inner>);
 
@@ -143,11 +187,20 @@ struct Inner {
     bus: Bus,
     /// The strongest word of the store.
     kept: Durability,
+    shared: Arc<Shared>,
     /// Present until it ends.
-    sender: Option<SyncSender<Job>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// A durable publisher that has not ended.
+struct Running {
+    bus: Bus,
+    name: String,
+    sender: SyncSender<Job>,
     shared: Arc<Shared>,
     /// In the order in which they end.
     threads: Vec<JoinHandle<()>>,
+    close_max: Duration,
 }
 
 /// How far a durable publisher has come.
@@ -164,7 +217,7 @@ pub struct DurableCounts {
     pub expired: u64,
     /// Events that this bus cannot take, each told by [`Notice::Undeliverable`](crate::Notice::Undeliverable).
     pub undeliverable: u64,
-    /// Positions in the store that cannot be read.
+    /// Positions in the store that cannot be read: they are damaged, or a retention has removed them before.
     pub unreadable: u64,
     /// The last position that was looked at to be published.
     pub delivered_to: Option<Position>,
@@ -192,7 +245,7 @@ impl DurablePublisher {
             return Err(DurableError::ShuttingDown);
         }
         let (told, heard) = mpsc::sync_channel(1);
-        let sender = self.0.sender.as_ref().expect("it is there until the last clone is dropped");
+        let sender = self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)?;
         sender.send(Job { frame: frame.for_outbox(), word, told }).map_err(|_| DurableError::Closed)?;
         heard.recv().unwrap_or(Err(DurableError::Closed))
     }
@@ -200,6 +253,20 @@ impl DurablePublisher {
     /// How far it has come.
     pub fn counts(&self) -> DurableCounts {
         self.0.shared.inner().counts
+    }
+
+    /// Ends it, all clones: what was published before is appended, what was acknowledged is brought to the lanes and settled, and the cursor
+    /// is kept, as far as that is done within [`close_max`](DurableBuilder::close_max) and a second.
+    ///
+    /// # Errors
+    /// [`DurableError::Left`] says what is left: the next start delivers it. [`DurableError::Closed`] when it was closed before.
+    /// [`DurableError::OnWorker`] on a worker thread; then it goes on.
+    pub fn close(&self) -> Result<DurableCounts, DurableError> {
+        if self.0.is_on_worker() {
+            return Err(DurableError::OnWorker);
+        }
+        let running = self.0.running().take();
+        running.ok_or(DurableError::Closed)?.end()
     }
 
     /// Waits until everything that was acknowledged so far is settled and the cursor is kept, at most `limit`. Returns whether it
@@ -244,15 +311,38 @@ struct Progress {
     /// The last position up to which the word of every event is met.
     ready: Option<Position>,
     counts: DurableCounts,
-    is_ending: bool,
+    /// It is to end, and to deliver no more from then on.
+    ends_at: Option<Instant>,
+    /// The committer has ended.
+    is_committed: bool,
     /// The reader has ended: nothing more comes to the lanes.
     is_delivered: bool,
+    /// The cursor is not kept any more.
+    is_over: bool,
+}
+
+impl Progress {
+    fn is_ending(&self) -> bool {
+        self.ends_at.is_some()
+    }
+
+    /// Whether nothing more is to be delivered.
+    fn is_late(&self) -> bool {
+        self.ends_at.is_some_and(|ends_at| Instant::now() >= ends_at)
+    }
 }
 
 impl Shared {
     fn new(ready: Option<Position>, cursor: Option<Position>) -> Self {
         let counts = DurableCounts { delivered_to: cursor, settled_to: cursor, ..DurableCounts::default() };
-        let inner = Mutex::new(Progress { ready, counts, is_ending: false, is_delivered: false });
+        let inner = Mutex::new(Progress {
+            ready,
+            counts,
+            ends_at: None,
+            is_committed: false,
+            is_delivered: false,
+            is_over: false,
+        });
         Self { inner, changed: Condvar::new() }
     }
 
@@ -274,16 +364,65 @@ impl Shared {
     }
 }
 
+/// Says that a thread has ended, also when it panics: nobody may wait for what does not come.
+struct Ended<'s>(&'s Shared, fn(&mut Progress));
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.change(self.1);
+    }
+}
+
+impl Running {
+    /// Ends it within its time.
+    fn end(self) -> Result<DurableCounts, DurableError> {
+        let Self { bus, name, sender, shared, threads, close_max } = self;
+        drop(sender);
+        let ends_at = Instant::now() + close_max;
+        drop(shared.wait_while(close_max, |inner| !inner.is_committed && threads.len() == THREADS));
+        shared.change(|inner| inner.ends_at = Some(ends_at));
+        let limit = ends_at.saturating_duration_since(Instant::now()) + END_MAX;
+        let inner = shared.wait_while(limit, |inner| !inner.is_over && threads.len() == THREADS);
+        let number = |position: Option<Position>| position.map_or(0, Position::get);
+        let (ready, counts) = (number(inner.ready), inner.counts);
+        let has_ended = inner.is_committed && inner.is_over;
+        drop(inner);
+        if has_ended {
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
+        let (delivered, settled) = (number(counts.delivered_to), number(counts.settled_to));
+        if settled >= ready {
+            return Ok(counts);
+        }
+        let undelivered = ready.saturating_sub(delivered);
+        let left = DurableError::Left { undelivered, unsettled: ready - settled - undelivered };
+        bus.notify(&Notice::StorageFailed { name: &name, error: &left.to_string(), waiting: ready - settled });
+        Err(left)
+    }
+}
+
+impl Inner {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        // It is taken or copied from, and nothing of it half.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_on_worker(&self) -> bool {
+        self.bus.flush_deadline(Duration::ZERO) == Err(FlushError::OnWorker)
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.sender.take());
-        let mut threads = std::mem::take(&mut self.threads).into_iter();
-        // A panic of a store has been printed, and everybody who waited was told.
-        if let Some(committer) = threads.next() {
-            drop(committer.join());
+        let Some(running) = self.running().take() else { return };
+        if !self.is_on_worker() {
+            // It says itself what is left.
+            drop(running.end());
+            return;
         }
-        self.shared.change(|inner| inner.is_ending = true);
-        threads.for_each(|thread| drop(thread.join()));
+        // A worker cannot wait for itself. Where there is no thread for it, its own end by themselves.
+        let end = thread::Builder::new().name(format!("ringmain-{}-end", running.name));
+        drop(end.spawn(move || drop(running.end())));
     }
 }
 

@@ -189,6 +189,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         fronts: Mutex::new(Fronts::new(index_bytes_max)),
         indexer,
         snapshots,
+        table,
         retention,
         upkeep: Mutex::default(),
     });
@@ -202,7 +203,6 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         committer: Some(committer),
         indexer: Some(thread),
         shared,
-        table,
         state_batch_bytes_max,
         options,
         recovered,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::Position;
 use super::super::log::Fault;
 use super::part::Part;
+use super::retention::Upkeep;
 use super::shared::Shared;
 
 /// Old events are looked for this often, beside when a segment is full.
@@ -53,6 +54,7 @@ struct State {
     /// A segment was filled, or an hour went by, since old events were looked for.
     is_upkeep_due: bool,
     upkeep_fault: Option<Fault>,
+    last_upkeep: Upkeep,
     /// Of segments whose index could not be written, by their first positions.
     faults: BTreeMap<u64, IndexFault>,
     /// Nothing more comes: the thread ends when all is done.
@@ -91,6 +93,11 @@ impl Indexer {
     /// Why old events were not dealt with when that was last tried.
     pub(super) fn upkeep_fault(&self) -> Option<Fault> {
         self.state().upkeep_fault.clone()
+    }
+
+    /// What was done to old events when that was last tried.
+    pub(super) fn last_upkeep(&self) -> Upkeep {
+        self.state().last_upkeep
     }
 
     /// Indices that could not be written, oldest first.
@@ -144,7 +151,10 @@ impl Indexer {
                 let is_stopped = is_to_stop();
                 state = self.state();
                 state.is_upkeep_due |= is_stopped;
-                state.upkeep_fault = kept.err();
+                match kept {
+                    Ok(done) => (state.last_upkeep, state.upkeep_fault) = (done, None),
+                    Err(fault) => state.upkeep_fault = Some(fault),
+                }
             } else {
                 let waited = self.changed.wait_timeout(state, UPKEEP_EVERY).unwrap_or_else(PoisonError::into_inner);
                 state = waited.0;

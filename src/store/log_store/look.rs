@@ -35,6 +35,8 @@ struct Look<'q> {
     events: Vec<StoredEvent>,
     bytes: usize,
     looked_at: usize,
+    /// The last position that was looked at.
+    reached: u64,
 }
 
 /// The next page of a query.
@@ -45,6 +47,7 @@ pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
     let (parts, active, first, last) = {
         let parts = shared.parts();
         let Some(oldest) = parts.first() else { return Ok(nothing) };
+        query.check_first(Position::new(oldest).expect("positions count from 1"))?;
         let (first, last) = (first.get().max(oldest), last.get().min(parts.last));
         let sought = Sought::of(query, first..=last);
         let active = parts.active.as_ref().filter(|active| active.first <= last);
@@ -55,7 +58,17 @@ pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
         return Ok(nothing);
     }
     let newest_first = query.order() == Order::NewestFirst;
-    let look = Look { query, newest_first, first, last, limit, events: Vec::new(), bytes: 0, looked_at: 0 };
+    let look = Look {
+        query,
+        newest_first,
+        first,
+        last,
+        limit,
+        events: Vec::new(),
+        bytes: 0,
+        looked_at: 0,
+        reached: first - 1,
+    };
     look.run(shared, &parts, active)
 }
 
@@ -119,6 +132,7 @@ impl Look<'_> {
     /// Takes up an event if it is meant.
     fn take(&mut self, record: &Record<'_>) -> Result<(), FrameError> {
         self.looked_at += 1;
+        self.reached = record.header.position;
         let frame: FrameRef<'_> = Frame::read(record.body)?;
         if self.query.means_meta(&frame.meta()) {
             let position = Position::new(record.header.position).expect("positions count from 1");
@@ -148,6 +162,20 @@ impl Look<'_> {
         before.map(|position| Break(Some(position))).ok_or(error)
     }
 
+    /// Segments up to the one that begins with `first` were removed meanwhile. Who reads forward hears of those that were still
+    /// to be read, unless nothing before them was and the query does not say where to begin.
+    fn removed(&self, first: u64) -> Result<Flow, ReadError> {
+        let (from, is_begun) = (self.reached + 1, self.reached >= self.first);
+        let first = Position::new(first).expect("positions count from 1");
+        if self.newest_first || (!is_begun && self.query.check_first(first).is_ok()) {
+            return Ok(Continue(()));
+        }
+        let removed = Position::new(from).filter(|from| *from < first);
+        removed.map_or(Ok(Continue(())), |from| {
+            self.before(&(from.get()..=first.get() - 1), ReadError::Removed { from, first })
+        })
+    }
+
     /// Reads forward through a part of the log.
     fn scan(&mut self, reader: &mut LogReader, range: RangeInclusive<u64>) -> Result<Flow, ReadError> {
         reader.seek(*range.start());
@@ -170,7 +198,10 @@ impl Look<'_> {
                     }
                     _ => {}
                 },
-                Some(Err(log::ReadError::Retired { .. })) => {}
+                Some(Err(log::ReadError::Retired { first, .. })) => match self.removed(first)? {
+                    Continue(()) => {}
+                    end => return Ok(end),
+                },
                 Some(Err(log::ReadError::Disk(fault))) => return Err(ReadError::Disk(fault)),
             }
         }
@@ -279,7 +310,7 @@ impl Look<'_> {
                     }
                     Place::At(_) | Place::Nowhere => return Ok(None),
                 },
-                Err(log::ReadError::Retired { .. }) => return Ok(Some(Continue(()))),
+                Err(log::ReadError::Retired { first, .. }) => return self.removed(first).map(Some),
                 Err(log::ReadError::Disk(fault)) => return Err(ReadError::Disk(fault)),
             }
         }

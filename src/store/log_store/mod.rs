@@ -38,11 +38,10 @@ use std::time::Duration;
 use crate::Frame;
 
 use super::append::{self, Expected};
-use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, SyncError, Word};
-use super::table::Table;
+use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, Word};
 use super::{
     AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, OpenError, Page, Position, Query,
-    ReadError, Recovered, Snapshot, SnapshotError, snapshot,
+    ReadError, Recovered, Snapshot, SnapshotError, SyncError, snapshot,
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
@@ -100,7 +99,6 @@ pub struct LogStore {
     committer: Option<Committer>,
     indexer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
-    table: Arc<Table>,
     state_batch_bytes_max: usize,
     options: LogOptions,
     recovered: Recovered,
@@ -130,12 +128,12 @@ impl LogStore {
     /// older value, has none though one was put, or has one though it was removed: look here before you go on with sagas.
     /// What is dead takes room until this is [accepted](Self::accept_state_damages).
     pub fn state_damages(&self) -> Vec<Damage> {
-        self.table.damages()
+        self.shared.table.damages()
     }
 
     /// Gives up what of snapshots and state cannot be read, so that its room can be used again.
     pub fn accept_state_damages(&self) {
-        self.table.accept_damage();
+        self.shared.table.accept_damage();
     }
 
     /// Indices that could not be written since it was opened, oldest first. No append fails for it.
@@ -161,7 +159,7 @@ impl LogStore {
     pub fn close(mut self) -> Result<(), Fault> {
         let closed = self.committer.take().map_or(Ok(()), Committer::close);
         self.end_indexer(true);
-        closed.and_then(|()| self.table.sync()).map_err(|SyncError(fault)| fault)
+        closed.and_then(|()| self.shared.table.sync()).map_err(|log::SyncError(fault)| fault)
     }
 
     fn committer(&self) -> &Committer {
@@ -221,6 +219,10 @@ impl EventStore for LogStore {
         Ok(Appended::new(first, last, expected.map(|expected| expected.version_after)))
     }
 
+    fn sync(&self) -> Result<(), SyncError> {
+        self.committer().log().sync().map(drop).map_err(|log::SyncError(fault)| SyncError::Disk(fault))
+    }
+
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         look::page(&self.shared, query)
     }
@@ -230,7 +232,7 @@ impl EventStore for LogStore {
         let found = self.shared.version_of(snapshot.kind(), snapshot.id()).map_err(failed)?;
         snapshot::check(snapshot, found)?;
         // What it shows must not be lost before it.
-        self.committer().log().sync().map_err(|SyncError(fault)| failed(fault))?;
+        self.committer().log().sync().map_err(|log::SyncError(fault)| failed(fault))?;
         self.shared.snapshots.save(snapshot)
     }
 
@@ -239,6 +241,11 @@ impl EventStore for LogStore {
         // Events that it shows may have been damaged since.
         let found = self.shared.version_of(kind, id).map_err(ReadError::Disk)?;
         Ok((snapshot.version() <= found).then_some(snapshot))
+    }
+
+    fn first(&self) -> Result<Option<Position>, ReadError> {
+        let parts = self.shared.parts();
+        Ok(parts.first().filter(|first| *first <= parts.last).and_then(Position::new))
     }
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
@@ -266,7 +273,7 @@ fn refused(error: CommitError, expected: Option<&Expected>) -> AppendError {
             _ => AppendError::Failed(Box::new(CommitError::Refused(refusal))),
         },
         CommitError::Append(log::AppendError::Full(fault)) => AppendError::DiskFull(fault),
-        CommitError::Append(log::AppendError::Disk(fault)) | CommitError::Sync(SyncError(fault)) => {
+        CommitError::Append(log::AppendError::Disk(fault)) | CommitError::Sync(log::SyncError(fault)) => {
             AppendError::Disk(fault)
         }
         other => AppendError::Failed(Box::new(other)),

@@ -1,9 +1,12 @@
-//! What becomes of old events: they are archived, and removed where that is asked for.
+//! What becomes of old events: they are archived, and removed where that is asked for, when all who read on have passed them.
 
+use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::super::log::{Fault, RetireError, SegmentInfo, remove};
+use super::super::state::{PageRoom, STATE_PAGE_MAX, StateKind};
+use super::super::{Bookmark, Position};
 use super::LogStore;
 use super::part::Part;
 use super::shared::Shared;
@@ -12,6 +15,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a [`LogStore`] keeps events, and in what form. It acts on segments as a whole: on one whose every event is old,
 /// never on the newest. How old an event is, is told by the wall clock at its append and now.
+///
+/// Events that somebody who reads on has not come to are not removed: durable subscriptions and publishers, projections and process
+/// managers keep a [`Bookmark`] as [`StateKind::CURSOR`], and those in the same store are waited for, also where nobody reads on any
+/// more: [forget](super::super::DurableSubscription::forget) what is not needed, or say
+/// [for how long](Self::remove_unread_after) or [for how much](Self::unread_bytes_max) they are waited for. Whoever comes too late hears
+/// of it by [`ReadError::Removed`](super::super::ReadError::Removed).
 ///
 /// ```
 /// use ringmain::store::Retention;
@@ -26,6 +35,8 @@ pub struct Retention {
     archive_after: Option<Duration>,
     remove_after: Option<Duration>,
     bytes_max: Option<u64>,
+    remove_unread_after: Option<Duration>,
+    unread_bytes_max: Option<u64>,
 }
 
 impl Default for Retention {
@@ -38,7 +49,13 @@ impl Default for Retention {
 impl Retention {
     /// Events stay as they are.
     pub const fn forever() -> Self {
-        Self { archive_after: None, remove_after: None, bytes_max: None }
+        Self {
+            archive_after: None,
+            remove_after: None,
+            bytes_max: None,
+            remove_unread_after: None,
+            unread_bytes_max: None,
+        }
     }
 
     /// Compresses events of this age: queries and replay read them, slower. Default 90 days.
@@ -47,7 +64,7 @@ impl Retention {
         Self { archive_after: Some(age), ..self }
     }
 
-    /// Removes events of this age for good, also those that a durable subscription or publisher has not come to. An aggregate whose events are all removed is at the version of its snapshot; one
+    /// Removes events of this age for good. An aggregate whose events are all removed is at the version of its snapshot; one
     /// without a snapshot is new again. Default: none is removed.
     #[must_use]
     pub const fn remove_after(self, age: Duration) -> Self {
@@ -59,6 +76,19 @@ impl Retention {
     #[must_use]
     pub const fn bytes_max(self, bytes: u64) -> Self {
         Self { bytes_max: Some(bytes), ..self }
+    }
+
+    /// Of what is to be removed, removes events of this age also where somebody has not come to them. Default: they are waited for.
+    #[must_use]
+    pub const fn remove_unread_after(self, age: Duration) -> Self {
+        Self { remove_unread_after: Some(age), ..self }
+    }
+
+    /// Of what is to be removed, removes the oldest events also where somebody has not come to them, while there are more than so many
+    /// bytes of events. Default: they are waited for.
+    #[must_use]
+    pub const fn unread_bytes_max(self, bytes: u64) -> Self {
+        Self { unread_bytes_max: Some(bytes), ..self }
     }
 }
 
@@ -74,9 +104,27 @@ pub struct Upkeep {
     pub removed_segments: usize,
     /// Events in them.
     pub removed_events: u64,
+    /// Of those, how many somebody who reads on had not come to, and hears of.
+    pub unread_events: u64,
+    /// Segments that were to be removed, and are kept for somebody who reads on.
+    pub held_segments: usize,
+    /// Where the one stands who is furthest behind; `None` = before the first event, or where no segment is held.
+    pub held_at: Option<Position>,
+}
+
+impl Retention {
+    const fn removes(&self) -> bool {
+        self.remove_after.is_some() || self.bytes_max.is_some()
+    }
 }
 
 impl LogStore {
+    /// What the store did to old events by its own when it last looked; see also
+    /// [`upkeep_fault`](Self::upkeep_fault).
+    pub fn last_upkeep(&self) -> Upkeep {
+        self.shared.indexer.last_upkeep()
+    }
+
     /// Does to old events what a retention says, now. The store does the same by [its own](super::LogStoreBuilder::retention)
     /// when it is opened, whenever a segment is full, and once an hour.
     ///
@@ -108,18 +156,29 @@ impl Shared {
             newest_in(nth).is_some_and(|newest| u128::from(now.saturating_sub(newest)) >= age)
         };
         let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        let mut removed = 0;
-        for (nth, segment) in segments.iter().enumerate().take(segments.len().saturating_sub(1)) {
-            let is_too_much = retention.bytes_max.is_some_and(|max| bytes > max);
-            if !is_too_much && !is_old(nth, retention.remove_after) {
+        let (mut removed, mut unread) = (0, 0);
+        let is_above = |max: Option<u64>, bytes: u64| max.is_some_and(|max| bytes > max);
+        let behind = if retention.removes() { self.furthest_behind()? } else { None };
+        for (segment, nth) in segments.iter().zip(0..segments.len().saturating_sub(1)) {
+            if !is_above(retention.bytes_max, bytes) && !is_old(nth, retention.remove_after) {
                 break;
             }
+            let next = segments[nth + 1].first;
+            let is_given_up = is_above(retention.unread_bytes_max, bytes) || is_old(nth, retention.remove_unread_after);
+            let left = behind.map_or(0, |behind| next.saturating_sub(segment.first.max(behind + 1)));
+            if done.held_segments > 0 || (left > 0 && !is_given_up) {
+                done.held_segments += 1;
+                done.held_at = behind.and_then(Position::new);
+            } else {
+                removed += 1;
+                unread += left;
+            }
             bytes -= segment.bytes;
-            removed += 1;
         }
         if let Some(next) = segments.get(removed).filter(|_| removed > 0) {
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
+            done.unread_events = unread;
         }
         // One that cannot be read or written keeps no other from it.
         let mut failed = None;
@@ -138,6 +197,22 @@ impl Shared {
             }
         }
         failed.map_or(Ok(done), Err)
+    }
+
+    /// The position of the one who reads on and is furthest behind, 0 = before the first event; `None` when there is nobody.
+    fn furthest_behind(&self) -> Result<Option<u64>, Fault> {
+        let (mut furthest, mut from) = (None, Some(Box::from([])));
+        while let Some(key) = from {
+            let room = PageRoom::of(STATE_PAGE_MAX).expect("it is the limit");
+            let page = self.table.page(StateKind::CURSOR, &key, room).map_err(|(_, error)| {
+                Fault::new("read the cursors in", &self.folder, io::Error::other(error.to_string()))
+            })?;
+            let bookmarks = page.entries.iter().filter_map(|(_, value)| Bookmark::of_bytes(value));
+            let numbers = bookmarks.map(|bookmark| bookmark.position().map_or(0, Position::get));
+            furthest = numbers.chain(furthest).min();
+            from = page.next;
+        }
+        Ok(furthest)
     }
 
     /// Removes the segments before a position, and what is known of them; says how many there were.

@@ -11,6 +11,7 @@ use crate::Frame;
 use super::super::Position;
 use super::super::index::{Posting, Term};
 use super::super::log::{Batch, Disk, Fault, LogReader, Placed, ReadError};
+use super::super::table::Table;
 use super::super::tail::Tail;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) fronts: Mutex<Fronts>,
     pub(super) indexer: Indexer,
     pub(super) snapshots: Snapshots,
+    /// Snapshots and state.
+    pub(super) table: Arc<Table>,
     pub(super) retention: Retention,
     /// Held by who archives and removes.
     pub(super) upkeep: Mutex<()>,

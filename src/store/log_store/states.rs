@@ -25,15 +25,15 @@ impl StateStore for LogStore {
             self.committer().log().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
         }
         let word = if durability == Durability::Durable { Word::Durable } else { Word::Written };
-        self.table.apply(changes, word).map_err(not_changed)
+        self.shared.table.apply(changes, word).map_err(not_changed)
     }
 
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
-        self.table.get(kind, key).map_err(|error| not_read(kind, key.into(), error))
+        self.shared.table.get(kind, key).map_err(|error| not_read(kind, key.into(), error))
     }
 
     fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
-        let page = self.table.page(kind, from, PageRoom::of(limit)?);
+        let page = self.shared.table.page(kind, from, PageRoom::of(limit)?);
         page.map_err(|(key, error)| not_read(kind, key, error))
     }
 

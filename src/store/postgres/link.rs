@@ -50,6 +50,14 @@ impl Link {
         Ok(row.get::<_, i64>(0).unsigned_abs())
     }
 
+    /// Makes a commit, which is synced and all before it with it.
+    pub(super) async fn sync(&self) -> Result<(), PostgresFault> {
+        let failed = PostgresFault::at("sync events");
+        let connection = self.connection().await?;
+        let statement = connection.prepare_cached("UPDATE head SET position = position").await.map_err(&failed)?;
+        connection.execute(&statement, &[]).await.map(drop).map_err(&failed)
+    }
+
     /// The channel on which appends are told.
     pub(super) fn channel(&self) -> String {
         format!("{}_appended", self.schema)

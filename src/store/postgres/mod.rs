@@ -28,7 +28,7 @@ use crate::Frame;
 
 use super::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError,
+    SnapshotError, SyncError,
 };
 
 use bridge::Bridge;
@@ -123,6 +123,12 @@ impl EventStore for PostgresStore {
         let (link, limit) = (Arc::clone(&self.link), self.call_max);
         let failed = |fault| AppendError::Failed(Box::new(fault));
         self.bridge.run(async move { append::append(&link, batch, limit).await }).map_err(failed)?
+    }
+
+    fn sync(&self) -> Result<(), SyncError> {
+        let link = Arc::clone(&self.link);
+        let synced = self.call("sync events", async move { link.sync().await });
+        synced.map_err(|fault| SyncError::Failed(Box::new(fault)))
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {

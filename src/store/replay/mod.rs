@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::{Bus, Priority, Rate, ReplayPolicy, SubscriptionId, SubscriptionRecord};
 
 use super::{EventStore, Position, Query};
-use run::Runner;
+use run::{Runner, chunk};
 
 pub use error::ReplayError;
 
@@ -106,6 +106,8 @@ pub struct ReplayProgress {
     pub is_over: bool,
     /// Whether it was cancelled, or the bus was shut down.
     pub is_cancelled: bool,
+    /// Whether it has failed; [`Replay::wait`] says why.
+    pub is_failed: bool,
 }
 
 impl ReplayBuilder {
@@ -165,7 +167,11 @@ impl ReplayBuilder {
         Ok(ReplayEstimate { events, bytes, first, last, subscriptions, takes })
     }
 
-    /// Begins to replay, on a thread of its own. What is appended meanwhile is replayed as well, unless the query ends before.
+    /// Begins to replay, on a thread of its own: what is in the store when it begins. What is appended meanwhile is not replayed, or a
+    /// replay whose events give rise to others in the same store would never end.
+    ///
+    /// Events that a [`Retention`](super::Retention) removes before they are read end it, as [`ReadError::Removed`](super::ReadError::Removed)
+    /// says; so does a query [from a position](Query::from_position) that is not there any more.
     ///
     /// # Errors
     /// See [`ReplayError`]: nobody takes replays, or there is no publisher or thread for it.
@@ -175,8 +181,19 @@ impl ReplayBuilder {
         let only: Option<SubscriptionId> = name.and(recipients.first()).map(|record| record.id);
         let publisher = bus.publisher().map_err(ReplayError::Publisher)?;
         let shared = Arc::new(Shared::default());
-        let runner =
-            Runner { bus, publisher, store, query, only, rate, priority, on_progress, shared: Arc::clone(&shared) };
+        let chunk = chunk(bus.metrics().max_queue_size);
+        let runner = Runner {
+            bus,
+            publisher,
+            store,
+            query,
+            only,
+            rate,
+            priority,
+            on_progress,
+            shared: Arc::clone(&shared),
+            chunk,
+        };
         let thread = thread::Builder::new().name("ringmain-replay".into()).spawn(move || runner.run());
         let thread = thread.map_err(|error| ReplayError::Thread(error.to_string()))?;
         Ok(Replay { shared, thread: Some(thread) })

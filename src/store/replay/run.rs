@@ -1,6 +1,7 @@
 //! The replay's thread: reads page after page, and publishes at its pace.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,22 @@ use crate::{Bus, Priority, PublishError, Publisher, Rate, SubscriptionId};
 use super::super::{EventStore, Query, StoredEvent};
 use super::{OnProgress, ReplayError, Shared};
 
-/// Events between two looks at the lane.
-const CHUNK: u64 = 256;
+/// Events between two looks at the lane, at most.
+const CHUNK_MAX: u64 = 256;
 /// How long it rests while others fill the lane, or after its event was refused.
 const REST: Duration = Duration::from_millis(1);
 /// How long it waits for room in the lane before it looks whether it is cancelled.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Events that a replay may have in a lane.
+fn share(max_queue_size: u64) -> u64 {
+    (max_queue_size / 4).max(1)
+}
+
+/// Events between two looks at a lane of this size.
+pub(super) fn chunk(max_queue_size: u64) -> u64 {
+    share(max_queue_size).div_ceil(2).min(CHUNK_MAX)
+}
 
 pub(super) struct Runner {
     pub(super) bus: Bus,
@@ -26,24 +37,32 @@ pub(super) struct Runner {
     pub(super) priority: Priority,
     pub(super) on_progress: Option<OnProgress>,
     pub(super) shared: Arc<Shared>,
+    /// Events between two looks at the lane.
+    pub(super) chunk: u64,
 }
 
 impl Runner {
     pub(super) fn run(mut self) -> Result<(), ReplayError> {
-        let result = self.pages();
-        self.shared.progress().is_over = true;
-        self.tell();
-        result
+        // A panic of the store, or of who hears of the progress, is the end of the replay and not of what is said of it.
+        let run = catch_unwind(AssertUnwindSafe(|| self.pages())).unwrap_or(Err(ReplayError::Panicked));
+        let mut progress = self.shared.progress();
+        progress.is_over = true;
+        progress.is_failed = run.is_err();
+        drop(progress);
+        let told = catch_unwind(AssertUnwindSafe(|| self.tell())).map_err(|_| ReplayError::Panicked);
+        run.and(told)
     }
 
     fn pages(&mut self) -> Result<(), ReplayError> {
         let (begun, mut nth) = (Instant::now(), 0_u64);
-        let mut query = Some(self.query.clone());
+        // What its events give rise to may be appended as well: it would never end.
+        let head = self.store.head().map_err(ReplayError::Read)?;
+        let mut query = head.map(|head| self.query.clone().up_to(head));
         while let Some(asked) = query {
             self.tell();
             let page = self.store.query(&asked).map_err(ReplayError::Read)?;
             for event in &page.events {
-                if nth > 0 && nth.is_multiple_of(CHUNK) {
+                if nth > 0 && nth.is_multiple_of(self.chunk) {
                     self.tell();
                 }
                 if self.wait_for_turn(begun, nth).is_break() || self.publish(event)?.is_break() {
@@ -70,7 +89,7 @@ impl Runner {
                 return ControlFlow::Break(());
             }
         }
-        while nth.is_multiple_of(CHUNK) && self.is_crowded() {
+        while nth.is_multiple_of(self.chunk) && self.is_crowded() {
             if self.shared.rest(REST) {
                 return ControlFlow::Break(());
             }
@@ -81,7 +100,7 @@ impl Runner {
     fn is_crowded(&self) -> bool {
         let metrics = self.bus.metrics();
         let lane = metrics.lanes.iter().find(|lane| lane.priority == self.priority);
-        lane.is_some_and(|lane| lane.depth + CHUNK > (metrics.max_queue_size / 4).max(CHUNK))
+        lane.is_some_and(|lane| lane.depth + self.chunk > share(metrics.max_queue_size))
     }
 
     /// Breaks when it is cancelled, or the bus shuts down.

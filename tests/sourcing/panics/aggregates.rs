@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use ringmain::sourcing::{Aggregate, Relay, Repository, Root, SaveError};
-use ringmain::store::Upcasters;
+use ringmain::store::{Bookmark, Upcasters};
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Outgoing, PublishError};
 
@@ -131,7 +131,7 @@ fn an_aggregate_with_half_a_command_behind_it_is_not_saved() {
 
 #[test]
 fn a_relay_tells_each_event_once() {
-    at_every_call(&["query", "upcast"], || {
+    at_every_call(&["query", "sync", "upcast"], || {
         let simulation = Simulation::new(Bus::builder().workers(1).max_queue_size(64), 1).unwrap();
         let bus = simulation.bus();
         let mut inbox = bus.subscribe("a").mailbox().unwrap();
@@ -144,7 +144,8 @@ fn a_relay_tells_each_event_once() {
             Ok(old.with_payload(2, old.payload())?)
         };
         let upcasters = Arc::new(Upcasters::builder().step("a", 1, newer).build().unwrap());
-        let mut relay = Relay::new(Given::new(&writer.store), bus.publisher().unwrap(), None).upcasters(upcasters);
+        let mut relay =
+            Relay::new(Given::new(&writer.store), bus.publisher().unwrap(), Bookmark::START).upcasters(upcasters);
         again(|| relay.step().unwrap());
         writer.append("a", "4");
         again(|| relay.step().unwrap());

@@ -78,7 +78,7 @@ fn what_cannot_be_read_does_not_keep_it_from_finding_what_the_store_has_already(
         }
     });
     let hidden = position(2);
-    let store = Arc::new(store.reading(move |_, page| match page.events.first() {
+    let store = Arc::new(store.reading(move |_, _, page| match page.events.first() {
         Some(event) if event.position() == hidden => {
             Err(ReadError::NoEvent { position: hidden, error: Frame::copied_from(b"").unwrap_err() })
         }
