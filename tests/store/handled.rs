@@ -142,7 +142,8 @@ fn after_a_write_that_failed_the_store_says_whether_the_event_was_handled() {
         let Begun::First(handling) = window.begin(event(1), at(1)).unwrap() else { panic!("it is new") };
         assert!(matches!(window.begin(event(1), at(1)).unwrap(), Begun::UnderWay));
         assert!(matches!(handling.keep(&[], Durability::Accepted).unwrap_err(), StateError::Failed(_)));
-        (state.is_lossy.store(false, Relaxed), state.is_made.store(true, Relaxed));
+        state.is_lossy.store(false, Relaxed);
+        state.is_made.store(true, Relaxed);
         let mut calls = 0;
         for _ in 0..2 {
             let outcome = window.once(event(1), at(1), Durability::Accepted, || calls += 1);

@@ -149,7 +149,7 @@ fn who_publishes_keeps_nobody_from_the_schedule(make: Make<'_>) {
     assert_eq!(published, [1, 4, 3]);
     let panicking = || schedule.publish_due(at(3), |_| -> Result<(), PublishError> { panic!() });
     assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
-    let done = schedule.publish_due(at(3), |due| Ok::<_, PublishError>(published.push(due.id))).unwrap();
+    let done = schedule.publish_due(at(3), |_| Ok::<_, PublishError>(())).unwrap();
     assert_eq!((done.published, done.has_more, done.is_elsewhere, schedule.len()), (1, false, false, 0));
 }
 
