@@ -14,6 +14,8 @@ use ringmain::store::{
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload, RetryPolicy};
 
+use crate::books::assert_settled;
+use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -79,6 +81,13 @@ fn durable(bus: &Bus, store: &Arc<LogStore>) -> DurablePublisher {
     bus.durable(store.clone(), store.clone()).start().unwrap()
 }
 
+fn end(bus: &Bus, durable: DurablePublisher) {
+    assert!(durable.flush_deadline(PATIENCE));
+    drop(durable);
+    assert_settled(bus);
+    bus.shutdown().unwrap();
+}
+
 fn redrive_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) {
     let queue = DeadLetterQueue::open("letters", store.clone()).unwrap();
     let bus = Bus::builder().workers(1).build().unwrap();
@@ -93,6 +102,7 @@ fn redrive_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) {
         redriven.unwrap();
         at("gone", nth);
     }
+    end(&bus, durable);
 }
 
 #[test]
@@ -110,6 +120,7 @@ fn a_letter_is_in_the_queue_or_was_published_wherever_the_process_is_killed() {
         for _ in 0..EVENTS {
             bus.publish("a", Payload::json("1")).unwrap();
         }
+        assert_settled(&bus);
         bus.shutdown().unwrap();
         drop(bank);
         assert_eq!(queue.counts().held, EVENTS);
@@ -154,6 +165,7 @@ fn publish_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) -> Result<(), Sc
     };
     schedule.publish_due(SystemTime::now(), publish)?;
     at("gone", nth);
+    end(&bus, durable);
     Ok(())
 }
 
@@ -166,10 +178,7 @@ fn a_scheduled_event_waits_or_was_published_wherever_the_process_is_killed() {
     }
     let begin = |folder: &Path| {
         let schedule = Schedule::open("", store(folder)).unwrap();
-        let bus = Bus::builder().workers(1).build().unwrap();
-        let mut publisher = bus.publisher().unwrap();
-        for _ in 0..EVENTS {
-            let event = publisher.event().to_frame("a", Payload::json("1")).unwrap();
+        for event in Writer::new().frames("a", EVENTS) {
             schedule.add(SystemTime::UNIX_EPOCH, &event).unwrap();
         }
     };
@@ -230,8 +239,8 @@ fn an_event_that_was_published_durably_is_not_settled_before_its_dead_letter_is_
     let wish = bus.subscribe("a").mode(DeliveryMode::reliable());
     let bank = wish.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap();
     let durable = durable(&bus, &store(&folder.0));
-    let event = bus.publisher().unwrap().event().to_frame("a", Payload::json("1")).unwrap();
-    let position = durable.publish(&event, Durability::Written).unwrap();
+    let event = &Writer::new().frames("a", 1)[0];
+    let position = durable.publish(event, Durability::Written).unwrap();
     // Killed now, the process would have neither the letter nor the event.
     assert!(!durable.flush_deadline(Duration::from_millis(300)));
     assert_eq!((queue.counts().held, durable.counts().settled_to), (0, None));
@@ -239,8 +248,7 @@ fn an_event_that_was_published_durably_is_not_settled_before_its_dead_letter_is_
     assert!(durable.flush_deadline(PATIENCE));
     assert_eq!((queue.counts().held, durable.counts().settled_to), (1, Some(position)));
     assert_eq!(bank.ledger().dead_lettered, 1);
-    drop(durable);
-    bus.shutdown().unwrap();
+    end(&bus, durable);
 }
 
 const HANDLED: &str = "handed_over::a_letter_stays_until_its_event_was_handled_where_that_is_waited_for";
@@ -260,6 +268,7 @@ fn a_letter_stays_until_its_event_was_handled_where_that_is_waited_for() {
         });
         redriven.unwrap();
         assert_eq!((bank.ledger().delivered, queue.counts().held), (1, 0));
+        assert_settled(&bus);
     };
     if let Some(folder) = child_folder() {
         redrive(Path::new(&folder), || {
@@ -274,6 +283,7 @@ fn a_letter_stays_until_its_event_was_handled_where_that_is_waited_for() {
         let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(RetryPolicy::default().attempts_max(1));
         let bank = wish.handle(|_, _| Outcome::Failed("not now".to_owned())).unwrap();
         bus.publish("a", Payload::json("1")).unwrap();
+        assert_settled(&bus);
         bus.shutdown().unwrap();
         drop(bank);
     }

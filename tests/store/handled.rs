@@ -13,6 +13,7 @@ use ringmain::store::{
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload};
 
+use crate::books::assert_settled;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 use crate::support::Chance;
@@ -175,6 +176,7 @@ fn a_handler_of_a_bus_handles_an_event_once_over_restarts() {
         publisher.publish_frame(&*frame).unwrap();
         drop(publisher);
         bus.flush_deadline(Duration::from_secs(60)).unwrap();
+        assert_settled(&bus);
         let ledger = subscription.ledger();
         assert_eq!((ledger.delivered, ledger.dead_lettered), (1, 0), "life {life}: {ledger:?}");
         bus.shutdown().unwrap();
