@@ -129,8 +129,8 @@ impl Bus {
         self.shared().engine.notice(notice);
     }
 
-    /// Waits until everything accepted so far is settled: read by every worker, and gone through its mailboxes. At
-    /// most the default deadline (5 s). Events that are scheduled, or held by a paused subscription, are not waited for.
+    /// Waits until everything accepted so far is settled: read by every worker, and gone through its mailboxes; and until the
+    /// [sink](crate::DeadLetterSink) of dead letters, if there is one, has heard of what died of it. At most the default deadline (5 s). Events that are scheduled, or held by a paused subscription, are not waited for.
     ///
     /// # Errors
     /// When it takes longer; at once when called on a worker, or by a handler on a thread of its own or in a future, which

@@ -65,7 +65,7 @@ pub enum FlushError {
         after: Duration,
         /// Events not yet passed by all workers.
         in_lanes: u64,
-        /// Events in mailboxes and consumers' hands.
+        /// Events in mailboxes and consumers' hands. When there are none, nor in lanes, the sink of dead letters is behind.
         in_mailboxes: u64,
     },
     /// A worker has failed: what it has not passed it never will.
@@ -83,6 +83,9 @@ pub enum FlushError {
 impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TimedOut { after, in_lanes: 0, in_mailboxes: 0 } => {
+                write!(f, "after {after:?} the sink of dead letters had not heard of all of them; give it more time")
+            }
             Self::TimedOut { after, in_lanes, in_mailboxes } => write!(
                 f,
                 "after {after:?} {in_lanes} events were still in lanes and {in_mailboxes} in mailboxes; give more time, or look for a slow consumer"
@@ -146,6 +149,11 @@ impl Shared {
                     Sink::Inline(_) => true,
                 })
             });
+        }
+        let letters = &self.engine.dead_letters;
+        if done {
+            let died = letters.for_sink();
+            done = self.wait_until(limit.saturating_sub(begun.elapsed()), || letters.has_told_sink(died));
         }
         match self.engine.failed_worker() {
             Some(worker) => Err(FlushError::WorkerFailed { worker }),

@@ -3,17 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use ringmain::store::{
-    DeadLetterQueue, Durability, DurablePublisher, LogStore, Query, Schedule, ScheduleError, ScheduledEvent,
+    DeadLetterQueue, Durability, DurablePublisher, LogStore, MemoryStore, Query, Schedule, ScheduleError,
+    ScheduledEvent, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload, RetryPolicy};
 
+use crate::books::assert_settled;
+use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -28,6 +30,12 @@ fn store(folder: &Path) -> Arc<LogStore> {
     Arc::new(LogStore::builder(folder).snapshot_state_bytes_max(1_000).open().expect("it can be opened"))
 }
 
+fn wait_for_death() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
 /// The step of the plan, and the number of the event, at which the process is to be killed.
 struct Plan(String);
 
@@ -39,9 +47,9 @@ impl Plan {
     /// Says where it is; waits for death where that is planned.
     fn at(&self, step: &str, nth: usize) {
         let place = format!("{step} {nth}");
-        writeln!(std::io::stdout(), "\n{place}").unwrap();
-        while self.0 == place {
-            thread::park();
+        println!("\n{place}");
+        if self.0 == place {
+            wait_for_death();
         }
     }
 }
@@ -73,6 +81,13 @@ fn durable(bus: &Bus, store: &Arc<LogStore>) -> DurablePublisher {
     bus.durable(store.clone(), store.clone()).start().unwrap()
 }
 
+fn end(bus: &Bus, durable: DurablePublisher) {
+    assert!(durable.flush_deadline(PATIENCE));
+    drop(durable);
+    assert_settled(bus);
+    bus.shutdown().unwrap();
+}
+
 fn redrive_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) {
     let queue = DeadLetterQueue::open("letters", store.clone()).unwrap();
     let bus = Bus::builder().workers(1).build().unwrap();
@@ -87,6 +102,7 @@ fn redrive_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) {
         redriven.unwrap();
         at("gone", nth);
     }
+    end(&bus, durable);
 }
 
 #[test]
@@ -104,6 +120,7 @@ fn a_letter_is_in_the_queue_or_was_published_wherever_the_process_is_killed() {
         for _ in 0..EVENTS {
             bus.publish("a", Payload::json("1")).unwrap();
         }
+        assert_settled(&bus);
         bus.shutdown().unwrap();
         drop(bank);
         assert_eq!(queue.counts().held, EVENTS);
@@ -148,6 +165,7 @@ fn publish_all(store: &Arc<LogStore>, at: impl Fn(&str, usize)) -> Result<(), Sc
     };
     schedule.publish_due(SystemTime::now(), publish)?;
     at("gone", nth);
+    end(&bus, durable);
     Ok(())
 }
 
@@ -160,10 +178,7 @@ fn a_scheduled_event_waits_or_was_published_wherever_the_process_is_killed() {
     }
     let begin = |folder: &Path| {
         let schedule = Schedule::open("", store(folder)).unwrap();
-        let bus = Bus::builder().workers(1).build().unwrap();
-        let mut publisher = bus.publisher().unwrap();
-        for _ in 0..EVENTS {
-            let event = publisher.event().to_frame("a", Payload::json("1")).unwrap();
+        for event in Writer::new().frames("a", EVENTS) {
             schedule.add(SystemTime::UNIX_EPOCH, &event).unwrap();
         }
     };
@@ -187,6 +202,55 @@ fn a_scheduled_event_waits_or_was_published_wherever_the_process_is_killed() {
     });
 }
 
+/// A store of state that takes a dead letter only when it is let go.
+struct Gated {
+    store: MemoryStore,
+    let_go: Mutex<mpsc::Receiver<()>>,
+}
+
+impl StateStore for Gated {
+    fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
+        if changes.iter().any(|change| change.kind() == StateKind::DEAD_LETTER) {
+            self.let_go.lock().unwrap().recv().unwrap();
+        }
+        self.store.apply(changes, durability)
+    }
+
+    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
+        self.store.get(kind, key)
+    }
+
+    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
+        self.store.list(kind, from, limit)
+    }
+
+    fn state_durability(&self) -> Durability {
+        self.store.state_durability()
+    }
+}
+
+#[test]
+fn an_event_that_was_published_durably_is_not_settled_before_its_dead_letter_is_kept() {
+    let folder = Folder::new("handed-over-durable");
+    let (letting, let_go) = mpsc::channel();
+    let gated = Arc::new(Gated { store: MemoryStore::new(), let_go: Mutex::new(let_go) });
+    let queue = DeadLetterQueue::open("letters", gated).unwrap();
+    let bus = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(queue.clone()).build().unwrap();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable());
+    let bank = wish.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap();
+    let durable = durable(&bus, &store(&folder.0));
+    let event = &Writer::new().frames("a", 1)[0];
+    let position = durable.publish(event, Durability::Written).unwrap();
+    // Killed now, the process would have neither the letter nor the event.
+    assert!(!durable.flush_deadline(Duration::from_millis(300)));
+    assert_eq!((queue.counts().held, durable.counts().settled_to), (0, None));
+    letting.send(()).unwrap();
+    assert!(durable.flush_deadline(PATIENCE));
+    assert_eq!((queue.counts().held, durable.counts().settled_to), (1, Some(position)));
+    assert_eq!(bank.ledger().dead_lettered, 1);
+    end(&bus, durable);
+}
+
 const HANDLED: &str = "handed_over::a_letter_stays_until_its_event_was_handled_where_that_is_waited_for";
 
 #[test]
@@ -204,13 +268,12 @@ fn a_letter_stays_until_its_event_was_handled_where_that_is_waited_for() {
         });
         redriven.unwrap();
         assert_eq!((bank.ledger().delivered, queue.counts().held), (1, 0));
+        assert_settled(&bus);
     };
     if let Some(folder) = child_folder() {
         redrive(Path::new(&folder), || {
-            writeln!(std::io::stdout(), "\nin the handler").unwrap();
-            loop {
-                thread::park();
-            }
+            println!("\nin the handler");
+            wait_for_death();
         });
     }
     let folder = Folder::new("handed-over-handled");
@@ -220,6 +283,7 @@ fn a_letter_stays_until_its_event_was_handled_where_that_is_waited_for() {
         let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(RetryPolicy::default().attempts_max(1));
         let bank = wish.handle(|_, _| Outcome::Failed("not now".to_owned())).unwrap();
         bus.publish("a", Payload::json("1")).unwrap();
+        assert_settled(&bus);
         bus.shutdown().unwrap();
         drop(bank);
     }

@@ -13,6 +13,7 @@ use ringmain::store::{
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload};
 
+use crate::books::assert_settled;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 use crate::support::Chance;
@@ -142,7 +143,8 @@ fn after_a_write_that_failed_the_store_says_whether_the_event_was_handled() {
         let Begun::First(handling) = window.begin(event(1), at(1)).unwrap() else { panic!("it is new") };
         assert!(matches!(window.begin(event(1), at(1)).unwrap(), Begun::UnderWay));
         assert!(matches!(handling.keep(&[], Durability::Accepted).unwrap_err(), StateError::Failed(_)));
-        (state.is_lossy.store(false, Relaxed), state.is_made.store(true, Relaxed));
+        state.is_lossy.store(false, Relaxed);
+        state.is_made.store(true, Relaxed);
         let mut calls = 0;
         for _ in 0..2 {
             let outcome = window.once(event(1), at(1), Durability::Accepted, || calls += 1);
@@ -174,6 +176,7 @@ fn a_handler_of_a_bus_handles_an_event_once_over_restarts() {
         publisher.publish_frame(&*frame).unwrap();
         drop(publisher);
         bus.flush_deadline(Duration::from_secs(60)).unwrap();
+        assert_settled(&bus);
         let ledger = subscription.ledger();
         assert_eq!((ledger.delivered, ledger.dead_lettered), (1, 0), "life {life}: {ledger:?}");
         bus.shutdown().unwrap();

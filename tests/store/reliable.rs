@@ -13,8 +13,9 @@ use ringmain::store::{
     HandledWindow, LogStore, MemoryStore, NameError, Query, ReliableSubscription, ReliableSubscriptionError,
     StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue, StoredEvent,
 };
-use ringmain::{Bus, DeadReason, Frame, Outcome, Payload, RetryPolicy};
+use ringmain::{DeadReason, Frame, Outcome, Payload, RetryPolicy};
 
+use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -39,9 +40,9 @@ impl Hand {
 }
 
 fn frames(count: usize) -> Vec<Frame> {
-    let bus = Bus::builder().workers(1).build().unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    (1..=count).map(|nth| publisher.event().to_frame("a", Payload::plain_text(&nth.to_string())).unwrap()).collect()
+    let mut writer = Writer::new();
+    let mut frame = |nth: usize| writer.frame_of("a", Payload::plain_text(&nth.to_string()), |event| event);
+    (1..=count).map(&mut frame).collect()
 }
 
 fn append(store: &dyn EventStore, frames: &[Frame]) {

@@ -1,14 +1,15 @@
 //! Dead letters through the bus: sent again as new events, told to a sink, bounded by settings.
 
 use std::any::TypeId;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use crate::delivery::Death;
 use crate::event::KnownAs;
 use crate::testing::Simulation;
 use crate::{
-    Aggregate, BuildFault, Bus, BusBuilder, DeadLetter, DeadLetterFilter, DeadReason, EventId, FullPolicy, Mailbox,
-    Meta, Pattern, Payload, Priority, PublishError, Publisher, RepublishError, Topic,
+    Aggregate, BuildFault, Bus, BusBuilder, DeadLetter, DeadLetterFilter, DeadReason, DeliveryMode, EventId,
+    FullPolicy, Mailbox, Meta, Outcome, Pattern, Payload, Priority, PublishError, Publisher, RepublishError, Topic,
 };
 
 #[derive(rkyv::Archive, rkyv::Serialize)]
@@ -197,7 +198,7 @@ fn every_setting_of_dead_letters_that_cannot_be_is_said() {
     let error = Bus::builder()
         .dead_letters_max(1 << 25)
         .dead_letter_bytes_max(3)
-        .dead_letter_expiry(std::time::Duration::ZERO)
+        .dead_letter_expiry(Duration::ZERO)
         .build()
         .unwrap_err();
     let named = |fault: &BuildFault| match fault {
@@ -237,6 +238,38 @@ fn a_sink_has_heard_of_all_letters_when_the_shutdown_returns_and_on_no_worker() 
     let refused = letters.republish(1, &mut publisher);
     assert_eq!(refused, Err(RepublishError::Publish { id: 1, error: PublishError::ShuttingDown }));
     assert_eq!(letters.purge(&DeadLetterFilter::new().subscription_named("billing")), 3);
+}
+
+#[test]
+fn a_flush_waits_for_the_sink_and_the_sink_itself_does_not() {
+    let (letting, let_go) = mpsc::channel();
+    let (let_go, heard) = (Mutex::new(let_go), Arc::new(Mutex::new(Vec::new())));
+    let of_sink = Arc::new(Mutex::new(None::<Bus>));
+    let sink = {
+        let (heard, bus) = (Arc::clone(&heard), Arc::clone(&of_sink));
+        move |letter: &Arc<DeadLetter>| {
+            let_go.lock().unwrap().recv().unwrap();
+            let bus = bus.lock().unwrap().clone().unwrap();
+            bus.flush_deadline(Duration::from_secs(60)).unwrap();
+            heard.lock().unwrap().push(letter.id());
+        }
+    };
+    let bus = small().dead_letter_sink(sink).build().unwrap();
+    *of_sink.lock().unwrap() = Some(bus.clone());
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable());
+    let bank = wish.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap();
+    for _ in 0..2 {
+        bus.publish("a", Payload::json("1")).unwrap();
+    }
+    let refused = bus.flush_deadline(Duration::from_millis(200)).unwrap_err().to_string();
+    let text = "after 200ms the sink of dead letters had not heard of all of them; give it more time";
+    // A worker that takes longer than that is named first.
+    assert!(refused == text || refused.contains("were still in lanes"), "{refused}");
+    (0..2).for_each(|_| letting.send(()).unwrap());
+    bus.flush_deadline(Duration::from_secs(60)).unwrap();
+    assert_eq!((heard.lock().unwrap().as_slice(), bank.ledger().dead_lettered), ([1, 2].as_slice(), 2));
+    of_sink.lock().unwrap().take();
+    bus.shutdown().unwrap();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who else is told of each dead letter: a store, an alert. And the queue in front of it, so that nobody waits for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::thread::ThreadId;
 
 use crossbeam::queue::ArrayQueue;
 
@@ -8,7 +9,7 @@ use crate::metrics::SharedCounter;
 use crate::sync::barrier::Barrier;
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
-use crate::sync::primitive::{AtomicBool, Ordering, thread};
+use crate::sync::primitive::{AtomicBool, Mutex, MutexGuard, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
 use super::DeadLetter;
@@ -21,10 +22,10 @@ const OUTBOX_MAX: usize = 1_024;
 ///
 /// Called on a thread of its own, named after the bus and `-letters`, never on a worker: it may be slow. It falls behind by at most
 /// 1,024 letters and as many bytes as the bus keeps of them; what comes then it does not hear of, which
-/// [`DeadLetterCounts::unheard`](crate::DeadLetterCounts::unheard) counts. [`Bus::shutdown`](crate::Bus::shutdown)
-/// waits for it, within its deadline.
+/// [`DeadLetterCounts::unheard`](crate::DeadLetterCounts::unheard) counts. [`Bus::flush`](crate::Bus::flush) and
+/// [`Bus::shutdown`](crate::Bus::shutdown) wait for it, within their deadlines: after a flush it has heard of all that died before.
 ///
-/// What dies after the shutdown, or in a [`Simulation`](crate::testing::Simulation), it hears of on the thread that
+/// What dies after the shutdown, or in a [`Simulation`](crate::testing::Simulation), it hears of on the thread that flushes, or
 /// looks at [`Bus::dead_letters`](crate::Bus::dead_letters) next.
 ///
 /// ```
@@ -55,10 +56,21 @@ pub(super) struct Outbox {
     bytes: Level,
     bytes_max: u64,
     unheard: SharedCounter,
+    /// Letters that were taken, ever.
+    taken: SharedCounter,
+    told: Mutex<Told>,
     /// Somebody tells, the thread made for it all its life.
     telling: AtomicBool,
     closed: AtomicBool,
     teller: Bell,
+}
+
+/// How far the sink has heard.
+#[derive(Default)]
+struct Told {
+    letters: u64,
+    /// The thread on which it is called.
+    on: Option<ThreadId>,
 }
 
 impl Outbox {
@@ -69,6 +81,8 @@ impl Outbox {
             bytes: Level::default(),
             bytes_max: bytes_max as u64,
             unheard: SharedCounter::default(),
+            taken: SharedCounter::default(),
+            told: Mutex::new(Told::default()),
             telling: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             teller: Bell::new(barrier),
@@ -87,8 +101,26 @@ impl Outbox {
         if self.queue.push(Arc::clone(letter)).is_err() {
             self.bytes.lower(bytes);
             self.unheard.add(1);
+        } else {
+            self.taken.add(1);
         }
         self.teller.ring();
+    }
+
+    /// Letters that it took of all that died before, if the caller has seen them settled: for [`has_told`](Self::has_told).
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    /// Whether the sink has heard of so many letters; the sink itself cannot wait for that.
+    pub(super) fn has_told(&self, letters: u64) -> bool {
+        self.tell();
+        let told = self.told();
+        told.letters >= letters || told.on == Some(std::thread::current().id())
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn unheard(&self) -> u64 {
@@ -107,11 +139,14 @@ impl Outbox {
 
     fn empty(&self) {
         let Some(sink) = &self.sink else { return };
+        self.told().on = Some(std::thread::current().id());
         while let Some(letter) = self.queue.pop() {
             self.bytes.lower(letter.bytes() as u64);
             // The panic hook has told of it.
             let _ = contained(|| sink.dead_letter(&letter));
+            self.told().letters += 1;
         }
+        self.told().on = None;
     }
 
     /// From now on a thread tells, which is about to be made.

@@ -369,6 +369,16 @@ impl DeadLetterStore {
         }
     }
 
+    /// Letters of which a sink is to hear, or has: of all that died before, if the caller has seen them settled.
+    pub(crate) fn for_sink(&self) -> u64 {
+        self.outbox.as_ref().map_or(0, Outbox::taken)
+    }
+
+    /// Whether the sink, if there is one, has heard of so many letters. Tells it where no thread does.
+    pub(crate) fn has_told_sink(&self, letters: u64) -> bool {
+        self.outbox.as_ref().is_none_or(|outbox| outbox.has_told(letters))
+    }
+
     /// Sends the sink's thread away, once it has told what waits. What dies later is told by those who look.
     pub(crate) fn close(&self) {
         if let Some(outbox) = &self.outbox {

@@ -187,7 +187,7 @@ impl ReliableSubscription {
             let Some(event) = event else { return Ok(None) };
             self.take(event);
         }
-        if self.wait_ns().is_some() { Ok(None) } else { self.attempt(handler).map(Some) }
+        if self.wait_left().is_some() { Ok(None) } else { self.attempt(handler).map(Some) }
     }
 
     /// Makes the next attempt as [`try_handle`](Self::try_handle) does, and waits until an event is there that is due, at most `limit`.
@@ -204,7 +204,7 @@ impl ReliableSubscription {
             let event = self.subscription.recv_deadline(limit).map_err(ReliableSubscriptionError::Subscription)?;
             self.take(event);
         }
-        while let Some(wait) = self.wait_ns() {
+        while let Some(wait) = self.wait_left() {
             let left = limit.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 let timed_out = DurableSubscriptionError::TimedOut { after: limit };
@@ -237,7 +237,7 @@ impl ReliableSubscription {
     }
 
     /// How long the event in hand has to wait yet; `None` when it is due.
-    fn wait_ns(&self) -> Option<Duration> {
+    fn wait_left(&self) -> Option<Duration> {
         let in_hand = self.in_hand.as_ref()?;
         in_hand.record.wait((self.clock)())
     }
