@@ -8,7 +8,6 @@ use super::file::{Fault, File, sync_folder};
 use super::log::{Active, Log};
 use super::open::Resume;
 use super::record::{HEADER_BYTES, Place};
-use super::retire::remove_segment;
 use super::segment::{self, Filled, SEAL_BYTES, Segment};
 use super::walk::{Step, Walk};
 
@@ -120,8 +119,7 @@ impl Log {
             Err(fault) if fault.is_full() && self.remove(first).is_ok() => return Err(fault),
             Err(fault) => return Err(self.fail(fault)),
         };
-        let reading = File::open(&*self.disk, file.path(), Access::Read).map_err(|fault| self.fail(fault))?;
-        let segment = Arc::new(Segment::new(first, reading, Filled::new(first)));
+        let segment = Arc::new(Segment::new(first, file.path().to_owned(), Filled::new(first)));
         self.shelf.add(Arc::clone(&segment));
         self.active = Some(Active { segment, file });
         Ok(())
@@ -140,6 +138,6 @@ impl Log {
     }
 
     fn remove(&self, first: u64) -> Result<(), Fault> {
-        remove_segment(&*self.disk, &self.folder, first)
+        self.shelf.remove_files(&*self.disk, &self.folder, first)
     }
 }

@@ -77,6 +77,19 @@ pub struct Upkeep {
 }
 
 impl LogStore {
+    /// What [`keep`](Self::keep) would do now: `archived_bytes` are those of events in the segments that would be compressed, some
+    /// of which may stay as they are because they do not shrink. Changes nothing, and reads no event.
+    pub fn due(&self, retention: Retention) -> Upkeep {
+        let segments = self.shared.reader.segments();
+        let (removed, archived) = self.shared.due(retention, &segments);
+        Upkeep {
+            archived_segments: archived.len(),
+            archived_bytes: archived.iter().map(|nth| segments[*nth].bytes).sum(),
+            removed_segments: removed,
+            removed_events: segments[..removed].iter().map(|segment| segment.records).sum(),
+        }
+    }
+
     /// Does to old events what a retention says, now. The store does the same by [its own](super::LogStoreBuilder::retention)
     /// when it is opened, whenever a segment is full, and once an hour.
     ///
@@ -86,17 +99,22 @@ impl LogStore {
     /// # Cost
     /// Compresses some 30 MB a second, beside appending and reading.
     pub fn keep(&self, retention: Retention) -> Result<Upkeep, Fault> {
-        self.shared.keep(retention, &|| false)
+        self.keep_telling(retention, |_| {})
+    }
+
+    /// As [`keep`](Self::keep); tells what is done so far each time when a segment was compressed.
+    ///
+    /// # Errors
+    /// As `keep`.
+    pub fn keep_telling(&self, retention: Retention, tell: impl FnMut(&Upkeep)) -> Result<Upkeep, Fault> {
+        self.shared.keep(retention, &|| false, tell)
     }
 }
 
 impl Shared {
-    /// Ends early, between two segments, when it is to stop.
-    pub(super) fn keep(&self, retention: Retention, is_to_stop: &dyn Fn() -> bool) -> Result<Upkeep, Fault> {
-        let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut done = Upkeep::default();
+    /// How many segments are to be removed, and which of the others are to be archived.
+    fn due(&self, retention: Retention, segments: &[SegmentInfo]) -> (usize, Vec<usize>) {
         let now = self.disk.unix_now_ns();
-        let segments = self.reader.segments();
         let newest_in = |nth: usize| {
             let written =
                 |nth: usize| segments.get(nth).and_then(|segment: &SegmentInfo| segment.written_unix_ns.clone());
@@ -117,13 +135,29 @@ impl Shared {
             bytes -= segment.bytes;
             removed += 1;
         }
+        let is_due = |nth: &usize| is_old(*nth, retention.archive_after);
+        let archived = (removed..segments.len()).filter(is_due);
+        (removed, archived.filter(|nth| self.reader.is_archivable(segments[*nth].first)).collect())
+    }
+
+    /// Ends early, between two segments, when it is to stop.
+    pub(super) fn keep(
+        &self,
+        retention: Retention,
+        is_to_stop: &dyn Fn() -> bool,
+        mut tell: impl FnMut(&Upkeep),
+    ) -> Result<Upkeep, Fault> {
+        let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Upkeep::default();
+        let segments = self.reader.segments();
+        let (removed, archived) = self.due(retention, &segments);
         if let Some(next) = segments.get(removed).filter(|_| removed > 0) {
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
         }
         // One that cannot be read or written keeps no other from it.
         let mut failed = None;
-        for nth in (removed..segments.len()).filter(|nth| is_old(*nth, retention.archive_after)) {
+        for nth in archived {
             if is_to_stop() {
                 break;
             }
@@ -131,6 +165,7 @@ impl Shared {
                 Ok(Some(bytes)) => {
                     done.archived_segments += 1;
                     done.archived_bytes += bytes;
+                    tell(&done);
                 }
                 Ok(None) => {}
                 Err(fault) if fault.is_full() => return Err(fault),
@@ -153,7 +188,9 @@ impl Shared {
         let oldest = self.reader.segments().first().map_or(position, |segment| segment.first);
         for part in gone.into_iter().filter(|part| part.first < oldest) {
             // It does no harm where it cannot be removed: the next opening does.
-            let _ = remove(&*self.disk, &Part::index_path(&self.folder, part.first));
+            let path = Part::index_path(&self.folder, part.first);
+            let _ = remove(&*self.disk, &path);
+            self.reader.files().forget(&path);
         }
         removed.map_err(|RetireError(fault)| fault)
     }
