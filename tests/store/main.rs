@@ -1,6 +1,7 @@
 //! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
 mod archive;
+mod archived;
 #[path = "../support/books.rs"]
 mod books;
 mod causation;
@@ -23,7 +24,11 @@ mod letters;
 mod log;
 mod log_store;
 mod memory;
+<<<<<<< HEAD
 mod moody;
+=======
+mod open_files;
+>>>>>>> bba37ea (Tests of archives, open files, upkeep, commands and dead letters; a fuzz target of recovery; guide and README)
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
