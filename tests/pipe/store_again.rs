@@ -98,7 +98,7 @@ fn archive_says_what_it_will_do_and_does_it() {
         (0..400).map(|at| format!("{{\"type\":\"a\",\"id\":\"n{at}\",\"data\":\"{data}\"}}\n")).collect();
     assert_eq!(append(&folder.0, "--segment-bytes 8388608", input).code(), Some(0));
     let dry = ask("archive", &folder.0, "--older-than 0s --dry-run");
-    assert!(dry.stdout.starts_with("2 files of 15."), "{}", dry.stdout);
+    assert!(dry.stdout.starts_with("2 files of 16.0 MiB"), "{}", dry.stdout);
     assert!(dry.stdout.contains("zstd, its fastest level; 0 events in 0 files will be removed"), "{}", dry.stdout);
     let done = ask("archive", &folder.0, "--older-than 0s");
     assert_eq!(done.stderr, format!("ringmain: {}", dry.stdout), "it says so before");

@@ -45,7 +45,7 @@ fn options() -> LogOptions {
 /// The body of the record at a position.
 fn body(position: u64) -> Vec<u8> {
     let length = position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    (0..length).map(|at| (position * 31 + at * at) as u8).collect()
+    (0..length).map(|at| position.wrapping_mul(31).wrapping_add(at * at) as u8).collect()
 }
 
 fn batch(first: u64, records: u64) -> Batch {

@@ -36,9 +36,9 @@ pub(super) fn table(bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     for nth in 0..bytes.int_in_range(1..=20)? {
         let (key, length) = ([bytes.int_in_range(0..=5_u8)?], bytes.int_in_range(0..=1_500)?);
         let put = if nth % 5 == 4 {
-            table.remove(StateKind::SNAPSHOT, &key, Word::Written)
+            table.remove(StateKind::VIEW, &key, Word::Written)
         } else {
-            table.put(StateKind::SNAPSHOT, &key, &vec![key[0]; length], Word::Written)
+            table.put(StateKind::VIEW, &key, &vec![key[0]; length], Word::Written)
         };
         put.expect("the disk works");
     }
@@ -46,20 +46,20 @@ pub(super) fn table(bytes: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let damaged = damaged(&disk, Path::new(FOLDER), &BTreeMap::new(), bytes)?;
     let Ok((table, _)) = open(&damaged.disk) else { return Ok(()) };
     for key in 0..=5_u8 {
-        if let Ok(Some(value)) = table.get(StateKind::SNAPSHOT, &[key]) {
+        if let Ok(Some(value)) = table.get(StateKind::VIEW, &[key]) {
             assert!(damaged.is_forged || value.iter().all(|byte| *byte == key), "the value of another key");
         }
     }
-    if table.put(StateKind::SNAPSHOT, &[9], &[9; 300], Word::Durable).is_err() {
+    if table.put(StateKind::VIEW, &[9], &[9; 300], Word::Durable).is_err() {
         return Ok(());
     }
     table.accept_damage();
     let _ = table.compact();
-    let found = table.get(StateKind::SNAPSHOT, &[9]).expect("it was acknowledged").expect("it was acknowledged");
+    let found = table.get(StateKind::VIEW, &[9]).expect("it was acknowledged").expect("it was acknowledged");
     assert_eq!(&*found, &[9; 300]);
     if table.close().is_ok() {
         let (table, _) = open(&damaged.disk).unwrap_or_else(|error| panic!("it was open a moment ago: {error}"));
-        assert!(table.get(StateKind::SNAPSHOT, &[9]).is_ok_and(|value| value.is_some()), "it was acknowledged");
+        assert!(table.get(StateKind::VIEW, &[9]).is_ok_and(|value| value.is_some()), "it was acknowledged");
     }
     Ok(())
 }

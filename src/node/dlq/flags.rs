@@ -52,7 +52,7 @@ pub struct Chosen {
     pub ids: Vec<u64>,
 
     /// All letters
-    #[arg(long, conflicts_with = "ID")]
+    #[arg(long, conflicts_with = "ids")]
     pub all: bool,
 }
 
