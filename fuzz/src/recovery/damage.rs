@@ -17,6 +17,8 @@ pub(super) struct Damaged {
     pub(super) before: Before,
     /// Some number was changed together with its check: what is read may then be anything.
     pub(super) is_forged: bool,
+    /// For who reads of a failure.
+    pub(super) told: Vec<String>,
 }
 
 /// What lies before all damage.
@@ -59,7 +61,7 @@ pub(super) fn damaged(
     bytes: &mut Unstructured<'_>,
 ) -> arbitrary::Result<Damaged> {
     let before = Before { file: u64::MAX, offset: u64::MAX, is_foreign: false };
-    let mut damaged = Damaged { disk: disk.clone(), before, is_forged: false };
+    let mut damaged = Damaged { disk: disk.clone(), before, is_forged: false, told: Vec::new() };
     for _ in 0..bytes.int_in_range(1..=4)? {
         let mut files: Vec<PathBuf> = damaged.disk.files().into_iter().map(|(path, _)| path).collect();
         files.retain(|path| path.parent() == Some(folder));
@@ -82,7 +84,9 @@ impl Damaged {
     ) -> arbitrary::Result<()> {
         let mut content = self.disk.content(path);
         let mut at = bytes.int_in_range(0..=content.len())?;
-        match bytes.int_in_range(0..=9_u8)? {
+        let how = bytes.int_in_range(0..=9_u8)?;
+        self.told.push(format!("{} of {} bytes from {at}, kind {how}", path.display(), content.len()));
+        match how {
             0..=2 => {
                 let (from, length) = (at, bytes.int_in_range(1..=12)?);
                 for byte in content.iter_mut().skip(from).take(length) {

@@ -1,5 +1,6 @@
 //! How a log gets room: its last segment goes on, is sealed when it is full, and the next is begun.
 
+use std::io;
 use std::sync::Arc;
 
 use super::disk::Access;
@@ -112,6 +113,10 @@ impl Log {
     /// Makes the next segment. A full disk leaves all as it was.
     fn begin_segment(&mut self) -> Result<(), Fault> {
         let first = self.next;
+        if first > segment::FIRST_MAX {
+            let end = io::Error::other("positions have come to their end");
+            return Err(self.fail(Fault::new("begin a segment in", &self.folder, end)));
+        }
         let header = segment::header(first, self.disk.unix_now_ns());
         let made = self.make_file(first, &header);
         let file = match made {

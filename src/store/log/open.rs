@@ -70,6 +70,9 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<Opened, OpenError> 
     let whole: BTreeSet<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     let mut firsts = whole.clone();
     firsts.extend(names.iter().filter_map(|name| archive::first_of(name)));
+    if let Some(first) = firsts.last().copied().filter(|first| *first > segment::FIRST_MAX) {
+        return Err(OpenError::Far { folder: folder.to_owned(), first });
+    }
     let firsts: Vec<u64> = firsts.into_iter().collect();
     let mut opened = Opened {
         lock,

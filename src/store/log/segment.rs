@@ -27,8 +27,8 @@ pub(super) const INDEX_EVERY_BYTES: u64 = 64 * 1_024;
 const MAGIC: [u8; 8] = *b"RINGMLOG";
 const EXTENSION: &str = ".log";
 const DIGITS: usize = 20;
-/// No log comes so far: what is behind it can be counted on without an overflow.
-const FIRST_MAX: u64 = 1 << 62;
+/// No log comes so far: up to here, and for a segment behind it, can be counted without an overflow.
+pub(super) const FIRST_MAX: u64 = 1 << 62;
 
 /// The file of the segment with a first position.
 pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
@@ -39,7 +39,7 @@ pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
 pub(super) fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?;
     let is_number = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|first| is_number && (1..=FIRST_MAX).contains(first))
+    digits.parse().ok().filter(|first| is_number && *first > 0)
 }
 
 /// The 64 bytes that a segment begins with.
