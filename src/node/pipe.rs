@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam::utils::Backoff;
 
 use super::args::{Pipe, SummaryForm};
+use super::dlq;
 use super::ingress::{self, Rules};
 use super::lines::Lines;
 use super::passage::{self, LastHop};
@@ -103,7 +104,7 @@ impl Kept {
     fn open(builder: LogStoreBuilder, progress: &Progress) -> Result<Self, Box<dyn Error>> {
         let store = Arc::new(store::open(builder)?);
         store::say_recovered(&store, progress);
-        let letters = DeadLetterQueue::open(store.clone())?;
+        let letters = DeadLetterQueue::open(dlq::QUEUE, store.clone())?;
         Ok(Self { store, letters })
     }
 

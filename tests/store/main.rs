@@ -24,11 +24,8 @@ mod letters;
 mod log;
 mod log_store;
 mod memory;
-<<<<<<< HEAD
 mod moody;
-=======
 mod open_files;
->>>>>>> bba37ea (Tests of archives, open files, upkeep, commands and dead letters; a fuzz target of recovery; guide and README)
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;

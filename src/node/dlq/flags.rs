@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::super::store::flags::Data;
 use super::super::store::values::rate;
+use super::QUEUE;
 use crate::Pattern;
 
 /// The commands of `ringmain dlq`.
@@ -24,12 +25,24 @@ pub enum Dlq {
     Purge(Purge),
 }
 
-/// Which of the dead letters.
+/// Whose dead letters.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
+pub struct Queue {
     /// The store.
     #[command(flatten)]
     pub store: Data,
+
+    /// The name that the queue was opened with; `ringmain pipe` has the default
+    #[arg(long, value_name = "NAME", default_value = QUEUE, value_parser = NonEmptyStringValueParser::new())]
+    pub queue: String,
+}
+
+/// Which of the dead letters.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// The queue.
+    #[command(flatten)]
+    pub queue: Queue,
 
     /// Whose event's type matches PATTERN: `*` is one segment, `**` any number
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::new)]
@@ -75,9 +88,9 @@ pub struct List {
 /// The flags of `ringmain dlq show`.
 #[derive(Debug, Clone, Args)]
 pub struct Show {
-    /// The store.
+    /// The queue.
     #[command(flatten)]
-    pub store: Data,
+    pub queue: Queue,
 
     /// The id of the letter, as `list` has it
     #[arg(value_name = "ID")]
@@ -111,8 +124,9 @@ const LIST_HELP: &str = r#"Examples:
   Orders that the subscription `**` gave up, as JSON:
     ringmain dlq list --data ./events --on 'orders.**' --subscription '**' --json
 
-  Where they come from: what `ringmain pipe --data ./events --mode reliable` gives up, and every bus whose dead letters
-  a `DeadLetterQueue` keeps in the store.
+  Where they come from: what `ringmain pipe --data ./events --mode reliable` gives up, and every bus and subscription whose
+  dead letters a `DeadLetterQueue` keeps in the store; of one with another name:
+    ringmain dlq list --data ./events --queue billing
 
 Exit codes:
   0  all were written; or nobody reads stdout any more
@@ -187,7 +201,7 @@ mod tests {
             }
             assert!(help.contains("Exit codes:"), "{help}");
         }
-        assert_eq!(commands, 9);
+        assert_eq!(commands, 10);
     }
 
     #[test]

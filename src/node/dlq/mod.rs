@@ -10,16 +10,17 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use self::flags::{Chosen, Dlq, List, Purge, Redrive, Show, Which};
+use self::flags::{Chosen, Dlq, List, Purge, Queue, Redrive, Show, Which};
 use super::human::grouped;
 use super::passage::{self, LastHop};
 use super::progress::Progress;
-use super::store::flags::Data;
 use super::store::inspect::rfc3339;
 use super::store::pace::Pace;
 use super::store::{Failure, ended, open_existing, print};
 use crate::store::{DeadLetterQueue, DeadLetterQueueError, LogStore, StoredLetter};
 
+/// The name of the queue that `ringmain pipe` keeps dead letters in.
+pub(super) const QUEUE: &str = "letters";
 /// Letters that are read at once.
 const PAGE_LETTERS: usize = 256;
 
@@ -40,9 +41,9 @@ struct Letters {
 }
 
 impl Letters {
-    fn open(data: &Data) -> Result<Self, Failure> {
-        let store = Arc::new(open_existing(&data.data)?);
-        let queue = DeadLetterQueue::open(store.clone()).map_err(Failure::said)?;
+    fn open(queue: &Queue) -> Result<Self, Failure> {
+        let store = Arc::new(open_existing(&queue.store.data)?);
+        let queue = DeadLetterQueue::open(&queue.queue, store.clone()).map_err(Failure::said)?;
         Ok(Self { store, queue })
     }
 
@@ -65,8 +66,8 @@ impl Letters {
         }
     }
 
-    /// Takes each letter that was chosen: those named in the order of their names, or all that are meant. Returns what `found`
-    /// says of one that is named and not there.
+    /// Takes each letter that was chosen: those named in the order of their names, or all that are meant. `missing` says what
+    /// follows from one that is named and not there.
     fn each_chosen(
         &self,
         chosen: &Chosen,
@@ -120,7 +121,7 @@ fn line(letter: &StoredLetter) -> String {
 }
 
 fn list(flags: &List) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.which.store)?;
+    let letters = Letters::open(&flags.which.queue)?;
     let mut left = flags.limit.unwrap_or(u64::MAX);
     letters.each(&flags.which, |letter| {
         let (died, reason, attempts) = (rfc3339(letter.died()), letter.reason().to_string(), letter.attempts());
@@ -149,7 +150,7 @@ fn one_line(error: &str) -> &str {
 }
 
 fn show(flags: &Show) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.store)?;
+    let letters = Letters::open(&flags.queue)?;
     let not_found = || Failure::said(DeadLetterQueueError::NotFound { id: flags.id });
     let letter = letters.queue.get(flags.id).map_err(Failure::said)?.ok_or_else(not_found)?;
     let mut text = format!("letter        {}\ndied          {}\n", letter.id(), rfc3339(letter.died()));
@@ -165,7 +166,7 @@ fn show(flags: &Show) -> Result<u8, Failure> {
 }
 
 fn redrive(flags: &Redrive) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.chosen.which.store)?;
+    let letters = Letters::open(&flags.chosen.which.queue)?;
     let mut pace = flags.rate.map(Pace::new);
     let mut redriven = 0_u64;
     let missing = |id| Err(Failure::said(DeadLetterQueueError::NotFound { id }));
@@ -173,11 +174,13 @@ fn redrive(flags: &Redrive) -> Result<u8, Failure> {
         if let Some(pace) = &mut pace {
             pace.next(|| Ok(()))?;
         }
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(line(letter).as_bytes()).and_then(|()| stdout.flush());
         // A letter that nobody has read stays, and that is worth an exit code.
-        written.map_err(|error| Failure::Said(format!("stdout cannot be written: {error}")))?;
-        letters.queue.purge(&[letter.id()]).map_err(Failure::said)?;
+        let write = |letter: &StoredLetter| {
+            let mut stdout = io::stdout().lock();
+            let written = stdout.write_all(line(letter).as_bytes()).and_then(|()| stdout.flush());
+            written.map_err(|error| format!("stdout cannot be written: {error}"))
+        };
+        letters.queue.redrive(letter.id(), write).map_err(Failure::said)?;
         redriven += 1;
         Ok(())
     });
@@ -189,7 +192,7 @@ fn redrive(flags: &Redrive) -> Result<u8, Failure> {
 }
 
 fn purge(flags: &Purge) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.chosen.which.store)?;
+    let letters = Letters::open(&flags.chosen.which.queue)?;
     let mut purged = 0;
     let result = letters.each_chosen(
         &flags.chosen,
