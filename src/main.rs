@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringmain::node::args::{Cli, Command};
-use ringmain::node::{bench, pipe, store};
+use ringmain::node::{bench, dlq, pipe, store};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Pipe(flags) => pipe::run(&flags),
         Command::Store(command) => store::run(&command),
+        Command::Dlq(command) => dlq::run(&command),
         Command::Bench(flags) => bench::run(&flags),
     }
 }

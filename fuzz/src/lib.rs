@@ -8,6 +8,7 @@ pub mod ingress;
 pub mod lanes;
 pub mod latest;
 pub mod patterns;
+pub mod recovery;
 mod ring;
 pub mod routing;
 pub mod rules;

@@ -19,6 +19,13 @@ proptest! {
     }
 
     #[test]
+    fn what_a_disk_has_left_is_opened_and_what_lies_before_the_damage_is_read(
+        data in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        ringmain_fuzz::recovery::check(&data);
+    }
+
+    #[test]
     fn frames_are_read_only_when_every_rule_is_kept(data in prop::collection::vec(any::<u8>(), 0..600)) {
         ringmain_fuzz::frames::check(&data);
     }

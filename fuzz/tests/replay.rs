@@ -15,6 +15,7 @@ const TARGETS: &[(&str, Check)] = &[
     ("lanes", ringmain_fuzz::lanes::check),
     ("latest", ringmain_fuzz::latest::check),
     ("patterns", ringmain_fuzz::patterns::check),
+    ("recovery", ringmain_fuzz::recovery::check),
     ("routing", ringmain_fuzz::routing::check),
     ("rules", ringmain_fuzz::rules::check),
 ];

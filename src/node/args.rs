@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::dlq::flags::Dlq;
 use super::ingress::{LINE_BYTES_MAX, Rules};
-use super::store::flags::Store;
+use super::store::flags::{Limits, Store};
 use crate::{DeliveryMode, IdleStrategy, Pattern};
 
 /// An event bus on the command line.
@@ -33,6 +34,9 @@ pub enum Command {
     /// Keep events in a folder, and find them again: append, query, export, import, verify
     #[command(subcommand)]
     Store(Store),
+    /// See what subscriptions gave up on and a store keeps, try it again, or remove it: list, show, redrive, purge
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Measure this machine in about 30 seconds, and recommend settings for it
     ///
     /// Latency by idle strategy at 10,000 and 1,000 events a second, what it costs to wake a parked
@@ -81,9 +85,14 @@ pub struct Pipe {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 
-    /// Keep every event in the store in DIR, which is made if it is not there: one more subscription, `journal`, in the summary
+    /// Keep every event in the store in DIR, which is made if it is not there: one more subscription, `journal`, in the summary;
+    /// dead letters too, for `ringmain dlq`
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// Limits of the store.
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// Write no events to stdout, only the summary to stderr
     #[arg(long)]
@@ -199,6 +208,10 @@ const EXAMPLES: &str = r#"Examples:
     ringmain pipe --data ./events --quiet < events.ndjson
     ringmain store query --data ./events --newest-first --limit 3
 
+  What is given up is kept too, to be looked at and tried again:
+    ringmain pipe --data ./events --mode reliable --fail-rate 0.5 --quiet < events.ndjson
+    ringmain dlq list --data ./events --limit 3
+
   In a build: stop at the first malformed line with exit code 2:
     ringmain pipe --strict --quiet < events.ndjson
 
@@ -209,7 +222,7 @@ Lines:
 
 Exit codes:
   0  all lines were read, malformed ones, if any, are in the summary; or nobody reads stdout any more
-  1  stdin could not be read, stdout not be written, or the store in --data failed
+  1  stdin could not be read, stdout not be written, or the store in --data failed or is open in another process
   2  wrong flags, or a malformed line under --strict"#;
 
 /// Shown by `ringmain bench --help`.
@@ -298,11 +311,11 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let flags = "--on a.* --on b --type kind --priority-field level --source web --workers 3 --idle park \
-                     --capacity 5 --data here --quiet --summary json --strict --mode reliable --fail-rate 0.25 --seed 9";
+                     --capacity 5 --data here --segment-bytes 8388608 --quiet --summary json --strict --mode reliable --fail-rate 0.25 --seed 9";
         let pipe = pipe(&flags.split_whitespace().collect::<Vec<_>>()).expect("all are known");
         assert_eq!(pipe.on, [pattern("a.*"), pattern("b")]);
         assert_eq!((pipe.workers, pipe.capacity, pipe.idle), (Some(3), 5, IdleStrategy::Park));
-        assert_eq!(pipe.data, Some(PathBuf::from("here")));
+        assert_eq!((pipe.data, pipe.limits.segment_bytes), (Some(PathBuf::from("here")), 8 << 20));
         assert_eq!((pipe.quiet, pipe.lines.strict, pipe.summary), (true, true, SummaryForm::Json));
         assert_eq!((pipe.mode, pipe.fail_rate, pipe.seed), (Mode::Reliable, 0.25, 9));
         let Rules { source, type_field, priority_field, .. } = pipe.lines.rules();
@@ -336,6 +349,7 @@ mod tests {
             ["--fail-rate", "1.1"],
             ["--fail-rate", "often"],
             ["--seed", "x"],
+            ["--segment-bytes", "8388608"],
             ["--no-such-flag", "1"],
         ] {
             assert_eq!(pipe(&flags).expect_err("refused").exit_code(), 2, "{flags:?}");
@@ -421,7 +435,7 @@ mod tests {
                 events.push((event.event_type.into_owned(), event.priority));
             }
         }
-        assert_eq!(commands, 8);
+        assert_eq!(commands, 9);
         assert_eq!(events, [("orders.placed".to_owned(), None), ("Login-failed".to_owned(), Some(Priority::High))]);
     }
 }

@@ -1,4 +1,4 @@
-//! What the `ringmain` command is made of: the flags, and the jobs `pipe`, `store` and `bench`.
+//! What the `ringmain` command is made of: the flags, and the jobs `pipe`, `store`, `dlq` and `bench`.
 //!
 //! ```text
 //! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout
@@ -8,13 +8,14 @@
 //!
 //! Every edge speaks CloudEvents 1.0 JSON; [`ingress`] also takes the short form
 //! `{"type": .., "data": ..}` and foreign JSON whose type stands in a field.
-//! Of these only [`pipe`] holds a bus; the other pieces are plain functions. [`store`] reads and writes the same lines.
+//! Of these only [`pipe`] holds a bus; the other pieces are plain functions. [`store`] and [`dlq`] read and write the same lines.
 //! [`bench`] stands by itself.
 
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod bench;
+pub mod dlq;
 pub mod egress;
 pub mod event_type;
 pub mod human;

@@ -190,6 +190,8 @@ pub(super) enum LastHop<'a> {
     Subscription(&'a str),
     /// It is at this position of a store.
     Position(u64),
+    /// The same, and it comes from there once more: the attribute `replay` says so.
+    Replay(u64),
 }
 
 /// Appends the line of an event, with its line feed.
@@ -219,9 +221,13 @@ pub(super) fn write_line(meta: &Meta<'_>, last_hop: LastHop<'_>, out: &mut Vec<u
     match last_hop {
         LastHop::Nothing => {}
         LastHop::Subscription(subscription) => event.subscription = Some(subscription),
-        LastHop::Position(position) => event.position = Some(position),
+        LastHop::Position(position) | LastHop::Replay(position) => event.position = Some(position),
     }
     let mut extensions = Vec::new();
+    let is_replay = matches!(last_hop, LastHop::Replay(_));
+    if is_replay {
+        extensions.push((Cow::Borrowed("replay"), Attribute::Boolean(true)));
+    }
     let mut text =
         |name, text: Cow<'_, str>| extensions.push((Cow::Borrowed(name), Attribute::Text(text.into_owned().into())));
     if let Some(Aggregate { kind, id, version }) = meta.aggregate() {
@@ -243,6 +249,8 @@ pub(super) fn write_line(meta: &Meta<'_>, last_hop: LastHop<'_>, out: &mut Vec<u
             "datacontenttype" => event.content_type = Some(value),
             "correlationid" => event.correlation_id = Some(value),
             "causationid" => event.causation_id = Some(value),
+            // Of an earlier replay.
+            "b:replay" if is_replay => {}
             key if is_odd(key) || extensions.iter().any(|(name, _)| name == key) => drop(odd.insert(key, value)),
             name => extensions.push(attribute(name, value)),
         }

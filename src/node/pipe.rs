@@ -12,7 +12,6 @@
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader, ErrorKind, Write};
-use std::path::Path;
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
 use std::thread;
@@ -21,12 +20,14 @@ use std::time::{Duration, Instant};
 use crossbeam::utils::Backoff;
 
 use super::args::{Pipe, SummaryForm};
+use super::dlq;
 use super::ingress::{self, Rules};
 use super::lines::Lines;
 use super::passage::{self, LastHop};
 use super::progress::Progress;
+use super::store;
 use super::summary::{Latencies, Quantiles, Summary};
-use crate::store::{Journal, LogStore, Retention};
+use crate::store::{DeadLetterQueue, LogStore, LogStoreBuilder};
 use crate::{Bus, Delivery, LatencySummary, Mailbox, Meta, Notice, Overflow, Pattern, Publisher, TryRecvError};
 
 const STDIN_BUFFER_BYTES: usize = 128 << 10;
@@ -62,8 +63,9 @@ pub fn run(flags: &Pipe) -> ExitCode {
 }
 
 fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Box<dyn Error>> {
-    let bus = bus(flags, progress)?;
-    let journal = flags.data.as_deref().map(|folder| journal(&bus, folder)).transpose()?;
+    let kept = flags.data.as_deref().map(|folder| Kept::open(flags.limits.builder(folder), progress)).transpose()?;
+    let bus = bus(flags, kept.as_ref().map(|kept| &kept.letters), progress)?;
+    let journal = kept.as_ref().map(|kept| bus.journal(kept.store.clone()).start()).transpose()?;
     let mut writers = Vec::new();
     for (nth, pattern) in flags.on.iter().enumerate() {
         let wish = bus.subscribe(pattern.clone()).capacity(MAILBOX_EVENTS).overflow(Overflow::Block);
@@ -78,25 +80,47 @@ fn job(flags: &Pipe, progress: &Progress) -> Result<(Summary, u8), Box<dyn Error
     bus.flush_deadline(Duration::MAX)?;
     let elapsed = read.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
     let report = bus.shutdown()?;
-    if let Some((store, journal)) = journal {
+    if let Some(journal) = journal {
         journal.close()?;
-        Arc::into_inner(store).expect("the journal has let go of it").close()?;
     }
     // The mailboxes hold latencies, which the summary below asks for.
     let mailboxes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
     let failed = mailboxes.iter().any(Result::is_err);
     let summary = summary(&bus, read.malformed, report.ledger_balanced, elapsed);
+    drop((bus, mailboxes));
+    if let Some(kept) = kept {
+        kept.close()?;
+    }
     Ok((summary, if failed { IO_ERROR } else { read.code }))
 }
 
-/// Keeps what passes; durable when the store is closed.
-fn journal(bus: &Bus, folder: &Path) -> Result<(Arc<LogStore>, Journal), Box<dyn Error>> {
-    let store = Arc::new(LogStore::builder(folder).retention(Retention::forever()).open()?);
-    let journal = bus.journal(store.clone()).start()?;
-    Ok((store, journal))
+/// What passes, and what is given up, kept; durable when the store is closed.
+struct Kept {
+    store: Arc<LogStore>,
+    letters: DeadLetterQueue,
 }
 
-fn bus(flags: &Pipe, progress: &Progress) -> Result<Bus, Box<dyn Error>> {
+impl Kept {
+    fn open(builder: LogStoreBuilder, progress: &Progress) -> Result<Self, Box<dyn Error>> {
+        let store = Arc::new(store::open(builder)?);
+        store::say_recovered(&store, progress);
+        let letters = DeadLetterQueue::open(dlq::QUEUE, store.clone())?;
+        Ok(Self { store, letters })
+    }
+
+    fn close(self) -> Result<(), Box<dyn Error>> {
+        let Self { store, letters } = self;
+        let (lost, error) = (letters.counts().lost, letters.last_error());
+        drop(letters);
+        Arc::into_inner(store).expect("the journal, the bus and its mailboxes are gone").close()?;
+        match error {
+            Some(error) if lost > 0 => Err(format!("{lost} dead letters were not kept: {error}").into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn bus(flags: &Pipe, letters: Option<&DeadLetterQueue>, progress: &Progress) -> Result<Bus, Box<dyn Error>> {
     let capacity = flags.capacity as usize;
     // Reader and writers need the cores as well, so workers are not pinned to them.
     let builder = Bus::builder()
@@ -117,6 +141,11 @@ fn bus(flags: &Pipe, progress: &Progress) -> Result<Bus, Box<dyn Error>> {
                 }
             }
         });
+    // The store has them, so the bus keeps none.
+    let builder = match letters {
+        Some(letters) => builder.dead_letters_max(0).dead_letter_sink(letters.clone()),
+        None => builder,
+    };
     let builder = match flags.workers {
         Some(workers) => builder.workers(workers.into()),
         None => builder,

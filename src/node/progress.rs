@@ -2,12 +2,15 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Read, Write};
+use std::thread;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::human::grouped;
 
+/// The line is drawn from then on.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
 /// The line is drawn anew this often, also while nothing happens.
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -40,9 +43,7 @@ impl Progress {
                 let _ = text.write_str(&grouped(state.per_sec().round() as u64));
             };
             let style = style.expect("the template is well-formed").with_key("rate", rate);
-            let line = ProgressBar::no_length().with_style(style);
-            line.enable_steady_tick(REDRAW);
-            line
+            soon(ProgressBar::no_length().with_style(style))
         });
         Self { line, counts: Counts::Done }
     }
@@ -62,6 +63,12 @@ impl Progress {
     pub(super) fn of_bytes(total: u64, stdout_is_used: bool) -> Self {
         let template = "{bar:32} {percent} %, {binary_bytes} of {binary_total_bytes}, {eta} left";
         Self { line: bar(total, stdout_is_used, template), counts: Counts::Bytes }
+    }
+
+    /// Shows how many of so many files are done, where stderr is a terminal.
+    pub(super) fn of_files(total: u64) -> Self {
+        let template = "{bar:32} {percent} %, {human_pos} of {human_len} files, {eta} left";
+        Self { line: bar(total, false, template), counts: Counts::Done }
     }
 
     /// Counts what is read, if bytes are counted.
@@ -127,9 +134,21 @@ impl Progress {
 fn bar(total: u64, stdout_is_used: bool, template: &str) -> Option<ProgressBar> {
     let shared = stdout_is_used && io::stdout().is_terminal();
     (io::stderr().is_terminal() && !shared).then(|| {
-        let line = ProgressBar::new(total);
-        line.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
-        line.enable_steady_tick(REDRAW);
-        line
+        let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        soon(ProgressBar::new(total).with_style(style))
     })
+}
+
+/// The same line, which is drawn once the job has taken a second: what is done before that needs none.
+fn soon(line: ProgressBar) -> ProgressBar {
+    line.set_draw_target(ProgressDrawTarget::hidden());
+    let waiting = line.downgrade();
+    thread::spawn(move || {
+        thread::sleep(SHOWN_AFTER);
+        if let Some(line) = waiting.upgrade().filter(|line| !line.is_finished()) {
+            line.set_draw_target(ProgressDrawTarget::stderr());
+            line.enable_steady_tick(REDRAW);
+        }
+    });
+    line
 }

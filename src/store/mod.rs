@@ -91,7 +91,7 @@ pub use handled::{Begun, HandledError, HandledWindow, Handling};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
 pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
-pub use log_store::{IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
+pub use log_store::{Compaction, IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
 pub use memory::MemoryStore;
 pub use name::NameError;
 #[cfg(feature = "postgres")]

@@ -2,11 +2,14 @@
 #![cfg(feature = "daemon")]
 
 mod bench;
+mod dlq;
 mod ends;
 #[path = "../support/folder.rs"]
 mod folder;
 mod lines;
+mod readme;
 mod store;
+mod store_again;
 mod volume;
 
 use std::io::Write;

@@ -16,14 +16,14 @@ use crate::folder::Folder;
 use crate::{Run, finish};
 
 /// `ringmain store` with its command, its folder and flags separated by spaces, all streams piped.
-fn store(command: &str, data: &Path, flags: &str) -> Command {
+pub(crate) fn store(command: &str, data: &Path, flags: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_ringmain"));
     program.args(["store", command, "--data"]).arg(data).args(flags.split_whitespace());
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     program
 }
 
-fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Run {
+pub(crate) fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Run {
     let mut child = command.spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.into();
@@ -34,15 +34,15 @@ fn run(mut command: Command, input: impl Into<Vec<u8>>) -> Run {
     run
 }
 
-fn append(data: &Path, flags: &str, input: impl Into<Vec<u8>>) -> Run {
+pub(crate) fn append(data: &Path, flags: &str, input: impl Into<Vec<u8>>) -> Run {
     run(store("append", data, flags), input)
 }
 
-fn ask(command: &str, data: &Path, flags: &str) -> Run {
+pub(crate) fn ask(command: &str, data: &Path, flags: &str) -> Run {
     run(store(command, data, flags), "")
 }
 
-fn ids(run: &Run) -> Vec<String> {
+pub(crate) fn ids(run: &Run) -> Vec<String> {
     run.events().iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
 }
 
@@ -207,7 +207,12 @@ fn two_processes_do_not_have_one_store() {
     writeln!(stdin, r#"{{"type":"a"}}"#).expect("it reads");
     stdout.read_line(&mut String::new()).expect("UTF-8");
     let run = ask("query", &folder.0, "");
-    assert_eq!((run.code(), run.stderr.contains("already; close it first")), (Some(1), true), "{}", run.stderr);
+    assert_eq!(
+        (run.code(), run.stderr.contains("is in use: another process has this store open")),
+        (Some(1), true),
+        "{}",
+        run.stderr
+    );
     drop(stdin);
     assert_eq!(finish(child).code(), Some(0));
 }

@@ -19,7 +19,7 @@ fn many() -> usize {
     std::env::var("RINGMAIN_PIPE_EVENTS").map_or(100_000, |number| number.parse().expect("a number"))
 }
 
-fn made(events: usize) -> String {
+pub(crate) fn made(events: usize) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/make-events");
     let made = Command::new(script).arg(events.to_string()).output().expect("the script runs");
     assert!(made.status.success());

@@ -8,14 +8,14 @@ use ringmain::internals::store::{AppendError, Batch, Kind, Log, LogOptions, NewR
 use crate::support::{FOLDER, batch, hides, open, read_all, small};
 
 /// Segments of several blocks.
-fn large() -> LogOptions {
+pub(crate) fn large() -> LogOptions {
     let mut options = LogOptions::default();
     options.segment_bytes = 256 << 10;
     options.record_bytes_max = 3_000;
     options
 }
 
-fn filled(options: LogOptions, segments: usize) -> (SimDisk, Log) {
+pub(crate) fn filled(options: LogOptions, segments: usize) -> (SimDisk, Log) {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk, options).expect("the disk works");
     while log.segments().len() < segments {
@@ -25,7 +25,7 @@ fn filled(options: LogOptions, segments: usize) -> (SimDisk, Log) {
     (disk, log)
 }
 
-fn archive_all(disk: &SimDisk, log: &Log) -> usize {
+pub(crate) fn archive_all(disk: &SimDisk, log: &Log) -> usize {
     let archive = |first| log.read(1).archive(disk, Path::new(FOLDER), first).expect("the disk works");
     log.segments().iter().filter(|segment| archive(segment.first).is_some()).count()
 }

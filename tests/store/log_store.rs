@@ -24,6 +24,7 @@ mod damage;
 mod faults;
 mod kill;
 mod retention;
+mod upkeep;
 
 /// Segments of about a dozen events.
 pub(crate) fn small() -> LogStoreBuilder {

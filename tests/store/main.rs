@@ -1,6 +1,7 @@
 //! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
 mod archive;
+mod archived;
 #[path = "../support/books.rs"]
 mod books;
 mod causation;
@@ -24,6 +25,7 @@ mod log;
 mod log_store;
 mod memory;
 mod moody;
+mod open_files;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;

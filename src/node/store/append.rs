@@ -10,7 +10,8 @@ use super::super::lines::Lines;
 use super::super::passage;
 use super::super::progress::Progress;
 use super::flags::{Append, Import, Limits};
-use super::{FAILED, Failure, MALFORMED};
+use super::known::Known;
+use super::{FAILED, Failure, MALFORMED, open, say_recovered};
 use crate::node::args::LineFlags;
 use crate::store::{BATCH_EVENTS_MAX, Durability, EventStore, ExpectedVersion, LogStore};
 use crate::{Bus, Frame, IdleStrategy, Publisher};
@@ -41,8 +42,11 @@ pub(super) fn import(flags: &Import) -> Result<u8, Failure> {
     let progress = bytes.map_or_else(|| Progress::new(false), |bytes| Progress::of_bytes(bytes, false));
     let input = progress.reading(input);
     // One sync at the end makes all of it durable.
-    let appender =
+    let mut appender =
         Appender::open(&flags.store.data, flags.limits, Durability::Written, false, &flags.lines, &progress)?;
+    if !flags.all {
+        appender.known = Some(Known::read(&appender.store, flags.ids_max)?);
+    }
     appender.run(BufReader::with_capacity(INPUT_BUFFER_BYTES, input), &name)
 }
 
@@ -56,6 +60,8 @@ struct Appender<'a> {
     /// Frames are made by the publisher of a bus that nothing is published to.
     bus: Bus,
     publisher: Publisher,
+    /// Events that are left out; `None` where all are appended.
+    known: Option<Known>,
     batch: Vec<Frame>,
     /// The number of the batch's first line.
     batch_line: u64,
@@ -66,6 +72,7 @@ struct Appender<'a> {
 #[derive(Debug, Default)]
 struct Counts {
     appended: u64,
+    known: u64,
     malformed: u64,
     refused: u64,
 }
@@ -79,20 +86,14 @@ impl<'a> Appender<'a> {
         flags: &'a LineFlags,
         progress: &'a Progress,
     ) -> Result<Self, Failure> {
-        let store = limits.builder(folder).open().map_err(Failure::said)?;
-        let recovered = store.recovered();
-        if recovered.cut_bytes > 0 {
-            let cut = grouped(recovered.cut_bytes);
-            progress.say(&format!("ringmain: {cut} bytes at the end, never acknowledged, were cut off\n"));
-        }
-        for damage in &recovered.damages {
-            progress.say(&format!("ringmain: {damage}\n"));
-        }
+        let store = open(limits.builder(folder)).map_err(Failure::Said)?;
+        say_recovered(&store, progress);
         let builder = Bus::builder().name("store").workers(1).pin(false).idle(IdleStrategy::Park);
         let bus = builder.build().map_err(Failure::said)?;
         let publisher = bus.publisher().map_err(Failure::said)?;
-        let (batch, counts) = Default::default();
-        Ok(Self { store, word, ack, flags, progress, bus, publisher, batch, batch_line: 0, batch_bytes: 0, counts })
+        let (known, batch, counts) = Default::default();
+        let (batch_line, batch_bytes) = (0, 0);
+        Ok(Self { store, word, ack, flags, progress, bus, publisher, known, batch, batch_line, batch_bytes, counts })
     }
 
     /// Appends all lines of the input, and makes them durable.
@@ -100,7 +101,7 @@ impl<'a> Appender<'a> {
         let code = self.read(input, name);
         // Also what came before an error is kept.
         let flushed = self.flush();
-        let Self { store, progress, counts: Counts { appended, malformed, refused }, bus, publisher, .. } = self;
+        let Self { store, progress, counts, bus, publisher, known, .. } = self;
         drop(publisher);
         let stopped = bus.shutdown();
         let closed = store.close();
@@ -109,10 +110,12 @@ impl<'a> Appender<'a> {
         flushed?;
         closed.map_err(Failure::said)?;
         stopped.map_err(Failure::said)?;
-        let counts = [appended, malformed, refused].map(grouped);
-        let [appended, malformed, refused] = counts;
-        progress
-            .say(&format!("ringmain: {appended} events appended, {malformed} lines malformed, {refused} refused\n"));
+        let Counts { appended, malformed, refused, .. } = counts;
+        let [appended, left_out, malformed, refused] = [appended, counts.known, malformed, refused].map(grouped);
+        let left_out = known.map_or(String::new(), |_| format!(" {left_out} were there already,"));
+        progress.say(&format!(
+            "ringmain: {appended} events appended,{left_out} {malformed} lines malformed, {refused} refused\n"
+        ));
         Ok(code)
     }
 
@@ -136,6 +139,12 @@ impl<'a> Appender<'a> {
             match line.bytes.and_then(|bytes| ingress::parse(bytes, &rules)) {
                 Ok(event) => match passage::to_frame(&mut self.publisher, &event) {
                     Ok(frame) => {
+                        if let Some(known) = &mut self.known
+                            && !known.add(frame.meta().id())?
+                        {
+                            self.counts.known += 1;
+                            continue;
+                        }
                         if self.batch.is_empty() {
                             self.batch_line = number;
                         }

@@ -1,13 +1,14 @@
 //! The flags of `ringmain store`, and its help.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::super::args::LineFlags;
-use super::super::time;
+use super::help;
+use super::values::{Place, age, aggregate, moment, place, position, rate};
 use crate::store::{Durability, LogStore, LogStoreBuilder, Position, Query, Retention};
 use crate::{EventId, Pattern};
 
@@ -17,29 +18,41 @@ pub enum Store {
     /// Append every line of stdin as an event; the folder is made if it is not there
     ///
     /// Lines are read as `ringmain pipe` reads them. What is there to be read is appended together: one write, one sync.
-    #[command(after_long_help = APPEND_HELP, after_help = "`ringmain store append --help` has examples.")]
+    #[command(after_long_help = help::APPEND_HELP, after_help = "`ringmain store append --help` has examples.")]
     Append(Append),
     /// Write the events that match to stdout, each as a line of CloudEvents 1.0 JSON with its `position`
-    #[command(after_long_help = QUERY_HELP, after_help = "`ringmain store query --help` has examples.")]
+    #[command(after_long_help = help::QUERY_HELP, after_help = "`ringmain store query --help` has examples.")]
     Query(Find),
     /// Write the events that match to stdout or a file, to be imported elsewhere
     ///
     /// A line has all that an event is: its id, time, metadata, aggregate, schema version and payload of any encoding. It
     /// has no position, for the store that imports it gives its own. What is not in it: an event's deadline, its earliest
     /// delivery, its targets and its attempts, which say how it was to be delivered once.
+    #[command(after_long_help = help::EXPORT_HELP, after_help = "`ringmain store export --help` has examples.")]
     Export(Export),
-    /// Append every line of a file or of stdin, as `append` does, with one sync at the end; what is there already comes once more
+    /// Append every line of a file or of stdin, as `append` does, but for events that are there already; one sync at the end
+    #[command(after_long_help = help::IMPORT_HELP, after_help = "`ringmain store import --help` has examples.")]
     Import(Import),
     /// Say how many events there are, from when, and how many bytes they have before compression
+    #[command(after_long_help = help::STATS_HELP, after_help = "`ringmain store stats --help` has examples.")]
     Stats(Stats),
     /// Read every event and every snapshot, and say what cannot be read; exit code 0 when all can
+    #[command(after_long_help = help::VERIFY_HELP, after_help = "`ringmain store verify --help` has examples.")]
     Verify(Verify),
     /// Compress the files of old events, or remove them for good
     ///
     /// It is done to files as a whole: to one whose every event is old, never to the newest. Compressed events are found as
     /// before, slower. No other command does it by itself.
+    #[command(after_long_help = help::ARCHIVE_HELP, after_help = "`ringmain store archive --help` has examples.")]
     Archive(Archive),
+    /// Write past events to stdout once more, marked as a replay, as fast as asked for
+    #[command(after_long_help = help::REPLAY_HELP, after_help = "`ringmain store replay --help` has examples.")]
+    Replay(Replay),
+    /// Make the folder `table` smaller: snapshots, and state beside the events such as cursors and dead letters
+    #[command(after_long_help = help::COMPACT_HELP, after_help = "`ringmain store compact --help` has examples.")]
+    Compact(Compact),
     /// Draw which event of a correlation caused which
+    #[command(after_long_help = help::CAUSATION_HELP, after_help = "`ringmain store causation --help` has examples.")]
     Causation(Causation),
 }
 
@@ -80,7 +93,7 @@ pub struct Append {
 pub struct Limits {
     /// Begin a new file after so many bytes, which are reserved on the disk when it is begun; a multiple of 16, from 8 MiB
     /// to 4 GiB
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(8 << 20..=4 << 30))]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, requires = "data", value_parser = clap::value_parser!(u64).range(8 << 20..=4 << 30))]
     pub segment_bytes: u64,
 }
 
@@ -221,6 +234,14 @@ pub struct Import {
     #[command(flatten)]
     pub limits: Limits,
 
+    /// Append every line, also events that the store has already
+    #[arg(long)]
+    pub all: bool,
+
+    /// Remember at most so many ids, of the store and of lines; where there are more, nothing more is imported
+    #[arg(long, value_name = "N", default_value_t = 50_000_000, conflicts_with = "all")]
+    pub ids_max: usize,
+
     /// The file to read [default: stdin]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -264,6 +285,10 @@ pub struct Archive {
     /// Remove the oldest events for good while there are more than so many bytes of events, as they were before compression
     #[arg(long, value_name = "BYTES")]
     pub max_bytes: Option<u64>,
+
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl Archive {
@@ -280,6 +305,55 @@ impl Archive {
     }
 }
 
+/// The flags of `ringmain store replay`.
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// The store.
+    #[command(flatten)]
+    pub store: Data,
+
+    /// From this position on, or from events created at this time on, as `2026-01-31T12:00:00Z` [default: all]
+    #[arg(long, value_name = "PLACE", value_parser = place)]
+    pub from: Option<Place>,
+
+    /// Up to this position and with it, or up to events created before this time [default: all there are when it begins]
+    #[arg(long, value_name = "PLACE", value_parser = place)]
+    pub to: Option<Place>,
+
+    /// Of a type that matches PATTERN: `*` is one segment, `**` any number
+    #[arg(long = "type", value_name = "PATTERN", value_parser = Pattern::new)]
+    pub pattern: Option<Pattern>,
+
+    /// At most so many events a second [default: as fast as they are read]
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub rate: Option<f64>,
+
+    /// Only say how many events it would be, and how long it would take
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Replay {
+    /// What the flags ask for.
+    pub fn query(&self) -> Query {
+        let query = self.pattern.iter().fold(Query::new(), |query, pattern| query.pattern(pattern.clone()));
+        let query = self.from.map_or(query.clone(), |from| from.begin(query));
+        self.to.map_or(query.clone(), |to| to.end(query))
+    }
+}
+
+/// The flags of `ringmain store compact`.
+#[derive(Debug, Clone, Args)]
+pub struct Compact {
+    /// The store.
+    #[command(flatten)]
+    pub store: Data,
+
+    /// Give up for good what cannot be read of snapshots and state
+    #[arg(long)]
+    pub accept_damage: bool,
+}
+
 /// The flags of `ringmain store causation`.
 #[derive(Debug, Clone, Args)]
 pub struct Causation {
@@ -292,147 +366,5 @@ pub struct Causation {
     pub correlation: EventId,
 }
 
-fn aggregate(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('/') {
-        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => Ok((kind.to_owned(), id.to_owned())),
-        _ => Err("an aggregate is its kind and its id, as in order/7"),
-    }
-}
-
-fn age(text: &str) -> Result<Duration, &'static str> {
-    const SHAPE: &str = "an age is a number and its unit: 90d, 12h, 30m or 45s";
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(SHAPE)?;
-    let seconds = match unit {
-        "d" => 24 * 60 * 60,
-        "h" => 60 * 60,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(SHAPE),
-    };
-    let number: u64 = number.parse().map_err(|_| SHAPE)?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or("so long ago there was nothing")
-}
-
-fn position(text: &str) -> Result<Position, &'static str> {
-    text.parse().ok().and_then(Position::new).ok_or("a position is a number from 1")
-}
-
-fn moment(text: &str) -> Result<SystemTime, &'static str> {
-    let unix_ns = time::parse(text)?;
-    let since = Duration::from_nanos(unix_ns.unsigned_abs());
-    let moment = if unix_ns < 0 { UNIX_EPOCH.checked_sub(since) } else { UNIX_EPOCH.checked_add(since) };
-    moment.ok_or("this time cannot be told here")
-}
-
-pub(super) const APPEND_HELP: &str = r#"Examples:
-  One event, durably; its id is written once it is:
-    echo '{"type": "orders.placed", "data": {"id": 7}}' | ringmain store append --data ./events --ack
-
-  A log in JSON, its `event` member as the type:
-    ringmain store append --data ./events --type event < log.ndjson
-
-  An event of an aggregate, which `query --aggregate order/7` finds:
-    echo '{"type": "orders.paid", "aggregatetype": "order", "aggregateid": "7", "aggregateversion": "2"}' | ringmain store append --data ./events
-
-Words:
-  written  the operating system has the event: it survives the end of the process, also by kill -9
-  durable  the event was synced: it survives the loss of power, as far as the disk is honest
-
-Exit codes:
-  0  all lines were read; malformed and refused ones, if any, are named on stderr by their numbers
-  1  stdin could not be read, stdout not be written, or the store failed; what was acknowledged is kept
-  2  wrong flags, or a malformed line under --strict"#;
-
-pub(super) const QUERY_HELP: &str = r#"Examples:
-  All events:
-    ringmain store query --data ./events
-
-  The ten latest orders:
-    ringmain store query --data ./events --on 'orders.**' --newest-first --limit 10
-
-  What happened to an order since New Year, from behind position 1,000:
-    ringmain store query --data ./events --aggregate order/7 --since 2026-01-01T00:00:00Z --after 1000
-
-Exit codes:
-  0  all that matches was written; or nobody reads stdout any more
-  1  some events cannot be read, which are named on stderr and passed over, or the store failed
-  2  wrong flags"#;
-
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::node::args::{Cli, Command};
-
-    fn parse(words: &[&str]) -> Result<Store, clap::Error> {
-        Cli::try_parse_from(["ringmain", "store"].iter().chain(words)).map(|cli| match cli.command {
-            Command::Store(store) => store,
-            other => panic!("{other:?}"),
-        })
-    }
-
-    #[test]
-    fn every_example_in_the_help_works() {
-        let mut commands = 0;
-        for line in [APPEND_HELP, QUERY_HELP].iter().flat_map(|help| help.lines()) {
-            let Some((_, flags)) = line.split_once("ringmain store ") else { continue };
-            let flags = flags.split('<').next().unwrap_or_default().replace('\'', "");
-            parse(&flags.split_whitespace().collect::<Vec<_>>()).expect(line);
-            commands += 1;
-        }
-        assert_eq!(commands, 6);
-    }
-
-    #[test]
-    fn what_a_query_asks_for_arrives() {
-        let words = "query --data d --on a.* --source s --correlation 00000000-0000-7000-8000-00000000000c --aggregate order/7/x \
-                     --after 9 --since 1960-01-01T00:00:00Z --until 2026-01-01T00:00:00.5Z --newest-first --limit 3";
-        let Ok(Store::Query(find)) = parse(&words.split_whitespace().collect::<Vec<_>>()) else {
-            panic!("all are known")
-        };
-        let moment = |unix_ns| UNIX_EPOCH + Duration::from_nanos(unix_ns);
-        let wanted = Query::new()
-            .pattern(Pattern::new("a.*").expect("a pattern"))
-            .source("s")
-            .correlation("00000000-0000-7000-8000-00000000000c".parse().expect("a UUID"))
-            .aggregate("order", "7/x")
-            .behind(Position::new(9).expect("not 0"))
-            .created_from(UNIX_EPOCH)
-            .created_before(moment(1_767_225_600_500_000_000));
-        assert_eq!(find.select.query(), wanted);
-        assert_eq!((find.newest_first, find.limit), (true, Some(3)));
-    }
-
-    #[test]
-    fn what_is_to_be_archived_arrives() {
-        let words = ["archive", "--data", "d", "--older-than", "2h", "--remove-older-than", "3d", "--max-bytes", "9"];
-        let Ok(Store::Archive(archive)) = parse(&words) else { panic!("all are known") };
-        let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
-        let wanted = Retention::forever().archive_after(hours(2)).remove_after(hours(72)).bytes_max(9);
-        assert_eq!(archive.retention(), wanted);
-        let Ok(Store::Archive(archive)) = parse(&words[..3]) else { panic!("all are known") };
-        assert_eq!(archive.retention(), Retention::default());
-    }
-
-    #[test]
-    fn values_out_of_range_are_refused_with_exit_code_2() {
-        for words in [
-            "query",
-            "query --data d --after 0",
-            "query --data d --limit 0",
-            "query --data d --aggregate order",
-            "query --data d --since yesterday",
-            "query --data d --correlation 7",
-            "append --data d --durability accepted",
-            "append --data d --segment-bytes 4096",
-            "archive --data d --older-than 3w",
-            "archive --data d --older-than d",
-            "archive --data d --older-than 999999999999999999d",
-            "verify",
-        ] {
-            let words: Vec<_> = words.split_whitespace().collect();
-            assert_eq!(parse(&words).expect_err("refused").exit_code(), 2, "{words:?}");
-        }
-    }
-}
+mod tests;

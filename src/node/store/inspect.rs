@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::super::human::{bytes, grouped};
 use super::super::progress::Progress;
 use super::super::time;
-use super::flags::{Archive, Causation, Stats, Verify};
+use super::flags::{Archive, Causation, Compact, Stats, Verify};
 use super::read::each_event;
-use super::{FAILED, Failure, open_existing, print};
-use crate::store::{EventStore, LogStore, Position, Query, Upkeep};
+use super::{FAILED, Failure, open_existing, print, say_cut};
+use crate::store::{Compaction, EventStore, LogStore, Position, Query, Upkeep};
 
 /// What `stats` says. The JSON names are the field names, in this order.
 #[derive(Debug, Serialize)]
@@ -66,7 +66,7 @@ fn appended_at(store: &LogStore, query: Query) -> Result<Option<String>, Failure
     Ok(found)
 }
 
-fn rfc3339(moment: SystemTime) -> String {
+pub(in super::super) fn rfc3339(moment: SystemTime) -> String {
     let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut text = Vec::new();
     time::write(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX), &mut text);
@@ -76,11 +76,7 @@ fn rfc3339(moment: SystemTime) -> String {
 pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
     let store = open_existing(&flags.store.data)?;
     let progress = Progress::of_events(store.head().map_err(Failure::said)?.map_or(0, Position::get), false);
-    let cut = store.recovered().cut_bytes;
-    if cut > 0 {
-        let cut = grouped(cut);
-        progress.say(&format!("ringmain: {cut} bytes at the end, never acknowledged, were cut off\n"));
-    }
+    say_cut(&store, &progress);
     let (mut events, mut expected) = (0_u64, store.stats().positions.map_or(1, |(first, _)| first.get()));
     let mut gaps = 0_u64;
     let mut unreadable = each_event(&store, Query::new(), &progress, |event| {
@@ -118,10 +114,47 @@ pub(super) fn causation(flags: &Causation) -> Result<u8, Failure> {
     Ok(0)
 }
 
+pub(super) fn compact(flags: &Compact) -> Result<u8, Failure> {
+    let store = open_existing(&flags.store.data)?;
+    let damages = store.state_damages();
+    for damage in &damages {
+        let given_up = if flags.accept_damage { "given up: " } else { "" };
+        Progress::silent().say(&format!("ringmain: {given_up}{damage}\n"));
+    }
+    if flags.accept_damage {
+        store.accept_state_damages();
+    } else if !damages.is_empty() {
+        let places = grouped(damages.len() as u64);
+        return Err(Failure::Said(format!(
+            "{places} places of snapshots and state cannot be read; restore the files, or give them up with --accept-damage"
+        )));
+    }
+    let Compaction { before_bytes, after_bytes, removed_segments, .. } = store.compact().map_err(Failure::said)?;
+    let (before, after) = (bytes(before_bytes), bytes(after_bytes));
+    print(format!("{before} of snapshots and state became {after}, {removed_segments} files removed\n").as_bytes())?;
+    store.close().map_err(Failure::said)?;
+    Ok(0)
+}
+
 pub(super) fn archive(flags: &Archive) -> Result<u8, Failure> {
     let store = open_existing(&flags.store.data)?;
+    let Upkeep { archived_segments: files, archived_bytes, removed_segments, removed_events, .. } =
+        store.due(flags.retention()).map_err(Failure::said)?;
+    let (packed, removed) = (bytes(archived_bytes), grouped(removed_events));
+    let said = format!(
+        "{files} files of {packed} will be compressed with zstd, its fastest level; {removed} events in {removed_segments} files \
+         will be removed"
+    );
+    if flags.dry_run {
+        print((said + "\n").as_bytes())?;
+        return Ok(0);
+    }
+    let progress = Progress::of_files(files as u64);
+    progress.say(&format!("ringmain: {said}\n"));
+    let kept = store.keep_telling(flags.retention(), |_| progress.count());
+    progress.end();
     let Upkeep { archived_segments, archived_bytes, removed_segments, removed_events, .. } =
-        store.keep(flags.retention()).map_err(Failure::said)?;
+        kept.map_err(Failure::said)?;
     let (freed, removed) = (bytes(archived_bytes), grouped(removed_events));
     let said = format!(
         "{archived_segments} files compressed, {freed} given back; {removed} events in {removed_segments} files removed\n"

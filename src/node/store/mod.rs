@@ -8,16 +8,22 @@
 
 mod append;
 pub mod flags;
-mod inspect;
+mod help;
+pub(super) mod inspect;
+mod known;
+pub(super) mod pace;
 mod read;
+mod replay;
+pub(super) mod values;
 
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use self::flags::Store;
+use super::human::grouped;
 use super::progress::Progress;
-use crate::store::{LogStore, Retention};
+use crate::store::{LogStore, LogStoreBuilder, OpenError, Retention};
 
 /// Exit code for what could not be read, written or opened, and for events that cannot be read.
 const FAILED: u8 = 1;
@@ -34,8 +40,15 @@ pub fn run(command: &Store) -> ExitCode {
         Store::Stats(flags) => inspect::stats(flags),
         Store::Verify(flags) => inspect::verify(flags),
         Store::Archive(flags) => inspect::archive(flags),
+        Store::Replay(flags) => replay::replay(flags),
+        Store::Compact(flags) => inspect::compact(flags),
         Store::Causation(flags) => inspect::causation(flags),
     };
+    ended(result)
+}
+
+/// The exit code of a command; what went wrong is said.
+pub(super) fn ended(result: Result<u8, Failure>) -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(Failure::NobodyReads) => 0.into(),
@@ -48,7 +61,7 @@ pub fn run(command: &Store) -> ExitCode {
 
 /// Why a command ended early.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// Nobody reads stdout any more, which is how a pipeline ends.
     NobodyReads,
     /// What went wrong, for stderr.
@@ -56,11 +69,11 @@ enum Failure {
 }
 
 impl Failure {
-    fn said(what: impl ToString) -> Self {
+    pub(super) fn said(what: impl ToString) -> Self {
         Self::Said(what.to_string())
     }
 
-    fn of_stdout(error: &io::Error) -> Self {
+    pub(super) fn of_stdout(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe => Self::NobodyReads,
             _ => Self::Said(format!("stdout cannot be written: {error}")),
@@ -69,16 +82,51 @@ impl Failure {
 }
 
 /// Opens a store that is there: a wrong name would otherwise make an empty one.
-fn open_existing(folder: &Path) -> Result<LogStore, Failure> {
+pub(super) fn open_existing(folder: &Path) -> Result<LogStore, Failure> {
     if !LogStore::is_in(folder) {
         let folder = folder.display();
         return Err(Failure::Said(format!(
             "there is no store in {folder}; `ringmain store append --data {folder}` makes one"
         )));
     }
-    LogStore::builder(folder).retention(Retention::forever()).open().map_err(Failure::said)
+    open(LogStore::builder(folder).retention(Retention::forever())).map_err(Failure::Said)
 }
 
-fn print(text: &[u8]) -> Result<(), Failure> {
+/// Opens a store, or says why not.
+pub(super) fn open(builder: LogStoreBuilder) -> Result<LogStore, String> {
+    builder.open().map_err(|error| match error {
+        OpenError::Locked { folder } => {
+            let folder = folder.display();
+            format!("{folder} is in use: another process has this store open; wait until it has ended, or end it")
+        }
+        error => error.to_string(),
+    })
+}
+
+/// Says what was found of a store that is to be written to.
+pub(super) fn say_recovered(store: &LogStore, progress: &Progress) {
+    say_cut(store, progress);
+    for damage in &store.recovered().damages {
+        progress.say(&format!("ringmain: {damage}\n"));
+    }
+    for damage in store.state_damages() {
+        progress.say(&format!("ringmain: of snapshots and state: {damage}\n"));
+    }
+}
+
+/// Says what was cut off, and what a crash had left of archiving.
+fn say_cut(store: &LogStore, progress: &Progress) {
+    let recovered = store.recovered();
+    if recovered.cut_bytes > 0 {
+        let cut = grouped(recovered.cut_bytes);
+        progress.say(&format!("ringmain: {cut} bytes at the end, never acknowledged, were cut off\n"));
+    }
+    for file in &recovered.removed {
+        let file = file.display();
+        progress.say(&format!("ringmain: {file} was removed: its events are there twice, archiving was cut short\n"));
+    }
+}
+
+pub(super) fn print(text: &[u8]) -> Result<(), Failure> {
     io::stdout().lock().write_all(text).map_err(|error| Failure::of_stdout(&error))
 }

@@ -25,7 +25,7 @@ pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
     if let Ok(few) = usize::try_from(left) {
         query = query.limit(few.min(Query::EVENTS_DEFAULT));
     }
-    let mut out = Out::new(Sink::Stdout(io::stdout().lock()), "stdout".to_owned());
+    let mut out = Out::stdout();
     let unreadable = each_event(&store, query, &progress, |event| {
         out.write(event, LastHop::Position(event.position().get()))?;
         left -= 1;
@@ -33,7 +33,12 @@ pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
     })?;
     out.end()?;
     progress.end();
-    Ok(if unreadable > 0 { FAILED } else { 0 })
+    Ok(exit_code(unreadable))
+}
+
+/// What a command ends with that met so many places that cannot be read.
+pub(super) const fn exit_code(unreadable: u64) -> u8 {
+    if unreadable > 0 { FAILED } else { 0 }
 }
 
 pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
@@ -59,7 +64,7 @@ pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
     progress.end();
     let (exported, missing) = (grouped(exported), grouped(unreadable));
     progress.say(&format!("ringmain: {exported} events exported, {missing} places cannot be read\n"));
-    Ok(if unreadable > 0 { FAILED } else { 0 })
+    Ok(exit_code(unreadable))
 }
 
 /// Where lines go.
@@ -69,7 +74,7 @@ enum Sink {
 }
 
 /// Lines on their way out.
-struct Out {
+pub(super) struct Out {
     out: Sink,
     name: String,
     lines: Vec<u8>,
@@ -80,7 +85,11 @@ impl Out {
         Self { out, name, lines: Vec::new() }
     }
 
-    fn write(&mut self, event: &StoredEvent, last_hop: LastHop<'_>) -> Result<(), Failure> {
+    pub(super) fn stdout() -> Self {
+        Self::new(Sink::Stdout(io::stdout().lock()), "stdout".to_owned())
+    }
+
+    pub(super) fn write(&mut self, event: &StoredEvent, last_hop: LastHop<'_>) -> Result<(), Failure> {
         passage::write_line(&event.meta(), last_hop, &mut self.lines);
         if self.lines.len() < PIECE_BYTES {
             return Ok(());
@@ -88,16 +97,19 @@ impl Out {
         self.send()
     }
 
-    fn send(&mut self) -> Result<(), Failure> {
+    /// Hands over what was written.
+    pub(super) fn send(&mut self) -> Result<(), Failure> {
         let sent = match &mut self.out {
-            Sink::Stdout(stdout) => stdout.write_all(&self.lines),
+            // It has a buffer of its own.
+            Sink::Stdout(stdout) => stdout.write_all(&self.lines).and_then(|()| stdout.flush()),
             Sink::File(file) => file.write_all(&self.lines),
         };
         self.lines.clear();
         sent.map_err(|error| self.failed(&error))
     }
 
-    fn end(&mut self) -> Result<(), Failure> {
+    /// Hands over what was written, durably where it is a file.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
         self.send()?;
         // Events may be removed from the store once they are elsewhere.
         let ended = match &mut self.out {

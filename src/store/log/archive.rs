@@ -8,27 +8,32 @@
 //! ```
 //!
 //! Every block is a zstd frame of its own. A block that is not as it was written reads as zeros, and what was in it is found
-//! missing by the records' own checks; what is in the other blocks is read. An archive takes the place of its segment only
-//! after it was synced, read back, and found to be the same.
+//! missing by the records' own checks; what is in the other blocks is read. An archive that says sizes that none has is an
+//! empty one: what it says is believed only as far as there is room for it.
 
-use std::io::{self, Read};
+use std::io;
+use std::ops::Range;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::disk::{Access, Disk, DiskFile};
-use super::file::{Fault, File, retried, sync_folder};
-use super::reader::LogReader;
+use super::file::{Fault, File, sync_folder};
+use super::options::LogOptions;
 use super::record::{HEADER_BYTES, check, put, take};
-use super::segment::{self, Segment};
+use super::retire::remove;
+use super::segment;
 
 const MAGIC: [u8; 8] = *b"RINGMARC";
 const VERSION: u16 = 1;
 const EXTENSION: &str = ".logz";
 /// Bytes of a segment in one block.
-const BLOCK_BYTES: usize = 64 << 10;
+pub(super) const BLOCK_BYTES: usize = 64 << 10;
+/// Bytes of a block once it is compressed, at most: a little more than before where nothing repeats.
+const PACKED_BYTES_MAX: u64 = 2 * BLOCK_BYTES as u64;
 const LINE_BYTES: usize = 12;
 const FOOTER_BYTES: usize = 32;
 
@@ -42,11 +47,15 @@ pub(super) fn first_of(name: &str) -> Option<u64> {
     segment::first_of(&format!("{}.log", name.strip_suffix(EXTENSION)?))
 }
 
+/// Whether this is the name of an archive.
+pub(super) fn is_named(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == &EXTENSION[1..])
+}
+
 /// What an archive says of itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Lines {
     segment_bytes: u64,
-    block_bytes: usize,
     /// Where each block ends, and its check.
     blocks: Vec<(u64, u32)>,
 }
@@ -61,35 +70,24 @@ struct Archive {
 }
 
 /// Opens an archive for reading. One whose header or lines are not as they were written is an empty file.
-pub(super) fn open(disk: &dyn Disk, folder: &Path, first: u64) -> Result<File, Fault> {
-    let path = path(folder, first);
-    let file = File::open(disk, &path, Access::Read)?;
-    let archive = Archive::read(file, first)?;
-    Ok(File::of(Box::new(archive), path))
+pub(super) fn open(disk: &dyn Disk, path: &Path, first: u64) -> Result<File, Fault> {
+    let file = File::open(disk, path, Access::Read)?;
+    let lines = Lines::read(&file, first)?.unwrap_or_default();
+    Ok(File::of(Box::new(Archive { file, lines, held: Mutex::new(None) }), path.to_owned()))
 }
 
 impl Archive {
-    fn read(file: File, first: u64) -> Result<Self, Fault> {
-        let nothing = Lines { segment_bytes: 0, block_bytes: 1, blocks: Vec::new() };
-        let lines = Lines::read(&file, first)?.unwrap_or(nothing);
-        Ok(Self { file, lines, held: Mutex::new(None) })
-    }
-
     /// A block as it was in the segment, or zeros in place of it.
     fn block(&self, block: usize) -> io::Result<Vec<u8>> {
-        let begin = block.checked_sub(1).map_or(HEADER_BYTES as u64, |before| self.lines.blocks[before].0);
-        let (end, wanted) = self.lines.blocks[block];
-        let mut packed = vec![0; end.saturating_sub(begin) as usize];
+        let Range { start, end } = self.lines.packed(block);
+        let mut packed = vec![0; (end - start) as usize];
         let read = self
             .file
-            .read_at(&mut packed, begin)
+            .read_at(&mut packed, start)
             .map_err(|fault| io::Error::new(fault.source.kind(), fault.source.to_string()))?;
-        let mut bytes = Vec::with_capacity(self.lines.bytes_of(block));
-        if read == packed.len() && check(&packed) == wanted {
-            unpack(&packed, self.lines.bytes_of(block), &mut bytes);
-        }
-        bytes.resize(self.lines.bytes_of(block), 0);
-        Ok(bytes)
+        let bytes = self.lines.bytes_of(block);
+        let is_whole = read == packed.len() && check(&packed) == self.lines.blocks[block].1;
+        Ok(is_whole.then(|| unpack(&packed, bytes)).flatten().unwrap_or_else(|| vec![0; bytes]))
     }
 }
 
@@ -112,11 +110,13 @@ impl Lines {
             let newer = format!("it has version {version}, this program reads {VERSION}; use a newer one");
             return Err(Fault::new("read", file.path(), io::Error::new(io::ErrorKind::Unsupported, newer)));
         }
-        let block_bytes = u32::from_le_bytes(take(&header, 12)) as usize;
+        let block_bytes = u32::from_le_bytes(take(&header, 12));
         let segment_bytes = u64::from_le_bytes(take(&header, 24));
         let (lines_at, lines) = (u64::from_le_bytes(take(&footer, 0)), u64::from_le_bytes(take(&footer, 8)));
         let fits = lines_at.checked_add(lines.saturating_mul(LINE_BYTES as u64)) == Some(footer_at);
-        let covers = block_bytes > 0 && segment_bytes.div_ceil(block_bytes as u64) == lines;
+        let covers = block_bytes == BLOCK_BYTES as u32
+            && segment_bytes <= LogOptions::SEGMENT_BYTES_MAX
+            && segment_bytes.div_ceil(BLOCK_BYTES as u64) == lines;
         if u64::from_le_bytes(take(&header, 16)) != first || !fits || !covers {
             return Ok(None);
         }
@@ -125,22 +125,43 @@ impl Lines {
             return Ok(None);
         }
         let line = |line: &[u8]| (u64::from_le_bytes(take(line, 0)), u32::from_le_bytes(take(line, 8)));
-        let blocks = table.chunks_exact(LINE_BYTES).map(line).collect();
-        Ok(Some(Self { segment_bytes, block_bytes, blocks }))
+        let blocks: Vec<_> = table.chunks_exact(LINE_BYTES).map(line).collect();
+        let mut begin = HEADER_BYTES as u64;
+        for (end, _) in &blocks {
+            if end.checked_sub(begin).is_none_or(|packed| packed > PACKED_BYTES_MAX) || *end > lines_at {
+                return Ok(None);
+            }
+            begin = *end;
+        }
+        Ok(Some(Self { segment_bytes, blocks }))
+    }
+
+    /// Where a block is in the file.
+    fn packed(&self, block: usize) -> Range<u64> {
+        let begin = block.checked_sub(1).map_or(HEADER_BYTES as u64, |before| self.blocks[before].0);
+        begin..self.blocks[block].0
     }
 
     /// Bytes that a block has once it is read.
     fn bytes_of(&self, block: usize) -> usize {
-        (self.segment_bytes - block as u64 * self.block_bytes as u64).min(self.block_bytes as u64) as usize
+        (self.segment_bytes - block as u64 * BLOCK_BYTES as u64).min(BLOCK_BYTES as u64) as usize
     }
 }
 
-/// What a frame holds, if it is one.
-fn unpack(packed: &[u8], bytes_max: usize, bytes: &mut Vec<u8>) {
-    let whole = StreamingDecoder::new(packed).map(|decoder| decoder.take(bytes_max as u64).read_to_end(bytes));
-    if !matches!(whole, Ok(Ok(_))) {
-        bytes.clear();
-    }
+/// What a frame holds, if it is one of so many bytes. The decoder is asked for no more than that: what a frame says of its
+/// window would have it keep much more.
+fn unpack(packed: &[u8], bytes: usize) -> Option<Vec<u8>> {
+    // It panics at some frames that no encoder makes.
+    let unpacked = catch_unwind(|| {
+        let (mut packed, mut decoder) = (packed, FrameDecoder::new());
+        decoder.init(&mut packed).ok()?;
+        let is_declared = matches!(decoder.content_size(), size if size == 0 || size == bytes as u64);
+        let is_whole = is_declared
+            && (decoder.decode_blocks(&mut packed, BlockDecodingStrategy::UptoBytes(bytes)).ok()?
+                || decoder.decode_blocks(&mut packed, BlockDecodingStrategy::UptoBlocks(1)).ok()?);
+        is_whole.then(|| decoder.collect()).flatten()
+    });
+    unpacked.ok().flatten().filter(|unpacked| unpacked.len() == bytes)
 }
 
 impl DiskFile for Archive {
@@ -148,8 +169,7 @@ impl DiskFile for Archive {
         if offset >= self.lines.segment_bytes || bytes.is_empty() {
             return Ok(0);
         }
-        let (block, within) =
-            ((offset / self.lines.block_bytes as u64) as usize, (offset % self.lines.block_bytes as u64) as usize);
+        let (block, within) = ((offset / BLOCK_BYTES as u64) as usize, (offset % BLOCK_BYTES as u64) as usize);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let unpacked = match &mut *held {
             Some((nth, unpacked)) if *nth == block => unpacked,
@@ -179,65 +199,30 @@ impl DiskFile for Archive {
     fn length(&self) -> io::Result<u64> {
         Ok(self.lines.segment_bytes)
     }
-}
 
-impl LogReader {
-    /// Puts an archive in the place of the segment that begins at a position, unless it is the newest or is one already;
-    /// says how many bytes of the disk that gave back. May run beside appending and reading, by one thread at a time.
-    ///
-    /// # Errors
-    /// [`Fault`]: the segment is as it was.
-    ///
-    /// # Cost
-    /// Reads the segment twice, and compresses it: some 30 MB a second.
-    pub fn archive(&self, disk: &dyn Disk, folder: &Path, first: u64) -> Result<Option<u64>, Fault> {
-        let Ok(segment) = self.shelf.segment(first) else { return Ok(None) };
-        let is_newest = self.shelf.newest().is_some_and(|newest| newest.first == first);
-        let path = segment::path(folder, first);
-        if is_newest || segment.file.path() != path {
-            return Ok(None);
+    fn packed(&self, offset: u64, bytes: u64) -> Option<Range<u64>> {
+        let block =
+            |offset: u64| ((offset / BLOCK_BYTES as u64) as usize).min(self.lines.blocks.len().saturating_sub(1));
+        if self.lines.blocks.is_empty() {
+            return Some(0..self.file.length().unwrap_or_default());
         }
-        let archived = match verified(disk, folder, &segment) {
-            Ok(archived) if archived.1 < segment.file.length()? => archived,
-            // What does not shrink stays as it is; what failed leaves no room taken.
-            other => {
-                remove(disk, &self::path(folder, first))?;
-                return other.map(|_| None);
-            }
-        };
-        let (file, archived) = archived;
-        let filled = segment.filled().clone();
-        self.shelf.replace(Arc::new(Segment::new(first, file, filled)));
-        // Where this fails, the segment is found beside its archive when the log is opened, and counts.
-        remove(disk, &path)?;
-        sync_folder(disk, folder)?;
-        Ok(Some(segment.file.length()?.saturating_sub(archived)))
+        let last = (offset + bytes).saturating_sub(1).max(offset);
+        Some(self.lines.packed(block(offset)).start..self.lines.packed(block(last)).end)
     }
-}
-
-/// Writes a segment's archive, and reads it back; says how long it is.
-fn verified(disk: &dyn Disk, folder: &Path, segment: &Segment) -> Result<(File, u64), Fault> {
-    let archived = write(disk, folder, segment)?;
-    let file = open(disk, folder, segment.first)?;
-    if is_same(&segment.file, &file)? {
-        return Ok((file, archived));
-    }
-    let changed = io::Error::new(io::ErrorKind::InvalidData, "the archive reads differently; it was removed");
-    Err(Fault::new("archive", segment.file.path(), changed))
 }
 
 /// Writes a segment's archive, durably; says how long it is.
-fn write(disk: &dyn Disk, folder: &Path, segment: &Segment) -> Result<u64, Fault> {
-    let path = path(folder, segment.first);
+pub(super) fn write(disk: &dyn Disk, folder: &Path, first: u64, segment: &File) -> Result<u64, Fault> {
+    let path = path(folder, first);
     // One that was begun before.
     remove(disk, &path)?;
-    let segment_bytes = segment.file.length()?;
+    let segment_bytes = segment.length()?;
     let file = File::open(disk, &path, Access::Create)?;
     let mut header = [0; HEADER_BYTES];
     put(&mut header, 0, MAGIC);
     put(&mut header, 8, VERSION.to_le_bytes());
     put(&mut header, 12, (BLOCK_BYTES as u32).to_le_bytes());
-    put(&mut header, 16, segment.first.to_le_bytes());
+    put(&mut header, 16, first.to_le_bytes());
     put(&mut header, 24, segment_bytes.to_le_bytes());
     let sum = check(&header[..60]);
     put(&mut header, 60, sum.to_le_bytes());
@@ -245,9 +230,9 @@ fn write(disk: &dyn Disk, folder: &Path, segment: &Segment) -> Result<u64, Fault
     let (mut end, mut lines) = (HEADER_BYTES as u64, Vec::new());
     let (mut at, mut bytes) = (0, vec![0; BLOCK_BYTES]);
     while at < segment_bytes {
-        let length = segment.file.read_at(&mut bytes, at)?.min((segment_bytes - at) as usize);
+        let length = segment.read_at(&mut bytes, at)?.min((segment_bytes - at) as usize);
         if length == 0 {
-            return Err(Fault::new("read", segment.file.path(), io::ErrorKind::UnexpectedEof.into()));
+            return Err(Fault::new("read", segment.path(), io::ErrorKind::UnexpectedEof.into()));
         }
         let packed = compress_to_vec(&bytes[..length], CompressionLevel::Fastest);
         file.write_all_at(&packed, end)?;
@@ -267,29 +252,4 @@ fn write(disk: &dyn Disk, folder: &Path, segment: &Segment) -> Result<u64, Fault
     file.sync_data()?;
     sync_folder(disk, folder)?;
     Ok(end + lines.len() as u64)
-}
-
-fn is_same(one: &File, other: &File) -> Result<bool, Fault> {
-    let length = one.length()?;
-    if other.length()? != length {
-        return Ok(false);
-    }
-    let (mut ours, mut theirs) = (vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
-    let mut at = 0;
-    while at < length {
-        let (read, read_again) = (one.read_at(&mut ours, at)?, other.read_at(&mut theirs, at)?);
-        if read == 0 || read != read_again || ours[..read] != theirs[..read] {
-            return Ok(false);
-        }
-        at += read as u64;
-    }
-    Ok(true)
-}
-
-/// Removes a file, if it is there.
-pub(in crate::store) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
-    match retried("remove", path, || disk.remove(path)) {
-        Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }

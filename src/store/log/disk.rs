@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -95,6 +96,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn length(&self) -> io::Result<u64>;
+
+    /// Where on the disk these bytes are, if that is elsewhere: what is read may be compressed there.
+    fn packed(&self, offset: u64, bytes: u64) -> Option<Range<u64>> {
+        let _ = (offset, bytes);
+        None
+    }
 }
 
 /// A folder that is taken until this is dropped.

@@ -37,6 +37,13 @@ pub enum OpenError {
         /// The last position of the segment before it.
         last: u64,
     },
+    /// A segment is named by a position that no log comes to: it is of something else.
+    Far {
+        /// The folder.
+        folder: PathBuf,
+        /// The position.
+        first: u64,
+    },
     /// The disk failed.
     Disk(Fault),
     /// What is kept beside the log cannot be used.
@@ -58,6 +65,10 @@ impl fmt::Display for OpenError {
                 let file = file.display();
                 write!(f, "{file} begins at position {first}, but there are records up to {last} before it; ")?;
                 f.write_str("move the files of one of the two logs elsewhere")
+            }
+            Self::Far { folder, first } => {
+                let folder = folder.display();
+                write!(f, "a file in {folder} is named by position {first}, to which no log comes; move it elsewhere")
             }
             Self::Disk(fault) => fault.fmt(f),
             Self::Beside(error) => write!(f, "what is kept beside the log cannot be used: {error}"),

@@ -3,6 +3,7 @@
 use std::error;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -120,6 +121,11 @@ impl File {
 
     pub(in crate::store) fn truncate(&self, length: u64) -> Result<(), Fault> {
         retried("truncate", &self.path, || self.inner.truncate(length))
+    }
+
+    /// Where on the disk these bytes are, if they are compressed there.
+    pub(super) fn packed(&self, offset: u64, bytes: u64) -> Option<Range<u64>> {
+        self.inner.packed(offset, bytes)
     }
 
     pub(in crate::store) fn length(&self) -> Result<u64, Fault> {

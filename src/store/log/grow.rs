@@ -1,5 +1,6 @@
 //! How a log gets room: its last segment goes on, is sealed when it is full, and the next is begun.
 
+use std::io;
 use std::sync::Arc;
 
 use super::disk::Access;
@@ -8,7 +9,6 @@ use super::file::{Fault, File, sync_folder};
 use super::log::{Active, Log};
 use super::open::Resume;
 use super::record::{HEADER_BYTES, Place};
-use super::retire::remove_segment;
 use super::segment::{self, Filled, SEAL_BYTES, Segment};
 use super::walk::{Step, Walk};
 
@@ -113,6 +113,10 @@ impl Log {
     /// Makes the next segment. A full disk leaves all as it was.
     fn begin_segment(&mut self) -> Result<(), Fault> {
         let first = self.next;
+        if first > segment::FIRST_MAX {
+            let end = io::Error::other("positions have come to their end");
+            return Err(self.fail(Fault::new("begin a segment in", &self.folder, end)));
+        }
         let header = segment::header(first, self.disk.unix_now_ns());
         let made = self.make_file(first, &header);
         let file = match made {
@@ -120,8 +124,7 @@ impl Log {
             Err(fault) if fault.is_full() && self.remove(first).is_ok() => return Err(fault),
             Err(fault) => return Err(self.fail(fault)),
         };
-        let reading = File::open(&*self.disk, file.path(), Access::Read).map_err(|fault| self.fail(fault))?;
-        let segment = Arc::new(Segment::new(first, reading, Filled::new(first)));
+        let segment = Arc::new(Segment::new(first, file.path().to_owned(), Filled::new(first)));
         self.shelf.add(Arc::clone(&segment));
         self.active = Some(Active { segment, file });
         Ok(())
@@ -140,6 +143,6 @@ impl Log {
     }
 
     fn remove(&self, first: u64) -> Result<(), Fault> {
-        remove_segment(&*self.disk, &self.folder, first)
+        self.shelf.remove_files(&*self.disk, &self.folder, first)
     }
 }

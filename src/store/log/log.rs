@@ -12,6 +12,7 @@ use super::batch::{Batch, Stamp};
 use super::disk::{Disk, FolderLock};
 use super::error::{AppendError, OpenError, RetireError, SyncError};
 use super::file::{Fault, File, retried};
+use super::files::OpenFiles;
 use super::gate::Placed;
 use super::open::{self, Opened, Recovered, Resume};
 use super::options::LogOptions;
@@ -80,7 +81,7 @@ impl SegmentInfo {
 
 impl Log {
     /// Opens the log in a folder, which is made if it is not there. Reads the last segment, and those that were not
-    /// sealed; changes nothing.
+    /// sealed; changes nothing, but for the files in [`Recovered::removed`].
     ///
     /// # Errors
     /// [`OpenError`]; damage is none, but said in [`Recovered`].
@@ -92,11 +93,12 @@ impl Log {
         options.check().map_err(OpenError::Option)?;
         let folder = folder.into();
         let Opened { lock, segments, resume, recovered } = open::open(&*disk, &folder)?;
+        let files = OpenFiles::new(Arc::clone(&disk), options.open_files_max);
         let log = Self {
             disk,
             folder,
             options,
-            shelf: Arc::new(Shelf::new(segments)),
+            shelf: Arc::new(Shelf::new(segments, files)),
             active: None,
             resume,
             next: recovered.next,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rkyv::util::AlignedVec;
 
 use super::error::ReadError;
+use super::file::{Fault, File};
 use super::reader::{Found, LogReader, Record, Shelf};
 use super::record::{ALIGN, Cause, HEADER_BYTES, Header, Place, VERSION, check};
 use super::segment::Segment;
@@ -17,7 +18,7 @@ const FIRST_BYTES: usize = 1_024;
 #[derive(Debug)]
 pub struct Lookup {
     shelf: Arc<Shelf>,
-    segment: Option<Arc<Segment>>,
+    segment: Option<(Arc<Segment>, Arc<File>)>,
     bytes: AlignedVec<ALIGN>,
 }
 
@@ -38,8 +39,14 @@ impl Lookup {
     /// # Cost
     /// Reads 1 KiB, and once more what is longer; computes a check over header and body.
     pub fn record(&mut self, segment: u64, offset: u64) -> Result<Record<'_>, ReadError> {
-        let held = self.enter(segment)?;
-        self.read(&held, offset, FIRST_BYTES)
+        let (held, file) = loop {
+            let found = self.shelf.segment(segment);
+            let found = found.map_err(|first| ReadError::Retired { position: segment, first })?;
+            if let Some(file) = self.enter(&found).map_err(ReadError::Disk)? {
+                break (found, file);
+            }
+        };
+        self.read(&held, &file, offset, FIRST_BYTES)
     }
 
     /// The record at a position, whose offset in its segment is known, and about how long it is; `None` where nothing is
@@ -51,32 +58,36 @@ impl Lookup {
     /// # Cost
     /// One read of so many bytes, and one more if the record is longer; computes a check over header and body.
     pub fn at(&mut self, position: u64, offset: u64, bytes: usize) -> Option<Result<Record<'_>, ReadError>> {
-        let held = match self.shelf.find(position) {
-            Found::In(segment) | Found::Gap(segment, _) => segment,
-            Found::Before(first) => return Some(Err(ReadError::Retired { position, first })),
-            Found::Nothing => return None,
+        let (held, file) = loop {
+            let found = match self.shelf.find(position) {
+                Found::In(segment) | Found::Gap(segment, _) => segment,
+                Found::Before(first) => return Some(Err(ReadError::Retired { position, first })),
+                Found::Nothing => return None,
+            };
+            match self.enter(&found) {
+                Ok(Some(file)) => break (found, file),
+                Ok(None) => {}
+                Err(fault) => return Some(Err(ReadError::Disk(fault))),
+            }
         };
-        Some(self.read(&held, offset, bytes).map_err(|error| match error {
+        Some(self.read(&held, &file, offset, bytes).map_err(|error| match error {
             // Its header cannot say which it was.
             ReadError::Damaged(damage) => ReadError::Damaged(Damage { missing: Some(position..=position), ..damage }),
             error => error,
         }))
     }
 
-    fn read(&mut self, held: &Segment, offset: u64, bytes: usize) -> Result<Record<'_>, ReadError> {
+    fn read(&mut self, held: &Segment, file: &File, offset: u64, bytes: usize) -> Result<Record<'_>, ReadError> {
         let segment = held.first;
         let end = held.filled().end;
         let place = Place { segment, offset };
-        let length = load(&mut self.bytes, held, offset, bytes.min(end.saturating_sub(offset) as usize))?;
+        let length = load(&mut self.bytes, file, offset, bytes.min(end.saturating_sub(offset) as usize))?;
         let header = self.bytes[..length].first_chunk().and_then(|bytes| Header::decode(place, bytes));
         let header = header.filter(|header| !header.kind.is_control() && header.extent_bytes() <= end - offset);
-        let damage = |bytes, missing, cause| {
-            let file = held.file.path().to_owned();
-            ReadError::Damaged(Damage { file, offset, bytes, missing, cause })
-        };
+        let damage = |bytes, missing, cause| ReadError::Damaged(Damage::of(file, offset, bytes, missing, cause));
         let Some(header) = header else { return Err(damage(HEADER_BYTES as u64, None, Cause::Header)) };
         let extent = header.extent_bytes() as usize;
-        if extent > length && load(&mut self.bytes, held, offset, extent)? < extent {
+        if extent > length && load(&mut self.bytes, file, offset, extent)? < extent {
             return Err(damage(extent as u64, Some(header.position..=header.position), Cause::Body));
         }
         let body = &self.bytes[HEADER_BYTES..extent];
@@ -91,21 +102,21 @@ impl Lookup {
         Ok(Record { segment, offset, header, body: &body[..header.body_bytes as usize] })
     }
 
-    fn enter(&mut self, first: u64) -> Result<Arc<Segment>, ReadError> {
-        if let Some(held) = self.segment.as_ref().filter(|held| held.first == first) {
-            return Ok(Arc::clone(held));
+    /// The file of a segment that was found; `None` if the segment was archived or removed since.
+    fn enter(&mut self, found: &Arc<Segment>) -> Result<Option<Arc<File>>, Fault> {
+        if let Some((_, file)) = self.segment.as_ref().filter(|(held, _)| Arc::ptr_eq(held, found)) {
+            return Ok(Some(Arc::clone(file)));
         }
-        let found =
-            self.shelf.segment(first).map_err(|oldest| ReadError::Retired { position: first, first: oldest })?;
-        self.segment = Some(Arc::clone(&found));
-        Ok(found)
+        let file = self.shelf.open(found)?;
+        self.segment = file.clone().map(|file| (Arc::clone(found), file));
+        Ok(file)
     }
 }
 
 /// Reads so many bytes to the front of the buffer; says how many came.
-fn load(buffer: &mut AlignedVec<ALIGN>, segment: &Segment, offset: u64, bytes: usize) -> Result<usize, ReadError> {
+fn load(buffer: &mut AlignedVec<ALIGN>, file: &File, offset: u64, bytes: usize) -> Result<usize, ReadError> {
     if buffer.len() < bytes {
         buffer.resize(bytes, 0);
     }
-    segment.file.read_at(&mut buffer[..bytes], offset).map_err(ReadError::Disk)
+    file.read_at(&mut buffer[..bytes], offset).map_err(ReadError::Disk)
 }

@@ -10,6 +10,7 @@
 //!  scan     one segment from its begin          walk     from record to record, over damage to the next
 //!  segment  a file: header, records, seal       record   64 bytes of header, a body
 //!  file     short writes and interruptions      disk     what the log needs of a disk; the real one
+//!  files    so many are kept open for reading   archive  a segment, compressed block by block
 //!  sim      a disk in memory that fails on demand and shows what power loss may leave
 //! ```
 //!
@@ -18,11 +19,13 @@
 //! durable; after a write or sync that failed nothing is written.
 
 mod archive;
+mod archiving;
 mod batch;
 mod commit;
 mod disk;
 mod error;
 mod file;
+mod files;
 mod gate;
 mod group;
 mod grow;
@@ -40,13 +43,13 @@ pub mod sim;
 mod ticket;
 mod walk;
 
-pub(in crate::store) use archive::remove;
 pub use batch::{Batch, BodyTooLong, NewRecord};
 pub use commit::{Append, CommitOptions, Committer, Word};
 pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};
 pub use error::{AppendError, CommitError, OpenError, ReadError, RetireError, SyncError};
 pub use file::Fault;
 pub(in crate::store) use file::{File, retried};
+pub(in crate::store) use files::OpenFiles;
 pub use gate::{Gate, Placed};
 pub use log::{Log, SegmentInfo};
 pub use lookup::Lookup;
@@ -54,5 +57,11 @@ pub use open::Recovered;
 pub use options::{LogOptions, OptionOutOfRange};
 pub use reader::{LogReader, Record};
 pub use record::{ALIGN, Cause, HEADER_BYTES, Header, Kind, VERSION};
+pub(in crate::store) use retire::remove;
 pub use ticket::Pending;
 pub use walk::Damage;
+
+/// Whether this is the name of a file of a log: of a segment or of its archive.
+pub(in crate::store) fn is_file_of_log(name: &str) -> bool {
+    segment::first_of(name).or(archive::first_of(name)).is_some()
+}

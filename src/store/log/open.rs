@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive;
+use super::archiving;
 use super::disk::{Disk, FolderLock};
 use super::error::OpenError;
 use super::file::{Fault, retried};
@@ -30,6 +31,9 @@ pub struct Recovered {
     pub segments: usize,
     /// Bytes at the end that were written but never acknowledged, and are not part of the log.
     pub cut_bytes: u64,
+    /// What a crash left of archiving, and was removed: of each segment that was there twice the one that was not whole, or
+    /// the uncompressed one.
+    pub removed: Vec<PathBuf>,
     /// What cannot be read, as far as it was looked at: in the last segment, and in those whose seal is missing. Other
     /// damage is found by reading.
     pub damages: Vec<Damage>,
@@ -59,16 +63,22 @@ pub(super) struct Opened {
 pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<Opened, OpenError> {
     retried("create the folder", folder, || disk.create_folder(folder))?;
     let lock = retried("lock", folder, || disk.lock(folder)).map_err(|fault| locked(fault, folder))?;
-    let names = retried("list", folder, || disk.list(folder))?;
+    let mut names = retried("list", folder, || disk.list(folder))?;
+    // Where that fails, the file counts, and it is tried again at the next opening.
+    let removed = archiving::settle(disk, folder, &names).unwrap_or_default();
+    names.retain(|name| !removed.iter().any(|gone| gone.file_name().is_some_and(|gone| gone == &**name)));
     let whole: BTreeSet<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     let mut firsts = whole.clone();
     firsts.extend(names.iter().filter_map(|name| archive::first_of(name)));
+    if let Some(first) = firsts.last().copied().filter(|first| *first > segment::FIRST_MAX) {
+        return Err(OpenError::Far { folder: folder.to_owned(), first });
+    }
     let firsts: Vec<u64> = firsts.into_iter().collect();
     let mut opened = Opened {
         lock,
         segments: Vec::with_capacity(firsts.len()),
         resume: Resume::New,
-        recovered: Recovered { first: 1, next: 1, durable: 0, segments: 0, cut_bytes: 0, damages: Vec::new() },
+        recovered: Recovered { first: 1, next: 1, durable: 0, segments: 0, cut_bytes: 0, removed, damages: Vec::new() },
     };
     for (nth, first) in firsts.iter().copied().enumerate() {
         opened.check_start(folder, first)?;
@@ -103,7 +113,8 @@ impl Opened {
         if *next > first {
             return Err(OpenError::Overlap { file, first, last: *next - 1 });
         }
-        damages.push(Damage { file, offset: 0, bytes: 0, missing: Some(*next..=first - 1), cause: Cause::Missing });
+        let missing = Some(*next..=first - 1);
+        damages.push(Damage { file, offset: 0, bytes: 0, packed: None, missing, cause: Cause::Missing });
         Ok(())
     }
 
@@ -119,7 +130,7 @@ impl Opened {
             }
         };
         self.recovered.next = filled.last + 1;
-        self.segments.push(Arc::new(Segment::new(first, file, filled)));
+        self.segments.push(Arc::new(Segment::new(first, file.path().to_owned(), filled)));
         Ok(())
     }
 
@@ -129,11 +140,8 @@ impl Opened {
             Some(filled) => {
                 self.check_header(&file, state, length)?;
                 (self.recovered.next, self.recovered.durable) = (filled.last + 1, filled.last);
-                let file_path = file.path().to_owned();
-                let missing_successor =
-                    Damage { file: file_path, offset: length, bytes: 0, missing: None, cause: Cause::Missing };
-                self.recovered.damages.push(missing_successor);
-                self.segments.push(Arc::new(Segment::new(first, file, filled)));
+                self.recovered.damages.push(Damage::of(&file, length, 0, None, Cause::Missing));
+                self.segments.push(Arc::new(Segment::new(first, file.path().to_owned(), filled)));
             }
             None => self.give_up_on(file, first, LogOptions::SEGMENT_BYTES_MAX),
         }
@@ -165,7 +173,7 @@ impl Opened {
             Some(seal_end) => Resume::Sealed { seal_end, durable },
             None => Resume::Segment { cut: cut_bytes > 0, durable },
         };
-        self.segments.push(Arc::new(Segment::new(first, file, filled)));
+        self.segments.push(Arc::new(Segment::new(first, file.path().to_owned(), filled)));
         Ok(())
     }
 
@@ -177,13 +185,10 @@ impl Opened {
                 Err(OpenError::UnknownVersion { file: file.path().to_owned(), version })
             }
             HeaderState::Damaged => {
-                self.recovered.damages.push(Damage {
-                    file: file.path().to_owned(),
-                    offset: 0,
-                    bytes: length.min(SEGMENT_HEADER_BYTES),
-                    missing: None,
-                    cause: Cause::SegmentHeader,
-                });
+                let is_archive = length == 0 && archive::is_named(file.path());
+                let cause = if is_archive { Cause::Archive } else { Cause::SegmentHeader };
+                let damage = Damage::of(file, 0, length.min(SEGMENT_HEADER_BYTES), None, cause);
+                self.recovered.damages.push(damage);
                 Ok(())
             }
         }
@@ -193,17 +198,11 @@ impl Opened {
     /// position that no record in it can have.
     fn give_up_on(&mut self, file: super::file::File, first: u64, length: u64) {
         let last = first + length / HEADER_BYTES as u64;
-        self.recovered.damages.push(Damage {
-            file: file.path().to_owned(),
-            offset: 0,
-            bytes: length,
-            missing: Some(first..=last),
-            cause: Cause::SegmentHeader,
-        });
+        self.recovered.damages.push(Damage::of(&file, 0, length, Some(first..=last), Cause::SegmentHeader));
         self.recovered.next = last + 1;
         self.recovered.durable = last;
         let filled = Filled::new(first).ending(length, last);
-        self.segments.push(Arc::new(Segment::new(first, file, filled)));
+        self.segments.push(Arc::new(Segment::new(first, file.path().to_owned(), filled)));
     }
 }
 

@@ -15,11 +15,13 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Bytes of a record's body. Default 16 MiB, at most what fits in a segment.
     pub record_bytes_max: u32,
+    /// Files that are kept open for reading, beside those that are read from at the moment. Default 32, 1 at least.
+    pub open_files_max: usize,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, record_bytes_max: 16 << 20 }
+        Self { segment_bytes: 64 << 20, record_bytes_max: 16 << 20, open_files_max: 32 }
     }
 }
 
@@ -71,6 +73,10 @@ impl LogOptions {
         let value = u64::from(self.record_bytes_max);
         if value == 0 || value > max {
             return Err(OptionOutOfRange { option: "record_bytes_max", value, min: 1, max, multiple_of: 1 });
+        }
+        if self.open_files_max == 0 {
+            let max = usize::MAX as u64;
+            return Err(OptionOutOfRange { option: "open_files_max", value: 0, min: 1, max, multiple_of: 1 });
         }
         Ok(())
     }

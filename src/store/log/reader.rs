@@ -1,9 +1,11 @@
 //! Reading the log from a position on, beside appending, never beyond what is written.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::error::ReadError;
-use super::file::Fault;
+use super::file::{Fault, File};
+use super::files::OpenFiles;
 use super::record::{Cause, Header};
 use super::segment::{Filled, INDEX_EVERY_BYTES, Segment};
 use super::walk::{Damage, Step, Walk};
@@ -12,13 +14,27 @@ use super::walk::{Damage, Step, Walk};
 #[derive(Debug)]
 pub(super) struct Shelf {
     segments: RwLock<Vec<Arc<Segment>>>,
+    pub(super) files: OpenFiles,
     /// Held while old segments are removed; why none are any more.
     pub(super) retiring: Mutex<Option<Fault>>,
 }
 
 impl Shelf {
-    pub(super) fn new(segments: Vec<Arc<Segment>>) -> Self {
-        Self { segments: RwLock::new(segments), retiring: Mutex::default() }
+    pub(super) fn new(segments: Vec<Arc<Segment>>, files: OpenFiles) -> Self {
+        Self { segments: RwLock::new(segments), files, retiring: Mutex::default() }
+    }
+
+    /// The file of a segment that was found here; `None` if the segment was archived or removed since.
+    pub(super) fn open(&self, segment: &Arc<Segment>) -> Result<Option<Arc<File>>, Fault> {
+        match segment.open(&self.files) {
+            Err(fault) if fault.source.kind() == ErrorKind::NotFound => {
+                // Its file goes before it leaves the shelf.
+                drop(self.retiring.lock().unwrap_or_else(PoisonError::into_inner));
+                let is_there = self.segment(segment.first).is_ok_and(|there| Arc::ptr_eq(&there, segment));
+                if is_there { Err(fault) } else { Ok(None) }
+            }
+            file => file.map(Some),
+        }
     }
 
     pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
@@ -112,7 +128,7 @@ pub struct LogReader {
     /// The position to be read next.
     next: u64,
     walk: Walk,
-    segment: Option<Arc<Segment>>,
+    segment: Option<(Arc<Segment>, Arc<File>)>,
     /// The offset in the segment that was last offered to its index.
     noted: u64,
 }
@@ -120,6 +136,11 @@ pub struct LogReader {
 impl LogReader {
     pub(super) fn new(shelf: Arc<Shelf>, from: u64) -> Self {
         Self { shelf, next: from.max(1), walk: Walk::new(0, 0, 0, 0), segment: None, noted: 0 }
+    }
+
+    /// What is kept open of the log, with room for what is beside it.
+    pub(in crate::store) fn files(&self) -> &OpenFiles {
+        &self.shelf.files
     }
 
     /// Another reader of the same log, from a position on.
@@ -163,27 +184,22 @@ impl LogReader {
 
     fn advance(&mut self) -> Result<Option<(Header, u64)>, ReadError> {
         loop {
-            let Some(segment) = &self.segment else {
+            let Some((segment, file)) = &self.segment else {
                 match self.shelf.find(self.next) {
                     Found::In(segment) => {
+                        let Some(file) = self.shelf.open(&segment).map_err(ReadError::Disk)? else { continue };
                         let (position, offset) = segment.near(self.next);
                         let end = segment.filled().end;
                         self.walk.move_to(segment.first, offset, position, end);
-                        self.segment = Some(segment);
+                        self.segment = Some((segment, file));
                         self.noted = offset;
                     }
                     Found::Gap(segment, next_first) => {
                         let missing = Some(self.next..=next_first - 1);
                         self.next = next_first;
-                        let file = segment.file.path().to_owned();
-                        let offset = segment.filled().end;
-                        return Err(ReadError::Damaged(Damage {
-                            file,
-                            offset,
-                            bytes: 0,
-                            missing,
-                            cause: Cause::Missing,
-                        }));
+                        let (file, offset) = (segment.path.clone(), segment.filled().end);
+                        let nowhere = Damage { file, offset, bytes: 0, packed: None, missing, cause: Cause::Missing };
+                        return Err(ReadError::Damaged(nowhere));
                     }
                     Found::Before(first) => {
                         let position = std::mem::replace(&mut self.next, first);
@@ -193,7 +209,7 @@ impl LogReader {
                 }
                 continue;
             };
-            match self.walk.next(&segment.file).map_err(ReadError::Disk)? {
+            match self.walk.next(file).map_err(ReadError::Disk)? {
                 Step::Record(header, at) => {
                     if at >= self.noted + INDEX_EVERY_BYTES {
                         // Known only now where the segment was not read when the log was opened.
@@ -221,15 +237,15 @@ impl LogReader {
                         self.walk.extend(end);
                         continue;
                     }
-                    let file = segment.file.path().to_owned();
+                    let file = Arc::clone(file);
                     self.segment = None;
                     if self.next <= last {
                         // Nothing up to the end can be read.
                         let missing = Some(self.next..=last);
                         self.next = last + 1;
-                        let (offset, cause) = (self.walk.offset(), Cause::Header);
+                        let offset = self.walk.offset();
                         let bytes = end.saturating_sub(offset);
-                        return Err(ReadError::Damaged(Damage { file, offset, bytes, missing, cause }));
+                        return Err(ReadError::Damaged(Damage::of(&file, offset, bytes, missing, Cause::Header)));
                     }
                     if matches!(self.shelf.find(self.next), Found::Nothing) {
                         return Ok(None);

@@ -108,6 +108,8 @@ pub enum Cause {
     UnknownVersion(u16),
     /// The header of the segment is wrong. Records in it may be whole.
     SegmentHeader,
+    /// A compressed segment is cut short, its table of blocks is not as it was written, or it says sizes that none has.
+    Archive,
     /// Records of these positions are nowhere: a file is missing, or was put here from elsewhere.
     Missing,
 }
@@ -121,6 +123,7 @@ impl fmt::Display for Cause {
                 write!(f, "a record has version {version}, this program reads {VERSION}; use a newer one")
             }
             Self::SegmentHeader => f.write_str("the header of a segment is damaged"),
+            Self::Archive => f.write_str("the table of a compressed segment is damaged"),
             Self::Missing => f.write_str("records are missing"),
         }
     }

@@ -1,23 +1,27 @@
 //! Removing the oldest segments, beside appending and reading.
 
+use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
 
-use super::archive::{self, remove};
+use super::archive;
 use super::disk::Disk;
 use super::error::RetireError;
-use super::file::{Fault, sync_folder};
+use super::file::{Fault, retried, sync_folder};
 use super::log::SegmentInfo;
 use super::reader::{LogReader, Shelf};
 use super::segment;
 
-/// Removes a segment's file and its archive, as far as they are there.
-pub(super) fn remove_segment(disk: &dyn Disk, folder: &Path, first: u64) -> Result<(), Fault> {
-    remove(disk, &archive::path(folder, first))?;
-    remove(disk, &segment::path(folder, first))
-}
-
 impl Shelf {
+    /// Removes a segment's file and its archive, as far as they are there.
+    pub(super) fn remove_files(&self, disk: &dyn Disk, folder: &Path, first: u64) -> Result<(), Fault> {
+        for path in [archive::path(folder, first), segment::path(folder, first)] {
+            remove(disk, &path)?;
+            self.files.forget(&path);
+        }
+        Ok(())
+    }
+
     /// Removes the segments whose records are all before a position, except the last; says how many there were.
     pub(super) fn truncate_before(&self, disk: &dyn Disk, folder: &Path, position: u64) -> Result<usize, RetireError> {
         let mut fault = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -26,7 +30,7 @@ impl Shelf {
         }
         let mut removed = 0;
         while let Some(first) = self.oldest_before(position) {
-            remove_segment(disk, folder, first).map_err(RetireError)?;
+            self.remove_files(disk, folder, first).map_err(RetireError)?;
             self.remove_oldest();
             removed += 1;
             // One at a time: after power loss no newer one may be gone while an older is there. Where that cannot be said,
@@ -49,5 +53,13 @@ impl LogReader {
     /// What is known of each segment, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.shelf.segments().iter().map(|segment| SegmentInfo::of(segment)).collect()
+    }
+}
+
+/// Removes a file, if it is there.
+pub(in crate::store) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), Fault> {
+    match retried("remove", path, || disk.remove(path)) {
+        Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }

@@ -7,7 +7,7 @@
 //! gap is damage, and nothing behind it is touched; beyond it a gap was never durable, and the log ends before it.
 
 use super::file::{Fault, File};
-use super::record::{Cause, Kind};
+use super::record::{Cause, Header, Kind};
 use super::segment::{Filled, SEGMENT_HEADER_BYTES};
 use super::walk::{Damage, Step, Walk};
 
@@ -40,13 +40,8 @@ pub(super) fn inner(file: &File, first: u64, length: u64, next_first: u64) -> Re
     let mut scan = pass.kept(0);
     scan.durable = next_first - 1;
     if lost || garbage_end > end {
-        scan.damages.push(Damage {
-            file: file.path().to_owned(),
-            offset: end,
-            bytes: garbage_end - end,
-            missing: lost.then(|| last + 1..=next_first - 1),
-            cause: Cause::Header,
-        });
+        let missing = lost.then(|| last + 1..=next_first - 1);
+        scan.damages.push(Damage::of(file, end, garbage_end - end, missing, Cause::Header));
     }
     scan.filled.last = last.max(next_first - 1);
     Ok(scan)
@@ -132,19 +127,19 @@ impl Pass {
                 Step::Record(header, at) => {
                     pass.filled.content.add(header.written_unix_ns);
                     pass.filled.note(header.position, at);
-                    pass.durable = pass.durable.max(header.durable);
                     pass.reach(&walk, header.batch_left == 0);
+                    pass.hear(&header);
                 }
                 Step::Control(header) => {
-                    pass.durable = pass.durable.max(header.durable);
+                    pass.hear(&header);
                     if header.kind == Kind::SEAL {
                         pass.seal_end = Some(walk.offset());
                     }
                 }
                 Step::Damaged(damage, Some(header)) => {
                     pass.damages.push((damage, None));
-                    pass.durable = pass.durable.max(header.durable);
                     pass.reach(&walk, header.batch_left == 0);
+                    pass.hear(&header);
                 }
                 Step::Damaged(damage, None) => {
                     pass.damages.push((damage, Some(pass.complete)));
@@ -170,6 +165,11 @@ impl Pass {
             self.filled.end = seal.offset;
             self.complete = before;
         }
+    }
+
+    /// A record says up to where all is durable, which cannot be behind itself.
+    fn hear(&mut self, header: &Header) {
+        self.durable = self.durable.max(header.durable.min(self.filled.last));
     }
 
     /// The walk came to the end of a record or of damage.

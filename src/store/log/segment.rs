@@ -10,11 +10,12 @@
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::archive;
 use super::disk::{Access, Disk};
 use super::file::{Fault, File};
+use super::files::OpenFiles;
 use super::record::{HEADER_BYTES, Header, Kind, Place, VERSION, check, is_sealed, put, seal, take};
 
 /// Bytes of a segment's own header.
@@ -26,6 +27,8 @@ pub(super) const INDEX_EVERY_BYTES: u64 = 64 * 1_024;
 const MAGIC: [u8; 8] = *b"RINGMLOG";
 const EXTENSION: &str = ".log";
 const DIGITS: usize = 20;
+/// No log comes so far: up to here, and for a segment behind it, can be counted without an overflow.
+pub(super) const FIRST_MAX: u64 = 1 << 62;
 
 /// The file of the segment with a first position.
 pub(super) fn path(folder: &Path, first: u64) -> PathBuf {
@@ -118,7 +121,8 @@ impl Content {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) first: u64,
-    pub(super) file: File,
+    /// Of its file, or of its archive.
+    pub(super) path: PathBuf,
     filled: Mutex<Filled>,
 }
 
@@ -154,8 +158,16 @@ impl Filled {
 }
 
 impl Segment {
-    pub(super) fn new(first: u64, file: File, filled: Filled) -> Self {
-        Self { first, file, filled: Mutex::new(filled) }
+    pub(super) fn new(first: u64, path: PathBuf, filled: Filled) -> Self {
+        Self { first, path, filled: Mutex::new(filled) }
+    }
+
+    /// Its file, which is kept open as long as there is room.
+    pub(super) fn open(&self, files: &OpenFiles) -> Result<Arc<File>, Fault> {
+        files.get(&self.path, |disk| match archive::is_named(&self.path) {
+            true => archive::open(disk, &self.path, self.first),
+            false => File::open(disk, &self.path, Access::Read),
+        })
     }
 
     pub(super) fn filled(&self) -> MutexGuard<'_, Filled> {
@@ -173,7 +185,9 @@ impl Segment {
 /// Opens a segment for reading; says how long its file is and how its header.
 pub(super) fn open(disk: &dyn Disk, folder: &Path, first: u64) -> Result<(File, u64, HeaderState), Fault> {
     let file = match File::open(disk, &path(folder, first), Access::Read) {
-        Err(fault) if fault.source.kind() == ErrorKind::NotFound => archive::open(disk, folder, first)?,
+        Err(fault) if fault.source.kind() == ErrorKind::NotFound => {
+            archive::open(disk, &archive::path(folder, first), first)?
+        }
         file => file?,
     };
     let length = file.length()?;
@@ -195,6 +209,9 @@ pub(super) fn sealed(file: &File, first: u64, length: u64) -> Result<Option<Fill
         return Ok(None);
     }
     let said = Content::unseal(&bytes, Place { segment: first, offset: end });
+    // One whose check is right may say anything, but not more than there is room for.
+    let fits = |last: u64| last.checked_sub(first - 1).is_some_and(|records| records <= end / HEADER_BYTES as u64);
+    let said = said.filter(|(content, last)| fits(*last) && content.records <= last - (first - 1));
     Ok(said.map(|(content, last)| Filled { end, last, content, index: Vec::new() }))
 }
 

@@ -1,7 +1,7 @@
 //! From record to record through a segment, and over what is damaged to the next that is whole.
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use rkyv::util::AlignedVec;
@@ -18,10 +18,12 @@ const CHUNK_BYTES: usize = 256 * 1_024;
 pub struct Damage {
     /// The segment's file.
     pub file: PathBuf,
-    /// Where it begins in the file.
+    /// Where it begins in the segment: in its file, or in what the file's archive is made of.
     pub offset: u64,
     /// How long it is: up to the next record that is whole, or to the end.
     pub bytes: u64,
+    /// Of an archive, the bytes of its file that hold that.
+    pub packed: Option<Range<u64>>,
     /// The positions whose records cannot be read.
     pub missing: Option<RangeInclusive<u64>>,
     /// What is wrong.
@@ -30,8 +32,14 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, offset, bytes, missing, cause } = self;
-        write!(f, "{cause}: {} from byte {offset}, {bytes} bytes", file.display())?;
+        let Self { file, offset, bytes, packed, missing, cause } = self;
+        write!(f, "{cause}: {} from byte ", file.display())?;
+        match packed {
+            None => write!(f, "{offset}, {bytes} bytes")?,
+            Some(Range { start, end }) => {
+                write!(f, "{start}, {} bytes, which are {bytes} from {offset} uncompressed", end - start)?;
+            }
+        }
         match missing {
             Some(missing) => write!(f, ", positions {} to {}", missing.start(), missing.end()),
             None => f.write_str(", no position is missing"),
@@ -40,6 +48,13 @@ impl fmt::Display for Damage {
 }
 
 impl std::error::Error for Damage {}
+
+impl Damage {
+    /// Damage in a file that is open.
+    pub(super) fn of(file: &File, offset: u64, bytes: u64, missing: Option<RangeInclusive<u64>>, cause: Cause) -> Self {
+        Self { file: file.path().to_owned(), offset, bytes, packed: file.packed(offset, bytes), missing, cause }
+    }
+}
 
 /// One step of a walk.
 #[derive(Debug)]
@@ -163,7 +178,7 @@ impl Walk {
     }
 
     fn damage(&self, file: &File, at: u64, missing: Option<RangeInclusive<u64>>, cause: Cause) -> Damage {
-        Damage { file: file.path().to_owned(), offset: at, bytes: self.offset - at, missing, cause }
+        Damage::of(file, at, self.offset - at, missing, cause)
     }
 
     /// The header at an offset, if it is one.

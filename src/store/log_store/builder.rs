@@ -88,6 +88,13 @@ impl LogStoreBuilder {
         self
     }
 
+    /// Files of events and of their indices that are kept open for reading, 1 at least, beside those that are read from at the
+    /// moment: one a reader. Default 32. Snapshots and state keep 8 more open at most, and both together 6 for themselves.
+    pub fn open_files_max(mut self, files: usize) -> Self {
+        self.log.open_files_max = files;
+        self
+    }
+
     /// Aggregates whose version is kept in memory; the version of others is looked up. Default 65,536.
     pub fn versions_max(mut self, aggregates: usize) -> Self {
         self.versions_max = aggregates;

@@ -1,8 +1,10 @@
 //! The thread that writes the indices of segments, so that whoever appends does not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::super::Position;
@@ -46,7 +48,21 @@ pub(super) struct Indexer {
     state: Mutex<State>,
     /// The thread waits here for work, whoever appends for room.
     changed: Condvar,
+    panicked: OnceLock<IndexerPanicked>,
 }
+
+/// The thread that writes indices and sees to old events has panicked. What is appended is kept and found, but indices would
+/// stay in memory, more of them with every segment: so nothing more is appended until the store is opened again.
+#[derive(Debug, Clone)]
+pub(super) struct IndexerPanicked(Arc<str>);
+
+impl fmt::Display for IndexerPanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the thread that writes indices panicked: {}; open the store again, and report this", self.0)
+    }
+}
+
+impl Error for IndexerPanicked {}
 
 #[derive(Debug, Default)]
 struct State {
@@ -114,9 +130,22 @@ impl Indexer {
         self.changed.notify_all();
     }
 
-    /// The thread.
+    /// Whether the thread has panicked.
+    pub(super) fn check(&self) -> Result<(), IndexerPanicked> {
+        self.panicked.get().map_or(Ok(()), |panicked| Err(panicked.clone()))
+    }
+
+    /// The thread. A panic is remembered, and whoever waits for it does not.
     pub(super) fn run(&self, shared: &Shared) {
-        let _ended = Ended(self);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(shared))) {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it did not say why");
+            self.panicked.get_or_init(|| IndexerPanicked(text.into()));
+        }
+        self.end(false);
+    }
+
+    fn work(&self, shared: &Shared) {
         let mut state = self.state();
         state.is_upkeep_due = true;
         loop {
@@ -147,7 +176,7 @@ impl Indexer {
                     let state = self.state();
                     state.is_closed || state.is_ending || !state.parts.is_empty()
                 };
-                let kept = shared.keep(shared.retention, &is_to_stop);
+                let kept = shared.keep(shared.retention, &is_to_stop, |_| {});
                 let is_stopped = is_to_stop();
                 state = self.state();
                 state.is_upkeep_due |= is_stopped;
@@ -161,14 +190,5 @@ impl Indexer {
                 state.is_upkeep_due |= waited.1.timed_out();
             }
         }
-    }
-}
-
-/// Lets nobody wait for a thread that has ended, also if a panic ended it.
-struct Ended<'a>(&'a Indexer);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.end(false);
     }
 }

@@ -268,7 +268,15 @@ impl Look<'_> {
                 }
             }
             if let Some((missing, error)) = unread {
-                return self.before(&missing, error);
+                // What is missing from the chunk's begin on may begin before it: it is said once, as a whole.
+                return match (error, bottom > *range.start() && missing.contains(&bottom)) {
+                    (ReadError::Damaged(damage), true) => {
+                        let whole = whole_damage(reader, *range.start(), bottom)?.unwrap_or(damage);
+                        let missing = whole.missing.clone().unwrap_or(missing);
+                        self.before(&missing, ReadError::Damaged(whole))
+                    }
+                    (error, _) => self.before(&missing, error),
+                };
             }
             match self.after(bottom) {
                 Continue(()) if bottom > *range.start() => top = bottom - 1,
@@ -353,6 +361,24 @@ impl Place {
             }
         }
     }
+}
+
+/// The damage that a position is missing for, found by reading from another on.
+fn whole_damage(reader: &mut LogReader, from: u64, position: u64) -> Result<Option<Damage>, ReadError> {
+    reader.seek(from);
+    while reader.next_position() <= position {
+        match reader.next_record() {
+            Some(Err(log::ReadError::Damaged(damage))) => {
+                if damage.missing.as_ref().is_some_and(|missing| missing.contains(&position)) {
+                    return Ok(Some(damage));
+                }
+            }
+            Some(Err(log::ReadError::Disk(fault))) => return Err(ReadError::Disk(fault)),
+            Some(Ok(_) | Err(log::ReadError::Retired { .. })) => {}
+            None => break,
+        }
+    }
+    Ok(None)
 }
 
 /// How many postings are before a position.

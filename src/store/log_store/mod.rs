@@ -30,6 +30,7 @@ mod stats;
 mod versions;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -49,6 +50,7 @@ use shared::Shared;
 pub use builder::{LogStoreBuilder, open_on};
 pub use indexer::IndexFault;
 pub use retention::{Retention, Upkeep};
+pub use states::Compaction;
 pub use stats::LogStoreStats;
 
 /// Of snapshots, in the folder of the store.
@@ -155,11 +157,14 @@ impl LogStore {
     /// said, and indices that wait are made when the store is opened again.
     ///
     /// # Errors
-    /// When the disk fails: what was not said to be durable may not be.
+    /// When the disk fails: what was not said to be durable may not be. When the thread that writes indices has panicked: all
+    /// events are durable, and indices are made when the store is opened again.
     pub fn close(mut self) -> Result<(), Fault> {
         let closed = self.committer.take().map_or(Ok(()), Committer::close);
         self.end_indexer(true);
-        closed.and_then(|()| self.shared.table.sync()).map_err(|log::SyncError(fault)| fault)
+        closed.and_then(|()| self.shared.table.sync()).map_err(|log::SyncError(fault)| fault)?;
+        let panicked = |error| Fault::new("write the indices in", self.folder(), io::Error::other(error));
+        self.shared.indexer.check().map_err(panicked)
     }
 
     fn committer(&self) -> &Committer {
@@ -169,7 +174,7 @@ impl LogStore {
     fn end_indexer(&mut self, when_done: bool) {
         self.shared.indexer.end(when_done);
         if let Some(thread) = self.indexer.take() {
-            // It only makes what can be made again.
+            // It only makes what can be made again, and its panics are remembered.
             drop(thread.join());
         }
     }
@@ -200,6 +205,7 @@ impl EventStore for LogStore {
         durability: Durability,
     ) -> Result<Appended, AppendError> {
         let expected = append::check(events, expected)?;
+        self.shared.indexer.check().map_err(|panicked| AppendError::Failed(Box::new(panicked)))?;
         let batch = self.batch(events)?;
         if let Some(Expected { kind, id, .. }) = &expected {
             // Looked up here, so that whoever writes for all need not. What has changed when it is this batch's turn is

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Frame, Pattern};
 
 use super::super::index::{Building, Names, Posting, Sealed, Term};
-use super::super::log::{Access, Disk, Fault, File, LogReader, ReadError, remove};
+use super::super::log::{Access, Disk, Fault, File, LogReader, OpenFiles, ReadError, remove};
 use super::super::query::Query;
 use super::shared::Shared;
 
@@ -52,7 +52,7 @@ pub(super) struct Built {
 /// What is in memory of an index in a file.
 pub(super) struct Front {
     sealed: Sealed,
-    file: File,
+    path: PathBuf,
 }
 
 /// How a query is answered in one segment.
@@ -177,7 +177,8 @@ impl Part {
         if !matches!(*finder, Finder::Cold) {
             return finder.clone();
         }
-        let front = Front::open(&*shared.disk, &Self::index_path(&shared.folder, self.first), self.first, self.end);
+        let path = Self::index_path(&shared.folder, self.first);
+        let front = Front::open(shared.reader.files(), path, self.first, self.end);
         let bytes = front.as_ref().map(|front| front.sealed.bytes());
         *finder = front.map_or(Finder::Nothing, |front| Finder::Loaded(Arc::new(front)));
         let found = finder.clone();
@@ -199,7 +200,7 @@ impl Part {
             Finder::Loaded(front) => front,
             Finder::Nothing | Finder::Cold => return Plan::Scan,
         };
-        match sought.term.map(|term| front.find(term)) {
+        match sought.term.map(|term| front.find(term, shared.reader.files())) {
             Some(Some(postings)) => sought.meant(postings),
             Some(None) => {
                 self.distrust(shared);
@@ -232,6 +233,7 @@ impl Part {
         let written = remove(disk, &path)
             .and_then(|()| File::open(disk, &path, Access::Create))
             .and_then(|index| index.write_all_at(&file, 0));
+        reader.files().forget(&path);
         self.set(if written.is_ok() { Finder::Cold } else { Finder::Nothing });
         written.map(|()| true)
     }
@@ -261,15 +263,18 @@ impl Built {
 
 impl Front {
     /// `None` if the file is not there, cannot be read, or is no whole index of this segment.
-    fn open(disk: &dyn Disk, path: &Path, first: u64, end: u64) -> Option<Self> {
-        let file = File::open(disk, path, Access::Read).ok()?;
-        let sealed = Sealed::open(first, end, reading(&file)).ok()?.ok()?;
-        Some(Self { sealed, file })
+    fn open(files: &OpenFiles, path: PathBuf, first: u64, end: u64) -> Option<Self> {
+        let sealed = Sealed::open(first, end, reading(&*Self::file(files, &path)?)).ok()?.ok()?;
+        Some(Self { sealed, path })
+    }
+
+    fn file(files: &OpenFiles, path: &Path) -> Option<Arc<File>> {
+        files.get(path, |disk| File::open(disk, path, Access::Read)).ok()
     }
 
     /// `None` if the file is not as it was written, or cannot be read.
-    fn find(&self, term: Term) -> Option<Vec<Posting>> {
-        self.sealed.find(term, reading(&self.file)).ok()?.ok()
+    fn find(&self, term: Term, files: &OpenFiles) -> Option<Vec<Posting>> {
+        self.sealed.find(term, reading(&*Self::file(files, &self.path)?)).ok()?.ok()
     }
 }
 
@@ -279,6 +284,6 @@ fn reading(file: &File) -> impl Fn(&mut [u8], u64) -> Result<bool, Fault> {
 
 impl fmt::Debug for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Front").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Front").field("path", &self.path).finish_non_exhaustive()
     }
 }

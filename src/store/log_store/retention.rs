@@ -125,6 +125,21 @@ impl LogStore {
         self.shared.indexer.last_upkeep()
     }
 
+    /// What [`keep`](Self::keep) would do now: `archived_bytes` are those of events in the segments that would be compressed, some
+    /// of which may stay as they are because they do not shrink. Changes nothing, and reads no event.
+    ///
+    /// # Errors
+    /// When cursors cannot be read.
+    pub fn due(&self, retention: Retention) -> Result<Upkeep, Fault> {
+        let segments = self.shared.reader.segments();
+        let (archived, due) = self.shared.due(retention, &segments)?;
+        Ok(Upkeep {
+            archived_segments: archived.len(),
+            archived_bytes: archived.iter().map(|nth| segments[*nth].bytes).sum(),
+            ..due
+        })
+    }
+
     /// Does to old events what a retention says, now. The store does the same by [its own](super::LogStoreBuilder::retention)
     /// when it is opened, whenever a segment is full, and once an hour.
     ///
@@ -134,17 +149,22 @@ impl LogStore {
     /// # Cost
     /// Compresses some 30 MB a second, beside appending and reading.
     pub fn keep(&self, retention: Retention) -> Result<Upkeep, Fault> {
-        self.shared.keep(retention, &|| false)
+        self.keep_telling(retention, |_| {})
+    }
+
+    /// As [`keep`](Self::keep); tells what is done so far each time when a segment was compressed.
+    ///
+    /// # Errors
+    /// As `keep`.
+    pub fn keep_telling(&self, retention: Retention, tell: impl FnMut(&Upkeep)) -> Result<Upkeep, Fault> {
+        self.shared.keep(retention, &|| false, tell)
     }
 }
 
 impl Shared {
-    /// Ends early, between two segments, when it is to stop.
-    pub(super) fn keep(&self, retention: Retention, is_to_stop: &dyn Fn() -> bool) -> Result<Upkeep, Fault> {
-        let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut done = Upkeep::default();
+    /// Which segments are to be archived, and what is to be removed.
+    fn due(&self, retention: Retention, segments: &[SegmentInfo]) -> Result<(Vec<usize>, Upkeep), Fault> {
         let now = self.disk.unix_now_ns();
-        let segments = self.reader.segments();
         let newest_in = |nth: usize| {
             let written =
                 |nth: usize| segments.get(nth).and_then(|segment: &SegmentInfo| segment.written_unix_ns.clone());
@@ -156,7 +176,7 @@ impl Shared {
             newest_in(nth).is_some_and(|newest| u128::from(now.saturating_sub(newest)) >= age)
         };
         let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-        let (mut removed, mut unread) = (0, 0);
+        let mut due = Upkeep::default();
         let is_above = |max: Option<u64>, bytes: u64| max.is_some_and(|max| bytes > max);
         let behind = if retention.removes() { self.furthest_behind()? } else { None };
         for (segment, nth) in segments.iter().zip(0..segments.len().saturating_sub(1)) {
@@ -166,23 +186,38 @@ impl Shared {
             let next = segments[nth + 1].first;
             let is_given_up = is_above(retention.unread_bytes_max, bytes) || is_old(nth, retention.remove_unread_after);
             let left = behind.map_or(0, |behind| next.saturating_sub(segment.first.max(behind + 1)));
-            if done.held_segments > 0 || (left > 0 && !is_given_up) {
-                done.held_segments += 1;
-                done.held_at = behind.and_then(Position::new);
+            if due.held_segments > 0 || (left > 0 && !is_given_up) {
+                due.held_segments += 1;
+                due.held_at = behind.and_then(Position::new);
             } else {
-                removed += 1;
-                unread += left;
+                due.removed_segments += 1;
+                due.removed_events += segment.records;
+                due.unread_events += left;
             }
             bytes -= segment.bytes;
         }
-        if let Some(next) = segments.get(removed).filter(|_| removed > 0) {
+        let is_due = |nth: &usize| is_old(*nth, retention.archive_after);
+        let archived = (due.removed_segments..segments.len()).filter(is_due);
+        Ok((archived.filter(|nth| self.reader.is_archivable(segments[*nth].first)).collect(), due))
+    }
+
+    /// Ends early, between two segments, when it is to stop.
+    pub(super) fn keep(
+        &self,
+        retention: Retention,
+        is_to_stop: &dyn Fn() -> bool,
+        mut tell: impl FnMut(&Upkeep),
+    ) -> Result<Upkeep, Fault> {
+        let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.reader.segments();
+        let (archived, mut done) = self.due(retention, &segments)?;
+        if let Some(next) = segments.get(done.removed_segments).filter(|_| done.removed_segments > 0) {
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
-            done.unread_events = unread;
         }
         // One that cannot be read or written keeps no other from it.
         let mut failed = None;
-        for nth in (removed..segments.len()).filter(|nth| is_old(*nth, retention.archive_after)) {
+        for nth in archived {
             if is_to_stop() {
                 break;
             }
@@ -190,6 +225,7 @@ impl Shared {
                 Ok(Some(bytes)) => {
                     done.archived_segments += 1;
                     done.archived_bytes += bytes;
+                    tell(&done);
                 }
                 Ok(None) => {}
                 Err(fault) if fault.is_full() => return Err(fault),
@@ -228,7 +264,9 @@ impl Shared {
         let oldest = self.reader.segments().first().map_or(position, |segment| segment.first);
         for part in gone.into_iter().filter(|part| part.first < oldest) {
             // It does no harm where it cannot be removed: the next opening does.
-            let _ = remove(&*self.disk, &Part::index_path(&self.folder, part.first));
+            let path = Part::index_path(&self.folder, part.first);
+            let _ = remove(&*self.disk, &path);
+            self.reader.files().forget(&path);
         }
         removed.map_err(|RetireError(fault)| fault)
     }

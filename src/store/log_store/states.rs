@@ -69,3 +69,36 @@ fn not_read(kind: StateKind, key: Box<[u8]>, error: log::ReadError) -> StateRead
         error => StateReadError::Failed(Box::new(error)),
     }
 }
+
+/// What became of the files of snapshots and state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compaction {
+    /// Bytes of records before, live and dead.
+    pub before_bytes: u64,
+    /// Bytes of records after.
+    pub after_bytes: u64,
+    /// Files that were removed.
+    pub removed_segments: u64,
+}
+
+impl LogStore {
+    /// Lets go of what is dead of snapshots and state, now: all but what is in the newest file. It happens by itself, in small
+    /// shares, when more is dead than live. Others read and change meanwhile.
+    ///
+    /// # Errors
+    /// [`StateError`]: also when something cannot be read and was not [given up](Self::accept_state_damages). What was done is done.
+    ///
+    /// # Cost
+    /// Reads all of it, writes what is live once more; a sync and a removed file for each.
+    pub fn compact(&self) -> Result<Compaction, StateError> {
+        let before = self.shared.table.stats();
+        self.shared.table.compact().map_err(|error| StateError::Failed(Box::new(error)))?;
+        let after = self.shared.table.stats();
+        Ok(Compaction {
+            before_bytes: before.log_bytes,
+            after_bytes: after.log_bytes,
+            removed_segments: after.retired_segments - before.retired_segments,
+        })
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::Position;
+use super::super::log::{self, Disk, RealDisk};
 use super::LogStore;
 
 /// How much is in a [`LogStore`].
@@ -21,9 +22,16 @@ pub struct LogStoreStats {
 }
 
 impl LogStore {
-    /// Whether there is a store in a folder: one that was opened there once.
+    /// Whether there is a store in a folder: files of events or of state, or a store that was opened there once and never
+    /// written to. A folder that has something else beside a folder `table` is none.
     pub fn is_in(folder: impl AsRef<Path>) -> bool {
-        folder.as_ref().join(super::TABLE_FOLDER).is_dir()
+        let folder = folder.as_ref();
+        let names = |folder: &Path| RealDisk.list(folder).unwrap_or_default();
+        let (events, state) = (names(folder), names(&folder.join(super::TABLE_FOLDER)));
+        if events.iter().chain(&state).any(|name| log::is_file_of_log(name)) {
+            return true;
+        }
+        state.is_empty() && folder.join(super::TABLE_FOLDER).is_dir() && events == [super::TABLE_FOLDER]
     }
 
     /// How much is in it, as queries see it now. Takes no time worth speaking of.

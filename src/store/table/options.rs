@@ -2,6 +2,9 @@
 
 use super::super::log::{LogOptions, OptionOutOfRange};
 
+/// Files that are kept open for reading: values that are read are mostly in few of them.
+const OPEN_FILES_MAX: usize = 8;
+
 /// Limits of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,7 +38,8 @@ impl Default for TableOptions {
 impl TableOptions {
     /// Those of the log beneath.
     pub(super) fn log(&self) -> Result<LogOptions, OptionOutOfRange> {
-        let mut log = LogOptions { segment_bytes: self.segment_bytes, ..LogOptions::default() };
+        let (segment_bytes, open_files_max) = (self.segment_bytes, OPEN_FILES_MAX);
+        let mut log = LogOptions { segment_bytes, open_files_max, ..LogOptions::default() };
         let (option, max) = ("key_bytes_max + value_bytes_max", u64::from(u32::MAX));
         let value = u64::from(self.key_bytes_max) + u64::from(self.value_bytes_max);
         log.record_bytes_max =

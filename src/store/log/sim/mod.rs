@@ -219,6 +219,20 @@ impl SimDisk {
         Self::of(files)
     }
 
+    /// What is in a file.
+    pub fn content(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        Vec::clone(&state.files.contents[state.files.names[path]])
+    }
+
+    /// The same files on a disk of their own, where one, which may be new, has this in it.
+    pub fn with(&self, path: &Path, content: Vec<u8>) -> Self {
+        let mut files = self.state().files.clone();
+        files.names.insert(path.to_owned(), files.contents.len());
+        files.contents.push(Arc::new(content));
+        Self::of(files)
+    }
+
     /// The same files on a disk of their own, where one is missing.
     pub fn without(&self, path: &Path) -> Self {
         let mut files = self.state().files.clone();
