@@ -25,6 +25,7 @@ use crate::worker::{
     allowed_cores,
 };
 
+use super::announce::Announcer;
 use super::control::Settings;
 use super::rate_limit::RateLimits;
 use super::reserve::{Plan, Reserved};
@@ -84,6 +85,7 @@ pub struct BusBuilder {
     prefault: bool,
     observers: Vec<Arc<dyn Observer>>,
     debug: bool,
+    announces: bool,
     first_sequence: u64,
     id_seed: Option<u64>,
 }
@@ -128,6 +130,7 @@ impl Default for BusBuilder {
             prefault: false,
             observers: Vec::new(),
             debug: false,
+            announces: false,
             first_sequence: 0,
             id_seed: None,
         }
@@ -414,6 +417,43 @@ impl BusBuilder {
         self
     }
 
+    /// Publishes what changes on the bus as events on it, for those who would rather subscribe than [observe](Self::observer). Default: no.
+    ///
+    /// | topic | `state` in the metadata | `name` in the metadata |
+    /// |---|---|---|
+    /// | `ringmain.breaker` | `open`, `half-open`, `closed` | the subscription's |
+    /// | `ringmain.memory-pressure` | `begins`, `ends` | |
+    /// | `ringmain.subscription` | `suspended`, `consumer-gone`, `overflow`, `replaced`, `not-replaced` | the subscription's |
+    /// | `ringmain.worker` | `restarted`, `hung` | of `hung`, the subscription's |
+    /// | `ringmain.dead-letters` | `overflow` | |
+    /// | `ringmain.storage` | `failed`, `returned` | the journal's |
+    ///
+    /// Their priority is High, and their payload the [notice](crate::Notice) as text, for people. They are published where the change
+    /// happens, without waiting: at a full lane one is refused, and counted as any. What is said of single events, such as a
+    /// handler's error, is not among them, nor is what comes of publishing one.
+    ///
+    /// ```
+    /// use ringmain::testing::Simulation;
+    /// use ringmain::{BreakerPolicy, Bus, DeliveryMode, Payload};
+    ///
+    /// let simulation = Simulation::new(Bus::builder().workers(1).announce(true), 1)?;
+    /// let bus = simulation.bus();
+    /// let mut changes = bus.subscribe("ringmain.*").mailbox()?;
+    /// let flaky = bus.subscribe("mail").named("mail").mode(DeliveryMode::reliable());
+    /// let _flaky = flaky.breaker(BreakerPolicy::default().failures_max(1)).handle(|_, _| Err::<(), _>("down"))?;
+    /// bus.publish("mail", Payload::plain_text("hello"))?;
+    /// simulation.run();
+    ///
+    /// let change = changes.try_recv().expect("the breaker has opened");
+    /// assert_eq!(change.meta().topic(), "ringmain.breaker");
+    /// assert_eq!((change.meta().get("name"), change.meta().get("state")), (Some("mail"), Some("open")));
+    /// # Ok::<(), ringmain::Error>(())
+    /// ```
+    pub fn announce(mut self, changes: bool) -> Self {
+        self.announces = changes;
+        self
+    }
+
     /// Tells observers of every delivery, to follow events through the bus. Slow; for finding out, not for running.
     pub fn enable_debug(mut self, debug: bool) -> Self {
         self.debug = debug;
@@ -490,6 +530,13 @@ impl BusBuilder {
                 hint: "a bus with a single publisher has exactly one",
             });
         }
+        if self.single_publisher && self.announces {
+            faults.push(BuildFault::Contradiction {
+                first: "single_publisher",
+                second: "announce",
+                hint: "what changes is published beside the single publisher; observe it instead",
+            });
+        }
         let inline_max = self.slot_bytes.saturating_sub(STAMP_BYTES + HEAD_BYTES);
         let block_max = self.blocks.iter().map(|&(bytes, _)| bytes).max().unwrap_or(0);
         if self.payload_bytes_max > inline_max.max(block_max) {
@@ -512,7 +559,8 @@ impl BusBuilder {
     ///
     /// # Cost
     /// Some milliseconds, most of them for threads and, once a process, the clock.
-    pub fn build(self) -> Result<Bus, BuildError> {
+    pub fn build(mut self) -> Result<Bus, BuildError> {
+        let announcer = self.announcer();
         let idle = self.idle;
         let pin = self.pin;
         let name = self.name.clone();
@@ -525,13 +573,21 @@ impl BusBuilder {
             BuildError::of(BuildFault::thread(&error))
         })?;
         shared.control().threads = Some(threads);
-        Ok(Bus::from_shared(shared))
+        Ok(announcing(Bus::from_shared(shared), announcer))
+    }
+
+    /// Who is to publish what changes, once there is a bus.
+    fn announcer(&mut self) -> Option<Arc<Announcer>> {
+        let announcer = self.announces.then(Arc::<Announcer>::default);
+        self.observers.extend(announcer.clone().map(|it| it as Arc<dyn Observer>));
+        announcer
     }
 
     /// A bus whose workers nobody turns: the caller does.
-    pub(crate) fn build_manual(self, clock: Clock) -> Result<Bus, BuildError> {
+    pub(crate) fn build_manual(mut self, clock: Clock) -> Result<Bus, BuildError> {
+        let announcer = self.announcer();
         let (shared, _) = self.assemble(clock, true)?;
-        Ok(Bus::from_shared(shared))
+        Ok(announcing(Bus::from_shared(shared), announcer))
     }
 
     fn assemble(self, clock: Clock, manual: bool) -> Result<(Arc<Shared>, Vec<Worker>), BuildError> {
@@ -653,6 +709,13 @@ impl BusBuilder {
             Ok((Arc::new(Shared::new(engine, settings, limits, Driver::Threads, control)), workers))
         }
     }
+}
+
+fn announcing(bus: Bus, announcer: Option<Arc<Announcer>>) -> Bus {
+    if let Some(announcer) = announcer {
+        announcer.begin(&bus);
+    }
+    bus
 }
 
 impl fmt::Debug for BusBuilder {
