@@ -1,39 +1,22 @@
-//! Settings of a bus, their defaults and limits, and how the parts are put together.
+//! Settings of a bus, their defaults and limits.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::utils::CachePadded;
-
 use crate::clock::Clock;
-use crate::delivery::{CALL_MAX_NS, DeadLetterLimits, DeadLetterSink, DeadLetterStore, Observer, Rate, RetryPolicy};
-use crate::event::{Directory, EventSource};
-use crate::metrics::SharedCounter;
-use crate::ring::{
-    ATTEMPTS_MAX, Gate, HEAD_BYTES, LanesLayout, OutOfMemory, Pages, PoolClass, RELEASES_MAX, STAMP_BYTES, WORKERS_MAX,
-};
+use crate::delivery::{DeadLetterSink, Observer, Rate, RetryPolicy};
 use crate::routing::RuleSet;
-use crate::sync::admission::Admission;
-use crate::sync::alarm::Alarm;
-use crate::sync::barrier::Barrier;
-use crate::sync::parker::Parker;
-use crate::sync::primitive::{AtomicU64, Mutex};
-use crate::sync::snapshot::Snapshot;
-use crate::worker::{
-    Engine, IdleStrategy, Pressure, Schedule, ServicesKnown, StampPolicy, Worker, WorkerTable, WorkerThreads,
-    allowed_cores,
-};
+use crate::worker::{IdleStrategy, StampPolicy, WorkerThreads};
 
-use super::control::Settings;
-use super::rate_limit::RateLimits;
-use super::reserve::{Plan, Reserved};
-use super::{BuildError, BuildFault, Bus, Control, Driver, FullPolicy, RateLimit, Shared};
+use super::announce::Announcer;
+use super::{BuildError, BuildFault, Bus, FullPolicy, RateLimit};
+
+mod assemble;
+mod faults;
 
 /// Publishers a bus can have: one of the 64 places is kept for its timers.
 const PUBLISHERS_MAX: usize = 63;
-const SLOT_BYTES_MIN: usize = 128;
-const SLOT_BYTES_MAX: usize = 64 * 1024;
 const TYPES_MAX: usize = 1 << 20;
 
 /// How a bus is set up. Every setting has a default; [`build`](Self::build) checks them all and reports every fault at once.
@@ -84,6 +67,7 @@ pub struct BusBuilder {
     prefault: bool,
     observers: Vec<Arc<dyn Observer>>,
     debug: bool,
+    announces: bool,
     first_sequence: u64,
     id_seed: Option<u64>,
 }
@@ -128,6 +112,7 @@ impl Default for BusBuilder {
             prefault: false,
             observers: Vec::new(),
             debug: false,
+            announces: false,
             first_sequence: 0,
             id_seed: None,
         }
@@ -414,6 +399,43 @@ impl BusBuilder {
         self
     }
 
+    /// Publishes what changes on the bus as events on it, for those who would rather subscribe than [observe](Self::observer). Default: no.
+    ///
+    /// | topic | `state` in the metadata | `name` in the metadata |
+    /// |---|---|---|
+    /// | `ringmain.breaker` | `open`, `half-open`, `closed` | the subscription's |
+    /// | `ringmain.memory-pressure` | `begins`, `ends` | |
+    /// | `ringmain.subscription` | `suspended`, `consumer-gone`, `overflow`, `replaced`, `not-replaced` | the subscription's |
+    /// | `ringmain.worker` | `restarted`, `hung` | of `hung`, the subscription's |
+    /// | `ringmain.dead-letters` | `overflow` | |
+    /// | `ringmain.storage` | `failed`, `returned` | the journal's |
+    ///
+    /// Their priority is High, and their payload the [notice](crate::Notice) as text, for people. They are published where the change
+    /// happens, without waiting: at a full lane one is refused, and counted as any. What is said of single events, such as a
+    /// handler's error, is not among them, nor is what comes of publishing one.
+    ///
+    /// ```
+    /// use ringmain::testing::Simulation;
+    /// use ringmain::{BreakerPolicy, Bus, DeliveryMode, Payload};
+    ///
+    /// let simulation = Simulation::new(Bus::builder().workers(1).announce(true), 1)?;
+    /// let bus = simulation.bus();
+    /// let mut changes = bus.subscribe("ringmain.*").mailbox()?;
+    /// let flaky = bus.subscribe("mail").named("mail").mode(DeliveryMode::reliable());
+    /// let _flaky = flaky.breaker(BreakerPolicy::default().failures_max(1)).handle(|_, _| Err::<(), _>("down"))?;
+    /// bus.publish("mail", Payload::plain_text("hello"))?;
+    /// simulation.run();
+    ///
+    /// let change = changes.try_recv().expect("the breaker has opened");
+    /// assert_eq!(change.meta().topic(), "ringmain.breaker");
+    /// assert_eq!((change.meta().get("name"), change.meta().get("state")), (Some("mail"), Some("open")));
+    /// # Ok::<(), ringmain::Error>(())
+    /// ```
+    pub fn announce(mut self, changes: bool) -> Self {
+        self.announces = changes;
+        self
+    }
+
     /// Tells observers of every delivery, to follow events through the bus. Slow; for finding out, not for running.
     pub fn enable_debug(mut self, debug: bool) -> Self {
         self.debug = debug;
@@ -433,78 +455,6 @@ impl BusBuilder {
         self
     }
 
-    fn batch_limit(&self) -> usize {
-        self.batch_max.unwrap_or(1_024.min(self.max_queue_size.max(1)))
-    }
-
-    fn faults(&self, workers: usize, publishers: usize) -> Vec<BuildFault> {
-        let mut faults = Vec::new();
-        let mut check = |setting, value: usize, min: usize, max: usize| {
-            if !(min..=max).contains(&value) {
-                faults.push(BuildFault::OutOfRange { setting, value, min, max });
-            }
-        };
-        check("workers", workers, 1, WORKERS_MAX);
-        check("publishers_max", publishers, 1, PUBLISHERS_MAX);
-        check("slot_bytes", self.slot_bytes, SLOT_BYTES_MIN, SLOT_BYTES_MAX);
-        check("max_queue_size", self.max_queue_size, 1, 1 << 26);
-        check("batch_max", self.batch_limit(), 1, self.max_queue_size.min(1 << 20));
-        check("turn_max", self.turn_max, 1, 1 << 20);
-        let coalesce_ns = usize::try_from(self.coalesce_max.as_nanos()).unwrap_or(usize::MAX);
-        check("coalesce_max in nanoseconds", coalesce_ns, 0, 1_000_000);
-        check("critical_burst_max", self.critical_burst_max as usize, 1, 1 << 20);
-        check("mailbox_capacity", self.mailbox_capacity, 1, 1 << 24);
-        check("types_max", self.types_max, 1, TYPES_MAX);
-        check("sources_max", self.sources_max, 1, TYPES_MAX);
-        check("scheduled_max", self.scheduled_max, 0, 1 << 20);
-        check("attempts_max", usize::from(self.retry.attempts_max), 1, usize::from(ATTEMPTS_MAX));
-        let timeout_ms = usize::try_from(self.handler_timeout.as_millis()).unwrap_or(usize::MAX);
-        check("handler_timeout in ms", timeout_ms, 1, (CALL_MAX_NS / 1_000_000) as usize);
-        check("releases_max", usize::from(self.retry.releases_max), 0, usize::from(RELEASES_MAX));
-        check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
-        check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
-        if let Some(expiry) = self.dead_letter_expiry {
-            let expiry_ns = usize::try_from(expiry.as_nanos()).unwrap_or(usize::MAX);
-            check("dead_letter_expiry in nanoseconds", expiry_ns, 1, usize::MAX);
-        }
-        if let Some(share) = self.memory_pressure {
-            check("memory_pressure in percent", (share * 100.0) as usize, 1, 100);
-        }
-        check("payload_bytes_max", self.payload_bytes_max, 1, 1 << 30);
-        check("condition_payload_bytes_max", self.condition_payload_bytes_max, 1, 1 << 30);
-        check("blocks", self.blocks.len(), 0, 15);
-        for &(bytes, count) in &self.blocks {
-            check("bytes of a block", bytes, 64, 1 << 31);
-            check("number of blocks", count, 1, 1 << 24);
-        }
-        if let Some(Err(error)) = self.throttle.map(|rate| rate.limiter()) {
-            faults.push(BuildFault::Throttle(error));
-        }
-        if !self.slot_bytes.is_multiple_of(64) {
-            faults.push(BuildFault::NotAMultiple { setting: "slot_bytes", value: self.slot_bytes, of: 64 });
-        }
-        if self.single_publisher && self.publishers_max != PUBLISHERS_MAX && self.publishers_max != 1 {
-            faults.push(BuildFault::Contradiction {
-                first: "single_publisher",
-                second: "publishers_max",
-                hint: "a bus with a single publisher has exactly one",
-            });
-        }
-        let inline_max = self.slot_bytes.saturating_sub(STAMP_BYTES + HEAD_BYTES);
-        let block_max = self.blocks.iter().map(|&(bytes, _)| bytes).max().unwrap_or(0);
-        if self.payload_bytes_max > inline_max.max(block_max) {
-            faults.push(BuildFault::Contradiction {
-                first: "payload_bytes_max",
-                second: "blocks",
-                hint: "no block is large enough for the longest payload; give larger blocks, or lower payload_bytes_max",
-            });
-        }
-        if self.name.is_empty() || self.name.len() > 100 || self.name.contains('\0') {
-            faults.push(BuildFault::Name { bytes: self.name.len() });
-        }
-        faults
-    }
-
     /// Reserves all memory and starts the workers.
     ///
     /// # Errors
@@ -512,7 +462,8 @@ impl BusBuilder {
     ///
     /// # Cost
     /// Some milliseconds, most of them for threads and, once a process, the clock.
-    pub fn build(self) -> Result<Bus, BuildError> {
+    pub fn build(mut self) -> Result<Bus, BuildError> {
+        let announcer = self.announcer();
         let idle = self.idle;
         let pin = self.pin;
         let name = self.name.clone();
@@ -525,134 +476,29 @@ impl BusBuilder {
             BuildError::of(BuildFault::thread(&error))
         })?;
         shared.control().threads = Some(threads);
-        Ok(Bus::from_shared(shared))
+        Ok(announcing(Bus::from_shared(shared), announcer))
+    }
+
+    /// Who is to publish what changes, once there is a bus.
+    fn announcer(&mut self) -> Option<Arc<Announcer>> {
+        let announcer = self.announces.then(Arc::<Announcer>::default);
+        self.observers.extend(announcer.clone().map(|it| it as Arc<dyn Observer>));
+        announcer
     }
 
     /// A bus whose workers nobody turns: the caller does.
-    pub(crate) fn build_manual(self, clock: Clock) -> Result<Bus, BuildError> {
+    pub(crate) fn build_manual(mut self, clock: Clock) -> Result<Bus, BuildError> {
+        let announcer = self.announcer();
         let (shared, _) = self.assemble(clock, true)?;
-        Ok(Bus::from_shared(shared))
+        Ok(announcing(Bus::from_shared(shared), announcer))
     }
+}
 
-    fn assemble(self, clock: Clock, manual: bool) -> Result<(Arc<Shared>, Vec<Worker>), BuildError> {
-        let workers = self.workers.unwrap_or_else(|| allowed_cores().min(4));
-        let publishers = if self.single_publisher { 1 } else { self.publishers_max };
-        let mut faults = self.faults(workers, publishers);
-        let sources_max = self.sources_max.min(TYPES_MAX);
-        let directory = Arc::new(Directory::new(self.types_max.min(TYPES_MAX), sources_max, clock));
-        let limits = RateLimits::new(self.rate_limits.clone(), &directory).map_err(|errors| {
-            faults.extend(errors.into_iter().map(BuildFault::RateLimit));
-        });
-        let (Ok(limits), true) = (limits, faults.is_empty()) else { return Err(BuildError::new(faults)) };
-        let batch_max = self.batch_limit();
-        let barrier = Barrier::detect();
-        let mut sizes: Vec<_> =
-            self.blocks.iter().map(|&(block_bytes, blocks)| PoolClass { block_bytes, blocks }).collect();
-        sizes.sort_by_key(|size| size.block_bytes);
-        // Room for the largest payload together with the largest extension.
-        if let Some(largest) = sizes.last_mut() {
-            largest.block_bytes += crate::event::EXTENSION_BYTES_MAX;
-        }
-        let pages = if self.prefault { Pages::Fresh } else { Pages::Any };
-        let layout = LanesLayout {
-            slots: (self.max_queue_size + publishers + 1).next_power_of_two(),
-            slot_bytes: self.slot_bytes,
-            limit: self.max_queue_size as u64,
-            workers,
-            first: self.first_sequence,
-            pages: if self.huge_pages { Pages::Huge } else { pages },
-        };
-        let scheduled_max = if self.single_publisher { 0 } else { self.scheduled_max };
-        let plan = Plan::new(&layout, &sizes, publishers, self.types_max, self.sources_max, scheduled_max);
-        let mut reserved = Reserved::new(&layout, &sizes, pages, self.types_max, &plan)
-            .map_err(|OutOfMemory { .. }| BuildError::of(plan.fault()))?;
-        if self.prefault {
-            reserved.touch(self.pin).map_err(|error| BuildError::of(BuildFault::thread(&error)))?;
-        }
-        let Reserved { lanes, recorders, ended_stages, wants } = reserved;
-        let pool = Arc::clone(lanes.pool());
-        let (tables, currents): (Vec<_>, Vec<_>) = (0..workers).map(|_| Snapshot::new(WorkerTable::new())).unzip();
-        let dead_letters = DeadLetterStore::new(
-            DeadLetterLimits {
-                events: self.dead_letters_max,
-                bytes: self.dead_letter_bytes_max,
-                expiry: self.dead_letter_expiry,
-            },
-            Arc::clone(&directory),
-            self.observers.clone(),
-            self.dead_letter_sink,
-            barrier,
-        );
-        let engine = Arc::new(Engine {
-            gate: Arc::new(Gate::new(publishers, barrier)),
-            parker: Arc::new(Parker::new(workers, barrier)),
-            wants,
-            schedule: Schedule::new(scheduled_max),
-            directory,
-            barrier,
-            tables: tables.into_iter().map(Arc::new).collect(),
-            alarms: (0..workers).map(|worker| Arc::new(Alarm::new(worker, barrier))).collect(),
-            under_way: (0..workers).map(|_| Arc::default()).collect(),
-            call_max_least_ns: AtomicU64::new(u64::MAX),
-            recorders: recorders.into_iter().map(Arc::new).collect(),
-            publishers: (0..=publishers).map(|_| Default::default()).collect(),
-            observers: self.observers,
-            dead_letters: Arc::new(dead_letters),
-            admission: Admission::new(barrier),
-            pressure: Pressure::new(self.memory_pressure),
-            services_known: ServicesKnown::new(),
-            throttle: self
-                .throttle
-                .and_then(|rate| rate.limiter().ok())
-                .map(|limiter| Box::new(CachePadded::new(limiter))),
-            left: Default::default(),
-            failed: Default::default(),
-            worker_restarts_max: self.worker_restarts_max,
-            unplaced: SharedCounter::default(),
-            turned_away: SharedCounter::default(),
-            consumers_gone: SharedCounter::default(),
-            turn_max: self.turn_max,
-            coalesce_max_ns: self.coalesce_max.as_nanos() as u64,
-            critical_burst_max: self.critical_burst_max,
-            slow_handler_ns: u64::try_from(self.slow_handler.as_nanos()).unwrap_or(u64::MAX),
-            debug: self.debug,
-            lanes: Arc::new(lanes),
-            pool,
-        });
-        let workers: Vec<_> = currents
-            .into_iter()
-            .enumerate()
-            .map(|(index, table)| Worker::new(index, Arc::clone(&engine), table))
-            .collect();
-        let owners = workers.iter().map(Worker::owner_id).collect();
-        let rules = RuleSet::default().reading_at_most(self.condition_payload_bytes_max);
-        let control = Control::new(owners, publishers, ended_stages, rules);
-        let settings = Settings {
-            publishers_max: publishers,
-            batch_max,
-            payload_bytes_max: self.payload_bytes_max,
-            mailbox_capacity: self.mailbox_capacity,
-            retry: self.retry,
-            handler_timeout: self.handler_timeout,
-            deadline: self.deadline,
-            full_policy: self.full_policy,
-            source: EventSource::service(&self.name).as_str().to_owned(),
-            stamps: self.stamps,
-            id_seed: self.id_seed,
-            first_sequence: self.first_sequence,
-            critical_burst_max: self.critical_burst_max,
-            exclusive: self.single_publisher,
-            types_max: self.types_max,
-            sources_max: self.sources_max,
-            pages,
-        };
-        if manual {
-            let driver = Driver::Manual(Mutex::new(workers));
-            Ok((Arc::new(Shared::new(engine, settings, limits, driver, control)), Vec::new()))
-        } else {
-            Ok((Arc::new(Shared::new(engine, settings, limits, Driver::Threads, control)), workers))
-        }
+fn announcing(bus: Bus, announcer: Option<Arc<Announcer>>) -> Bus {
+    if let Some(announcer) = announcer {
+        announcer.begin(&bus);
     }
+    bus
 }
 
 impl fmt::Debug for BusBuilder {

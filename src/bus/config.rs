@@ -28,6 +28,8 @@ pub struct EventBusConfig {
     pub metrics_interval: Duration,
     /// A handler that takes longer is reported. Default 50 ms.
     pub slow_handler_threshold: Duration,
+    /// How long a handler may have an event, unless its subscription says so itself. Default 30 s.
+    pub handler_timeout: Duration,
 }
 
 impl Default for EventBusConfig {
@@ -39,6 +41,7 @@ impl Default for EventBusConfig {
             dead_letter_queue_size: 5_000,
             metrics_interval: Duration::from_secs(5),
             slow_handler_threshold: Duration::from_millis(50),
+            handler_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -50,6 +53,7 @@ impl From<EventBusConfig> for BusBuilder {
             .deadline(config.delivery_timeout)
             .when_full(FullPolicy::wait(config.delivery_timeout))
             .slow_handler_threshold(config.slow_handler_threshold)
+            .handler_timeout(config.handler_timeout)
             .retry(RetryPolicy::default().attempts_max(config.max_retry_attempts))
             .dead_letters_max(config.dead_letter_queue_size)
     }

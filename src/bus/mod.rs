@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod announce;
 mod batch;
 mod build_error;
 mod builder;

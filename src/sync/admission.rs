@@ -73,10 +73,12 @@ impl Admission {
         self.0.phase.fetch_max(phase as u32, mutant!("admission.raise", Ordering::Release)) < phase as u32
     }
 
-    /// Refuses publishers from now on. Who is not seen inside after this never comes in.
-    pub fn close(&self) {
-        self.raise(Phase::Closing);
+    /// Refuses publishers from now on. Returns whether this call began it. Who is not seen inside after this never
+    /// comes in.
+    pub fn close(&self) -> bool {
+        let first = self.raise(Phase::Closing);
         self.0.barrier.heavy();
+        first
     }
 }
 
@@ -166,9 +168,7 @@ impl Left {
     }
 
     /// All that have left.
-    pub fn all(&self) -> impl Iterator<Item = usize> + use<> {
-        // SYNC(admission.left): Acquire. Pairs with `leave`.
-        let left = self.0.load(Ordering::Acquire);
-        (0..u32::BITS as usize).filter(move |worker| left & (1 << worker) != 0)
+    pub fn all(&self) -> impl Iterator<Item = usize> {
+        (0..u32::BITS as usize).filter(|&worker| self.has(worker))
     }
 }

@@ -21,7 +21,10 @@ fn the_default_config_builds_the_bus_that_the_builder_builds() {
     assert_eq!((config.max_queue_size, config.delivery_timeout), (10_000, Duration::from_secs(5)));
     assert_eq!((config.max_retry_attempts, config.dead_letter_queue_size), (3, 5_000));
     assert_eq!(config.metrics_interval, Duration::from_secs(5));
-    assert_eq!(config.slow_handler_threshold, Duration::from_millis(50));
+    assert_eq!(
+        (config.slow_handler_threshold, config.handler_timeout),
+        (Duration::from_millis(50), Duration::from_secs(30))
+    );
     let buses = [
         Bus::builder().build().unwrap(),
         BusBuilder::default().build().unwrap(),

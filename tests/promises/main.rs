@@ -1,5 +1,6 @@
 //! The promises of ringmain, one module each, through the public API only. One binary, so that it links once.
 
+mod announced;
 mod batch;
 mod bounded;
 mod breaker;

@@ -67,6 +67,26 @@ fn what_waits_at_an_instance_whose_breaker_opens_goes_on_to_the_others() {
 }
 
 #[test]
+fn what_was_in_hand_when_the_breaker_opened_goes_on_as_soon_as_it_comes_back() {
+    for outcome in [Outcome::Failed("no".to_owned()), Outcome::RetryAfter(60 * SECOND), Outcome::Release] {
+        let simulation = simulation();
+        let bus = simulation.bus();
+        let service = bus.service("one").open().unwrap();
+        let mut a = instance(&service, "a");
+        send(&simulation, "one", 2);
+        let mut b = instance(&service, "b");
+        let second = (a.try_recv().unwrap(), a.try_recv().unwrap());
+        second.0.settle(&Outcome::Failed("no".to_owned()));
+        simulation.run();
+        assert_eq!((service.record().ledger.waiting, numbers(&mut b)), (0, vec![0]));
+        second.1.settle(&outcome);
+        simulation.run();
+        assert_eq!(numbers(&mut b), [1], "after {outcome:?}");
+        assert_settled(bus);
+    }
+}
+
+#[test]
 fn attempts_that_failed_count_at_the_next_target_too_so_that_nothing_goes_round_for_ever() {
     let simulation = simulation();
     let bus = simulation.bus();

@@ -14,6 +14,8 @@ use ringmain::store::{
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
+#[cfg(feature = "stall")]
+use crate::books::assert_books;
 use crate::books::{assert_settled, end};
 use crate::conformance::Writer;
 use crate::folder::Folder;
@@ -368,6 +370,50 @@ fn an_event_that_this_bus_cannot_take_is_said_and_does_not_hold_up_the_others() 
     assert_eq!((event, at), (long.meta().id(), 1));
     assert!(reason.contains("the limit is 1000"), "{reason}");
     assert_eq!(durable.counts().undeliverable, 1);
+    drop(durable);
+    end(&bus);
+}
+
+#[cfg(feature = "stall")]
+#[test]
+fn what_a_bus_does_not_take_because_a_worker_has_failed_comes_with_the_next_one() {
+    use ringmain::internals::worker::fault::{self, Boundary};
+    let (disk, state) = (SimDisk::new(), Arc::new(MemoryStore::new()));
+    let (told, heard) = mpsc::channel();
+    let observer = move |notice: &Notice<'_>| {
+        if let Notice::Undeliverable { position, .. } = notice {
+            told.send(*position).unwrap();
+        }
+    };
+    let bus = Bus::builder().workers(1).max_queue_size(1).worker_restarts_max(0).observer(observer).build().unwrap();
+    let (go, gone) = mpsc::channel::<()>();
+    let handler = bus.subscribe("a").handle(move |_, _| {
+        gone.recv().unwrap();
+        fault::arm(|at| at == Boundary::Passed);
+    });
+    let handler = handler.unwrap();
+    let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+    for _ in 0..3 {
+        durable.publish(&Writer::new().frame("a", |event| event), Durability::Durable).unwrap();
+    }
+    go.send(()).unwrap();
+    while bus.state() == ringmain::BusState::Running {
+        thread::yield_now();
+    }
+    // Waits for its thread, which was waiting for room in the lane.
+    drop((durable, handler));
+    assert_eq!(heard.try_iter().count(), 0, "it would not come again");
+    assert_books(&bus);
+    bus.shutdown().unwrap();
+
+    let bus = one_worker();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
+    let mut places = vec![place(&next(&mut inbox))];
+    while places.last() != Some(&3) {
+        places.push(place(&next(&mut inbox)));
+    }
+    assert!(places.ends_with(&[2, 3]), "{places:?}");
     drop(durable);
     end(&bus);
 }

@@ -66,8 +66,12 @@ impl MailboxShared {
 
     /// Tells the breaker what came of an attempt; `None` that its time was over.
     pub(super) fn tell_breaker(&self, guard: &Guard, now: u64, outcome: Option<&Outcome>) {
-        if let Some(state) = guard.tell(now, outcome) {
+        let changed = guard.tell(now, outcome);
+        if let Some(state) = changed {
             self.tell_state(state);
+        }
+        // What was in hand when the breaker opened, and comes back, goes on as what waited then did.
+        if changed.is_some() || self.goes_on_until(now).is_some() {
             guard.call_worker();
         }
     }

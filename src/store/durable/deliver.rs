@@ -91,8 +91,8 @@ impl Deliverer {
             match result {
                 Ok(_) => counts.delivered += 1,
                 Err(PublishError::Expired { .. }) => counts.expired += 1,
-                Err(PublishError::ShuttingDown) => return ControlFlow::Break(()),
                 // The next start delivers it.
+                Err(PublishError::ShuttingDown | PublishError::WorkerFailed { .. }) => return ControlFlow::Break(()),
                 Err(error) if error.is_temporary() && is_ending => return ControlFlow::Break(()),
                 Err(error) if error.is_temporary() => {
                     drop(progress);
