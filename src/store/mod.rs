@@ -71,6 +71,7 @@ mod name;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
+mod read_error;
 mod reliable;
 mod replay;
 mod schedule;
@@ -96,7 +97,8 @@ pub use memory::MemoryStore;
 pub use name::NameError;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresFault, PostgresStore, PostgresStoreBuilder};
-pub use query::{Events, Order, Page, Query, ReadError};
+pub use query::{Events, Order, Page, Query};
+pub use read_error::ReadError;
 pub use reliable::{Attempted, ReliableSubscription, ReliableSubscriptionError};
 pub use replay::{Replay, ReplayBuilder, ReplayError, ReplayEstimate, ReplayProgress};
 pub use schedule::{PublishedDue, Schedule, ScheduleError, ScheduledEvent};

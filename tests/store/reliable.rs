@@ -215,7 +215,8 @@ impl StateStore for Failing {
 fn whichever_write_fails_each_event_is_settled_once_and_no_attempt_is_made_without_being_counted() {
     // Event 1 is acknowledged: attempt, acknowledgement. 2 fails twice: attempt, wait, attempt, letter, acknowledgement. 3 is rejected.
     for (nth, is_new_process) in (0..12).flat_map(|nth| [(nth, false), (nth, true)]) {
-        let state = Arc::new(Failing { store: MemoryStore::new(), left: AtomicU64::new(nth) });
+        // A new subscription keeps its cursor when it is opened.
+        let state = Arc::new(Failing { store: MemoryStore::new(), left: AtomicU64::new(nth + 1) });
         let events = Arc::new(MemoryStore::new());
         append(&*events, &frames(3));
         let queue = DeadLetterQueue::open("letters", state.clone()).unwrap();

@@ -7,7 +7,8 @@ use crate::Frame;
 
 use super::super::guard::guarded;
 use super::super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, ExpectedVersion, Position};
-use super::{DurableError, Ended, Shared};
+use super::end::Ended;
+use super::{DurableError, Shared};
 
 /// An event to be appended.
 pub(super) struct Job {

@@ -9,7 +9,8 @@ use crate::{Bus, BusState, Notice, PublishError, Publisher};
 use super::super::cursor::Cursor;
 use super::super::guard::guarded;
 use super::super::{CursorError, EventStore, Page, Position, Query, ReadError, StoredEvent};
-use super::{Ended, Shared};
+use super::Shared;
+use super::end::Ended;
 
 /// How long it waits for a lane before it looks whether it is to end, and before it reads again what failed.
 const PATIENCE: Duration = Duration::from_millis(100);

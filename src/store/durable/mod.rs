@@ -16,21 +16,23 @@
 
 mod commit;
 mod deliver;
+mod end;
 mod error;
 
 use std::fmt;
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::internals::Encode;
-use crate::{Bus, BusState, FlushError, Frame, Notice, Outgoing, Subject};
+use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
 use super::{Durability, EventStore, Position, StateStore};
 use commit::{Committer, Job};
 use deliver::{Checkpoint, Deliverer};
+use end::Running;
 
 pub use error::DurableError;
 
@@ -38,10 +40,6 @@ pub use error::DurableError;
 const CURSOR: &[u8] = b"durable";
 /// Events that may wait for the committer; whoever publishes more waits.
 const QUEUE_MAX: usize = 4_096;
-/// Its threads.
-const THREADS: usize = 3;
-/// What they have to end when the time to deliver is over; one that a store holds longer is left to itself.
-const END_MAX: Duration = Duration::from_secs(1);
 
 /// A durable publisher under way.
 #[must_use = "nothing is published until `start`"]
@@ -179,7 +177,7 @@ impl fmt::Debug for DurableBuilder {
 /// Publishes events from a store, to which it appends them first. Cheap to clone: clones are the same publisher, which any number
 /// of threads may use at once. It ends when it is [closed](Self::close), or the last one is dropped: what was acknowledged is brought to the
 /// lanes if they have room, as long as [`close_max`](DurableBuilder::close_max) says, and the cursor is kept. What is left then is said by
-/// [`Notice::StorageFailed`], and delivered after the next start.
+/// [`Notice::StorageFailed`](crate::Notice::StorageFailed), and delivered after the next start.
 #[derive(Clone)]
 pub struct DurablePublisher(Arc<Inner>);
 
@@ -190,17 +188,6 @@ struct Inner {
     shared: Arc<Shared>,
     /// Present until it ends.
     running: Mutex<Option<Running>>,
-}
-
-/// A durable publisher that has not ended.
-struct Running {
-    bus: Bus,
-    name: String,
-    sender: SyncSender<Job>,
-    shared: Arc<Shared>,
-    /// In the order in which they end.
-    threads: Vec<JoinHandle<()>>,
-    close_max: Duration,
 }
 
 /// How far a durable publisher has come.
@@ -361,43 +348,6 @@ impl Shared {
     fn wait_while(&self, limit: Duration, is_idle: impl Fn(&Progress) -> bool) -> MutexGuard<'_, Progress> {
         let waited = self.changed.wait_timeout_while(self.inner(), limit, |inner| is_idle(inner));
         waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// Says that a thread has ended, also when it panics: nobody may wait for what does not come.
-struct Ended<'s>(&'s Shared, fn(&mut Progress));
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.change(self.1);
-    }
-}
-
-impl Running {
-    /// Ends it within its time.
-    fn end(self) -> Result<DurableCounts, DurableError> {
-        let Self { bus, name, sender, shared, threads, close_max } = self;
-        drop(sender);
-        let ends_at = Instant::now() + close_max;
-        drop(shared.wait_while(close_max, |inner| !inner.is_committed && threads.len() == THREADS));
-        shared.change(|inner| inner.ends_at = Some(ends_at));
-        let limit = ends_at.saturating_duration_since(Instant::now()) + END_MAX;
-        let inner = shared.wait_while(limit, |inner| !inner.is_over && threads.len() == THREADS);
-        let number = |position: Option<Position>| position.map_or(0, Position::get);
-        let (ready, counts) = (number(inner.ready), inner.counts);
-        let has_ended = inner.is_committed && inner.is_over;
-        drop(inner);
-        if has_ended {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
-        }
-        let (delivered, settled) = (number(counts.delivered_to), number(counts.settled_to));
-        if settled >= ready {
-            return Ok(counts);
-        }
-        let undelivered = ready.saturating_sub(delivered);
-        let left = DurableError::Left { undelivered, unsettled: ready - settled - undelivered };
-        bus.notify(&Notice::StorageFailed { name: &name, error: &left.to_string(), waiting: ready - settled });
-        Err(left)
     }
 }
 
