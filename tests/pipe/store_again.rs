@@ -105,6 +105,16 @@ fn archive_says_what_it_will_do_and_does_it() {
     assert!(done.stdout.starts_with("2 files compressed, 15."), "{}", done.stdout);
     let none = ask("archive", &folder.0, "--older-than 0s --dry-run");
     assert!(none.stdout.starts_with("0 files of 0 B"), "{}", none.stdout);
+    // Who asks for what was removed is told, and given the rest.
+    assert_eq!(ask("archive", &folder.0, "--max-bytes 5000000").code(), Some(0));
+    let left = ask("query", &folder.0, "");
+    let rest = ask("query", &folder.0, "--after 1");
+    assert_eq!((left.code(), rest.code()), (Some(0), Some(1)));
+    assert!(
+        rest.stdout == left.stdout && rest.stderr.contains(" were removed before they were read"),
+        "{}",
+        rest.stderr
+    );
 }
 
 #[test]

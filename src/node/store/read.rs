@@ -163,15 +163,8 @@ pub(super) fn each_event(
 
 /// The last of the positions that cannot be read, in the order of the query.
 fn past(error: &ReadError, order: Order) -> Option<Position> {
-    match error {
-        ReadError::NoEvent { position, .. } => Some(*position),
-        ReadError::Damaged(damage) => {
-            let missing = damage.missing.as_ref()?;
-            Position::new(match order {
-                Order::OldestFirst => *missing.end(),
-                Order::NewestFirst => *missing.start(),
-            })
-        }
-        _ => None,
-    }
+    error.missing().map(|missing| match order {
+        Order::OldestFirst => *missing.end(),
+        Order::NewestFirst => *missing.start(),
+    })
 }

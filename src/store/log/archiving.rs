@@ -88,7 +88,7 @@ pub(super) fn settle(disk: &dyn Disk, folder: &Path, names: &[String]) -> Result
     let files: BTreeSet<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     let archives: BTreeSet<u64> = names.iter().filter_map(|name| archive::first_of(name)).collect();
     let mut removed = Vec::new();
-    for first in files.intersection(&archives).filter(|first| files.range(*first + 1..).next().is_some()) {
+    for first in files.intersection(&archives).filter(|first| files.last() != Some(*first)) {
         let paths = [segment::path(folder, *first), archive::path(folder, *first)];
         let file = File::open(disk, &paths[0], Access::Read)?;
         let archive = archive::open(disk, &paths[1], *first)?;
