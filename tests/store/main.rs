@@ -29,6 +29,8 @@ mod open_files;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[path = "../support/proof.rs"]
+mod proof;
 mod readers;
 mod reliable;
 mod replay;

@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 
+use crate::proof::say;
 use crate::support::Chance;
 
 /// Lets each call to the disk fail in turn; gives all operations that the workload was told had failed.
@@ -76,6 +77,7 @@ pub(crate) fn crash(images_default: u64, crash_everywhere: impl Fn(u64) -> Image
         images += &crash_everywhere(seed);
         seed += 1;
     }
+    say(&format!("images: {}", images.seen));
     println!("{images:?} of {seed} workloads");
     assert!(images.with_cut > wanted / 100 && images.again > wanted / 1_000, "{images:?}");
     (images, seed)
