@@ -386,7 +386,7 @@ fn subscribe_inline(
     form: &str,
     handle: impl FnMut(Payload<'_>, &Meta<'_>) -> Outcome + Send + 'static,
 ) -> Vec<Subscription> {
-    let wish = || bus.subscribe("work").handler_timeout(MS * 20);
+    let wish = || bus.subscribe("work").on_worker(0).handler_timeout(MS * 20);
     let mut made = Vec::new();
     if form == "beside another" {
         made.push(wish().named("another").handle(|_, _| ()).unwrap());

@@ -9,6 +9,7 @@ mod commit;
 mod conformance;
 mod crash;
 mod damage;
+mod drops;
 mod durable;
 mod faults;
 #[path = "../support/folder.rs"]
