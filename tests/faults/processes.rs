@@ -122,8 +122,9 @@ fn listen_to_signals() {
 
 /// Interrupts each thread of this process but the one that asks.
 fn interrupt_all() {
-    // SAFETY (both): they only ask who this is.
-    let (process, this) = unsafe { (libc::getpid(), libc::gettid()) };
+    let process = std::process::id() as libc::pid_t;
+    // SAFETY: it only asks who this is.
+    let this = unsafe { libc::gettid() };
     for entry in std::fs::read_dir("/proc/self/task").unwrap() {
         let thread: libc::pid_t = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
         if thread != this {
