@@ -34,6 +34,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
 const SCHEDULES: &str = "RINGMAIN_SHUTTLE_SCHEDULES";
+/// How many schedules of a scenario earlier runs have done.
+const FIRST: &str = "RINGMAIN_SHUTTLE_FIRST";
 const SEED: &str = "RINGMAIN_SHUTTLE_SEED";
 
 /// Schedules of a scenario, unless told otherwise.
@@ -122,7 +124,8 @@ fn end(code: i32, why: &str) -> ! {
 
 /// Runs `body` again and again, once a schedule, and checks what came out of it; then hunts for each of `mutants`.
 ///
-/// `RINGMAIN_SHUTTLE_SCHEDULES` says how many schedules, `RINGMAIN_SHUTTLE_SEED` runs the batch of one seed alone.
+/// `RINGMAIN_SHUTTLE_SCHEDULES` says how many schedules, `RINGMAIN_SHUTTLE_FIRST` how many to begin behind, and
+/// `RINGMAIN_SHUTTLE_SEED` runs the batch of one seed alone.
 ///
 /// # Panics
 /// When `body` does, or hangs; when one of `outcomes` was not seen; when there is no mutant or one was not found.
@@ -156,7 +159,8 @@ where
         return;
     }
     let wanted = number(SCHEDULES).unwrap_or(SCHEDULES_DEFAULT);
-    (0..wanted.div_ceil(BATCH)).for_each(run);
+    let first = number(FIRST).unwrap_or(0).div_ceil(BATCH);
+    (first..first + wanted.div_ceil(BATCH)).for_each(run);
     let seen = seen.lock().expect("as above");
     let schedules: u64 = seen.values().sum();
     println!("scenario {name}: schedules {schedules}, outcomes {seen:?}");

@@ -467,7 +467,7 @@ impl BusBuilder {
         let idle = self.idle;
         let pin = self.pin;
         let name = self.name.clone();
-        let (shared, workers) = self.assemble(Clock::system(), false)?;
+        let (shared, workers) = self.crowded().assemble(Clock::system(), false)?;
         let letters = shared.start_telling(&name).map_err(|error| BuildError::of(BuildFault::thread(&error)))?;
         shared.control().handler_threads.extend(letters);
         let threads = WorkerThreads::start(&shared.engine, workers, &name, idle, pin).map_err(|error| {
@@ -484,6 +484,16 @@ impl BusBuilder {
         let announcer = self.announces.then(Arc::<Announcer>::default);
         self.observers.extend(announcer.clone().map(|it| it as Arc<dyn Observer>));
         announcer
+    }
+
+    /// In a build for tests with as many workers as `RINGMAIN_WORKERS_MIN` asks of every bus: many more than cores.
+    fn crowded(mut self) -> Self {
+        if cfg!(feature = "stall")
+            && let Some(least) = std::env::var("RINGMAIN_WORKERS_MIN").ok().and_then(|text| text.parse().ok())
+        {
+            self.workers = Some(self.workers.unwrap_or(1).max(least));
+        }
+        self
     }
 
     /// A bus whose workers nobody turns: the caller does.

@@ -45,6 +45,9 @@ pub trait Aggregate: Default {
     fn of_frame(frame: &Frame) -> Result<Self::Event, Box<dyn Error + Send + Sync>>;
 
     /// The state at a version, to begin with at the next loading. Default: none is taken.
+    ///
+    /// It is called when the events are saved: a panic in it comes out of a [`save`](super::Repository::save) that has saved
+    /// them, and only the snapshot is not taken.
     fn snapshot(&self, id: &str, version: u64) -> Option<Snapshot> {
         let _ = (id, version);
         None

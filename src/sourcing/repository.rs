@@ -106,7 +106,7 @@ impl<A: Aggregate> Repository<A> {
     }
 
     /// Appends what has happened and is not saved yet, in one piece; `None` when there is nothing. Takes a snapshot when one
-    /// is due.
+    /// is due: a panic of [`Aggregate::snapshot`] goes through to the caller, and the events are saved all the same.
     ///
     /// # Errors
     /// See [`SaveError`]; nothing was appended, and the events stay with the aggregate.

@@ -46,6 +46,8 @@ pub(crate) fn as_worker<R>(f: impl FnOnce() -> R) -> R {
 pub(crate) struct WorkerThreads {
     handles: Vec<JoinHandle<()>>,
     finished: channel::Receiver<usize>,
+    /// Workers that have not said yet that they leave.
+    running: usize,
 }
 
 impl WorkerThreads {
@@ -78,14 +80,14 @@ impl WorkerThreads {
                 let _ = leaving.send(index);
             })?);
         }
-        Ok(Self { handles, finished })
+        Ok(Self { running: handles.len(), handles, finished })
     }
 
     /// Waits until every worker has left, at most `limit`. Returns whether they have.
     pub(crate) fn join(&mut self, limit: Duration) -> bool {
         // A limit beyond what the clock can show is none.
         let end = Instant::now().checked_add(limit);
-        for _ in 0..self.handles.len() {
+        while self.running > 0 {
             let left = match end {
                 Some(end) => self.finished.recv_deadline(end).is_ok(),
                 None => self.finished.recv().is_ok(),
@@ -93,6 +95,7 @@ impl WorkerThreads {
             if !left {
                 return false;
             }
+            self.running -= 1;
         }
         for handle in self.handles.drain(..) {
             // It contains all panics, its own among them.

@@ -1,20 +1,27 @@
 //! Memory: what the bus asks of the allocator, of the system, and what it says it has. One binary, because it brings an
 //! allocator that counts.
 
+#[path = "../support/alone.rs"]
+#[allow(dead_code, reason = "faults need the rest")]
+mod alone;
 #[cfg(feature = "json")]
 mod asked_once;
 #[path = "../support/books.rs"]
 mod books;
+mod endless;
 mod events;
 #[cfg(target_os = "linux")]
 mod limits;
+#[path = "../support/proof.rs"]
+mod proof;
 mod reserved;
 #[cfg(target_os = "linux")]
 mod resident;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::alone::alone;
 
 /// The system's allocator, which counts how often it is asked, and the bytes that are out.
 struct Counting;
@@ -77,21 +84,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-const ALONE: &str = "RINGMAIN_TEST_ALONE";
-
-/// Runs `body` in a process of its own, where nobody else allocates: this binary once more, with this test alone.
-#[track_caller]
-fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var(ALONE).is_ok_and(|alone| alone == test) {
-        return body();
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, test).output().unwrap();
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{said}{told}");
-    assert!(output.status.success() && said.contains("1 passed"), "{test}: {}\n{said}{told}", output.status);
-}
 
 /// Fails unless the two are within a tenth of each other.
 #[track_caller]

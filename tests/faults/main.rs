@@ -1,6 +1,11 @@
 //! What goes wrong on purpose: stopped threads, panics in user code, odd payloads, calls from within. One binary, so that
 //! it links once.
 
+#[cfg(target_os = "linux")]
+#[path = "../support/alone.rs"]
+mod alone;
+#[cfg(target_os = "linux")]
+mod clocks;
 mod deciders;
 #[cfg(feature = "stall")]
 mod forms;
@@ -8,6 +13,11 @@ mod observers;
 mod panics;
 mod payload_paths;
 mod payloads;
+#[cfg(target_os = "linux")]
+mod processes;
+#[path = "../support/proof.rs"]
+#[allow(dead_code, reason = "not every build has something to say")]
+mod proof;
 mod reentrancy;
 #[cfg(feature = "stall")]
 mod stalls;

@@ -14,6 +14,7 @@ use ringmain::testing::Simulation;
 use ringmain::{Bus, FullPolicy, Ledger, Mailbox, Pattern, Priority, PublishError, Publisher, Subscription};
 
 use crate::forms::{FORMS, id_of};
+use crate::proof::say;
 use crate::support::{Draw, Log, assert_counted, assert_settled, observed, watched};
 
 /// Stalls of one bus, before it is checked as a whole.
@@ -284,7 +285,7 @@ fn a_bus_survives_stalls_of_any_publisher_lane_and_form() {
         done += world.stalls.get();
         refused += world.refused.get();
     }
-    println!("{done} stalls, {refused} publishes refused behind them");
+    say(&format!("stalls: {done}, and {refused} publishes refused behind them"));
 }
 
 /// Stops a thread for a while: until others have published so much, or have had many chances to.
@@ -367,7 +368,9 @@ fn threads_survive_stalls_of_any_publisher_lane_and_form() {
         assert!(bus.shutdown().unwrap().is_clean());
         assert_eq!(pulling.join().unwrap(), counted.accepted);
     };
-    for nth in 0..stalls.div_ceil(ROUND) {
+    let rounds = stalls.div_ceil(ROUND);
+    for nth in 0..rounds {
         watched(move || round(seed + nth));
     }
+    say(&format!("stalls: {} of threads", rounds * PUBLISHERS * ROUND.min(stalls).div_ceil(PUBLISHERS)));
 }

@@ -2,7 +2,9 @@
 //! balance.
 
 use std::any::Any;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
@@ -57,7 +59,17 @@ fn in_hand(bus: &Bus, simulation: &Simulation) -> (Mailbox<Pattern>, Delivery<Pa
     (inbox, delivery)
 }
 
-const HANDLES: [(&str, Make); 15] = [
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A request that was asked, with its requester, and waits.
+fn asked(bus: &Bus) -> Running {
+    let requester = bus.requester(NUMBER, TWICE).unwrap();
+    let mut waiting: Running = Box::pin(async move { drop(requester.request_async(&21, MINUTE).await) });
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    waiting
+}
+
+const HANDLES: [(&str, Make); 17] = [
     ("bus", |bus, _| Box::new(bus.clone())),
     ("publisher", |bus, _| Box::new(bus.publisher().unwrap())),
     ("subscription", |bus, _| Box::new(bus.subscribe("a").handle(|_, _| ()).unwrap())),
@@ -71,8 +83,7 @@ const HANDLES: [(&str, Make); 15] = [
     }),
     ("mailbox, then its delivery", |bus, simulation| Box::new(in_hand(bus, simulation))),
     ("future of an async handler", |bus, _| {
-        let running: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> =
-            Box::pin(touchy(bus).run(async |_: &Delivery<Pattern>| ()).unwrap());
+        let running: Running = Box::pin(touchy(bus).run(async |_: &Delivery<Pattern>| ()).unwrap());
         Box::new(running)
     }),
     ("requester", |bus, _| Box::new(bus.requester(NUMBER, TWICE).unwrap())),
@@ -80,6 +91,14 @@ const HANDLES: [(&str, Make); 15] = [
         let responder = bus.subscribe(NUMBER).respond(TWICE, |number, _| 2 * number.to_native()).unwrap();
         let requester = bus.requester(NUMBER, TWICE).unwrap();
         Box::new((requester.request(&21, MINUTE).unwrap(), requester, responder))
+    }),
+    ("request whose answer is on its way", |bus, _| {
+        let responder = bus.subscribe(NUMBER).respond(TWICE, |number, _| 2 * number.to_native()).unwrap();
+        Box::new((asked(bus), responder))
+    }),
+    ("request that nobody answers", |bus, _| {
+        let inbox = bus.subscribe(NUMBER).mailbox().unwrap();
+        Box::new((asked(bus), inbox))
     }),
     ("service, then its instance", |bus, _| {
         let service = bus.service("work").open().unwrap();
@@ -232,6 +251,28 @@ fn what_a_publisher_lends_may_be_dropped_in_every_state() {
             world.rest();
             assert_eq!(world.bus().metrics().free_blocks, blocks, "every block is back");
         }
+        world.ends(state);
+    }
+}
+
+#[test]
+fn an_iterator_may_be_left_half_way_in_every_state_and_loses_nothing() {
+    for state in STATES.into_iter().filter(|&state| state != State::OnWorker) {
+        let world = World::new();
+        let mut inbox = world.bus().subscribe("a").mailbox().unwrap();
+        for _ in 0..3 {
+            publish(world.bus(), b"good");
+        }
+        world.simulation.run();
+        {
+            let mut iterator = inbox.iter();
+            let delivery = iterator.next().unwrap();
+            world.enter(state, &mut (Box::new(()) as Handle));
+            drop(delivery);
+        }
+        let ledger = world.bus().subscription(inbox.id()).map(|record| record.ledger);
+        assert!(inbox.len() >= 2, "{state:?}: what it did not give is there still, {ledger:?}");
+        drop(inbox);
         world.ends(state);
     }
 }

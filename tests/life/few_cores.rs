@@ -41,6 +41,17 @@ fn delivers(builder: BusBuilder, workers: usize, events: u64) {
     }
 }
 
+/// `ci/few-cores` runs the whole suite so.
+#[cfg(feature = "stall")]
+#[test]
+fn every_bus_has_as_many_workers_as_the_environment_asks_for() {
+    let least = std::env::var("RINGMAIN_WORKERS_MIN").map_or(1, |text| text.parse().unwrap());
+    let bus = Bus::builder().workers(1).build().unwrap();
+    assert_eq!(bus.metrics().workers.len(), least);
+    println!("each bus has {least} workers at least");
+    shut_down_clean(&bus);
+}
+
 #[test]
 fn sixteen_workers_deliver_on_any_number_of_cores() {
     delivers(Bus::builder(), 16, 500);

@@ -7,6 +7,8 @@ mod ends;
 #[path = "../support/folder.rs"]
 mod folder;
 mod lines;
+#[path = "../support/proof.rs"]
+mod proof;
 mod readme;
 mod store;
 mod store_again;

@@ -13,6 +13,7 @@ use ringmain::{Aggregate, Bus, EventId, Payload};
 use serde_json::{Value, json};
 
 use crate::folder::Folder;
+use crate::proof::say;
 use crate::{Run, finish};
 
 /// `ringmain store` with its command, its folder and flags separated by spaces, all streams piped.
@@ -351,7 +352,8 @@ fn a_killed_append_loses_nothing_that_it_acknowledged() {
     let mut found = found.into_iter();
     let lost: Vec<_> = acknowledged.iter().filter(|&id| !found.any(|there| there == *id)).collect();
     assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
-    println!("{kills} kills, {} events acknowledged, {next} written to it", acknowledged.len());
+    say(&format!("kills: {kills}"));
+    println!("{} events acknowledged, {next} written to it", acknowledged.len());
 }
 
 #[test]

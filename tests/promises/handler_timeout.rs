@@ -386,7 +386,7 @@ fn subscribe_inline(
     form: &str,
     handle: impl FnMut(Payload<'_>, &Meta<'_>) -> Outcome + Send + 'static,
 ) -> Vec<Subscription> {
-    let wish = || bus.subscribe("work").handler_timeout(MS * 20);
+    let wish = || bus.subscribe("work").on_worker(0).handler_timeout(MS * 20);
     let mut made = Vec::new();
     if form == "beside another" {
         made.push(wish().named("another").handle(|_, _| ()).unwrap());
@@ -406,7 +406,7 @@ fn subscribe_inline(
 fn an_inline_handler_that_does_not_return_is_told_of_by_whom_its_worker_refuses_and_counted_when_it_does() {
     for form in INLINE {
         watched(move || {
-            let builder = Bus::builder().workers(1).max_queue_size(4).slow_handler_threshold(HOUR);
+            let builder = Bus::builder().workers(1).pin(false).max_queue_size(4).slow_handler_threshold(HOUR);
             let (builder, notices) = observed(builder);
             let bus = builder.build().unwrap();
             let (say, begun) = channel();

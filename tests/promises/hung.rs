@@ -287,7 +287,8 @@ fn a_thread_that_cannot_be_replaced_is_reported_and_counted_and_goes_on_when_it_
 
 #[test]
 fn an_inline_handler_that_takes_longer_than_an_attempt_may_is_reported_and_counted_and_its_word_counts() {
-    let (builder, notices) = observed(Bus::builder().workers(1).slow_handler_threshold(Duration::from_secs(600)));
+    let builder = Bus::builder().workers(1).pin(false).slow_handler_threshold(Duration::from_secs(600));
+    let (builder, notices) = observed(builder);
     let bus = builder.build().unwrap();
     let mode = DeliveryMode::Reliable { timeout: MS };
     let handled = |payload: Payload<'_>, _: &Meta<'_>| {

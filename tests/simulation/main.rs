@@ -26,6 +26,8 @@ mod oracle;
 mod pace;
 mod parties;
 mod pressure;
+#[path = "../support/proof.rs"]
+mod proof;
 mod publish;
 mod requests;
 mod rules;
@@ -48,6 +50,7 @@ use std::sync::{Mutex, Once};
 use std::time::Instant;
 
 use census::Census;
+use proof::say;
 use scenario::{Done, Scenario};
 
 const SEEDS_DEFAULT: u64 = 500;
@@ -119,7 +122,8 @@ fn every_seed_keeps_the_promises() {
     let (census, steps, virtual_ns) = census.into_inner().expect("nobody failed");
     census.print();
     let hours = virtual_ns as f64 / 3.6e12;
-    println!("{seeds} seeds from {first}, {steps} steps, {hours:.0} virtual hours, {:.0} seeds/s", seeds as f64 / took);
+    say(&format!("simulation: {seeds} seeds from {first}"));
+    println!("{seeds} seeds, {steps} steps, {hours:.0} virtual hours, {:.0} seeds/s", seeds as f64 / took);
     if seeds >= SEEDS_DEFAULT {
         census.assert_all_happened();
     }

@@ -9,6 +9,7 @@ mod commit;
 mod conformance;
 mod crash;
 mod damage;
+mod drops;
 mod durable;
 mod faults;
 #[path = "../support/folder.rs"]
@@ -29,6 +30,8 @@ mod open_files;
 mod ordeal;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[path = "../support/proof.rs"]
+mod proof;
 mod readers;
 mod reliable;
 mod replay;

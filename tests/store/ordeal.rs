@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 
+use crate::proof::say;
 use crate::support::Chance;
 
 /// Lets each call to the disk fail in turn; gives all operations that the workload was told had failed.
@@ -67,18 +68,20 @@ impl AddAssign<&Images> for Images {
     }
 }
 
-/// Crashes one workload after another, by their seeds, until there are so many images, or as many as the environment says.
-/// Returns them, and how many workloads.
+/// Crashes one workload after another, by their seeds, until there are so many images, or as many as the environment says
+/// (`RINGMAIN_CRASH_IMAGES`), from the seed on that it says (`RINGMAIN_CRASH_FIRST`). Returns them, and how many workloads.
 pub(crate) fn crash(images_default: u64, crash_everywhere: impl Fn(u64) -> Images) -> (Images, u64) {
     let wanted = env::var("RINGMAIN_CRASH_IMAGES").map_or(images_default, |count| count.parse().expect("a number"));
-    let (mut images, mut seed) = (Images::default(), 0);
+    let first = env::var("RINGMAIN_CRASH_FIRST").map_or(0, |seed| seed.parse().expect("a number"));
+    let (mut images, mut workloads) = (Images::default(), 0);
     while images.seen < wanted {
-        images += &crash_everywhere(seed);
-        seed += 1;
+        images += &crash_everywhere(first + workloads);
+        workloads += 1;
     }
-    println!("{images:?} of {seed} workloads");
+    say(&format!("images: {}", images.seen));
+    println!("{images:?} of {workloads} workloads");
     assert!(images.with_cut > wanted / 100 && images.again > wanted / 1_000, "{images:?}");
-    (images, seed)
+    (images, workloads)
 }
 
 /// Every kind of disk that a crash may leave where the replay stands: of those by chance so many, and the last write torn after

@@ -139,8 +139,8 @@ fn what_cannot_be_subscribed_is_refused_with_the_reason() {
     let bus = Bus::builder().workers(2).build().unwrap();
     let refused = bus.subscribe("a..b").handle(|_, _| {}).unwrap_err();
     assert_eq!(refused, SubscribeError::Pattern(PatternError::EmptySegment { offset: 2 }));
-    let refused = bus.subscribe("a").on_worker(2).handle(|_, _| {}).unwrap_err();
-    assert_eq!(refused, SubscribeError::NoWorker { worker: 2, workers: 2 });
+    let refused = bus.subscribe("a").on_worker(16).handle(|_, _| {}).unwrap_err();
+    assert_eq!(refused, SubscribeError::NoWorker { worker: 16, workers: bus.metrics().workers.len() });
     let refused = bus.subscribe("a").capacity(0).mailbox().unwrap_err();
     assert!(matches!(refused, SubscribeError::Capacity { capacity: 0, .. }), "{refused}");
     let refused = bus.subscribe("a").capacity(usize::MAX).mailbox().unwrap_err();

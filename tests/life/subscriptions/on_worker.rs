@@ -93,9 +93,10 @@ fn a_handler_that_publishes_to_its_own_full_lane_gets_full() {
 #[test]
 fn pause_and_resume_are_allowed_on_a_worker() {
     let bus = Bus::builder().workers(1).build().unwrap();
-    let paused = bus.subscribe("paused").handle(|_, _| {}).unwrap();
+    let paused = bus.subscribe("paused").on_worker(0).handle(|_, _| {}).unwrap();
     let _switch = bus
         .subscribe("switch.*")
+        .on_worker(0)
         .handle({
             let (bus, id) = (bus.clone(), paused.id());
             move |_, meta| match meta.topic() {

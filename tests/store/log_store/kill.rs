@@ -16,6 +16,7 @@ use super::found;
 use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
+use crate::proof::say;
 use crate::support::Chance;
 
 const KILLS: u64 = 20;
@@ -128,4 +129,5 @@ fn a_killed_process_loses_no_event_that_it_acknowledged() {
             assert!(state == 0 || positions.contains(&state), "kill {kill}, order {id}: there is such an event");
         }
     }
+    say(&format!("kills: {kills}"));
 }
