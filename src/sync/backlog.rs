@@ -53,11 +53,13 @@ impl<const LANES: usize> Backlog<LANES> {
     /// Worker: an event goes elsewhere. Before the worker says that it has passed it.
     pub fn add(&self, lane: usize, sequence: u64) {
         let LaneBacklog { open, first, .. } = &self.0[lane];
-        // Relaxed (all): the worker alone writes; who is to see the event has seen the worker pass it (SYNC(lanes.cursor)).
+        // Relaxed: the worker alone writes.
         let before = open.load(Ordering::Relaxed);
         if before == 0 {
+            // Relaxed: who is to see the event has seen the worker pass it (SYNC(lanes.cursor)).
             first.store(sequence, Ordering::Relaxed);
         }
+        // Relaxed: as above.
         open.store(before + 1, Ordering::Relaxed);
     }
 
@@ -93,9 +95,13 @@ impl<const LANES: usize> Backlog<LANES> {
     /// has seen. Asked before the cells are.
     pub fn has_passed(&self, ends: &[u64; LANES]) -> bool {
         self.0.iter().zip(ends).all(|(lane, &end)| {
-            // SYNC(backlog): Acquire (both). Pairs with `remove`; what is gone from here is in its cell.
-            lane.open.load(mutant!("backlog.passed_open", Ordering::Acquire)) == 0
-                || (lane.first.load(mutant!("backlog.passed_first", Ordering::Acquire)).wrapping_sub(end) as i64) >= 0
+            // SYNC(backlog): Acquire. Pairs with `remove`; what is gone from here is in its cell.
+            let is_none = lane.open.load(mutant!("backlog.passed_open", Ordering::Acquire)) == 0;
+            is_none || {
+                // SYNC(backlog): Acquire. Pairs with `remove`, as above.
+                let first = lane.first.load(mutant!("backlog.passed_first", Ordering::Acquire));
+                (first.wrapping_sub(end) as i64) >= 0
+            }
         })
     }
 
