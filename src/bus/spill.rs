@@ -106,10 +106,10 @@ impl Shared {
             control.spills.clone()
         };
         for pump in pumps {
-            if let Ok(mut pump) = pump.try_lock() {
-                if pump.step(Duration::ZERO) != Step::Idle {
-                    pump.call_worker();
-                }
+            if let Ok(mut pump) = pump.try_lock()
+                && pump.step(Duration::ZERO) != Step::Idle
+            {
+                pump.call_worker();
             }
         }
     }

@@ -201,6 +201,7 @@ impl<I: Interest> Subscribe<I> {
     /// What happens when the mailbox is full. Default: the lane waits.
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.overflow = policy;
+        self.spill = self.spill.filter(|_| policy == Overflow::Spill);
         self
     }
 
@@ -363,9 +364,9 @@ impl<I: Interest> Subscribe<I> {
 
     /// Whether what the subscription may leave in a store is there, and is found again.
     fn check_spill(&self, pattern: &Pattern) -> Result<(), SubscribeError> {
-        let Some(source) = self.spill.as_ref().filter(|_| self.overflow == Overflow::Spill) else {
-            let has_source = self.overflow != Overflow::Spill;
-            return if has_source { Ok(()) } else { Err(SubscribeError::NoSpillSource) };
+        let Some(source) = &self.spill else {
+            let needs_none = self.overflow != Overflow::Spill;
+            return if needs_none { Ok(()) } else { Err(SubscribeError::NoSpillSource) };
         };
         let settings = [
             ("a dedup window", self.dedup.is_some()),
