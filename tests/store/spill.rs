@@ -65,6 +65,8 @@ fn run(events: u64, slow: bool) -> Ran {
     }
     is_over.store(true, Ordering::Release);
     let had = consumer.map_or(0, |consumer| consumer.join().unwrap());
+    // The disk may be behind.
+    bus.flush_deadline(PATIENCE * 10).unwrap();
     assert_settled(&bus);
     let ledger = bus.ledger().subscriptions;
     assert_eq!((ledger.dropped.total(), ledger.spilled), (0, 0), "{ledger:#?}");
