@@ -94,19 +94,20 @@ pub use bus::Json;
 #[cfg(feature = "protobuf")]
 pub use bus::Protobuf;
 pub use bus::{
-    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, EventBusConfig, EventRouter,
-    EventSerializer, Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest, LaneMetrics, Loan,
-    Memory, Metrics, Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit, RateLimitError,
-    RateLimitStatus, Redrive, RedriveError, RedriveReport, Refused, RepublishError, RequestError, Requester, Rules,
-    RulesError, SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport, StageLatency,
-    Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus, create_event_bus_with_config,
+    Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, Degraded, EventBusConfig,
+    EventRouter, EventSerializer, Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest,
+    LaneMetrics, Loan, Memory, Metrics, Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit,
+    RateLimitError, RateLimitStatus, Redrive, RedriveError, RedriveReport, Refused, RepublishError, RequestError,
+    Requester, Rules, RulesError, SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport,
+    StageLatency, Subject, Subscribe, SubscribeError, Subscription, Verdict, create_event_bus,
+    create_event_bus_with_config,
 };
 pub use delivery::{
     Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,
     DeadLetterSink, DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceView,
     Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, OverLimit, Overflow, Picker, Rate, RateError,
-    RecvError, ReplayPolicy, RetryPolicy, ServiceHealth, Settled, SubscriptionId, SubscriptionLedger,
-    SubscriptionRecord, TryRecvError, WhileOpen,
+    RecvError, ReplayPolicy, RetryPolicy, ServiceHealth, Settled, SpillError, SpillPage, SpillReader, SpillSource,
+    SpilledEvent, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError, WhileOpen,
 };
 pub use error::Error;
 pub use event::{

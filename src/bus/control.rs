@@ -23,7 +23,9 @@ use crate::worker::{Ended, Engine, Turn, Worker, WorkerTable, WorkerThreads, as_
 
 use super::codec::Codecs;
 use super::dead_letters::RedriveJob;
+use super::degraded::Degradations;
 use super::rate_limit::RateLimits;
+use super::spill::SpillPump;
 use super::{FullPolicy, Publisher, ShutdownReport, SubscribeError};
 
 /// Settings that outlive the builder.
@@ -69,6 +71,9 @@ pub(crate) struct Shared {
     /// There are redrives to bring on, in a bus that is driven by hand; a turn takes no lock to find out that there are none. Where
     /// threads run: redrives that the thread for them has not seen.
     pub(super) has_redrives: AtomicBool,
+    pub(super) degradations: Arc<Degradations>,
+    /// The same as `has_redrives` of what is to be read back from stores.
+    pub(super) has_spills: AtomicBool,
     pub(super) control: Mutex<Control>,
     codecs: Mutex<Codecs>,
 }
@@ -109,6 +114,8 @@ pub(crate) struct Control {
     pub(super) threads: Option<WorkerThreads>,
     /// Redrives under way.
     pub(super) redrives: Vec<Arc<RedriveJob>>,
+    /// In a bus that is driven by hand: who reads back from stores.
+    pub(super) spills: Vec<Arc<Mutex<SpillPump>>>,
     /// A thread brings them on, or is about to.
     pub(super) has_redrive_thread: bool,
     pub(super) handler_threads: Vec<thread::JoinHandle<()>>,
@@ -157,6 +164,7 @@ impl Control {
             free_publishers: u64::MAX >> (64 - publishers),
             threads: None,
             redrives: Vec::new(),
+            spills: Vec::new(),
             has_redrive_thread: false,
             handler_threads: Vec::new(),
             is_shutting_down: false,
@@ -242,6 +250,8 @@ impl Shared {
             settings,
             spare,
             has_redrives: AtomicBool::new(false),
+            degradations: Degradations::new(),
+            has_spills: AtomicBool::new(false),
             limits: Arc::new(limits),
             driver,
             control: Mutex::new(control),
@@ -296,6 +306,7 @@ impl Shared {
             Driver::Threads => None,
             Driver::Manual(workers) => {
                 self.step_redrives();
+                self.step_spills();
                 let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
                 let worker = workers.get_mut(worker)?;
                 if self.engine.failed.has(worker.index()) {
@@ -573,6 +584,9 @@ impl Shared {
             if let Sink::Mailbox(mailbox, _) = &subscription.sink {
                 if mailbox.custody().is_abandoned() {
                     mailbox.discard();
+                }
+                if self.engine.has_left(subscription.worker) {
+                    mailbox.lose_spilled();
                 }
                 mailbox.lose_worker();
             }

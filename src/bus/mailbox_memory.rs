@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::delivery::{Intake, Key, Waits};
 use crate::metrics::MailboxStages;
-use crate::ring::{AttemptWords, Cells, Keyed, LatestFeeder};
+use crate::ring::{AttemptWords, Cells, Feeder, Keyed, LatestFeeder};
 
 use super::Shared;
 
@@ -61,6 +61,14 @@ pub(super) struct MailboxMemory {
     pub(super) stages: MailboxStages,
     pub(super) words: Option<AttemptWords>,
     pub(super) keyed: Option<Keyed>,
+}
+
+/// A buffer for what a mailbox like this may take when it has caught up with what it left in a store; `None` when the system has not
+/// so much.
+pub(super) fn buffer(shared: &Shared, capacity: usize) -> Option<(Feeder, Arc<Cells>)> {
+    let (engine, settings) = (&shared.engine, &shared.settings);
+    let (body_bytes, pool) = (engine.lanes.body_bytes(), Arc::clone(&engine.pool));
+    Cells::new(capacity, body_bytes, settings.first_sequence, pool, settings.pages).ok()
 }
 
 impl MailboxMemory {

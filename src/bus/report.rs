@@ -137,6 +137,8 @@ pub struct Metrics {
     /// Targets of accepted events that named no service then. The events themselves are in the ledger: they went to their
     /// subscriptions and other targets, or to nobody.
     pub unknown_targets: u64,
+    /// Parts built upon the bus that do less than they should: see [`Bus::degrade`].
+    pub degraded: u64,
     /// How full the fullest lane or the pool of blocks is, from 0 to 1.
     pub memory_fill: f64,
     /// Whether Low events are refused for that: see [`memory_pressure`](crate::BusBuilder::memory_pressure).
@@ -154,7 +156,7 @@ pub struct Metrics {
 /// Whether a bus is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// No lane at 80 % of its limit, p95 of the delivery latency under 100 ms, and no memory pressure.
+    /// No lane at 80 % of its limit, p95 of the delivery latency under 100 ms, no memory pressure, and no part that is degraded.
     Healthy,
     /// One of them does not hold.
     Degraded,
@@ -163,15 +165,15 @@ pub enum Health {
 }
 
 impl Metrics {
-    /// Failed when a worker has failed; degraded when a lane is filled to 80 %, p95 of the delivery latency reaches 100 ms, or Low events are refused for
-    /// want of memory.
+    /// Failed when a worker has failed; degraded when a lane is filled to 80 %, p95 of the delivery latency reaches 100 ms, Low events are
+    /// refused for want of memory, or a part of the bus [is](Bus::degrade), such as a journal whose store fails.
     pub fn health(&self) -> Health {
         if self.workers_failed > 0 {
             return Health::Failed;
         }
         let deep = self.current_queue_depth * 10 >= self.max_queue_size * 8;
         let slow = self.delivery_latency.total.p95_ns >= 100_000_000;
-        if deep || slow || self.memory_pressure { Health::Degraded } else { Health::Healthy }
+        if deep || slow || self.memory_pressure || self.degraded > 0 { Health::Degraded } else { Health::Healthy }
     }
 }
 
@@ -328,6 +330,7 @@ impl Shared {
             memory_reserved_bytes: memory.reserved_bytes(),
             free_blocks: engine.pool.free_blocks(),
             unknown_targets: engine.published(|counts| &counts.unknown_targets),
+            degraded: self.degradations.count(),
             memory_fill: engine.fill(),
             memory_pressure: engine.pressure.is_on(),
             memory_pressures: engine.pressure.begun(),

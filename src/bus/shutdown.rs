@@ -40,6 +40,8 @@ pub struct ShutdownReport {
     pub left_in_lanes: u64,
     /// Events still in mailboxes or in consumers' hands. Mailboxes can be emptied after the shutdown.
     pub left_in_mailboxes: u64,
+    /// Events that mailboxes left in a store ([`Overflow::Spill`](crate::Overflow::Spill)): they stay there.
+    pub left_spilled: u64,
     /// Events that were waiting for their not-before time.
     pub left_scheduled: u64,
     /// Whether all workers left in time. When not, a handler has not returned.
@@ -51,7 +53,7 @@ pub struct ShutdownReport {
 impl ShutdownReport {
     /// Whether everything accepted was settled and nothing is left running.
     pub fn is_clean(&self) -> bool {
-        self.left_in_lanes + self.left_in_mailboxes + self.left_scheduled == 0 && self.workers_left
+        self.left_in_lanes + self.left_in_mailboxes + self.left_spilled + self.left_scheduled == 0 && self.workers_left
     }
 }
 
@@ -268,6 +270,7 @@ impl Shared {
             left_in_lanes: ledger.in_lanes,
             left_in_mailboxes: ledger.subscriptions.queued
                 + mutant!("shutdown.left", ledger.subscriptions.in_flight => 0),
+            left_spilled: ledger.subscriptions.spilled,
             left_scheduled: ledger.scheduled,
             workers_left: workers_left && joined,
             ledger_balanced: ledger.is_balanced(),

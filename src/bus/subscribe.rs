@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::delivery::{
     Balance, BreakerPolicy, CALL_MAX_NS, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit,
-    Overflow, Rate, ReplayPolicy, RetryPolicy, SubscriptionState,
+    Overflow, Rate, ReplayPolicy, RetryPolicy, SpillSource, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX, WAIT_MAX_NS};
@@ -93,6 +93,7 @@ pub struct Subscribe<I: Interest> {
     worker: Option<usize>,
     capacity: usize,
     overflow: Overflow,
+    spill: Option<Arc<dyn SpillSource>>,
     mode: DeliveryMode,
     retry: RetryPolicy,
     handler_timeout: Duration,
@@ -123,6 +124,7 @@ impl<I: Interest> Subscribe<I> {
             worker: None,
             capacity: shared.settings.mailbox_capacity,
             overflow: Overflow::default(),
+            spill: None,
             mode: DeliveryMode::default(),
             retry: shared.settings.retry,
             handler_timeout: shared.settings.handler_timeout,
@@ -199,6 +201,29 @@ impl<I: Interest> Subscribe<I> {
     /// What happens when the mailbox is full. Default: the lane waits.
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.overflow = policy;
+        self.spill = self.spill.filter(|_| policy == Overflow::Spill);
+        self
+    }
+
+    /// When the mailbox is full its events stay in what `source` keeps of the bus, a journal for example, and come from there when
+    /// the consumer has come so far: [`Overflow::Spill`]. The consumer gets each event once, those of one priority in order, and
+    /// takes what is published again when it has caught up. Nobody waits for it, and no event is kept twice.
+    ///
+    /// What it has in the store is in its books as [`spilled`](crate::SubscriptionLedger::spilled), and a flush waits for it; what the
+    /// store could not keep or cannot read is [dropped as lost](crate::Dropped::lost), said
+    /// ([`Notice::SpillFailed`](crate::Notice::SpillFailed), [`Notice::SpillLost`](crate::Notice::SpillLost)) and counted. What is
+    /// still there at the end of the bus stays in the store. Critical events overtake what is read back, but for those that the
+    /// mailbox has no room for. Deadlines of events that come from the store go by the wall clock, and no latency is measured of them.
+    ///
+    /// # Cost
+    /// A thread that sleeps while the consumer keeps up, and a buffer of as many events as the mailbox has. Until the mailbox is full
+    /// a test for each event; then a count for each event that stays in the store, and a copy by the worker of each that comes back.
+    ///
+    /// # Errors
+    /// When it is made: [`SubscribeError::NotCovered`], [`SubscribeError::SpillWith`].
+    pub fn spill(mut self, source: Arc<dyn SpillSource>) -> Self {
+        self.overflow = Overflow::Spill;
+        self.spill = Some(source);
         self
     }
 
@@ -328,12 +353,33 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::NoWorker { worker, workers });
         }
         self.check_mode()?;
+        self.check_spill(&pattern)?;
         self.check_part().map_err(SubscribeError::Service)?;
         let Some((name, rust)) = typed else { return Ok((pattern, KnownAs::UNKNOWN)) };
         let type_id = self.shared.type_id(name);
         self.shared.engine.directory.bind(type_id, name, rust).map_err(SubscribeError::TypeConflict)?;
         // Beyond types_max the bus keeps no Rust types, so nothing it carries there is trusted.
         Ok((pattern, if type_id == 0 { KnownAs::UNKNOWN } else { KnownAs::bound(rust.id) }))
+    }
+
+    /// Whether what the subscription may leave in a store is there, and is found again.
+    fn check_spill(&self, pattern: &Pattern) -> Result<(), SubscribeError> {
+        let Some(source) = &self.spill else {
+            let needs_none = self.overflow != Overflow::Spill;
+            return if needs_none { Ok(()) } else { Err(SubscribeError::NoSpillSource) };
+        };
+        let settings = [
+            ("a dedup window", self.dedup.is_some()),
+            ("a rate limit that rejects", matches!(self.rate, Some((_, OverLimit::Reject)))),
+            ("replays", self.replay == ReplayPolicy::Safe),
+            ("latest-only delivery", self.mode == DeliveryMode::LatestOnly),
+            ("a service", !matches!(self.part, Part::None)),
+        ];
+        if let Some((setting, _)) = settings.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(SubscribeError::SpillWith { setting });
+        }
+        let is_covered = source.covers(pattern);
+        if is_covered { Ok(()) } else { Err(SubscribeError::NotCovered { pattern: pattern.as_str().to_owned() }) }
     }
 
     fn check_part(&self) -> Result<(), ServiceError> {
@@ -419,7 +465,7 @@ impl<I: Interest> Subscribe<I> {
             return Err(SubscribeError::Delays { first, max, limit });
         }
         match self.overflow {
-            Overflow::Block | Overflow::DropNewest => Ok(()),
+            Overflow::Block | Overflow::DropNewest | Overflow::Spill => Ok(()),
             overflow => Err(SubscribeError::Lossy(overflow)),
         }
     }

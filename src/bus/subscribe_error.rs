@@ -68,6 +68,18 @@ pub enum SubscribeError {
     },
     /// Reliable delivery with a mailbox that drops queued events when it is full.
     Lossy(Overflow),
+    /// [`Overflow::Spill`] without a store: [`Subscribe::spill`](crate::Subscribe::spill) names one.
+    NoSpillSource,
+    /// What is to keep the events that a full mailbox leaves to it does not keep all of this pattern.
+    NotCovered {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A setting under which what comes back from a store could not be told from what does not.
+    SpillWith {
+        /// Which.
+        setting: &'static str,
+    },
     /// A dedup window that remembers nothing, more than allowed, or more than the system has memory for.
     Window {
         /// Events it was to remember.
@@ -173,6 +185,17 @@ impl fmt::Display for SubscribeError {
             Self::Lossy(overflow) => write!(
                 f,
                 "reliable delivery to a mailbox that drops queued events when it is full ({overflow:?}); let it block, or take DropNewest: what finds no room is a dead letter then"
+            ),
+            Self::NoSpillSource => f.write_str(
+                "Overflow::Spill needs to know where the events are: name a journal with Subscribe::spill(journal.spill_source())",
+            ),
+            Self::NotCovered { pattern } => write!(
+                f,
+                "the journal to spill to does not keep all events of {pattern:?}; start it with this pattern, or a wider one"
+            ),
+            Self::SpillWith { setting } => write!(
+                f,
+                "a mailbox that spills cannot have {setting}: what comes back could not be told from what does not; leave one of them out"
             ),
             Self::Window { keys, max, bytes: 0 } => {
                 write!(f, "a dedup window of {keys} events; it remembers from 1 to {max}")

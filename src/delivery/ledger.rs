@@ -21,13 +21,15 @@ pub struct Dropped {
     pub superseded: u64,
     /// It came over the subscription's [`rate_limit`](crate::Subscribe::rate_limit), which rejects such events.
     pub rate_limited: u64,
+    /// The mailbox was full, so it stayed in a store ([`Overflow::Spill`](crate::Overflow::Spill)), and could not be read back.
+    pub lost: u64,
 }
 
 impl Dropped {
     /// All reasons together.
     pub fn total(&self) -> u64 {
         let one_by_one = self.overflow + self.expired + self.paused + self.closed;
-        one_by_one + self.duplicate + self.superseded + self.rate_limited
+        one_by_one + self.duplicate + self.superseded + self.rate_limited + self.lost
     }
 }
 
@@ -45,6 +47,8 @@ pub struct SubscriptionLedger {
     pub in_flight: u64,
     /// Waiting to be tried again.
     pub waiting: u64,
+    /// In a store, since the mailbox was full ([`Overflow::Spill`](crate::Overflow::Spill)): they come from there.
+    pub spilled: u64,
     /// Handled.
     pub delivered: u64,
     /// The handler returned an error or panicked, or could not read the payload.
@@ -68,10 +72,10 @@ pub struct SubscriptionLedger {
 impl SubscriptionLedger {
     /// Events that are not over yet.
     pub fn open(&self) -> u64 {
-        self.queued + self.in_flight + self.waiting
+        self.queued + self.in_flight + self.waiting + self.spilled
     }
 
-    /// Whether `matched = queued + in flight + waiting + delivered + failed + dead-lettered + passed on + dropped`. Exact
+    /// Whether `matched = queued + in flight + waiting + spilled + delivered + failed + dead-lettered + passed on + dropped`. Exact
     /// when nothing moves, however long a call of a handler lasts: what an inline handler reads where it lies is in the lane until
     /// the call ends, and has matched then.
     pub fn is_balanced(&self) -> bool {
@@ -87,6 +91,7 @@ impl AddAssign for SubscriptionLedger {
         self.queued += other.queued;
         self.in_flight += other.in_flight;
         self.waiting += other.waiting;
+        self.spilled += other.spilled;
         self.delivered += other.delivered;
         self.failed += other.failed;
         self.dead_lettered += other.dead_lettered;
@@ -101,6 +106,7 @@ impl AddAssign for SubscriptionLedger {
         self.dropped.duplicate += other.dropped.duplicate;
         self.dropped.superseded += other.dropped.superseded;
         self.dropped.rate_limited += other.dropped.rate_limited;
+        self.dropped.lost += other.dropped.lost;
     }
 }
 
@@ -109,7 +115,7 @@ impl AddAssign for SubscriptionLedger {
 /// ```text
 /// accepted = scheduled + unmatched + routed
 /// routed   = claimed, which the lanes count for themselves
-/// matched  = queued + in flight + waiting + delivered + failed + dead-lettered + passed on + dropped   (each subscription)
+/// matched  = queued + in flight + waiting + spilled + delivered + failed + dead-lettered + passed on + dropped   (each subscription)
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

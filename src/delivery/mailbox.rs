@@ -13,11 +13,13 @@ use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 use super::in_hand::Hold;
 use super::intake::put_latest;
 use super::{
-    Crew, DeadReason, Dropped, Fed, Guard, Intake, Notice, Outcome, Reliable, Settled, SubscriptionLedger, Waits,
+    Crew, DeadReason, Dropped, Fed, Guard, Intake, Notice, Outcome, Reliable, Settled, SpillShared, SubscriptionLedger,
+    Waits,
 };
 
 mod consumer;
 mod guarded;
+mod spilled;
 mod timed;
 
 pub(crate) use consumer::Farewell;
@@ -39,6 +41,9 @@ pub enum Overflow {
     DropNewest,
     /// The oldest queued event that is no more urgent is dropped and counted; when there is none, the new one.
     DropOldest,
+    /// The event stays in a store, and comes from there when the consumer has come so far: nothing is lost, and nobody waits. Set by
+    /// [`Subscribe::spill`](crate::Subscribe::spill), which names the store.
+    Spill,
 }
 
 /// What became of a mailbox's events.
@@ -70,6 +75,8 @@ pub(crate) struct MailboxShared {
     guard: Option<Box<Guard>>,
     /// Of one whose consumer is a handler, without attempts that have a time.
     timed: Option<Box<Timed>>,
+    /// What of its events is in a store.
+    spill: Option<Arc<SpillShared>>,
     waits: Waits,
     overflow: Overflow,
     consumer: Bell,
@@ -98,6 +105,7 @@ impl MailboxShared {
             reliable,
             guard: None,
             timed: None,
+            spill: None,
             waits,
             overflow,
             consumer,
@@ -118,6 +126,16 @@ impl MailboxShared {
     /// With a time for each call of the handler that is its consumer.
     pub(crate) fn timed(self, timed: Option<Timed>) -> Self {
         Self { timed: timed.map(Box::new), ..self }
+    }
+
+    /// With a store for what finds no room.
+    pub(crate) fn spilling(self, spill: Option<Arc<SpillShared>>) -> Self {
+        Self { spill, ..self }
+    }
+
+    /// What of its events is in a store, where that may be.
+    pub(crate) fn spill(&self) -> Option<&Arc<SpillShared>> {
+        self.spill.as_ref()
     }
 
     pub(crate) fn overflow(&self) -> Overflow {
@@ -141,9 +159,11 @@ impl MailboxShared {
             let keyed = if reliable.order.is_some() { Keyed::bytes_for(capacity) } else { 0 };
             (AttemptWords::bytes_for(capacity) + keyed) as usize
         });
+        // Of a store, the buffer has as many cells again.
+        let buffers = 1 + usize::from(self.spill.is_some());
         attempts
             + size_of::<Self>()
-            + self.custody.cells().reserved_bytes()
+            + buffers * self.custody.cells().reserved_bytes()
             + MailboxStages::bytes_for(self.reliable.is_some())
     }
 
@@ -160,6 +180,9 @@ impl MailboxShared {
 
     /// Whether every event from before `ends`, a sequence a lane, is over.
     pub(crate) fn has_passed(&self, ends: &[u64; LANES]) -> bool {
+        if !self.has_come_back(ends) {
+            return false;
+        }
         match &self.reliable {
             None => self.custody.has_passed(ends),
             // An event goes round between queue, hands and waiting: only its cell shows it at any moment.
@@ -175,6 +198,9 @@ impl MailboxShared {
 
     /// Whether no event is queued, waits or is in a consumer's hands.
     pub(crate) fn is_settled(&self) -> bool {
+        if self.spilled() > 0 {
+            return false;
+        }
         match &self.reliable {
             None => self.custody.is_settled(),
             Some(reliable) => {
@@ -192,12 +218,24 @@ impl MailboxShared {
     /// there is no room.
     #[inline]
     pub(crate) fn push(&self, fed: &mut Fed, lane: usize, meta: &Meta<'_>, slot: &Slot<'_>) -> Option<Put> {
+        self.push_into(&mut fed.intake, fed.keyed.as_mut(), lane, meta, slot)
+    }
+
+    #[inline]
+    fn push_into(
+        &self,
+        intake: &mut Intake,
+        keyed: Option<&mut Keyed>,
+        lane: usize,
+        meta: &Meta<'_>,
+        slot: &Slot<'_>,
+    ) -> Option<Put> {
         let (sequence, bytes) = (meta.sequence(), meta.header().rest_bytes());
-        let queued = match (&mut fed.intake, &self.reliable) {
+        let queued = match (intake, &self.reliable) {
             (Intake::Queue(feeder), None) => feeder.push(lane, sequence, slot, bytes),
             (Intake::Queue(feeder), Some(reliable)) => {
                 let key = reliable.key_of(meta);
-                let mut returns = Returns { feeder, keyed: fed.keyed.as_mut() };
+                let mut returns = Returns { feeder, keyed };
                 reliable.attempts.push(&mut returns, Arrival { lane, sequence, slot, rest_bytes: bytes, key })
             }
             (Intake::Latest(feeder, key), _) => return put_latest(feeder, key, lane, meta, slot),
@@ -359,7 +397,8 @@ impl MailboxShared {
     #[inline]
     pub(crate) fn may_try_in_place(&self, fed: &Fed, meta: &Meta<'_>) -> bool {
         let is_next = self.custody.queued() == 0 && fed.keyed.as_ref().is_none_or(Keyed::is_empty);
-        self.guard.is_none() && is_next && !self.is_paused() && fed.intake.has_room(meta)
+        let is_live = fed.spill.as_ref().is_none_or(|spill| spill.is_live());
+        self.guard.is_none() && is_next && is_live && !self.is_paused() && fed.intake.has_room(meta)
     }
 
     /// Worker: moves an event on by what its own handler has made of it where it lay, in an attempt that began at this instant.
@@ -491,6 +530,9 @@ impl MailboxShared {
     /// No more events will come; what is queued can still be taken.
     pub(crate) fn close(&self) {
         self.custody.close();
+        if let Some(spill) = &self.spill {
+            spill.close();
+        }
         self.consumer.ring();
         if let Some(reliable) = &self.reliable {
             // For a thread that stands by.
@@ -529,6 +571,8 @@ impl MailboxShared {
     }
 
     pub(crate) fn ledger(&self) -> SubscriptionLedger {
+        // Before the cells, to which they come.
+        let spilled = self.spilled();
         // First: an event that ends in between shows as in flight, not as missing.
         let open = self.reliable.as_ref().map_or_else(|| self.custody.open(|| 0), |reliable| reliable.attempts.open());
         let counts = &self.counts;
@@ -537,6 +581,7 @@ impl MailboxShared {
             queued: open.queued,
             in_flight: open.in_hand,
             waiting: open.waiting,
+            spilled,
             delivered: counts.delivered.get(),
             failed: counts.failed.get(),
             dead_lettered: counts.dead_lettered.get(),

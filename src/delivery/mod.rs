@@ -30,6 +30,7 @@ mod retry;
 mod route;
 mod run;
 mod service;
+mod spill;
 mod stopwatch;
 mod subscription;
 
@@ -48,6 +49,7 @@ pub use observer::{Notice, Observer};
 pub use reliable::Settled;
 pub use replay::ReplayPolicy;
 pub use retry::RetryPolicy;
+pub use spill::{SpillError, SpillPage, SpillReader, SpillSource, SpilledEvent};
 pub use subscription::{SubscriptionId, SubscriptionRecord};
 
 pub use crate::sync::breaker::BreakerState;
@@ -66,5 +68,6 @@ pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
 pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, may_hold, takes_events};
+pub(crate) use spill::{Brought, Parcel, Rejoined, Spill, SpillShared};
 pub(crate) use stopwatch::Stopwatch;
 pub(crate) use subscription::{Consumer, Fed, Live, Sink, SubscriptionState, Takes, WorkerCounts};

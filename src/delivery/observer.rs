@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::{DecodeError, EventId, Priority};
 
-use super::{BreakerState, DeadReason, SubscriptionId};
+use super::{BreakerState, DeadReason, SpillError, SubscriptionId};
 
 /// Hears of what goes wrong or changes. Called on the thread where it happens, workers among them: be short. An observer that
 /// publishes may be called again from within that, on its own thread.
@@ -192,6 +192,44 @@ pub enum Notice<'a> {
         subscription: SubscriptionId,
         /// Its name.
         name: &'a str,
+    },
+    /// A mailbox was full, and events for it stay in a store from now on: [`Overflow::Spill`](crate::Overflow::Spill).
+    Spilling {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+    },
+    /// What a mailbox had in a store has come back, and it takes what is published again.
+    Rejoined {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// Since events went to the store.
+        after: Duration,
+        /// Events that came from there.
+        events: u64,
+    },
+    /// Events that a mailbox has in a store were not read back. Said at the first of a row of failures.
+    SpillFailed {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        error: &'a SpillError,
+        /// Events that are in the store.
+        spilled: u64,
+    },
+    /// Events that stayed in a store for a mailbox will not come any more: [`Dropped::lost`](crate::Dropped::lost).
+    SpillLost {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Its name.
+        name: &'a str,
+        /// How many.
+        events: u64,
     },
     /// A consumer went away, and its subscription with it.
     ConsumerGone {

@@ -17,7 +17,7 @@ use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
 use super::{
     BreakerState, Dedup, Desk, Dispatch, Dropped, HandlerId, Intake, MailboxShared, Obstacle, OverLimit, ReplayPolicy,
-    Role, SubscriptionLedger,
+    Role, Spill, SubscriptionLedger,
 };
 
 /// Names a subscription: a UUID.
@@ -87,6 +87,8 @@ pub(crate) struct Fed {
     pub(crate) keyed: Option<Keyed>,
     /// The worker is the mailbox's consumer as well: an inline handler whose events may come again, or wait for their rate.
     pub(crate) consumer: Option<Consumer>,
+    /// What of its events is in a store.
+    pub(crate) spill: Option<Box<Spill>>,
 }
 
 impl Fed {
@@ -125,6 +127,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) closed: Counter,
     pub(crate) duplicate: Counter,
     pub(crate) rate_limited: Counter,
+    pub(crate) lost: Counter,
     /// Calls of its handler on the worker that took too long.
     pub(crate) timed_out: Counter,
 }
@@ -255,11 +258,17 @@ impl SubscriptionState {
             && !self.live.calls.is_here()
     }
 
-    /// Whether its events may come back to the worker, or are held until it tells the consumer; or the worker keeps time for those
+    /// Whether its events may come back to the worker, from a store too, or are held until it tells the consumer; or the worker keeps time for those
     /// who wait for them.
     pub(crate) fn is_attended(&self) -> bool {
-        let is_due = |mailbox: &MailboxShared| mailbox.reliable().is_some() || mailbox.is_guarded();
+        let is_due =
+            |mailbox: &MailboxShared| mailbox.reliable().is_some() || mailbox.is_guarded() || mailbox.spill().is_some();
         self.desk.is_some() || matches!(&self.sink, Sink::Mailbox(mailbox, _) if is_due(mailbox))
+    }
+
+    /// Worker: whether events of a lane are in a store, behind which the next one waits.
+    pub(crate) fn is_spilling(&self, lane: usize) -> bool {
+        matches!(&self.sink, Sink::Mailbox(mailbox, _) if mailbox.is_spilling(lane))
     }
 
     /// Whether its worker keeps the time of its handler's calls, which are elsewhere.
@@ -307,6 +316,7 @@ impl SubscriptionState {
                 duplicate: counts.duplicate.get(),
                 superseded: counts.superseded.get(),
                 rate_limited: counts.rate_limited.get(),
+                lost: counts.lost.get(),
             },
             ..SubscriptionLedger::default()
         };

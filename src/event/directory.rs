@@ -175,6 +175,10 @@ impl Directory {
         self.sources.intern(text)
     }
 
+    pub(crate) fn source_id(&self, text: &str) -> Option<u32> {
+        self.sources.find(text)
+    }
+
     pub(crate) fn source_name(&self, id: u32) -> Option<&str> {
         self.sources.get(id)
     }

@@ -38,6 +38,8 @@ pub(crate) enum Tag {
     Position = 12,
     /// The subscription that it is for alone, an id. In no portable frame.
     ReplayTo = 13,
+    /// Its place in a lane, and who wrote that down: two numbers, u64 LE. In frames alone.
+    Place = 14,
 }
 
 /// Which aggregate an event belongs to.

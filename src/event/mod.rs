@@ -42,4 +42,5 @@ pub(crate) use frame::{
     FLAG_LOCAL, FLAG_MEASURED, FLAG_OUTBOX, FLAG_REPLAY, FLAG_STAMPED, FLAG_TARGETED, HEADER_BYTES, Header,
 };
 pub(crate) use id::IdSource;
+pub(crate) use portable::CellFrame;
 pub(crate) use topic::{NAME_BYTES_MAX, check_name};

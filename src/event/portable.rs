@@ -22,7 +22,10 @@ use super::{
     HEADER_BYTES, Header, Meta, NAME_BYTES_MAX, Payload,
 };
 
+mod cell;
 mod read;
+
+pub(crate) use cell::CellFrame;
 
 /// What a frame starts with; the last byte is the version of the format.
 const MARK: [u8; 8] = *b"rmframe\x01";
@@ -35,10 +38,13 @@ const ENCODING_AT: usize = MARK.len() + offset_of!(Header, encoding);
 const FLAGS_AT: usize = MARK.len() + offset_of!(Header, flags);
 /// Bytes of the extension: those of the event, and two names that it may have had as numbers.
 const PORTABLE_EXTENSION_BYTES_MAX: usize =
-    (EXTENSION_BYTES_MAX + 2 * FIELD_BYTES + NAME_BYTES_MAX + EventSource::BYTES_MAX).next_multiple_of(PAYLOAD_ALIGN);
+    (EXTENSION_BYTES_MAX + 2 * FIELD_BYTES + NAME_BYTES_MAX + EventSource::BYTES_MAX + FIELD_BYTES + PLACE_BYTES)
+        .next_multiple_of(PAYLOAD_ALIGN);
 /// Bytes of a field before its value.
 const FIELD_BYTES: usize = 4;
-/// Tags that this version knows end before this one.
+/// Bytes of a place in a lane.
+const PLACE_BYTES: usize = 16;
+/// Single fields of an event end before this tag.
 const TAGS: usize = Tag::OriginalId as usize + 1;
 
 /// Reads frames: no type or source has a number, instants are Unix nanoseconds.
@@ -88,8 +94,34 @@ impl Frame {
     /// # Cost
     /// Allocates, and copies extension and payload.
     pub fn of(meta: &Meta<'_>) -> Self {
-        let mut bytes = AlignedVec::with_capacity(bytes_of(meta));
-        write(meta, |part| bytes.extend_from_slice(part));
+        Self::made(meta, None)
+    }
+
+    /// The frame of an event in a bus's hands, with its [`sequence`](Meta::sequence) and the number of whoever writes that down: so
+    /// that it finds the event again in what it kept, as a [journal](crate::SpillSource) does for a subscription that could not keep up.
+    ///
+    /// # Cost
+    /// As [`of`](Self::of).
+    pub fn in_lane(meta: &Meta<'_>, writer: u64) -> Self {
+        let [a, b] = [writer, meta.sequence()].map(u64::to_le_bytes);
+        let mut place = [0; PLACE_BYTES];
+        place[..8].copy_from_slice(&a);
+        place[8..].copy_from_slice(&b);
+        Self::made(meta, Some(place))
+    }
+
+    /// The sequence of the event in its lane, where this writer wrote it down: see [`in_lane`](Self::in_lane).
+    pub fn sequence_by(&self, writer: u64) -> Option<u64> {
+        let meta = self.meta();
+        let place = Fields::new(meta.extension()).all(Tag::Place).last()?;
+        let (by, sequence) = place.split_first_chunk::<8>()?;
+        let sequence = u64::from_le_bytes(sequence.try_into().ok()?);
+        (u64::from_le_bytes(*by) == writer).then_some(sequence)
+    }
+
+    fn made(meta: &Meta<'_>, place: Option<[u8; PLACE_BYTES]>) -> Self {
+        let mut bytes = AlignedVec::with_capacity(bytes_of(meta, place));
+        write(meta, place, |part| bytes.extend_from_slice(part));
         Self::keep(bytes)
     }
 
@@ -98,8 +130,8 @@ impl Frame {
     /// To be read in place it has to start on a 16-byte boundary: pad between frames.
     pub fn write(meta: &Meta<'_>, buffer: &mut Vec<u8>) -> usize {
         let before = buffer.len();
-        buffer.reserve(bytes_of(meta));
-        write(meta, |part| buffer.extend_from_slice(part));
+        buffer.reserve(bytes_of(meta, None));
+        write(meta, None, |part| buffer.extend_from_slice(part));
         buffer.len() - before
     }
 
@@ -286,8 +318,8 @@ const fn is_local(tag: u8) -> bool {
 }
 
 /// Calls `visit` with tag and value of every field of the portable extension: single ones by tag, then the others as they
-/// come.
-fn each_field(meta: &Meta<'_>, mut visit: impl FnMut(u8, &[u8])) {
+/// come, and last its place in a lane, if it is to have one.
+fn each_field(meta: &Meta<'_>, place: Option<[u8; PLACE_BYTES]>, mut visit: impl FnMut(u8, &[u8])) {
     let fields = || Fields::new(meta.extension()).map_while(Result::ok);
     let mut last = [None; TAGS];
     for (tag, value) in fields().filter(|(tag, _)| is_single(*tag)) {
@@ -302,28 +334,31 @@ fn each_field(meta: &Meta<'_>, mut visit: impl FnMut(u8, &[u8])) {
             visit(tag as u8, value);
         }
     }
-    for (tag, value) in fields().filter(|(tag, _)| !is_single(*tag) && !is_local(*tag)) {
+    for (tag, value) in fields().filter(|(tag, _)| !is_single(*tag) && !is_local(*tag) && *tag != Tag::Place as u8) {
         visit(tag, value);
+    }
+    if let Some(place) = place {
+        visit(Tag::Place as u8, &place);
     }
 }
 
 /// Bytes of the extension without padding, and flags that follow from it.
-fn extension_of(meta: &Meta<'_>) -> (usize, u8) {
+fn extension_of(meta: &Meta<'_>, place: Option<[u8; PLACE_BYTES]>) -> (usize, u8) {
     let (mut bytes, mut flags) = (0, 0);
-    each_field(meta, |tag, value| {
+    each_field(meta, place, |tag, value| {
         bytes += FIELD_BYTES + value.len();
         flags |= if tag == Tag::Target as u8 { FLAG_TARGETED } else { 0 };
     });
     (bytes, flags)
 }
 
-fn bytes_of(meta: &Meta<'_>) -> usize {
-    FRONT_BYTES + extension_of(meta).0.next_multiple_of(PAYLOAD_ALIGN) + meta.payload().bytes().len()
+fn bytes_of(meta: &Meta<'_>, place: Option<[u8; PLACE_BYTES]>) -> usize {
+    FRONT_BYTES + extension_of(meta, place).0.next_multiple_of(PAYLOAD_ALIGN) + meta.payload().bytes().len()
 }
 
 /// Calls `put` with the parts of a frame, in order.
-fn write(meta: &Meta<'_>, mut put: impl FnMut(&[u8])) {
-    let (extension_bytes, flags) = extension_of(meta);
+fn write(meta: &Meta<'_>, place: Option<[u8; PLACE_BYTES]>, mut put: impl FnMut(&[u8])) {
+    let (extension_bytes, flags) = extension_of(meta, place);
     let padded = extension_bytes.next_multiple_of(PAYLOAD_ALIGN);
     let header = meta.header();
     let flags = flags | header.flags & (FLAG_REPLAY | FLAG_OUTBOX);
@@ -338,7 +373,7 @@ fn write(meta: &Meta<'_>, mut put: impl FnMut(&[u8])) {
     put(&header.schema.to_le_bytes());
     put(&[meta.priority() as u8, header.encoding, meta.attempt(), flags]);
     put(&[0; 4]);
-    each_field(meta, |tag, value| {
+    each_field(meta, place, |tag, value| {
         let [low, high] = (value.len() as u16).to_le_bytes();
         put(&[tag, 0, low, high]);
         put(value);

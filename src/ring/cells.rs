@@ -241,6 +241,11 @@ impl Cells {
             || self.newest.as_ref().is_some_and(|newest| waiting >= newest.keys_max())
     }
 
+    /// Bytes behind the head of an event that fit a cell.
+    pub fn rest_bytes_max(&self) -> usize {
+        self.body_bytes - HEAD_BYTES
+    }
+
     /// Cells there are, queued, taken and free.
     pub fn capacity(&self) -> usize {
         self.below.len()
@@ -366,6 +371,13 @@ impl Feeder {
         let Some(cell) = self.fill(lane, sequence, slot, rest_bytes) else { return false };
         self.enqueue(lane, cell);
         true
+    }
+
+    /// As `push`, with an event that comes from elsewhere; its block is the cell's alone. False when there is no free cell, or it does
+    /// not fit one.
+    pub fn push_frame(&mut self, lane: usize, sequence: u64, frame: &Frame<'_>) -> bool {
+        let cell = self.fill_frame(lane, sequence, frame);
+        cell.inspect(|&cell| self.enqueue(lane, cell)).is_some()
     }
 
     /// As `push`, but the cell is not queued: it is the caller's.

@@ -137,6 +137,22 @@ impl Pattern {
         self.walk(name, || {})
     }
 
+    /// Whether every name that `other` matches is matched by this one, too.
+    ///
+    /// ```
+    /// use ringmain::Pattern;
+    /// let orders = Pattern::new("orders.**")?;
+    /// assert!(orders.covers(&Pattern::new("orders.*.failed")?));
+    /// assert!(!orders.covers(&Pattern::new("**.failed")?));
+    /// # Ok::<(), ringmain::PatternError>(())
+    /// ```
+    ///
+    /// # Cost
+    /// Of the control plane: it allocates, and takes longer the more `**` there are.
+    pub fn covers(&self, other: &Self) -> bool {
+        covers::covers(self, other)
+    }
+
     /// The meaning of the text, segment by segment; no [`Segment::Run`] follows another.
     pub(super) fn segments(&self) -> &[Segment] {
         &self.0.segments
@@ -144,33 +160,49 @@ impl Pattern {
 
     /// The matcher. Calls `visited` for each state it looks at, so that a test can count the work.
     fn walk(&self, name: &str, mut visited: impl FnMut()) -> bool {
-        let Parsed { segments, runs, .. } = &*self.0;
-        // A run may stay empty, so to stand before it is to stand behind it too.
-        let pass_runs = |states: u128| states | (states & runs) << 1;
-
-        let mut live = pass_runs(1);
+        let mut live = self.begin();
         for read in name.split('.') {
-            let mut next = 0;
-            while live != 0 {
-                let state = live.trailing_zeros();
-                live &= live - 1;
-                visited();
-                let stay = 1 << state;
-                let advance = 2 << state;
-                next |= match segments.get(state as usize) {
-                    Some(Segment::Run) => stay,
-                    Some(Segment::One) => advance,
-                    Some(Segment::Literal(text)) if **text == *read => advance,
-                    // Another literal, or the pattern is used up and the name is not.
-                    Some(Segment::Literal(_)) | None => 0,
-                };
-            }
-            if next == 0 {
+            live = self.step(live, Some(read), &mut visited);
+            if live == 0 {
                 return false;
             }
-            live = pass_runs(next);
         }
-        live >> segments.len() == 1
+        self.accepts(live)
+    }
+
+    /// The live states before anything is read.
+    fn begin(&self) -> u128 {
+        self.pass_runs(1)
+    }
+
+    /// A run may stay empty, so to stand before it is to stand behind it too.
+    fn pass_runs(&self, states: u128) -> u128 {
+        states | (states & self.0.runs) << 1
+    }
+
+    /// Whether one of the live states has matched all.
+    fn accepts(&self, live: u128) -> bool {
+        live >> self.0.segments.len() == 1
+    }
+
+    /// The live states after a segment of a name; `None` is one that no literal is equal to.
+    fn step(&self, mut live: u128, read: Option<&str>, visited: &mut impl FnMut()) -> u128 {
+        let mut next = 0;
+        while live != 0 {
+            let state = live.trailing_zeros();
+            live &= live - 1;
+            visited();
+            let stay = 1 << state;
+            let advance = 2 << state;
+            next |= match self.0.segments.get(state as usize) {
+                Some(Segment::Run) => stay,
+                Some(Segment::One) => advance,
+                Some(Segment::Literal(text)) if read.is_some_and(|read| **text == *read) => advance,
+                // Another literal, or the pattern is used up and the name is not.
+                Some(Segment::Literal(_)) | None => 0,
+            };
+        }
+        self.pass_runs(next)
     }
 }
 
@@ -304,6 +336,8 @@ impl fmt::Display for PatternError {
 }
 
 impl Error for PatternError {}
+
+mod covers;
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -76,6 +76,7 @@ mod reliable;
 mod replay;
 mod schedule;
 mod snapshot;
+mod spill;
 mod state;
 mod subscription;
 pub(crate) mod table;

@@ -8,6 +8,7 @@
 //! | [`waker`] | one task or thread waits for one event: mailbox consumers, publishers at a full lane |
 //! | [`bell`] | the same with a flag, so that ringing costs a load while nobody waits |
 //! | [`alarm`] | whoever knows of a time, the worker that looks then |
+//! | [`backlog`] | whoever flushes, for what a mailbox could not take and is in a store |
 //! | [`breaker`] | nobody waits: who asks for attempts and who tells what came of them share a state |
 //! | [`snapshot`] | the control plane hands a worker its next routing table |
 //! | [`admission`] | whoever closes a bus waits until no publisher is inside a publish |
@@ -25,6 +26,7 @@
 
 pub mod admission;
 pub mod alarm;
+pub mod backlog;
 pub mod barrier;
 pub mod bell;
 pub mod breaker;

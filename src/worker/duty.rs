@@ -150,12 +150,12 @@ impl Worker {
     pub(crate) fn adopt(&mut self) {
         self.directed.iter_mut().for_each(Directed::forget);
         self.reader.activate();
-        let (engine, reader) = (&*self.engine, &self.reader);
+        let (engine, reader, owner) = (&*self.engine, &self.reader, &mut self.owner);
         let mut closed = Some(());
         self.exchange.adopt(&mut self.table, |old, new| {
             let ended = || new.ended.iter().filter(|ended| ended.is_first());
             // A table that is half taken over would be lost.
-            closed = contained(|| ended().for_each(|ended| unserved::close_books(engine, reader, ended)));
+            closed = contained(|| ended().for_each(|ended| unserved::close_books(engine, reader, ended, owner)));
             // They go with the table that is retired, and so not on this thread.
             old.ended = std::mem::take(&mut new.ended);
         });

@@ -40,6 +40,7 @@ mod services_again;
 mod services_edges;
 mod services_left;
 mod short_way;
+mod spill;
 mod starvation;
 mod support;
 mod throttle;

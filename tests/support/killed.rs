@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const CHILD_FOLDER: &str = "RINGMAIN_STORE_CHILD_FOLDER";
+pub(crate) const CHILD_FOLDER: &str = "RINGMAIN_STORE_CHILD_FOLDER";
 
 /// Where this process is to work until it is killed; `None` in the one that kills.
 pub(crate) fn child_folder() -> Option<std::ffi::OsString> {

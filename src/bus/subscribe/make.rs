@@ -7,8 +7,8 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{
     CallTimer, Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest,
-    KEYS_MAX, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, State,
-    SubscriptionId, SubscriptionState, Takes, Timed, WorkerCounts,
+    KEYS_MAX, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, Spill,
+    SpillShared, State, SubscriptionId, SubscriptionState, Takes, Timed, WorkerCounts,
 };
 use crate::event::{EventId, KnownAs};
 use crate::ring::{Attempts, Custody, DrainOrder};
@@ -23,7 +23,7 @@ use crate::sync::transit::Transit;
 use crate::worker::Phase;
 
 use super::super::Shared;
-use super::super::mailbox_memory::{MailboxMemory, Wish};
+use super::super::mailbox_memory::{MailboxMemory, Wish, buffer};
 use super::super::service_error::ServiceError;
 use super::super::subscribe_error::SubscribeError;
 use super::super::subscription::Subscription;
@@ -168,6 +168,14 @@ impl<I: Interest> Subscribe<I> {
         let (breaker, limiter) = (self.breaker, self.limiter(OverLimit::Queue)?);
         let MailboxMemory { intake, waits, cells, stages, words, keyed } = MailboxMemory::new(&shared, &wish)
             .ok_or_else(|| SubscribeError::Memory { capacity: wish.cells(), bytes: wish.bytes(&shared) })?;
+        let buffer = match &self.spill {
+            Some(_) => {
+                let memory = SubscribeError::Memory { capacity: 2 * wish.cells(), bytes: 2 * wish.bytes(&shared) };
+                Some(buffer(&shared, wish.cells()).ok_or(memory)?)
+            }
+            None => None,
+        };
+        let spill = self.spill.clone().map(|source| Arc::new(SpillShared::new(source, engine.barrier)));
         let (overflow, retry, order) = (self.overflow, self.retry, self.order.clone());
         let is_service = matches!(self.part, Part::Service(_));
         let (suspend_after, is_own_consumer) = (self.suspend_after, matches!(consumer, Who::Worker(_)) || is_service);
@@ -227,10 +235,15 @@ impl<I: Interest> Subscribe<I> {
                 Timed::new(CallTimer::new(call_max_ns, alarm, parker), Bell::new(engine.barrier))
             });
             let made = MailboxShared::new(custody, reliable, waits, overflow, bell, directory, stages);
-            let made = Arc::new(made.guarded(guard).timed(timed));
+            let made = Arc::new(made.guarded(guard).timed(timed).spilling(spill.clone()));
             mailbox = Some(Arc::clone(&made));
-            Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer }))
+            let spill = spill.zip(buffer).map(|(shared, (feeder, cells))| Box::new(Spill::new(shared, feeder, cells)));
+            Sink::Mailbox(made, OwnedCell::new(owner, Fed { intake, keyed, consumer, spill }))
         })?;
+        if let Err(error) = shared.start_spill(&made) {
+            drop(shared.remove(made.id, true));
+            return Err(error);
+        }
         Ok((made, mailbox.expect("`add` makes the sink exactly once")))
     }
 

@@ -1,6 +1,6 @@
 //! Bytes that nobody vouches for: a frame, or an error that says why not.
 
-use super::{FIELD_BYTES, FRONT_BYTES, MARK, PORTABLE_EXTENSION_BYTES_MAX, is_local, is_single};
+use super::{FIELD_BYTES, FRONT_BYTES, MARK, PLACE_BYTES, PORTABLE_EXTENSION_BYTES_MAX, is_local, is_single};
 use crate::event::codec::PAYLOAD_ALIGN;
 use crate::event::extension::{Fields, METADATA_MAX, TARGETS_MAX, Tag, read_aggregate, read_entry, read_target};
 use crate::event::{
@@ -125,6 +125,7 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
     const TARGET: u8 = Tag::Target as u8;
     const METADATA: u8 = Tag::Metadata as u8;
     const ORIGINAL_ID: u8 = Tag::OriginalId as u8;
+    const PLACE: u8 = Tag::Place as u8;
     let text = |max| if value.len() <= max { std::str::from_utf8(value).ok() } else { None };
     match tag {
         TYPE_NAME => text(NAME_BYTES_MAX).is_some_and(|name| check_name(name).is_ok()),
@@ -136,6 +137,7 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
         TARGET => read_target(value).is_some_and(|target| target.id().len() <= 255),
         METADATA => read_entry(value).is_some(),
         ORIGINAL_ID => text(1024).is_some(),
+        PLACE => value.len() == PLACE_BYTES,
         _ => !is_local(tag),
     }
 }

@@ -175,3 +175,48 @@ proptest! {
         prop_assert_eq!(exact.matches(&other), name == other);
     }
 }
+
+#[test]
+fn a_pattern_covers_what_matches_no_more_than_it_does() {
+    for (one, covered, not) in [
+        ("**", vec!["*", "a", "a.**", "**.a.*"], vec![]),
+        ("*", vec!["**", "*.*", "a.b"], vec![]),
+        ("*.**", vec!["**", "a"], vec![]),
+        ("a.*", vec!["a.b", "a.*"], vec!["a.**", "*.b", "a", "a.b.c", "*"]),
+        ("a.**", vec!["a", "a.*", "a.**.b", "a.b.*"], vec!["**", "*.a", "b"]),
+        ("**.a", vec!["a", "b.a", "**.b.a", "a.**.a"], vec!["**.a.*", "a.**"]),
+        ("**.a.**", vec!["*.a", "a.**", "**.a"], vec!["b", "*.b"]),
+        ("*.*", vec!["a.*", "*.b"], vec!["*.**", "a"]),
+    ] {
+        for other in covered {
+            assert!(pattern(one).covers(&pattern(other)), "{one} should cover {other}");
+        }
+        for other in not {
+            assert!(!pattern(one).covers(&pattern(other)), "{one} should not cover {other}");
+        }
+    }
+}
+
+proptest! {
+    /// What is covered matches nothing that is not matched; and what is not is shown by a name, of up to as many segments as both
+    /// patterns have, one word among them that neither has.
+    #[test]
+    fn covering_is_what_the_names_say(one in patterns(), other in patterns(), name in names()) {
+        if one.covers(&other) {
+            prop_assert!(!other.matches(&name) || one.matches(&name), "{one} {other} {name}");
+        } else {
+            let mut names = vec![String::new()];
+            let mut is_shown = false;
+            // Two short patterns differ in a short name.
+            for _ in 0..8 {
+                let longer = |name: &String| ["a", "b", "x"].map(|word| format!("{name}.{word}"));
+                names = names.iter().flat_map(longer).collect();
+                is_shown |= names.iter().any(|name| other.matches(&name[1..]) && !one.matches(&name[1..]));
+                if is_shown {
+                    break;
+                }
+            }
+            prop_assert!(is_shown || one.segments().len() + other.segments().len() > 8, "{one} {other}");
+        }
+    }
+}

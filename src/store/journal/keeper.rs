@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 
-use crate::{Bus, Delivery, EventId, Frame, Mailbox, Notice, Pattern};
+use crate::{Bus, Degraded, Delivery, EventId, Frame, Mailbox, Meta, Notice, Pattern, Priority};
 
 use super::super::guard::guarded;
 use super::super::{AppendError, Durability, EventStore, ExpectedVersion, Position, Query, ReadError};
@@ -28,6 +28,8 @@ impl Wake for Unpark {
 
 /// An event that is to be appended, and the word that its mailbox waits for, unless it was given.
 struct Kept {
+    lane: usize,
+    sequence: u64,
     frame: Frame,
     delivery: Option<Delivery<Pattern>>,
 }
@@ -49,6 +51,7 @@ struct Failing {
     again: Instant,
     /// It may have the events that were being appended.
     is_in_doubt: bool,
+    _degraded: Degraded,
 }
 
 /// The thread.
@@ -146,28 +149,40 @@ impl Keeper {
     }
 
     fn add(&mut self, delivery: Delivery<Pattern>) {
+        let meta = delivery.meta();
+        let (lane, sequence) = (lane_of(&meta), meta.sequence());
         let mut inner = self.shared.inner();
         inner.counts.taken += 1;
-        if delivery.meta().position().is_some() {
+        let writer = inner.trail.see(lane, sequence);
+        let frame = || match writer {
+            Some(writer) => Frame::in_lane(&meta, writer),
+            None => Frame::of(&meta),
+        };
+        if let Some(position) = meta.position().and_then(Position::new) {
             inner.counts.already_stored += 1;
+            if !meta.is_replay() {
+                inner.trail.refer(lane, sequence, position);
+            }
+            inner.trail.pass_all(self.kept.is_empty());
             drop(inner);
             acknowledge(delivery);
         } else if self.failing.is_none() {
             inner.counts.waiting += 1;
             drop(inner);
-            let frame = Frame::of(&delivery.meta());
-            self.kept.push_back(Kept { frame, delivery: Some(delivery) });
+            let frame = frame();
+            self.kept.push_back(Kept { lane, sequence, frame, delivery: Some(delivery) });
         } else if self.kept.len() < self.keep_max {
             inner.counts.waiting += 1;
             inner.counts.in_memory += 1;
             drop(inner);
-            let frame = Frame::of(&delivery.meta());
+            let frame = frame();
             delivery.ack();
-            self.kept.push_back(Kept { frame, delivery: None });
+            self.kept.push_back(Kept { lane, sequence, frame, delivery: None });
         } else {
             inner.counts.dropped += 1;
+            inner.trail.pass_all(self.kept.is_empty());
             drop(inner);
-            let event = delivery.meta().id();
+            let event = meta.id();
             if !std::mem::replace(&mut self.is_dropping, true) {
                 self.tell_dropped(event, "the store fails, and as many events are in memory as may be");
             }
@@ -237,18 +252,28 @@ impl Keeper {
         inner.counts.written += events as u64;
         inner.counts.waiting -= events as u64;
         inner.counts.in_memory -= in_memory;
+        let last = inner.last;
+        for Kept { lane, sequence, .. } in self.kept.iter().take(events) {
+            inner.trail.pass(*lane, *sequence);
+        }
+        inner.trail.pass_all(self.kept.len() == events);
+        inner.trail.mark(last);
         drop(inner);
+        self.shared.grow();
         self.kept.drain(..events).filter_map(|kept| kept.delivery).for_each(acknowledge);
     }
 
     /// The store can never take the oldest event.
     fn refuse(&mut self, error: &AppendError) {
-        let Some(Kept { frame, delivery }) = self.kept.pop_front() else { return };
+        let Some(Kept { lane, sequence, frame, delivery }) = self.kept.pop_front() else { return };
         let mut inner = self.shared.inner();
         inner.counts.refused += 1;
         inner.counts.waiting -= 1;
         inner.counts.in_memory -= u64::from(delivery.is_none());
+        inner.trail.pass(lane, sequence);
+        inner.trail.pass_all(self.kept.is_empty());
         drop(inner);
+        self.shared.grow();
         let reason = error.to_string();
         self.tell_dropped(frame.meta().id(), &reason);
         if let Some(delivery) = delivery {
@@ -332,9 +357,10 @@ impl Keeper {
         let now = Instant::now();
         let again = if is_current { now + self.retry_every } else { now };
         match &mut self.failing {
-            Some(failing) => *failing = Failing { again, is_in_doubt, ..*failing },
+            Some(failing) => (failing.again, failing.is_in_doubt) = (again, is_in_doubt),
             None => {
-                self.failing = Some(Failing { since: now, again, is_in_doubt });
+                let degraded = self.bus.degrade();
+                self.failing = Some(Failing { since: now, again, is_in_doubt, _degraded: degraded });
                 self.tell_failed(&reason);
                 if self.keep_max > 0 {
                     self.let_go();
@@ -355,7 +381,9 @@ impl Keeper {
         let mut left: Vec<_> = self.kept.drain(..).collect();
         let waiting = left.len() as u64;
         while let Ok(delivery) = self.mailbox.try_recv() {
-            left.push(Kept { frame: Frame::of(&delivery.meta()), delivery: Some(delivery) });
+            let meta = delivery.meta();
+            let (lane, sequence, frame) = (lane_of(&meta), meta.sequence(), Frame::of(&meta));
+            left.push(Kept { lane, sequence, frame, delivery: Some(delivery) });
         }
         let events = left.len() as u64;
         let mut inner = self.shared.inner();
@@ -366,8 +394,12 @@ impl Keeper {
         if inner.state == JournalState::Writing {
             inner.state = JournalState::Ended;
         }
-        inner.store = None;
+        // What it has written may still be read back.
+        let released = if inner.trail.is_read() { None } else { inner.store.take() };
+        inner.trail.end();
         drop(inner);
+        drop(released);
+        self.shared.grow();
         if let Some(first) = left.first() {
             self.tell_dropped(first.frame.meta().id(), "the journal was closed while its store did not work");
         }
@@ -384,6 +416,11 @@ impl Keeper {
     fn tell_dropped(&self, event: EventId, reason: &str) {
         self.bus.notify(&Notice::StorageDropped { name: &self.name, event, reason });
     }
+}
+
+/// The lane of an event: Critical's is the first.
+fn lane_of(meta: &Meta<'_>) -> usize {
+    Priority::Critical as usize - meta.priority() as usize
 }
 
 fn acknowledge(delivery: Delivery<Pattern>) {

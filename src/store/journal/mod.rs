@@ -13,20 +13,22 @@
 //! * An event that came out of a store ([`Meta::position`](crate::Meta::position)) is left out. So a bus has one store.
 //! * The order in the store is that in which a mailbox gives events out: that of the lane for events of one priority.
 //! * An event that the store can never take ([`AppendError::is_refusal`]) is dropped, counted and said; those round it go on.
+//! * A subscription that could not keep up reads here what it has missed: [`Journal::spill_source`].
 //! * After [`AppendError::Disk`] nobody knows whether the store has the batch. The journal lets go of the store, and looks for the
 //!   batch in the one that it is [given then](Journal::resume) before it appends it again.
 
 mod error;
 mod keeper;
-mod shared;
+pub(super) mod shared;
 
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::{Bus, Filter, Overflow, Pattern, SubscribeError, SubscriptionId};
+use crate::{Bus, Filter, Overflow, Pattern, SpillSource, SubscribeError, SubscriptionId};
 
+use super::spill::JournalSpill;
 use super::{BATCH_EVENTS_MAX, Durability, EventStore};
 use keeper::Keeper;
 use shared::Shared;
@@ -133,7 +135,8 @@ impl JournalBuilder {
 
     /// Lets events go on while the store fails: so many are kept in memory, up to 16,777,216, and written when it works again;
     /// those beyond are dropped and counted. They count as delivered while they are only in memory; one append has no more of
-    /// them either. Default 0: events wait in the mailbox, and then hold up their lanes.
+    /// them either. The bus is degraded ([`Bus::degrade`]) as long as the store fails, and what is published durably is never acknowledged
+    /// from memory. Default 0: events wait in the mailbox, and then hold up their lanes.
     pub fn keep_in_memory(mut self, events: usize) -> Self {
         self.keep_max = events;
         self
@@ -175,7 +178,7 @@ impl JournalBuilder {
         let subscribe = match &patterns[..] {
             [] => bus.subscribe("*"),
             [only] => bus.subscribe(only.clone()),
-            _ => bus.subscribe("*").filter(Filter::all().patterns(patterns)),
+            _ => bus.subscribe("*").filter(Filter::all().patterns(patterns.clone())),
         };
         let subscribe = subscribe.named(&*name).handler_id("journal").capacity(capacity).overflow(overflow);
         let mailbox = subscribe.mailbox().map_err(JournalError::Subscribe)?;
@@ -186,7 +189,7 @@ impl JournalBuilder {
             .with_word(durability, retry_every);
         let thread = std::thread::Builder::new().name(format!("ringmain-{name}"));
         let thread = thread.spawn(move || keeper.run()).map_err(|error| JournalError::Thread(error.to_string()))?;
-        Ok(Journal { bus, id, shared, thread: Some(thread) })
+        Ok(Journal { bus, id, patterns, shared, thread: Some(thread) })
     }
 }
 
@@ -203,6 +206,7 @@ impl fmt::Debug for JournalBuilder {
 pub struct Journal {
     bus: Bus,
     id: SubscriptionId,
+    patterns: Vec<Pattern>,
     shared: Arc<Shared>,
     /// Present until it is closed.
     thread: Option<JoinHandle<()>>,
@@ -269,6 +273,35 @@ impl Journal {
     /// Goes on with this store: the one whose disk had failed, opened again. Events that it has already are not appended again.
     pub fn resume(&self, store: Arc<dyn EventStore>) {
         self.shared.resume(store);
+    }
+
+    /// For subscriptions that read what they could not take in time where the journal has written it:
+    /// [`Subscribe::spill`](crate::Subscribe::spill). From now on each event is written with its place in its lane.
+    ///
+    /// What the journal has dropped or refused does not come back: it counts as [lost](crate::Dropped::lost). So does what it had not
+    /// written when it was closed; and of what came out of the store ([`Meta::position`](crate::Meta::position)) all but the latest
+    /// 65,536 events.
+    ///
+    /// ```
+    /// use ringmain::store::{Durability, MemoryStore};
+    /// use ringmain::{Bus, Payload};
+    /// use std::sync::Arc;
+    ///
+    /// let bus = Bus::builder().build()?;
+    /// let journal = bus.journal(Arc::new(MemoryStore::new())).durability(Durability::Accepted).start()?;
+    /// let mut slow = bus.subscribe("orders.*").capacity(8).spill(journal.spill_source()).mailbox()?;
+    /// for id in 0..100 {
+    ///     bus.publish("orders.placed", Payload::json(&id.to_string()))?;
+    /// }
+    /// for id in 0..100 {
+    ///     assert_eq!(slow.recv()?.payload().text(), Some(&*id.to_string()));
+    /// }
+    /// # drop(journal);
+    /// # bus.shutdown()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spill_source(&self) -> Arc<dyn SpillSource> {
+        Arc::new(JournalSpill::new(&self.patterns, &self.shared))
     }
 
     /// Tries a store that has failed again now.

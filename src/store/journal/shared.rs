@@ -1,20 +1,28 @@
 //! What a journal's handle and its thread share: the store, where the events are, and what the thread is to do.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
+use std::time::Duration;
 
+use super::super::spill::Trail;
 use super::super::{EventStore, Position};
 use super::{JournalCounts, JournalState};
 
 /// What the journal's handle and its thread share.
-pub(super) struct Shared(Mutex<Inner>);
+pub(in crate::store) struct Shared {
+    inner: Mutex<Inner>,
+    /// The journal has come further.
+    grown: Condvar,
+}
 
-pub(super) struct Inner {
-    pub(super) store: Option<Arc<dyn EventStore>>,
-    pub(super) state: JournalState,
+pub(in crate::store) struct Inner {
+    pub(in crate::store) store: Option<Arc<dyn EventStore>>,
+    pub(in crate::store) state: JournalState,
     pub(super) counts: JournalCounts,
     /// The last position that the store had, or that the journal has appended at.
-    pub(super) last: Option<Position>,
+    pub(in crate::store) last: Option<Position>,
+    /// How far it has come in each lane, and where in the store that is.
+    pub(in crate::store) trail: Trail,
     pub(super) is_ending: bool,
     /// It ends although its subscription has not.
     pub(super) is_leaving: bool,
@@ -25,21 +33,34 @@ pub(super) struct Inner {
 
 impl Shared {
     pub(super) fn new(store: Arc<dyn EventStore>, last: Option<Position>) -> Self {
-        Self(Mutex::new(Inner {
+        let inner = Inner {
             store: Some(store),
             state: JournalState::Writing,
             counts: JournalCounts::default(),
             last,
+            trail: Trail::new(last),
             is_ending: false,
             is_leaving: false,
             is_urgent: false,
             thread: None,
-        }))
+        };
+        Self { inner: Mutex::new(inner), grown: Condvar::new() }
     }
 
-    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+    /// Waits until the journal has come further than this, at most `limit`.
+    pub(in crate::store) fn wait_beyond(&self, steps: u64, limit: Duration) {
+        let waits = |inner: &mut Inner| inner.trail.steps() == steps && !inner.trail.is_over();
+        drop(self.grown.wait_timeout_while(self.inner(), limit, waits));
+    }
+
+    /// The journal has come further: tells who waits for that.
+    pub(super) fn grow(&self) {
+        self.grown.notify_all();
+    }
+
+    pub(in crate::store) fn inner(&self) -> MutexGuard<'_, Inner> {
         // Changed by steps that do not panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn counts(&self) -> JournalCounts {

@@ -214,7 +214,7 @@ pub(super) fn consume(
     fed: &mut Fed,
     max: usize,
 ) -> usize {
-    let Fed { intake, keyed, consumer: Some(consumer) } = fed else { return 0 };
+    let Fed { intake, keyed, consumer: Some(consumer), .. } = fed else { return 0 };
     let mut taken = 0;
     while taken < max && subscription.state() == State::Active && !mailbox.is_paused() {
         let Some(Serve { lane, .. }) = consumer.order.next(mailbox.custody().ready()) else { break };
@@ -400,7 +400,11 @@ impl Call<'_> {
             return false;
         }
         let is_late = |now| mutant!("deadline.passed", now > self.header.deadline => false);
-        if self.header.deadline != 0 && is_late(self.engine.directory.clock.now()) {
+        if self.header.deadline != 0
+            && is_late(self.engine.directory.clock.now())
+            // What comes back from a store is given up then.
+            && !subscription.is_spilling(self.lane)
+        {
             counts.matched.add(1);
             counts.expired.add(1);
             return false;
@@ -461,6 +465,10 @@ impl Call<'_> {
 
     /// Copies the event into a mailbox, or counts it as overflow; or an older one, whose place it takes, as superseded.
     fn put(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) {
+        if let Some(spill) = fed.spill.as_mut().filter(|spill| spill.has_lapsed(self.lane)) {
+            spill.divert(self.lane, &self.meta, &self.slot, || mailbox.used());
+            return;
+        }
         let put = mailbox.push(fed, self.lane, &self.meta, &self.slot);
         let mut queued = put.is_some();
         if queued {
@@ -477,6 +485,9 @@ impl Call<'_> {
                 self.overflowed(subscription);
             }
         }
+        if !queued && self.spill(subscription, fed) {
+            return;
+        }
         if queued {
             mailbox.notify();
             if self.engine.debug {
@@ -487,6 +498,20 @@ impl Call<'_> {
         } else {
             self.overflowed(subscription);
         }
+    }
+
+    /// Leaves the event in the store of a mailbox that is full. False when there is none.
+    #[cold]
+    fn spill(&self, subscription: &SubscriptionState, fed: &mut Fed) -> bool {
+        let Some(spill) = &mut fed.spill else { return false };
+        let (sequence, is_first) = (self.meta.sequence(), spill.is_live());
+        if !spill.lapse(self.lane, sequence, || self.engine.directory.clock.now()) {
+            return false;
+        }
+        if is_first {
+            self.engine.notice(&Notice::Spilling { subscription: subscription.id, name: &subscription.name });
+        }
+        true
     }
 
     /// Books what a handler has made of the event; `None` is a panic.

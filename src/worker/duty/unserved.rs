@@ -9,6 +9,7 @@
 use crate::delivery::{DeadReason, Role, Route, Sink, SubscriptionState};
 use crate::event::{FLAG_TARGETED, Header, Meta};
 use crate::ring::{LANES, Reader};
+use crate::sync::owned::Owner;
 use crate::worker::engine::{Ended, Engine};
 
 use super::call::wants;
@@ -20,7 +21,8 @@ use super::services::{Wanted, add_wanted};
 /// # Cost
 /// A look at each event of the lanes that the worker has not passed, and a dead letter for each reliable one.
 #[cold]
-pub(super) fn close_books(engine: &Engine, reader: &Reader, ended: &Ended) {
+pub(super) fn close_books(engine: &Engine, reader: &Reader, ended: &Ended, owner: &mut Owner) {
+    close_spill(&ended.subscription, owner);
     for lane in 0..LANES {
         let first = reader.sequence(lane);
         for nth in 0..reader.lag(lane) {
@@ -39,6 +41,15 @@ pub(super) fn close_books(engine: &Engine, reader: &Reader, ended: &Ended) {
                 close_book(engine, &ended.subscription, &meta);
             }
         }
+    }
+}
+
+/// What the subscription has in a store is read by nobody any more.
+fn close_spill(subscription: &SubscriptionState, owner: &mut Owner) {
+    if let Sink::Mailbox(_, fed) = &subscription.sink
+        && let Some(spill) = fed.get_mut(owner).and_then(|fed| fed.spill.as_mut())
+    {
+        subscription.counts.closed.add(spill.close());
     }
 }
 

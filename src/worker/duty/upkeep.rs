@@ -1,8 +1,9 @@
 //! What a worker does beside its lanes: timers, events that come back, stalled publishers, and what to do before it sleeps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::delivery::{MailboxShared, Notice, Route, Sink, SubscriptionState};
+use crate::delivery::{Brought, Fed, MailboxShared, Notice, Rejoined, Route, Sink, SubscriptionState};
 use crate::event::{EventId, Header, Priority};
 use crate::ring::{Claimant, Frame, HEAD_BYTES, LANES, Rest};
 use crate::sync::alarm::NEVER;
@@ -16,6 +17,8 @@ use super::{Worker, services};
 const STALL_NS: u64 = 1_000_000_000;
 /// How often the wall clock's origin is looked at again.
 const WALL_CHECK_NS: u64 = 1_000_000_000;
+/// When what came back from a store and found no room is tried again.
+const BRING_BACK_AGAIN_NS: u64 = 1_000_000;
 
 impl Worker {
     /// Publishes scheduled events that are due. Returns how many.
@@ -61,6 +64,10 @@ impl Worker {
             let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
             let Some(fed) = fed.get_mut(&mut self.owner) else { continue };
             next = next.min(mailbox.attend(fed, now)).min(attend_call(engine, subscription, mailbox, now));
+            if mailbox.spill().is_some() {
+                let (brought, again) = bring_back(engine, subscription, mailbox, fed, share, now);
+                (taken, next) = (taken + brought, next.min(again));
+            }
             if let Some(desk) = &subscription.desk {
                 next = next.min(desk.attend(now));
             }
@@ -172,6 +179,29 @@ impl Worker {
             starve(table.route(type_id).map_or(&[], Route::targets), starved);
         }
     }
+}
+
+/// Takes back what a mailbox has in a store. Returns how many events, and the instant to look again at.
+fn bring_back(
+    engine: &Engine,
+    subscription: &SubscriptionState,
+    mailbox: &MailboxShared,
+    fed: &mut Fed,
+    share: usize,
+    now: u64,
+) -> (usize, u64) {
+    let Brought { events, lost, waits, rejoined } = mailbox.bring_back(fed, share);
+    let (id, name) = (subscription.id, subscription.name.as_str());
+    if lost > 0 {
+        subscription.counts.lost.add(lost);
+        engine.notice(&Notice::SpillLost { subscription: id, name, events: lost });
+    }
+    if let Some(Rejoined { since, events }) = rejoined {
+        let after = Duration::from_nanos(now.saturating_sub(since));
+        engine.notice(&Notice::Rejoined { subscription: id, name, after, events });
+    }
+    // Nobody tells when there is room, nor when the worker has come far enough.
+    (events, if waits { now + BRING_BACK_AGAIN_NS } else { NEVER })
 }
 
 /// Tells of a handler's call whose time is over. Returns the instant to look again at.
