@@ -4,7 +4,7 @@ use tokio_postgres::Transaction;
 
 use super::super::Durability;
 use super::error::{PostgresError, PostgresFault};
-use super::link::Link;
+use super::link::{AWAIT_APPEND, Link};
 
 /// Steps in their order; the version of the tables is the number of those that were run. What was released is never changed.
 ///
@@ -75,7 +75,12 @@ pub(super) async fn migrate(link: &Link) -> Result<Durability, PostgresError> {
         let insert = "INSERT INTO migrations (version) VALUES ($1)";
         transaction.execute(insert, &[&nth]).await.map_err(&failed)?;
     }
-    let row = transaction.query_one("SELECT current_setting('fsync') = 'on'", &[]).await.map_err(&failed)?;
+    let asked = "SELECT current_setting('fsync') = 'on', has_table_privilege('head', 'UPDATE')";
+    let row = transaction.query_one(asked, &[]).await.map_err(&failed)?;
+    if row.get(1) {
+        // The process before this one may have left an append that is being committed.
+        transaction.query_one(AWAIT_APPEND, &[]).await.map_err(&failed)?;
+    }
     transaction.commit().await.map_err(&failed)?;
     Ok(if row.get(0) { Durability::Durable } else { Durability::Written })
 }
