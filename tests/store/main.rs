@@ -2,6 +2,7 @@
 
 mod archive;
 mod archived;
+mod audit;
 #[path = "../support/books.rs"]
 mod books;
 mod causation;
@@ -20,6 +21,7 @@ mod journal;
 mod kill;
 #[path = "../support/killed.rs"]
 mod killed;
+mod leases;
 mod letters;
 mod log;
 mod log_store;
@@ -34,6 +36,7 @@ mod reliable;
 mod replay;
 mod schedule;
 mod states;
+mod stored_subscriptions;
 mod subscription;
 mod support;
 mod table;

@@ -9,7 +9,8 @@ use super::link::{AWAIT_APPEND, Link};
 /// Steps in their order; the version of the tables is the number of those that were run. What was released is never changed.
 ///
 /// Texts of events are bytes: PostgreSQL keeps no text with a zero byte, and compares by collation.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE head (
         is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
         position bigint NOT NULL
@@ -53,7 +54,16 @@ const STEPS: [&str; 1] = ["
         value bytea NOT NULL,
         PRIMARY KEY (kind, key)
     );
-"];
+",
+    "
+    CREATE TABLE leases (
+        name bytea PRIMARY KEY,
+        owner text NOT NULL,
+        term bigint NOT NULL,
+        backend integer NOT NULL
+    );
+",
+];
 
 /// Of the advisory locks of a store the one for its tables: those of its state are 0 and above.
 const LOCK: i32 = -1;

@@ -16,6 +16,7 @@ mod append;
 mod bridge;
 mod builder;
 mod error;
+mod leases;
 mod link;
 mod migrate;
 mod query;
@@ -30,11 +31,12 @@ use std::time::Duration;
 use crate::Frame;
 
 use super::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Leases, Page, Position, Query, ReadError, Snapshot,
     SnapshotError, SyncError,
 };
 
 use bridge::Bridge;
+use leases::Session;
 use link::Link;
 use tail::Tail;
 
@@ -67,7 +69,11 @@ pub use error::{PostgresError, PostgresFault};
 pub struct PostgresStore {
     link: Arc<Link>,
     tail: Tail,
-    bridge: Bridge,
+    /// Names that are taken, and by whom for those who ask.
+    leases: Leases,
+    owner: String,
+    session: Arc<Session>,
+    bridge: Arc<Bridge>,
     durability: Durability,
     call_max: Duration,
 }
