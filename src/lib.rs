@@ -118,8 +118,8 @@ pub use event::{
 pub use metrics::LatencySummary;
 pub use ring::HugePages;
 pub use routing::{
-    Condition, Filter, OnField, Operand, Pattern, PatternError, RoutingRule, RuleChange, RuleError, RuleFilter,
-    RuleReason, RuleSet, RuleVerdict,
+    Condition, ConditionParts, Filter, OnField, Operand, Pattern, PatternError, RoutingRule, RuleChange, RuleError,
+    RuleFilter, RuleReason, RuleSet, RuleVerdict,
 };
 pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 

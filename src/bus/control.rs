@@ -442,6 +442,11 @@ impl Shared {
             let mut control = self.control();
             let subscription = Arc::new(make(&control, self.engine.lanes.ends()));
             let worker = subscription.worker;
+            if control.keys.contains_key(&subscription.id) {
+                let id = subscription.id;
+                drop(control);
+                return Err(SubscribeError::IdTaken { id });
+            }
             if let Err(error) = control.admits(&subscription) {
                 // Its handler is dropped by its user's code: not under the lock.
                 drop(control);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::delivery::{
     Balance, BreakerPolicy, CALL_MAX_NS, DedupWindow, DeliveryMode, Desk, HandlerId, Interest, Key, OverLimit,
-    Overflow, Rate, ReplayPolicy, RetryPolicy, SpillSource, SubscriptionState,
+    Overflow, Rate, ReplayPolicy, RetryPolicy, SpillSource, SubscriptionId, SubscriptionState,
 };
 use crate::event::{Event, EventSource, KnownAs, RustType, Topic};
 use crate::ring::{ATTEMPTS_MAX, RELEASES_MAX, WAIT_MAX_NS};
@@ -89,6 +89,7 @@ pub struct Subscribe<I: Interest> {
     pub(super) shared: Arc<Shared>,
     what: Result<Wanted, PatternError>,
     name: Option<String>,
+    id: Option<SubscriptionId>,
     filters: Vec<Filter>,
     worker: Option<usize>,
     capacity: usize,
@@ -120,6 +121,7 @@ impl<I: Interest> Subscribe<I> {
             shared: Arc::clone(shared),
             what: what.into_parts(),
             name: None,
+            id: None,
             filters: Vec::new(),
             worker: None,
             capacity: shared.settings.mailbox_capacity,
@@ -177,6 +179,18 @@ impl<I: Interest> Subscribe<I> {
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
+    }
+
+    /// Gives it the id that it had in an earlier process. Default: a random one.
+    pub fn id(mut self, id: SubscriptionId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Its name: as [`named`](Self::named), else its pattern.
+    pub fn name(&self) -> &str {
+        let pattern = self.what.as_ref().map_or("", |(pattern, _)| pattern.as_str());
+        self.name.as_deref().unwrap_or(pattern)
     }
 
     /// Adds conditions; several filters must all pass.
@@ -473,6 +487,13 @@ impl<I: Interest> Subscribe<I> {
 
 impl<I: Interest> fmt::Debug for Subscribe<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscribe").field("what", &self.what).field("filters", &self.filters).finish_non_exhaustive()
+        let pattern = self.what.as_ref().map_or("", |(pattern, _)| pattern.as_str());
+        f.debug_struct("Subscribe")
+            .field("pattern", &pattern)
+            .field("name", &self.name)
+            .field("filters", &self.filters)
+            .field("mode", &self.mode)
+            .field("overflow", &self.overflow)
+            .finish_non_exhaustive()
     }
 }

@@ -32,6 +32,11 @@ pub enum SubscribeError {
         /// How many there are, from 0.
         workers: usize,
     },
+    /// There is a subscription of this id.
+    IdTaken {
+        /// The id.
+        id: SubscriptionId,
+    },
     /// The mailbox is larger than allowed, or has no room at all.
     Capacity {
         /// The capacity asked for.
@@ -172,6 +177,7 @@ impl fmt::Display for SubscribeError {
             Self::Capacity { capacity, max } => {
                 write!(f, "a mailbox of {capacity} events; it holds from 1 to {max}")
             }
+            Self::IdTaken { id } => write!(f, "there is a subscription {id}; end it first, or let the bus choose an id"),
             Self::Memory { capacity, bytes } => write!(
                 f,
                 "a mailbox of {capacity} events takes {bytes} bytes, more than the system gives; lower its capacity or keys_max, or slot_bytes of the bus"

@@ -95,6 +95,31 @@ impl BreakerPolicy {
         self
     }
 
+    /// Failures in a row that open it.
+    pub fn failures(&self) -> u32 {
+        self.failures_max
+    }
+
+    /// The percentage of failures that opens it, of how many attempts at least, within which time.
+    pub fn share(&self) -> (u8, u32, Duration) {
+        (self.percent_max, self.events_min, self.window)
+    }
+
+    /// How long it stays open.
+    pub fn open_time(&self) -> Duration {
+        self.open_for
+    }
+
+    /// Attempts let through when that is over.
+    pub fn probe_count(&self) -> u8 {
+        self.probes
+    }
+
+    /// What becomes of events while it is open.
+    pub fn meanwhile(&self) -> WhileOpen {
+        self.while_open
+    }
+
     /// Each setting: its name, value and limits.
     pub(crate) fn settings(&self) -> [(&'static str, u64, u64, u64); 6] {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -60,6 +60,16 @@ impl DedupWindow {
         self
     }
 
+    /// How long an event is remembered, and how many are.
+    pub fn size(&self) -> (Duration, usize) {
+        (self.time, self.keys_max)
+    }
+
+    /// Whether it tells events apart by something else than their id.
+    pub fn is_by_key(&self) -> bool {
+        self.by.is_some()
+    }
+
     /// Whether it has a time.
     pub(crate) fn has_time(&self) -> bool {
         !self.time.is_zero()

@@ -52,6 +52,26 @@ impl RetryPolicy {
         self
     }
 
+    /// Attempts an event gets.
+    pub fn attempts(&self) -> u8 {
+        self.attempts_max
+    }
+
+    /// How often an event may be given back.
+    pub fn releases(&self) -> u16 {
+        self.releases_max
+    }
+
+    /// The longest wait after the first failure.
+    pub fn first_delay(&self) -> Duration {
+        self.first_delay
+    }
+
+    /// The longest wait after any.
+    pub fn longest_delay(&self) -> Duration {
+        self.delay_max
+    }
+
     /// The longest wait after the first failure, and after any: the first is no longer than the second, and that no longer than 10
     /// days, or the subscription is [refused](crate::SubscribeError::Delays). Defaults 100 ms and 30 s.
     pub fn delays(mut self, first: Duration, max: Duration) -> Self {

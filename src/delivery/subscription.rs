@@ -32,6 +32,18 @@ impl SubscriptionId {
     }
 }
 
+impl From<EventId> for SubscriptionId {
+    fn from(id: EventId) -> Self {
+        Self(id)
+    }
+}
+
+impl From<SubscriptionId> for EventId {
+    fn from(id: SubscriptionId) -> Self {
+        id.0
+    }
+}
+
 impl fmt::Display for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

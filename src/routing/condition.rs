@@ -19,6 +19,7 @@ mod field;
 #[cfg(feature = "json")]
 mod json;
 mod operand;
+mod parts;
 mod reading;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use super::rule::RuleError;
 use crate::event::Priority;
 
 pub use self::operand::Operand;
+pub use self::parts::ConditionParts;
 pub(super) use self::reading::Path;
 pub(crate) use self::reading::Reading;
 

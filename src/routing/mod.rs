@@ -14,7 +14,7 @@ mod rule;
 mod table;
 mod trie;
 
-pub use condition::{Condition, OnField, Operand};
+pub use condition::{Condition, ConditionParts, OnField, Operand};
 pub use filter::Filter;
 pub use pattern::{Pattern, PatternError};
 pub use rule::{RoutingRule, RuleChange, RuleError, RuleFilter, RuleReason, RuleSet, RuleVerdict};

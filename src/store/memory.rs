@@ -10,8 +10,8 @@ use crate::{EventId, Frame};
 use super::memory_state::States;
 use super::tail::Tail;
 use super::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Order, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError, StoredEvent, SyncError, append, snapshot,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Leases, Order, Page, Position, Query, ReadError,
+    Snapshot, SnapshotError, StoredEvent, SyncError, append, snapshot,
 };
 
 /// Bytes that an event is taken to need beside its frame: its place in the list and in three indices.
@@ -33,6 +33,7 @@ pub struct MemoryStore {
     pub(super) states: RwLock<States>,
     pub(super) state_bytes_max: u64,
     pub(super) durability: Durability,
+    pub(super) leases: Leases,
 }
 
 #[derive(Default)]
@@ -64,6 +65,7 @@ impl MemoryStore {
             states: RwLock::default(),
             state_bytes_max: 64 << 20,
             durability: Durability::Accepted,
+            leases: Leases::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use super::state::{
     self, STATE_BATCH_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
-use super::{Durability, MemoryStore};
+use super::{Durability, Lease, LeaseError, MemoryStore};
 
 /// Bytes that an entry is taken to need beside its key and value.
 const ENTRY_BYTES: u64 = 64;
@@ -71,5 +71,9 @@ impl StateStore for MemoryStore {
 
     fn state_durability(&self) -> Durability {
         self.durability
+    }
+
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.leases.take(name)
     }
 }

@@ -18,7 +18,8 @@
 //!
 //! A [`StateStore`] keeps small state beside the events: cursors, sagas, read models. A [`DeadLetterQueue`] keeps in it what
 //! subscriptions gave up on, a [`Schedule`] what is to be published at a
-//! time, a [`HandledWindow`] what was handled and may come again.
+//! time, a [`HandledWindow`] what was handled and may come again, [`StoredSubscriptions`] who wants what. Whoever reads on under a name
+//! has it alone: [`StateStore::lease`]. An [`AuditTrail`] keeps among the events who did what.
 //!
 //! [`Upcasters`] bring events of older schema versions to the current one when they are read.
 //!
@@ -53,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod audit;
 mod bookmark;
 mod causation;
 mod cursor;
@@ -62,6 +64,7 @@ mod guard;
 mod handled;
 mod index;
 mod journal;
+mod lease;
 mod letters;
 pub(crate) mod log;
 pub(crate) mod log_store;
@@ -78,12 +81,17 @@ mod schedule;
 mod snapshot;
 mod spill;
 mod state;
+mod stored_subscriptions;
 mod subscription;
 pub(crate) mod table;
 mod tail;
 mod upcast;
 
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
+pub use audit::{
+    AuditAct, AuditActor, AuditCounts, AuditError, AuditGranularity, AuditPublishing, AuditPublishingCounts,
+    AuditQuery, AuditRecord, AuditRecords, AuditRetention, AuditTrail, AuditedError,
+};
 pub use bookmark::Bookmark;
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use cursor::CursorError;
@@ -91,6 +99,7 @@ pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePublisher}
 pub use event_store::{EventStore, Position, StoredEvent, SyncError};
 pub use handled::{Begun, HandledError, HandledWindow, Handling};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
+pub use lease::{Lease, LeaseError, Leased, Leases};
 pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{Compaction, IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
@@ -108,5 +117,6 @@ pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,
     STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
+pub use stored_subscriptions::{Restored, StoredSubscription, StoredSubscriptions, StoredSubscriptionsError};
 pub use subscription::{DurableSubscription, DurableSubscriptionBuilder, DurableSubscriptionError};
 pub use upcast::{UpcastError, UpcasterFault, Upcasters, UpcastersBuilder, UpcastersError};

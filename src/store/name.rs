@@ -5,25 +5,24 @@
 //!   last number     of StateKind::NUMBER: kind 4, big-endian │ bytes of the name 1 │ name   ──►   number 8, little-endian
 //! ```
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use super::lease::{LeaseError, Leased};
 use super::state::{STATE_PAGE_MAX, StateKind, StateReadError, StateStore, StateValue};
 
 /// Bytes that a name may have.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Names that have an owner in this process: the address of the store, the kind, the beginning of the keys.
-static OWNED: Mutex<BTreeSet<Place>> = Mutex::new(BTreeSet::new());
-
-type Place = (usize, StateKind, Vec<u8>);
-
-/// A name in a store. Nobody else in this process has it while this lives.
+/// A name in a store. Nobody else has it while this lives, in whichever process.
 pub(super) struct Name {
+    /// As its owner changes it.
     state: Arc<dyn StateStore>,
-    place: Place,
+    /// As others know it.
+    store: Arc<dyn StateStore>,
+    kind: StateKind,
+    prefix: Vec<u8>,
 }
 
 impl Name {
@@ -33,13 +32,16 @@ impl Name {
         if bytes > max {
             return Err(NameError::TooLong { bytes, max });
         }
-        // The store stays where it is: the name holds it.
-        let address = Arc::as_ptr(&state).cast::<()>().addr();
-        let place = (address, kind, [&[bytes as u8], name.as_bytes()].concat());
-        if !owned().insert(place.clone()) {
-            return Err(NameError::Owned { name: name.to_owned() });
-        }
-        Ok(Self { state, place })
+        let owned = match kind {
+            StateKind::DEAD_LETTER => "dead letter queue",
+            StateKind::TIMER => "schedule",
+            StateKind::HANDLED => "handled window",
+            StateKind::ATTEMPT => "reliable subscription",
+            _ => "name",
+        };
+        let leased = Leased::take(Arc::clone(&state), &format!("{owned} {name:?}")).map_err(NameError::Lease)?;
+        let prefix = [&[bytes as u8], name.as_bytes()].concat();
+        Ok(Self { state: leased, store: state, kind, prefix })
     }
 
     pub(super) fn state(&self) -> &Arc<dyn StateStore> {
@@ -48,12 +50,12 @@ impl Name {
 
     /// Whether it is a name in this store.
     pub(super) fn is_in(&self, state: &Arc<dyn StateStore>) -> bool {
-        std::ptr::addr_eq(Arc::as_ptr(&self.state), Arc::as_ptr(state))
+        std::ptr::addr_eq(Arc::as_ptr(&self.store), Arc::as_ptr(state))
     }
 
     /// A key of the name.
     pub(super) fn key(&self, rest: &[u8]) -> Vec<u8> {
-        [&*self.place.2, rest].concat()
+        [&*self.prefix, rest].concat()
     }
 
     /// Reads the keys of the name, each without it, and their values.
@@ -61,7 +63,7 @@ impl Name {
         &self,
         mut tell: impl FnMut(&[u8], &StateValue) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (_, kind, prefix) = &self.place;
+        let Self { kind, prefix, .. } = self;
         let mut from = Some(prefix.clone());
         while let Some(at) = from {
             let page = self.state.list(*kind, &at, STATE_PAGE_MAX)?;
@@ -76,7 +78,7 @@ impl Name {
 
     /// The key of the last number that was given.
     pub(super) fn number_key(&self) -> Vec<u8> {
-        let (_, kind, prefix) = &self.place;
+        let Self { kind, prefix, .. } = self;
         [&kind.number().to_be_bytes()[..], prefix].concat()
     }
 
@@ -87,18 +89,8 @@ impl Name {
     }
 }
 
-impl Drop for Name {
-    fn drop(&mut self) {
-        owned().remove(&self.place);
-    }
-}
-
-fn owned() -> MutexGuard<'static, BTreeSet<Place>> {
-    OWNED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Why nothing was opened under a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum NameError {
     /// It is too long.
@@ -108,25 +100,24 @@ pub enum NameError {
         /// The limit.
         max: usize,
     },
-    /// It has an owner: something is open under it, in this store and process.
-    Owned {
-        /// The name.
-        name: String,
-    },
+    /// It has an owner: something is open under it, in this process or another.
+    Lease(LeaseError),
 }
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { bytes, max } => write!(f, "the name has {bytes} bytes, the limit is {max}; shorten it"),
-            Self::Owned { name } => {
-                write!(
-                    f,
-                    "{name:?} is open already, and has one owner at a time; share that, drop it, or take another name"
-                )
-            }
+            Self::Lease(error) => error.fmt(f),
         }
     }
 }
 
-impl Error for NameError {}
+impl Error for NameError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::TooLong { .. } => None,
+            Self::Lease(error) => Some(error),
+        }
+    }
+}

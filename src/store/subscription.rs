@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::cursor::{Cursor, CursorError};
 use super::{
-    Bookmark, DeadLetterQueue, Durability, EventStore, Position, Query, ReadError, ReliableSubscription,
-    ReliableSubscriptionError, StateStore, StoredEvent,
+    Bookmark, DeadLetterQueue, Durability, EventStore, LeaseError, Leased, Position, Query, ReadError,
+    ReliableSubscription, ReliableSubscriptionError, StateStore, StoredEvent,
 };
 
 /// What keys of its cursors begin with.
@@ -21,7 +21,7 @@ const PASSED_MIN: u64 = 10_000;
 ///
 /// Each event comes at least once: what was not [acknowledged](Self::ack) comes again after the subscription was opened anew, in
 /// this process or another. It is pulled, on any thread; who is slow slows nobody, and misses nothing. One at a time has a
-/// name.
+/// name, in whichever process.
 ///
 /// An event may come as soon as it is written. Its acknowledgement makes it durable before it is kept, so the loss of power takes no
 /// event that was acknowledged. A cursor keeps which event it stands at: over another store, or one that was put back from an older copy, the
@@ -259,6 +259,8 @@ impl DurableSubscriptionBuilder {
     pub fn open(self) -> Result<DurableSubscription, DurableSubscriptionError> {
         let Self { store, state, name, query, word, begin } = self;
         let word = word.unwrap_or_else(|| state.state_durability().min(Durability::Written));
+        let state = Leased::take(state, &format!("durable subscription {name:?}"));
+        let state = state.map_err(DurableSubscriptionError::Lease)?;
         let cursor = Cursor::new((Arc::clone(&store), state), CURSOR, &name, word);
         let cursor = cursor.map_err(DurableSubscriptionError::Cursor)?;
         let acknowledged = cursor.open(begin).map_err(DurableSubscriptionError::Cursor)?;
@@ -281,6 +283,8 @@ pub enum DurableSubscriptionError {
     Read(ReadError),
     /// The cursor was not read, or not kept.
     Cursor(CursorError),
+    /// Somebody else has a subscription of this name.
+    Lease(LeaseError),
     /// A position was acknowledged behind the last event that was given out.
     NotGiven {
         /// The position.
@@ -296,6 +300,7 @@ impl fmt::Display for DurableSubscriptionError {
             Self::TimedOut { after } => write!(f, "no event came within {after:?}; wait longer"),
             Self::Read(error) => error.fmt(f),
             Self::Cursor(error) => error.fmt(f),
+            Self::Lease(error) => error.fmt(f),
             Self::NotGiven { position, given } => write!(
                 f,
                 "position {position} was acknowledged, and events were given out up to {}; acknowledge what was handled",
@@ -310,6 +315,7 @@ impl Error for DurableSubscriptionError {
         match self {
             Self::Read(error) => Some(error),
             Self::Cursor(error) => Some(error),
+            Self::Lease(error) => Some(error),
             Self::TimedOut { .. } | Self::NotGiven { .. } => None,
         }
     }

@@ -108,8 +108,11 @@ impl<D: Persist> GivenSaga<D> {
     /// When it cannot go on.
     #[track_caller]
     pub fn when_restarted(self, definition: Saga<D>) -> Self {
-        let sagas = open(definition, &self.state, &self.now);
-        Self { sagas, ..self }.when_passed(Duration::ZERO)
+        let Self { sagas, state, now, publisher, _bus } = self;
+        // The name is that one's until it has ended.
+        drop(sagas);
+        let sagas = open(definition, &state, &now);
+        Self { sagas, state, now, publisher, _bus }.when_passed(Duration::ZERO)
     }
 
     /// It is in this phase.

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use ringmain::sourcing::{Outputs, Persist, ProcessManager, Processes, Projector, Reaction, ReadModel, View};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue, StoredEvent,
-    SyncError,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Lease, LeaseError, Page, Position, Query,
+    ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
+    StateValue, StoredEvent, SyncError,
 };
 use ringmain::{Frame, Payload};
 
@@ -151,6 +151,10 @@ impl StateStore for Given {
     fn state_durability(&self) -> Durability {
         call("state_durability");
         self.0.state_durability()
+    }
+
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.0.lease(name)
     }
 }
 

@@ -169,6 +169,7 @@ fn an_event_that_cannot_be_handled_is_the_next_again(ground: &Ground) {
         assert!(matches!(&refused, ProcessError::React { position, .. } if position.get() == 2), "{refused:?}");
     }
     assert_eq!(sent(&*writer.store), ["agent.invited ada"], "what was before it went out, once");
+    drop(processes);
     let mut others = open(&writer, Arc::clone(&writer.store) as _, Arc::clone(&state) as _);
     assert_eq!(others.position().map(|position| position.get()), Some(1));
     others = others.pattern(Pattern::new("agent.invited").unwrap());

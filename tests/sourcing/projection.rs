@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ringmain::Pattern;
 use ringmain::sourcing::{ProjectionError, Projector, ReadModel, View};
-use ringmain::store::{Position, StateKind, StateStore, StoredEvent, Upcasters};
+use ringmain::store::{LeaseError, Position, StateKind, StateStore, StoredEvent, Upcasters};
 
 use super::support::{Death, Ground, Mortal, Writer, on_every_store};
 
@@ -116,6 +116,10 @@ fn a_rebuilt_view_is_made_beside_the_live_one_and_takes_over(ground: &Ground) {
     assert_eq!(state.list(StateKind::VIEW, &[], 10).unwrap().entries.len(), 2, "what was replaced is gone");
     assert_eq!(state.list(StateKind::CURSOR, &[], 10).unwrap().entries.len(), 2);
 
+    let (store, of_state) = shared();
+    let taken = Projector::live("counts", store, of_state, twice).unwrap_err();
+    assert!(matches!(taken, ProjectionError::Lease(LeaseError::Taken { .. })), "{taken:?}");
+    drop(next);
     writer.append("a", "1");
     let (store, of_state) = (Arc::clone(&writer.store), Arc::clone(&state));
     let mut live = Projector::live("counts", store, of_state, twice).unwrap();
@@ -156,6 +160,7 @@ fn an_event_that_fails_is_the_next_again_and_leaves_nothing(ground: &Ground) {
     }
     let view = ReadModel::new("counts", Arc::clone(&state) as _);
     assert_eq!((of(&view, "a"), of(&view, "b"), of(&view, "sum")), (1, 0, 1), "not half of it");
+    drop(projector);
     let without = Projector::live("counts", store, Arc::clone(&state) as _, count).unwrap();
     let mut without = without.pattern(Pattern::new("c").unwrap());
     writer.append("d", "1");

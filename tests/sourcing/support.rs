@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, MemoryStore, Page, Position, Query,
-    ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
-    StateValue, SyncError,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Lease, LeaseError, LogStore, MemoryStore, Page,
+    Position, Query, ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError,
+    StateStore, StateValue, SyncError,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
@@ -148,6 +148,10 @@ impl StateStore for Mortal {
 
     fn state_durability(&self) -> Durability {
         self.state.state_durability()
+    }
+
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.state.lease(name)
     }
 }
 

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use ringmain::store::{
-    DeadLetterQueue, Durability, DurablePublisher, LogStore, MemoryStore, Query, Schedule, ScheduleError,
-    ScheduledEvent, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+    DeadLetterQueue, Durability, DurablePublisher, Lease, LeaseError, LogStore, MemoryStore, Query, Schedule,
+    ScheduleError, ScheduledEvent, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
+    StateValue,
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload, RetryPolicy};
 
@@ -226,6 +227,10 @@ impl StateStore for Gated {
 
     fn state_durability(&self) -> Durability {
         self.store.state_durability()
+    }
+
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.store.lease(name)
     }
 }
 

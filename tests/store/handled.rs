@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::store::{
-    Begun, Durability, HandledError, HandledWindow, LogStore, MemoryStore, NameError, StateChange, StateError,
-    StateKind, StatePage, StateReadError, StateStore, StateValue,
+    Begun, Durability, HandledError, HandledWindow, Lease, LeaseError, LogStore, MemoryStore, NameError, StateChange,
+    StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload};
 
@@ -57,7 +57,7 @@ fn window_is_bounded_in_time_and_count(state: Arc<dyn StateStore>) {
         keep(&window, number, seconds);
     }
     let second = HandledWindow::open("a", Arc::clone(&state)).unwrap_err();
-    assert!(matches!(second, HandledError::Name(NameError::Owned { .. })), "{second:?}");
+    assert!(matches!(second, HandledError::Name(NameError::Lease(LeaseError::Taken { .. }))), "{second:?}");
     drop(window);
     let window = open("a");
     let contained = |now| (1..=9).filter(|number| window.contains(event(*number), at(now))).collect::<Vec<_>>();
@@ -131,6 +131,10 @@ impl StateStore for Lossy {
 
     fn state_durability(&self) -> Durability {
         self.store.state_durability()
+    }
+
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.store.lease(name)
     }
 }
 

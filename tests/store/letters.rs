@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use ringmain::store::{
-    DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, Durability, LogStore, MemoryStore, NameError,
-    StateError, StateStore,
+    DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, Durability, LeaseError, LogStore, MemoryStore,
+    NameError, StateError, StateStore,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, BusBuilder, DeadReason, DeliveryMode, Outcome, Payload, PublishError, RetryPolicy};
@@ -145,13 +145,13 @@ fn a_queue_has_one_owner_and_letters_of_its_own(make: Make<'_>) {
     let state = make();
     let queue = filled(&state, 2);
     let second = DeadLetterQueue::open("letters", Arc::clone(&state)).unwrap_err();
-    assert!(
-        matches!(&second, DeadLetterQueueError::Name(NameError::Owned { name }) if name == "letters"),
-        "{second:?}"
-    );
+    assert!(matches!(&second, DeadLetterQueueError::Name(NameError::Lease(LeaseError::Taken { .. }))), "{second:?}");
     assert_eq!(
         second.to_string(),
-        "\"letters\" is open already, and has one owner at a time; share that, drop it, or take another name"
+        format!(
+            "dead letter queue \"letters\" is owned by process {}; end that first, or take another name",
+            std::process::id()
+        )
     );
     for other in ["letter", "letterss", ""] {
         let other = DeadLetterQueue::open(other, Arc::clone(&state)).unwrap();

@@ -2,6 +2,7 @@
 
 mod archive;
 mod archived;
+mod audit;
 #[path = "../support/books.rs"]
 mod books;
 mod causation;
@@ -21,6 +22,7 @@ mod journal;
 mod kill;
 #[path = "../support/killed.rs"]
 mod killed;
+mod leases;
 mod letters;
 mod log;
 mod log_store;
@@ -39,6 +41,7 @@ mod replay;
 mod schedule;
 mod spill;
 mod states;
+mod stored_subscriptions;
 mod strace;
 mod subscription;
 mod support;

@@ -17,7 +17,9 @@ use ringmain::store::{
 use super::conformance::{self, Writer};
 use super::states;
 
+mod audited;
 mod cut;
+mod leases;
 
 use cut::{Cut, Proxy};
 
@@ -39,6 +41,16 @@ fn fresh(url: &str) -> (PostgresStoreBuilder, String) {
     // Relaxed: a ticket.
     let name = format!("store_{}_{}", std::process::id(), STORES.fetch_add(1, Ordering::Relaxed));
     (PostgresStore::builder(url).schema(&name).connections_max(4), name)
+}
+
+/// Asks the server itself for a number.
+fn ask(url: &str, text: &str, param: &str) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        let asked = async move { client.query_one(text, &[&param]).await.unwrap().get(0) };
+        tokio::join!(asked, connection).0
+    })
 }
 
 #[test]
@@ -156,6 +168,80 @@ fn a_commit_that_is_not_answered_is_in_doubt_and_one_that_was_not_sent_is_not_ma
 }
 
 #[test]
+fn a_server_that_ends_behind_a_commit_leaves_it_in_doubt() {
+    let Some(url) = server() else { return };
+    let (_, schema) = fresh(&url);
+    let proxy = Proxy::new(&url);
+    let named = format!("{}?application_name={schema}", proxy.url());
+    let store = PostgresStore::builder(named).schema(&schema).connections_max(1).open().unwrap();
+    let frames = Writer::new().frames("a", 1);
+    proxy.cut(Cut::InCommit);
+    thread::scope(|scope| {
+        let appended = scope.spawn(|| store.append(&frames, ExpectedVersion::Any, Durability::Durable));
+        proxy.wait();
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1";
+        assert_eq!(ask(&url, end, &schema), 1);
+        let lost = appended.join().unwrap().unwrap_err();
+        assert!(matches!(lost, AppendError::InDoubt(_)), "{lost:?}");
+        assert!(lost.to_string().contains("terminating connection"), "{lost}");
+    });
+    let head = format!("SELECT position FROM {schema}.head WHERE $1 <> ''");
+    assert_eq!(ask(&url, &head, &schema), 1, "it was committed");
+}
+
+#[test]
+fn who_looks_for_events_in_doubt_waits_for_a_commit_that_is_under_way() {
+    let Some(url) = server() else { return };
+    // In the same process, and in the one after it.
+    for opens_again in [false, true] {
+        let (_, schema) = fresh(&url);
+        let proxy = Proxy::new(&url);
+        let open = |url: &str| {
+            let named = format!("{url}?application_name={schema}");
+            PostgresStore::builder(named).schema(&schema).connections_max(2).open().unwrap()
+        };
+        let store = open(proxy.url());
+        let frames = Writer::new().frames("a", 1);
+        proxy.cut(Cut::LateCommit);
+        let lost = store.append(&frames, ExpectedVersion::Any, Durability::Durable).unwrap_err();
+        assert!(matches!(lost, AppendError::InDoubt(_)), "{lost:?}");
+        thread::scope(|scope| {
+            let found = scope.spawn(|| {
+                let store = if opens_again { open(&url) } else { store };
+                Query::new().stream(&store).map(Result::unwrap).count()
+            });
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
+            while !found.is_finished() && ask(&url, waits, &schema) == 0 {
+                thread::yield_now();
+            }
+            proxy.cut(Cut::Nothing);
+            assert_eq!(found.join().unwrap(), 1, "it was looked for before the commit was over");
+        });
+    }
+}
+
+#[test]
+fn who_waits_finds_what_nobody_told_of_and_nothing_that_is_not_there() {
+    let Some(url) = server() else { return };
+    let (builder, schema) = fresh(&url);
+    let proxy = Proxy::new(&url);
+    let through = PostgresStore::builder(proxy.url()).schema(&schema).ask_every(Duration::from_millis(50));
+    let (store, other) = (through.open().unwrap(), builder.open().unwrap());
+    assert!(!store.wait_behind(None, Duration::from_millis(300)).unwrap());
+    let lie = format!("SELECT count(pg_notify($1 || '_appended', '{}'))", u64::MAX);
+    assert_eq!(ask(&url, &lie, &schema), 1);
+    assert!(!store.wait_behind(None, Duration::from_millis(300)).unwrap(), "the store is empty");
+    proxy.cut(Cut::Notices);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| store.wait_behind(None, 60 * SECOND).unwrap());
+        other.append(&Writer::new().frames("a", 1), ExpectedVersion::Any, Durability::Durable).unwrap();
+        assert!(waits.join().unwrap());
+    });
+    assert_eq!(store.head().unwrap(), Position::new(1));
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_told_of_within_the_limit() {
     let Some(url) = server() else { return };
     let (_, schema) = fresh(&url);
@@ -185,8 +271,8 @@ fn tables_of_a_newer_program_are_refused_and_left_alone() {
         done.unwrap();
     });
     let refused = builder.open().unwrap_err();
-    assert!(matches!(refused, PostgresError::TooNew { found: 99, known: 1, .. }), "{refused:?}");
-    let text = format!("the tables in schema \"{schema}\" have version 99, this program knows 1; use a newer one");
+    assert!(matches!(refused, PostgresError::TooNew { found: 99, known: 2, .. }), "{refused:?}");
+    let text = format!("the tables in schema \"{schema}\" have version 99, this program knows 2; use a newer one");
     assert_eq!(refused.to_string(), text);
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::store::{
     Attempted, DeadLetterQueue, Durability, DurableSubscription, DurableSubscriptionError, EventStore, ExpectedVersion,
-    HandledWindow, LogStore, MemoryStore, NameError, Query, ReliableSubscription, ReliableSubscriptionError,
+    HandledWindow, Lease, LeaseError, LogStore, MemoryStore, Query, ReliableSubscription, ReliableSubscriptionError,
     StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue, StoredEvent,
 };
 use ringmain::{DeadReason, Frame, Outcome, Payload, RetryPolicy};
@@ -178,7 +178,13 @@ fn a_name_has_one_owner_and_its_letters_are_in_its_store() {
     let billing = open(&store, &queue, tried(1), &hand);
     let builder = || DurableSubscription::builder(store.clone(), store.clone(), "billing");
     let second = builder().open_reliable(queue).unwrap_err();
-    assert!(matches!(second, ReliableSubscriptionError::Name(NameError::Owned { .. })), "{second:?}");
+    assert!(
+        matches!(
+            second,
+            ReliableSubscriptionError::Subscription(DurableSubscriptionError::Lease(LeaseError::Taken { .. }))
+        ),
+        "{second:?}"
+    );
     drop(billing);
     let elsewhere = DeadLetterQueue::open("letters", Arc::new(MemoryStore::new())).unwrap();
     let refused = builder().open_reliable(elsewhere).unwrap_err();
@@ -208,6 +214,10 @@ impl StateStore for Failing {
 
     fn state_durability(&self) -> Durability {
         Durability::Accepted
+    }
+
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.store.lease(name)
     }
 }
 

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::store::{
-    DurableError, LogStore, MemoryStore, NameError, PublishedDue, Schedule, ScheduleError, ScheduledEvent, StateStore,
+    DurableError, LeaseError, LogStore, MemoryStore, NameError, PublishedDue, Schedule, ScheduleError, ScheduledEvent,
+    StateStore,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError, Publisher};
@@ -98,7 +99,7 @@ fn events_are_published_when_they_are_due_in_that_order(make: Make<'_>) {
     assert_eq!(step(&schedule, 20), "bcd");
     assert!(schedule.is_empty() && schedule.next_due().is_none());
     let second = Schedule::open("mine", Arc::clone(&state)).unwrap_err();
-    assert!(matches!(second, ScheduleError::Name(NameError::Owned { .. })), "{second:?}");
+    assert!(matches!(second, ScheduleError::Name(NameError::Lease(LeaseError::Taken { .. }))), "{second:?}");
     drop((schedule, others));
     assert!(open("mine").is_empty());
     assert_eq!(open("min").len(), 1);

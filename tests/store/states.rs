@@ -8,8 +8,9 @@ use std::thread;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use ringmain::store::{
-    Durability, LogStore, MemoryStore, STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES,
-    STATE_PAGE_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StateReadError, StateStore,
+    Durability, LeaseError, LogStore, MemoryStore, STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX,
+    STATE_PAGE_BYTES, STATE_PAGE_MAX, STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StateReadError,
+    StateStore,
 };
 
 use crate::folder::Folder;
@@ -31,6 +32,27 @@ pub(crate) fn run(make: Make<'_>) {
     a_page_is_bounded_in_entries_and_bytes(make);
     readers_see_whole_batches(make);
     pages_are_of_one_moment(make);
+    a_name_has_one_owner_until_it_is_given_back(make);
+}
+
+fn a_name_has_one_owner_until_it_is_given_back(make: Make<'_>) {
+    let store = make();
+    let first = store.lease("the name").unwrap();
+    let refused = store.lease("the name").unwrap_err();
+    let owner = format!("process {}", std::process::id());
+    assert!(
+        matches!(&refused, LeaseError::Taken { name, owner: by } if name == "the name" && *by == owner),
+        "{refused}"
+    );
+    let other = store.lease("the name \0").unwrap();
+    let put = [StateChange::Put { kind: KIND, key: b"a", value: b"1" }];
+    store.apply_under(&first, &put, store.state_durability()).unwrap();
+    store.apply_under(&other, &[], store.state_durability()).unwrap();
+    assert!(store.get(KIND, b"a").unwrap().is_some());
+    let term = first.term();
+    drop(first);
+    let second = store.lease("the name").unwrap();
+    assert!(second.term() > term || second.term() == 0, "{term}, then {}", second.term());
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn what_is_wrong_with_a_word_is_said() {
         matches!(&nameless, DurableSubscriptionError::Cursor(CursorError::Name { bytes: 0, max: 255 })),
         "{nameless}"
     );
+    drop(subscription);
     let builder = DurableSubscription::builder(store.clone(), store.clone(), "billing").durability(Durability::Durable);
     let mut subscription = builder.open().unwrap();
     subscription.try_recv().unwrap();

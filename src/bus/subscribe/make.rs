@@ -264,7 +264,7 @@ impl<I: Interest> Subscribe<I> {
         let filter = CompiledFilter::new(self.filters, directory);
         let created = directory.clock.now();
         let seed = self.shared.settings.id_seed;
-        let (wish, part, desk) = (self.worker, self.part, self.desk);
+        let (own_id, wish, part, desk) = (self.id, self.worker, self.part, self.desk);
         let dedup = self.dedup.map(|window| {
             let (keys, max) = (window.keys(), KEYS_MAX);
             if keys == 0 || keys > max {
@@ -276,7 +276,7 @@ impl<I: Interest> Subscribe<I> {
         let dedup = dedup.transpose()?;
         self.shared.add(|control, starts| {
             let id = seed.map_or_else(EventId::random, |seed| EventId::seeded(seed, control.subscriptions_made()));
-            let id = SubscriptionId(id);
+            let id = own_id.unwrap_or(SubscriptionId(id));
             let random = seed.map_or_else(|| id.seed(), |seed| seed_of(seed, &name));
             let worker = match &part {
                 Part::Instance { service, .. } => service.worker,

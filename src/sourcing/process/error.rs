@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{AppendError, Position, ReadError, StateError, StateReadError, SyncError, UpcastError};
+use crate::store::{AppendError, LeaseError, Position, ReadError, StateError, StateReadError, SyncError, UpcastError};
 
 /// Why a process manager stopped.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub enum ProcessError {
         /// What its type says.
         error: Box<dyn Error + Send + Sync>,
     },
+    /// Somebody else runs the process manager of this name.
+    Lease(LeaseError),
     /// State could not be read.
     ReadState(StateReadError),
     /// State was not kept.
@@ -69,6 +71,7 @@ impl fmt::Display for ProcessError {
                 write!(f, "the record of process {id:?} is not as it was written, or of a newer program")
             }
             Self::Data { id, error } => write!(f, "the state of process {id:?} could not be read or written: {error}"),
+            Self::Lease(error) => error.fmt(f),
             Self::ReadState(error) => error.fmt(f),
             Self::Keep(error) => error.fmt(f),
             Self::Sync(error) => error.fmt(f),
@@ -83,6 +86,7 @@ impl Error for ProcessError {
             Self::Read(error) => Some(error),
             Self::Upcast { error, .. } => Some(error),
             Self::React { error, .. } | Self::Data { error, .. } => Some(&**error),
+            Self::Lease(error) => Some(error),
             Self::ReadState(error) => Some(error),
             Self::Keep(error) => Some(error),
             Self::Sync(error) => Some(error),

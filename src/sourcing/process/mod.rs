@@ -15,8 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::store::{
-    AppendError, BATCH_EVENTS_MAX, Bookmark, EventStore, ExpectedVersion, Position, Query, STATE_PAGE_MAX, StateChange,
-    StateKind, StateStore, StoredEvent, Upcasters,
+    AppendError, BATCH_EVENTS_MAX, Bookmark, EventStore, ExpectedVersion, Leased, Position, Query, STATE_PAGE_MAX,
+    StateChange, StateKind, StateStore, StoredEvent, Upcasters,
 };
 use crate::{Aggregate, EventId, Frame, FrameError, Outgoing, Pattern, PublishError, Publisher};
 
@@ -155,6 +155,7 @@ impl<M: ProcessManager> Processes<M> {
         publisher: Publisher,
     ) -> Result<Self, ProcessError> {
         check("name of the process manager", M::NAME, NAME_BYTES_MAX)?;
+        let state = Leased::take(state, &format!("process manager {:?}", M::NAME)).map_err(ProcessError::Lease)?;
         let bookmark = kept::<M>(&*state)?;
         let (pattern, upcasters, skips_missing, is_pending, is_checked) = (None, None, false, true, false);
         Ok(Self {

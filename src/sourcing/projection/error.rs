@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{Position, ReadError, StateError, StateReadError, SyncError, UpcastError};
+use crate::store::{LeaseError, Position, ReadError, StateError, StateReadError, SyncError, UpcastError};
 
 /// Why a projection stopped.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub enum ProjectionError {
     },
     /// View or position could not be read.
     State(StateReadError),
+    /// Somebody else makes this generation of the view.
+    Lease(LeaseError),
     /// View and position were not kept.
     Keep(StateError),
     /// The events that they come from are not known to be durable, so they were not kept.
@@ -71,6 +73,7 @@ impl fmt::Display for ProjectionError {
         match self {
             Self::Read(error) => error.fmt(f),
             Self::State(error) => error.fmt(f),
+            Self::Lease(error) => error.fmt(f),
             Self::Keep(error) => error.fmt(f),
             Self::Sync(error) => error.fmt(f),
             Self::Upcast { position, error } => write!(f, "the event at position {position} is not projected: {error}"),
@@ -105,6 +108,7 @@ impl Error for ProjectionError {
         match self {
             Self::Read(error) => Some(error),
             Self::State(error) => Some(error),
+            Self::Lease(error) => Some(error),
             Self::Keep(error) => Some(error),
             Self::Sync(error) => Some(error),
             Self::Upcast { error, .. } => Some(error),

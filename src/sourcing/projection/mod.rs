@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::Pattern;
 use crate::store::{
-    Bookmark, Durability, EventStore, Position, Query, ReadError, StateChange, StateKind, StateStore, StoredEvent,
-    Upcasters,
+    Bookmark, Durability, EventStore, Leased, Position, Query, ReadError, StateChange, StateKind, StateStore,
+    StoredEvent, Upcasters,
 };
 
 use super::view::{self, Place, View};
@@ -133,6 +133,9 @@ impl<P: Projection> Projector<P> {
         state: Arc<dyn StateStore>,
         projection: P,
     ) -> Result<Self, ProjectionError> {
+        let (name, generation) = (place.name(), place.generation());
+        let state = Leased::take(state, &format!("projection {name:?} generation {generation}"));
+        let state = state.map_err(ProjectionError::Lease)?;
         let bookmark = place.bookmark(&*state)?;
         let durability = state.state_durability();
         let (pattern, upcasters, skips_missing, is_in_doubt) = (None, None, false, true);

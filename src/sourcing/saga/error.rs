@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{StateError, StateReadError};
+use crate::store::{LeaseError, StateError, StateReadError};
 
 /// Why a saga did not begin or go on. It stays as it is kept, and goes on from there.
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub enum SagaError {
         /// What its type says.
         error: Box<dyn Error + Send + Sync>,
     },
+    /// Somebody else runs the sagas of this name.
+    Lease(LeaseError),
     /// Its state could not be read.
     Read(StateReadError),
     /// Its state was not kept.
@@ -110,6 +112,7 @@ impl fmt::Display for SagaError {
                 write!(f, "the record of saga {id:?} is not as it was written, or of a newer program")
             }
             Self::Data { id, error } => write!(f, "the data of saga {id:?} could not be read or written: {error}"),
+            Self::Lease(error) => error.fmt(f),
             Self::Read(error) => error.fmt(f),
             Self::Keep(error) => error.fmt(f),
         }
@@ -120,6 +123,7 @@ impl Error for SagaError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Data { error, .. } => Some(&**error),
+            Self::Lease(error) => Some(error),
             Self::Read(error) => Some(error),
             Self::Keep(error) => Some(error),
             _ => None,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Frame;
 use crate::sourcing::persist::{self, ID_BYTES_MAX, NAME_BYTES_MAX, Persist};
-use crate::store::{Durability, STATE_PAGE_MAX, StateChange, StateKind, StateStore};
+use crate::store::{Durability, Leased, STATE_PAGE_MAX, StateChange, StateKind, StateStore};
 
 use super::definition::Saga;
 use super::error::SagaError;
@@ -69,6 +69,7 @@ impl<D: Persist> Sagas<D> {
     /// When the definition is not sound, or the store cannot be read.
     pub fn open(definition: Saga<D>, state: Arc<dyn StateStore>) -> Result<Self, SagaError> {
         check(&definition)?;
+        let state = Leased::take(state, &format!("saga {:?}", definition.name)).map_err(SagaError::Lease)?;
         let durability = state.state_durability();
         let mut sagas = Self {
             state,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::PublishError;
 
-use super::super::{AppendError, CursorError, Durability, ReadError, SyncError};
+use super::super::{AppendError, CursorError, Durability, LeaseError, ReadError, SyncError};
 
 /// Why an event was not published durably, or a durable publisher did not start.
 #[derive(Debug, Clone)]
@@ -50,6 +50,8 @@ pub enum DurableError {
     Read(Arc<ReadError>),
     /// The cursor was not read, or not kept.
     Cursor(CursorError),
+    /// Somebody else publishes under this name.
+    Lease(LeaseError),
     /// The system has no thread for it; this is what it says.
     Thread(String),
 }
@@ -80,6 +82,7 @@ impl fmt::Display for DurableError {
             Self::ShuttingDown => f.write_str("the bus is shutting down and publishes no more events"),
             Self::Read(error) => error.fmt(f),
             Self::Cursor(error) => error.fmt(f),
+            Self::Lease(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "there is no thread: {error}"),
         }
     }
@@ -93,6 +96,7 @@ impl Error for DurableError {
             Self::Read(error) => Some(&**error),
             Self::Sync(error) => Some(&**error),
             Self::Cursor(error) => Some(error),
+            Self::Lease(error) => Some(error),
             _ => None,
         }
     }

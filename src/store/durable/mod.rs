@@ -29,7 +29,7 @@ use crate::internals::Encode;
 use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
-use super::{Durability, EventStore, Position, StateStore};
+use super::{Durability, EventStore, Leased, Position, StateStore};
 use commit::{Committer, Job};
 use deliver::{Checkpoint, Deliverer};
 use end::Running;
@@ -118,7 +118,7 @@ impl DurableBuilder {
     }
 
     /// Begins to publish, first what was appended before and may not have been delivered: so subscribe first. A store has one
-    /// durable publisher at a time. It holds the bus until it is closed or dropped.
+    /// durable publisher of a name at a time, whichever process it is in. It holds the bus until it is closed or dropped.
     ///
     /// # Errors
     /// See [`DurableError`]; [`CursorError::Store`](super::CursorError::Store) with [`ReadError::Diverged`](super::ReadError::Diverged) when the
@@ -132,6 +132,7 @@ impl DurableBuilder {
             return Err(DurableError::Zero { setting: "checkpoint_every" });
         }
         let word = state.state_durability().min(Durability::Written);
+        let state = Leased::take(state, &format!("durable publisher {name:?}")).map_err(DurableError::Lease)?;
         let cursor = Cursor::new((Arc::clone(&store), state), CURSOR, &name, word).map_err(DurableError::Cursor)?;
         store.sync().map_err(|error| DurableError::Sync(Arc::new(error)))?;
         let head = store.head().map_err(|error| DurableError::Read(Arc::new(error)))?;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 
-use super::super::Position;
 use super::super::log::{
     self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo, remove,
 };
@@ -16,6 +15,7 @@ use super::super::state::{
 };
 use super::super::table::{self, Table, TableOptions};
 use super::super::tail::Tail;
+use super::super::{Leases, Position};
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part};
 use super::retention::Retention;
@@ -211,6 +211,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         indexer: Some(thread),
         shared,
         state_batch_bytes_max,
+        leases: Leases::default(),
         options,
         recovered,
     })

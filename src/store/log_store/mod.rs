@@ -41,8 +41,8 @@ use crate::Frame;
 use super::append::{self, Expected};
 use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, Word};
 use super::{
-    AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, OpenError, Page, Position, Query,
-    ReadError, Recovered, Snapshot, SnapshotError, SyncError, snapshot,
+    AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, Leases, OpenError, Page, Position,
+    Query, ReadError, Recovered, Snapshot, SnapshotError, SyncError, snapshot,
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
@@ -102,6 +102,7 @@ pub struct LogStore {
     indexer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     state_batch_bytes_max: usize,
+    leases: Leases,
     options: LogOptions,
     recovered: Recovered,
 }

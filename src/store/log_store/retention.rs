@@ -1,5 +1,6 @@
 //! What becomes of old events: they are archived, and removed where that is asked for, when all who read on have passed them.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -104,12 +105,48 @@ pub struct Upkeep {
     pub removed_segments: usize,
     /// Events in them.
     pub removed_events: u64,
+    /// The position of the last of them.
+    pub removed_to: Option<Position>,
     /// Of those, how many somebody who reads on had not come to, and hears of.
     pub unread_events: u64,
     /// Segments that were to be removed, and are kept for somebody who reads on.
     pub held_segments: usize,
     /// Where the one stands who is furthest behind; `None` = before the first event, or where no segment is held.
     pub held_at: Option<Position>,
+}
+
+impl Upkeep {
+    /// Whether anything was archived or removed.
+    pub(in crate::store) const fn has_done(&self) -> bool {
+        self.archived_segments > 0 || self.removed_segments > 0
+    }
+
+    /// With what was done after it.
+    pub(in crate::store) fn and(self, later: Self) -> Self {
+        Self {
+            archived_segments: self.archived_segments + later.archived_segments,
+            archived_bytes: self.archived_bytes + later.archived_bytes,
+            removed_segments: self.removed_segments + later.removed_segments,
+            removed_events: self.removed_events + later.removed_events,
+            removed_to: later.removed_to.or(self.removed_to),
+            unread_events: self.unread_events + later.unread_events,
+            ..later
+        }
+    }
+}
+
+/// Who is told of what was done.
+#[derive(Default)]
+pub(super) struct Told {
+    /// What nobody was told of.
+    untold: Upkeep,
+    tell: Option<Box<dyn FnMut(Upkeep) + Send>>,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told").field("untold", &self.untold).finish_non_exhaustive()
+    }
 }
 
 impl Retention {
@@ -138,6 +175,18 @@ impl LogStore {
             archived_bytes: archived.iter().map(|nth| segments[*nth].bytes).sum(),
             ..due
         })
+    }
+
+    /// Has whoever wants to know told of what was done to old events, in place of who was told before: first, in one piece, of what was
+    /// done since the store was opened and nobody was told of. It is called on the thread that does it, also that of the store: be
+    /// short, and do not append to the store in it.
+    pub fn on_upkeep(&self, mut tell: impl FnMut(Upkeep) + Send + 'static) {
+        let mut told = self.shared.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = std::mem::take(&mut told.untold);
+        if untold.has_done() {
+            tell(untold);
+        }
+        told.tell = Some(Box::new(tell));
     }
 
     /// Does to old events what a retention says, now. The store does the same by [its own](super::LogStoreBuilder::retention)
@@ -206,14 +255,36 @@ impl Shared {
         &self,
         retention: Retention,
         is_to_stop: &dyn Fn() -> bool,
-        mut tell: impl FnMut(&Upkeep),
+        tell: impl FnMut(&Upkeep),
     ) -> Result<Upkeep, Fault> {
-        let _alone = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = Upkeep::default();
+        let kept = self.keep_alone(retention, is_to_stop, tell, &mut done);
+        // What was done before something failed was done.
+        if done.has_done() {
+            match &mut told.tell {
+                Some(tell) => tell(done),
+                None => told.untold = told.untold.and(done),
+            }
+        }
+        kept.map(|()| done)
+    }
+
+    fn keep_alone(
+        &self,
+        retention: Retention,
+        is_to_stop: &dyn Fn() -> bool,
+        mut tell: impl FnMut(&Upkeep),
+        done: &mut Upkeep,
+    ) -> Result<(), Fault> {
         let segments = self.reader.segments();
-        let (archived, mut done) = self.due(retention, &segments)?;
-        if let Some(next) = segments.get(done.removed_segments).filter(|_| done.removed_segments > 0) {
+        let (archived, due) = self.due(retention, &segments)?;
+        (done.held_segments, done.held_at) = (due.held_segments, due.held_at);
+        if let Some(next) = segments.get(due.removed_segments).filter(|_| due.removed_segments > 0) {
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
+            done.removed_to = Position::new(segments[done.removed_segments].first - 1);
+            done.unread_events = due.unread_events;
         }
         // One that cannot be read or written keeps no other from it.
         let mut failed = None;
@@ -225,14 +296,14 @@ impl Shared {
                 Ok(Some(bytes)) => {
                     done.archived_segments += 1;
                     done.archived_bytes += bytes;
-                    tell(&done);
+                    tell(done);
                 }
                 Ok(None) => {}
                 Err(fault) if fault.is_full() => return Err(fault),
                 Err(fault) => drop(failed.get_or_insert(fault)),
             }
         }
-        failed.map_or(Ok(done), Err)
+        failed.map_or(Ok(()), Err)
     }
 
     /// The position of the one who reads on and is furthest behind, 0 = before the first event; `None` when there is nobody.

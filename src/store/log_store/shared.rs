@@ -15,7 +15,7 @@ use super::super::table::Table;
 use super::super::tail::Tail;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
-use super::retention::Retention;
+use super::retention::{Retention, Told};
 use super::snapshots::Snapshots;
 use super::versions::Versions;
 
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) table: Arc<Table>,
     pub(super) retention: Retention,
     /// Held by who archives and removes.
-    pub(super) upkeep: Mutex<()>,
+    pub(super) upkeep: Mutex<Told>,
 }
 
 /// The segments, oldest first, as far as queries see them.

@@ -9,6 +9,7 @@ use super::super::state::{
     self, PageRoom, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
 use super::super::table::ChangeError;
+use super::super::{Lease, LeaseError};
 use super::{Durability, LogStore};
 
 impl StateStore for LogStore {
@@ -39,6 +40,11 @@ impl StateStore for LogStore {
 
     fn state_durability(&self) -> Durability {
         Durability::Durable
+    }
+
+    /// The folder is this process's alone, and so are all names in it.
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.leases.take(name)
     }
 }
 

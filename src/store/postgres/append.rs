@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::Transaction;
 use tokio::time::timeout;
+use tokio_postgres::error::{DbError, Severity};
 use uuid::Uuid;
 
 use crate::Frame;
@@ -27,7 +28,7 @@ const RAISE: &str = "
     INSERT INTO aggregates (kind, id, version)
     SELECT kind, id, version::numeric FROM unnest($1::bytea[], $2::bytea[], $3::text[]) AS of (kind, id, version)
     ON CONFLICT (kind, id) DO UPDATE SET version = greatest(aggregates.version, excluded.version)";
-const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+const NOTIFY: &str = "SELECT pg_notify($1, '')";
 
 /// What is sent.
 pub(super) struct Batch {
@@ -65,11 +66,15 @@ pub(super) async fn append(link: &Link, batch: Batch, limit: Duration) -> Result
     let committed = timeout(limit.saturating_sub(begun.elapsed()), transaction.commit()).await;
     match committed {
         Ok(Ok(())) => Ok(appended),
-        // The server has said that there is no commit.
-        Ok(Err(error)) if error.as_db_error().is_some() => Err(failed(PostgresFault::new(doing, error))),
+        Ok(Err(error)) if is_refusal(&error) => Err(failed(PostgresFault::new(doing, error))),
         Ok(Err(error)) => Err(AppendError::InDoubt(Box::new(PostgresFault::new("answer a commit", error)))),
         Err(_) => Err(AppendError::InDoubt(Box::new(PostgresFault::timed_out("answer a commit", limit)))),
     }
+}
+
+/// Whether the server says that there is no commit. With any graver word it ends the connection, also behind a commit that was made.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().and_then(DbError::parsed_severity) == Some(Severity::Error)
 }
 
 async fn fill(transaction: &Transaction<'_>, link: &Link, batch: Batch) -> Result<Appended, AppendError> {
@@ -91,7 +96,7 @@ async fn fill(transaction: &Transaction<'_>, link: &Link, batch: Batch) -> Resul
     insert(transaction, &frames, last - count).await.map_err(failed)?;
     raise(transaction, &frames).await.map_err(failed)?;
     let notify = transaction.prepare_cached(NOTIFY).await.map_err(failed)?;
-    transaction.execute(&notify, &[&link.channel(), &last.to_string()]).await.map_err(failed)?;
+    transaction.execute(&notify, &[&link.channel()]).await.map_err(failed)?;
     let position = |number: i64| Position::new(number.unsigned_abs()).expect("the head rises from 0");
     Ok(Appended::new(position(last - count + 1), position(last), version))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 
+use super::super::Leases;
 use super::bridge::Bridge;
 use super::error::PostgresError;
 use super::link::{Link, Links};
@@ -25,6 +26,7 @@ pub struct PostgresStoreBuilder {
     call_max: Duration,
     batch_bytes_max: u64,
     ask_every: Duration,
+    owner: String,
 }
 
 impl PostgresStoreBuilder {
@@ -36,6 +38,7 @@ impl PostgresStoreBuilder {
             call_max: Duration::from_secs(30),
             batch_bytes_max: 64 << 20,
             ask_every: Duration::from_secs(5),
+            owner: format!("process {}", std::process::id()),
         }
     }
 
@@ -72,13 +75,20 @@ impl PostgresStoreBuilder {
         self
     }
 
+    /// What others are told of who owns a [name](crate::store::StateStore::lease) that they ask for: say which machine it is, too. Default
+    /// `process` and its id.
+    pub fn owner(mut self, who: impl Into<String>) -> Self {
+        self.owner = who.into();
+        self
+    }
+
     /// Connects, and makes the tables or brings them to the version of this program. Of several that do so at once, one does it.
     ///
     /// # Errors
     /// See [`PostgresError`].
     pub fn open(self) -> Result<PostgresStore, PostgresError> {
         let config = self.config()?;
-        let bridge = Bridge::new()?;
+        let bridge = Arc::new(Bridge::new()?);
         let links = Links { config, connections_max: self.connections_max, call_max: self.call_max };
         let link = Arc::new(Link::new(links, self.schema.clone(), self.batch_bytes_max)?);
         let (opening, limit) = (Arc::clone(&link), self.call_max);
@@ -87,7 +97,9 @@ impl PostgresStoreBuilder {
             opened.unwrap_or_else(|_| Err(PostgresFault::timed_out("make its tables", limit).into()))
         })?;
         let tail = Tail::new(self.ask_every);
-        Ok(PostgresStore { link, tail, bridge, durability: opened?, call_max: self.call_max })
+        let (leases, session) = (Leases::default(), Arc::default());
+        let (durability, call_max) = (opened?, self.call_max);
+        Ok(PostgresStore { link, tail, leases, owner: self.owner, session, bridge, durability, call_max })
     }
 
     fn config(&self) -> Result<Config, PostgresError> {

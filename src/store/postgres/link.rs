@@ -1,5 +1,6 @@
 //! Connections to the server.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -14,12 +15,24 @@ pub(super) struct Links {
     pub(super) call_max: Duration,
 }
 
+/// Waits for the append under way, if there is one: what is asked next sees it.
+pub(super) const AWAIT_APPEND: &str = "SELECT position FROM head FOR SHARE";
+
 /// The way to one store.
 pub(super) struct Link {
     pub(super) config: Config,
     pool: Pool,
     pub(super) schema: String,
     pub(super) batch_bytes_max: u64,
+    doubts: Mutex<Doubts>,
+}
+
+/// Appends whose commit was not answered. The server may be about to make one still, behind the back of who looks for its events.
+#[derive(Default)]
+struct Doubts {
+    met: u64,
+    /// So many of them are over.
+    over: u64,
 }
 
 impl Link {
@@ -34,17 +47,40 @@ impl Link {
             .create_timeout(Some(call_max))
             .build()
             .map_err(PostgresFault::at("make a pool of connections"))?;
-        Ok(Self { config, pool, schema, batch_bytes_max })
+        Ok(Self { config, pool, schema, batch_bytes_max, doubts: Mutex::default() })
     }
 
     pub(super) async fn connection(&self) -> Result<Object, PostgresFault> {
         self.pool.get().await.map_err(PostgresFault::at("give a connection"))
     }
 
+    fn doubts(&self) -> MutexGuard<'_, Doubts> {
+        // Two numbers, which nothing leaves half written.
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A commit was not answered.
+    pub(super) fn doubt(&self) {
+        self.doubts().met += 1;
+    }
+
+    /// A connection to read events over: none is in doubt any more, each is there or will never be.
+    pub(super) async fn reading(&self) -> Result<Object, PostgresFault> {
+        let connection = self.connection().await?;
+        let met = Some(self.doubts()).filter(|doubts| doubts.over < doubts.met).map(|doubts| doubts.met);
+        if let Some(met) = met {
+            let failed = PostgresFault::at("wait for an append in doubt");
+            connection.query_one(AWAIT_APPEND, &[]).await.map_err(&failed)?;
+            let mut doubts = self.doubts();
+            doubts.over = doubts.over.max(met);
+        }
+        Ok(connection)
+    }
+
     /// The position of the latest event; 0: there is none.
     pub(super) async fn head(&self) -> Result<u64, PostgresFault> {
         let failed = PostgresFault::at("read the head");
-        let connection = self.connection().await?;
+        let connection = self.reading().await?;
         let statement = connection.prepare_cached("SELECT position FROM head").await.map_err(&failed)?;
         let row = connection.query_one(&statement, &[]).await.map_err(&failed)?;
         Ok(row.get::<_, i64>(0).unsigned_abs())

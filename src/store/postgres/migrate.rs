@@ -4,12 +4,13 @@ use tokio_postgres::Transaction;
 
 use super::super::Durability;
 use super::error::{PostgresError, PostgresFault};
-use super::link::Link;
+use super::link::{AWAIT_APPEND, Link};
 
 /// Steps in their order; the version of the tables is the number of those that were run. What was released is never changed.
 ///
 /// Texts of events are bytes: PostgreSQL keeps no text with a zero byte, and compares by collation.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE head (
         is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
         position bigint NOT NULL
@@ -53,7 +54,16 @@ const STEPS: [&str; 1] = ["
         value bytea NOT NULL,
         PRIMARY KEY (kind, key)
     );
-"];
+",
+    "
+    CREATE TABLE leases (
+        name bytea PRIMARY KEY,
+        owner text NOT NULL,
+        term bigint NOT NULL,
+        backend integer NOT NULL
+    );
+",
+];
 
 /// Of the advisory locks of a store the one for its tables: those of its state are 0 and above.
 const LOCK: i32 = -1;
@@ -75,7 +85,12 @@ pub(super) async fn migrate(link: &Link) -> Result<Durability, PostgresError> {
         let insert = "INSERT INTO migrations (version) VALUES ($1)";
         transaction.execute(insert, &[&nth]).await.map_err(&failed)?;
     }
-    let row = transaction.query_one("SELECT current_setting('fsync') = 'on'", &[]).await.map_err(&failed)?;
+    let asked = "SELECT current_setting('fsync') = 'on', has_table_privilege('head', 'UPDATE')";
+    let row = transaction.query_one(asked, &[]).await.map_err(&failed)?;
+    if row.get(1) {
+        // The process before this one may have left an append that is being committed.
+        transaction.query_one(AWAIT_APPEND, &[]).await.map_err(&failed)?;
+    }
     transaction.commit().await.map_err(&failed)?;
     Ok(if row.get(0) { Durability::Durable } else { Durability::Written })
 }

@@ -7,12 +7,16 @@
 //!   positions 1, 2, 3 … without gaps, in the order of the commits: who has read up to a position has missed nothing before it
 //! ```
 //!
+//! A commit that was not answered may be made yet. Whoever reads next waits for that on the lock of the head, and so does a store that
+//! is opened: what it looks for it finds then, or never.
+//!
 //! Calls block, and what they wait for runs on a thread of the store's own.
 
 mod append;
 mod bridge;
 mod builder;
 mod error;
+mod leases;
 mod link;
 mod migrate;
 mod query;
@@ -27,11 +31,12 @@ use std::time::Duration;
 use crate::Frame;
 
 use super::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, Leases, Page, Position, Query, ReadError, Snapshot,
     SnapshotError, SyncError,
 };
 
 use bridge::Bridge;
+use leases::Session;
 use link::Link;
 use tail::Tail;
 
@@ -64,7 +69,11 @@ pub use error::{PostgresError, PostgresFault};
 pub struct PostgresStore {
     link: Arc<Link>,
     tail: Tail,
-    bridge: Bridge,
+    /// Names that are taken, and by whom for those who ask.
+    leases: Leases,
+    owner: String,
+    session: Arc<Session>,
+    bridge: Arc<Bridge>,
     durability: Durability,
     call_max: Duration,
 }
@@ -121,8 +130,13 @@ impl EventStore for PostgresStore {
         append::check_bytes(events, self.link.batch_bytes_max)?;
         let batch = append::Batch::new(events, expected, durability);
         let (link, limit) = (Arc::clone(&self.link), self.call_max);
-        let failed = |fault| AppendError::Failed(Box::new(fault));
-        self.bridge.run(async move { append::append(&link, batch, limit).await }).map_err(failed)?
+        let in_doubt = |fault| AppendError::InDoubt(Box::new(fault));
+        let appended = self.bridge.run(async move { append::append(&link, batch, limit).await });
+        let appended = appended.map_err(in_doubt).flatten();
+        if let Err(AppendError::InDoubt(_)) = appended {
+            self.link.doubt();
+        }
+        appended
     }
 
     fn sync(&self) -> Result<(), SyncError> {

@@ -102,7 +102,7 @@ impl Asked {
 /// Events that the server finds, in their order.
 pub(super) async fn rows(link: &Link, asked: Asked) -> Result<Vec<Row>, PostgresFault> {
     let failed = PostgresFault::at("read events");
-    let connection = link.connection().await?;
+    let connection = link.reading().await?;
     let statement = connection.prepare_cached(&asked.text).await.map_err(&failed)?;
     let params: Vec<_> = asked.params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
     let rows = connection.query(&statement, &params).await.map_err(&failed)?;

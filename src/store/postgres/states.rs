@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::Durability;
 use super::super::state::{
     self, STATE_BATCH_BYTES_MAX, STATE_PAGE_BYTES, StateChange, StateError, StateKind, StatePage, StateReadError,
     StateStore, StateValue,
 };
+use super::super::{Durability, Lease, LeaseError};
 use super::PostgresStore;
 use super::error::PostgresFault;
+use super::leases::STILL;
 use super::link::{Link, bigint};
 
 /// Changes of keys that share a stripe are made one after the other. Who changes several takes their stripes in order, so that no two
@@ -38,23 +39,24 @@ const LIST: &str = "
 struct Changes {
     of: BTreeMap<(i64, Vec<u8>), Option<Vec<u8>>>,
     durability: Durability,
+    /// The name under which they are made, and its term.
+    lease: Option<(String, i64)>,
+}
+
+/// What came of them.
+enum Applied {
+    Made,
+    /// Nothing: the name is somebody else's.
+    Lost {
+        name: String,
+        owner: String,
+    },
 }
 
 impl StateStore for PostgresStore {
     fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
-        state::check(changes, STATE_BATCH_BYTES_MAX, durability, self.durability)?;
-        let of = |change: &StateChange<'_>| {
-            ((i64::from(change.kind().number()), change.key().to_vec()), change.value().map(<[u8]>::to_vec))
-        };
-        let changes = Changes { of: changes.iter().map(of).collect(), durability };
-        if changes.of.is_empty() {
-            return Ok(());
-        }
-        let link = Arc::clone(&self.link);
-        let applied = self.call("change state", async move { apply(&link, changes).await });
-        applied.map_err(|fault| StateError::Failed(Box::new(fault)))
+        self.change(None, changes, durability)
     }
-
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
         let (link, key) = (Arc::clone(&self.link), key.to_vec());
         let value = self.call("read state", async move { get(&link, kind, &key).await });
@@ -78,14 +80,63 @@ impl StateStore for PostgresStore {
     fn state_durability(&self) -> Durability {
         self.durability
     }
+
+    /// The first lease takes a connection of its own, for all. The name is free when that connection ends: at once when this process
+    /// dies, within half a minute when its machine does.
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
+        self.take_lease(name)
+    }
+
+    /// # Cost
+    /// As [`apply`](StateStore::apply), and one exchange with the server.
+    fn apply_under(
+        &self,
+        lease: &Lease,
+        changes: &[StateChange<'_>],
+        durability: Durability,
+    ) -> Result<(), StateError> {
+        self.change(Some(lease), changes, durability)
+    }
 }
 
-async fn apply(link: &Link, changes: Changes) -> Result<(), PostgresFault> {
+impl PostgresStore {
+    fn change(
+        &self,
+        lease: Option<&Lease>,
+        changes: &[StateChange<'_>],
+        durability: Durability,
+    ) -> Result<(), StateError> {
+        state::check(changes, STATE_BATCH_BYTES_MAX, durability, self.durability)?;
+        let of = |change: &StateChange<'_>| {
+            ((i64::from(change.kind().number()), change.key().to_vec()), change.value().map(<[u8]>::to_vec))
+        };
+        let lease = lease.map(|lease| (lease.name().to_owned(), bigint(lease.term())));
+        let changes = Changes { of: changes.iter().map(of).collect(), durability, lease };
+        if changes.of.is_empty() {
+            return Ok(());
+        }
+        let link = Arc::clone(&self.link);
+        let applied = self.call("change state", async move { apply(&link, changes).await });
+        match applied.map_err(|fault| StateError::Failed(Box::new(fault)))? {
+            Applied::Made => Ok(()),
+            Applied::Lost { name, owner } => Err(StateError::Lease(LeaseError::Lost { name, owner })),
+        }
+    }
+}
+
+async fn apply(link: &Link, changes: Changes) -> Result<Applied, PostgresFault> {
     let failed = PostgresFault::at("change state");
     let mut connection = link.connection().await?;
     let transaction = connection.transaction().await.map_err(&failed)?;
     if changes.durability == Durability::Accepted {
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(&failed)?;
+    }
+    if let Some((name, term)) = changes.lease {
+        let still = transaction.prepare_cached(STILL).await.map_err(&failed)?;
+        let row = transaction.query_one(&still, &[&name.as_bytes()]).await.map_err(&failed)?;
+        if row.get::<_, i64>(1) != term {
+            return Ok(Applied::Lost { name, owner: row.get(0) });
+        }
     }
     let stripes: BTreeSet<_> = changes.of.keys().map(|(kind, key)| stripe(*kind, key)).collect();
     let stripes: Vec<_> = stripes.into_iter().collect();
@@ -114,7 +165,8 @@ async fn apply(link: &Link, changes: Changes) -> Result<(), PostgresFault> {
         let remove = transaction.prepare_cached(REMOVE).await.map_err(&failed)?;
         transaction.execute(&remove, &[&gone_kinds, &gone_keys]).await.map_err(&failed)?;
     }
-    transaction.commit().await.map_err(&failed)
+    transaction.commit().await.map_err(&failed)?;
+    Ok(Applied::Made)
 }
 
 fn stripe(kind: i64, key: &[u8]) -> i32 {

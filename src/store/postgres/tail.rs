@@ -12,7 +12,7 @@ use super::link::Link;
 /// How often the store is asked while nobody tells, and how long until it is listened to again.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// What is known of the head.
+/// Who listens, and who is to be woken.
 pub(super) struct Tail {
     known: Arc<Known>,
     listening: Once,
@@ -26,15 +26,16 @@ struct Known {
     changed: Condvar,
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct State {
-    head: u64,
+    /// How often was told that there is more. What it says is not believed: a server that has died may have less than it told of.
+    told: u64,
     is_listening: bool,
 }
 
 impl Known {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Two numbers, which nothing leaves half written.
+        // A number and a flag, which nothing leaves half written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,28 +62,19 @@ impl Tail {
         self.listening.call_once(|| bridge.spawn(listen(Arc::clone(link), Arc::clone(&self.known))));
         let begun = Instant::now();
         loop {
-            let head = ask()?.map_or(0, Position::get);
-            if head > behind {
+            // Before it asks: what is told meanwhile it asks about again.
+            let told = self.known.state().told;
+            if ask()?.map_or(0, Position::get) > behind {
                 return Ok(true);
             }
-            let mut state = self.known.state();
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let state = self.known.state();
             let every = if state.is_listening { self.ask_every } else { AGAIN };
-            let asked = Instant::now();
-            while state.head <= behind {
-                let left = limit.saturating_sub(begun.elapsed());
-                if left.is_zero() {
-                    return Ok(false);
-                }
-                let pause = every.saturating_sub(asked.elapsed());
-                if pause.is_zero() {
-                    break;
-                }
-                let waited = self.known.changed.wait_timeout(state, left.min(pause));
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-            if state.head > behind {
-                return Ok(true);
-            }
+            let waited = self.known.changed.wait_timeout_while(state, left.min(every), |state| state.told == told);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
@@ -101,19 +93,16 @@ async fn listen_once(link: &Link, known: &Known) -> Result<(), tokio_postgres::E
     let (client, mut connection) = link.config.connect(NoTls).await?;
     let hear = async {
         while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notification(told) = message?
-                && let Ok(head) = told.payload().parse()
-            {
-                known.change(|state| state.head = state.head.max(head));
+            if let AsyncMessage::Notification(_) = message? {
+                known.change(|state| state.told += 1);
             }
         }
         Ok::<(), tokio_postgres::Error>(())
     };
     let begin = async {
         client.batch_execute(&format!("LISTEN {}", link.channel())).await?;
-        // What was appended before it was listened to nobody tells.
-        let head = client.query_one("SELECT position FROM head", &[]).await?.get::<_, i64>(0).unsigned_abs();
-        known.change(|state| *state = State { head: state.head.max(head), is_listening: true });
+        // What was appended before it was listened to nobody tells: whoever waits asks once more.
+        known.change(|state| *state = State { told: state.told + 1, is_listening: true });
         // The connection ends with the client.
         std::future::pending::<Result<(), tokio_postgres::Error>>().await
     };

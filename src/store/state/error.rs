@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::super::{Damage, Durability, Fault};
+use super::super::{Damage, Durability, Fault, LeaseError};
 use super::{STATE_BATCH_BYTES_MAX, StateKind};
 
 /// Why state was not changed.
@@ -58,6 +58,8 @@ pub enum StateError {
         /// The limit.
         max: u64,
     },
+    /// The name under which it was to be changed is somebody else's.
+    Lease(LeaseError),
     /// The disk is full. The store goes on when there is room.
     DiskFull(Fault),
     /// The disk failed, now or earlier: the store changes nothing more until it is opened again, and only then is it known
@@ -90,6 +92,7 @@ impl fmt::Display for StateError {
             Self::Full { limit, needed, max } => {
                 write!(f, "the store is full: {needed} would be needed, the limit is {max}; raise {limit}")
             }
+            Self::Lease(error) => write!(f, "the state was not changed: {error}"),
             Self::DiskFull(fault) => write!(f, "the state was not changed: {fault}; make room and change it again"),
             Self::Disk(fault) => write!(f, "the state may not have been changed: {fault}; open the store again"),
             Self::Failed(error) => write!(f, "the state may not have been changed: {error}"),
@@ -102,6 +105,7 @@ impl Error for StateError {
         match self {
             Self::DiskFull(fault) | Self::Disk(fault) => Some(fault),
             Self::Failed(error) => Some(&**error),
+            Self::Lease(error) => Some(error),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use rkyv::util::AlignedVec;
 
-use super::Durability;
+use super::{Durability, Lease, LeaseError};
 
 pub use error::{StateError, StateReadError};
 
@@ -57,6 +57,28 @@ pub trait StateStore: Send + Sync {
 
     /// The strongest word that is kept for state.
     fn state_durability(&self) -> Durability;
+
+    /// Takes a name, 1 to 1,024 bytes: nobody else has it until the lease is dropped or this process has ended, also by `kill -9`. Where
+    /// several processes share the store that holds across all of them. A name is no key: it stands for whatever its owners agree on.
+    ///
+    /// # Errors
+    /// See [`LeaseError`]; [`LeaseError::Taken`] names the owner.
+    fn lease(&self, name: &str) -> Result<Lease, LeaseError>;
+
+    /// As [`apply`](Self::apply), if the lease of this store is still one's own, in one piece with the changes.
+    ///
+    /// # Errors
+    /// [`StateError::Lease`] when somebody else has taken the name; nothing was changed. Else as `apply`.
+    fn apply_under(
+        &self,
+        lease: &Lease,
+        changes: &[StateChange<'_>],
+        durability: Durability,
+    ) -> Result<(), StateError> {
+        // A store of one process gives no name away while it is held.
+        let _ = lease;
+        self.apply(changes, durability)
+    }
 }
 
 /// What a key is the key of. Keys of different kinds are different keys.
@@ -84,6 +106,8 @@ impl StateKind {
     pub const VIEW: Self = Self(9);
     /// Events that were handled and may come again.
     pub const HANDLED: Self = Self(11);
+    /// Subscriptions that are made again at the next start.
+    pub const SUBSCRIPTION: Self = Self(12);
     /// Where dead letters go on that are too long for one value.
     pub const DEAD_LETTER_PART: Self = Self(10);
     /// The last numbers that dead letters and timers were given.
@@ -122,6 +146,7 @@ impl fmt::Display for StateKind {
             Self::OUTBOX => "outbox",
             Self::SAGA_ENDED => "ended saga",
             Self::VIEW => "view",
+            Self::SUBSCRIPTION => "subscription",
             Self(other) => return write!(f, "kind {other}"),
         })
     }

@@ -15,6 +15,14 @@ pub(super) enum Cut {
     AfterCommit,
     /// The server's next answer is lost.
     Answer,
+    /// The connection of the client ends when a commit comes, which the server sees when this is over.
+    LateCommit,
+    /// The server commits, and the end of its answer is lost.
+    InCommit,
+    /// The end of the server's next answer is lost.
+    EndOfAnswer,
+    /// What the server tells without being asked is lost.
+    Notices,
     /// Nothing comes through, and nobody hangs up.
     Silence,
 }
@@ -54,11 +62,17 @@ impl Proxy {
         *self.cut.0.lock().unwrap() = cut;
         self.cut.1.notify_all();
     }
+
+    /// Waits until what was to be cut is cut.
+    pub(super) fn wait(&self) {
+        drop(self.cut.1.wait_while(self.cut.0.lock().unwrap(), |cut| *cut != Cut::Nothing).unwrap());
+    }
 }
 
 fn bring(mut from: TcpStream, mut to: TcpStream, (cut, changed): &(Mutex<Cut>, Condvar), is_client: bool) {
+    const READY: &[u8] = b"Z\0\0\0\x05I";
     let mut bytes = [0; 65_536];
-    while let Ok(count) = from.read(&mut bytes)
+    while let Ok(mut count) = from.read(&mut bytes)
         && count > 0
     {
         let is_commit = is_client && bytes[..count].windows(7).any(|some| some == b"COMMIT\0");
@@ -73,6 +87,17 @@ fn bring(mut from: TcpStream, mut to: TcpStream, (cut, changed): &(Mutex<Cut>, C
                 *state = Cut::Nothing;
                 break;
             }
+            Cut::InCommit if is_commit => *state = Cut::EndOfAnswer,
+            Cut::EndOfAnswer if !is_client => {
+                count = bytes[..count].strip_suffix(READY).unwrap().len();
+                *state = Cut::Nothing;
+                changed.notify_all();
+            }
+            Cut::LateCommit if is_commit => {
+                from.shutdown(Shutdown::Both).unwrap();
+                state = changed.wait_while(state, |state| *state == Cut::LateCommit).unwrap();
+            }
+            Cut::Notices if !is_client && bytes[0] == b'A' => continue,
             _ => {}
         }
         drop(state);
