@@ -20,7 +20,8 @@ const NOISE_BYTES: u64 = 64 << 10;
 fn visit(bus: &Bus, nth: u64) {
     let seen = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&seen);
-    let wish = bus.subscribe("a").on_worker((nth % 2) as usize).named(if nth.is_multiple_of(4) { "visitor" } else { "" });
+    let wish =
+        bus.subscribe("a").on_worker((nth % 2) as usize).named(if nth.is_multiple_of(4) { "visitor" } else { "" });
     let count = move || {
         // Relaxed: read after a flush.
         counted.fetch_add(1, Ordering::Relaxed);
