@@ -77,6 +77,7 @@ fn a_bus_that_is_not_told_to_announces_nothing() {
     simulation.run();
     assert_eq!(heard(&mut changes), [""; 0]);
     assert_eq!(bus.ledger().accepted, 0);
+    crate::support::assert_books(simulation.bus());
 }
 
 #[test]

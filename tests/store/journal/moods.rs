@@ -110,7 +110,7 @@ fn a_store_that_parks_the_thread_costs_no_wake_up() {
     publish_one_batch(&bus, 1..2, &begins, &open);
     bus.flush_deadline(PATIENCE).expect("it looks for what came while the store had the thread");
     assert_eq!(journal.close().unwrap().written, 2);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn no_more_goes_on_in_memory_than_may_also_when_a_batch_fails() {
     hear(&heard, "returned, 95 dropped");
     assert_eq!(texts(&store.store), numbers(0..6));
     drop(journal);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_journal_that_is_closed_on_a_worker_says_that_nobody_waited() {
     let closed = heard.recv_timeout(PATIENCE).unwrap();
     assert_eq!(closed.unwrap_err(), "a worker cannot wait for a journal to end; close it from another thread");
     drop(closing);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -191,5 +191,5 @@ fn a_journal_that_would_not_rest_does_not_start() {
     let refused = bus.journal(store).retry_every(Duration::ZERO).start().unwrap_err();
     assert!(matches!(refused, JournalError::Zero { setting: "retry_every" }), "{refused}");
     assert_eq!(refused.to_string(), "retry_every is zero, and it would never rest; give it a time");
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }

@@ -70,5 +70,5 @@ fn a_durable_publisher_does_not_go_on_in_another_store_unless_it_is_told_where()
         assert_eq!(inbox.recv_deadline(PATIENCE).unwrap().meta().position(), Some(at));
     }
     drop(durable);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }

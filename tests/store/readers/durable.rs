@@ -40,7 +40,7 @@ fn events_that_were_removed_before_they_were_delivered_are_counted_and_said() {
     assert_eq!(durable.counts().unreadable, first - 1);
     assert!(heard.recv_timeout(PATIENCE).unwrap().contains("were removed before they were read"));
     drop(durable);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_a_killed_process_left_is_durable_before_it_is_delivered() {
     let durable = bus.durable(open(&disk), Arc::new(MemoryStore::new())).start().unwrap();
     let effects = heard.recv_timeout(PATIENCE).unwrap();
     drop((durable, handler));
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
     let mut replay = Replay::new(&disk);
     while replay.at() < effects && replay.step() {}
     let store = open(&replay.image(Kept::Nothing));
@@ -90,7 +90,7 @@ fn closing_waits_for_a_store_no_longer_than_it_may_and_says_what_is_left() {
     let refused = durable.publish(&Writer::new().frame("a", |event| event), Durability::Written).unwrap_err();
     assert!(matches!(refused, DurableError::Closed), "{refused}");
     drop(open);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn closing_says_how_far_everything_is_settled() {
     }
     let counts = durable.close().unwrap();
     assert_eq!((counts.delivered, counts.settled_to.map(|at| at.get())), (3, Some(3)));
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_worker_does_not_wait_for_a_durable_publisher_to_end() {
     let said = heard.recv_timeout(PATIENCE).unwrap();
     assert_eq!(said, "a worker cannot wait for events to be delivered; close it from another thread");
     drop(closing);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_store_that_panics_is_said_and_tried_again() {
     assert_eq!(inbox.recv_deadline(PATIENCE).unwrap().meta().id(), frames[1].meta().id());
     assert!(durable.flush_deadline(PATIENCE));
     drop(durable);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn one_event_that_the_store_can_never_take_fails_no_other() {
     let refused: Vec<_> = results.iter().enumerate().filter(|(_, is_ok)| !**is_ok).map(|(nth, _)| nth).collect();
     assert_eq!(refused, [7]);
     drop(durable);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -196,5 +196,5 @@ fn a_durable_publisher_whose_cursor_would_not_rest_does_not_start() {
     let builder = bus.durable(open(&SimDisk::new()), Arc::new(MemoryStore::new()));
     let refused = builder.checkpoint_every(Duration::ZERO).start().unwrap_err();
     assert_eq!(refused.to_string(), "checkpoint_every is zero, and it would never rest; give it a time");
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }

@@ -27,7 +27,7 @@ fn a_replay_that_is_fed_while_it_runs_ends() {
     let replay = bus.replay(store.clone()).query(Query::new().limit(1)).on_progress(feed).start().unwrap();
     assert_eq!(replay.wait().unwrap().published, 50, "what was there when it began");
     assert!(store.head().unwrap() > Some(position(90)));
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_replay_of_what_was_removed_fails_and_says_how_much() {
     assert_eq!(removed(&error), (3, first - 1));
     assert_eq!(replay(Query::new()).wait().unwrap().published, 61 - first, "what there is");
     assert_eq!(report.recv_deadline(PATIENCE).unwrap().meta().position(), Some(first));
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_store_that_panics_ends_a_replay_and_that_is_said() {
     }
     assert!(replay.progress().is_failed);
     assert!(matches!(replay.wait(), Err(ReplayError::Panicked)));
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
 
 #[test]
@@ -85,5 +85,5 @@ fn a_replay_leaves_most_of_a_small_lane_to_others() {
     }
     drop(open);
     assert_eq!(replay.wait().unwrap().published, 100);
-    bus.shutdown().unwrap();
+    crate::books::end(&bus);
 }
