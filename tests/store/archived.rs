@@ -45,7 +45,7 @@ fn an_archive_that_says_sizes_that_none_has_is_refused_and_the_rest_is_read() {
     drop(log);
     let archive = archives(&disk).remove(0);
     let content = disk.content(&archive);
-    assert_eq!(forged(&content, 24, &content[24..32].to_vec()), content, "it is the check that archives have");
+    assert_eq!(forged(&content, 24, &content[24..32]), content, "it is the check that archives have");
     let mut forgeries: Vec<Vec<u8>> =
         [u64::MAX, 1 << 40, (4 << 30) + 64, 0].iter().map(|bytes| forged(&content, 24, &bytes.to_le_bytes())).collect();
     forgeries.extend([0, 1, 1 << 20, u32::MAX].iter().map(|bytes: &u32| forged(&content, 12, &bytes.to_le_bytes())));
