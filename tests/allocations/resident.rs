@@ -100,7 +100,8 @@ fn prefault_makes_lanes_and_blocks_resident_before_build_returns() {
         assert!(resident() - before >= 16_384 * 256, "a mailbox of a prefaulted bus is touched too");
         let touched = resident();
         drop(mailbox);
-        assert!(touched - resident() >= 16_384 * 256, "its pages went back");
+        // Heap that is touched for the first time meanwhile stays.
+        assert!(touched - resident() >= 16_384 * 256 * 99 / 100, "its pages went back");
         bus.shutdown_deadline(PATIENCE).unwrap();
         assert_settled(&bus);
         drop(bus);
