@@ -190,6 +190,7 @@ fn a_worker_on_its_own_thread_goes_on_and_keeps_the_order_of_its_events() {
             assert_eq!(bus.metrics().health(), Health::Healthy);
             drop(handler);
             assert!(bus.shutdown().unwrap().is_clean());
+            assert_books(&bus);
         }
     });
 }

@@ -2,6 +2,7 @@
 //! they are told to.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use ringmain::sourcing::{
@@ -16,6 +17,7 @@ use ringmain::testing::Simulation;
 use ringmain::{Bus, Payload, Publisher};
 
 use super::folder::Folder;
+use crate::books::assert_books;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,6 +47,14 @@ impl Setting {
 
     fn first(&self) -> u64 {
         self.store.first().unwrap().unwrap().get()
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_books(self.bus.bus());
+        }
     }
 }
 

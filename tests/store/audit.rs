@@ -15,12 +15,13 @@ use ringmain::{
     RuleSet, RulesError, ServiceHealth,
 };
 
+use crate::books::Asked;
 use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
-fn bus() -> Bus {
-    Bus::builder().workers(1).build().unwrap()
+fn bus() -> Asked {
+    Asked(Bus::builder().workers(1).build().unwrap())
 }
 
 fn records(store: &dyn EventStore, query: AuditQuery) -> Vec<AuditRecord> {
@@ -174,7 +175,7 @@ fn a_failure_that_cannot_be_recorded_is_counted_and_told() {
             hears.lock().unwrap().push((*event, (*reason).to_owned()));
         }
     };
-    let bus = Bus::builder().workers(1).observer(observer).build().unwrap();
+    let bus = Asked(Bus::builder().workers(1).observer(observer).build().unwrap());
     let store = Arc::new(MemoryStore::new().events_max(1));
     let trail = AuditTrail::over(&bus, store.clone()).unwrap();
     let failed = trail.by("ada").remove_rule("a").unwrap_err();
@@ -327,7 +328,7 @@ fn events_that_could_not_be_recorded_are_counted_and_told() {
         Notice::StorageDropped { event, .. } => hears.lock().unwrap().1.push(*event),
         _ => {}
     };
-    let bus = Bus::builder().workers(1).observer(observer).build().unwrap();
+    let bus = Asked(Bus::builder().workers(1).observer(observer).build().unwrap());
     let store = Arc::new(MemoryStore::new().events_max(1));
     let trail = AuditTrail::over(&bus, store.clone()).unwrap();
     let each = trail.publishing(Pattern::new("pay.*").unwrap(), AuditGranularity::Each).unwrap();

@@ -10,6 +10,8 @@ use ringmain::store::{
 
 /// Asserts that a name is taken, by this process.
 #[track_caller]
+use crate::books::end;
+
 fn assert_taken(error: &LeaseError, name: &str) {
     let owner = format!("process {}", std::process::id());
     assert!(matches!(error, LeaseError::Taken { name: of, owner: by } if of == name && *by == owner), "{error:?}");
@@ -58,7 +60,7 @@ fn whoever_reads_on_under_a_name_is_alone_with_it() {
     let error = HandledWindow::open("orders", state()).unwrap_err();
     let HandledError::Name(NameError::Lease(lease)) = &error else { panic!("{error}") };
     assert_taken(lease, "handled window \"orders\"");
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]

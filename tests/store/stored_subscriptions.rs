@@ -14,6 +14,7 @@ use ringmain::{
     ReplayPolicy, RetryPolicy, RuleFilter, SubscribeError, SubscriptionId, WhileOpen,
 };
 
+use crate::books::Asked;
 use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
@@ -21,8 +22,8 @@ use crate::killed::{child_folder, kill_after};
 /// What handlers were given: their name, and the texts of events.
 type Heard = Arc<Mutex<Vec<String>>>;
 
-fn bus() -> Bus {
-    Bus::builder().workers(1).build().unwrap()
+fn bus() -> Asked {
+    Asked(Bus::builder().workers(1).build().unwrap())
 }
 
 /// The stored subscriptions of a program that knows the handler `hear`.

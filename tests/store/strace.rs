@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query};
 use ringmain::{Bus, Payload};
 
+use crate::books::Asked;
 use crate::folder::Folder;
 use crate::killed::{CHILD_FOLDER, child_folder};
 
@@ -32,7 +33,7 @@ fn child(folder: &Path) {
         Ok(store) => store,
         Err(error) => return say(format!("not opened: {error}")),
     };
-    let bus = Bus::builder().workers(1).build().expect("a bus");
+    let bus = Asked(Bus::builder().workers(1).build().expect("a bus"));
     let mut publisher = bus.publisher().expect("a publisher");
     let padding = "x".repeat(EVENT_BYTES);
     let mut next = store.head().expect("the disk works").map_or(0, |head| head.get());

@@ -4,7 +4,31 @@
 
 #![allow(dead_code, reason = "each binary uses what it needs")]
 
-use ringmain::{Bus, FlushError, Ledger, Metrics, Subscription};
+use std::ops::Deref;
+use std::thread;
+
+use ringmain::{Bus, BusState, FlushError, Ledger, Metrics, Subscription};
+
+/// A bus whose books are asked when its test lets go of it.
+pub(crate) struct Asked(pub(crate) Bus);
+
+impl Deref for Asked {
+    type Target = Bus;
+
+    fn deref(&self) -> &Bus {
+        &self.0
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        match self.state() {
+            _ if thread::panicking() => {}
+            BusState::Running => assert_balanced(self),
+            _ => assert_books(self),
+        }
+    }
+}
 
 /// The equations of the ledger, as they stand: exact whenever nothing moves.
 #[track_caller]

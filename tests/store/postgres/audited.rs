@@ -7,6 +7,7 @@ use ringmain::{Bus, RoutingRule};
 
 use super::cut::{Cut, Proxy};
 use super::{fresh, server};
+use crate::books::Asked;
 
 #[test]
 fn a_record_whose_commit_is_not_answered_is_there_once_and_so_is_what_it_speaks_of() {
@@ -14,7 +15,7 @@ fn a_record_whose_commit_is_not_answered_is_there_once_and_so_is_what_it_speaks_
     let (_, schema) = fresh(&url);
     let proxy = Proxy::new(&url);
     let store = Arc::new(PostgresStore::builder(proxy.url()).schema(schema).connections_max(2).open().unwrap());
-    let bus = Bus::builder().workers(1).build().unwrap();
+    let bus = Asked(Bus::builder().workers(1).build().unwrap());
     let trail = AuditTrail::over(&bus, store.clone()).unwrap();
     let ada = trail.by("ada");
     for (id, cut) in [("a", Cut::Nothing), ("b", Cut::BeforeCommit), ("c", Cut::AfterCommit)] {

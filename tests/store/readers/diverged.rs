@@ -38,6 +38,7 @@ fn a_subscription_does_not_go_on_in_another_store_unless_it_is_told_where() {
         let begin = (events > 2).then(|| position(2));
         let mut billing = open().begin_behind(begin).open().unwrap();
         assert_eq!(billing.try_recv().unwrap().map(|event| event.position()), begin.map(|_| position(3)));
+        drop(billing);
         // For the next store it is the old one's again.
         let mut again = subscribe_anew(&state);
         take(&mut again, 5);
