@@ -35,7 +35,7 @@ pub trait EventRouter: Send + Sync {
     /// [`Bus::publish`]. `envelope` says what there is to say of it beside its payload; `&|event| event` says nothing.
     ///
     /// # Errors
-    /// [`PublishError`].
+    /// [`PublishError`](crate::PublishError).
     fn route_event(
         &self,
         topic: &str,
