@@ -80,7 +80,7 @@ struct Bounds {
 /// Checks a disk after a crash; says where its log goes on.
 fn check(image: &SimDisk, bounds: Bounds, images: &mut Images, place: &dyn Fn() -> String) -> u64 {
     images.seen += 1;
-    let (log, recovered) = open(image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
+    let (log, mut recovered) = open(image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
     assert!(recovered.damages.is_empty(), "{}: a crash is no damage: {recovered:?}", place());
     let last = recovered.next - 1;
     let allowed = bounds.last_min..=bounds.last_max;
@@ -92,7 +92,8 @@ fn check(image: &SimDisk, bounds: Bounds, images: &mut Images, place: &dyn Fn() 
     assert_eq!(found.batch_left, 0, "{}: half a batch", place());
     drop(log);
     let (_, again) = open(image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
-    assert_eq!(again, recovered, "{}: opening changes nothing", place());
+    recovered.removed.clear();
+    assert_eq!(again, recovered, "{}: opening changes nothing but what was there twice", place());
     images.with_cut += u64::from(recovered.cut_bytes > 0);
     recovered.next
 }
