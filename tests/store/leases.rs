@@ -9,9 +9,9 @@ use ringmain::store::{
 };
 
 /// Asserts that a name is taken, by this process.
-#[track_caller]
 use crate::books::end;
 
+#[track_caller]
 fn assert_taken(error: &LeaseError, name: &str) {
     let owner = format!("process {}", std::process::id());
     assert!(matches!(error, LeaseError::Taken { name: of, owner: by } if of == name && *by == owner), "{error:?}");
