@@ -8,9 +8,9 @@ use ringmain::store::{
     HandledWindow, LeaseError, Leased, MemoryStore, NameError, Schedule, ScheduleError, StateStore,
 };
 
-/// Asserts that a name is taken, by this process.
 use crate::books::end;
 
+/// Asserts that a name is taken, by this process.
 #[track_caller]
 fn assert_taken(error: &LeaseError, name: &str) {
     let owner = format!("process {}", std::process::id());
