@@ -143,6 +143,6 @@ impl Log {
     }
 
     fn remove(&self, first: u64) -> Result<(), Fault> {
-        self.shelf.remove_files(&*self.disk, &self.folder, first)
+        self.shelf.remove_files(&*self.disk, &self.folder, first, &segment::path(&self.folder, first))
     }
 }

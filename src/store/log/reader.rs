@@ -45,10 +45,10 @@ impl Shelf {
         self.segments().last().cloned()
     }
 
-    /// The first position of the oldest segment, if all its records are before a position and it is not the only one.
-    pub(super) fn oldest_before(&self, position: u64) -> Option<u64> {
+    /// The oldest segment, if all its records are before a position and it is not the only one.
+    pub(super) fn oldest_before(&self, position: u64) -> Option<Arc<Segment>> {
         match &self.segments()[..] {
-            [oldest, next, ..] if next.first <= position => Some(oldest.first),
+            [oldest, next, ..] if next.first <= position => Some(Arc::clone(oldest)),
             _ => None,
         }
     }

@@ -13,9 +13,12 @@ use super::reader::{LogReader, Shelf};
 use super::segment;
 
 impl Shelf {
-    /// Removes a segment's file and its archive, as far as they are there.
-    pub(super) fn remove_files(&self, disk: &dyn Disk, folder: &Path, first: u64) -> Result<(), Fault> {
-        for path in [archive::path(folder, first), segment::path(folder, first)] {
+    /// Removes a segment's file and its archive, as far as they are there; the one it is read from last, so that it can be read
+    /// where one of them is left.
+    pub(super) fn remove_files(&self, disk: &dyn Disk, folder: &Path, first: u64, read: &Path) -> Result<(), Fault> {
+        let mut paths = [archive::path(folder, first), segment::path(folder, first)];
+        paths.sort_by_key(|path| path == read);
+        for path in paths {
             remove(disk, &path)?;
             self.files.forget(&path);
         }
@@ -29,8 +32,8 @@ impl Shelf {
             return Err(RetireError(fault.clone()));
         }
         let mut removed = 0;
-        while let Some(first) = self.oldest_before(position) {
-            self.remove_files(disk, folder, first).map_err(RetireError)?;
+        while let Some(oldest) = self.oldest_before(position) {
+            self.remove_files(disk, folder, oldest.first, &oldest.path).map_err(RetireError)?;
             self.remove_oldest();
             removed += 1;
             // One at a time: after power loss no newer one may be gone while an older is there. Where that cannot be said,
