@@ -15,7 +15,8 @@ const BOUNDS: Bounds = Bounds { preemptions: None, executions_min: 5 };
 fn what_a_flush_does_not_find_elsewhere_is_in_its_cell() {
     let after = FIRST.wrapping_add(1);
     // Whether the flush may go on, whether nothing is elsewhere, and whether the event is in its cell.
-    let outcomes = [(false, false, false), (false, true, true), (true, true, true), (false, false, true)];
+    let outcomes =
+        [(false, false, false), (false, true, true), (true, true, true), (false, false, true), (true, false, true)];
     let mutants = ["backlog.open", "backlog.passed_open"];
     model("backlog::all", BOUNDS, &mutants, &outcomes, move |threads| {
         let backlog = Arc::new(Backlog::<1>::new());
