@@ -24,7 +24,9 @@ const ORIGINAL_ID: u8 = 11;
 /// Those that no portable frame has.
 const POSITION: u8 = 12;
 const REPLAY_TO: u8 = 13;
-const UNKNOWN: u8 = 14;
+/// Only in frames of a journal.
+const PLACE: u8 = 14;
+const UNKNOWN: u8 = 15;
 
 /// Reads `data` as a frame, and a frame built out of `data`, and compares with a reader of its own.
 ///
@@ -124,7 +126,7 @@ fn draw_field(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Field> {
         return Ok((tag, draw_bytes(bytes)?.to_vec()));
     }
     let value = match tag {
-        CORRELATION | CAUSATION => <[u8; 16]>::arbitrary(bytes)?.to_vec(),
+        CORRELATION | CAUSATION | PLACE => <[u8; 16]>::arbitrary(bytes)?.to_vec(),
         NOT_BEFORE => u64::arbitrary(bytes)?.to_le_bytes().to_vec(),
         AGGREGATE => {
             let version = u64::arbitrary(bytes)?.to_le_bytes();

@@ -4,8 +4,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use ringmain::{Frame, Topic};
 
 use super::{
-    AGGREGATE, CAUSATION, CORRELATION, Field, METADATA, NOT_BEFORE, ORIGINAL_ID, POSITION, REPLAY_TO, SCHEMA_TEXT,
-    SOURCE, TARGET, TRACE_PARENT, TYPE_NAME, draw_field, entry,
+    AGGREGATE, CAUSATION, CORRELATION, Field, METADATA, NOT_BEFORE, ORIGINAL_ID, PLACE, POSITION, REPLAY_TO,
+    SCHEMA_TEXT, SOURCE, TARGET, TRACE_PARENT, TYPE_NAME, draw_field, entry,
 };
 
 const MARK: &[u8; 8] = b"rmframe\x01";
@@ -121,18 +121,19 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
         METADATA => entry(value).is_some(),
         SOURCE | SCHEMA_TEXT | TRACE_PARENT | ORIGINAL_ID => is_text,
         POSITION | REPLAY_TO => false,
+        PLACE => value.len() == 16,
         _ => true,
     }
 }
 
-/// Single fields by tag, the source among them always, then the others as they come.
+/// Single fields by tag, the source among them always, then the others as they come, without places in lanes.
 fn in_order(fields: &[Field]) -> Vec<Field> {
     let (mut singles, others): (Vec<Field>, Vec<Field>) = fields.iter().cloned().partition(|(tag, _)| is_single(*tag));
     if singles.iter().all(|(tag, _)| *tag != SOURCE) {
         singles.push((SOURCE, Vec::new()));
     }
     singles.sort_by_key(|(tag, _)| *tag);
-    singles.into_iter().chain(others).collect()
+    singles.into_iter().chain(others.into_iter().filter(|(tag, _)| *tag != PLACE)).collect()
 }
 
 fn write(front: &Front, fields: &[Field], payload: &[u8]) -> Vec<u8> {
