@@ -270,7 +270,8 @@ impl Journal {
         self.shared.state()
     }
 
-    /// Goes on with this store: the one whose disk had failed, opened again. Events that it has already are not appended again.
+    /// Goes on with this store: the one whose disk had failed, opened again. Events that it has already are not appended again. A
+    /// subscription that reads what it left there lets go of the store a moment after the journal.
     pub fn resume(&self, store: Arc<dyn EventStore>) {
         self.shared.resume(store);
     }
