@@ -105,7 +105,7 @@ impl Worker {
         self.alarm.resume(0);
         if let Some(lane) = self.given.lane() {
             // It had room for all who have not had it, or nobody would have got it.
-            let _ = self.pass::<true>(lane);
+            let _ = self.pass(lane, true);
             self.step_over(lane);
         }
         self.reader.release();

@@ -24,7 +24,7 @@ impl Worker {
         }
         let Some(route) = self.table.get().route(type_id) else {
             if is_targeted {
-                self.pass::<false>(lane)?;
+                self.pass(lane, false)?;
             }
             self.step_over(lane);
             return Ok(1);
@@ -60,7 +60,7 @@ impl Worker {
                 return Ok(served);
             }
         }
-        self.pass::<false>(lane)?;
+        self.pass(lane, false)?;
         self.step_over(lane);
         Ok(1)
     }
@@ -73,9 +73,9 @@ impl Worker {
         self.given = Given::NONE;
     }
 
-    /// Brings the next event of `lane` to all its subscriptions, whatever they are; `AGAIN`, to those that have not had it.
+    /// Brings the next event of `lane` to all its subscriptions, whatever they are; `again`, to those that have not had it.
     #[inline(never)]
-    pub(super) fn pass<const AGAIN: bool>(&mut self, lane: usize) -> Result<(), NoRoom> {
+    pub(super) fn pass(&mut self, lane: usize, again: bool) -> Result<(), NoRoom> {
         let sequence = self.reader.sequence(lane);
         let Some(slot) = self.reader.peek(lane) else { return Ok(()) };
         let header = Header::of_words(slot.head);
@@ -89,7 +89,7 @@ impl Worker {
             && !header.has(FLAG_REPLAY);
         let targets = route.map_or(&[][..], Route::targets);
         let stages = &self.recorder.lanes[lane];
-        let measured = !AGAIN && header.has(FLAG_MEASURED);
+        let measured = !again && header.has(FLAG_MEASURED);
         // Written where it stays, before anybody asks for it.
         let mut call = Call {
             engine,
@@ -105,13 +105,13 @@ impl Worker {
             under_way: &self.under_way,
             called: false,
         };
-        if !AGAIN && !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
+        if !again && !plain && !has_room(targets, lane, &call.meta, &mut self.owner) {
             return Err(NoRoom);
         }
         let mut wanted = &[][..];
         if !table.services.is_empty() {
             let directed = self.directed[lane].ask(&table.services, route, &call.meta);
-            if !AGAIN {
+            if !again {
                 if !services::have_room(&table.services, &directed.wanted, &mut self.owner) {
                     return Err(NoRoom);
                 }
@@ -124,15 +124,15 @@ impl Worker {
         } else {
             call.stopwatch.skip();
         }
-        if !AGAIN && header.type_id == 0 {
+        if !again && header.type_id == 0 {
             self.recorder.matched_by_name.add(1);
         }
         call.under_way.begin_run();
-        if !AGAIN {
+        if !again {
             self.given = Given::begins(lane);
         }
         let all = targets.len();
-        let mut targets = targets[if AGAIN { self.given.targets as usize } else { 0 }..].iter();
+        let mut targets = targets[if again { self.given.targets as usize } else { 0 }..].iter();
         while !targets.as_slice().is_empty() {
             // One net for as many handlers as do not panic; whose panic it was, the targets left tell.
             let left = targets.as_slice();
@@ -148,7 +148,7 @@ impl Worker {
         self.given.targets = all as u32;
         visit!(Given);
         let Call { meta, slot, called, .. } = call;
-        let wanted = if AGAIN { &wanted[usize::from(self.given.services)..] } else { wanted };
+        let wanted = if again { &wanted[usize::from(self.given.services)..] } else { wanted };
         for service in wanted.iter().filter_map(|&place| table.services.get(usize::from(place))) {
             services::hand_over(engine, service, Passed { lane, meta: &meta, slot: &slot }, &mut self.owner);
             self.given.services += 1;
