@@ -42,7 +42,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 86_400);
 /// [`dedup`](Self::dedup), one that is brought again at another position does not.
 ///
 /// ```
-/// use ringmain::store::{Attempted, DeadLetterQueue, Durability, DurableSubscription, EventStore, ExpectedVersion, MemoryStore};
+/// use ringmain::store::{
+///     Attempted, DeadLetterQueue, Durability, DurableSubscription, EventStore, ExpectedVersion, MemoryStore, StoredEvent,
+/// };
 /// use ringmain::{Bus, Payload, RetryPolicy};
 /// use std::sync::Arc;
 /// use std::time::Duration;
@@ -56,9 +58,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 86_400);
 /// let billing = DurableSubscription::builder(store.clone(), store.clone(), "billing").open_reliable(letters.clone())?;
 /// let mut billing = billing.retry(RetryPolicy::default().attempts_max(2).delays(Duration::ZERO, Duration::ZERO));
 /// let limit = Duration::from_secs(1);
-/// let first = billing.handle_deadline(limit, |event, attempt| Err(format!("no bill for {}: {attempt}", event.position())))?;
+/// let bill = |event: &StoredEvent, attempt: u8| Err::<(), _>(format!("no bill for {}: {attempt}", event.position()));
+/// let first = billing.handle_deadline(limit, bill)?;
 /// assert!(matches!(first, Attempted::Retry { .. }));
-/// let second = billing.handle_deadline(limit, |event, attempt| Err(format!("no bill for {}: {attempt}", event.position())))?;
+/// let second = billing.handle_deadline(limit, bill)?;
 /// assert!(matches!(second, Attempted::Dead { letter: 1, .. }));
 ///
 /// let letter = letters.get(1)?.expect("it is there");
