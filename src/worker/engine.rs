@@ -70,10 +70,11 @@ impl WorkerTable {
         Self { routes: Table::new(), attended: Vec::new(), services: Vec::new(), ended: Vec::new() }
     }
 
-    /// Whether the table is as young as the type.
+    /// Whether the table is as young as the type. Never of id 0: when the first name beyond the limit is met it leads to
+    /// subscriptions, and to none before.
     #[inline(always)]
     pub(crate) fn knows(&self, type_id: u32) -> bool {
-        self.routes.knows(type_id)
+        type_id != 0 && self.routes.knows(type_id)
     }
 
     /// The route of a type, if it has one.
