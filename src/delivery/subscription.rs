@@ -270,8 +270,8 @@ impl SubscriptionState {
             && !self.live.calls.is_here()
     }
 
-    /// Whether its events may come back to the worker, from a store too, or are held until it tells the consumer; or the worker keeps time for those
-    /// who wait for them.
+    /// Whether its events may come back to the worker, from a store too, or are held until it tells the consumer; or the worker
+    /// keeps time for those who wait for them.
     pub(crate) fn is_attended(&self) -> bool {
         let is_due =
             |mailbox: &MailboxShared| mailbox.reliable().is_some() || mailbox.is_guarded() || mailbox.spill().is_some();

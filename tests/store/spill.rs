@@ -1,5 +1,5 @@
 //! A subscription that cannot keep up reads from the journal what it could not take, each event once and in order, and rejoins; a fast
-//! one beside it does not feel it.
+//! one beside it does not wait for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
