@@ -1,20 +1,21 @@
 //! Appends what many threads publish, group by group, and tells each when its word is met.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 
 use crate::Frame;
 
 use super::super::guard::guarded;
 use super::super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, ExpectedVersion, Position};
 use super::end::Ended;
+use super::pending::Answer;
 use super::{DurableError, Shared};
 
 /// An event to be appended.
 pub(super) struct Job {
     pub(super) frame: Frame,
     pub(super) word: Durability,
-    pub(super) told: SyncSender<Result<Position, DurableError>>,
+    pub(super) answer: Answer,
 }
 
 /// The committer's thread.
@@ -56,23 +57,17 @@ impl Committer {
                         inner.counts.appends += 1;
                     });
                     for (job, position) in group.drain(..events).zip(first.get()..) {
-                        job.tell(Ok(Position::new(position).expect("positions count from 1")));
+                        job.answer.tell(Ok(Position::new(position).expect("positions count from 1")));
                     }
                 }
                 Err(error) if error.is_refusal() && events > 1 => events /= 2,
                 Err(error) => {
                     let error = Arc::new(error);
-                    group.drain(..events).for_each(|job| job.tell(Err(DurableError::Append(Arc::clone(&error)))));
+                    let fail = |job: Job| job.answer.tell(Err(DurableError::Append(Arc::clone(&error))));
+                    group.drain(..events).for_each(fail);
                     events = group.len();
                 }
             }
         }
-    }
-}
-
-impl Job {
-    fn tell(self, outcome: Result<Position, DurableError>) {
-        // Whoever has gone meanwhile does not want to know.
-        let _ = self.told.send(outcome);
     }
 }

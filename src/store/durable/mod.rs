@@ -18,9 +18,10 @@ mod commit;
 mod deliver;
 mod end;
 mod error;
+mod pending;
 
 use std::fmt;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,10 +36,11 @@ use deliver::{Checkpoint, Deliverer};
 use end::Running;
 
 pub use error::DurableError;
+pub use pending::DurablePending;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
-/// Events that may wait for the committer; whoever publishes more waits.
+/// Events that may wait for the committer.
 const QUEUE_MAX: usize = 4_096;
 
 /// A durable publisher under way.
@@ -50,6 +52,7 @@ pub struct DurableBuilder {
     name: String,
     checkpoint_every: Duration,
     close_max: Duration,
+    queue_max: usize,
     begin: Option<Option<Position>>,
 }
 
@@ -86,6 +89,7 @@ impl Bus {
             name: "durable".to_owned(),
             checkpoint_every: Duration::from_millis(100),
             close_max: Duration::from_secs(5),
+            queue_max: QUEUE_MAX,
             begin: None,
         }
     }
@@ -110,6 +114,13 @@ impl DurableBuilder {
         self
     }
 
+    /// Events that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
+    /// Default 4,096.
+    pub fn queue_max(mut self, events: usize) -> Self {
+        self.queue_max = events;
+        self
+    }
+
     /// Delivers what is behind this position, `None` being before the first event, whatever was kept. Default: behind its cursor, or with
     /// the first event that there is.
     pub fn begin_behind(mut self, position: Option<Position>) -> Self {
@@ -127,9 +138,10 @@ impl DurableBuilder {
     /// # Cost
     /// Three threads, one publisher of the bus, and a sync: what a process that was killed has left is delivered once it is durable.
     pub fn start(self) -> Result<DurablePublisher, DurableError> {
-        let Self { bus, store, state, name, checkpoint_every, close_max, begin } = self;
-        if checkpoint_every.is_zero() {
-            return Err(DurableError::Zero { setting: "checkpoint_every" });
+        let Self { bus, store, state, name, checkpoint_every, close_max, queue_max, begin } = self;
+        let settings = [("checkpoint_every", checkpoint_every.is_zero()), ("queue_max", queue_max == 0)];
+        if let Some((setting, _)) = settings.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(DurableError::Zero { setting });
         }
         let word = state.state_durability().min(Durability::Written);
         let state = Leased::take(state, &format!("durable publisher {name:?}")).map_err(DurableError::Lease)?;
@@ -140,7 +152,7 @@ impl DurableBuilder {
         let kept = store.durability();
         let publisher = bus.publisher().map_err(DurableError::Publish)?;
         let shared = Arc::new(Shared::new(head, position));
-        let (sender, jobs) = mpsc::sync_channel(QUEUE_MAX);
+        let (sender, jobs) = mpsc::sync_channel(queue_max);
         let committer = Committer::new(Arc::clone(&store), jobs, Arc::clone(&shared));
         let deliverer = Deliverer::new(bus.clone(), publisher, store, name.clone(), Arc::clone(&shared));
         let checkpoint = Checkpoint::new(bus.clone(), cursor, name.clone(), checkpoint_every, Arc::clone(&shared));
@@ -164,7 +176,8 @@ impl DurableBuilder {
         };
         let started = start();
         // As far as it has come when one of them cannot be had, its drop ends it.
-        let publisher = DurablePublisher(Arc::new(Inner { bus, kept, shared, running: Mutex::new(Some(running)) }));
+        let publisher =
+            DurablePublisher(Arc::new(Inner { bus, kept, queue_max, shared, running: Mutex::new(Some(running)) }));
         started.map(|()| publisher)
     }
 }
@@ -186,6 +199,7 @@ struct Inner {
     bus: Bus,
     /// The strongest word of the store.
     kept: Durability,
+    queue_max: usize,
     shared: Arc<Shared>,
     /// Present until it ends.
     running: Mutex<Option<Running>>,
@@ -222,6 +236,33 @@ impl DurablePublisher {
     /// # Cost
     /// Blocks for the append, which it shares with all that are published meanwhile; not for the lanes.
     pub fn publish(&self, frame: &Frame, word: Durability) -> Result<Position, DurableError> {
+        self.check(frame, word)?;
+        let (answer, pending) = pending::pending();
+        let job = Job { frame: frame.for_outbox(), word, answer };
+        self.sender()?.send(job).map_err(|_| DurableError::Closed)?;
+        pending.wait()
+    }
+
+    /// Hands a frame in, and returns what says when it is as asked: so one thread or task has many events on the way. They are
+    /// appended in the order in which they were handed in.
+    ///
+    /// # Errors
+    /// See [`DurableError`]; [`Full`](DurableError::Full) where [`publish`](Self::publish) would wait for room.
+    ///
+    /// # Cost
+    /// Never blocks. Two allocations, and a copy of the frame.
+    pub fn submit(&self, frame: &Frame, word: Durability) -> Result<DurablePending, DurableError> {
+        self.check(frame, word)?;
+        let (answer, pending) = pending::pending();
+        let job = Job { frame: frame.for_outbox(), word, answer };
+        match self.sender()?.try_send(job) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(_)) => Err(DurableError::Full { waiting: self.0.queue_max }),
+            Err(TrySendError::Disconnected(_)) => Err(DurableError::Closed),
+        }
+    }
+
+    fn check(&self, frame: &Frame, word: Durability) -> Result<(), DurableError> {
         let kept = self.0.kept;
         if word == Durability::Accepted || word > kept {
             return Err(DurableError::Durability { asked: word, kept });
@@ -232,10 +273,11 @@ impl DurablePublisher {
         if self.0.bus.state() != BusState::Running {
             return Err(DurableError::ShuttingDown);
         }
-        let (told, heard) = mpsc::sync_channel(1);
-        let sender = self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)?;
-        sender.send(Job { frame: frame.for_outbox(), word, told }).map_err(|_| DurableError::Closed)?;
-        heard.recv().unwrap_or(Err(DurableError::Closed))
+        Ok(())
+    }
+
+    fn sender(&self) -> Result<SyncSender<Job>, DurableError> {
+        self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)
     }
 
     /// How far it has come.
