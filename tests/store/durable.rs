@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,7 +89,7 @@ fn what_many_threads_publish_is_delivered_in_the_order_of_the_log() {
 }
 
 /// Polls it once, as the task of this waker.
-fn poll(pending: &mut DurablePending, waker: &Waker) -> Poll<Result<Position, DurableError>> {
+fn poll(pending: &mut DurablePending, waker: &Waker) -> Poll<Result<RangeInclusive<Position>, DurableError>> {
     Pin::new(pending).poll(&mut Context::from_waker(waker))
 }
 
@@ -116,31 +117,34 @@ fn one_thread_has_many_events_on_the_way_and_is_refused_one_too_many() {
     });
     let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).queue_max(WAITING).start().unwrap();
     let frame = Writer::new().frame("a", |event| event);
-    let submit = || durable.submit(&frame, Durability::Written);
+    let pair = [frame.clone(), frame.clone()];
+    let submit = || durable.submit(&pair[..1], Durability::Written);
     let mut first = submit().unwrap();
     assert_eq!(arrived.recv(), Ok(1));
     let [early, late] = [Arc::new(Woken::default()), Arc::new(Woken::default())];
     assert!(poll(&mut first, &early.clone().into()).is_pending());
     assert!(poll(&mut first, &late.clone().into()).is_pending());
-    let mut rest: Vec<_> = (0..WAITING).map(|_| submit().unwrap()).collect();
+    let mut rest: Vec<_> = (1..WAITING).map(|_| submit().unwrap()).collect();
+    let two = durable.submit(&pair, Durability::Written).unwrap();
     let refused = submit().unwrap_err();
     assert!(matches!(refused, DurableError::Full { waiting: WAITING }), "{refused}");
-    assert!(refused.to_string().starts_with("4 events wait for the store; "), "{refused}");
+    assert!(refused.to_string().starts_with("4 publishes wait for the store; "), "{refused}");
     go.send(()).unwrap();
     // They share an append, in their order.
-    assert_eq!(arrived.recv(), Ok(WAITING));
+    assert_eq!(arrived.recv(), Ok(WAITING + 1));
     assert_eq!((early.0.load(Ordering::Acquire), late.0.load(Ordering::Acquire)), (0, 1), "the task that asked last");
-    assert!(matches!(poll(&mut first, &early.into()), Poll::Ready(Ok(at)) if at == position(1)));
+    assert!(matches!(poll(&mut first, &early.into()), Poll::Ready(Ok(at)) if at == (position(1)..=position(1))));
     // Nobody waits for this one: it is published all the same.
     drop(rest.remove(1));
     go.send(()).unwrap();
-    let places: Vec<_> = rest.into_iter().map(|pending| pending.wait().unwrap().get()).collect();
-    assert_eq!(places, [2, 4, 5]);
+    let places: Vec<_> = rest.into_iter().map(|pending| pending.wait().unwrap().start().get()).collect();
+    assert_eq!(places, [2, 4]);
+    assert_eq!(two.wait().unwrap(), position(5)..=position(6));
     // Room again.
     let last = submit().unwrap();
     drop(go);
-    assert_eq!(last.wait().unwrap(), position(6));
-    assert_eq!(durable.close().unwrap().appended, 6);
+    assert_eq!(*last.wait().unwrap().end(), position(7));
+    assert_eq!(durable.close().unwrap().appended, 7);
     assert!(matches!(submit(), Err(DurableError::Closed)));
     end(&bus);
 }
@@ -151,7 +155,7 @@ fn who_waits_is_told_when_the_committer_has_gone() {
     let store = Moody::new(|_, _| panic!("a panic that the test asks for"));
     let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).start().unwrap();
     let frame = Writer::new().frame("a", |event| event);
-    let outcome = durable.submit(&frame, Durability::Written).unwrap().wait();
+    let outcome = durable.submit(std::slice::from_ref(&frame), Durability::Written).unwrap().wait();
     assert!(matches!(outcome, Err(DurableError::Append(_))), "{outcome:?}");
     let none = bus.durable(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())).queue_max(0).start();
     assert_eq!(none.unwrap_err().to_string(), "queue_max is zero; give it more");

@@ -21,6 +21,8 @@ mod error;
 mod pending;
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::slice;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -30,7 +32,7 @@ use crate::internals::Encode;
 use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
-use super::{Durability, EventStore, Leased, Position, StateStore};
+use super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Leased, Position, StateStore};
 use commit::{Committer, Job};
 use deliver::{Checkpoint, Deliverer};
 use end::Running;
@@ -40,7 +42,7 @@ pub use pending::DurablePending;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
-/// Events that may wait for the committer.
+/// Publishes that may wait for the committer.
 const QUEUE_MAX: usize = 4_096;
 
 /// A durable publisher under way.
@@ -114,7 +116,7 @@ impl DurableBuilder {
         self
     }
 
-    /// Events that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
+    /// Publishes that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
     /// Default 4,096.
     pub fn queue_max(mut self, events: usize) -> Self {
         self.queue_max = events;
@@ -236,48 +238,64 @@ impl DurablePublisher {
     /// # Cost
     /// Blocks for the append, which it shares with all that are published meanwhile; not for the lanes.
     pub fn publish(&self, frame: &Frame, word: Durability) -> Result<Position, DurableError> {
-        self.check(frame, word)?;
-        let (answer, pending) = pending::pending();
-        let job = Job { frame: frame.for_outbox(), word, answer };
-        self.sender()?.send(job).map_err(|_| DurableError::Closed)?;
+        self.publish_all(slice::from_ref(frame), word).map(|positions| *positions.start())
+    }
+
+    /// Publishes frames in one piece, 1 to [`BATCH_EVENTS_MAX`]: all of them or none. Returns their positions, which have no gap between
+    /// them, when they are as asked.
+    ///
+    /// # Errors
+    /// See [`DurableError`].
+    ///
+    /// # Cost
+    /// As [`publish`](Self::publish).
+    pub fn publish_all(&self, frames: &[Frame], word: Durability) -> Result<RangeInclusive<Position>, DurableError> {
+        let (sender, job, pending) = self.job(frames, word)?;
+        sender.send(job).map_err(|_| DurableError::Closed)?;
         pending.wait()
     }
 
-    /// Hands a frame in, and returns what says when it is as asked: so one thread or task has many events on the way. They are
-    /// appended in the order in which they were handed in.
+    /// Hands frames in, as [`publish_all`](Self::publish_all) does, and returns what says when they are as asked: so one thread or task
+    /// has much on the way. What is handed in first is appended first.
     ///
     /// # Errors
-    /// See [`DurableError`]; [`Full`](DurableError::Full) where [`publish`](Self::publish) would wait for room.
+    /// See [`DurableError`]; [`Full`](DurableError::Full) where [`publish_all`](Self::publish_all) would wait for room.
     ///
     /// # Cost
-    /// Never blocks. Two allocations, and a copy of the frame.
-    pub fn submit(&self, frame: &Frame, word: Durability) -> Result<DurablePending, DurableError> {
-        self.check(frame, word)?;
-        let (answer, pending) = pending::pending();
-        let job = Job { frame: frame.for_outbox(), word, answer };
-        match self.sender()?.try_send(job) {
+    /// Never blocks. Three allocations, and a copy of each frame.
+    pub fn submit(&self, frames: &[Frame], word: Durability) -> Result<DurablePending, DurableError> {
+        let (sender, job, pending) = self.job(frames, word)?;
+        match sender.try_send(job) {
             Ok(()) => Ok(pending),
             Err(TrySendError::Full(_)) => Err(DurableError::Full { waiting: self.0.queue_max }),
             Err(TrySendError::Disconnected(_)) => Err(DurableError::Closed),
         }
     }
 
-    fn check(&self, frame: &Frame, word: Durability) -> Result<(), DurableError> {
+    /// What the committer is to do, if these frames can be published, the way to it, and its answer.
+    fn job(&self, frames: &[Frame], word: Durability) -> Result<(SyncSender<Job>, Job, DurablePending), DurableError> {
         let kept = self.0.kept;
         if word == Durability::Accepted || word > kept {
             return Err(DurableError::Durability { asked: word, kept });
         }
-        if frame.meta().not_before().is_some() {
+        if frames.iter().any(|frame| frame.meta().not_before().is_some()) {
             return Err(DurableError::Scheduled);
+        }
+        let refused = match frames.len() {
+            0 => Some(AppendError::Empty),
+            events if events > BATCH_EVENTS_MAX => Some(AppendError::TooMany { events, max: BATCH_EVENTS_MAX }),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(DurableError::Append(Arc::new(refused)));
         }
         if self.0.bus.state() != BusState::Running {
             return Err(DurableError::ShuttingDown);
         }
-        Ok(())
-    }
-
-    fn sender(&self) -> Result<SyncSender<Job>, DurableError> {
-        self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)
+        let sender = self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)?;
+        let (answer, pending) = pending::pending();
+        let frames = frames.iter().map(Frame::for_outbox).collect();
+        Ok((sender, Job { frames, word, answer }, pending))
     }
 
     /// How far it has come.
