@@ -308,7 +308,7 @@ impl Scenario {
             return;
         }
         for record in self.bus().services() {
-            self.check(self.world.with(|world| world.check_service(&record, &self.hands)));
+            self.check(self.world.with(|world| world.check_service(&record)));
         }
     }
 

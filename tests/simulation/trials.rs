@@ -79,6 +79,8 @@ pub(crate) struct Trials {
     pub(crate) fates: HashMap<usize, Fate>,
     /// Events in hands.
     held: Vec<usize>,
+    /// Deliveries that were taken away, and are still read: each may keep a cell, also when its event is over.
+    pub(crate) taken_away: usize,
     /// Events that wait, or did when last looked at.
     waiting: Vec<usize>,
     tokens: u64,
@@ -100,6 +102,7 @@ impl Trials {
             rule,
             fates: HashMap::new(),
             held: Vec::new(),
+            taken_away: 0,
             waiting: Vec::new(),
             tokens: 0,
             deaths: 0,
@@ -215,6 +218,7 @@ impl World {
             self.overruns.is_possible &= lost.is_empty();
             for index in lost {
                 trials.release_hold(index);
+                trials.taken_away += 1;
                 sub.in_hand -= 1;
                 sub.timed_out += 1;
                 if let Some(breaker) = &mut sub.breaker {
