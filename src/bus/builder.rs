@@ -57,6 +57,7 @@ pub struct BusBuilder {
     retry: RetryPolicy,
     dead_letters_max: usize,
     dead_letter_bytes_max: usize,
+    dead_letter_sink_max: usize,
     dead_letter_expiry: Option<Duration>,
     dead_letter_sink: Option<Arc<dyn DeadLetterSink>>,
     rate_limits: Vec<RateLimit>,
@@ -102,6 +103,7 @@ impl Default for BusBuilder {
             retry: RetryPolicy::default(),
             dead_letters_max: 5_000,
             dead_letter_bytes_max: 64 << 20,
+            dead_letter_sink_max: 1_024,
             dead_letter_expiry: None,
             dead_letter_sink: None,
             rate_limits: Vec::new(),
@@ -326,6 +328,13 @@ impl BusBuilder {
     /// Somebody to be told of each dead letter, on a thread of its own: a store, an alert. Default: nobody.
     pub fn dead_letter_sink(mut self, sink: impl DeadLetterSink + 'static) -> Self {
         self.dead_letter_sink = Some(Arc::new(sink));
+        self
+    }
+
+    /// Letters that may wait for the sink, 1 to 16,777,216, before events stay with their subscriptions instead of dying: see
+    /// [`DeadLetterSink`]. Default 1,024. Taken as they come, not reserved.
+    pub fn dead_letter_sink_max(mut self, letters: usize) -> Self {
+        self.dead_letter_sink_max = letters;
         self
     }
 
