@@ -15,6 +15,7 @@
 
 pub mod args;
 pub mod bench;
+pub mod config;
 pub mod dlq;
 pub mod egress;
 pub mod event_type;
