@@ -29,6 +29,8 @@ pub enum Origin {
     Environment(String),
     /// A flag of the command line.
     Flag(&'static str),
+    /// The program that the node is part of.
+    Program,
 }
 
 /// One thing that is wrong: where, and what to do.
@@ -45,7 +47,7 @@ pub struct ConfigError {
 }
 
 impl Fault {
-    pub(super) fn new(origin: Origin, said: impl Into<String>) -> Self {
+    pub(in super::super) fn new(origin: Origin, said: impl Into<String>) -> Self {
         Self { origin, said: said.into() }
     }
 
@@ -56,7 +58,7 @@ impl Fault {
 }
 
 impl ConfigError {
-    pub(super) fn new(faults: Vec<Fault>) -> Self {
+    pub(in super::super) fn new(faults: Vec<Fault>) -> Self {
         Self { faults }
     }
 
@@ -74,6 +76,7 @@ impl fmt::Display for Origin {
             Self::File { path, place } => write!(f, "{path}:{}:{}", place.line, place.column),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Program => f.write_str("program"),
         }
     }
 }

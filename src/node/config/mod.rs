@@ -46,8 +46,8 @@ pub struct Config {
 pub struct Sources {
     /// A file.
     pub file: Option<PathBuf>,
-    /// Values from flags: the setting, the flag's name, and its text.
-    pub flags: Vec<(&'static Setting, &'static str, String)>,
+    /// Values from flags and from the program: the setting, where it comes from, and its text.
+    pub given: Vec<(&'static Setting, Origin, String)>,
     /// Folders to watch from flags, beside those of the file.
     pub watch: Vec<PathBuf>,
 }
@@ -67,8 +67,15 @@ impl Sources {
                 return Err(ConfigError::new(vec![Fault::new(origin, format!("it cannot be read: {error}"))]));
             }
         };
-        let text = text.as_ref().map(|(path, text)| (path.as_str(), *text));
-        Config::read(text, |name| env::var(name).ok(), self)
+        self.load_with(text.as_ref().map(|(path, text)| (path.as_str(), *text)))
+    }
+
+    /// Reads all of them, with the text of another file in the place of the file's.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with(&self, file: Option<(&str, &str)>) -> Result<Config, ConfigError> {
+        Config::read(file, |name| env::var(name).ok(), self)
     }
 }
 
@@ -87,8 +94,8 @@ impl Config {
             }
         }
         reading.environment(environment);
-        for (setting, flag, text) in &sources.flags {
-            reading.set(setting, Origin::Flag(flag), text);
+        for (setting, origin, text) in &sources.given {
+            reading.set(setting, origin.clone(), text);
         }
         reading.config.watch.extend(sources.watch.iter().cloned());
         if reading.faults.is_empty() { Ok(reading.config) } else { Err(ConfigError::new(reading.faults)) }
@@ -157,6 +164,19 @@ impl Config {
     pub fn settings(&self) -> impl Iterator<Item = (&'static Setting, &Value, &Origin)> {
         ALL.iter().zip(&self.values).map(|(setting, (value, origin))| (*setting, value, origin))
     }
+}
+
+/// The setting of this name.
+///
+/// # Errors
+/// That there is none, and which is meant.
+pub fn setting(path: &str) -> Result<&'static Setting, String> {
+    ALL.iter().find(|setting| setting.path == path).copied().ok_or_else(|| unknown(path))
+}
+
+fn unknown(path: &str) -> String {
+    let meant = nearest(path).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    format!("there is no setting {path}{meant}")
 }
 
 fn index_of(setting: &'static Setting) -> usize {
@@ -241,10 +261,7 @@ impl Reading {
                 }
                 (Tree::Map(members), None) if is_above(&path) => self.map(file, &path, members),
                 (_, None) if is_above(&path) => self.fault(file, node.place, format!("{path} is a map of settings")),
-                (_, None) => {
-                    let meant = nearest(&path).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                    self.fault(file, node.place, format!("there is no setting {path}{meant}"));
-                }
+                (_, None) => self.fault(file, node.place, unknown(&path)),
             }
         }
     }
@@ -323,8 +340,8 @@ watch: [src, docs]
         let config = read(FILE, &[("RINGMAIN_HTTP_LISTEN", "127.0.0.1:9")]).unwrap();
         assert_eq!(origin_of(&config, &HTTP_LISTEN), "environment RINGMAIN_HTTP_LISTEN");
 
-        let flags = vec![(&HTTP_LISTEN, "--listen", "127.0.0.1:0".to_owned())];
-        let sources = Sources { flags, ..Sources::default() };
+        let given = vec![(&HTTP_LISTEN, Origin::Flag("--listen"), "127.0.0.1:0".to_owned())];
+        let sources = Sources { given, ..Sources::default() };
         let config = Config::read(None, |_| Some("auto".to_owned()).filter(|_| false), &sources).unwrap();
         assert_eq!(config.address(&HTTP_LISTEN), Some("127.0.0.1:0".parse().unwrap()));
         assert_eq!(origin_of(&config, &HTTP_LISTEN), "flag --listen");

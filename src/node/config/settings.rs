@@ -134,10 +134,26 @@ settings! {
     HTTP_HEADER_TIMEOUT: "http.header_timeout", [], from_a_millisecond(Unit::Seconds, HOUR), "10s", Restart;
     /// How long the body of a request may take.
     HTTP_BODY_TIMEOUT: "http.body_timeout", [], from_a_millisecond(Unit::Seconds, HOUR), "30s", Restart;
+    /// Bytes that the bodies of all requests have at one time.
+    HTTP_BODIES_BYTES_MAX: "http.bodies_bytes_max", [], bytes(1 << 20, 1 << 40), "64MiB", Restart;
+    /// Events that one request publishes at most.
+    HTTP_BATCH_MAX: "http.batch_max", [], whole(1, 1_024), "1024", Live;
+    /// Requests that one address makes in a second, twice as many at once; further ones are refused.
+    HTTP_RATE_MAX: "http.requests_per_second_max", [], Kind::OrNone(&whole(1, 1_000_000)), "none", Live;
     /// Connections at one time.
     HTTP_CONNECTIONS_MAX: "http.connections_max", [], whole(1, 100_000), "2048", Restart;
     /// Events that one answer to a query has at most.
     HTTP_PAGE_MAX: "http.page_max", [], whole(1, 100_000), "1000", Live;
+    /// Bytes that one answer to a query has at most, unless a single event has more.
+    HTTP_PAGE_BYTES_MAX: "http.page_bytes_max", [], bytes(1 << 10, 1 << 30), "8MiB", Live;
+    /// How long a query waits at most for events that are still to come.
+    HTTP_WAIT_MAX: "http.wait_max", [], from_a_millisecond(Unit::Seconds, HOUR), "60s", Live;
+    /// Queries that wait for events at one time.
+    HTTP_WAITING_MAX: "http.waiting_max", [], whole(1, 1_000), "64", Restart;
+    /// Ids of the latest events that are remembered, so that an event which is sent again is not published again.
+    HTTP_KNOWN_IDS_MAX: "http.known_ids_max", [], whole(1, 10_000_000), "65536", Restart;
+    /// A file of tokens, one a line; without it whoever can connect may do everything.
+    HTTP_TOKEN_FILE: "http.token_file", [], Kind::OrNone(&Kind::Path), "none", Restart;
     /// How long a shutdown waits for what has been accepted.
     SHUTDOWN_DEADLINE: "http.shutdown_deadline", [], from_a_millisecond(Unit::Seconds, HOUR), "10s", Live;
 

@@ -79,13 +79,17 @@ impl fmt::Display for ServicesError {
             Self::Name(name) => {
                 write!(f, "{name:?} is no name of a service; use 1 to 64 letters, digits, '-', '_' and '.'")
             }
-            Self::Missing { name, needs } => write!(f, "{name} needs the service {needs:?}, which is to be registered first"),
+            Self::Missing { name, needs } => {
+                write!(f, "{name} needs the service {needs:?}, which is to be registered first")
+            }
             Self::Needed { name, by } => write!(f, "{name} is needed by {}; unregister those first", by.join(", ")),
             Self::TooMany { services_max } => {
                 write!(f, "{services_max} services are registered, which is the limit; raise core.max_services")
             }
             Self::Failed { name, reason } => write!(f, "{name} does not run: {reason}"),
-            Self::Waits { name, needs } => write!(f, "{name} waits for {needs}, which is stopped; start that one first"),
+            Self::Waits { name, needs } => {
+                write!(f, "{name} waits for {needs}, which is stopped; start that one first")
+            }
             Self::Stopped(name) => write!(f, "{name} was stopped before it ran"),
             Self::Ended => f.write_str("the node has ended; its services are stopped"),
         }

@@ -163,9 +163,10 @@ impl Services {
         drop(self.ask(|answer| Command::Check(answer)).await);
     }
 
-    /// Looks after them in another way from now on.
-    pub async fn set_options(&self, options: ServicesOptions) {
-        drop(self.ask(|answer| Command::Options(options, answer)).await);
+    /// Looks after them in another way from now on: what is asked of them later finds it so.
+    pub fn set_options(&self, options: ServicesOptions) {
+        // Services that have ended are looked after no more.
+        drop(self.commands.send(Command::Options(options)));
     }
 
     /// Stops all of them, each after those that need it, and ends the supervision. What has not ended within `limit` is named.

@@ -22,12 +22,20 @@ pub(super) enum Command {
     Stop(String, Answer),
     Restart(String, Answer),
     Check(Answer),
-    Options(ServicesOptions, Answer),
+    Options(ServicesOptions),
     Shutdown(Answer),
     /// A start or a stop has come to its end.
-    Stepped { name: String, step: Step, outcome: Result<(), ServiceFailure> },
+    Stepped {
+        name: String,
+        step: Step,
+        outcome: Result<(), ServiceFailure>,
+    },
     /// A service has said how it is, in the run that has this number.
-    Checked { name: String, run: u64, health: Health },
+    Checked {
+        name: String,
+        run: u64,
+        health: Health,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +90,17 @@ impl Supervisor {
     ) -> Self {
         let next_check = Instant::now() + options.check_every;
         let (entries, check_waiters) = (Vec::new(), Vec::new());
-        Self { options, commands, statuses, told, entries, next_check, checks_missing: 0, check_waiters, shutdown: None }
+        Self {
+            options,
+            commands,
+            statuses,
+            told,
+            entries,
+            next_check,
+            checks_missing: 0,
+            check_waiters,
+            shutdown: None,
+        }
     }
 
     /// Until a shutdown is complete, or nobody holds the services any more.
@@ -138,10 +156,9 @@ impl Supervisor {
                 self.check_all();
                 self.answer_checks();
             }
-            Command::Options(options, answer) => {
+            Command::Options(options) => {
                 self.next_check = Instant::now() + options.check_every;
                 self.options = options;
-                drop(answer.send(Ok(())));
             }
             Command::Shutdown(answer) => {
                 self.entries.iter_mut().for_each(Entry::let_go);
@@ -614,7 +631,8 @@ mod tests {
     async fn scene() -> Scene {
         let (script, changes) = (Arc::new(Script::default()), Arc::new(Mutex::new(Vec::new())));
         let hears = Arc::clone(&changes);
-        let services = Services::supervise(ServicesOptions::default(), move |change| hears.lock().unwrap().push(change));
+        let services =
+            Services::supervise(ServicesOptions::default(), move |change| hears.lock().unwrap().push(change));
         let known: [(&str, &[&str]); 3] = [("store", &[]), ("api", &["store"]), ("page", &["api"])];
         for (name, needs) in known {
             let service = Scripted { name, needs, script: Arc::clone(&script) };
@@ -695,7 +713,10 @@ mod tests {
         assert_eq!(given_up, ServicesError::Failed { name: "store".to_owned(), reason });
         assert_eq!(scene.state("store"), ServiceState::Failed);
         let last = scene.changes.lock().unwrap().last().cloned();
-        assert!(matches!(last, Some(ServiceChange::State { to: ServiceState::Failed, reason: Some(_), .. })), "{last:?}");
+        assert!(
+            matches!(last, Some(ServiceChange::State { to: ServiceState::Failed, reason: Some(_), .. })),
+            "{last:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -731,7 +752,7 @@ mod tests {
         assert!(told(services.start("nobody").await).contains("no service"));
         services.unregister("page").await.unwrap();
         assert!(services.get("page").is_none());
-        services.set_options(ServicesOptions { services_max: 2, ..ServicesOptions::default() }).await;
+        services.set_options(ServicesOptions { services_max: 2, ..ServicesOptions::default() });
         assert!(told(services.register(service("z", &[])).await).contains("which is the limit"));
     }
 }

@@ -1,7 +1,8 @@
 //! Appends what many threads publish, group by group, and tells each when its word is met.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 
 use crate::Frame;
 
@@ -10,11 +11,14 @@ use super::super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Expect
 use super::end::Ended;
 use super::{DurableError, Shared};
 
-/// An event to be appended.
+/// Who hears where events are, or why they are nowhere.
+pub(super) type Told = Box<dyn FnOnce(Result<RangeInclusive<Position>, DurableError>) + Send>;
+
+/// Events to be appended in one piece: 1 to [`BATCH_EVENTS_MAX`].
 pub(super) struct Job {
-    pub(super) frame: Frame,
+    pub(super) frames: Vec<Frame>,
     pub(super) word: Durability,
-    pub(super) told: SyncSender<Result<Position, DurableError>>,
+    pub(super) told: Told,
 }
 
 /// The committer's thread.
@@ -32,38 +36,51 @@ impl Committer {
     /// Until the last publisher is gone.
     pub(super) fn run(self) {
         let _ended = Ended(&self.shared, |inner| inner.is_committed = true);
-        while let Ok(first) = self.jobs.recv() {
+        let mut next = None;
+        while let Some(first) = next.take().or_else(|| self.jobs.recv().ok()) {
+            let mut events = first.frames.len();
             let mut group = vec![first];
-            group.extend(self.jobs.try_iter().take(BATCH_EVENTS_MAX - 1));
+            while let Ok(job) = self.jobs.try_recv() {
+                events += job.frames.len();
+                if events > BATCH_EVENTS_MAX {
+                    next = Some(job);
+                    break;
+                }
+                group.push(job);
+            }
             self.append(group);
         }
     }
 
     fn append(&self, mut group: Vec<Job>) {
-        let mut events = group.len();
+        let mut jobs = group.len();
         while !group.is_empty() {
-            events = events.min(group.len());
-            let frames: Vec<_> = group[..events].iter().map(|job| job.frame.clone()).collect();
+            jobs = jobs.min(group.len());
+            let frames: Vec<_> = group[..jobs].iter().flat_map(|job| job.frames.iter().cloned()).collect();
             // One word for all, so that none comes to the lanes before its own is met.
-            let word = group[..events].iter().map(|job| job.word).max().unwrap_or(Durability::Durable);
+            let word = group[..jobs].iter().map(|job| job.word).max().unwrap_or(Durability::Durable);
             let append = || self.store.append(&frames, ExpectedVersion::Any, word);
             match guarded(append, AppendError::InDoubt) {
                 Ok(appended) => {
                     let (first, last) = appended.positions().into_inner();
                     self.shared.change(|inner| {
                         inner.ready = Some(last);
-                        inner.counts.appended += events as u64;
+                        inner.counts.appended += frames.len() as u64;
                         inner.counts.appends += 1;
                     });
-                    for (job, position) in group.drain(..events).zip(first.get()..) {
-                        job.tell(Ok(Position::new(position).expect("positions count from 1")));
+                    let at = |number: u64| Position::new(number).expect("positions count from 1");
+                    let mut first = first.get();
+                    for job in group.drain(..jobs) {
+                        let behind = first + job.frames.len() as u64;
+                        job.tell(Ok(at(first)..=at(behind - 1)));
+                        first = behind;
                     }
                 }
-                Err(error) if error.is_refusal() && events > 1 => events /= 2,
+                Err(error) if error.is_refusal() && jobs > 1 => jobs /= 2,
                 Err(error) => {
                     let error = Arc::new(error);
-                    group.drain(..events).for_each(|job| job.tell(Err(DurableError::Append(Arc::clone(&error)))));
-                    events = group.len();
+                    group.drain(..jobs).for_each(|job| job.tell(Err(DurableError::Append(Arc::clone(&error)))));
+                    jobs = group.len();
                 }
             }
         }
@@ -71,8 +88,15 @@ impl Committer {
 }
 
 impl Job {
-    fn tell(self, outcome: Result<Position, DurableError>) {
-        // Whoever has gone meanwhile does not want to know.
-        let _ = self.told.send(outcome);
+    /// A panic of who hears it is theirs: the events are where they are.
+    fn tell(self, outcome: Result<RangeInclusive<Position>, DurableError>) {
+        let told = guarded(
+            || {
+                (self.told)(outcome);
+                Ok(())
+            },
+            |_| (),
+        );
+        let _: Result<(), ()> = told;
     }
 }

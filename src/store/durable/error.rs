@@ -26,6 +26,11 @@ pub enum DurableError {
     /// The store did not take it. After [`AppendError::Disk`] only the store, opened again, tells whether it has it; it is delivered
     /// then if it has.
     Append(Arc<AppendError>),
+    /// As many publishes wait for the store as can: try again.
+    Busy {
+        /// That many.
+        waiting_max: usize,
+    },
     /// The publisher has been closed.
     Closed,
     /// It was closed, and not everything that was acknowledged is settled: the next start delivers it.
@@ -71,6 +76,9 @@ impl fmt::Display for DurableError {
                 "an event with a not-before time cannot be published durably: what is scheduled is in memory; publish it when it is due",
             ),
             Self::Append(error) => error.fmt(f),
+            Self::Busy { waiting_max } => {
+                write!(f, "{waiting_max} publishes wait for the store, which is the limit; try again in a moment")
+            }
             Self::Closed => f.write_str("the durable publisher is closed; start another"),
             Self::Left { undelivered, unsettled } => write!(
                 f,

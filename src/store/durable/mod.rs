@@ -20,7 +20,9 @@ mod end;
 mod error;
 
 use std::fmt;
-use std::sync::mpsc;
+use std::ops::RangeInclusive;
+use std::slice;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,8 +31,8 @@ use crate::internals::Encode;
 use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
-use super::{Durability, EventStore, Leased, Position, StateStore};
-use commit::{Committer, Job};
+use super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Leased, Position, StateStore};
+use commit::{Committer, Job, Told};
 use deliver::{Checkpoint, Deliverer};
 use end::Running;
 
@@ -38,7 +40,7 @@ pub use error::DurableError;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
-/// Events that may wait for the committer; whoever publishes more waits.
+/// Publishes that may wait for the committer; whoever publishes more waits.
 const QUEUE_MAX: usize = 4_096;
 
 /// A durable publisher under way.
@@ -222,20 +224,65 @@ impl DurablePublisher {
     /// # Cost
     /// Blocks for the append, which it shares with all that are published meanwhile; not for the lanes.
     pub fn publish(&self, frame: &Frame, word: Durability) -> Result<Position, DurableError> {
+        self.publish_all(slice::from_ref(frame), word).map(|positions| *positions.start())
+    }
+
+    /// Publishes frames in one piece, 1 to [`BATCH_EVENTS_MAX`]: all of them or none, at positions without a gap between them. Returns
+    /// these when they are as asked.
+    ///
+    /// # Errors
+    /// See [`DurableError`].
+    ///
+    /// # Cost
+    /// As [`publish`](Self::publish).
+    pub fn publish_all(&self, frames: &[Frame], word: Durability) -> Result<RangeInclusive<Position>, DurableError> {
+        let (told, heard) = mpsc::sync_channel(1);
+        // Whoever has gone meanwhile does not want to know.
+        let (sender, job) = self.job(frames, word, Box::new(move |outcome| drop(told.send(outcome))))?;
+        sender.send(job).map_err(|_| DurableError::Closed)?;
+        heard.recv().unwrap_or(Err(DurableError::Closed))
+    }
+
+    /// As [`publish_all`](Self::publish_all), for who does not wait: `told` hears what comes of it, on a thread of this publisher, and
+    /// returns at once. Dropped uncalled, the publisher was closed meanwhile.
+    ///
+    /// # Errors
+    /// See [`DurableError`]; `told` is not called then. [`DurableError::Busy`] when as many wait as can.
+    pub fn publish_all_then(
+        &self,
+        frames: &[Frame],
+        word: Durability,
+        told: impl FnOnce(Result<RangeInclusive<Position>, DurableError>) + Send + 'static,
+    ) -> Result<(), DurableError> {
+        let (sender, job) = self.job(frames, word, Box::new(told))?;
+        sender.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => DurableError::Busy { waiting_max: QUEUE_MAX },
+            TrySendError::Disconnected(_) => DurableError::Closed,
+        })
+    }
+
+    /// What the committer is to do, if these frames can be published, and the way to it.
+    fn job(&self, frames: &[Frame], word: Durability, told: Told) -> Result<(SyncSender<Job>, Job), DurableError> {
         let kept = self.0.kept;
         if word == Durability::Accepted || word > kept {
             return Err(DurableError::Durability { asked: word, kept });
         }
-        if frame.meta().not_before().is_some() {
+        if frames.iter().any(|frame| frame.meta().not_before().is_some()) {
             return Err(DurableError::Scheduled);
+        }
+        let refused = match frames.len() {
+            0 => Some(AppendError::Empty),
+            events if events > BATCH_EVENTS_MAX => Some(AppendError::TooMany { events, max: BATCH_EVENTS_MAX }),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(DurableError::Append(Arc::new(refused)));
         }
         if self.0.bus.state() != BusState::Running {
             return Err(DurableError::ShuttingDown);
         }
-        let (told, heard) = mpsc::sync_channel(1);
         let sender = self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)?;
-        sender.send(Job { frame: frame.for_outbox(), word, told }).map_err(|_| DurableError::Closed)?;
-        heard.recv().unwrap_or(Err(DurableError::Closed))
+        Ok((sender, Job { frames: frames.iter().map(Frame::for_outbox).collect(), word, told }))
     }
 
     /// How far it has come.
