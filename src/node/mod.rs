@@ -31,6 +31,7 @@ mod members;
 mod passage;
 pub mod pipe;
 mod progress;
+mod rule_form;
 pub mod serve;
 pub mod services;
 pub mod store;

@@ -55,7 +55,7 @@ fn half_sent(node: &Node) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
     let body = r#"{"type":"late","#;
     let head = format!("POST /v1/events HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n", node.address);
-    write!(stream, "{head}content-length: 23\r\nexpect: 100-continue\r\n\r\n").expect("it reads");
+    write!(stream, "{head}content-length: 24\r\nexpect: 100-continue\r\n\r\n").expect("it reads");
     // The handler has begun when it asks for the body.
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).expect("it asks for the body");

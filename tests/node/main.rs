@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Node {
     child: Child,
     address: SocketAddr,
-    said: Receiver<String>,
+    said: Mutex<Receiver<String>>,
 }
 
 /// An answer.
@@ -72,7 +73,7 @@ impl Node {
         };
         // It has nothing more to say there, and nobody waits for it.
         thread::spawn(move || drop(stdout.read_to_end(&mut Vec::new())));
-        Self { child, address, said }
+        Self { child, address, said: Mutex::new(said) }
     }
 
     fn signal(&self, name: &str) {
@@ -82,8 +83,9 @@ impl Node {
 
     /// The next line of stderr that has this in it.
     fn hears(&self, what: &str) -> String {
+        let said = self.said.lock().expect("no other test hears it");
         loop {
-            let line = self.said.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what:?} was not said"));
+            let line = said.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what:?} was not said"));
             if line.contains(what) {
                 return line;
             }
@@ -92,7 +94,8 @@ impl Node {
 
     fn ends(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().expect("it was started");
-        (status, self.said.iter().collect())
+        let said = self.said.lock().expect("no other test hears it").iter().collect();
+        (status, said)
     }
 
     /// Ends it as a service manager does, and expects that nothing is left.
@@ -130,10 +133,17 @@ impl Node {
         answer.json().as_array().expect("it is an array").clone()
     }
 
-    /// The data of the events of a type.
+    /// The data of all events that match a pattern, page after page.
     fn data(&self, pattern: &str) -> Vec<Value> {
-        let events = self.events(&format!("type={pattern}&limit=1000"));
-        events.into_iter().map(|event| event["data"].clone()).collect()
+        let (mut path, mut data) = (Some(format!("/v1/events?type={pattern}")), Vec::new());
+        while let Some(page) = path {
+            let answer = self.get(&page);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let events = answer.json().as_array().expect("it is an array").clone();
+            data.extend(events.into_iter().map(|event| event["data"].clone()));
+            path = answer.next();
+        }
+        data
     }
 }
 
@@ -177,6 +187,12 @@ impl Answer {
 
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("it is text"))
+    }
+
+    /// The next page, as the header says it.
+    fn next(&self) -> Option<String> {
+        let link = self.header("link").strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
+        Some(link.to_owned())
     }
 
     /// Expects a problem, as RFC 9457 has it, and returns what it says.

@@ -39,7 +39,9 @@ fn an_invalid_file_changes_nothing_and_says_why() {
     assert!(node.hears("workers").contains("restart it"));
     node.hears("everything is as it was");
     assert!(node.get("/v1/events?limit=11").problem(400, "malformed-request").contains("from 1 to 10"));
-    let told = node.data("ringmain.config");
+    let mut told = node.data("ringmain.config");
+    // The node may have seen the file before it heard the signal.
+    told.dedup();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0]["faults"][0].as_str().is_some_and(|fault| fault.contains("http.pages")), "{told:?}");
     node.stop();
@@ -76,13 +78,7 @@ fn a_valid_file_is_taken_under_load_and_nothing_is_lost() {
         is_over.store(true, Ordering::Relaxed);
         sender.join().expect("all were taken")
     });
-    let (mut after, mut seen) = ("0".to_owned(), Vec::new());
-    loop {
-        let events = node.events(&format!("type=load&limit=1000&after={after}"));
-        let Some(last) = events.last() else { break };
-        after = last["position"].as_str().expect("a text").to_owned();
-        seen.extend(events.iter().map(|event| event["data"].as_u64().expect("a number")));
-    }
+    let seen: Vec<_> = node.data("load").iter().map(|data| data.as_u64().expect("a number")).collect();
     assert_eq!(seen, (0..sent).collect::<Vec<_>>());
     assert_eq!(
         node.data("ringmain.config")[2]["changes"],

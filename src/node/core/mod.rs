@@ -12,6 +12,8 @@ mod announce;
 mod builder;
 mod known;
 mod reload;
+mod replays;
+mod rules;
 mod start;
 mod stop;
 
@@ -19,13 +21,14 @@ use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 pub use self::builder::{Node, NodeBuilder};
 pub(super) use self::known::{Known, KnownIds};
+pub(super) use self::replays::{ReplayStatus, Replays};
 pub use self::stop::StopReport;
 use super::config::settings::STORE_DURABILITY;
 use super::config::{Change, Config, ConfigError, Sources};
@@ -74,7 +77,7 @@ pub(super) struct Core {
     pub(super) trail: AuditTrail,
     pub(super) services: Services,
     pub(super) known: KnownIds,
-    pub(super) started: SystemTime,
+    pub(super) replays: Replays,
     /// Nothing outlives the node.
     pub(super) is_in_memory: bool,
     /// Makes frames of what comes from outside.
@@ -84,6 +87,7 @@ pub(super) struct Core {
     state: watch::Sender<NodeState>,
     /// One reload at a time.
     reloading: Mutex<()>,
+    keeping_rules: Mutex<()>,
 }
 
 impl Core {
@@ -94,11 +98,6 @@ impl Core {
 
     pub(super) fn state(&self) -> NodeState {
         *self.state.borrow()
-    }
-
-    /// Hears of each state that it comes to.
-    pub(super) fn states(&self) -> watch::Receiver<NodeState> {
-        self.state.subscribe()
     }
 
     pub(super) fn framer(&self) -> MutexGuard<'_, Publisher> {
@@ -261,6 +260,8 @@ pub enum NodeError {
     Audit(AuditError),
     /// The store cannot be read.
     Read(ReadError),
+    /// The rules that are kept cannot be put in force; this is why.
+    Rules(String),
     /// It would be open to others than this machine, without tokens or without TLS.
     Open {
         /// Where it was to listen.
@@ -282,7 +283,7 @@ pub enum NodeError {
 impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Store(error) | Self::Tokens(error) => f.write_str(error),
+            Self::Store(error) | Self::Tokens(error) | Self::Rules(error) => f.write_str(error),
             Self::Runtime(error) => write!(f, "there are no threads: {error}"),
             Self::Letters(error) => error.fmt(f),
             Self::Bus(error) => error.fmt(f),

@@ -1,7 +1,7 @@
 //! How the parts of a node come up, each after what it stands on.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use super::super::http::{Door, Server};
 use super::super::services::{Services, ServicesOptions};
 use super::super::store::open;
 use super::announce::{self, Announcer};
-use super::{Core, KnownIds, Node, NodeError, NodeState, Parts, RunningNode, stop};
+use super::{Core, KnownIds, Node, NodeError, NodeState, Parts, Replays, RunningNode, rules, stop};
 use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
 use crate::{BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
 
@@ -36,6 +36,8 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
     let letters = letters.map_err(NodeError::Letters)?;
     let bus = settled(bus, &config).dead_letters_max(0).dead_letter_sink(letters.clone());
     let bus = bus.build().map_err(NodeError::Bus)?;
+    let kept = rules::restored(&*state_store).map_err(|error| NodeError::Rules(error.to_string()))?;
+    rules::enforce(&bus, kept).map_err(|error| NodeError::Rules(error.to_string()))?;
     let known = KnownIds::read(&*store, number(&config, &names::HTTP_KNOWN_IDS_MAX)).map_err(NodeError::Read)?;
     let journal = bus.journal(Arc::clone(&store)).start().map_err(NodeError::Journal)?;
     let trail = AuditTrail::over(&bus, Arc::clone(&store)).map_err(NodeError::Audit)?;
@@ -65,13 +67,14 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         trail,
         services: supervised,
         known,
-        started: SystemTime::now(),
+        replays: Replays::default(),
         is_in_memory: log.is_none(),
         framer,
         sources,
         config: watch::Sender::new(Arc::new(config)),
         state: watch::Sender::new(NodeState::Starting),
         reloading: Mutex::new(()),
+        keeping_rules: Mutex::new(()),
         bus,
     });
     let mut parts = Parts { runtime, http: None, journal, log };

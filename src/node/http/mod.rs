@@ -8,6 +8,7 @@
 
 mod answer;
 mod body;
+mod control;
 mod events;
 mod guard;
 mod health;
@@ -25,15 +26,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
 
+use self::control::{audit, config, letters, replays, rules, services, subscriptions};
 use self::guard::Rates;
 use self::problem::{Kind, Problem};
 pub(super) use self::server::Server;
 use self::tokens::Tokens;
-use super::config::Config;
-use super::config::settings as names;
+use super::config::{Config as NodeConfig, settings as names};
 use super::core::{Core, NodeError};
 
 /// Where to listen, and to whom: checked before anything is opened.
@@ -45,7 +46,7 @@ pub(super) struct Door {
 impl Door {
     /// # Errors
     /// When others than this machine could come in, and when the tokens cannot be read.
-    pub(super) fn new(config: &Config) -> Result<Self, NodeError> {
+    pub(super) fn new(config: &NodeConfig) -> Result<Self, NodeError> {
         let address = config.address(&names::HTTP_LISTEN).expect("it has a default");
         let tokens = config.path(&names::HTTP_TOKEN_FILE).map(Tokens::read).transpose().map_err(NodeError::Tokens)?;
         if !address.ip().is_loopback() {
@@ -98,12 +99,36 @@ impl App {
 }
 
 /// Every path with what answers there. `openapi` describes the same.
+fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/v1/events", get(query::events).post(events::publish)),
+        ("/v1/subscriptions", get(subscriptions::list)),
+        ("/v1/subscriptions/{id}", get(subscriptions::show)),
+        ("/v1/subscriptions/{id}/{verb}", post(subscriptions::change)),
+        ("/v1/rules", get(rules::list).post(rules::add).put(rules::replace)),
+        ("/v1/rules/explain", post(rules::explain)),
+        ("/v1/rules/diff", post(rules::diff)),
+        ("/v1/rules/{id}", get(rules::show).put(rules::change).delete(rules::remove)),
+        ("/v1/services", get(services::list)),
+        ("/v1/services/{name}", get(services::show)),
+        ("/v1/services/{name}/{verb}", post(services::change)),
+        ("/v1/dead-letters", get(letters::list).delete(letters::purge_all)),
+        ("/v1/dead-letters/redrive", post(letters::redrive_all)),
+        ("/v1/dead-letters/{id}", get(letters::show).delete(letters::purge)),
+        ("/v1/dead-letters/{id}/redrive", post(letters::redrive)),
+        ("/v1/replays", get(replays::list).post(replays::begin)),
+        ("/v1/replays/{id}", get(replays::show).delete(replays::cancel)),
+        ("/v1/config", get(config::show).put(config::replace)),
+        ("/v1/audit", get(audit::list)),
+        ("/health/live", get(health::live)),
+        ("/health/ready", get(health::ready)),
+        ("/openapi.json", get(openapi::describe)),
+    ]
+}
+
 fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/events", get(query::events).post(events::publish))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/openapi.json", get(openapi::describe))
+    let router = routes().into_iter().fold(Router::new(), |router, (path, answers)| router.route(path, answers));
+    router
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
@@ -117,4 +142,19 @@ async fn nothing(request: Request) -> Problem {
 async fn other_method(State(_): State<App>, request: Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     Problem::new(Kind::Method, format!("{path} does not answer {method}; the header Allow says what it does"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        let document = openapi::document();
+        let described: BTreeSet<_> = document["paths"].as_object().expect("it has paths").keys().cloned().collect();
+        let answered: BTreeSet<_> = routes().into_iter().map(|(path, _)| path.to_owned()).collect();
+        assert_eq!(described, answered);
+    }
 }
