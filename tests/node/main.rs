@@ -1,5 +1,7 @@
 //! What `ringmain serve` promises, kept by the real command and asked over real connections by a client nobody here wrote.
 
+mod control;
+mod embedded;
 #[path = "../support/folder.rs"]
 mod folder;
 mod guard;

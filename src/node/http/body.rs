@@ -11,6 +11,10 @@ use super::problem::{Kind, Problem};
 use crate::node::config::settings as names;
 use crate::node::human;
 
+/// A body that is too long is read to its end, and forgotten, up to so many times what may be: who still sends does not hear the
+/// answer.
+const HEARD_TO_THE_END: usize = 4;
+
 /// A body, and the room that it takes.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -28,7 +32,7 @@ impl Shared {
         let max = config.number(&names::HTTP_BODY_BYTES_MAX).map_or(usize::MAX, |max| max as usize);
         let limit = config.time(&names::HTTP_BODY_TIMEOUT).expect("it has a default");
         let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if said.is_some_and(|bytes| bytes > max) {
+        if said.is_some_and(|bytes| bytes > max.saturating_mul(HEARD_TO_THE_END)) {
             return Err(too_long(max));
         }
         let read = timeout(limit, self.collect(body, max)).await;
@@ -40,13 +44,18 @@ impl Shared {
 
     async fn collect(&self, mut body: Body, max: usize) -> Result<Held, Problem> {
         let mut held = Held { bytes: Vec::new(), _room: None };
-        let mut room = 0;
+        let (mut room, mut beyond) = (0, 0_usize);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Problem::malformed(format!("the body broke off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             let bytes = held.bytes.len() + data.len();
-            if bytes > max {
-                return Err(too_long(max));
+            if bytes > max || beyond > 0 {
+                held = Held { bytes: Vec::new(), _room: None };
+                beyond += data.len();
+                if beyond > max.saturating_mul(HEARD_TO_THE_END) {
+                    break;
+                }
+                continue;
             }
             let needed = bytes.div_ceil(1 << 10);
             if needed > room {
@@ -62,7 +71,7 @@ impl Shared {
             }
             held.bytes.extend_from_slice(&data);
         }
-        Ok(held)
+        if beyond > 0 { Err(too_long(max)) } else { Ok(held) }
     }
 }
 
