@@ -319,12 +319,7 @@ impl Shared {
 
     /// Runs turns by hand until every worker is idle. Nothing to do where threads run.
     pub(crate) fn drive_until_idle(&self) {
-        // An event that is given up in one turn lets the next of its key through in the turn after it.
-        let mut idle_rounds = 0;
-        while idle_rounds < 2 {
-            let busy = (0..self.engine.workers()).any(|worker| matches!(self.turn(worker), Some(Turn::Worked { .. })));
-            idle_rounds = if busy { 0 } else { idle_rounds + 1 };
-        }
+        while (0..self.engine.workers()).any(|worker| matches!(self.turn(worker), Some(Turn::Worked { .. }))) {}
     }
 
     /// Waits until `done`, looking ever less often; false after `limit`. Control plane only.

@@ -95,7 +95,7 @@ pub use audit::{
 pub use bookmark::Bookmark;
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use cursor::CursorError;
-pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePublisher};
+pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePending, DurablePublisher};
 pub use event_store::{EventStore, Position, StoredEvent, SyncError};
 pub use handled::{Begun, HandledError, HandledWindow, Handling};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};

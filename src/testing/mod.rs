@@ -113,27 +113,27 @@ impl Simulation {
 
     /// Runs one turn of a worker drawn from the seed. Returns which, and the events it passed.
     pub fn step(&self) -> (usize, usize) {
-        let workers = self.bus.shared().engine.workers();
-        let worker = (self.draw() % workers as u64) as usize;
+        let worker = self.some_worker();
         (worker, self.turn(worker).unwrap_or(0))
+    }
+
+    fn some_worker(&self) -> usize {
+        let workers = self.bus.shared().engine.workers();
+        (self.draw() % workers as u64) as usize
     }
 
     /// Runs turns in a seeded order until every worker is idle. Returns the events passed, over all workers.
     pub fn run(&self) -> usize {
         let workers = self.bus.shared().engine.workers();
-        let mut events = 0;
-        // An event that is given up in one turn lets the next of its key through in the turn after it: idle is who was so twice.
-        let (mut once, mut twice) = (0_u64, 0_u64);
-        while twice.count_ones() < workers as u32 {
-            let (worker, passed) = self.step();
-            events += passed;
-            twice |= once & 1 << worker;
-            once |= 1 << worker;
-            if passed > 0 {
-                (once, twice) = (0, 0);
+        let (mut passed, mut idle) = (0, 0_u64);
+        while idle.count_ones() < workers as u32 {
+            let worker = self.some_worker();
+            match self.bus.shared().turn(worker) {
+                Some(Turn::Worked { events, .. }) => (passed, idle) = (passed + events, 0),
+                _ => idle |= 1 << worker,
             }
         }
-        events
+        passed
     }
 
     /// The next number of the seeded sequence, for choices of the test's own.

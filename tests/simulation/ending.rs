@@ -152,6 +152,11 @@ impl Scenario {
     fn check_metrics(&mut self) {
         // A publisher keeps the block of a loan or batch that was forgotten.
         self.speakers.clear();
+        // Nor has a letter that is too late gone before its worker looks at it again, and it goes without a word.
+        if !self.is_closed() && self.world.with(|world| world.letters.redriven > 0) {
+            self.advance(Duration::from_secs(60));
+            self.run_all();
+        }
         let metrics = self.bus().metrics();
         self.check(self.world.with(|world| oracle::check_refusals(&metrics.refused, world)));
         let told = (metrics.memory_pressure, metrics.memory_pressures);

@@ -19,7 +19,7 @@ pub(crate) struct Letters {
     held_max: usize,
     total: u64,
     discarded: u64,
-    redriven: u64,
+    pub(crate) redriven: u64,
     purged: u64,
 }
 

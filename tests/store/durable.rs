@@ -4,13 +4,17 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::store::{
-    AppendError, CursorError, Durability, DurableError, EventStore, LogStore, MemoryStore, Position, Query,
+    AppendError, CursorError, Durability, DurableError, DurablePending, EventStore, LogStore, MemoryStore, Position,
+    Query,
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
@@ -21,6 +25,7 @@ use crate::conformance::Writer;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 use crate::log_store::{open, position};
+use crate::moody::{Moody, Reply};
 
 /// Longer than anything takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,6 +83,78 @@ fn what_many_threads_publish_is_delivered_in_the_order_of_the_log() {
     assert_eq!(counts.settled_to, Some(position(THREADS * EACH)));
     assert!(counts.appends < counts.appended, "those who publish at once share an append: {counts:?}");
     assert_settled(&bus);
+    drop(durable);
+    end(&bus);
+}
+
+/// Polls it once, as the task of this waker.
+fn poll(pending: &mut DurablePending, waker: &Waker) -> Poll<Result<Position, DurableError>> {
+    Pin::new(pending).poll(&mut Context::from_waker(waker))
+}
+
+#[derive(Default)]
+struct Woken(AtomicU64);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[test]
+fn one_thread_has_many_events_on_the_way_and_is_refused_one_too_many() {
+    const WAITING: usize = 4;
+    let bus = one_worker();
+    let (arrive, arrived) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    // Each append says what it is of, and goes on when it may, or when nobody is there any more who could say so.
+    let store = Moody::new(move |_, frames| {
+        arrive.send(frames.len()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+        Reply::Take
+    });
+    let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).queue_max(WAITING).start().unwrap();
+    let frame = Writer::new().frame("a", |event| event);
+    let submit = || durable.submit(&frame, Durability::Written);
+    let mut first = submit().unwrap();
+    assert_eq!(arrived.recv(), Ok(1));
+    let [early, late] = [Arc::new(Woken::default()), Arc::new(Woken::default())];
+    assert!(poll(&mut first, &early.clone().into()).is_pending());
+    assert!(poll(&mut first, &late.clone().into()).is_pending());
+    let mut rest: Vec<_> = (0..WAITING).map(|_| submit().unwrap()).collect();
+    let refused = submit().unwrap_err();
+    assert!(matches!(refused, DurableError::Full { waiting: WAITING }), "{refused}");
+    assert!(refused.to_string().starts_with("4 events wait for the store; "), "{refused}");
+    go.send(()).unwrap();
+    // They share an append, in their order.
+    assert_eq!(arrived.recv(), Ok(WAITING));
+    assert_eq!((early.0.load(Ordering::Acquire), late.0.load(Ordering::Acquire)), (0, 1), "the task that asked last");
+    assert!(matches!(poll(&mut first, &early.into()), Poll::Ready(Ok(at)) if at == position(1)));
+    // Nobody waits for this one: it is published all the same.
+    drop(rest.remove(1));
+    go.send(()).unwrap();
+    let places: Vec<_> = rest.into_iter().map(|pending| pending.wait().unwrap().get()).collect();
+    assert_eq!(places, [2, 4, 5]);
+    // Room again.
+    let last = submit().unwrap();
+    drop(go);
+    assert_eq!(last.wait().unwrap(), position(6));
+    assert_eq!(durable.close().unwrap().appended, 6);
+    assert!(matches!(submit(), Err(DurableError::Closed)));
+    end(&bus);
+}
+
+#[test]
+fn who_waits_is_told_when_the_committer_has_gone() {
+    let bus = one_worker();
+    let store = Moody::new(|_, _| panic!("a panic that the test asks for"));
+    let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).start().unwrap();
+    let frame = Writer::new().frame("a", |event| event);
+    let outcome = durable.submit(&frame, Durability::Written).unwrap().wait();
+    assert!(matches!(outcome, Err(DurableError::Append(_))), "{outcome:?}");
+    let none = bus.durable(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())).queue_max(0).start();
+    assert_eq!(none.unwrap_err().to_string(), "queue_max is zero; give it more");
     drop(durable);
     end(&bus);
 }

@@ -27,6 +27,9 @@ const PERIOD: Duration = Duration::from_micros(4);
 /// How much faster than the slow one everything is.
 const FASTER: u64 = 10;
 
+/// The 99th percentile of a fast one beside it, of what it is without: what one slow of a hundred may do, too.
+const P99_RATIO_MAX: f64 = 1.5;
+
 /// What became of a run.
 struct Ran {
     /// The 99th percentile of the time from publish to the fast handler.
@@ -97,14 +100,26 @@ fn take_all(mut mailbox: Mailbox<Pattern>, events: u64, handled: &AtomicU64, is_
 
 #[test]
 fn a_slow_subscription_gets_every_event_once_and_in_order_and_a_fast_one_beside_it_does_not_wait() {
-    let events = std::env::var("RINGMAIN_SPILL_EVENTS").map_or(EVENTS, |events| events.parse().unwrap());
-    let without = run(events, false);
-    let with = run(events, true);
-    println!(
-        "spill: {events} events at {FASTER} times its speed, each once and in order; p99 of a fast one {:?} with it, {:?} without",
-        with.p99, without.p99
-    );
-    assert!(with.had < events / 2, "it had {} of {events} when the fast one was through", with.had);
+    let of = |name: &str, otherwise| std::env::var(name).map_or(otherwise, |value| value.parse().unwrap());
+    let (events, rounds) = (of("RINGMAIN_SPILL_EVENTS", EVENTS), of("RINGMAIN_SPILL_ROUNDS", 1));
+    let mut ratios: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let (without, with) = (run(events, false), run(events, true));
+            assert!(with.had < events / 2, "it had {} of {events} when the fast one was through", with.had);
+            let ratio = with.p99.as_secs_f64() / without.p99.as_secs_f64();
+            println!(
+                "spill: {events} events at {FASTER} times its speed, each once and in order; p99 of a fast one {:?} with it, {:?} without: {ratio:.2}",
+                with.p99, without.p99
+            );
+            ratio
+        })
+        .collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    // One round of few events says nothing of a p99.
+    if rounds >= 3 {
+        let median = ratios[ratios.len() / 2];
+        assert!(median <= P99_RATIO_MAX, "the p99 of a fast one is {median:.2} of what it is without the slow one");
+    }
 }
 
 fn publish(bus: &Bus, topic: &str, numbers: std::ops::Range<u64>) {

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Response, StatusCode};
 use serde_json::json;
-use tokio::sync::oneshot;
 use tokio::task::block_in_place;
 
 use super::answer;
@@ -130,14 +129,14 @@ async fn keep(core: &Arc<Core>, frames: Vec<Frame>, word: Durability) -> Result<
         }
     }
     if !new.is_empty() {
-        let (told, heard) = oneshot::channel();
+        let pending = core.durable.submit_all(&new, word).map_err(|error| not_kept(&error))?;
         // Also when whoever asked has gone meanwhile, the ids are known as what they are.
-        let tell = move |outcome: Result<_, DurableError>| {
+        let heard = tokio::spawn(async move {
+            let outcome = pending.await;
             taken.are_kept = outcome.is_ok();
             drop(taken);
-            drop(told.send(outcome));
-        };
-        core.durable.publish_all_then(&new, word, tell).map_err(|error| not_kept(&error))?;
+            outcome
+        });
         heard.await.unwrap_or(Err(DurableError::Closed)).map_err(|error| not_kept(&error))?;
     }
     for (id, mut over) in under_way {

@@ -1,6 +1,5 @@
 //! Appends what many threads publish, group by group, and tells each when its word is met.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -9,16 +8,14 @@ use crate::Frame;
 use super::super::guard::guarded;
 use super::super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, ExpectedVersion, Position};
 use super::end::Ended;
+use super::pending::Answer;
 use super::{DurableError, Shared};
 
-/// Who hears where events are, or why they are nowhere.
-pub(super) type Told = Box<dyn FnOnce(Result<RangeInclusive<Position>, DurableError>) + Send>;
-
-/// Events to be appended in one piece: 1 to [`BATCH_EVENTS_MAX`].
+/// Events to be appended in one piece, 1 to [`BATCH_EVENTS_MAX`].
 pub(super) struct Job {
     pub(super) frames: Vec<Frame>,
     pub(super) word: Durability,
-    pub(super) told: Told,
+    pub(super) answer: Answer,
 }
 
 /// The committer's thread.
@@ -68,35 +65,21 @@ impl Committer {
                         inner.counts.appended += frames.len() as u64;
                         inner.counts.appends += 1;
                     });
-                    let at = |number: u64| Position::new(number).expect("positions count from 1");
-                    let mut first = first.get();
+                    let mut position = first.get();
                     for job in group.drain(..jobs) {
-                        let behind = first + job.frames.len() as u64;
-                        job.tell(Ok(at(first)..=at(behind - 1)));
-                        first = behind;
+                        let first = Position::new(position).expect("positions count from 1");
+                        position += job.frames.len() as u64;
+                        job.answer.tell(Ok(first));
                     }
                 }
                 Err(error) if error.is_refusal() && jobs > 1 => jobs /= 2,
                 Err(error) => {
                     let error = Arc::new(error);
-                    group.drain(..jobs).for_each(|job| job.tell(Err(DurableError::Append(Arc::clone(&error)))));
+                    let fail = |job: Job| job.answer.tell(Err(DurableError::Append(Arc::clone(&error))));
+                    group.drain(..jobs).for_each(fail);
                     jobs = group.len();
                 }
             }
         }
-    }
-}
-
-impl Job {
-    /// A panic of who hears it is theirs: the events are where they are.
-    fn tell(self, outcome: Result<RangeInclusive<Position>, DurableError>) {
-        let told = guarded(
-            || {
-                (self.told)(outcome);
-                Ok(())
-            },
-            |_| (),
-        );
-        let _: Result<(), ()> = told;
     }
 }

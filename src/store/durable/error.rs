@@ -26,10 +26,10 @@ pub enum DurableError {
     /// The store did not take it. After [`AppendError::Disk`] only the store, opened again, tells whether it has it; it is delivered
     /// then if it has.
     Append(Arc<AppendError>),
-    /// As many publishes wait for the store as can: try again.
-    Busy {
-        /// That many.
-        waiting_max: usize,
+    /// So many events wait for the store already.
+    Full {
+        /// As [`queue_max`](super::DurableBuilder::queue_max) says.
+        waiting: usize,
     },
     /// The publisher has been closed.
     Closed,
@@ -42,7 +42,7 @@ pub enum DurableError {
     },
     /// It was to be closed on a worker thread, which cannot wait for what waits for it.
     OnWorker,
-    /// A time is zero.
+    /// A time or a number is zero.
     Zero {
         /// Of which setting.
         setting: &'static str,
@@ -76,16 +76,17 @@ impl fmt::Display for DurableError {
                 "an event with a not-before time cannot be published durably: what is scheduled is in memory; publish it when it is due",
             ),
             Self::Append(error) => error.fmt(f),
-            Self::Busy { waiting_max } => {
-                write!(f, "{waiting_max} publishes wait for the store, which is the limit; try again in a moment")
-            }
+            Self::Full { waiting } => write!(
+                f,
+                "{waiting} events wait for the store; try again when some are acknowledged, publish in a way that waits, or raise queue_max"
+            ),
             Self::Closed => f.write_str("the durable publisher is closed; start another"),
             Self::Left { undelivered, unsettled } => write!(
                 f,
                 "{undelivered} events of the store were not delivered when the durable publisher was closed, {unsettled} are not known to be settled; start it again, or raise close_max"
             ),
             Self::OnWorker => f.write_str("a worker cannot wait for events to be delivered; close it from another thread"),
-            Self::Zero { setting } => write!(f, "{setting} is zero, and it would never rest; give it a time"),
+            Self::Zero { setting } => write!(f, "{setting} is zero; give it more"),
             Self::Sync(error) => error.fmt(f),
             Self::ShuttingDown => f.write_str("the bus is shutting down and publishes no more events"),
             Self::Read(error) => error.fmt(f),

@@ -18,9 +18,9 @@ mod commit;
 mod deliver;
 mod end;
 mod error;
+mod pending;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::slice;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,15 +32,16 @@ use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
 use super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Leased, Position, StateStore};
-use commit::{Committer, Job, Told};
+use commit::{Committer, Job};
 use deliver::{Checkpoint, Deliverer};
 use end::Running;
 
 pub use error::DurableError;
+pub use pending::DurablePending;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
-/// Publishes that may wait for the committer; whoever publishes more waits.
+/// Events that may wait for the committer.
 const QUEUE_MAX: usize = 4_096;
 
 /// A durable publisher under way.
@@ -52,6 +53,7 @@ pub struct DurableBuilder {
     name: String,
     checkpoint_every: Duration,
     close_max: Duration,
+    queue_max: usize,
     begin: Option<Option<Position>>,
 }
 
@@ -88,6 +90,7 @@ impl Bus {
             name: "durable".to_owned(),
             checkpoint_every: Duration::from_millis(100),
             close_max: Duration::from_secs(5),
+            queue_max: QUEUE_MAX,
             begin: None,
         }
     }
@@ -112,6 +115,13 @@ impl DurableBuilder {
         self
     }
 
+    /// Events that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
+    /// Default 4,096.
+    pub fn queue_max(mut self, events: usize) -> Self {
+        self.queue_max = events;
+        self
+    }
+
     /// Delivers what is behind this position, `None` being before the first event, whatever was kept. Default: behind its cursor, or with
     /// the first event that there is.
     pub fn begin_behind(mut self, position: Option<Position>) -> Self {
@@ -129,9 +139,10 @@ impl DurableBuilder {
     /// # Cost
     /// Three threads, one publisher of the bus, and a sync: what a process that was killed has left is delivered once it is durable.
     pub fn start(self) -> Result<DurablePublisher, DurableError> {
-        let Self { bus, store, state, name, checkpoint_every, close_max, begin } = self;
-        if checkpoint_every.is_zero() {
-            return Err(DurableError::Zero { setting: "checkpoint_every" });
+        let Self { bus, store, state, name, checkpoint_every, close_max, queue_max, begin } = self;
+        let settings = [("checkpoint_every", checkpoint_every.is_zero()), ("queue_max", queue_max == 0)];
+        if let Some((setting, _)) = settings.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(DurableError::Zero { setting });
         }
         let word = state.state_durability().min(Durability::Written);
         let state = Leased::take(state, &format!("durable publisher {name:?}")).map_err(DurableError::Lease)?;
@@ -142,7 +153,7 @@ impl DurableBuilder {
         let kept = store.durability();
         let publisher = bus.publisher().map_err(DurableError::Publish)?;
         let shared = Arc::new(Shared::new(head, position));
-        let (sender, jobs) = mpsc::sync_channel(QUEUE_MAX);
+        let (sender, jobs) = mpsc::sync_channel(queue_max);
         let committer = Committer::new(Arc::clone(&store), jobs, Arc::clone(&shared));
         let deliverer = Deliverer::new(bus.clone(), publisher, store, name.clone(), Arc::clone(&shared));
         let checkpoint = Checkpoint::new(bus.clone(), cursor, name.clone(), checkpoint_every, Arc::clone(&shared));
@@ -166,7 +177,8 @@ impl DurableBuilder {
         };
         let started = start();
         // As far as it has come when one of them cannot be had, its drop ends it.
-        let publisher = DurablePublisher(Arc::new(Inner { bus, kept, shared, running: Mutex::new(Some(running)) }));
+        let publisher =
+            DurablePublisher(Arc::new(Inner { bus, kept, queue_max, shared, running: Mutex::new(Some(running)) }));
         started.map(|()| publisher)
     }
 }
@@ -188,6 +200,7 @@ struct Inner {
     bus: Bus,
     /// The strongest word of the store.
     kept: Durability,
+    queue_max: usize,
     shared: Arc<Shared>,
     /// Present until it ends.
     running: Mutex<Option<Running>>,
@@ -224,45 +237,55 @@ impl DurablePublisher {
     /// # Cost
     /// Blocks for the append, which it shares with all that are published meanwhile; not for the lanes.
     pub fn publish(&self, frame: &Frame, word: Durability) -> Result<Position, DurableError> {
-        self.publish_all(slice::from_ref(frame), word).map(|positions| *positions.start())
+        self.publish_all(slice::from_ref(frame), word)
     }
 
-    /// Publishes frames in one piece, 1 to [`BATCH_EVENTS_MAX`]: all of them or none, at positions without a gap between them. Returns
-    /// these when they are as asked.
+    /// Publishes frames in one piece, 1 to [`BATCH_EVENTS_MAX`]: all of them, or none. Returns the position of the first when they are as
+    /// asked; the others follow it without a gap.
     ///
     /// # Errors
     /// See [`DurableError`].
     ///
     /// # Cost
     /// As [`publish`](Self::publish).
-    pub fn publish_all(&self, frames: &[Frame], word: Durability) -> Result<RangeInclusive<Position>, DurableError> {
-        let (told, heard) = mpsc::sync_channel(1);
-        // Whoever has gone meanwhile does not want to know.
-        let (sender, job) = self.job(frames, word, Box::new(move |outcome| drop(told.send(outcome))))?;
-        sender.send(job).map_err(|_| DurableError::Closed)?;
-        heard.recv().unwrap_or(Err(DurableError::Closed))
+    pub fn publish_all(&self, frames: &[Frame], word: Durability) -> Result<Position, DurableError> {
+        self.check(frames, word)?;
+        let (job, pending) = job(frames, word);
+        self.sender()?.send(job).map_err(|_| DurableError::Closed)?;
+        pending.wait()
     }
 
-    /// As [`publish_all`](Self::publish_all), for who does not wait: `told` hears what comes of it, on a thread of this publisher, and
-    /// returns at once. Dropped uncalled, the publisher was closed meanwhile.
+    /// Hands a frame in, and returns what says when it is as asked: so one thread or task has many events on the way. They are
+    /// appended in the order in which they were handed in.
     ///
     /// # Errors
-    /// See [`DurableError`]; `told` is not called then. [`DurableError::Busy`] when as many wait as can.
-    pub fn publish_all_then(
-        &self,
-        frames: &[Frame],
-        word: Durability,
-        told: impl FnOnce(Result<RangeInclusive<Position>, DurableError>) + Send + 'static,
-    ) -> Result<(), DurableError> {
-        let (sender, job) = self.job(frames, word, Box::new(told))?;
-        sender.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => DurableError::Busy { waiting_max: QUEUE_MAX },
-            TrySendError::Disconnected(_) => DurableError::Closed,
-        })
+    /// See [`DurableError`]; [`Full`](DurableError::Full) where [`publish`](Self::publish) would wait for room.
+    ///
+    /// # Cost
+    /// Never blocks. Three allocations, and a copy of the frame.
+    pub fn submit(&self, frame: &Frame, word: Durability) -> Result<DurablePending, DurableError> {
+        self.submit_all(slice::from_ref(frame), word)
     }
 
-    /// What the committer is to do, if these frames can be published, and the way to it.
-    fn job(&self, frames: &[Frame], word: Durability, told: Told) -> Result<(SyncSender<Job>, Job), DurableError> {
+    /// As [`submit`](Self::submit), for frames in one piece as of [`publish_all`](Self::publish_all): what is returned says the position of
+    /// the first.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    ///
+    /// # Cost
+    /// As [`submit`](Self::submit), for each frame.
+    pub fn submit_all(&self, frames: &[Frame], word: Durability) -> Result<DurablePending, DurableError> {
+        self.check(frames, word)?;
+        let (job, pending) = job(frames, word);
+        match self.sender()?.try_send(job) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(_)) => Err(DurableError::Full { waiting: self.0.queue_max }),
+            Err(TrySendError::Disconnected(_)) => Err(DurableError::Closed),
+        }
+    }
+
+    fn check(&self, frames: &[Frame], word: Durability) -> Result<(), DurableError> {
         let kept = self.0.kept;
         if word == Durability::Accepted || word > kept {
             return Err(DurableError::Durability { asked: word, kept });
@@ -270,19 +293,21 @@ impl DurablePublisher {
         if frames.iter().any(|frame| frame.meta().not_before().is_some()) {
             return Err(DurableError::Scheduled);
         }
-        let refused = match frames.len() {
-            0 => Some(AppendError::Empty),
-            events if events > BATCH_EVENTS_MAX => Some(AppendError::TooMany { events, max: BATCH_EVENTS_MAX }),
-            _ => None,
-        };
-        if let Some(refused) = refused {
-            return Err(DurableError::Append(Arc::new(refused)));
+        match frames.len() {
+            0 => return Err(DurableError::Append(Arc::new(AppendError::Empty))),
+            events if events > BATCH_EVENTS_MAX => {
+                return Err(DurableError::Append(Arc::new(AppendError::TooMany { events, max: BATCH_EVENTS_MAX })));
+            }
+            _ => {}
         }
         if self.0.bus.state() != BusState::Running {
             return Err(DurableError::ShuttingDown);
         }
-        let sender = self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)?;
-        Ok((sender, Job { frames: frames.iter().map(Frame::for_outbox).collect(), word, told }))
+        Ok(())
+    }
+
+    fn sender(&self) -> Result<SyncSender<Job>, DurableError> {
+        self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)
     }
 
     /// How far it has come.
@@ -313,6 +338,12 @@ impl DurablePublisher {
         let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
         inner.counts.settled_to >= ready
     }
+}
+
+/// What the committer is to do, and what says when it is done.
+fn job(frames: &[Frame], word: Durability) -> (Job, DurablePending) {
+    let (answer, pending) = pending::pending();
+    (Job { frames: frames.iter().map(Frame::for_outbox).collect(), word, answer }, pending)
 }
 
 impl Outgoing<'_> {

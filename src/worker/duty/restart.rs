@@ -13,8 +13,8 @@ use crate::delivery::Notice;
 use crate::ring::LANES;
 use crate::sync::contain::contained;
 
-use super::Worker;
 use super::services::Directed;
+use super::{Turn, Worker};
 
 /// Restarts are counted within this time.
 const WINDOW_NS: u64 = 60_000_000_000;
@@ -113,22 +113,23 @@ impl Worker {
     }
 
     /// A turn, with a look around when there was nothing to do, as often as it takes until one does not panic. For a worker that
-    /// is driven by hand.
-    pub(crate) fn turn_by_hand(&mut self) -> super::Turn {
+    /// is driven by hand: it is idle when it would sleep.
+    pub(crate) fn turn_by_hand(&mut self) -> Turn {
         loop {
             let turn = contained(|| {
                 let turn = self.turn();
-                if turn == super::Turn::Idle {
-                    self.watch();
+                if turn != Turn::Idle {
+                    return turn;
                 }
-                turn
+                self.watch();
+                if self.has_work() { Turn::Worked { events: 0, caught_up: false } } else { turn }
             });
             match turn {
                 Some(turn) => return turn,
                 None if self.recover() => {}
                 None => {
                     self.engine.leave_worker(self.index);
-                    return super::Turn::Finished;
+                    return Turn::Finished;
                 }
             }
         }
