@@ -1,0 +1,6 @@
+//! The services that every node can have, beside a real bus: real files, real HTTP on this machine.
+
+#[path = "../support/folder.rs"]
+mod folder;
+mod support;
+mod watcher;
