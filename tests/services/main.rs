@@ -2,5 +2,6 @@
 
 #[path = "../support/folder.rs"]
 mod folder;
+mod subscriptions;
 mod support;
 mod watcher;

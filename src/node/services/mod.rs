@@ -11,7 +11,9 @@
 
 pub mod builtin;
 mod error;
+mod guarded;
 mod state;
+mod subscriptions;
 mod supervisor;
 
 use std::future::Future;
@@ -23,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::error::{ServiceFailure, ServicesError};
 pub use self::state::{HealthRecord, ServiceChange, ServiceState, ServiceStatus};
+pub use self::subscriptions::{Applied, SubscriptionWish, Subscriptions, SubscriptionsError};
 use self::supervisor::{Command, Supervisor};
 use super::health::Health;
 use crate::{Delivery, Outcome, Pattern};
