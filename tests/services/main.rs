@@ -2,6 +2,7 @@
 
 #[path = "../support/folder.rs"]
 mod folder;
+mod handlers;
 mod subscriptions;
 mod support;
 mod watcher;

@@ -9,6 +9,14 @@
 //! | [`AuditLogger`] | any | - |
 //! | [`MetricsCollector`] | any, counted by type | - |
 
+mod audit;
+mod notifier;
+mod post;
+mod signature;
 pub mod watcher;
 
+pub use self::audit::AuditLogger;
+pub use self::notifier::{LogLine, Notifier, NotifierOptions, to_stderr};
+pub use self::post::{PostError, PostTarget, Poster};
+pub use self::signature::{SIGNATURE_HEADER, Secret};
 pub use self::watcher::{FilesystemWatcher, WatcherOptions};
