@@ -10,12 +10,15 @@
 //! | [`MetricsCollector`] | any, counted by type | - |
 
 mod audit;
+mod collector;
 mod notifier;
 mod post;
 mod signature;
 pub mod watcher;
 
 pub use self::audit::AuditLogger;
+pub(in crate::node) use self::collector::Sampler;
+pub use self::collector::{CollectorOptions, LaneSample, MetricsCollector, MetricsSample, Quantiles, TypeCount};
 pub use self::notifier::{LogLine, Notifier, NotifierOptions, to_stderr};
 pub use self::post::{PostError, PostTarget, Poster};
 pub use self::signature::{SIGNATURE_HEADER, Secret};
