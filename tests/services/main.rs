@@ -6,4 +6,5 @@ mod folder;
 mod handlers;
 mod subscriptions;
 mod support;
+mod tasks;
 mod watcher;

@@ -14,6 +14,7 @@ mod collector;
 mod notifier;
 mod post;
 mod signature;
+mod tasks;
 pub mod watcher;
 
 pub use self::audit::AuditLogger;
@@ -22,4 +23,5 @@ pub use self::collector::{CollectorOptions, LaneSample, MetricsCollector, Metric
 pub use self::notifier::{LogLine, Notifier, NotifierOptions, to_stderr};
 pub use self::post::{PostError, PostTarget, Poster};
 pub use self::signature::{SIGNATURE_HEADER, Secret};
+pub use self::tasks::{Task, TaskOptions, TaskQueue, TaskQueueCounts, TaskWork};
 pub use self::watcher::{FilesystemWatcher, WatcherOptions};
