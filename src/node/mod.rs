@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alert;
 pub mod args;
 pub mod bench;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The services that every node can have, beside a real bus: real files, real HTTP on this machine.
 
+mod alerts;
 mod collector;
 #[path = "../support/folder.rs"]
 mod folder;
