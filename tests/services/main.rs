@@ -9,3 +9,4 @@ mod subscriptions;
 mod support;
 mod tasks;
 mod watcher;
+mod webhook;

@@ -16,6 +16,7 @@ mod post;
 mod signature;
 mod tasks;
 pub mod watcher;
+mod webhook;
 
 pub use self::audit::AuditLogger;
 pub(in crate::node) use self::collector::Sampler;
@@ -25,3 +26,4 @@ pub use self::post::{PostError, PostTarget, Poster};
 pub use self::signature::{SIGNATURE_HEADER, Secret};
 pub use self::tasks::{Task, TaskOptions, TaskQueue, TaskQueueCounts, TaskWork};
 pub use self::watcher::{FilesystemWatcher, WatcherOptions};
+pub use self::webhook::{Webhook, WebhookError, WebhookIngress, WebhookOptions};
