@@ -18,6 +18,7 @@ pub mod args;
 pub mod bench;
 pub mod config;
 pub mod core;
+pub mod discovery;
 pub mod dlq;
 pub mod egress;
 pub mod event_type;

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod collector;
+mod discovery;
 #[path = "../support/folder.rs"]
 mod folder;
 mod handlers;
