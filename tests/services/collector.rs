@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringmain::node::health::Health;
 use ringmain::node::services::builtin::{CollectorOptions, MetricsCollector};
 use ringmain::node::services::{Service, SubscriptionWish, Subscriptions};
+use ringmain::testing::Simulation;
 use ringmain::{Bus, DeliveryMode, Pattern, Payload, Priority};
 
 use crate::support::{LONG, bus};
@@ -54,6 +55,28 @@ async fn a_sample_is_of_the_time_since_the_one_before_it() {
     collector.stop().await.unwrap();
     drop(handled);
     bus.shutdown().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_was_slow_is_well_again() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 7).unwrap();
+    let bus = simulation.bus().clone();
+    let handled = bus.subscribe("a").handle(|_, _| ()).unwrap();
+    let collector = MetricsCollector::new(&bus, CollectorOptions::default());
+    collector.start().await.unwrap();
+    let mut latest = collector.latest();
+    tokio::task::yield_now().await;
+    let mut health = async |wait: Duration| {
+        bus.publish("a", Payload::json("1")).unwrap();
+        simulation.advance(wait);
+        simulation.run();
+        latest.changed().await.unwrap();
+        latest.borrow_and_update().clone().unwrap().health
+    };
+    assert_eq!(health(Duration::from_millis(100)).await, ringmain::Health::Degraded);
+    assert_eq!(health(Duration::from_millis(1)).await, ringmain::Health::Healthy, "whatever was before");
+    collector.stop().await.unwrap();
+    drop(handled);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The services that every node can have, beside a real bus: real files, real HTTP on this machine.
 
 mod alerts;
+mod builtins;
 mod collector;
 mod discovery;
 #[path = "../support/folder.rs"]

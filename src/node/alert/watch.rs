@@ -129,6 +129,12 @@ impl Alerts {
     }
 }
 
+impl Drop for Alerts {
+    fn drop(&mut self) {
+        locked(&self.tasks).iter().for_each(JoinHandle::abort);
+    }
+}
+
 impl State {
     fn keep(&mut self, changes: Vec<AlertChange>, max: usize) {
         self.history.extend(changes.into_iter().map(|change| (SystemTime::now(), change)));

@@ -148,6 +148,14 @@ impl MetricsCollector {
     }
 }
 
+impl Drop for MetricsCollector {
+    fn drop(&mut self) {
+        if let Some(task) = self.task().take() {
+            task.abort();
+        }
+    }
+}
+
 /// Takes samples until it is aborted.
 async fn collect(
     bus: Bus,

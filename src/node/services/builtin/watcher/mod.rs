@@ -16,25 +16,29 @@
 //! `kind` is `file`, `folder` or `other`. A path that is no UTF-8 has a replacement character in `path`, and its bytes in `path_base64`.
 
 mod error;
+mod hints;
 mod ignored;
 mod pending;
 mod tree;
+mod watches;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::RecommendedWatcher;
 use serde_json::json;
 
 pub use self::error::WatchError;
+use self::hints::Shared;
+pub use self::hints::WatcherCounts;
 pub use self::pending::{Due, Pending};
 pub use self::tree::{Change, Kind, Listen, Tree, TreeLimits, What};
+use self::watches::Watches;
 use super::super::super::health::Health;
 use super::super::{Service, ServiceFailure, Work};
 use crate::{Bus, EventSource, Payload, Publisher};
@@ -76,18 +80,6 @@ impl WatcherOptions {
     }
 }
 
-/// What became of what happened to files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WatcherCounts {
-    /// Changes that are events.
-    pub published: u64,
-    /// Changes for which the bus had no room.
-    pub unpublished: u64,
-    /// Times that all was looked at since hints were lost.
-    pub rescans: u64,
-}
-
 /// A folder as a source of events.
 #[derive(Debug)]
 pub struct FilesystemWatcher {
@@ -104,61 +96,11 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-/// Between the system's thread, the one that looks, and whoever asks.
-#[derive(Debug)]
-struct Shared {
-    begun: Instant,
-    hints: Mutex<Hints>,
-    woken: Condvar,
-}
-
-#[derive(Debug)]
-struct Hints {
-    pending: Pending,
-    is_ending: bool,
-    /// Why not all of it is watched.
-    failed: Option<String>,
-    counts: WatcherCounts,
-    /// Changes without room of which a check of health has told.
-    unpublished_told: u64,
-}
-
-impl Shared {
-    fn hints(&self) -> MutexGuard<'_, Hints> {
-        // What a panic interrupts is a hint more or less.
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, hint: notify::Result<notify::Event>) {
-        let now = self.begun.elapsed();
-        let mut hints = self.hints();
-        match hint {
-            Ok(event) if event.need_rescan() => hints.pending.hint_all(now),
-            Ok(event) if event.kind.is_access() => return,
-            Ok(event) => event.paths.into_iter().for_each(|path| hints.pending.hint(path, now)),
-            Err(_) => hints.pending.hint_all(now),
-        }
-        drop(hints);
-        self.woken.notify_one();
-    }
-}
-
 impl FilesystemWatcher {
     /// A watcher that publishes on this bus. It begins when it is started.
     pub fn new(bus: &Bus, options: WatcherOptions) -> Self {
-        let pending = Pending::new(options.debounce, options.pending_max);
-        let shared = Shared {
-            begun: Instant::now(),
-            hints: Mutex::new(Hints {
-                pending,
-                is_ending: false,
-                failed: None,
-                counts: WatcherCounts::default(),
-                unpublished_told: 0,
-            }),
-            woken: Condvar::new(),
-        };
-        Self { bus: bus.clone(), options, shared: Arc::new(shared), running: Mutex::new(None) }
+        let shared = Arc::new(Shared::new(&options));
+        Self { bus: bus.clone(), options, shared, running: Mutex::new(None) }
     }
 
     /// What became of what happened to files, since it was made.
@@ -202,46 +144,19 @@ impl FilesystemWatcher {
     }
 }
 
+impl Drop for FilesystemWatcher {
+    fn drop(&mut self) {
+        self.shared.hints().is_ending = true;
+        self.shared.woken.notify_one();
+    }
+}
+
 /// As the system names it, as far as it is there.
 fn absolute(folder: &Path) -> PathBuf {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let there = folder.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
-    match there {
-        Some((there, canonical)) => canonical.join(folder.strip_prefix(there).unwrap_or(Path::new(""))),
-        None => std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
-    }
-}
-
-/// The system's watches.
-struct Watches(Arc<Mutex<RecommendedWatcher>>);
-
-impl Watches {
-    fn watcher(&self) -> MutexGuard<'_, RecommendedWatcher> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Listen for Watches {
-    fn begin(&mut self, folder: &Path) -> Result<(), WatchError> {
-        use notify::ErrorKind;
-        let Err(error) = self.watcher().watch(folder, RecursiveMode::NonRecursive) else { return Ok(()) };
-        match error.kind {
-            ErrorKind::MaxFilesWatch => Err(WatchError::NoWatches { folder: folder.to_owned() }),
-            // It went meanwhile, which a hint on the folder around it says; or it is nobody's business.
-            ErrorKind::PathNotFound => Ok(()),
-            ErrorKind::Io(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
-            {
-                Ok(())
-            }
-            ErrorKind::Io(error) => Err(WatchError::read(folder, error)),
-            kind => Err(WatchError::System(format!("{kind:?}"))),
-        }
-    }
-
-    fn end(&mut self, folder: &Path) {
-        // One that is gone has taken its watch along.
-        let _ = self.watcher().unwatch(folder);
-    }
+    let named = there.and_then(|(there, named)| Some(named.join(folder.strip_prefix(there).ok()?)));
+    named.unwrap_or(folder)
 }
 
 /// The thread that looks and publishes.
