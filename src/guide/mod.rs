@@ -23,6 +23,10 @@ pub mod store {}
 #[doc = include_str!("node.md")]
 pub mod node {}
 
+#[cfg(feature = "daemon")]
+#[doc = include_str!("services.md")]
+pub mod services {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 

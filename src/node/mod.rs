@@ -13,10 +13,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alert;
 pub mod args;
 pub mod bench;
 pub mod config;
 pub mod core;
+pub mod discovery;
 pub mod dlq;
 pub mod egress;
 pub mod event_type;

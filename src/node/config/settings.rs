@@ -157,6 +157,13 @@ settings! {
     /// How long a shutdown waits for what has been accepted.
     SHUTDOWN_DEADLINE: "http.shutdown_deadline", [], from_a_millisecond(Unit::Seconds, HOUR), "10s", Live;
 
+    /// A file with the URL that notifications and alerts are posted to, as JSON.
+    NOTIFY_URL_FILE: "notify.url_file", [], Kind::OrNone(&Kind::Path), "none", Restart;
+    /// A file with the secret that those are signed with: HMAC-SHA256 in the header x-hub-signature-256.
+    NOTIFY_SECRET_FILE: "notify.secret_file", [], Kind::OrNone(&Kind::Path), "none", Restart;
+    /// An alert is raised when 95 of 100 deliveries of a minute were not this fast.
+    ALERTS_P95: "alerts.p95_objective", [], from_a_millisecond(Unit::Milliseconds, HOUR), "1ms", Restart;
+
     /// What the names of metrics begin with.
     METRICS_NAMESPACE: "metrics.namespace", [], Kind::Text, "ringmain", Restart;
 }

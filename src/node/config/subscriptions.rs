@@ -1,8 +1,18 @@
 //! Subscriptions that are declared in a file: which events go to which built-in handlers.
 
 use super::error::{Fault, Origin, Place};
+use super::value::{Kind, Value};
 use super::yaml::{Node, Tree};
-use crate::Pattern;
+use crate::{DeliveryMode, Pattern};
+
+/// How `delivery` is written.
+const MODES: [(&str, DeliveryMode); 3] = [
+    ("reliable", DeliveryMode::reliable()),
+    ("best-effort", DeliveryMode::BestEffort),
+    ("latest-only", DeliveryMode::LatestOnly),
+];
+/// What `capacity` can be.
+const CAPACITY: Kind = Kind::Whole { min: 1, max: 1 << 20 };
 
 /// What a declared subscription can name.
 pub const HANDLERS: [&str; 5] =
@@ -15,6 +25,10 @@ pub struct SubscriptionConfig {
     pub event_type: Pattern,
     /// Who gets them, of [`HANDLERS`].
     pub handlers: Vec<&'static str>,
+    /// How hard it is tried, `delivery`. Default reliable.
+    pub mode: DeliveryMode,
+    /// Events that may wait, `capacity`. Default 1,024.
+    pub capacity: usize,
 }
 
 impl SubscriptionConfig {
@@ -25,6 +39,7 @@ impl SubscriptionConfig {
             return Err(vec![Fault::new(at(node.place), said)]);
         };
         let (mut event_type, mut handlers, mut faults) = (None, Vec::new(), Vec::new());
+        let (mut mode, mut capacity) = (DeliveryMode::reliable(), 1_024);
         for (key, node) in members {
             match (key.as_str(), &node.tree) {
                 ("event_type", Tree::Text(text)) => match Pattern::new(text) {
@@ -39,10 +54,24 @@ impl SubscriptionConfig {
                         }
                     }
                 }
+                ("delivery", Tree::Text(word)) => match MODES.iter().find(|(name, _)| name == word) {
+                    Some((_, found)) => mode = *found,
+                    None => {
+                        let said =
+                            format!("delivery = {word:?} is not one of {}", MODES.map(|(name, _)| name).join(", "));
+                        faults.push(Fault::new(at(node.place), said));
+                    }
+                },
+                ("capacity", Tree::Text(text)) => match CAPACITY.parse(text) {
+                    Ok(Value::Whole(events)) => capacity = events as usize,
+                    _ => faults.push(Fault::new(at(node.place), format!("capacity = {text:?} is not {CAPACITY}"))),
+                },
+                ("delivery" | "capacity", _) => faults.push(Fault::new(at(node.place), format!("{key} is one value"))),
                 ("event_type", _) => faults.push(Fault::new(at(node.place), "event_type is a pattern, like task.*")),
                 ("handlers", _) => faults.push(Fault::new(at(node.place), "handlers is a list of names")),
                 (other, _) => {
-                    let said = format!("a subscription has event_type and handlers, and no {other}");
+                    let said =
+                        format!("a subscription has event_type, handlers, delivery and capacity, and no {other}");
                     faults.push(Fault::new(at(node.place), said));
                 }
             }
@@ -52,7 +81,7 @@ impl SubscriptionConfig {
             faults.push(Fault::new(at(node.place), format!("this subscription has no {what}")));
         }
         match event_type {
-            Some(event_type) if faults.is_empty() => Ok(Self { event_type, handlers }),
+            Some(event_type) if faults.is_empty() => Ok(Self { event_type, handlers, mode, capacity }),
             _ => Err(faults),
         }
     }

@@ -9,8 +9,11 @@
 //! A service runs while it is wanted and all it needs run. So one that is stopped stops those that need it first, and they come
 //! back with it; nothing has to remember an order.
 
+pub mod builtin;
 mod error;
+mod guarded;
 mod state;
+mod subscriptions;
 mod supervisor;
 
 use std::future::Future;
@@ -22,13 +25,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::error::{ServiceFailure, ServicesError};
 pub use self::state::{HealthRecord, ServiceChange, ServiceState, ServiceStatus};
+pub use self::subscriptions::{Applied, SubscriptionWish, Subscriptions, SubscriptionsError};
 use self::supervisor::{Command, Supervisor};
 use super::health::Health;
+use crate::{Delivery, Outcome, Pattern};
 
 /// Work of a service that is awaited.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What runs beside the bus. Its methods are called one at a time, except for `health`, which may come while it handles events.
+/// What runs beside the bus. Its methods are called one at a time, except for `health`, which may come at any time, and `handle`, which
+/// is called for several subscriptions at once.
 pub trait Service: Send + Sync + 'static {
     /// Its name, unique in the node: letters, digits, `-`, `_` and `.`.
     fn name(&self) -> &str;
@@ -56,6 +62,18 @@ pub trait Service: Send + Sync + 'static {
     /// How it is. Asked on an interval while it runs; one that does not answer in time is unhealthy.
     fn health(&self) -> Work<'_, Health> {
         Box::pin(async { Health::Healthy })
+    }
+
+    /// Events that it takes at once from a subscription that names it; 0 where it takes none. Default 0.
+    fn events_max(&self) -> usize {
+        0
+    }
+
+    /// Handles events of one subscription, at least one and at most [`events_max`](Self::events_max). What it returns holds for all of
+    /// them. Its future is dropped when its time is over; a panic counts as a failure.
+    fn handle<'s>(&'s self, events: &'s [Delivery<Pattern>]) -> Work<'s, Outcome> {
+        let _ = events;
+        Box::pin(async { Outcome::Reject("it takes no events".to_owned()) })
     }
 }
 
