@@ -29,8 +29,9 @@ use axum::routing::get;
 use tokio::sync::Semaphore;
 
 use self::guard::Rates;
-use self::problem::{Kind, Problem};
+pub(super) use self::problem::{Kind, Problem};
 pub(super) use self::server::Server;
+pub(super) use self::tokens::Caller;
 use self::tokens::Tokens;
 use super::config::Config;
 use super::config::settings as names;
