@@ -19,6 +19,10 @@ pub mod limits {}
 #[doc = include_str!("store.md")]
 pub mod store {}
 
+#[cfg(feature = "daemon")]
+#[doc = include_str!("live.md")]
+pub mod live {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 
