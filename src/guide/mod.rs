@@ -27,6 +27,10 @@ pub mod node {}
 #[doc = include_str!("services.md")]
 pub mod services {}
 
+#[cfg(feature = "daemon")]
+#[doc = include_str!("live.md")]
+pub mod live {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 

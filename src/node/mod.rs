@@ -29,11 +29,14 @@ pub mod ingress;
 mod ingress_error;
 mod json;
 pub mod lines;
+pub mod live;
 mod members;
 mod passage;
 pub mod pipe;
 mod progress;
 mod rule_form;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 pub mod serve;
 pub mod services;
 pub mod store;
