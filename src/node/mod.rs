@@ -34,9 +34,9 @@ mod members;
 mod passage;
 pub mod pipe;
 mod progress;
-mod rule_form;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
+mod rule_form;
 pub mod serve;
 pub mod services;
 pub mod store;

@@ -31,6 +31,8 @@ pub enum Origin {
     Flag(&'static str),
     /// The program that the node is part of.
     Program,
+    /// No single place: the configuration as a whole.
+    Whole,
 }
 
 /// One thing that is wrong: where, and what to do.
@@ -77,6 +79,7 @@ impl fmt::Display for Origin {
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
             Self::Program => f.write_str("program"),
+            Self::Whole => f.write_str("configuration"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::settings::Reload;
-use super::{Config, ConfigError, Fault};
+use super::{Config, ConfigError, Fault, Origin};
 
 /// One setting that is different.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,11 @@ impl Config {
                 }
             }
         }
+        let others = [("watch", self.watch() != next.watch()), ("webhooks", self.webhooks() != next.webhooks())];
+        for (path, _) in others.into_iter().filter(|(_, is_other)| *is_other) {
+            let said = format!("{path} is another list than that of the running node; restart it to take it");
+            faults.push(Fault::new(Origin::Whole, said));
+        }
         if faults.is_empty() { Ok(changes) } else { Err(ConfigError::new(faults)) }
     }
 }
@@ -61,6 +66,8 @@ mod tests {
         let changes: Vec<_> = running.changes_to(&next).unwrap().iter().map(Change::to_string).collect();
         assert_eq!(changes, ["core.health_check_interval_s: 30s -> 5s", "http.page_max: 1000 -> 10"]);
 
+        let told = running.changes_to(&read("watch: [src]\n")).unwrap_err().to_string();
+        assert_eq!(told, "configuration: watch is another list than that of the running node; restart it to take it");
         let next = read("core:\n  health_check_interval_s: 5\nevents:\n  bus:\n    workers: 2\n");
         let told = running.changes_to(&next).unwrap_err().to_string();
         assert_eq!(told, "ringmain.yaml:5:14: events.bus.workers is auto while the node runs; restart it to make it 2");

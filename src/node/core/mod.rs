@@ -16,6 +16,7 @@ mod replays;
 mod rules;
 mod start;
 mod stop;
+mod webhooks;
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
 pub use self::builder::{Node, NodeBuilder};
@@ -36,6 +37,7 @@ use super::health::Health;
 use super::http::Server;
 use super::human;
 use super::services::Services;
+use super::services::builtin::{Builtins, WebhookIngress};
 use crate::store::{
     AuditError, AuditTrail, DeadLetterQueue, DeadLetterQueueError, Durability, DurableError, DurablePublisher,
     EventStore, Journal, JournalError, LogStore, ReadError, StateStore,
@@ -76,12 +78,15 @@ pub(super) struct Core {
     pub(super) letters: DeadLetterQueue,
     pub(super) trail: AuditTrail,
     pub(super) services: Services,
+    pub(super) builtins: Arc<Builtins>,
+    pub(super) webhooks: Vec<Arc<WebhookIngress>>,
     pub(super) known: KnownIds,
     pub(super) replays: Replays,
     /// Nothing outlives the node.
     pub(super) is_in_memory: bool,
     /// Makes frames of what comes from outside.
     framer: Mutex<Publisher>,
+    runtime: Handle,
     sources: Sources,
     config: watch::Sender<Arc<Config>>,
     state: watch::Sender<NodeState>,
@@ -260,6 +265,8 @@ pub enum NodeError {
     Audit(AuditError),
     /// The store cannot be read.
     Read(ReadError),
+    /// Services are not as they are configured; this is why.
+    Services(String),
     /// The rules that are kept cannot be put in force; this is why.
     Rules(String),
     /// It would be open to others than this machine, without tokens or without TLS.
@@ -283,7 +290,7 @@ pub enum NodeError {
 impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Store(error) | Self::Tokens(error) | Self::Rules(error) => f.write_str(error),
+            Self::Store(error) | Self::Tokens(error) | Self::Rules(error) | Self::Services(error) => f.write_str(error),
             Self::Runtime(error) => write!(f, "there are no threads: {error}"),
             Self::Letters(error) => error.fmt(f),
             Self::Bus(error) => error.fmt(f),

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::super::config::{Change, Config, ConfigError};
+use super::super::config::{Change, Config, ConfigError, Fault, Origin};
+use super::super::services::SubscriptionWish;
+use super::super::services::builtin::BuiltinsError;
 use super::start::services_options;
 use super::{Core, announce};
 
@@ -27,6 +29,10 @@ impl Core {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();
         let read = read().and_then(|next| Ok((running.changes_to(&next)?, next)));
+        let read = read.and_then(|(mut changes, next)| {
+            changes.extend(self.subscribe(&next)?);
+            Ok((changes, next))
+        });
         let (changes, next) = read.inspect_err(|error| announce::refused(&self.bus, error))?;
         let options = services_options(&next);
         let is_other = options != services_options(&running);
@@ -39,5 +45,19 @@ impl Core {
             announce::configured(&self.bus, &changes);
         }
         Ok(changes)
+    }
+
+    /// Brings about the subscriptions of another configuration, all of them or nothing.
+    fn subscribe(&self, next: &Config) -> Result<Option<Change>, ConfigError> {
+        let applied = self.runtime.block_on(self.builtins.apply(next));
+        let refused = |error: BuiltinsError| ConfigError::new(vec![Fault::new(Origin::Whole, error.to_string())]);
+        let applied = applied.map_err(refused)?;
+        let names = |wishes: &[SubscriptionWish]| match wishes {
+            [] => "none".to_owned(),
+            wishes => wishes.iter().map(SubscriptionWish::name).collect::<Vec<_>>().join(", "),
+        };
+        let is_other = !applied.begun.is_empty() || !applied.ended.is_empty();
+        let (from, to) = (names(&applied.ended), names(&applied.begun));
+        Ok(is_other.then_some(Change { path: "events.subscriptions", from, to }))
     }
 }

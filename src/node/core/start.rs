@@ -1,6 +1,6 @@
 //! How the parts of a node come up, each after what it stands on.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use super::super::config::Config;
 use super::super::config::settings as names;
 use super::super::http::{Door, Server};
-use super::super::services::{Services, ServicesOptions};
+use super::super::services::builtin::{Builtins, BuiltinsError};
+use super::super::services::{Service, Services, ServicesOptions};
 use super::super::store::open;
 use super::announce::{self, Announcer};
-use super::{Core, KnownIds, Node, NodeError, NodeState, Parts, Replays, RunningNode, rules, stop};
+use super::{Core, KnownIds, Node, NodeError, NodeState, Parts, Replays, RunningNode, rules, stop, webhooks};
 use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
 use crate::{BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
 
@@ -43,19 +44,32 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
     let trail = AuditTrail::over(&bus, Arc::clone(&store)).map_err(NodeError::Audit)?;
     let framer = Mutex::new(bus.publisher().map_err(NodeError::Publisher)?);
     let mut announcer = Announcer::new(bus.publisher().map_err(NodeError::Publisher)?);
+    let webhooks = webhooks::of(&config).map_err(NodeError::Services)?;
+    let services: Vec<_> =
+        services.into_iter().chain(webhooks.iter().map(|one| Arc::clone(one) as Arc<dyn Service>)).collect();
+    // They hear of each other: a service that does not run is given no events.
+    let heard: Arc<OnceLock<Arc<Builtins>>> = Arc::default();
     let supervised = {
-        let _runtime = runtime.enter();
-        Services::supervise(services_options(&config), move |change| announcer.service(&change))
+        let (_runtime, heard) = (runtime.enter(), Arc::clone(&heard));
+        Services::supervise(services_options(&config), move |change| {
+            if let Some(builtins) = heard.get() {
+                builtins.hear(&change);
+            }
+            announcer.service(&change);
+        })
     };
-    runtime.block_on(async {
+    let builtins = runtime.block_on(async {
+        let builtins = Arc::new(Builtins::new(&bus, trail.clone(), &supervised, &config, &services, None)?);
+        let builtins = Arc::clone(heard.get_or_init(|| builtins));
         for service in services {
             let name = service.name().to_owned();
+            supervised.register(service).await.map_err(BuiltinsError::Service)?;
             // What fails is told as an event, and tried again.
-            if supervised.register(service).await.is_ok() {
-                drop(supervised.start(&name).await);
-            }
+            drop(supervised.start(&name).await);
         }
+        builtins.start(&config).await.map(|_| builtins)
     });
+    let builtins = builtins.map_err(|error| NodeError::Services(error.to_string()))?;
     // What an earlier process has left is delivered from here on, so behind all that subscribe.
     let durable = bus.durable(Arc::clone(&store), Arc::clone(&state_store)).named(NAME);
     let durable = durable.close_max(deadline(&config)).start().map_err(NodeError::Durable)?;
@@ -66,6 +80,9 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         letters,
         trail,
         services: supervised,
+        builtins,
+        webhooks,
+        runtime: runtime.handle().clone(),
         known,
         replays: Replays::default(),
         is_in_memory: log.is_none(),

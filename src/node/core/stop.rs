@@ -50,6 +50,10 @@ pub(super) fn stop(core: &Arc<Core>, parts: Parts) -> StopReport {
             left.push(format!("{cut} connections were cut, for they did not end in time"));
         }
     }
+    let busy = runtime.block_on(core.builtins.end(time()));
+    if busy > 0 {
+        left.push(format!("{busy} subscriptions of services were not done in time"));
+    }
     for name in runtime.block_on(core.services.shutdown(time())) {
         left.push(format!("the service {name} did not stop in time"));
     }

@@ -89,7 +89,7 @@ fn may_be_published(caller: &Caller, event: &Ingress<'_>) -> Result<(), Problem>
     Ok(())
 }
 
-fn not_valid(index: usize, error: &PublishError) -> Problem {
+pub(super) fn not_valid(index: usize, error: &PublishError) -> Problem {
     let kind = match error {
         PublishError::TooLarge { .. } | PublishError::NoBlock { .. } => Kind::TooLarge,
         PublishError::ShuttingDown | PublishError::WorkerFailed { .. } => Kind::Unavailable,
@@ -112,7 +112,7 @@ impl Drop for Taken {
 }
 
 /// Returns when all events are in the store, of which it leaves out those that are there already.
-async fn keep(core: &Arc<Core>, frames: Vec<Frame>, word: Durability) -> Result<(), Problem> {
+pub(super) async fn keep(core: &Arc<Core>, frames: Vec<Frame>, word: Durability) -> Result<(), Problem> {
     let mut taken = Taken { core: Arc::clone(core), ids: Vec::with_capacity(frames.len()), are_kept: false };
     let (mut new, mut under_way) = (Vec::with_capacity(frames.len()), Vec::new());
     for frame in frames {

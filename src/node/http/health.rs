@@ -22,7 +22,7 @@ pub(super) async fn live(request: Request) -> Result<Response<Body>, Problem> {
 pub(super) async fn ready(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
     Params::read(request.uri(), &[])?;
     let core = &app.core;
-    let (bus, state) = (core.bus_health(), core.state());
+    let (bus, live, state) = (core.bus_health(), app.live.health(), core.state());
     let services = core.services.list();
     let running = services.iter().filter(|service| service.state != ServiceState::Registered);
     let services: Vec<Value> = running
@@ -34,6 +34,7 @@ pub(super) async fn ready(State(app): State<App>, request: Request) -> Result<Re
         "status": if is_ready { "ready" } else { "not ready" },
         "node": state.to_string(),
         "bus": {"health": bus.word(), "reason": bus.reason()},
+        "live": {"health": live.word(), "reason": live.reason()},
         "services": services,
     });
     Ok(answer::json(status, &body))

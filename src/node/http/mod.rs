@@ -13,18 +13,21 @@ mod events;
 mod guard;
 mod health;
 mod incoming;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod openapi;
 mod params;
 mod problem;
 mod query;
 mod server;
 mod tokens;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
@@ -37,6 +40,9 @@ pub(super) use self::tokens::Caller;
 use self::tokens::Tokens;
 use super::config::{Config as NodeConfig, settings as names};
 use super::core::{Core, NodeError};
+use super::live::Hub;
+#[cfg(feature = "prometheus")]
+use super::prometheus::EventMetrics;
 
 /// Where to listen, and to whom: checked before anything is opened.
 pub(super) struct Door {
@@ -73,6 +79,9 @@ pub(super) struct Shared {
     bodies: Arc<Semaphore>,
     /// Of queries that wait.
     waiting: Semaphore,
+    pub(super) live: Arc<Hub>,
+    #[cfg(feature = "prometheus")]
+    pub(super) event_metrics: EventMetrics,
 }
 
 impl std::ops::Deref for App {
@@ -84,7 +93,7 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    fn new(core: &Arc<Core>, tokens: Option<Tokens>) -> Self {
+    fn new(core: &Arc<Core>, tokens: Option<Tokens>, live: Arc<Hub>) -> Self {
         let config = core.config();
         let number =
             |setting| config.number(setting).and_then(|number| usize::try_from(number).ok()).expect("in range");
@@ -95,6 +104,9 @@ impl App {
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(bodies)),
             waiting: Semaphore::new(number(&names::HTTP_WAITING_MAX)),
+            live,
+            #[cfg(feature = "prometheus")]
+            event_metrics: EventMetrics::default(),
         }))
     }
 }
@@ -121,26 +133,31 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/replays/{id}", get(replays::show).delete(replays::cancel)),
         ("/v1/config", get(config::show).put(config::replace)),
         ("/v1/audit", get(audit::list)),
+        ("/v1/webhooks/{name}", post(webhooks::receive)),
+        #[cfg(feature = "prometheus")]
+        ("/metrics", get(metrics::expose)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),
         ("/openapi.json", get(openapi::describe)),
+        ("/asyncapi.json", get(openapi::describe_live)),
     ]
 }
 
 fn router(app: App) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, answers)| router.route(path, answers));
     router
+        .with_state(app.clone())
+        .merge(app.live.router())
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
-        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(app, guard::guard))
 }
 
 async fn nothing(request: Request) -> Problem {
     Problem::not_found(format!("there is nothing at {}; /openapi.json says what there is", request.uri().path()))
 }
 
-async fn other_method(State(_): State<App>, request: Request) -> Problem {
+async fn other_method(request: Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     Problem::new(Kind::Method, format!("{path} does not answer {method}; the header Allow says what it does"))
 }
@@ -155,7 +172,9 @@ mod tests {
     fn the_description_has_every_path_and_no_other() {
         let document = openapi::document();
         let described: BTreeSet<_> = document["paths"].as_object().expect("it has paths").keys().cloned().collect();
-        let answered: BTreeSet<_> = routes().into_iter().map(|(path, _)| path.to_owned()).collect();
+        let live = ["/v1/events/live", "/v1/events/stream"];
+        let answered = routes().into_iter().map(|(path, _)| path).chain(live);
+        let answered: BTreeSet<_> = answered.map(str::to_owned).collect();
         assert_eq!(described, answered);
     }
 }

@@ -21,8 +21,11 @@ use tower_service::Service;
 
 use super::guard::Peer;
 use super::{App, Door, router};
+#[cfg(feature = "prometheus")]
+use crate::Subscription;
 use crate::node::config::settings as names;
 use crate::node::core::{Core, NodeError};
+use crate::node::live::{Hub, LiveOptions};
 
 /// How long it rests when the system has no more connections to give.
 const REST: Duration = Duration::from_millis(50);
@@ -38,6 +41,9 @@ pub(in super::super) struct Server {
     /// Until when connections may go on, once they are to end.
     ends: watch::Sender<Option<Instant>>,
     task: JoinHandle<usize>,
+    live: Arc<Hub>,
+    #[cfg(feature = "prometheus")]
+    _counting: Option<Subscription>,
 }
 
 /// Limits of connections.
@@ -62,9 +68,22 @@ impl Server {
         let refused = |error: std::io::Error| NodeError::Listen { address, error: error.to_string() };
         let listener = runtime.block_on(TcpListener::bind(address)).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        let live = Hub::start(Arc::clone(&core.store), Arc::clone(&core.state_store), LiveOptions::default());
+        let live = Arc::new(live.map_err(|error| NodeError::Runtime(error.to_string()))?);
+        let app = App::new(core, tokens, Arc::clone(&live));
+        // Without it the rest is told all the same.
+        #[cfg(feature = "prometheus")]
+        let counting = app.event_metrics.count_published(&core.bus).ok();
         let (ends, ending) = watch::channel(None);
-        let task = runtime.spawn(serve(listener, router(App::new(core, tokens)), limits, ending));
-        Ok(Self { address, ends, task })
+        let task = runtime.spawn(serve(listener, router(app), limits, ending));
+        Ok(Self {
+            address,
+            ends,
+            task,
+            live,
+            #[cfg(feature = "prometheus")]
+            _counting: counting,
+        })
     }
 
     /// Where it listens, with the port that it was given.
@@ -75,7 +94,10 @@ impl Server {
     /// Takes no more connections, lets those that there are answer what they were asked, and cuts them after a time. Returns how
     /// many were cut.
     pub(in super::super) async fn close(self, limit: Duration) -> usize {
-        self.ends.send_replace(Some(Instant::now() + limit));
+        let until = Instant::now() + limit;
+        self.ends.send_replace(Some(until));
+        // Those who listen are told, and have half of the time to hear it; the others are being answered meanwhile.
+        self.live.close(limit / 2).await;
         self.task.await.unwrap_or_default()
     }
 }

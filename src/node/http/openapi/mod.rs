@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::answer;
 use super::params::Params;
 use super::problem::{Kind, Problem};
+use crate::node::live::asyncapi;
 
 /// One thing that can be asked.
 struct Operation {
@@ -31,6 +32,13 @@ const ALWAYS: [Kind; 4] = [Kind::Malformed, Kind::Unauthorized, Kind::Forbidden,
 
 pub(super) async fn describe(request: Request) -> Result<Response<Body>, Problem> {
     static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| document().to_string().into_bytes());
+    Params::read(request.uri(), &[])?;
+    Ok(answer::text(StatusCode::OK, answer::JSON, TEXT.clone()))
+}
+
+/// The same of live streams, by AsyncAPI 3.0.
+pub(super) async fn describe_live(request: Request) -> Result<Response<Body>, Problem> {
+    static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| asyncapi().to_string().into_bytes());
     Params::read(request.uri(), &[])?;
     Ok(answer::text(StatusCode::OK, answer::JSON, TEXT.clone()))
 }

@@ -7,7 +7,10 @@ use super::super::problem::Kind;
 use super::{Operation, as_json, reference};
 
 pub(super) fn all() -> Vec<Operation> {
-    [events(), subscriptions(), rules(), services(), letters(), replays(), others()].into_iter().flatten().collect()
+    [events(), streams(), subscriptions(), rules(), services(), letters(), replays(), others()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn number(min: u64) -> Value {
@@ -57,6 +60,37 @@ fn events() -> Vec<Operation> {
             }))
             .answers(StatusCode::ACCEPTED, "They are kept as said, and will be delivered", as_json(reference("Accepted")))
             .problems(&[Kind::Timeout, Kind::TooLarge, Kind::MediaType, Kind::Unavailable]),
+    ]
+}
+
+/// The streams, of which `/asyncapi.json` says more, and what comes in other forms.
+fn streams() -> Vec<Operation> {
+    let of = |operation: Operation| {
+        operation
+            .param("type", "A pattern: `*` is one segment, `**` any number", text())
+            .param("after", "Behind this position", number(0))
+            .problems(&[Kind::Conflict, Kind::Unavailable])
+    };
+    vec![
+        of(Operation::get("/v1/events/live", "openSocket", "Events as they come, over a WebSocket")).answers(
+            StatusCode::SWITCHING_PROTOCOLS,
+            "The stream",
+            Value::Null,
+        ),
+        of(Operation::get("/v1/events/stream", "openStream", "Events as they come, as Server-Sent Events")).answers(
+            StatusCode::OK,
+            "The stream",
+            json!({"text/event-stream": {"schema": text()}}),
+        ),
+        Operation::post(
+            "/v1/webhooks/{name}",
+            "receiveWebhook",
+            "An event in the form of who sends it, signed with a secret",
+        )
+        .named("name", "The name of the webhook", text())
+        .body(json!({"application/json": {"schema": {}}, "*/*": {"schema": {}}}))
+        .answers(StatusCode::ACCEPTED, "It is kept as said, and will be delivered", as_json(reference("Accepted")))
+        .problems(&[Kind::NotFound, Kind::Timeout, Kind::TooLarge, Kind::Unavailable]),
     ]
 }
 
@@ -228,6 +262,17 @@ fn replays() -> Vec<Operation> {
 fn others() -> Vec<Operation> {
     let config = json!({"type": "object"});
     vec![
+        #[cfg(feature = "prometheus")]
+        Operation::get("/metrics", "metrics", "What Prometheus reads").answers(
+            StatusCode::OK,
+            "The metrics, in the text format 0.0.4",
+            json!({"text/plain": {"schema": text()}}),
+        ),
+        Operation::get("/asyncapi.json", "describeLive", "The live streams, described by AsyncAPI 3.0").answers(
+            StatusCode::OK,
+            "It",
+            as_json(json!({"type": "object"})),
+        ),
         Operation::get("/v1/config", "showConfig", "Every setting with its value, and where that comes from").answers(
             StatusCode::OK,
             "All of them",

@@ -71,6 +71,11 @@ pub(super) fn all() -> Value {
                     "required": ["health"],
                     "properties": {"health": reference("Health"), "reason": {"type": ["string", "null"]}},
                 },
+                "live": {
+                    "type": "object",
+                    "required": ["health"],
+                    "properties": {"health": reference("Health"), "reason": {"type": ["string", "null"]}},
+                },
                 "services": {"type": "array", "items": {
                     "type": "object",
                     "required": ["name", "state", "health"],
