@@ -155,3 +155,22 @@ async fn a_url_that_is_none_is_refused_with_its_setting_and_without_the_url() {
     fs::write(&file, "https://hooks.test/secret-token\n").unwrap();
     assert!(!format!("{:?}", Scene::new(&config(&folder.0, &text)).unwrap().builtins).contains("token"));
 }
+
+#[test]
+fn webhooks_are_declared_in_a_file_with_their_secrets_in_another_one() {
+    let folder = Folder::new("builtins-webhooks");
+    let text = "webhooks:\n  - name: github\n    secret_file: /run/secrets/github\n    type_header: X-GitHub-Event\n";
+    let config = config(&folder.0, text);
+    let [webhook] = config.webhooks() else { panic!("{:?}", config.webhooks()) };
+    assert_eq!((webhook.name.as_str(), webhook.secret_file.as_path()), ("github", Path::new("/run/secrets/github")));
+    assert_eq!(webhook.type_header.as_deref(), Some("x-github-event"), "as it is looked for");
+    assert_eq!((&webhook.event_type, &webhook.signature_header, &webhook.id_header), (&None, &None, &None));
+
+    let wrong = "webhooks:\n  - name: a\n    secrets: [x]\n  - 7\n";
+    fs::write(folder.0.join("wrong.yaml"), wrong).unwrap();
+    let told = Sources { file: Some(folder.0.join("wrong.yaml")), ..Sources::default() }.load().unwrap_err();
+    let told: Vec<_> = told.faults().iter().map(|fault| fault.to_string()).collect();
+    assert!(told[0].contains(":3:") && told[0].contains("and no secrets"), "{told:?}");
+    assert!(told[1].contains(":2:") && told[1].contains("no secret_file"), "{told:?}");
+    assert!(told[2].contains(":4:") && told[2].contains("is a map of"), "{told:?}");
+}

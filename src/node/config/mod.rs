@@ -13,6 +13,7 @@ mod reload;
 pub mod settings;
 mod subscriptions;
 mod value;
+mod webhooks;
 mod yaml;
 
 use std::env;
@@ -26,11 +27,13 @@ pub use self::reload::Change;
 use self::settings::{ALL, Setting};
 pub use self::subscriptions::{HANDLERS, SubscriptionConfig};
 pub use self::value::{Kind, Unit, Value};
+pub use self::webhooks::WebhookConfig;
 use self::yaml::{Node, Tree};
 
 /// Where lists stand in a file.
 const SUBSCRIPTIONS: &str = "events.subscriptions";
 const WATCH: &str = "watch";
+const WEBHOOKS: &str = "webhooks";
 
 /// A configuration in which everything is valid, and where each value comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +42,7 @@ pub struct Config {
     values: Vec<(Value, Origin)>,
     watch: Vec<PathBuf>,
     subscriptions: Vec<SubscriptionConfig>,
+    webhooks: Vec<WebhookConfig>,
 }
 
 /// What stands above the defaults.
@@ -155,6 +159,11 @@ impl Config {
         &self.watch
     }
 
+    /// Webhooks of others that are declared.
+    pub fn webhooks(&self) -> &[WebhookConfig] {
+        &self.webhooks
+    }
+
     /// Subscriptions that are declared.
     pub fn subscriptions(&self) -> &[SubscriptionConfig] {
         &self.subscriptions
@@ -196,7 +205,10 @@ impl Reading {
             (value, Origin::Default)
         };
         let values = ALL.iter().map(default).collect();
-        Self { config: Config { values, watch: Vec::new(), subscriptions: Vec::new() }, faults: Vec::new() }
+        Self {
+            config: Config { values, watch: Vec::new(), subscriptions: Vec::new(), webhooks: Vec::new() },
+            faults: Vec::new(),
+        }
     }
 
     fn set(&mut self, setting: &'static Setting, origin: Origin, text: &str) {
@@ -248,6 +260,14 @@ impl Reading {
                         }
                     }
                 }
+                (Tree::List(list), None) if path == WEBHOOKS => {
+                    for entry in list {
+                        match WebhookConfig::read(file, entry) {
+                            Ok(webhook) => self.config.webhooks.push(webhook),
+                            Err(faults) => self.faults.extend(faults),
+                        }
+                    }
+                }
                 (Tree::List(list), None) if path == WATCH => {
                     for entry in list {
                         match &entry.tree {
@@ -256,7 +276,7 @@ impl Reading {
                         }
                     }
                 }
-                (_, None) if path == SUBSCRIPTIONS || path == WATCH => {
+                (_, None) if [SUBSCRIPTIONS, WATCH, WEBHOOKS].contains(&path.as_str()) => {
                     self.fault(file, node.place, format!("{path} is a list"));
                 }
                 (Tree::Map(members), None) if is_above(&path) => self.map(file, &path, members),
@@ -273,7 +293,7 @@ impl Reading {
 
 /// Every name that can stand in a file.
 fn paths() -> impl Iterator<Item = &'static str> {
-    ALL.iter().map(|setting| setting.path).chain([SUBSCRIPTIONS, WATCH])
+    ALL.iter().map(|setting| setting.path).chain([SUBSCRIPTIONS, WATCH, WEBHOOKS])
 }
 
 /// Whether settings stand below this name.
