@@ -27,10 +27,13 @@ pub mod ingress;
 mod ingress_error;
 mod json;
 pub mod lines;
+pub mod live;
 mod members;
 mod passage;
 pub mod pipe;
 mod progress;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 mod rule_form;
 pub mod serve;
 pub mod services;

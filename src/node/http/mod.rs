@@ -31,8 +31,9 @@ use tokio::sync::Semaphore;
 
 use self::control::{audit, config, letters, replays, rules, services, subscriptions};
 use self::guard::Rates;
-use self::problem::{Kind, Problem};
+pub(super) use self::problem::{Kind, Problem};
 pub(super) use self::server::Server;
+pub(super) use self::tokens::Caller;
 use self::tokens::Tokens;
 use super::config::{Config as NodeConfig, settings as names};
 use super::core::{Core, NodeError};

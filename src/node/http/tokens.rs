@@ -42,7 +42,7 @@ pub(in super::super) enum Caller {
 
 impl Caller {
     /// Whose name stands in the audit trail.
-    pub(super) fn name(&self) -> &str {
+    pub(in super::super) fn name(&self) -> &str {
         match self {
             Self::Anyone => "http",
             Self::Token(token) => &token.name,
