@@ -3,6 +3,8 @@
 
 mod ends;
 mod limits;
+#[cfg(feature = "prometheus")]
+mod metrics;
 mod order;
 mod reliable;
 mod resume;
