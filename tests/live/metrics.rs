@@ -69,7 +69,9 @@ fn types_and_handlers_without_room_are_counted_together() {
     metrics.write(&mut out);
     let text = out.finish();
     let samples = samples(&text);
-    let of = |name: &'static str| samples.iter().filter(move |(sample, _)| sample.starts_with(name)).map(|(_, value)| *value);
+    let of = |name: &'static str| {
+        samples.iter().filter(move |(sample, _)| sample.starts_with(name)).map(|(_, value)| *value)
+    };
     assert_eq!(of("a_events_published_total").sum::<f64>(), 10.0);
     assert_eq!(of("a_events_published_total").count(), 4);
     assert_eq!(samples["a_events_published_total{event_type=\"other\"}"], 7.0);

@@ -72,7 +72,7 @@ async fn without_a_subprotocol_an_event_has_the_shape_of_a_bridge() {
     let mut client = node.connect_to("?type=task.created", Dialect::Plain).await;
     client.hear().await;
     let frame = node.frame("task.created", 1);
-    node.append(&[frame.clone()]);
+    node.append(std::slice::from_ref(&frame));
     let mut event = client.hear().await;
     let timestamp = event["timestamp"].take();
     assert!(timestamp.as_str().is_some_and(|text| text.ends_with('Z') && text.contains('T')), "{timestamp}");

@@ -19,8 +19,9 @@ async fn a_cut_at_any_event_loses_nothing_and_brings_nothing_twice() {
         client.subscribe(&["*"], json!({"after": begin})).await;
         // It writes while the client reads, is cut, and comes back.
         let (store, frames) = (Arc::clone(&node.store), frames.clone());
-        let writer =
-            tokio::task::spawn_blocking(move || frames.iter().for_each(|frame| append(&*store, &[frame.clone()])));
+        let writer = tokio::task::spawn_blocking(move || {
+            frames.iter().for_each(|frame| append(&*store, std::slice::from_ref(frame)))
+        });
         let mut last = begin;
         for number in 0..cut {
             last = begin + number + 1;

@@ -117,8 +117,9 @@ async fn a_stream_goes_on_after_a_cut_at_any_event() {
         let mut last = stream.next().await.id.expect("it says where it begins");
         assert_eq!(last, begin);
         let (store, frames) = (Arc::clone(&node.store), frames.clone());
-        let writer =
-            tokio::task::spawn_blocking(move || frames.iter().for_each(|frame| append(&*store, &[frame.clone()])));
+        let writer = tokio::task::spawn_blocking(move || {
+            frames.iter().for_each(|frame| append(&*store, std::slice::from_ref(frame)))
+        });
         for number in 0..cut {
             last = begin + number + 1;
             assert_eq!(stream.event().await, (number, last));

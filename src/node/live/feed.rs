@@ -131,7 +131,7 @@ impl Feed {
                 self.has_joined = true;
                 Ok(self.items_of(&pieces))
             }
-            Found::Elsewhere => self.from_store().await,
+            Found::Elsewhere => self.history().await,
         }
     }
 
@@ -149,7 +149,7 @@ impl Feed {
         items
     }
 
-    async fn from_store(&mut self) -> Result<Vec<Item>, FeedError> {
+    async fn history(&mut self) -> Result<Vec<Item>, FeedError> {
         if self.has_joined {
             let behind = self.shared.window.head().saturating_sub(self.position);
             match self.slow {

@@ -72,7 +72,7 @@ async fn serve(socket: WebSocket, seat: Seat, caller: Caller, wanted: Wanted) {
     let (sink, stream) = socket.split();
     let mut client = Client {
         dialect: if is_cloud { Dialect::Cloud } else { Dialect::Plain },
-        source: Source::Feed(Feed::new(Arc::clone(&shared))),
+        source: Source::Feed(Box::new(Feed::new(Arc::clone(&shared)))),
         wire: Wire {
             sink,
             stream,
@@ -103,7 +103,7 @@ struct Client {
 
 /// Where its events come from.
 enum Source {
-    Feed(Feed),
+    Feed(Box<Feed>),
     Reliable(Box<Reliable>),
 }
 
@@ -277,7 +277,7 @@ impl Client {
         }
         let Some(name) = name else {
             if let Source::Reliable(_) = self.source {
-                self.source = Source::Feed(Feed::new(Arc::clone(&self.shared)));
+                self.source = Source::Feed(Box::new(Feed::new(Arc::clone(&self.shared))));
             }
             if let Source::Feed(feed) = &mut self.source {
                 feed.begin(after.unwrap_or(head));
@@ -288,7 +288,7 @@ impl Client {
             return Err(("name", format!("the name has {} bytes, it can have 1 to {NAME_BYTES_MAX}", name.len())));
         }
         // Its own name would be waited for.
-        self.source = Source::Feed(Feed::new(Arc::clone(&self.shared)));
+        self.source = Source::Feed(Box::new(Feed::new(Arc::clone(&self.shared))));
         let name = format!("{}/{name}", self.caller.name());
         let reliable = Reliable::open(&self.shared, &name, after, interest);
         let reliable = timeout(self.wire.answer_max, reliable).await;
