@@ -1,13 +1,12 @@
 //! The end of a node, as its clients see it.
 
-use ringmain::node::live::LiveOptions;
 use serde_json::json;
 
-use crate::support::{Closed, LONG, Node};
+use crate::support::{Closed, LONG, Node, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_goes_away_says_so_and_takes_nobody_more() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut client = node.connect().await;
@@ -31,7 +30,7 @@ async fn a_node_that_goes_away_says_so_and_takes_nobody_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_clients_nothing_is_read_and_the_next_one_begins_at_the_end() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     for round in 0..3 {
         let first = round * 10;
         node.append_numbers("a", first..first + 5);

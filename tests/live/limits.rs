@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::{Client, Closed, LONG, Node};
+use crate::support::{Client, Closed, LONG, Node, options};
 
 /// The status of a refusal, and its problem details.
 fn refusal(tried: Result<Client, Error>) -> (StatusCode, String) {
@@ -28,7 +28,7 @@ fn refusal(tried: Result<Client, Error>) -> (StatusCode, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_page_is_refused() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let (status, _) = refusal(node.try_connect("", &[("origin", "https://example.org")]).await);
     assert_eq!(status, StatusCode::FORBIDDEN);
     let own = format!("http://{}", node.address);
@@ -37,7 +37,7 @@ async fn a_foreign_page_is_refused() {
     node.end().await;
 
     let origins = Origins::Accepted(std::sync::Arc::new(|origin| origin == "https://example.org"));
-    let node = Node::start(LiveOptions { origins, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { origins, ..options() }).await;
     drop(node.try_connect("", &[("origin", "https://example.org")]).await.expect("a page that is accepted"));
     assert_eq!(refusal(node.try_connect("", &[("origin", "https://example.com")]).await).0, StatusCode::FORBIDDEN);
     node.end().await;
@@ -45,7 +45,7 @@ async fn a_foreign_page_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_address_is_refused_with_what_is_wrong() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     for query in ["?after=x", "?slow=never", "?kind=a"] {
         let (status, body) = refusal(node.try_connect(query, &[]).await);
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
@@ -58,7 +58,7 @@ async fn a_wrong_address_is_refused_with_what_is_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_too_many_is_refused_until_another_goes() {
-    let node = Node::start(LiveOptions { clients_max: 2, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { clients_max: 2, ..options() }).await;
     let (first, second) = (node.connect().await, node.connect().await);
     assert_eq!(refusal(node.try_connect("", &[]).await).0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((node.hub.counts().clients, node.hub.counts().refused_full), (2, 1));
@@ -75,7 +75,7 @@ async fn one_client_too_many_is_refused_until_another_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_long_ends_the_connection_and_no_other() {
-    let node = Node::start(LiveOptions { message_bytes_max: 1_000, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { message_bytes_max: 1_000, ..options() }).await;
     let (mut long, mut other) = (node.connect().await, node.connect().await);
     other.subscribe(&["*"], json!({})).await;
     long.0.send(Message::text("x".repeat(1_001))).await.expect("it is sent");
@@ -90,7 +90,7 @@ async fn a_message_that_is_too_long_ends_the_connection_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_no_text_ends_the_connection() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let mut client = node.connect().await;
     client.0.send(Message::binary(vec![1, 2, 3])).await.expect("it is sent");
     assert_eq!(client.next().await.expect_err("it ends").code, 1003);
@@ -101,7 +101,7 @@ async fn a_message_that_is_no_text_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_does_not_answer_is_closed_and_told() {
     let soon = Duration::from_millis(20);
-    let options = LiveOptions { ping_every: soon, answer_max: soon, close_max: soon, ..LiveOptions::default() };
+    let options = LiveOptions { ping_every: soon, answer_max: soon, close_max: soon, ..options() };
     let node = Node::start(options).await;
     // What reads here answers no ping.
     let mut silent = node.connect().await.0.into_inner();

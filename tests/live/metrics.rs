@@ -6,12 +6,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ringmain::node::live::LiveOptions;
 use ringmain::node::prometheus::{EventMetrics, Exposed, Exposition};
 use ringmain::node::services::{Services, ServicesOptions};
 use ringmain::{Bus, Context, Handler, HandlerId, Meta, Outcome, Pattern, Payload};
 
-use crate::support::Node;
+use crate::support::{Node, options};
 
 #[test]
 fn events_by_type_have_the_names_that_other_systems_gave_them() {
@@ -98,7 +97,7 @@ impl Handler<Pattern> for Billing {
 
 /// Everything that a node exports, with something in all of it.
 async fn everything(namespace: &str) -> String {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let client = node.connect().await;
     let bus = Bus::builder().workers(1).build().expect("a bus");
     let events = EventMetrics::default();

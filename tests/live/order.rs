@@ -5,12 +5,12 @@ use std::sync::Arc;
 use ringmain::node::live::LiveOptions;
 use serde_json::{Value, json};
 
-use crate::support::{Dialect, Node, append, position};
+use crate::support::{Dialect, Node, append, options, position};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_client_has_the_events_it_wants_in_the_order_of_the_store() {
     const EVENTS: u64 = 1_500;
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let topics = ["orders.placed", "orders.paid", "users.created"];
     let mut clients = Vec::new();
     for (patterns, wants) in [
@@ -46,7 +46,7 @@ async fn each_client_has_the_events_it_wants_in_the_order_of_the_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_subprotocol_each_message_is_a_cloudevent() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let mut client = node.connect_to("?type=orders.*", Dialect::Cloud).await;
     let said = client.hear().await;
     assert_eq!((&said["specversion"], &said["type"]), (&json!("1.0"), &json!("ringmain.live.subscribed")));
@@ -68,7 +68,7 @@ async fn with_the_subprotocol_each_message_is_a_cloudevent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_subprotocol_an_event_has_the_shape_of_a_bridge() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let mut client = node.connect_to("?type=task.created", Dialect::Plain).await;
     client.hear().await;
     let frame = node.frame("task.created", 1);
@@ -89,7 +89,7 @@ async fn without_a_subprotocol_an_event_has_the_shape_of_a_bridge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn patterns_are_added_and_taken_away_on_the_way() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let mut client = node.connect().await;
     node.append_numbers("before", 0..3);
     // Nothing came, for nothing was subscribed.
@@ -116,7 +116,7 @@ async fn patterns_are_added_and_taken_away_on_the_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_said_and_the_connection_goes_on() {
-    let node = Node::start(LiveOptions { patterns_max: 2, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { patterns_max: 2, ..options() }).await;
     let mut client = node.connect().await;
     let mut refused = 0;
     for (message, code) in [

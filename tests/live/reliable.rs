@@ -3,11 +3,11 @@
 use ringmain::node::live::LiveOptions;
 use serde_json::json;
 
-use crate::support::{Closed, Node, position};
+use crate::support::{Closed, Node, options, position};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_comes_again() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     let mut client = node.connect().await;
     let said = client.subscribe(&["a"], json!({"name": "billing"})).await;
     assert_eq!((&said["type"], &said["name"]), (&json!("subscribed"), &json!("billing")));
@@ -36,7 +36,7 @@ async fn what_was_not_acknowledged_comes_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_at_any_event_brings_again_what_was_not_acknowledged_and_loses_nothing() {
     const EVENTS: u64 = 30;
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     node.append_numbers("a", 0..EVENTS);
     let mut next = 0;
     // Reads 3, acknowledges 2, and is cut, until nothing is left.
@@ -67,7 +67,7 @@ async fn a_cut_at_any_event_brings_again_what_was_not_acknowledged_and_loses_not
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_has_so_many_unacknowledged_and_no_more() {
-    let node = Node::start(LiveOptions { unacked_max: 4, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { unacked_max: 4, ..options() }).await;
     node.append_numbers("a", 0..10);
     let mut client = node.connect().await;
     client.subscribe(&["*"], json!({"name": "billing"})).await;
@@ -84,7 +84,7 @@ async fn a_client_has_so_many_unacknowledged_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_connection_takes_the_name() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     node.append_numbers("a", 0..3);
     let mut first = node.connect().await;
     first.subscribe(&["*"], json!({"name": "billing"})).await;
@@ -102,7 +102,7 @@ async fn the_newest_connection_takes_the_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_outlive_the_node() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     node.append_numbers("a", 0..4);
     let store = node.store.clone();
     let mut client = node.connect().await;
@@ -113,7 +113,7 @@ async fn acknowledgements_outlive_the_node() {
     drop(client);
     node.end().await;
 
-    let node = Node::with_store(LiveOptions::default(), store).await;
+    let node = Node::with_store(options(), store).await;
     let mut client = node.connect().await;
     client.subscribe(&["*"], json!({"name": "billing"})).await;
     assert_eq!(client.numbers(2).await, [2, 3]);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use ringmain::node::live::LiveOptions;
 use serde_json::json;
 
-use crate::support::{Node, append};
+use crate::support::{Node, append, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_at_any_event_loses_nothing_and_brings_nothing_twice() {
     const EVENTS: u64 = 60;
     // A window that is too small for what is missed: who resumes goes through the store into it.
-    let node = Node::start(LiveOptions { window_events: 8, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { window_events: 8, ..options() }).await;
     let frames: Vec<_> = (0..EVENTS).map(|number| node.frame("a", number)).collect();
     for cut in 0..=EVENTS {
         let begin = cut * EVENTS;
@@ -43,7 +43,7 @@ async fn a_cut_at_any_event_loses_nothing_and_brings_nothing_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn history_meets_what_comes_under_load() {
     const EVENTS: u64 = 6_000;
-    let options = LiveOptions { window_events: 64, ..LiveOptions::default() };
+    let options = LiveOptions { window_events: 64, ..options() };
     let node = Node::start(options).await;
     let frames: Vec<_> = (0..EVENTS).map(|number| node.frame(["a", "b"][number as usize % 2], number)).collect();
     let (history, live) = frames.split_at(2_000);

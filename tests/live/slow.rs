@@ -6,7 +6,7 @@ use ringmain::node::live::LiveOptions;
 use ringmain::{Frame, Payload};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Closed, Dialect, LONG, Node, position};
+use crate::support::{Client, Closed, Dialect, LONG, Node, options, position};
 
 /// Events whose text is so long that sockets are soon full.
 fn heavy(node: &Node, topic: &str, numbers: std::ops::Range<u64>) -> Vec<Frame> {
@@ -29,7 +29,7 @@ fn resident() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_of_a_hundred_that_read_nothing_hold_up_nobody() {
     const STEP: u64 = 50;
-    let options = LiveOptions { window_events: 200, close_max: LONG, ..LiveOptions::default() };
+    let options = LiveOptions { window_events: 200, close_max: LONG, ..options() };
     let node = Node::start(options).await;
     let mut stuck = Vec::new();
     for _ in 0..20 {
@@ -88,7 +88,7 @@ async fn to_the_end(client: &mut Client) -> (u64, Closed) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_spills_misses_nothing_however_late_it_reads() {
     const EVENTS: u64 = 600;
-    let node = Node::start(LiveOptions { window_events: 50, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { window_events: 50, ..options() }).await;
     let mut late = node.connect_to("?type=*&slow=spill", Dialect::Plain).await;
     let mut reader = node.connect_to("?type=*", Dialect::Plain).await;
     late.hear().await;
@@ -113,7 +113,7 @@ async fn one_that_spills_misses_nothing_however_late_it_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_conflates_has_the_newest_of_each_type_and_is_told_what_it_missed() {
     const EVENTS: u64 = 1_200;
-    let node = Node::start(LiveOptions { window_events: 400, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { window_events: 400, ..options() }).await;
     let mut late = node.connect_to("?type=*&slow=conflate", Dialect::Plain).await;
     let mut reader = node.connect_to("?type=*", Dialect::Plain).await;
     late.hear().await;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{LONG, Node, append, position};
+use crate::support::{LONG, Node, append, options, position};
 
 struct Stream {
     tcp: BufReader<TcpStream>,
@@ -89,7 +89,7 @@ impl Stream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_come_with_their_positions_as_ids() {
-    let node = Node::start(LiveOptions::default()).await;
+    let node = Node::start(options()).await;
     node.append_numbers("old", 0..3);
     let (head, mut stream) = Stream::open(&node, "?type=a&type=b.*", "").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -109,7 +109,7 @@ async fn events_come_with_their_positions_as_ids() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_after_a_cut_at_any_event() {
     const EVENTS: u64 = 40;
-    let node = Node::start(LiveOptions { window_events: 8, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { window_events: 8, ..options() }).await;
     let frames: Vec<_> = (0..EVENTS).map(|number| node.frame("a", number)).collect();
     for cut in 0..=EVENTS {
         let begin = cut * EVENTS;
@@ -137,7 +137,7 @@ async fn a_stream_goes_on_after_a_cut_at_any_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_streamed_is_refused_with_what_is_wrong() {
-    let node = Node::start(LiveOptions { clients_max: 1, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { clients_max: 1, ..options() }).await;
     let (head, first) = Stream::open(&node, "", "").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     let own = "origin: https://example.org\r\n";
@@ -167,7 +167,7 @@ async fn what_cannot_be_streamed_is_refused_with_what_is_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_reads_late_misses_nothing() {
     const EVENTS: u64 = 3_000;
-    let node = Node::start(LiveOptions { window_events: 100, ..LiveOptions::default() }).await;
+    let node = Node::start(LiveOptions { window_events: 100, ..options() }).await;
     let (_, mut late) = Stream::open(&node, "", "").await;
     let (_, mut reader) = Stream::open(&node, "", "").await;
     for number in 0..EVENTS {

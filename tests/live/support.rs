@@ -19,8 +19,13 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+/// Options with which nobody is closed for having been slow to answer, however busy the machine is.
+pub(crate) fn options() -> LiveOptions {
+    LiveOptions { ping_every: LONG, answer_max: LONG, ..LiveOptions::default() }
+}
+
 /// Longer than anything here takes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 /// What the sockets of both sides hold, about.
 pub(crate) const SOCKET_BYTES: u32 = 16 << 10;
 
