@@ -23,6 +23,10 @@ pub mod store {}
 #[doc = include_str!("node.md")]
 pub mod node {}
 
+#[cfg(feature = "daemon")]
+#[doc = include_str!("live.md")]
+pub mod live {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 
