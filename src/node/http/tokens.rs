@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What one token may do.
 #[derive(Debug, PartialEq)]
-pub(super) struct Token {
+pub(in super::super) struct Token {
     name: String,
     hash: [u8; 32],
     publish: Vec<Pattern>,
