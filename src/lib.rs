@@ -126,6 +126,10 @@ pub use worker::{IdleStrategy, ParseIdleStrategyError, StampPolicy};
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod node;
+#[cfg(feature = "daemon")]
+pub use node::config::{Change as ConfigChange, Config as NodeConfig, ConfigError};
+#[cfg(feature = "daemon")]
+pub use node::core::{Node, NodeBuilder, NodeError, NodeState, RunningNode, StopReport};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

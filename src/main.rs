@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringmain::node::args::{Cli, Command};
-use ringmain::node::{bench, dlq, pipe, store};
+use ringmain::node::{bench, dlq, pipe, serve, store};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Serve(flags) => serve::run(&flags),
         Command::Pipe(flags) => pipe::run(&flags),
         Command::Store(command) => store::run(&command),
         Command::Dlq(command) => dlq::run(&command),

@@ -19,6 +19,18 @@ pub mod limits {}
 #[doc = include_str!("store.md")]
 pub mod store {}
 
+#[cfg(feature = "daemon")]
+#[doc = include_str!("node.md")]
+pub mod node {}
+
+#[cfg(feature = "daemon")]
+#[doc = include_str!("services.md")]
+pub mod services {}
+
+#[cfg(feature = "daemon")]
+#[doc = include_str!("live.md")]
+pub mod live {}
+
 #[doc = include_str!("memory_model.md")]
 pub mod memory_model {}
 

@@ -22,6 +22,13 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Run a node: a bus with a store, services, and an interface over HTTP, until SIGTERM or SIGINT ends it
+    ///
+    /// It writes `listening on http://ADDRESS` to stdout when it takes events, and all else that it has to say to stderr. SIGTERM and
+    /// SIGINT let it bring what it took to its end, a second one ends it at once. SIGHUP, and a change of the file, let it read its
+    /// configuration again.
+    #[command(after_long_help = SERVE_HELP, after_help = "`ringmain serve --help` has examples.")]
+    Serve(Serve),
     /// Publish every line of stdin as an event and write what is delivered to stdout
     ///
     /// A line is a JSON object: a CloudEvent (it has `specversion`), the short form
@@ -124,6 +131,31 @@ pub struct LineFlags {
     pub strict: bool,
 }
 
+/// The flags of `ringmain serve`. Each stands above the same setting in the file and in the environment.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Read the configuration from FILE, of YAML, and again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Listen at ADDRESS, an IP address and a port; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+
+    /// Keep events in the store in DIR, which is made if it is not there [default: ./ringmain-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Publish what happens to the files in DIR; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub watch: Vec<PathBuf>,
+
+    /// Let in only who has a token of FILE, in which each line is a name, `sha256:` with the hash of the token, and what it may:
+    /// `admin`, `publish=PATTERN,..`, `subscribe=PATTERN,..`
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
 /// The flags of `ringmain bench`.
 #[derive(Debug, Clone, Args)]
 pub struct Bench {
@@ -224,6 +256,30 @@ Exit codes:
   0  all lines were read, malformed ones, if any, are in the summary; or nobody reads stdout any more
   1  stdin could not be read, stdout not be written, or the store in --data failed or is open in another process
   2  wrong flags, or a malformed line under --strict"#;
+
+/// Shown by `ringmain serve --help`.
+const SERVE_HELP: &str = r#"Examples:
+  A node, and an event for it:
+    ringmain serve --data ./events
+    curl -d '{"type": "orders.placed", "data": {"id": 7}}' -H 'content-type: application/json' http://127.0.0.1:8080/v1/events
+    curl 'http://127.0.0.1:8080/v1/events?type=orders.*'
+
+  At a free port, with a file of settings that is read again when it changes:
+    ringmain serve --listen 127.0.0.1:0 --config ringmain.yaml
+
+  For those who have a token:
+    echo "ci sha256:$(printf %s SECRET | sha256sum | cut -d' ' -f1) publish=build.** subscribe=build.**" > tokens
+    ringmain serve --token-file tokens
+    curl -H 'authorization: Bearer SECRET' 'http://127.0.0.1:8080/v1/events?type=build.**'
+
+Settings:
+  Defaults, then FILE, then the environment, then flags; later ones win. A setting `http.page_max` of FILE is RINGMAIN_HTTP_PAGE_MAX
+  in the environment.
+
+Exit codes:
+  0  it was ended by a signal, and nothing was left
+  1  it could not start, or something was left, which stderr names; what was acknowledged is delivered after the next start
+  2  wrong flags, or a configuration with faults, each of which stderr names"#;
 
 /// Shown by `ringmain bench --help`.
 const BENCH_HELP: &str = r#"Examples:

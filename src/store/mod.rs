@@ -91,7 +91,7 @@ mod upcast;
 pub use append::{AppendError, Appended, BATCH_EVENTS_MAX, Durability, ExpectedVersion};
 pub use audit::{
     AuditAct, AuditActor, AuditCounts, AuditError, AuditGranularity, AuditPublishing, AuditPublishingCounts,
-    AuditQuery, AuditRecord, AuditRecords, AuditRetention, AuditTrail, AuditedError,
+    AuditQuery, AuditRecord, AuditRecords, AuditRetention, AuditTrail, AuditedError, AuditedEvent,
 };
 pub use bookmark::Bookmark;
 pub use causation::{CausationLink, CausationNode, CausationTree};

@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-pub(super) fn place(text: &str) -> Result<Place, &'static str> {
+pub(in super::super) fn place(text: &str) -> Result<Place, &'static str> {
     match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => position(text).map(Place::Position),
         false => moment(text).map(Place::Moment),

@@ -29,7 +29,7 @@ use super::{AppendError, EventStore, ExpectedVersion, Query};
 pub use act::AuditAct;
 pub use actor::AuditActor;
 pub use error::{AuditError, AuditedError};
-pub use publishing::{AuditGranularity, AuditPublishing, AuditPublishingCounts};
+pub use publishing::{AuditGranularity, AuditPublishing, AuditPublishingCounts, AuditedEvent};
 pub use query::{AuditQuery, AuditRecord, AuditRecords};
 pub use retention::AuditRetention;
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::{Bus, Delivery, EventId, Mailbox, Notice, Overflow, Pattern, RecvError, SubscribeError, SubscriptionId};
+use crate::{
+    Bus, Delivery, EventId, Mailbox, Meta, Notice, Overflow, Pattern, RecvError, SubscribeError, SubscriptionId,
+};
 
 use super::{AuditAct, AuditError, AuditTrail, Entry};
 
@@ -203,12 +205,54 @@ struct Recorder {
 }
 
 /// A record of its own that waits for the store.
+#[derive(Debug, Clone)]
 struct Waiting {
     act: AuditAct,
     actor: String,
     event: EventId,
     created_unix_ns: Option<u64>,
     events: u64,
+}
+
+impl Waiting {
+    fn entry(&self) -> Entry<'_> {
+        let Self { act, actor, event, created_unix_ns, events: _ } = self;
+        Entry { act, actor, cause: Some(*event), created_unix_ns: *created_unix_ns }
+    }
+}
+
+/// What is recorded of an event that was published: its topic, source, id, time, priority and length.
+#[derive(Debug, Clone)]
+pub struct AuditedEvent(Waiting);
+
+impl AuditedEvent {
+    /// Of this event.
+    pub fn of(meta: &Meta<'_>) -> Self {
+        let (id, bytes) = (meta.id(), meta.payload().bytes().len());
+        Self(Waiting {
+            act: published(meta.topic()).after(format!("{id}, {} priority, {bytes} bytes", meta.priority())),
+            actor: meta.source().to_owned(),
+            event: id,
+            created_unix_ns: Some(meta.unix_ns()),
+            events: 1,
+        })
+    }
+}
+
+impl AuditTrail {
+    /// Records that events were published, one record each and those of a topic in one append: for whoever takes events and settles them
+    /// when there is a record of them. [`publishing`](Self::publishing) does both.
+    ///
+    /// # Errors
+    /// See [`AuditError`]; of some topics there may be records then.
+    pub fn record_published(&self, events: impl IntoIterator<Item = AuditedEvent>) -> Result<(), AuditError> {
+        let mut waiting: Vec<_> = events.into_iter().map(|event| event.0).collect();
+        waiting.sort_by(|one, other| one.act.object().cmp(other.act.object()));
+        for of_object in waiting.chunk_by(|one, other| one.act.object() == other.act.object()) {
+            self.0.append(&of_object.iter().map(Waiting::entry).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
 }
 
 impl Recorder {
@@ -246,20 +290,7 @@ impl Recorder {
     fn take(&mut self, batch: Vec<Delivery<Pattern>>) {
         match self.granularity {
             AuditGranularity::Each => {
-                let waiting = batch.iter().map(|delivery| {
-                    let meta = delivery.meta();
-                    let (id, bytes) = (meta.id(), meta.payload().bytes().len());
-                    Waiting {
-                        act: published(meta.topic())
-                            .after(format!("{id}, {} priority, {bytes} bytes", meta.priority())),
-                        actor: meta.source().to_owned(),
-                        event: id,
-                        created_unix_ns: Some(meta.unix_ns()),
-                        events: 1,
-                    }
-                });
-                let waiting: Vec<_> = waiting.collect();
-                self.write(waiting);
+                self.write(batch.iter().map(|delivery| AuditedEvent::of(&delivery.meta()).0).collect());
                 // Whoever flushes the bus waits for the records.
                 for delivery in batch {
                     delivery.ack();
@@ -301,15 +332,7 @@ impl Recorder {
     fn write(&mut self, mut waiting: Vec<Waiting>) {
         waiting.sort_by(|one, other| one.act.object().cmp(other.act.object()));
         for of_object in waiting.chunk_by(|one, other| one.act.object() == other.act.object()) {
-            let entries: Vec<_> = of_object
-                .iter()
-                .map(|one| Entry {
-                    act: &one.act,
-                    actor: &one.actor,
-                    cause: Some(one.event),
-                    created_unix_ns: one.created_unix_ns,
-                })
-                .collect();
+            let entries: Vec<_> = of_object.iter().map(Waiting::entry).collect();
             let events = of_object.iter().map(|one| one.events).sum();
             if self.keep(&entries, events).is_continue() {
                 self.shared.inner().counts.recorded += events;

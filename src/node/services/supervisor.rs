@@ -1,0 +1,758 @@
+//! One task that knows what every service is and what it is wanted to be, and takes the steps between.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::super::health::Health;
+use super::state::{HealthRecord, ServiceChange, ServiceState, ServiceStatus};
+use super::{Service, ServiceFailure, ServicesError, ServicesOptions};
+
+type Answer = oneshot::Sender<Result<(), ServicesError>>;
+
+/// What is asked of the supervisor, also by the tasks that it started.
+pub(super) enum Command {
+    Register(Arc<dyn Service>, Answer),
+    Unregister(String, Answer),
+    Start(String, Answer),
+    Stop(String, Answer),
+    Restart(String, Answer),
+    Check(Answer),
+    Options(ServicesOptions),
+    Shutdown(Answer),
+    /// A start or a stop has come to its end.
+    Stepped {
+        name: String,
+        step: Step,
+        outcome: Result<(), ServiceFailure>,
+    },
+    /// A service has said how it is, in the run that has this number.
+    Checked {
+        name: String,
+        run: u64,
+        health: Health,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Start,
+    Stop,
+}
+
+pub(super) struct Supervisor {
+    options: ServicesOptions,
+    /// For the tasks of the steps. Weak: services that nobody holds any more end.
+    commands: mpsc::WeakUnboundedSender<Command>,
+    statuses: watch::Sender<Arc<Vec<ServiceStatus>>>,
+    told: Box<dyn FnMut(ServiceChange) + Send>,
+    entries: Vec<Entry>,
+    next_check: Instant,
+    /// Who waits for a round of checks, and how many answers are missing.
+    checks_missing: usize,
+    check_waiters: Vec<Answer>,
+    /// Who waits for the end of all.
+    shutdown: Option<Vec<Answer>>,
+}
+
+struct Entry {
+    service: Arc<dyn Service>,
+    status: ServiceStatus,
+    is_wanted: bool,
+    /// To be stopped once before it runs again.
+    is_restarting: bool,
+    is_leaving: bool,
+    /// While a start or a stop is under way.
+    is_stepping: bool,
+    /// Counts starts, so that a late word on the health of an earlier run is known as such.
+    run: u64,
+    is_checking: bool,
+    unhealthy: u32,
+    /// Where it is after its stop, when it is stopped for a failure.
+    after_stop: Option<ServiceState>,
+    /// Until when it is not started again.
+    rests_until: Option<Instant>,
+    /// Who waits for it to run, and who for it to be at rest.
+    start_waiters: Vec<Answer>,
+    stop_waiters: Vec<Answer>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        options: ServicesOptions,
+        commands: mpsc::WeakUnboundedSender<Command>,
+        statuses: watch::Sender<Arc<Vec<ServiceStatus>>>,
+        told: Box<dyn FnMut(ServiceChange) + Send>,
+    ) -> Self {
+        let next_check = Instant::now() + options.check_every;
+        let (entries, check_waiters) = (Vec::new(), Vec::new());
+        Self {
+            options,
+            commands,
+            statuses,
+            told,
+            entries,
+            next_check,
+            checks_missing: 0,
+            check_waiters,
+            shutdown: None,
+        }
+    }
+
+    /// Until a shutdown is complete, or nobody holds the services any more.
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let wake = self.next_wake();
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.take(order),
+                    None => return,
+                },
+                () = sleep_until(wake) => {
+                    if Instant::now() >= self.next_check {
+                        self.next_check = Instant::now() + self.options.check_every;
+                        self.check_all();
+                    }
+                }
+            }
+            self.reconcile();
+            self.publish();
+            if self.shutdown.is_some() && self.entries.iter().all(|entry| entry.status.state.is_at_rest()) {
+                self.shutdown.take().into_iter().flatten().for_each(|answer| drop(answer.send(Ok(()))));
+                return;
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let rests = self.entries.iter().filter_map(|entry| entry.rests_until);
+        rests.chain([self.next_check]).min().unwrap_or(self.next_check)
+    }
+
+    fn take(&mut self, order: Command) {
+        match order {
+            Command::Register(service, answer) => drop(answer.send(self.register(service))),
+            Command::Unregister(name, answer) => self.unregister(&name, answer),
+            Command::Start(name, answer) => self.start(&name, answer),
+            Command::Stop(name, answer) => match self.entry(&name) {
+                Err(error) => drop(answer.send(Err(error))),
+                Ok(entry) => {
+                    entry.let_go();
+                    entry.stop_waiters.push(answer);
+                }
+            },
+            Command::Restart(name, answer) => {
+                if let Ok(entry) = self.entry(&name) {
+                    entry.is_restarting = !entry.status.state.is_at_rest();
+                }
+                self.start(&name, answer);
+            }
+            Command::Check(answer) => {
+                self.check_waiters.push(answer);
+                self.check_all();
+                self.answer_checks();
+            }
+            Command::Options(options) => {
+                self.next_check = Instant::now() + options.check_every;
+                self.options = options;
+            }
+            Command::Shutdown(answer) => {
+                self.entries.iter_mut().for_each(Entry::let_go);
+                self.shutdown.get_or_insert_default().push(answer);
+            }
+            Command::Stepped { name, step, outcome } => self.stepped(&name, step, outcome),
+            Command::Checked { name, run, health } => self.checked(&name, run, health),
+        }
+    }
+
+    fn entry(&mut self, name: &str) -> Result<&mut Entry, ServicesError> {
+        let unknown = || ServicesError::Unknown(name.to_owned());
+        self.entries.iter_mut().find(|entry| entry.status.name == name).ok_or_else(unknown)
+    }
+
+    fn register(&mut self, service: Arc<dyn Service>) -> Result<(), ServicesError> {
+        let name = service.name().to_owned();
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+            return Err(ServicesError::Name(name));
+        }
+        if self.shutdown.is_some() {
+            return Err(ServicesError::Ended);
+        }
+        if self.entry(&name).is_ok() {
+            return Err(ServicesError::Taken(name));
+        }
+        if self.entries.len() >= self.options.services_max {
+            return Err(ServicesError::TooMany { services_max: self.options.services_max });
+        }
+        let needs: Vec<String> = service.needs().iter().map(|&needs| needs.to_owned()).collect();
+        // So there are no circles.
+        if let Some(missing) = needs.iter().find(|needs| self.entry(needs).is_err()) {
+            return Err(ServicesError::Missing { name, needs: missing.clone() });
+        }
+        let status = ServiceStatus {
+            name,
+            kind: service.kind().to_owned(),
+            needs,
+            state: ServiceState::Registered,
+            health: Health::Healthy,
+            history: VecDeque::new(),
+            recoveries: 0,
+            failure: None,
+            since: SystemTime::now(),
+        };
+        self.entries.push(Entry::new(service, status));
+        Ok(())
+    }
+
+    fn unregister(&mut self, name: &str, answer: Answer) {
+        let by = self.needed_by(name);
+        match self.entry(name) {
+            Err(error) => drop(answer.send(Err(error))),
+            Ok(_) if !by.is_empty() => drop(answer.send(Err(ServicesError::Needed { name: name.to_owned(), by }))),
+            Ok(entry) => {
+                entry.let_go();
+                entry.is_leaving = true;
+                entry.stop_waiters.push(answer);
+            }
+        }
+    }
+
+    fn needed_by(&self, name: &str) -> Vec<String> {
+        let needing = self.entries.iter().filter(|entry| entry.status.needs.iter().any(|needs| needs == name));
+        needing.map(|entry| entry.status.name.clone()).collect()
+    }
+
+    fn start(&mut self, name: &str, answer: Answer) {
+        let ends = self.shutdown.is_some();
+        match self.entry(name) {
+            Err(error) => drop(answer.send(Err(error))),
+            Ok(entry) if ends || entry.is_leaving => drop(answer.send(Err(ServicesError::Ended))),
+            Ok(entry) => {
+                entry.is_wanted = true;
+                // Asked for by somebody: the count begins anew, and nothing is waited for.
+                entry.status.recoveries = 0;
+                entry.rests_until = None;
+                if entry.status.state == ServiceState::Failed {
+                    entry.status.state = ServiceState::Stopped;
+                }
+                entry.start_waiters.push(answer);
+            }
+        }
+    }
+
+    /// Takes every step that can be taken now.
+    fn reconcile(&mut self) {
+        // What is registered later needs only what is registered earlier: one pass forward says who may run,
+        // one backward stops those first that nobody needs any more.
+        let mut may_run: Vec<bool> = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            let runs = entry.is_wanted && !entry.is_restarting && entry.status.state != ServiceState::Failed;
+            may_run.push(runs && self.needs_of(entry).all(|(at, _)| may_run[at]));
+        }
+        for at in (0..self.entries.len()).rev() {
+            if (!may_run[at] || !self.has_all_it_needs(at)) && !self.is_used(at) {
+                self.step_down(at);
+            }
+        }
+        for at in 0..self.entries.len() {
+            if may_run[at] {
+                self.step_up(at);
+            } else {
+                self.settle(at);
+            }
+        }
+        self.entries.retain(|entry| {
+            let leaves = entry.is_leaving && entry.status.state.is_at_rest();
+            if leaves {
+                (self.told)(ServiceChange::Unregistered { name: entry.status.name.clone() });
+            }
+            !leaves
+        });
+    }
+
+    /// What a service needs, each with its place. A service that others need cannot be forgotten.
+    fn needs_of<'s>(&'s self, entry: &'s Entry) -> impl Iterator<Item = (usize, &'s Entry)> {
+        self.entries.iter().enumerate().filter(|(_, other)| entry.status.needs.contains(&other.status.name))
+    }
+
+    fn has_all_it_needs(&self, at: usize) -> bool {
+        self.needs_of(&self.entries[at]).all(|(_, needed)| needed.status.state == ServiceState::Running)
+    }
+
+    /// Whether one that needs it is not at rest.
+    fn is_used(&self, at: usize) -> bool {
+        let name = &self.entries[at].status.name;
+        let mut needing = self.entries.iter().filter(|entry| entry.status.needs.contains(name));
+        needing.any(|entry| {
+            matches!(entry.status.state, ServiceState::Starting | ServiceState::Running | ServiceState::Stopping)
+        })
+    }
+
+    fn step_down(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        match entry.status.state {
+            ServiceState::Running => self.step(at, Step::Stop),
+            ServiceState::Waiting | ServiceState::Recovering if !entry.is_wanted || entry.is_restarting => {
+                self.change(at, ServiceState::Stopped, None);
+            }
+            _ => {}
+        }
+        let entry = &mut self.entries[at];
+        if entry.status.state.is_at_rest() {
+            entry.is_restarting = false;
+            entry.stop_waiters.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
+        }
+    }
+
+    fn step_up(&mut self, at: usize) {
+        let has_all_it_needs = self.has_all_it_needs(at);
+        let entry = &mut self.entries[at];
+        let rests = entry.rests_until.is_some_and(|until| Instant::now() < until);
+        match entry.status.state {
+            ServiceState::Running => entry.start_waiters.drain(..).for_each(|answer| drop(answer.send(Ok(())))),
+            ServiceState::Starting | ServiceState::Stopping => {}
+            _ if rests => {}
+            _ if has_all_it_needs => self.step(at, Step::Start),
+            ServiceState::Waiting => {}
+            _ => self.change(at, ServiceState::Waiting, None),
+        }
+    }
+
+    /// One that is not to run: those who wait for it to run hear why it does not.
+    fn settle(&mut self, at: usize) {
+        let entry = &self.entries[at];
+        if entry.start_waiters.is_empty() || entry.is_restarting || entry.is_stepping {
+            return;
+        }
+        let name = entry.status.name.clone();
+        let is_unwanted = |needed: &Entry| !needed.is_wanted || needed.status.state == ServiceState::Failed;
+        let unwanted = self.needs_of(entry).find(|(_, needed)| is_unwanted(needed));
+        let unwanted = unwanted.map(|(_, needed)| needed.status.name.clone());
+        let why = if !entry.is_wanted {
+            ServicesError::Stopped(name)
+        } else if entry.status.state == ServiceState::Failed {
+            let reason = entry.status.failure.clone().unwrap_or_default();
+            ServicesError::Failed { name, reason }
+        } else if let Some(needs) = unwanted {
+            ServicesError::Waits { name, needs }
+        } else {
+            return;
+        };
+        let waiters = mem::take(&mut self.entries[at].start_waiters);
+        waiters.into_iter().for_each(|answer| drop(answer.send(Err(why.clone()))));
+    }
+
+    fn change(&mut self, at: usize, to: ServiceState, reason: Option<String>) {
+        let status = &mut self.entries[at].status;
+        let from = mem::replace(&mut status.state, to);
+        status.since = SystemTime::now();
+        let name = status.name.clone();
+        (self.told)(ServiceChange::State { name, from, to, reason });
+    }
+
+    /// Begins a start or a stop, in a task of its own: a service that hangs or panics holds nobody else.
+    fn step(&mut self, at: usize, step: Step) {
+        let to = match step {
+            Step::Start => ServiceState::Starting,
+            Step::Stop => ServiceState::Stopping,
+        };
+        self.change(at, to, None);
+        let limit = self.options.step_timeout;
+        let entry = &mut self.entries[at];
+        entry.is_stepping = true;
+        if step == Step::Start {
+            entry.run += 1;
+            entry.unhealthy = 0;
+        }
+        let service = Arc::clone(&entry.service);
+        let name = entry.status.name.clone();
+        let Some(commands) = self.commands.upgrade() else { return };
+        tokio::spawn(async move {
+            let work = tokio::spawn(async move {
+                let work = match step {
+                    Step::Start => service.start(),
+                    Step::Stop => service.stop(),
+                };
+                timeout(limit, work).await
+            });
+            let outcome = match work.await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(ServiceFailure::new(format!("it took longer than {limit:?}"))),
+                Err(error) => Err(ServiceFailure::new(panic_text(error))),
+            };
+            drop(commands.send(Command::Stepped { name, step, outcome }));
+        });
+    }
+
+    fn stepped(&mut self, name: &str, step: Step, outcome: Result<(), ServiceFailure>) {
+        let Some(at) = self.entries.iter().position(|entry| entry.status.name == name) else { return };
+        self.entries[at].is_stepping = false;
+        match (step, outcome) {
+            (Step::Start, Ok(())) => {
+                self.set_health(at, Health::Healthy);
+                self.change(at, ServiceState::Running, None);
+            }
+            (Step::Start, Err(failure)) => {
+                let to = self.failed(at, failure.to_string());
+                self.change(at, to, Some(failure.to_string()));
+            }
+            (Step::Stop, outcome) => {
+                let reason = outcome.err().map(|failure| failure.to_string());
+                if let Some(reason) = &reason {
+                    self.entries[at].status.failure = Some(reason.clone());
+                }
+                let entry = &mut self.entries[at];
+                entry.is_restarting = false;
+                let to = entry.after_stop.take().unwrap_or(ServiceState::Stopped);
+                self.change(at, to, reason);
+            }
+        }
+    }
+
+    /// It does not run as it should: says whether it is started again or given up, and counts.
+    fn failed(&mut self, at: usize, reason: String) -> ServiceState {
+        let options = &self.options;
+        let entry = &mut self.entries[at];
+        entry.status.failure = Some(reason.clone());
+        let is_over = !options.recovery || entry.status.recoveries >= options.recovery_attempts_max;
+        let to = if is_over {
+            entry.rests_until = None;
+            ServiceState::Failed
+        } else {
+            let doubled = options.backoff.saturating_mul(1 << entry.status.recoveries.min(16));
+            entry.status.recoveries += 1;
+            entry.rests_until = Some(Instant::now() + doubled.min(options.backoff_max));
+            ServiceState::Recovering
+        };
+        self.set_health(at, Health::Unhealthy(reason));
+        to
+    }
+
+    /// Asks all that run how they are.
+    fn check_all(&mut self) {
+        let limit = self.options.check_timeout;
+        for entry in &mut self.entries {
+            if entry.status.state != ServiceState::Running || entry.is_checking {
+                continue;
+            }
+            let Some(commands) = self.commands.upgrade() else { return };
+            entry.is_checking = true;
+            self.checks_missing += 1;
+            let (service, name, run) = (Arc::clone(&entry.service), entry.status.name.clone(), entry.run);
+            tokio::spawn(async move {
+                let work = tokio::spawn(async move { timeout(limit, service.health()).await });
+                let health = match work.await {
+                    Ok(Ok(health)) => health,
+                    Ok(Err(_)) => Health::Unhealthy(format!("it did not say how it is within {limit:?}")),
+                    Err(error) => Health::Unhealthy(panic_text(error)),
+                };
+                drop(commands.send(Command::Checked { name, run, health }));
+            });
+        }
+    }
+
+    fn checked(&mut self, name: &str, run: u64, health: Health) {
+        self.checks_missing -= 1;
+        if let Some(at) = self.entries.iter().position(|entry| entry.status.name == name) {
+            self.note_health(at, run, health);
+        }
+        self.answer_checks();
+    }
+
+    fn note_health(&mut self, at: usize, run: u64, health: Health) {
+        let history_max = self.options.history_max;
+        let unhealthy_max = self.options.unhealthy_max;
+        let entry = &mut self.entries[at];
+        entry.is_checking = false;
+        // Of an earlier run, or of one that is being stopped.
+        if entry.run != run || entry.status.state != ServiceState::Running {
+            return;
+        }
+        let history = &mut entry.status.history;
+        history.push_back(HealthRecord { at: SystemTime::now(), health: health.clone() });
+        while history.len() > history_max {
+            history.pop_front();
+        }
+        match &health {
+            Health::Healthy => (entry.unhealthy, entry.status.recoveries) = (0, 0),
+            Health::Degraded(_) => entry.unhealthy = 0,
+            Health::Unhealthy(_) => entry.unhealthy += 1,
+        }
+        let is_over = entry.unhealthy >= unhealthy_max;
+        self.set_health(at, health.clone());
+        if is_over && self.options.recovery && self.entries[at].after_stop.is_none() {
+            let to = self.failed(at, health.reason().unwrap_or_default().to_owned());
+            // It is stopped once nobody needs it any more.
+            let entry = &mut self.entries[at];
+            entry.is_restarting = true;
+            entry.after_stop = Some(to);
+        }
+    }
+
+    fn answer_checks(&mut self) {
+        if self.checks_missing == 0 {
+            self.check_waiters.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
+        }
+    }
+
+    fn set_health(&mut self, at: usize, to: Health) {
+        let status = &mut self.entries[at].status;
+        if status.health.word() == to.word() {
+            status.health = to;
+            return;
+        }
+        let from = mem::replace(&mut status.health, to.clone());
+        let name = status.name.clone();
+        (self.told)(ServiceChange::Health { name, from, to });
+    }
+
+    fn publish(&self) {
+        let statuses = self.entries.iter().map(|entry| entry.status.clone()).collect();
+        self.statuses.send_replace(Arc::new(statuses));
+    }
+}
+
+impl Entry {
+    /// Nobody wants it to run any more.
+    fn let_go(&mut self) {
+        self.is_wanted = false;
+        self.rests_until = None;
+        self.after_stop = None;
+    }
+
+    fn new(service: Arc<dyn Service>, status: ServiceStatus) -> Self {
+        Self {
+            service,
+            status,
+            is_wanted: false,
+            is_restarting: false,
+            is_leaving: false,
+            is_stepping: false,
+            run: 0,
+            is_checking: false,
+            unhealthy: 0,
+            after_stop: None,
+            rests_until: None,
+            start_waiters: Vec::new(),
+            stop_waiters: Vec::new(),
+        }
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            format!("it panicked: {}", text.unwrap_or_else(|| "without a text".to_owned()))
+        }
+        Err(_) => "its task was cancelled".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::super::{Services, Work};
+    use super::*;
+
+    /// What services were asked, in order, and what they are to answer.
+    #[derive(Default)]
+    struct Script {
+        calls: Mutex<Vec<String>>,
+        fails: Mutex<HashMap<String, u32>>,
+        health: Mutex<HashMap<String, Health>>,
+    }
+
+    struct Scripted {
+        name: &'static str,
+        needs: &'static [&'static str],
+        script: Arc<Script>,
+    }
+
+    impl Scripted {
+        fn work(&self, what: &str) -> Work<'_, Result<(), ServiceFailure>> {
+            let call = format!("{what} {}", self.name);
+            Box::pin(async move {
+                self.script.calls.lock().unwrap().push(call.clone());
+                match self.script.fails.lock().unwrap().get_mut(&call) {
+                    Some(times) if *times > 0 => {
+                        *times -= 1;
+                        Err(ServiceFailure::new("as the script says"))
+                    }
+                    _ => Ok(()),
+                }
+            })
+        }
+    }
+
+    impl Service for Scripted {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn kind(&self) -> &str {
+            "scripted"
+        }
+
+        fn needs(&self) -> &[&str] {
+            self.needs
+        }
+
+        fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
+            self.work("start")
+        }
+
+        fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
+            self.work("stop")
+        }
+
+        fn health(&self) -> Work<'_, Health> {
+            let health = self.script.health.lock().unwrap().get(self.name).cloned();
+            Box::pin(async move { health.unwrap_or(Health::Healthy) })
+        }
+    }
+
+    struct Scene {
+        services: Services,
+        script: Arc<Script>,
+        changes: Arc<Mutex<Vec<ServiceChange>>>,
+    }
+
+    /// Three services, of which `page` needs `api`, which needs `store`.
+    async fn scene() -> Scene {
+        let (script, changes) = (Arc::new(Script::default()), Arc::new(Mutex::new(Vec::new())));
+        let hears = Arc::clone(&changes);
+        let services =
+            Services::supervise(ServicesOptions::default(), move |change| hears.lock().unwrap().push(change));
+        let known: [(&str, &[&str]); 3] = [("store", &[]), ("api", &["store"]), ("page", &["api"])];
+        for (name, needs) in known {
+            let service = Scripted { name, needs, script: Arc::clone(&script) };
+            services.register(Arc::new(service)).await.unwrap();
+        }
+        Scene { services, script, changes }
+    }
+
+    impl Scene {
+        async fn start_all(&self) {
+            // All at once: the order is the supervisor's to keep.
+            let started = ["page", "api", "store"].map(|name| {
+                let services = self.services.clone();
+                tokio::spawn(async move { services.start(name).await })
+            });
+            for one in started {
+                // The first may hear that what it needs is not wanted yet.
+                drop(one.await.unwrap());
+            }
+            for name in ["store", "api", "page"] {
+                self.services.start(name).await.unwrap();
+            }
+        }
+
+        fn calls(&self) -> Vec<String> {
+            mem::take(&mut *self.script.calls.lock().unwrap())
+        }
+
+        fn fail(&self, call: &str, times: u32) {
+            self.script.fails.lock().unwrap().insert(call.to_owned(), times);
+        }
+
+        fn set_health(&self, name: &str, health: Health) {
+            self.script.health.lock().unwrap().insert(name.to_owned(), health);
+        }
+
+        fn state(&self, name: &str) -> ServiceState {
+            self.services.get(name).unwrap().state
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_start_after_what_they_need_and_stop_before_it() {
+        let scene = scene().await;
+        scene.start_all().await;
+        assert_eq!(scene.calls(), ["start store", "start api", "start page"]);
+        scene.services.stop("store").await.unwrap();
+        assert_eq!(scene.calls(), ["stop page", "stop api", "stop store"]);
+        assert_eq!(scene.state("page"), ServiceState::Stopped);
+
+        let refused = scene.services.start("api").await.unwrap_err();
+        assert_eq!(refused, ServicesError::Waits { name: "api".to_owned(), needs: "store".to_owned() });
+        scene.services.start("store").await.unwrap();
+        scene.services.start("page").await.unwrap();
+        assert_eq!(scene.calls(), ["start store", "start api", "start page"], "they come back with what they need");
+
+        scene.services.restart("api").await.unwrap();
+        scene.services.start("page").await.unwrap();
+        assert_eq!(scene.calls(), ["stop page", "stop api", "start api", "start page"]);
+        assert!(scene.services.shutdown(Duration::from_secs(1)).await.is_empty());
+        assert_eq!(scene.calls(), ["stop page", "stop api", "stop store"]);
+        assert_eq!(scene.services.start("api").await.unwrap_err(), ServicesError::Ended);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_is_started_again_with_growing_waits_and_then_given_up() {
+        let scene = scene().await;
+        scene.fail("start store", 3);
+        let begun = Instant::now();
+        scene.services.start("store").await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 1 + 2 + 4);
+        assert_eq!(scene.calls(), ["start store"; 4]);
+
+        scene.services.stop("store").await.unwrap();
+        scene.fail("start store", u32::MAX);
+        let given_up = scene.services.start("store").await.unwrap_err();
+        let reason = "as the script says".to_owned();
+        assert_eq!(given_up, ServicesError::Failed { name: "store".to_owned(), reason });
+        assert_eq!(scene.state("store"), ServiceState::Failed);
+        let last = scene.changes.lock().unwrap().last().cloned();
+        assert!(
+            matches!(last, Some(ServiceChange::State { to: ServiceState::Failed, reason: Some(_), .. })),
+            "{last:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_unhealthy_three_times_is_restarted_with_those_that_need_it() {
+        let scene = scene().await;
+        scene.start_all().await;
+        scene.calls();
+        scene.set_health("store", Health::Unhealthy("its disk is full".to_owned()));
+        scene.services.check_now().await;
+        scene.services.check_now().await;
+        assert_eq!(scene.state("store"), ServiceState::Running, "twice is not yet a failure");
+        scene.services.check_now().await;
+        scene.set_health("store", Health::Healthy);
+        scene.services.start("page").await.unwrap();
+        assert_eq!(scene.calls().iter().filter(|call| *call == "start store").count(), 1);
+        assert_eq!(scene.state("page"), ServiceState::Running);
+        assert_eq!(scene.services.get("store").unwrap().recoveries, 1);
+        scene.services.check_now().await;
+        assert_eq!(scene.services.get("store").unwrap().recoveries, 0, "a healthy check begins the count anew");
+        assert_eq!(scene.services.get("store").unwrap().history.len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_registered_is_refused_with_its_reason() {
+        let scene = scene().await;
+        let service = |name, needs| Arc::new(Scripted { name, needs, script: Arc::default() });
+        let told = |result: Result<(), ServicesError>| result.unwrap_err().to_string();
+        let services = &scene.services;
+        assert!(told(services.register(service("api", &[])).await).contains("already"));
+        assert!(told(services.register(service("a b", &[])).await).contains("no name of a service"));
+        assert!(told(services.register(service("x", &["y"])).await).contains("registered first"));
+        assert!(told(services.unregister("store").await).contains("needed by api"));
+        assert!(told(services.start("nobody").await).contains("no service"));
+        services.unregister("page").await.unwrap();
+        assert!(services.get("page").is_none());
+        services.set_options(ServicesOptions { services_max: 2, ..ServicesOptions::default() });
+        assert!(told(services.register(service("z", &[])).await).contains("which is the limit"));
+    }
+}

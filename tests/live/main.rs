@@ -1,0 +1,13 @@
+//! What live streams promise, over real TCP, to a WebSocket client that nobody here wrote.
+#![cfg(feature = "daemon")]
+
+mod ends;
+mod limits;
+#[cfg(feature = "prometheus")]
+mod metrics;
+mod order;
+mod reliable;
+mod resume;
+mod slow;
+mod stream;
+mod support;

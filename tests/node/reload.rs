@@ -1,0 +1,88 @@
+//! Another configuration for a node that runs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::json;
+
+use crate::folder::Folder;
+use crate::{Node, numbered};
+
+/// A node with a file of settings, beside its data.
+fn configured(folder: &Folder, text: &str) -> (Node, PathBuf) {
+    let file = folder.0.join("ringmain.yaml");
+    fs::write(&file, text).expect("it can be written");
+    let node = Node::start(&folder.0.join("data"), &["--config", &file.display().to_string()]);
+    (node, file)
+}
+
+/// Puts another file in its place, as a whole.
+fn replace(file: &PathBuf, text: &str) {
+    let other = file.with_extension("new");
+    fs::write(&other, text).expect("it can be written");
+    fs::rename(&other, file).expect("it can be put there");
+}
+
+#[test]
+fn an_invalid_file_changes_nothing_and_says_why() {
+    let folder = Folder::new("node-reload-invalid");
+    let (node, file) = configured(&folder, "http:\n  page_max: 10\n");
+    replace(&file, "http:\n  page_max: 20\n  pages: 3\n");
+    node.signal("-HUP");
+    assert!(node.hears("ringmain.yaml:3:10").contains("there is no setting http.pages"));
+    node.hears("everything is as it was");
+    assert!(node.get("/v1/events?limit=11").problem(400, "malformed-request").contains("from 1 to 10"));
+    // One that is valid, and only a restart takes.
+    replace(&file, "http:\n  page_max: 20\nevents:\n  bus:\n    workers: 1\n");
+    assert!(node.hears("workers").contains("restart it"));
+    node.hears("everything is as it was");
+    assert!(node.get("/v1/events?limit=11").problem(400, "malformed-request").contains("from 1 to 10"));
+    let mut told = node.data("ringmain.config");
+    // The node may have seen the file before it heard the signal.
+    told.dedup();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0]["faults"][0].as_str().is_some_and(|fault| fault.contains("http.pages")), "{told:?}");
+    node.stop();
+}
+
+#[test]
+fn a_valid_file_is_taken_under_load_and_nothing_is_lost() {
+    let folder = Folder::new("node-reload-load");
+    let (node, file) = configured(&folder, "http:\n  page_max: 10\n");
+    let is_over = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                node.publish(&numbered("load", sent..sent + 5));
+                sent += 5;
+            }
+            sent
+        });
+        for page_max in [20, 30, 1_000] {
+            replace(&file, &format!("http:\n  page_max: {page_max}\n"));
+            node.signal("-HUP");
+            node.hears(&format!(
+                "http.page_max: {} -> {page_max}",
+                if page_max == 20 {
+                    10
+                } else if page_max == 30 {
+                    20
+                } else {
+                    30
+                }
+            ));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        sender.join().expect("all were taken")
+    });
+    let seen: Vec<_> = node.data("load").iter().map(|data| data.as_u64().expect("a number")).collect();
+    assert_eq!(seen, (0..sent).collect::<Vec<_>>());
+    assert_eq!(
+        node.data("ringmain.config")[2]["changes"],
+        json!([{"setting": "http.page_max", "from": "30", "to": "1000"}])
+    );
+    node.stop();
+}
