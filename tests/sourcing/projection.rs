@@ -12,7 +12,7 @@ use super::support::{Death, Ground, Mortal, Writer, on_every_store};
 type Cause = Box<dyn Error + Send + Sync>;
 
 fn number(bytes: Option<impl AsRef<[u8]>>) -> u64 {
-    bytes.map_or(0, |bytes| u64::from_le_bytes(bytes[..].try_into().unwrap()))
+    bytes.map_or(0, |bytes| u64::from_le_bytes(bytes.as_ref().try_into().unwrap()))
 }
 
 /// Counts events by topic, and sums the numbers they carry.
