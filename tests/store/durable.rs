@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::store::{
-    AppendError, CursorError, Durability, DurableError, DurablePending, EventStore, LogStore, MemoryStore, Position,
-    Query,
+    AppendError, BATCH_EVENTS_MAX, CursorError, Durability, DurableError, DurablePending, EventStore, LogStore,
+    MemoryStore, Position, Query,
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
@@ -142,6 +142,41 @@ fn one_thread_has_many_events_on_the_way_and_is_refused_one_too_many() {
     assert_eq!(last.wait().unwrap(), position(6));
     assert_eq!(durable.close().unwrap().appended, 6);
     assert!(matches!(submit(), Err(DurableError::Closed)));
+    end(&bus);
+}
+
+#[test]
+fn a_piece_is_appended_whole_and_its_positions_follow_each_other() {
+    let bus = one_worker();
+    let (arrive, arrived) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let store = Moody::new(move |_, frames| {
+        arrive.send(frames.len()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+        Reply::Take
+    });
+    let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).start().unwrap();
+    let frames = vec![Writer::new().frame("a", |event| event); BATCH_EVENTS_MAX + 1];
+    let first = durable.submit(&frames[0], Durability::Written).unwrap();
+    assert_eq!(arrived.recv(), Ok(1));
+    let pieces = [700, 400, 3].map(|events| durable.submit_all(&frames[..events], Durability::Written).unwrap());
+    // The second has no room beside the first, and is not torn.
+    for appended in [700, 403] {
+        go.send(()).unwrap();
+        assert_eq!(arrived.recv(), Ok(appended));
+    }
+    drop(go);
+    assert_eq!(first.wait().unwrap(), position(1));
+    assert_eq!(pieces.map(|piece| piece.wait().unwrap().get()), [2, 702, 1_102]);
+    assert_eq!(durable.publish_all(&frames[..2], Durability::Written).unwrap(), position(1_105));
+    assert_eq!(durable.counts().appended, 1 + 700 + 400 + 3 + 2);
+    let refused = |events: usize| durable.publish_all(&frames[..events], Durability::Written).unwrap_err();
+    for (events, wanted) in [(0, "Empty"), (BATCH_EVENTS_MAX + 1, "TooMany")] {
+        let DurableError::Append(error) = refused(events) else { panic!("{events} events") };
+        assert!(format!("{error:?}").starts_with(wanted), "{error:?}");
+    }
+    durable.close().unwrap();
     end(&bus);
 }
 

@@ -115,7 +115,7 @@ impl DurableBuilder {
         self
     }
 
-    /// Events that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
+    /// Events, or pieces of several, that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
     /// Default 4,096.
     pub fn queue_max(mut self, events: usize) -> Self {
         self.queue_max = events;
