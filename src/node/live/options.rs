@@ -96,6 +96,8 @@ pub struct LiveOptions {
     pub slow: Slow,
     /// Keys that a conflated client has waiting for it; beyond it the oldest are left out, and counted. Default 1,024.
     pub conflate_keys_max: usize,
+    /// Bytes that these may take, with what they are encoded to; the newest stays. Default 4 MiB.
+    pub conflate_bytes_max: usize,
     /// Events that a reliable client has before it acknowledges some. Default 1,000.
     pub unacked_max: usize,
     /// How long a client may be silent before it is asked whether it is there. Default 20 s.
@@ -122,6 +124,7 @@ impl Default for LiveOptions {
             window_bytes: 32 << 20,
             slow: Slow::default(),
             conflate_keys_max: 1_024,
+            conflate_bytes_max: 4 << 20,
             unacked_max: 1_000,
             ping_every: Duration::from_secs(20),
             answer_max: Duration::from_secs(20),
