@@ -14,6 +14,8 @@ pub(crate) struct Clock {
     source: Source,
     /// Unix nanoseconds at instant 0.
     origin: Arc<AtomicU64>,
+    /// The latest that this ever was.
+    latest_origin: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ impl Clock {
         let clock = quanta::Clock::new();
         let start = clock.raw();
         let scale = clock.delta_as_nanos(0, 1 << SCALE_SHIFT);
-        Self { source: Source::Counter { clock, start, scale }, origin: Arc::new(AtomicU64::new(unix_now())) }
+        Self::with_origin(Source::Counter { clock, start, scale }, unix_now())
     }
 
     /// A clock that stands still at 1 ns until it is advanced; instant 0 is 2026-01-01T00:00:00Z.
@@ -69,7 +71,12 @@ impl Clock {
     }
 
     fn standing(origin: u64) -> Self {
-        Self { source: Source::Manual(Arc::new(AtomicU64::new(1))), origin: Arc::new(AtomicU64::new(origin)) }
+        Self::with_origin(Source::Manual(Arc::new(AtomicU64::new(1))), origin)
+    }
+
+    fn with_origin(source: Source, origin: u64) -> Self {
+        let [origin, latest_origin] = [origin; 2].map(|origin| Arc::new(AtomicU64::new(origin)));
+        Self { source, origin, latest_origin }
     }
 
     /// Nanoseconds since the clock was made, never 0. Monotonic on one thread, and across threads as far as the
@@ -108,17 +115,30 @@ impl Clock {
     /// Sets the wall clock of a manual clock to `unix_ns` at this instant, as an administrator would step it.
     pub(crate) fn step_wall(&self, unix_ns: u64) {
         if matches!(self.source, Source::Manual(_)) {
-            // Relaxed: display only.
-            self.origin.store(unix_ns.saturating_sub(self.now()), Ordering::Relaxed);
+            self.set_origin(unix_ns.saturating_sub(self.now()));
         }
     }
 
     /// Follows the system's wall clock again after it was slewed or stepped. Workers call it now and then.
     pub(crate) fn follow_wall(&self) {
         if matches!(self.source, Source::Counter { .. }) {
-            // Relaxed: display only.
-            self.origin.store(unix_now().saturating_sub(self.now()), Ordering::Relaxed);
+            self.set_origin(unix_now().saturating_sub(self.now()));
         }
+    }
+
+    fn set_origin(&self, origin: u64) {
+        // Relaxed (both): display only, and ids, which announce nothing.
+        self.origin.store(origin, Ordering::Relaxed);
+        self.latest_origin.fetch_max(origin, Ordering::Relaxed);
+    }
+
+    /// The instant of the call, and nanoseconds that count up from the Unix time there: they follow a wall clock that is set forwards, and
+    /// not one that is set back.
+    #[inline]
+    pub(crate) fn now_and_rising_ns(&self) -> (u64, u64) {
+        let now = self.now();
+        // Relaxed: announces nothing. No sum of an age and a date of ours wraps.
+        (now, self.latest_origin.load(Ordering::Relaxed).wrapping_add(now))
     }
 
     /// The instant of the call, and its Unix nanoseconds.

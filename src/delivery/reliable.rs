@@ -19,7 +19,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::HistogramCells;
-use crate::ring::{Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returned, Taken};
+use crate::ring::{ATTEMPTS_MAX, Attempt, Attempts, Block, Frame, LANES, Overdue, Rest, Returned, Taken};
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
@@ -34,6 +34,8 @@ use super::{
 
 /// Dead letters that may be on their way back to a subscription.
 pub(crate) const REDRIVEN_MAX: usize = 64;
+/// How long an event waits whose letter has no room before it is handed out again.
+const LETTER_WAIT_NS: u64 = 100_000_000;
 /// Bytes of the text of an event that took too long.
 const TEXT_MAX: usize = 128;
 
@@ -287,8 +289,10 @@ impl Reliable {
     /// were taken away.
     pub(super) fn attend(&self, counts: &MailboxCounts, fed: &mut Fed, now: u64) -> (u64, u64) {
         let overdue = |cell, failures| {
+            // Failures are counted up to a limit only.
+            let lives_on = || failures <= ATTEMPTS_MAX && !self.may_die();
             if self.retry.is_spent(failures) {
-                return Overdue::Over;
+                return if lives_on() { Overdue::Again(now.saturating_add(LETTER_WAIT_NS)) } else { Overdue::Over };
             }
             Overdue::Again(now.saturating_add(self.retry.delay_ns(failures, self.seed_for(cell, failures))))
         };
@@ -346,8 +350,16 @@ impl Reliable {
     }
 
     fn again(&self, counts: &MailboxCounts, attempt: Attempt, delay_ns: u64, failed: bool) -> Settled {
-        let now = self.directory.clock.now();
-        let returned = attempt.again(now, now.saturating_add(delay_ns), failed);
+        self.again_by(counts, attempt, |attempt, now| attempt.again(now, now.saturating_add(delay_ns), failed))
+    }
+
+    fn again_by(
+        &self,
+        counts: &MailboxCounts,
+        attempt: Attempt,
+        back: impl FnOnce(Attempt, u64) -> Returned,
+    ) -> Settled {
+        let returned = back(attempt, self.directory.clock.now());
         match returned {
             Returned::Late => {}
             Returned::Waiting => counts.retried.add(1),
@@ -360,7 +372,16 @@ impl Reliable {
         counted(counts, returned != Returned::Late)
     }
 
+    /// Whether an event may be given up now: there is room for its letter, or nobody to try it again.
+    fn may_die(&self) -> bool {
+        self.letters.has_room() || self.attempts.custody().is_closed()
+    }
+
     fn give_up(&self, counts: &MailboxCounts, attempt: Attempt, reason: DeadReason, outcome: &Outcome) -> Settled {
+        if !self.may_die() {
+            return self
+                .again_by(counts, attempt, |attempt, now| attempt.put_off(now, now.saturating_add(LETTER_WAIT_NS)));
+        }
         let attempts = attempt.failures() + u8::from(*outcome != Outcome::Release);
         counted(counts, attempt.end(|attempt| self.bury(counts, attempt, attempts, reason, Some(outcome.reason()))))
     }

@@ -18,8 +18,8 @@ use rkyv::util::AlignedVec;
 use super::codec::{PAYLOAD_ALIGN, validate};
 use super::extension::{EXTENSION_BYTES_MAX, Fields, Tag};
 use super::{
-    DecodeError, Directory, Encoding, Event, EventSource, FLAG_OUTBOX, FLAG_REPLAY, FLAG_TARGETED, FrameError,
-    HEADER_BYTES, Header, Meta, NAME_BYTES_MAX, Payload,
+    DecodeError, Directory, Encoding, Event, EventSource, FLAG_OUTBOX, FLAG_REPLAY, FLAG_STAMPED, FLAG_TARGETED,
+    FrameError, HEADER_BYTES, Header, Meta, NAME_BYTES_MAX, Payload,
 };
 
 mod cell;
@@ -42,8 +42,9 @@ const PORTABLE_EXTENSION_BYTES_MAX: usize =
         .next_multiple_of(PAYLOAD_ALIGN);
 /// Bytes of a field before its value.
 const FIELD_BYTES: usize = 4;
-/// Bytes of a place in a lane.
-const PLACE_BYTES: usize = 16;
+/// Bytes of a place in a lane: who wrote it, the sequence, and instants of the bus: when it was published, 0 = not known, and its
+/// deadline.
+const PLACE_BYTES: usize = 32;
 /// Single fields of an event end before this tag.
 const TAGS: usize = Tag::OriginalId as usize + 1;
 
@@ -103,20 +104,26 @@ impl Frame {
     /// # Cost
     /// As [`of`](Self::of).
     pub fn in_lane(meta: &Meta<'_>, writer: u64) -> Self {
-        let [a, b] = [writer, meta.sequence()].map(u64::to_le_bytes);
+        let header = meta.header();
+        let published = if header.has(FLAG_STAMPED) { header.time } else { 0 };
         let mut place = [0; PLACE_BYTES];
-        place[..8].copy_from_slice(&a);
-        place[8..].copy_from_slice(&b);
+        let numbers = [writer, meta.sequence(), published, header.deadline];
+        place.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, number)| *bytes = number.to_le_bytes());
         Self::made(meta, Some(place))
     }
 
     /// The sequence of the event in its lane, where this writer wrote it down: see [`in_lane`](Self::in_lane).
     pub fn sequence_by(&self, writer: u64) -> Option<u64> {
+        let [by, sequence, ..] = self.place()?;
+        (by == writer).then_some(sequence)
+    }
+
+    /// Its place in a lane, if it was written down there.
+    fn place(&self) -> Option<[u64; PLACE_BYTES / 8]> {
         let meta = self.meta();
         let place = Fields::new(meta.extension()).all(Tag::Place).last()?;
-        let (by, sequence) = place.split_first_chunk::<8>()?;
-        let sequence = u64::from_le_bytes(sequence.try_into().ok()?);
-        (u64::from_le_bytes(*by) == writer).then_some(sequence)
+        let numbers: [[u8; 8]; PLACE_BYTES / 8] = place.as_chunks().0.try_into().ok()?;
+        Some(numbers.map(u64::from_le_bytes))
     }
 
     fn made(meta: &Meta<'_>, place: Option<[u8; PLACE_BYTES]>) -> Self {

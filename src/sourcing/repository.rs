@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::store::{
-    AppendError, Durability, EventStore, ExpectedVersion, Position, Query, ReadError, SnapshotError, StoredEvent,
-    Upcasters,
+    AppendError, Durability, EventStore, ExpectedVersion, Position, Query, ReadError, Snapshot, SnapshotError,
+    StateError, StoredEvent, Upcasters,
 };
 use crate::{EventId, PublishError, Publisher};
 
@@ -25,6 +25,8 @@ pub struct Repository<A> {
     durability: Durability,
     correlation: Option<EventId>,
     upcasters: Option<Arc<Upcasters>>,
+    /// The store knows that aggregates of this kind are made of their events.
+    is_known: bool,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -52,6 +54,7 @@ impl<A: Aggregate> Repository<A> {
             durability,
             correlation: None,
             upcasters: None,
+            is_known: false,
             aggregate: PhantomData,
         }
     }
@@ -95,18 +98,35 @@ impl<A: Aggregate> Repository<A> {
     /// See [`LoadError`].
     pub fn load(&self, id: &str) -> Result<Root<A>, LoadError> {
         let snapshot = self.store.load_snapshot(A::KIND, id).map_err(LoadError::Read)?;
+        let snapshot_version = snapshot.as_ref().map_or(0, Snapshot::version);
         let restored = snapshot.and_then(|snapshot| Some(Root::at(id, snapshot.version(), A::restore(&snapshot)?)));
         let mut root = restored.unwrap_or_else(|| Root::new(id));
         let later = Query::new().aggregate(A::KIND, id).after_version(root.version());
+        let begun_at = root.version();
         for event in later.stream(&*self.store) {
             let event = event.map_err(LoadError::Read)?;
+            let found = event.meta().aggregate().map_or(0, |of| of.version);
+            if root.version() == begun_at && found > begun_at + 1 && self.has_removed()? {
+                let (id, left) = (id.to_owned(), Some((found, event.position())));
+                return Err(LoadError::Removed { kind: A::KIND, id, needed: begun_at + 1, left });
+            }
             self.take(&mut root, &event)?;
+        }
+        if root.version() < snapshot_version {
+            let (id, needed) = (id.to_owned(), root.version() + 1);
+            return Err(LoadError::Removed { kind: A::KIND, id, needed, left: None });
         }
         Ok(root)
     }
 
-    /// Appends what has happened and is not saved yet, in one piece; `None` when there is nothing. Takes a snapshot when one
-    /// is due: a panic of [`Aggregate::snapshot`] goes through to the caller, and the events are saved all the same.
+    /// Whether the store has removed events.
+    fn has_removed(&self) -> Result<bool, LoadError> {
+        let first = self.store.first().map_err(LoadError::Read)?;
+        Ok(first.is_some_and(|first| first > Position::FIRST))
+    }
+
+    /// Appends what has happened and is not saved yet, in one piece; `None` when there is nothing. Before the first append the store is
+    /// told to [keep](EventStore::keep_history) what these aggregates are made of. Takes a snapshot when one is due: a panic of [`Aggregate::snapshot`] goes through to the caller, and the events are saved all the same.
     ///
     /// # Errors
     /// See [`SaveError`]; nothing was appended, and the events stay with the aggregate.
@@ -126,6 +146,10 @@ impl<A: Aggregate> Repository<A> {
                 outgoing = outgoing.correlation(id);
             }
             frames.push(A::to_frame(event, outgoing).map_err(SaveError::Frame)?);
+        }
+        if !self.is_known {
+            self.store.keep_history(A::KIND).map_err(SaveError::KeepHistory)?;
+            self.is_known = true;
         }
         let expected = if before == 0 { ExpectedVersion::New } else { ExpectedVersion::Exact(before) };
         let appended = self.store.append(&frames, expected, self.durability).map_err(SaveError::Append)?;
@@ -203,6 +227,17 @@ pub enum LoadError {
         /// The version that would be next.
         needed: u64,
     },
+    /// Events of the aggregate were removed from the store, and no snapshot that can be read has them.
+    Removed {
+        /// The aggregate's kind.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The first version that is missing.
+        needed: u64,
+        /// The first version that is left behind it, and where that is; `None` = none is left.
+        left: Option<(u64, Position)>,
+    },
 }
 
 impl fmt::Display for LoadError {
@@ -214,6 +249,18 @@ impl fmt::Display for LoadError {
                 f,
                 "the event at position {position} has version {found}, but {needed} would be next; append with a version expected"
             ),
+            Self::Removed { kind, id, needed, left } => {
+                write!(f, "{kind} {id:?} cannot be loaded: its events from version {needed} on ")?;
+                match left {
+                    Some((left, position)) => write!(
+                        f,
+                        "to {} were removed; the first that is left has version {left}, at position {position}",
+                        left - 1
+                    )?,
+                    None => f.write_str("were removed, and its snapshot cannot be restored")?,
+                }
+                f.write_str("; restore the store from a backup, or import an export into a new one, and let retention keep what no snapshot has")
+            }
         }
     }
 }
@@ -223,7 +270,7 @@ impl Error for LoadError {
         match self {
             Self::Read(error) => Some(error),
             Self::Event { error, .. } => Some(&**error),
-            Self::Gap { .. } => None,
+            Self::Gap { .. } | Self::Removed { .. } => None,
         }
     }
 }
@@ -234,6 +281,8 @@ impl Error for LoadError {
 pub enum SaveError {
     /// An event breaks a limit of the bus.
     Frame(PublishError),
+    /// The store did not take down that these aggregates are made of their events.
+    KeepHistory(StateError),
     /// The store refused, most often because another writer was faster.
     Append(AppendError),
     /// Applying an event has panicked: part of a command happened, and the rest did not.
@@ -249,6 +298,7 @@ impl fmt::Display for SaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frame(error) => error.fmt(f),
+            Self::KeepHistory(error) => error.fmt(f),
             Self::Append(error) => error.fmt(f),
             Self::Torn { kind, id } => {
                 write!(
@@ -264,6 +314,7 @@ impl Error for SaveError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Frame(error) => Some(error),
+            Self::KeepHistory(error) => Some(error),
             Self::Append(error) => Some(error),
             Self::Torn { .. } => None,
         }

@@ -9,7 +9,7 @@ use crate::{DecodeError, Event, EventId, Frame, Meta, Payload};
 
 use super::{
     AppendError, Appended, CausationTree, Durability, ExpectedVersion, Fault, Page, Query, ReadError, Snapshot,
-    SnapshotError,
+    SnapshotError, StateError,
 };
 
 /// Keeps events in one order, finds them again, and keeps snapshots of aggregates. Calls block; any number of threads may
@@ -56,6 +56,16 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// See [`ReadError`].
     fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError>;
+
+    /// Has the store keep what aggregates of a kind are made of: it removes no event of them by [its own](super::Retention) that no
+    /// snapshot has. A repository says so before it first saves; once said, it holds. Default: nothing, for stores that remove nothing.
+    ///
+    /// # Errors
+    /// See [`StateError`]; as before then.
+    fn keep_history(&self, kind: &str) -> Result<(), StateError> {
+        let _ = kind;
+        Ok(())
+    }
 
     /// The position of the oldest event that is still there; `None` when there is none.
     ///

@@ -81,6 +81,7 @@ mod schedule;
 mod snapshot;
 mod spill;
 mod state;
+mod steady;
 mod stored_subscriptions;
 mod subscription;
 pub(crate) mod table;
@@ -102,7 +103,9 @@ pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalS
 pub use lease::{Lease, LeaseError, Leased, Leases};
 pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
-pub use log_store::{Compaction, IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep};
+pub use log_store::{
+    Compaction, Held, Holder, IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep,
+};
 pub use memory::MemoryStore;
 pub use name::NameError;
 #[cfg(feature = "postgres")]
@@ -117,6 +120,7 @@ pub use state::{
     STATE_BATCH_BYTES_MAX, STATE_CHANGES_MAX, STATE_KEY_BYTES_MAX, STATE_PAGE_BYTES, STATE_PAGE_MAX,
     STATE_VALUE_BYTES_MAX, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
 };
+pub use steady::steady_now;
 pub use stored_subscriptions::{Restored, StoredSubscription, StoredSubscriptions, StoredSubscriptionsError};
 pub use subscription::{DurableSubscription, DurableSubscriptionBuilder, DurableSubscriptionError};
 pub use upcast::{UpcastError, UpcasterFault, Upcasters, UpcastersBuilder, UpcastersError};

@@ -36,12 +36,14 @@ fn allocations(bus: &Bus, event: impl FnMut(u64)) -> u64 {
 
 /// As `allocations`, and with how many were delivered, those of the warm-up included.
 fn counted(bus: &Bus, mut event: impl FnMut(u64)) -> (u64, u64) {
+    // To read how many costs an allocation.
+    let events = *EVENTS;
     for nth in 0..2_000 {
         event(nth);
     }
     bus.flush_deadline(PATIENCE).unwrap();
     let before = asked();
-    for nth in 0..*EVENTS {
+    for nth in 0..events {
         event(nth);
     }
     bus.flush_deadline(PATIENCE).unwrap();

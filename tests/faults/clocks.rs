@@ -1,13 +1,11 @@
 //! A real wall clock that is set back and forth, and stands still: libfaketime gives the process another one.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringmain::{Bus, Payload};
 
-use crate::alone::alone_with;
-use crate::proof::say;
+use crate::another_clock::{set, under_another_clock};
 use crate::support::assert_settled;
 
 const THIS: &str = "clocks::a_wall_clock_that_is_stepped_or_frozen_changes_no_behaviour";
@@ -24,38 +22,16 @@ const STEPS: [(&str, Option<i64>); 6] = [
     ("+0", Some(0)),
 ];
 
-fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    let folders = folders.chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/local/lib")]);
-    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
-    libraries.find(|library| library.exists())
-}
-
 fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
 #[test]
 fn a_wall_clock_that_is_stepped_or_frozen_changes_no_behaviour() {
-    let Some(library) = library() else {
-        return say("faketime: SKIP, there is no libfaketime; ci/setup installs it");
-    };
-    let file = std::env::temp_dir().join(format!("ringmain-clock-{}", std::process::id()));
-    let inherited = std::env::var("FAKETIME_TIMESTAMP_FILE").ok();
-    let file = inherited.map_or(file, PathBuf::from);
-    fs::write(&file, "+0\n").unwrap();
-    let environment = [
-        ("LD_PRELOAD", library.to_str().unwrap()),
-        ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        // As it is with an administrator: the monotonic clock goes on.
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ];
-    alone_with(THIS, &environment, || under_another_clock(&file));
-    let _ = fs::remove_file(&file);
+    under_another_clock(THIS, "+0", &[], steps);
 }
 
-fn under_another_clock(file: &Path) {
+fn steps(file: &Path) {
     let right = unix_seconds();
     let begun = Instant::now();
     let bus = Bus::builder().workers(2).pin(false).build().unwrap();
@@ -65,7 +41,7 @@ fn under_another_clock(file: &Path) {
     let mut last = [0; 8];
     let mut accepted = 0;
     for (step, off) in STEPS {
-        fs::write(file, format!("{step}\n")).unwrap();
+        set(file, step);
         if let Some(off) = off {
             let found = unix_seconds() - right - begun.elapsed().as_secs() as i64;
             assert!((found - off).abs() < 60, "{step}: the wall clock is off by {found} s, or this test shows nothing");
@@ -88,7 +64,9 @@ fn under_another_clock(file: &Path) {
         accepted += 1;
         // Ids go on, nothing expires, and what is displayed follows the wall clock after a while.
         loop {
-            publisher.event().expires_after(HOUR).publish("a", Payload::raw(b"now")).unwrap();
+            // Of a publisher that is new, too.
+            let mut fresh = bus.publisher().unwrap();
+            fresh.event().expires_after(HOUR).publish("a", Payload::raw(b"now")).unwrap();
             accepted += 1;
             let delivery = inbox.recv_deadline(PATIENCE).unwrap();
             let meta = delivery.meta();

@@ -5,6 +5,9 @@
 #[path = "../support/alone.rs"]
 mod alone;
 #[cfg(target_os = "linux")]
+#[path = "../support/another_clock.rs"]
+mod another_clock;
+#[cfg(target_os = "linux")]
 mod clocks;
 mod deciders;
 #[cfg(feature = "stall")]

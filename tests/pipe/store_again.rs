@@ -5,9 +5,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ringmain::store::{DurableSubscription, LogStore, Position, Retention};
 use serde_json::Value;
 
 use crate::folder::Folder;
@@ -115,6 +117,41 @@ fn archive_says_what_it_will_do_and_does_it() {
         "{}",
         rest.stderr
     );
+}
+
+#[test]
+fn archive_says_what_it_keeps_and_for_whom_until_it_is_told_not_to() {
+    let folder = Folder::new("pipe-archive-held");
+    let data = "x".repeat(50_000);
+    let input: String =
+        (0..600).map(|at| format!("{{\"type\":\"a\",\"id\":\"n{at}\",\"data\":\"{data}\"}}\n")).collect();
+    assert_eq!(append(&folder.0, "--segment-bytes 8388608", input).code(), Some(0));
+    let events = Arc::new(LogStore::builder(&folder.0).retention(Retention::forever()).open().expect("the disk works"));
+    let subscribe = |name: &str, at: u64| {
+        let builder = DurableSubscription::builder(events.clone(), events.clone(), name);
+        drop(builder.begin_behind(Position::new(at)).open().expect("the disk works"));
+    };
+    subscribe("billing", 10);
+    // It has passed the first file.
+    subscribe("mail", 200);
+    drop(events);
+    let dry = ask("archive", &folder.0, "--remove-older-than 0s --dry-run").stdout;
+    let lines: Vec<_> = dry.lines().collect();
+    assert!(lines[0].ends_with("; 0 events in 0 files will be removed"), "{dry}");
+    let one = "at positions 1 to 167 are kept for durable subscription \"billing\", which is at position 10";
+    assert!(lines[1].ends_with(one), "{dry}");
+    let both = [
+        "durable subscription \"mail\", which is at position 200",
+        "durable subscription \"billing\", which is at position 10",
+    ];
+    assert!(lines[2].ends_with(&format!(" are kept for {}", both.join(", and for "))), "{dry}");
+    assert_eq!(lines.len(), 3, "{dry}");
+    let done = ask("archive", &folder.0, "--remove-older-than 0s").stdout;
+    assert_eq!(done.lines().skip(1).collect::<Vec<_>>(), lines[1..], "{done}");
+    let told = ask("archive", &folder.0, "--remove-older-than 0s --remove-unread-older-than 0s").stdout;
+    assert!(told.ends_with(" files removed\n") && !told.contains(" 0 events in 0 files removed"), "{told}");
+    let rest = ask("query", &folder.0, "");
+    assert!(rest.events().len() < 300 && rest.code() == Some(0));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Dead letters are kept as long as there is room for them, whoever looks at them, and their books say where each is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, DeadLetterFilter, DeadReason, DeliveryMode, Notice, Outcome, Payload, RedriveError, RetryPolicy};
+use ringmain::{
+    Bus, DeadLetter, DeadLetterFilter, DeadReason, DeliveryMode, Notice, Outcome, Overflow, Payload, RedriveError,
+    RetryPolicy,
+};
 
 use super::support::{Log, assert_books, watched};
 
@@ -187,4 +190,130 @@ fn metrics_hold_no_letter_that_has_expired_though_nobody_looks_at_the_letters() 
     let counts = bus.metrics().dead_letters;
     assert_eq!((counts.held, counts.bytes, counts.expired, counts.is_balanced()), (0, 0, 1, true));
     assert_books(bus);
+}
+
+/// A sink that stops at its first letter until it is let go, and counts.
+#[derive(Clone, Default)]
+struct Stopped(Arc<(Mutex<(bool, u64)>, Condvar)>);
+
+impl Stopped {
+    fn sink(&self) -> impl Fn(&Arc<DeadLetter>) + Send + Sync + 'static {
+        let Self(shared) = self.clone();
+        move |_: &Arc<DeadLetter>| {
+            let mut state = shared.1.wait_while(shared.0.lock().unwrap(), |(goes, _)| !*goes).unwrap();
+            state.1 += 1;
+        }
+    }
+
+    fn go(&self) {
+        self.0.0.lock().unwrap().0 = true;
+        self.0.1.notify_all();
+    }
+
+    fn heard(&self) -> u64 {
+        self.0.0.lock().unwrap().1
+    }
+}
+
+#[test]
+fn no_event_dies_whose_letter_the_sink_has_no_room_for() {
+    watched(|| {
+        let stopped = Stopped::default();
+        let builder = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(stopped.sink());
+        let bus = builder.dead_letter_sink_max(4).build().unwrap();
+        let calls = Log::new();
+        let called = calls.clone();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once()).capacity(64);
+        let rejecting = wish.handle_on("rejecting", move |_, _| {
+            called.add(());
+            Outcome::Reject("no".to_owned())
+        });
+        let rejecting = rejecting.unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..40 {
+            publisher.publish("a", BODY).unwrap();
+        }
+        while calls.len() < 60 {
+            std::thread::yield_now();
+        }
+        // One in the hands of the sink, four that wait.
+        let (counts, ledger) = (bus.dead_letters().counts(), rejecting.ledger());
+        assert_eq!((counts.total, counts.waiting, counts.unheard, stopped.heard()), (5, 4, 0, 0), "{counts:?}");
+        assert_eq!((ledger.dead_lettered, ledger.open()), (5, 35), "{ledger:?}");
+        stopped.go();
+        bus.flush().unwrap();
+        let counts = bus.dead_letters().counts();
+        assert_eq!((stopped.heard(), counts.total, counts.waiting, counts.unheard), (40, 40, 0, 0), "{counts:?}");
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
+}
+
+#[test]
+fn an_event_whose_time_is_over_is_handed_out_again_while_the_sink_has_no_room() {
+    watched(|| {
+        let stopped = Stopped::default();
+        let builder = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(stopped.sink());
+        let bus = builder.dead_letter_sink_max(1).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+        let mut mailbox = wish.handler_timeout(Duration::from_millis(20)).mailbox().unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..3 {
+            publisher.publish("a", BODY).unwrap();
+        }
+        // One in the hands of the sink, and one that waits.
+        for (total, waiting) in [(1, 0), (2, 1)] {
+            mailbox.recv().unwrap().reject("no");
+            while Some(bus.dead_letters().counts())
+                .is_none_or(|counts| (counts.total, counts.waiting) != (total, waiting))
+            {
+                std::thread::yield_now();
+            }
+        }
+        // Nobody settles it in time.
+        let third = mailbox.recv().unwrap();
+        let again = mailbox.recv().unwrap();
+        assert_eq!(again.meta().id(), third.meta().id());
+        stopped.go();
+        while bus.dead_letters().counts().waiting > 0 {
+            std::thread::yield_now();
+        }
+        drop((third, again));
+        // It may be taken away before it is rejected, and dies then.
+        while bus.dead_letters().counts().total < 3 {
+            if let Ok(event) = mailbox.recv_deadline(Duration::from_millis(5)) {
+                event.reject("no");
+            }
+        }
+        bus.flush().unwrap();
+        assert_eq!((stopped.heard(), bus.dead_letters().counts().total), (3, 3));
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
+}
+
+#[test]
+fn what_cannot_stay_has_as_much_room_again_and_is_counted_beyond() {
+    watched(|| {
+        let stopped = Stopped::default();
+        let builder = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(stopped.sink());
+        let bus = builder.dead_letter_sink_max(4).build().unwrap();
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).capacity(2).overflow(Overflow::DropNewest);
+        let mailbox = wish.mailbox().unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..30 {
+            publisher.publish("a", BODY).unwrap();
+        }
+        while bus.dead_letters().counts().total < 28 {
+            std::thread::yield_now();
+        }
+        let counts = bus.dead_letters().counts();
+        // Whether the first was in the hands of the sink before the others came is not said.
+        assert!((8..=9).contains(&(28 - counts.unheard)) && counts.waiting <= 8, "{counts:?}");
+        assert_eq!(counts.unheard_stored, 0);
+        stopped.go();
+        drop(mailbox);
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
 }

@@ -31,7 +31,8 @@ impl Kept {
         let kept = Arc::new(Self::default());
         let keeps = Arc::clone(&kept);
         let subscription = bus.subscribe("**").named("kept").on_worker(0).handle(move |_, meta| {
-            let event = SpilledEvent { sequence: meta.sequence(), position: meta.position(), frame: Frame::of(meta) };
+            let event =
+                SpilledEvent { sequence: meta.sequence(), position: meta.position(), frame: Frame::in_lane(meta, 1) };
             keeps.events.lock().unwrap().push(event);
         });
         (kept, subscription.unwrap())
@@ -228,6 +229,51 @@ fn each_event_comes_once_and_in_order_whoever_is_slow() {
         run.simulation.bus().shutdown().unwrap();
     }
     assert!(spilled > seeds as usize / 2 && rejoined > seeds as usize / 2, "{spilled} lapses, {rejoined} rejoined");
+}
+
+#[test]
+fn the_time_in_the_store_is_part_of_the_latency_whatever_the_wall_clock_does() {
+    for mode in [DeliveryMode::BestEffort, DeliveryMode::reliable()] {
+        let mut run = Run::new(1, 8, mode, 0);
+        let mut publisher = run.simulation.bus().publisher().unwrap();
+        for number in 0..100 {
+            let event = publisher.event().expires_after(Duration::from_secs(60)).metadata("for", "all");
+            event.publish("slow.a", Payload::plain_text(&number.to_string())).unwrap();
+            run.published.entry(Priority::Normal).or_default().push(number);
+            run.simulation.run();
+        }
+        assert!(run.ledger().spilled >= 80, "{:#?}", run.ledger());
+        let before = run.simulation.bus().metrics().delivery_latency.total.count;
+        // Ten years on by the wall clock, five seconds on by what passes.
+        run.simulation.step_wall_clock(2_082_758_400_000_000_000);
+        run.simulation.advance(Duration::from_secs(5));
+        run.settle();
+        assert_eq!(run.received, run.published, "none has expired");
+        let latency = run.simulation.bus().metrics().delivery_latency.total;
+        assert_eq!(latency.count - before, 100, "each is measured");
+        let five = 5_000_000_000..6_000_000_000;
+        let share_of_others = before as f64 / latency.count as f64;
+        assert!(
+            share_of_others < 0.6 && five.contains(&latency.p99_ns) && five.contains(&latency.max_ns),
+            "{latency:?}"
+        );
+    }
+}
+
+#[test]
+fn an_event_expires_in_the_store_when_its_time_is_over_whatever_the_wall_clock_does() {
+    let mut run = Run::new(1, 8, DeliveryMode::BestEffort, 0);
+    let mut publisher = run.simulation.bus().publisher().unwrap();
+    for number in 0..100 {
+        let event = publisher.event().expires_after(Duration::from_secs(60)).metadata("for", "all");
+        event.publish("slow.a", Payload::plain_text(&number.to_string())).unwrap();
+        run.simulation.run();
+    }
+    run.simulation.step_wall_clock(1_767_225_600_000_000_000 - 3_600_000_000_000);
+    run.simulation.advance(Duration::from_secs(61));
+    run.settle();
+    let ledger = run.ledger();
+    assert_eq!((ledger.delivered, ledger.dropped.expired, ledger.spilled), (0, 100, 0), "{ledger:#?}");
 }
 
 #[test]

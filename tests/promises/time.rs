@@ -290,3 +290,28 @@ fn on_threads_the_books_of_scheduled_events_balance_after_each_flush() {
         }
     });
 }
+
+#[test]
+fn ids_of_all_publishers_of_a_bus_tell_times_that_only_rise() {
+    let simulation = simulation();
+    let mut inbox = simulation.bus().subscribe("a").mailbox().unwrap();
+    let mut first = simulation.bus().publisher().unwrap();
+    let mut last = [0; 8];
+    let hour = 3_600_000_000_000;
+    for step in [0, -hour, 10 * 365 * 24 * hour, -20 * 365 * 24 * hour, 0] {
+        simulation.step_wall_clock(NEW_YEAR_2026_NS.saturating_add_signed(step));
+        // One that was there before, and one that is new.
+        let mut second = simulation.bus().publisher().unwrap();
+        for nth in 0..20 {
+            simulation.advance(Duration::from_micros(1));
+            let publisher = if nth % 2 == 0 { &mut second } else { &mut first };
+            publisher.publish("a", BODY).unwrap();
+            simulation.run();
+            let delivery = inbox.try_recv().unwrap();
+            let time: [u8; 8] = delivery.meta().id().as_bytes()[..8].try_into().unwrap();
+            assert!(time > last, "after a step by {step} ns, event {nth}");
+            last = time;
+            delivery.ack();
+        }
+    }
+}

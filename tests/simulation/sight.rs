@@ -70,6 +70,7 @@ impl World {
                 self.settling(nth, index, &Outcome::Failed(String::new()));
             }
             Some(trials) => {
+                trials.taken_away -= 1;
                 *if is_live { &mut trials.late } else { &mut trials.late_after } += 1;
                 self.census.count("too late");
                 self.note(format_args!("{nth} is too late with {index}"));

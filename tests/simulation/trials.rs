@@ -79,6 +79,8 @@ pub(crate) struct Trials {
     pub(crate) fates: HashMap<usize, Fate>,
     /// Events in hands.
     held: Vec<usize>,
+    /// Deliveries that were taken away, and are still read: each may keep a cell, also when its event is over.
+    pub(crate) taken_away: usize,
     /// Events that wait, or did when last looked at.
     waiting: Vec<usize>,
     tokens: u64,
@@ -100,6 +102,7 @@ impl Trials {
             rule,
             fates: HashMap::new(),
             held: Vec::new(),
+            taken_away: 0,
             waiting: Vec::new(),
             tokens: 0,
             deaths: 0,
@@ -119,6 +122,14 @@ impl Trials {
     /// Whether the attempt that `token` names still counts.
     pub(crate) fn is_current(&self, index: usize, token: u64) -> bool {
         self.fates.get(&index).is_some_and(|fate| fate.token == token && matches!(fate.place, Place::InHand { .. }))
+    }
+
+    /// Events in hands, and until when.
+    pub(crate) fn in_hand(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.held.iter().filter_map(|&index| match self.fates[&index].place {
+            Place::InHand { due } => Some((index, due)),
+            _ => None,
+        })
     }
 
     /// Letters on their way back.
@@ -203,8 +214,11 @@ impl World {
                     lost.push(index);
                 }
             }
+            // When their workers notice is known as long as time stands still.
+            self.overruns.is_possible &= lost.is_empty();
             for index in lost {
                 trials.release_hold(index);
+                trials.taken_away += 1;
                 sub.in_hand -= 1;
                 sub.timed_out += 1;
                 if let Some(breaker) = &mut sub.breaker {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Snapshot,
-    SnapshotError, SyncError, Upcasters,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, Page, Position, Query, ReadError,
+    Retention, Snapshot, SnapshotError, StateError, SyncError, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, EventId, Frame, Payload};
 
 use super::context::{Context, ContextRefusal, create, rename};
+use super::folder::Folder;
 use super::support::{Ground, Store, on_every_store};
 
 fn simulation() -> Simulation {
@@ -69,6 +70,10 @@ impl EventStore for Watched {
 
     fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
         self.store.load_snapshot(kind, id)
+    }
+
+    fn keep_history(&self, kind: &str) -> Result<(), StateError> {
+        self.store.keep_history(kind)
     }
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
@@ -241,4 +246,75 @@ fn events_of_older_versions_are_brought_on_before_the_aggregate_reads_them(groun
     let LoadError::Event { position, error } = &refused else { panic!("{refused:?}") };
     assert_eq!(position.get(), 1);
     assert!(error.to_string().contains("has schema version 1, known are 2 to 2"), "{error}");
+}
+
+/// Everything is old.
+const ALL: Retention = Retention::forever().remove_after(Duration::ZERO);
+
+/// A store of many segments with an aggregate of 12 versions, whose snapshot is of version 10 if any; other events are round them.
+fn retired(name: &str, snapshot_every: u64) -> (Folder, Simulation, Arc<LogStore>) {
+    let folder = Folder::new(name);
+    let small =
+        LogStore::builder(&folder.0).segment_bytes(8_192).event_bytes_max(2_000).retention(Retention::forever());
+    let store = Arc::new(small.snapshot_state_bytes_max(1_024).open().unwrap());
+    let simulation = simulation();
+    let mut contexts = repository(&simulation, store.clone()).snapshot_every(snapshot_every);
+    let mut publisher = simulation.bus().publisher().unwrap();
+    for version in 1..=12 {
+        contexts.execute("7", &if version == 1 { create("plans") } else { rename("dreams", version) }).unwrap();
+        let others: Vec<_> =
+            (0..10).map(|_| publisher.event().to_frame("x", Payload::raw(&[0; 400])).unwrap()).collect();
+        store.append(&others, ExpectedVersion::Any, Durability::Accepted).unwrap();
+    }
+    (folder, simulation, store)
+}
+
+#[test]
+fn retention_keeps_what_a_repository_needs_to_load_its_aggregates() {
+    let (_folder, simulation, store) = retired("kept-for-repository", 10);
+    let done = store.keep(ALL).unwrap();
+    assert!(done.removed_segments > 0 && done.held_segments > 0, "what the snapshot has goes: {done:?}");
+    let contexts = repository(&simulation, store.clone());
+    assert_eq!(contexts.load("7").unwrap().version(), 12);
+    let held = store.held(ALL).unwrap();
+    assert_eq!(held[0].holders[0].to_string(), "context \"7\", which has no snapshot of its version 11");
+
+    let (_folder, simulation, store) = retired("kept-without-snapshot", 0);
+    assert_eq!(store.keep(ALL).unwrap().removed_segments, 0);
+    assert_eq!(repository(&simulation, store.clone()).load("7").unwrap().version(), 12);
+}
+
+#[test]
+fn an_aggregate_that_has_lost_events_is_not_loaded_and_it_is_said_which() {
+    let (_folder, simulation, store) = retired("lost-without-snapshot", 0);
+    // Some of it goes.
+    let half = store.stats().event_bytes / 2;
+    store.keep(Retention::forever().bytes_max(half).remove_unsnapshotted()).unwrap();
+    let mut contexts = repository(&simulation, store.clone());
+    let error = contexts.load("7").unwrap_err();
+    let LoadError::Removed { kind: "context", needed: 1, left: Some((left, position)), .. } = error else {
+        panic!("{error:?}")
+    };
+    assert!((2..=12).contains(&left), "{left}");
+    let said = format!(
+        "context \"7\" cannot be loaded: its events from version 1 on to {} were removed; the first that is left has version {left}, at \
+         position {position}; restore",
+        left - 1
+    );
+    assert!(error.to_string().starts_with(&said), "{error}");
+    let refused = contexts.execute("7", &rename("deeds", 13)).unwrap_err();
+    assert!(matches!(refused, ExecuteError::Load(LoadError::Removed { .. })), "{refused:?}");
+
+    // All that its snapshot has is gone, and the snapshot cannot be read any more.
+    let (_folder, simulation, store) = retired("lost-snapshot", 12);
+    store.save_snapshot(&Snapshot::new("context", "7", 12, Payload::rkyv(&[0xff; 3]))).unwrap();
+    while store.stats().positions.is_some_and(|(first, _)| first.get() < 133) {
+        let mut publisher = simulation.bus().publisher().unwrap();
+        let other = publisher.event().to_frame("x", Payload::raw(&[0; 400])).unwrap();
+        store.append(&[other], ExpectedVersion::Any, Durability::Accepted).unwrap();
+        store.keep(ALL).unwrap();
+    }
+    let error = repository(&simulation, store.clone()).load("7").unwrap_err();
+    assert!(matches!(error, LoadError::Removed { needed: 1, left: None, .. }), "{error:?}");
+    assert!(error.to_string().contains("were removed, and its snapshot cannot be restored; restore"), "{error}");
 }

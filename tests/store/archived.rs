@@ -7,7 +7,10 @@ use std::time::Duration;
 use ringmain::internals::store::Cause;
 use ringmain::internals::store::sim::SimDisk;
 use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, ReadError, Retention};
+use ringmain::{Frame, Payload};
 
+#[cfg(target_os = "linux")]
+use crate::alone::alone;
 use crate::archive::{archive_all, filled, large};
 use crate::conformance::Writer;
 use crate::folder::Folder;
@@ -70,6 +73,51 @@ fn an_archive_that_says_sizes_that_none_has_is_refused_and_the_rest_is_read() {
     }
 }
 
+/// The archive with a frame of an enemy's in place of its first, whose checks are right again.
+fn with_first_block(content: &[u8], frame: impl FnOnce(usize) -> Vec<u8>) -> Vec<u8> {
+    let footer = content.len() - 32;
+    let lines_at = u64::from_le_bytes(content[footer..footer + 8].try_into().expect("8 bytes")) as usize;
+    let end = u64::from_le_bytes(content[lines_at..lines_at + 8].try_into().expect("8 bytes")) as usize;
+    let mut block = frame(end - 64);
+    block.resize(end - 64, 0);
+    let mut forgery = content.to_vec();
+    forgery[64..end].copy_from_slice(&block);
+    forgery[lines_at + 8..lines_at + 12].copy_from_slice(&crc32c(&block).to_le_bytes());
+    let sum = crc32c(&forgery[lines_at..footer]);
+    forgery[footer + 16..footer + 20].copy_from_slice(&sum.to_le_bytes());
+    let sum = crc32c(&forgery[footer..footer + 28]);
+    forgery[footer + 28..].copy_from_slice(&sum.to_le_bytes());
+    forgery
+}
+
+/// A frame with a window of 1 GiB, whose blocks are a byte each that is repeated 128 KiB times.
+fn of_repeated_bytes(room: usize) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, 0xA0];
+    while frame.len() + 4 < room {
+        frame.extend_from_slice(&[2, 0, 16, b'x']);
+    }
+    frame
+}
+
+/// A frame of one block, each of whose sequences takes two bytes and repeats 131,074: some gigabytes.
+fn of_repeated_sequences(room: usize) -> Vec<u8> {
+    let sequences = ((room - 32) / 2).min(0x7E_FF);
+    let length = 3 + 1 + 3 + 3 + sequences * 2 + 1;
+    let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, 0xA0];
+    frame.extend_from_slice(&((length << 3 | 2 << 1 | 1) as u32).to_le_bytes()[..3]);
+    // As many literals as sequences, a byte repeated; each code is one symbol: a literal, the last offset, the longest match.
+    frame.extend_from_slice(&[
+        1 | 3 << 2 | (sequences << 4) as u8,
+        (sequences >> 4) as u8,
+        (sequences >> 12) as u8,
+        b'x',
+    ]);
+    frame.extend_from_slice(&[128 + (sequences >> 8) as u8, sequences as u8, 1 << 6 | 1 << 4 | 1 << 2, 1, 0, 52]);
+    frame.resize(frame.len() + sequences * 2, 0xFF);
+    frame.push(1);
+    frame
+}
+
 #[test]
 fn a_block_that_would_become_more_than_a_block_reads_as_damage() {
     let (disk, log) = filled(large(), 2);
@@ -77,26 +125,62 @@ fn a_block_that_would_become_more_than_a_block_reads_as_damage() {
     drop(log);
     let archive = archives(&disk).remove(0);
     let content = disk.content(&archive);
-    let lines_at = content.len() - 32 - 12 * 4;
-    let end = u64::from_le_bytes(content[lines_at..lines_at + 8].try_into().expect("8 bytes")) as usize;
-    // A frame with a window of 1 GiB, whose blocks are a byte each that is repeated 128 KiB times.
-    let mut bomb = vec![0x28, 0xB5, 0x2F, 0xFD, 0, 0xA0];
-    while bomb.len() + 4 < end - 64 {
-        bomb.extend_from_slice(&[2, 0, 16, b'x']);
+    for frame in [of_repeated_bytes, of_repeated_sequences] {
+        let forgery = with_first_block(&content, frame);
+        let (log, _) = open(&disk.with(&archive, forgery), large()).expect("damage is no reason not to open");
+        let found = read_all(&log, 1);
+        assert!(!found.damages.is_empty() && !found.positions.is_empty(), "{:?}", found.damages);
+        assert!((1..log.next_position()).all(|at| found.positions.contains(&at) || hides(&found.damages, at)));
     }
-    bomb.resize(end - 64, 0);
-    let mut forgery = content.clone();
-    forgery[64..end].copy_from_slice(&bomb);
-    forgery[lines_at + 8..lines_at + 12].copy_from_slice(&crc32c(&bomb).to_le_bytes());
-    let footer = content.len() - 32;
-    let sum = crc32c(&forgery[lines_at..footer]);
-    forgery[footer + 16..footer + 20].copy_from_slice(&sum.to_le_bytes());
-    let sum = crc32c(&forgery[footer..footer + 28]);
-    forgery[footer + 28..].copy_from_slice(&sum.to_le_bytes());
-    let (log, _) = open(&disk.with(&archive, forgery), large()).expect("damage is no reason not to open");
-    let found = read_all(&log, 1);
-    assert!(!found.damages.is_empty() && !found.positions.is_empty(), "{:?}", found.damages);
-    assert!((1..log.next_position()).all(|at| found.positions.contains(&at) || hides(&found.damages, at)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_block_that_would_become_gigabytes_is_refused_within_little_memory() {
+    alone("archived::a_block_that_would_become_gigabytes_is_refused_within_little_memory", || {
+        let folder = Folder::new("bomb");
+        // Half of it can be compressed, so that there is room for many sequences.
+        let (mut writer, mut state) = (Writer::new(), 1_u32);
+        let (first, last, archive) = archived_of(&folder.0, || {
+            let mut draw = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            };
+            let payload: [u8; 2_000] = std::array::from_fn(|nth| if nth < 1_000 { draw() } else { 0 });
+            writer.frame_of("a", Payload::raw(&payload), |event| event)
+        });
+        let content = fs::read(&archive).expect("it can be read");
+        let forgery = with_first_block(&content, of_repeated_sequences);
+        fs::write(&archive, forgery).expect("it can be written");
+        more_than_now(192 << 20);
+        let store = LogStore::open(&folder.0).expect("damage is no reason not to open");
+        let mut query = Query::new();
+        let (mut read, mut damages) = (0, 0);
+        loop {
+            match store.query(&query) {
+                Ok(page) => {
+                    read += page.events.len() as u64;
+                    let Some(next) = page.next else { break };
+                    query = query.behind(next);
+                }
+                Err(error) => {
+                    damages += 1;
+                    query = query.behind(error.behind().expect("it is damage"));
+                }
+            }
+        }
+        assert!(damages > 0 && read > first && read < store.head().expect("it works").expect("events").get(), "{last}");
+    });
+}
+
+/// Lets this process have so many bytes more than it has now.
+#[cfg(target_os = "linux")]
+fn more_than_now(bytes: u64) {
+    let statm = fs::read_to_string("/proc/self/statm").expect("Linux says it");
+    let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
+    let limit = libc::rlimit { rlim_cur: pages * 4_096 + bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: it reads one struct, which is there.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
 }
 
 #[test]
@@ -160,12 +244,17 @@ fn of_a_segment_and_its_archive_the_one_that_is_not_whole_goes_when_the_log_is_o
 
 /// A store of many small archives in a folder, and the first and last position of one in their midst.
 fn archived(folder: &Path) -> (u64, u64, PathBuf) {
+    let mut writer = Writer::new();
+    archived_of(folder, || writer.frame("common", |event| event))
+}
+
+/// The same, of events of one's own.
+fn archived_of(folder: &Path, mut frame: impl FnMut() -> Frame) -> (u64, u64, PathBuf) {
     let builder =
         || LogStore::builder(folder).segment_bytes(65_536).event_bytes_max(3_000).retention(Retention::forever());
     let store = builder().open().expect("the disk works");
-    let mut writer = Writer::new();
     while store.stats().segments < 5 {
-        let frames: Vec<_> = (0..50).map(|_| writer.frame("common", |event| event)).collect();
+        let frames: Vec<_> = (0..10).map(|_| frame()).collect();
         store.append(&frames, ExpectedVersion::Any, Durability::Written).expect("the disk works");
     }
     store.keep(NOW).expect("the disk works");

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use ringmain::internals::store::sim::{Failure, Kept, Replay, SimDisk};
 use ringmain::store::{
-    AppendError, BATCH_EVENTS_MAX, CursorError, Durability, DurableError, DurablePending, EventStore, LogStore,
-    MemoryStore, Position, Query,
+    AppendError, CursorError, Durability, DurableError, DurablePending, EventStore, LogStore, MemoryStore, Position,
+    Query,
 };
 use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
 
@@ -88,7 +89,7 @@ fn what_many_threads_publish_is_delivered_in_the_order_of_the_log() {
 }
 
 /// Polls it once, as the task of this waker.
-fn poll(pending: &mut DurablePending, waker: &Waker) -> Poll<Result<Position, DurableError>> {
+fn poll(pending: &mut DurablePending, waker: &Waker) -> Poll<Result<RangeInclusive<Position>, DurableError>> {
     Pin::new(pending).poll(&mut Context::from_waker(waker))
 }
 
@@ -116,67 +117,35 @@ fn one_thread_has_many_events_on_the_way_and_is_refused_one_too_many() {
     });
     let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).queue_max(WAITING).start().unwrap();
     let frame = Writer::new().frame("a", |event| event);
-    let submit = || durable.submit(&frame, Durability::Written);
+    let pair = [frame.clone(), frame.clone()];
+    let submit = || durable.submit(&pair[..1], Durability::Written);
     let mut first = submit().unwrap();
     assert_eq!(arrived.recv(), Ok(1));
     let [early, late] = [Arc::new(Woken::default()), Arc::new(Woken::default())];
     assert!(poll(&mut first, &early.clone().into()).is_pending());
     assert!(poll(&mut first, &late.clone().into()).is_pending());
-    let mut rest: Vec<_> = (0..WAITING).map(|_| submit().unwrap()).collect();
+    let mut rest: Vec<_> = (1..WAITING).map(|_| submit().unwrap()).collect();
+    let two = durable.submit(&pair, Durability::Written).unwrap();
     let refused = submit().unwrap_err();
     assert!(matches!(refused, DurableError::Full { waiting: WAITING }), "{refused}");
-    assert!(refused.to_string().starts_with("4 events wait for the store; "), "{refused}");
+    assert!(refused.to_string().starts_with("4 publishes wait for the store; "), "{refused}");
     go.send(()).unwrap();
     // They share an append, in their order.
-    assert_eq!(arrived.recv(), Ok(WAITING));
+    assert_eq!(arrived.recv(), Ok(WAITING + 1));
     assert_eq!((early.0.load(Ordering::Acquire), late.0.load(Ordering::Acquire)), (0, 1), "the task that asked last");
-    assert!(matches!(poll(&mut first, &early.into()), Poll::Ready(Ok(at)) if at == position(1)));
+    assert!(matches!(poll(&mut first, &early.into()), Poll::Ready(Ok(at)) if at == (position(1)..=position(1))));
     // Nobody waits for this one: it is published all the same.
     drop(rest.remove(1));
     go.send(()).unwrap();
-    let places: Vec<_> = rest.into_iter().map(|pending| pending.wait().unwrap().get()).collect();
-    assert_eq!(places, [2, 4, 5]);
+    let places: Vec<_> = rest.into_iter().map(|pending| pending.wait().unwrap().start().get()).collect();
+    assert_eq!(places, [2, 4]);
+    assert_eq!(two.wait().unwrap(), position(5)..=position(6));
     // Room again.
     let last = submit().unwrap();
     drop(go);
-    assert_eq!(last.wait().unwrap(), position(6));
-    assert_eq!(durable.close().unwrap().appended, 6);
+    assert_eq!(*last.wait().unwrap().end(), position(7));
+    assert_eq!(durable.close().unwrap().appended, 7);
     assert!(matches!(submit(), Err(DurableError::Closed)));
-    end(&bus);
-}
-
-#[test]
-fn a_piece_is_appended_whole_and_its_positions_follow_each_other() {
-    let bus = one_worker();
-    let (arrive, arrived) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
-    let store = Moody::new(move |_, frames| {
-        arrive.send(frames.len()).unwrap();
-        let _ = wait.lock().unwrap().recv();
-        Reply::Take
-    });
-    let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).start().unwrap();
-    let frames = vec![Writer::new().frame("a", |event| event); BATCH_EVENTS_MAX + 1];
-    let first = durable.submit(&frames[0], Durability::Written).unwrap();
-    assert_eq!(arrived.recv(), Ok(1));
-    let pieces = [700, 400, 3].map(|events| durable.submit_all(&frames[..events], Durability::Written).unwrap());
-    // The second has no room beside the first, and is not torn.
-    for appended in [700, 403] {
-        go.send(()).unwrap();
-        assert_eq!(arrived.recv(), Ok(appended));
-    }
-    drop(go);
-    assert_eq!(first.wait().unwrap(), position(1));
-    assert_eq!(pieces.map(|piece| piece.wait().unwrap().get()), [2, 702, 1_102]);
-    assert_eq!(durable.publish_all(&frames[..2], Durability::Written).unwrap(), position(1_105));
-    assert_eq!(durable.counts().appended, 1 + 700 + 400 + 3 + 2);
-    let refused = |events: usize| durable.publish_all(&frames[..events], Durability::Written).unwrap_err();
-    for (events, wanted) in [(0, "Empty"), (BATCH_EVENTS_MAX + 1, "TooMany")] {
-        let DurableError::Append(error) = refused(events) else { panic!("{events} events") };
-        assert!(format!("{error:?}").starts_with(wanted), "{error:?}");
-    }
-    durable.close().unwrap();
     end(&bus);
 }
 
@@ -186,7 +155,7 @@ fn who_waits_is_told_when_the_committer_has_gone() {
     let store = Moody::new(|_, _| panic!("a panic that the test asks for"));
     let durable = bus.durable(Arc::new(store), Arc::new(MemoryStore::new())).start().unwrap();
     let frame = Writer::new().frame("a", |event| event);
-    let outcome = durable.submit(&frame, Durability::Written).unwrap().wait();
+    let outcome = durable.submit(std::slice::from_ref(&frame), Durability::Written).unwrap().wait();
     assert!(matches!(outcome, Err(DurableError::Append(_))), "{outcome:?}");
     let none = bus.durable(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())).queue_max(0).start();
     assert_eq!(none.unwrap_err().to_string(), "queue_max is zero; give it more");

@@ -13,7 +13,7 @@ use ringmain::store::{
     ScheduleError, ScheduledEvent, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
     StateValue,
 };
-use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload, RetryPolicy};
+use ringmain::{Bus, DeliveryMode, EventId, Outcome, Overflow, Payload, RetryPolicy};
 
 use crate::books::assert_settled;
 use crate::conformance::Writer;
@@ -253,6 +253,49 @@ fn an_event_that_was_published_durably_is_not_settled_before_its_dead_letter_is_
     assert!(durable.flush_deadline(PATIENCE));
     assert_eq!((queue.counts().held, durable.counts().settled_to), (1, Some(position)));
     assert_eq!(bank.ledger().dead_lettered, 1);
+    end(&bus, durable);
+}
+
+#[test]
+fn an_event_whose_letter_no_sink_heard_of_is_not_settled_and_comes_again() {
+    let folder = Folder::new("handed-over-unheard");
+    let (letting, let_go) = mpsc::channel();
+    let gated = Arc::new(Gated { store: MemoryStore::new(), let_go: Mutex::new(let_go) });
+    let queue = DeadLetterQueue::open("letters", gated).unwrap();
+    let subscribe = |bus: &Bus, capacity| {
+        let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).capacity(capacity);
+        wish.overflow(Overflow::DropNewest).mailbox().unwrap()
+    };
+    let events = store(&folder.0);
+    {
+        let builder = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink_max(1);
+        let bus = builder.dead_letter_sink(queue.clone()).build().unwrap();
+        let mut inbox = subscribe(&bus, 1);
+        let durable = durable(&bus, &events);
+        for event in Writer::new().frames("a", 10) {
+            durable.publish(&event, Durability::Written).unwrap();
+        }
+        while bus.dead_letters().counts().total < 9 {
+            thread::yield_now();
+        }
+        (0..9).for_each(|_| letting.send(()).unwrap());
+        inbox.recv_deadline(PATIENCE).unwrap().ack();
+        bus.flush().unwrap();
+        let counts = bus.dead_letters().counts();
+        assert!(counts.unheard >= 6 && counts.unheard_stored == counts.unheard, "{counts:?}");
+        // All is over, and what is lost has to come again.
+        assert!(!durable.flush_deadline(Duration::from_millis(300)));
+        assert_eq!(durable.counts().settled_to, None);
+        bus.shutdown().unwrap();
+    }
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let mut inbox = subscribe(&bus, 64);
+    let durable = durable(&bus, &events);
+    for position in 1..=10 {
+        let event = inbox.recv_deadline(PATIENCE).unwrap();
+        assert_eq!(event.meta().position(), Some(position));
+        event.ack();
+    }
     end(&bus, durable);
 }
 

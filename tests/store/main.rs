@@ -1,5 +1,9 @@
 //! Stores: every one passes the same tests; what was acknowledged is there, whatever fails; what is damaged is said.
 
+#[cfg(target_os = "linux")]
+#[path = "../support/alone.rs"]
+#[allow(dead_code, reason = "faults need the rest")]
+mod alone;
 mod archive;
 mod archived;
 mod audit;

@@ -308,3 +308,49 @@ fn a_batch_longer_than_its_limit_is_refused_with_its_bytes() {
     assert!(right, "{refused:?}");
     store.append(&frames[..2], ExpectedVersion::Any, Durability::Durable).unwrap();
 }
+
+#[test]
+fn a_connection_that_the_server_has_ended_is_found_out_and_fails_no_call() {
+    let Some(url) = server() else { return };
+    let proxy = Proxy::new(&url);
+    let (_, name) = fresh(&url);
+    let builder = PostgresStore::builder(format!("{}?application_name={name}", proxy.url()));
+    let store = builder.schema(&name).open().unwrap();
+    let frames = Writer::new().of_aggregate("order", "7", 1..=6);
+    let (kind, key) = (StateKind::CURSOR, b"reader".as_slice());
+    let put = |value: &'static [u8]| StateChange::Put { kind, key, value };
+    let mut calls: [Box<dyn FnMut(u64) + '_>; 7] = [
+        Box::new(|nth| {
+            let (expected, frame) =
+                if nth == 0 { (ExpectedVersion::New, 0) } else { (ExpectedVersion::Exact(nth), nth) };
+            let appended =
+                store.append(&frames[frame as usize..=frame as usize], expected, Durability::Durable).unwrap();
+            assert_eq!((appended.positions().start().get(), appended.version()), (nth + 1, Some(nth + 1)));
+        }),
+        Box::new(|nth| assert_eq!(store.head().unwrap(), Position::new(nth + 1))),
+        Box::new(|nth| assert_eq!(store.query(&Query::new()).unwrap().events.len() as u64, nth + 1)),
+        Box::new(|_| store.apply(&[put(b"here")], Durability::Durable).unwrap()),
+        Box::new(|_| assert_eq!(&*store.get(kind, key).unwrap().unwrap(), b"here")),
+        Box::new(|nth| store.save_snapshot(&Snapshot::new("order", "7", nth + 1, Payload::json("{}"))).unwrap()),
+        Box::new(|nth| {
+            assert_eq!(store.load_snapshot("order", "7").unwrap().unwrap().version(), nth + 1);
+            store.sync().unwrap();
+        }),
+    ];
+    for nth in 0..3 {
+        for call in &mut calls {
+            // Kept from the call before, and ended just when it is used.
+            proxy.cut(Cut::Ask);
+            call(nth);
+            assert!(proxy.is_cut(), "it was used");
+        }
+    }
+    // All of them, by the server.
+    for nth in 3..6 {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1";
+        for call in &mut calls {
+            assert!(ask(&url, end, &name) > 0, "some are kept");
+            call(nth);
+        }
+    }
+}

@@ -358,7 +358,7 @@ fn killed_child(folder: &Path) -> ! {
     let mut stdout = std::io::stdout().lock();
     loop {
         let mut handled = None;
-        let attempted = billing.handle_deadline(Duration::from_secs(60), |event, attempt| {
+        let attempted = billing.try_handle(|event, attempt| {
             let position = event.position().get();
             handled = Some(position);
             writeln!(stdout, "\ntried {position} {attempt}").unwrap();
@@ -369,9 +369,11 @@ fn killed_child(folder: &Path) -> ! {
             }
         });
         match attempted.unwrap() {
-            Attempted::Acked => writeln!(stdout, "\nacked {}", handled.unwrap()).unwrap(),
-            Attempted::Dead { .. } => writeln!(stdout, "\ndead {}", handled.unwrap()).unwrap(),
-            _ => {}
+            Some(Attempted::Acked) => writeln!(stdout, "\nacked {}", handled.unwrap()).unwrap(),
+            Some(Attempted::Dead { .. }) => writeln!(stdout, "\ndead {}", handled.unwrap()).unwrap(),
+            Some(_) => {}
+            // It was faster than whoever is to kill it.
+            None => std::process::exit(0),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The questions that everybody is asked, in turn, and how ours stands to each.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -82,7 +83,7 @@ pub(crate) fn durable(effort: Effort, base: &Folder) {
             match who {
                 0 if window == 1 => {
                     let ours = Ringmain::open(folder.path(), Word::Durable);
-                    fly(flight, &events, |event| ours.append(std::slice::from_ref(event)), |()| ())
+                    fly(flight, &events, |event| ours.append(slice::from_ref(event)), |()| ())
                 }
                 0 => published(&folder, flight, &events),
                 1 => grouped::<Sqlite>(&folder, flight, &events),
@@ -104,7 +105,8 @@ fn published(folder: &Folder, flight: (u32, usize, u64), events: &[Event]) -> Sa
     let bus = Bus::builder().workers(1).build().expect("the limits are fine");
     let store = Arc::new(LogStore::open(folder.path()).expect("the disk works"));
     let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().expect("there are threads");
-    let submit = |event: &Event| durable.submit(&event.frame, Durability::Durable).expect("there is room");
+    let submit =
+        |event: &Event| durable.submit(slice::from_ref(&event.frame), Durability::Durable).expect("there is room");
     let sample = fly(flight, events, submit, |pending| {
         pending.wait().expect("the disk works");
     });

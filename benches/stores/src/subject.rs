@@ -81,7 +81,7 @@ impl Subject for Ringmain {
     }
 
     fn replay(&self) -> (u64, u64) {
-        let events = Query::new().limit(Query::EVENTS_MAX).stream(&self.store);
+        let events = Query::new().limit(500).stream(&self.store);
         events.fold((0, 0), |(count, bytes), event| {
             (count + 1, bytes + event.expect("it is whole").frame().bytes().len() as u64)
         })

@@ -55,6 +55,7 @@ impl BusBuilder {
                 events: self.dead_letters_max,
                 bytes: self.dead_letter_bytes_max,
                 expiry: self.dead_letter_expiry,
+                waiting: self.dead_letter_sink_max,
             },
             Arc::clone(&directory),
             self.observers.clone(),

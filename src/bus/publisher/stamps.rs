@@ -78,9 +78,9 @@ impl Stamps {
     #[cold]
     #[inline(never)]
     fn take(&mut self, engine: &Engine) {
-        let (now, unix_ns) = engine.directory.clock.now_and_unix_ns();
+        let (now, rising_ns) = engine.directory.clock.now_and_rising_ns();
         self.left = self.every;
         self.last = now;
-        self.ids.at(unix_ns);
+        self.ids.at(rising_ns);
     }
 }

@@ -26,8 +26,13 @@ pub struct DeadLetterCounts {
     pub redriven: u64,
     /// Removed by hand.
     pub purged: u64,
+    /// The sink is still to hear of them.
+    pub waiting: u64,
     /// The sink was too slow to hear of them. Whether they are kept is another question: not part of `total`.
     pub unheard: u64,
+    /// Of the events of those, how many came out of a store: a [durable publisher](crate::store::DurablePublisher) does not count them as
+    /// settled, and its next start brings them again.
+    pub unheard_stored: u64,
 }
 
 impl DeadLetterCounts {
@@ -45,4 +50,6 @@ pub(crate) struct DeadLetterLimits {
     pub(crate) events: usize,
     pub(crate) bytes: usize,
     pub(crate) expiry: Option<Duration>,
+    /// How many may wait for a sink before others stay with their subscriptions.
+    pub(crate) waiting: usize,
 }

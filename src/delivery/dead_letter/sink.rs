@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::thread::ThreadId;
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::SegQueue;
 
 use crate::metrics::SharedCounter;
 use crate::sync::barrier::Barrier;
@@ -12,16 +12,16 @@ use crate::sync::contain::contained;
 use crate::sync::primitive::{AtomicBool, Mutex, MutexGuard, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
-use super::DeadLetter;
 use super::level::Level;
-
-/// Letters that may wait for the sink.
-const OUTBOX_MAX: usize = 1_024;
+use super::{DeadLetter, DeadLetterLimits};
 
 /// Is told of each dead letter once, soon after it died, one at a time, whether or not the bus keeps it.
 ///
-/// Called on a thread of its own, named after the bus and `-letters`, never on a worker: it may be slow. It falls behind by at most
-/// 1,024 letters and as many bytes as the bus keeps of them; what comes then it does not hear of, which
+/// Called on a thread of its own, named after the bus and `-letters`, never on a worker: it may be slow. When
+/// [`dead_letter_sink_max`](crate::BusBuilder::dead_letter_sink_max) letters wait for it, or as many bytes as the bus keeps of them, no
+/// event is given up that need not be: it stays with its subscription, which is handed it again each 100 ms, without that being counted as
+/// an attempt, and gives it up when there is room. What cannot stay has as much room again: what its mailbox has no room for, what an
+/// open circuit breaker does not let through, what a subscription leaves behind that ends. Beyond that it does not hear of a letter, which
 /// [`DeadLetterCounts::unheard`](crate::DeadLetterCounts::unheard) counts. [`Bus::flush`](crate::Bus::flush) and
 /// [`Bus::shutdown`](crate::Bus::shutdown) wait for it, within their deadlines: after a flush it has heard of all that died before.
 ///
@@ -52,10 +52,15 @@ impl<F: Fn(&Arc<DeadLetter>) + Send + Sync> DeadLetterSink for F {
 pub(super) struct Outbox {
     /// Present until it is dropped.
     sink: Option<Arc<dyn DeadLetterSink>>,
-    queue: ArrayQueue<Arc<DeadLetter>>,
+    queue: SegQueue<Arc<DeadLetter>>,
+    /// How many are in it, or about to be.
+    letters: Level,
+    letters_max: u64,
     bytes: Level,
     bytes_max: u64,
     unheard: SharedCounter,
+    /// Of those, how many came out of a store.
+    unheard_stored: SharedCounter,
     /// Letters that were taken, ever.
     taken: SharedCounter,
     told: Mutex<Told>,
@@ -74,13 +79,16 @@ struct Told {
 }
 
 impl Outbox {
-    pub(super) fn new(sink: Arc<dyn DeadLetterSink>, bytes_max: usize, barrier: Barrier) -> Self {
+    pub(super) fn new(sink: Arc<dyn DeadLetterSink>, limits: &DeadLetterLimits, barrier: Barrier) -> Self {
         Self {
             sink: Some(sink),
-            queue: ArrayQueue::new(OUTBOX_MAX),
+            queue: SegQueue::new(),
+            letters: Level::default(),
+            letters_max: limits.waiting as u64,
             bytes: Level::default(),
-            bytes_max: bytes_max as u64,
+            bytes_max: limits.bytes as u64,
             unheard: SharedCounter::default(),
+            unheard_stored: SharedCounter::default(),
             taken: SharedCounter::default(),
             told: Mutex::new(Told::default()),
             telling: AtomicBool::new(false),
@@ -89,21 +97,31 @@ impl Outbox {
         }
     }
 
-    /// Never waits. A letter beyond the limits is counted only; one that finds the outbox empty is always taken.
+    /// Whether an event may die that could as well live on.
+    pub(super) fn has_room(&self) -> bool {
+        let has_room = || self.letters.get() < self.letters_max && self.bytes.get() < self.bytes_max;
+        has_room() || {
+            // Where no thread does.
+            self.tell();
+            has_room()
+        }
+    }
+
+    /// Never waits. A letter beyond twice the limits is counted only; one that finds the outbox empty is always taken.
     pub(super) fn put(&self, letter: &Arc<DeadLetter>) {
         let bytes = letter.bytes() as u64;
-        let waiting = self.bytes.get();
-        if waiting > 0 && waiting.saturating_add(bytes) > self.bytes_max {
+        let (letters, waiting) = (self.letters.get(), self.bytes.get());
+        if letters >= 2 * self.letters_max
+            || (letters > 0 && waiting.saturating_add(bytes) > self.bytes_max.saturating_mul(2))
+        {
             self.unheard.add(1);
+            self.unheard_stored.add(u64::from(letter.meta().position().is_some()));
             return;
         }
+        self.letters.raise(1);
         self.bytes.raise(bytes);
-        if self.queue.push(Arc::clone(letter)).is_err() {
-            self.bytes.lower(bytes);
-            self.unheard.add(1);
-        } else {
-            self.taken.add(1);
-        }
+        self.queue.push(Arc::clone(letter));
+        self.taken.add(1);
         self.teller.ring();
     }
 
@@ -123,8 +141,13 @@ impl Outbox {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn unheard(&self) -> u64 {
-        self.unheard.get()
+    pub(super) fn waiting(&self) -> u64 {
+        self.letters.get()
+    }
+
+    /// Letters that the sink does not hear of, and how many of them came out of a store.
+    pub(super) fn unheard(&self) -> (u64, u64) {
+        (self.unheard.get(), self.unheard_stored.get())
     }
 
     /// Tells the sink what waits, unless somebody else does: also when the sink itself asks.
@@ -141,6 +164,7 @@ impl Outbox {
         let Some(sink) = &self.sink else { return };
         self.told().on = Some(std::thread::current().id());
         while let Some(letter) = self.queue.pop() {
+            self.letters.lower(1);
             self.bytes.lower(letter.bytes() as u64);
             // The panic hook has told of it.
             let _ = contained(|| sink.dead_letter(&letter));

@@ -66,7 +66,7 @@ impl DeadLetterStore {
             redriven: SharedCounter::default(),
             purged: SharedCounter::default(),
             overflowing: AtomicBool::new(false),
-            outbox: sink.map(|sink| Outbox::new(sink, limits.bytes, barrier)),
+            outbox: sink.map(|sink| Outbox::new(sink, &limits, barrier)),
             observers,
             directory,
         }
@@ -111,6 +111,12 @@ impl DeadLetterStore {
             error: death.error,
         });
         id
+    }
+
+    /// Whether an event may die that could as well live on: the sink has room for its letter. A few threads that ask at once may all be
+    /// told so of the last place, and have it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.as_ref().is_none_or(Outbox::has_room)
     }
 
     fn take_in(&self, letter: Arc<DeadLetter>) {
@@ -271,6 +277,7 @@ impl DeadLetterStore {
 
     /// The counts as they stand, what waits in the intake among what is held. Takes no lock.
     pub(super) fn tally(&self) -> DeadLetterCounts {
+        let (unheard, unheard_stored) = self.outbox.as_ref().map_or((0, 0), Outbox::unheard);
         DeadLetterCounts {
             // Relaxed: the figure announces nothing but itself.
             total: self.total.load(Ordering::Relaxed),
@@ -281,7 +288,9 @@ impl DeadLetterStore {
             expired: self.expired.get(),
             redriven: self.redriven.get(),
             purged: self.purged.get(),
-            unheard: self.outbox.as_ref().map_or(0, Outbox::unheard),
+            waiting: self.outbox.as_ref().map_or(0, Outbox::waiting),
+            unheard,
+            unheard_stored,
         }
     }
 

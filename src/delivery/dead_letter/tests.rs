@@ -16,7 +16,7 @@ use crate::routing::Pattern;
 use crate::sync::barrier::Barrier;
 
 const NAME: &str = "billing";
-const LIMITS: DeadLetterLimits = DeadLetterLimits { events: 4, bytes: 1 << 20, expiry: None };
+const LIMITS: DeadLetterLimits = DeadLetterLimits { events: 4, bytes: 1 << 20, expiry: None, waiting: 1_024 };
 
 /// A store, and what it takes to bring letters to it.
 struct Desk {
@@ -239,7 +239,7 @@ fn nothing_goes_below_the_limits_however_long_somebody_looks() {
 #[test]
 fn what_waits_while_somebody_looks_takes_no_more_bytes_than_all_letters_may() {
     let letter = Desk::new(LIMITS).bytes_of_one();
-    let desk = Desk::new(DeadLetterLimits { events: 1_000, bytes: 100 * letter, expiry: None });
+    let desk = Desk::new(DeadLetterLimits { events: 1_000, bytes: 100 * letter, expiry: None, waiting: 1_024 });
     desk.store.on_shelf(|_| {
         for _ in 0..100 {
             desk.put("a", b"1", DeadReason::TimedOut);
@@ -287,7 +287,11 @@ fn no_letter_is_lost_or_counted_twice_while_others_look_purge_and_take() {
             heard.add(1);
         })
     };
-    let desk = Desk::with(DeadLetterLimits { events: 100, bytes: 1 << 16, expiry: None }, Vec::new(), Some(sink));
+    let desk = Desk::with(
+        DeadLetterLimits { events: 100, bytes: 1 << 16, expiry: None, waiting: 1_024 },
+        Vec::new(),
+        Some(sink),
+    );
     let (start, done) = (StartLine::new(WRITERS + 1), SharedCounter::default());
     let mut ids: Vec<u64> = thread::scope(|scope| {
         let writer = || {

@@ -5,7 +5,7 @@ use rkyv::util::AlignedVec;
 use super::Frame;
 use crate::event::codec::PAYLOAD_ALIGN;
 use crate::event::extension::{Fields, Tag};
-use crate::event::{Directory, FLAG_OUTBOX, Header};
+use crate::event::{Directory, FLAG_OUTBOX, FLAG_STAMPED, Header};
 
 /// An event as it lies in a cell: header, and extension and payload in one.
 #[derive(Debug)]
@@ -16,7 +16,9 @@ pub(crate) struct CellFrame {
 
 impl Frame {
     /// The event as it lay in a lane of the bus of this directory. Nobody vouches for its payload: typed subscriptions validate it.
-    /// Its deadline goes by the wall clock, as the frame's does. `position` is its place in the store that it came from to the lane.
+    /// When it was published and its deadline are the instants at its [place](Frame::in_lane), if that was written down; else they go by
+    /// the wall clock, as the frame's do. `position` is its place in the store that it came from to the lane: then what is written of another
+    /// lane is another process's.
     pub(crate) fn to_cell(&self, directory: &Directory, position: Option<u64>) -> CellFrame {
         let (meta, portable) = (self.meta(), &self.0.header);
         let type_id = directory.type_id(meta.topic()).unwrap_or(0);
@@ -47,14 +49,20 @@ impl Frame {
         let extension_bytes = rest.len().next_multiple_of(PAYLOAD_ALIGN);
         rest.resize(extension_bytes, 0);
         rest.extend_from_slice(payload.bytes());
-        let instant = |unix_ns| clock.instant_of(unix_ns);
+        let place = if position.is_none() { self.place() } else { None };
+        let [published, deadline] = match place {
+            Some([.., published, deadline]) => [published, deadline],
+            None if portable.deadline == 0 => [0, 0],
+            None => [0, clock.instant_of(portable.deadline)],
+        };
         let header = Header {
-            time: instant(portable.time),
-            deadline: if portable.deadline == 0 { 0 } else { instant(portable.deadline) },
+            time: if published == 0 { clock.instant_of(portable.time) } else { published },
+            deadline,
             type_id,
             source_id,
             extension_bytes: extension_bytes as u16,
-            flags: portable.flags & !FLAG_OUTBOX,
+            // What it took counts from then on, the time in the store with it.
+            flags: portable.flags & !FLAG_OUTBOX | if published == 0 { 0 } else { FLAG_STAMPED },
             ..*portable
         };
         CellFrame { header, rest }

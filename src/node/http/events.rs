@@ -129,7 +129,7 @@ pub(super) async fn keep(core: &Arc<Core>, frames: Vec<Frame>, word: Durability)
         }
     }
     if !new.is_empty() {
-        let pending = core.durable.submit_all(&new, word).map_err(|error| not_kept(&error))?;
+        let pending = core.durable.submit(&new, word).map_err(|error| not_kept(&error))?;
         // Also when whoever asked has gone meanwhile, the ids are known as what they are.
         let heard = tokio::spawn(async move {
             let outcome = pending.await;

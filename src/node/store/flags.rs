@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::super::args::LineFlags;
 use super::help;
@@ -269,6 +269,7 @@ pub struct Verify {
 
 /// The flags of `ringmain store archive`.
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("removes").multiple(true)))]
 pub struct Archive {
     /// The store.
     #[command(flatten)]
@@ -278,13 +279,28 @@ pub struct Archive {
     #[arg(long, value_name = "AGE", default_value = "90d", value_parser = age)]
     pub older_than: Duration,
 
-    /// Remove events of this age for good, also those that a durable subscription has not come to
-    #[arg(long, value_name = "AGE", value_parser = age)]
+    /// Remove events of this age for good, but for those that somebody who reads on has not come to, and those that an
+    /// aggregate is made of and no snapshot has
+    #[arg(long, value_name = "AGE", value_parser = age, group = "removes")]
     pub remove_older_than: Option<Duration>,
 
-    /// Remove the oldest events for good while there are more than so many bytes of events, as they were before compression
-    #[arg(long, value_name = "BYTES")]
+    /// Remove the oldest events for good while there are more than so many bytes of events, as they were before compression;
+    /// but for the same
+    #[arg(long, value_name = "BYTES", group = "removes")]
     pub max_bytes: Option<u64>,
+
+    /// Of what is to be removed, remove events of this age also where somebody has not come to them
+    #[arg(long, value_name = "AGE", value_parser = age, requires = "removes")]
+    pub remove_unread_older_than: Option<Duration>,
+
+    /// Of what is to be removed, remove the oldest events also where somebody has not come to them, while there are more than
+    /// so many bytes of events
+    #[arg(long, value_name = "BYTES", requires = "removes")]
+    pub max_unread_bytes: Option<u64>,
+
+    /// Of what is to be removed, remove also events that an aggregate is made of and no snapshot has; it can no longer be loaded
+    #[arg(long, requires = "removes")]
+    pub remove_unsnapshotted: bool,
 
     /// Only say what would be done
     #[arg(long)]
@@ -300,6 +316,15 @@ impl Archive {
         }
         if let Some(bytes) = self.max_bytes {
             retention = retention.bytes_max(bytes);
+        }
+        if let Some(age) = self.remove_unread_older_than {
+            retention = retention.remove_unread_after(age);
+        }
+        if let Some(bytes) = self.max_unread_bytes {
+            retention = retention.unread_bytes_max(bytes);
+        }
+        if self.remove_unsnapshotted {
+            retention = retention.remove_unsnapshotted();
         }
         retention
     }

@@ -97,6 +97,14 @@ pub(super) const ARCHIVE_HELP: &str = r#"Examples:
   Keep the newest 10 GB, uncompressed size:
     ringmain store archive --data ./events --max-bytes 10000000000
 
+  Remove what is a year old, and what is two years old also where a subscription that nobody opens any more has not come to it:
+    ringmain store archive --data ./events --remove-older-than 365d --remove-unread-older-than 730d
+
+What is kept all the same:
+  Events that somebody who reads on has not come to, if his cursor is in this store: durable subscriptions and publishers,
+  projections, process managers. And events that an aggregate is made of and no snapshot of it has. The oldest go first, so
+  what is behind them is kept, too. A line says which events are kept, for whom, and where he stands.
+
 Compression:
   zstd at its fastest level, about level 1, in blocks of 64 KiB: that is the one there is. A file whose events repeat names
   and shapes becomes a fifth to a third, at 30 MB a second; one that would not shrink stays as it is. Each archive is read

@@ -145,8 +145,9 @@ pub(super) fn archive(flags: &Archive) -> Result<u8, Failure> {
         "{files} files of {packed} will be compressed with zstd, its fastest level; {removed} events in {removed_segments} files \
          will be removed"
     );
+    let held = held(&store, flags)?;
     if flags.dry_run {
-        print((said + "\n").as_bytes())?;
+        print(format!("{said}\n{held}").as_bytes())?;
         return Ok(0);
     }
     let progress = Progress::of_files(files as u64);
@@ -159,6 +160,21 @@ pub(super) fn archive(flags: &Archive) -> Result<u8, Failure> {
     let said = format!(
         "{archived_segments} files compressed, {freed} given back; {removed} events in {removed_segments} files removed\n"
     );
-    print(said.as_bytes())?;
+    print((said + &held).as_bytes())?;
     Ok(0)
+}
+
+/// What is to be removed and is kept, and for whom: a line for files in a row that are kept for the same.
+fn held(store: &LogStore, flags: &Archive) -> Result<String, Failure> {
+    let held = store.held(flags.retention()).map_err(Failure::said)?;
+    let mut text = String::new();
+    // Who is waited for with one file is waited for with those behind it.
+    for files in held.chunk_by(|one, next| next.holders.iter().all(|holder| one.holders.contains(holder))) {
+        let (first, last) = (&files[0], &files[files.len() - 1]);
+        let (from, to) = (grouped(first.positions.start().get()), grouped(last.positions.end().get()));
+        let holders: Vec<_> = first.holders.iter().map(ToString::to_string).collect();
+        let events = grouped(files.iter().map(|held| held.events).sum());
+        text += &format!("{events} events at positions {from} to {to} are kept for {}\n", holders.join(", and for "));
+    }
+    Ok(text)
 }

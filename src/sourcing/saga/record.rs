@@ -7,7 +7,7 @@ use super::definition::Saga;
 use crate::sourcing::persist::Mark;
 
 /// The last byte is the version of the layout.
-pub(super) const MARK: Mark = *b"ringmain saga\0\0\x01";
+pub(super) const MARK: Mark = *b"ringmain saga\0\0\x02";
 /// No instant.
 pub(super) const NEVER: u64 = u64::MAX;
 /// Bytes of an error that are kept.
@@ -51,7 +51,7 @@ impl fmt::Display for SagaPhase {
     }
 }
 
-/// A saga as it is kept. Instants are nanoseconds of Unix time.
+/// A saga as it is kept. Instants are nanoseconds of Unix time, by the clock of the run that has kept it.
 #[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) struct Record {
     pub(super) version: u32,
@@ -71,6 +71,17 @@ pub(super) struct Record {
     /// Why the last attempt failed.
     pub(super) error: Option<String>,
     pub(super) data: Vec<u8>,
+    pub(super) kept: Kept,
+}
+
+/// When a saga was kept, and by which clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) struct Kept {
+    pub(super) at: u64,
+    /// Runs of one process have the same clock; 0 = one of the user's.
+    pub(super) run: u64,
+    /// What is to be added to its instants for those of the wall clock.
+    pub(super) to_wall: i64,
 }
 
 impl Record {
@@ -87,9 +98,19 @@ impl Record {
             reason: None,
             error: None,
             data,
+            kept: Kept::default(),
         };
         record.begin(definition, 0, now);
         record
+    }
+
+    /// Moves all its instants.
+    pub(super) fn shift(&mut self, by: i64) {
+        for instant in [&mut self.due, &mut self.step_deadline, &mut self.deadline, &mut self.kept.at] {
+            if *instant != NEVER {
+                *instant = instant.saturating_add_signed(by).min(NEVER - 1);
+            }
+        }
     }
 
     /// Begins a step; behind the last one the saga is completed.

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::Frame;
 use crate::sourcing::persist::{self, ID_BYTES_MAX, NAME_BYTES_MAX, Persist};
-use crate::store::{Durability, Leased, STATE_PAGE_MAX, StateChange, StateKind, StateStore};
+use crate::store::{Durability, Leased, STATE_PAGE_MAX, StateChange, StateKind, StateStore, steady_now};
+use crate::{EventId, Frame};
 
 use super::definition::Saga;
 use super::error::SagaError;
-use super::record::{MARK, NEVER, Record, SagaPhase, SagaStatus, after, unix_ns};
+use super::record::{Kept, MARK, NEVER, Record, SagaPhase, SagaStatus, after, unix_ns};
 use super::turn::{Turn, read_data, write_data};
+
+/// The number of this process, among all that keep sagas.
+static RUN: LazyLock<u64> = LazyLock::new(|| u128::from(EventId::random()) as u64 | 1);
 
 /// The wait of a saga that could not go on.
 const FAILED_DELAY: Duration = Duration::from_secs(1);
@@ -20,7 +23,8 @@ const FAILED_DELAY: Duration = Duration::from_secs(1);
 /// Sagas of one definition in a store of state. One at a time for each definition's name.
 ///
 /// Nothing wakes it: call [`run_due`](Self::run_due) after opening, and again when [`next_due`](Self::next_due) says. Timeouts
-/// and delays go by the wall clock, for they outlive the process.
+/// and delays go by [`steady_now`]: setting the wall clock moves none while the process lives. The next process goes on with them by the
+/// wall clock; where that is before a saga was kept last, the saga goes on as if no time had passed since.
 pub struct Sagas<D> {
     state: Arc<dyn StateStore>,
     current: Saga<D>,
@@ -28,6 +32,12 @@ pub struct Sagas<D> {
     durability: Durability,
     active_max: usize,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Of this process; 0 = the clock is the user's.
+    run: u64,
+    /// What was to be added to the clock's instants for those of the wall clock when it was opened.
+    to_wall: i64,
+    /// When a saga was kept last, as far as is known; until the first run with this clock.
+    kept_at: Option<u64>,
     /// Sagas that have not ended, and when each has something to do.
     active: HashMap<String, u64>,
     by_time: BTreeSet<(u64, String)>,
@@ -77,7 +87,10 @@ impl<D: Persist> Sagas<D> {
             older: Vec::new(),
             durability,
             active_max: Self::ACTIVE_DEFAULT,
-            clock: Box::new(SystemTime::now),
+            clock: Box::new(steady_now),
+            run: *RUN,
+            to_wall: to_wall(),
+            kept_at: Some(0),
             active: HashMap::new(),
             by_time: BTreeSet::new(),
         };
@@ -93,7 +106,10 @@ impl<D: Persist> Sagas<D> {
             for (key, value) in &page.entries {
                 let Some(id) = key.strip_prefix(&*prefix) else { return Ok(()) };
                 // One that cannot be read is due, so that running it says why.
-                let wakes_at = persist::read(&MARK, value).map_or(0, |record: Record| record.wakes_at());
+                let record = persist::read(&MARK, value).map(|record| self.by_own_clock(record));
+                let kept_at = record.as_ref().map_or(0, |record| record.kept.at);
+                let wakes_at = record.map_or(0, |record| record.wakes_at());
+                self.kept_at = self.kept_at.max(Some(kept_at));
                 self.note(&String::from_utf8_lossy(id), Some(wakes_at));
             }
             match page.next {
@@ -129,10 +145,10 @@ impl<D: Persist> Sagas<D> {
         Self { active_max: sagas, ..self }
     }
 
-    /// The clock that timeouts and delays go by. Default: the system's wall clock.
+    /// The clock that timeouts and delays go by, in this process and the next. Default: [`steady_now`].
     #[must_use]
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self { clock: Box::new(clock), ..self }
+        Self { clock: Box::new(clock), run: 0, to_wall: 0, kept_at: Some(NEVER), ..self }
     }
 
     /// Begins a saga and runs it until it waits or ends.
@@ -149,8 +165,8 @@ impl<D: Persist> Sagas<D> {
             return Err(SagaError::TooMany { max: self.active_max });
         }
         let data = write_data(id, &data)?;
-        let record = Record::new(&self.current, data, self.now());
-        self.keep(id, &record)?;
+        let mut record = Record::new(&self.current, data, self.now());
+        self.keep(id, &mut record)?;
         self.advance(id, record)
     }
 
@@ -177,27 +193,65 @@ impl<D: Persist> Sagas<D> {
         if !(Turn { definition, id, record: &mut record, now: self.now() }).hear(event)? {
             return Ok(Told::NotAwaited);
         }
-        self.keep(id, &record)?;
+        self.keep(id, &mut record)?;
         self.advance(id, record).map(|_| Told::Taken)
     }
 
     /// Runs every saga that has something to do: what a crash cut short, attempts that are due, timeouts.
     pub fn run_due(&mut self) -> Ran {
+        let mut ran = Ran { sagas: Vec::new(), failed: Vec::new() };
+        self.go_on_after_a_step(&mut ran);
         let end = (self.now().saturating_add(1), String::new());
         let due: Vec<_> = self.by_time.range(..end).map(|(_, id)| id.clone()).collect();
-        let mut ran = Ran { sagas: Vec::new(), failed: Vec::new() };
         for id in due {
             match self.run(&id) {
                 Ok(Some(status)) => ran.sagas.push(status),
                 Ok(None) => self.note(&id, None),
-                Err(error) => {
-                    let later = after(self.now(), Some(FAILED_DELAY));
-                    self.note(&id, Some(later));
-                    ran.failed.push((id, error));
-                }
+                Err(error) => self.put_off(id, error, &mut ran),
             }
         }
         ran
+    }
+
+    fn put_off(&mut self, id: String, error: SagaError, ran: &mut Ran) {
+        let later = after(self.now(), Some(FAILED_DELAY));
+        self.note(&id, Some(later));
+        ran.failed.push((id, error));
+    }
+
+    /// Once, when there was a saga that was kept later than now: the clock was set back between two processes. It would
+    /// wait until the clock has come there again.
+    fn go_on_after_a_step(&mut self, ran: &mut Ran) {
+        let now = self.now();
+        if self.kept_at.take().is_none_or(|kept_at| kept_at <= now) {
+            return;
+        }
+        let ids: Vec<_> = self.active.keys().cloned().collect();
+        for id in ids {
+            let gone_on = match self.load(&id) {
+                Ok(Some(mut record)) if record.kept.at > now => {
+                    record.shift(-i64::try_from(record.kept.at - now).unwrap_or(i64::MAX));
+                    self.keep(&id, &mut record)
+                }
+                Ok(record) => {
+                    self.note(&id, record.map(|record| record.wakes_at()));
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = gone_on {
+                self.put_off(id, error, ran);
+            }
+        }
+    }
+
+    /// What another process has kept, by the clock of this one.
+    fn by_own_clock(&self, mut record: Record) -> Record {
+        let Kept { run, to_wall, .. } = record.kept;
+        if run != self.run && run != 0 {
+            record.shift(to_wall.saturating_sub(self.to_wall));
+        }
+        record
     }
 
     fn run(&mut self, id: &str) -> Result<Option<SagaStatus>, SagaError> {
@@ -266,7 +320,7 @@ impl<D: Persist> Sagas<D> {
         if !change(&mut Turn { definition, id, record: &mut record, now: self.now() }) {
             return Err(not_found());
         }
-        self.keep(id, &record)?;
+        self.keep(id, &mut record)?;
         self.advance(id, record)
     }
 
@@ -293,7 +347,7 @@ impl<D: Persist> Sagas<D> {
                 self.note(id, (!record.phase.is_end()).then(|| record.wakes_at()));
                 return Ok(status);
             }
-            self.keep(id, &record)?;
+            self.keep(id, &mut record)?;
         }
     }
 
@@ -302,15 +356,17 @@ impl<D: Persist> Sagas<D> {
         for kind in [StateKind::SAGA, StateKind::SAGA_ENDED] {
             if let Some(value) = self.state.get(kind, &key).map_err(SagaError::Read)? {
                 let record = persist::read(&MARK, &value).ok_or_else(|| SagaError::Record { id: id.to_owned() })?;
-                return Ok(Some(record));
+                return Ok(Some(self.by_own_clock(record)));
             }
         }
         Ok(None)
     }
 
-    fn keep(&mut self, id: &str, record: &Record) -> Result<(), SagaError> {
+    fn keep(&mut self, id: &str, record: &mut Record) -> Result<(), SagaError> {
         // Until it is known to be kept: what was kept instead is found when it is run.
         self.note(id, Some(0));
+        let to_wall = if self.run == 0 { 0 } else { to_wall() };
+        record.kept = Kept { at: self.now(), run: self.run, to_wall };
         let (key, value) = (persist::key(&self.current.name, id), persist::write(&MARK, record));
         let (key, value) = (&*key, &*value);
         let kept = if record.phase.is_end() {
@@ -347,6 +403,11 @@ impl<D: Persist> Sagas<D> {
     fn now(&self) -> u64 {
         unix_ns((self.clock)())
     }
+}
+
+/// What is to be added to the process's clock for the wall clock, in nanoseconds.
+fn to_wall() -> i64 {
+    i64::try_from(i128::from(unix_ns(SystemTime::now())) - i128::from(unix_ns(steady_now()))).unwrap_or(0)
 }
 
 fn check<D>(definition: &Saga<D>) -> Result<(), SagaError> {

@@ -11,7 +11,7 @@ use super::end::Ended;
 use super::pending::Answer;
 use super::{DurableError, Shared};
 
-/// Events to be appended in one piece, 1 to [`BATCH_EVENTS_MAX`].
+/// Events to be appended in one piece: 1 to [`BATCH_EVENTS_MAX`].
 pub(super) struct Job {
     pub(super) frames: Vec<Frame>,
     pub(super) word: Durability,
@@ -65,11 +65,12 @@ impl Committer {
                         inner.counts.appended += frames.len() as u64;
                         inner.counts.appends += 1;
                     });
-                    let mut position = first.get();
+                    let at = |number: u64| Position::new(number).expect("positions count from 1");
+                    let mut first = first.get();
                     for job in group.drain(..jobs) {
-                        let first = Position::new(position).expect("positions count from 1");
-                        position += job.frames.len() as u64;
-                        job.answer.tell(Ok(first));
+                        let behind = first + job.frames.len() as u64;
+                        job.answer.tell(Ok(at(first)..=at(behind - 1)));
+                        first = behind;
                     }
                 }
                 Err(error) if error.is_refusal() && jobs > 1 => jobs /= 2,

@@ -148,11 +148,14 @@ pub(super) struct Checkpoint {
     name: String,
     every: Duration,
     shared: Arc<Shared>,
+    /// Letters of events out of stores that no sink heard of before it began.
+    unheard: u64,
 }
 
 impl Checkpoint {
     pub(super) fn new(bus: Bus, cursor: Cursor, name: String, every: Duration, shared: Arc<Shared>) -> Self {
-        Self { bus, cursor, name, every, shared }
+        let unheard = bus.dead_letters().counts().unheard_stored;
+        Self { bus, cursor, name, every, shared, unheard }
     }
 
     pub(super) fn run(self) {
@@ -191,7 +194,9 @@ impl Checkpoint {
         let is_held = || self.bus.subscriptions().iter().any(|one| one.is_paused && one.ledger.open() > 0);
         let ends_at = self.shared.inner().ends_at;
         let left = ends_at.map_or(SETTLE, |ends_at| ends_at.saturating_duration_since(Instant::now()).min(SETTLE));
-        let is_settled = self.bus.flush_deadline(left).is_ok() && !is_held();
+        // The letter of one that came out of a store was not kept: it has to come again.
+        let is_unheard = || self.bus.dead_letters().counts().unheard_stored > self.unheard;
+        let is_settled = self.bus.flush_deadline(left).is_ok() && !is_held() && !is_unheard();
         // A bus that has stopped may have left events behind.
         let ledger = self.bus.ledger();
         is_settled && (self.bus.state() == BusState::Running || ledger.in_lanes + ledger.subscriptions.open() == 0)

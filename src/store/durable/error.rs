@@ -26,7 +26,7 @@ pub enum DurableError {
     /// The store did not take it. After [`AppendError::Disk`] only the store, opened again, tells whether it has it; it is delivered
     /// then if it has.
     Append(Arc<AppendError>),
-    /// So many events wait for the store already.
+    /// So many publishes wait for the store already.
     Full {
         /// As [`queue_max`](super::DurableBuilder::queue_max) says.
         waiting: usize,
@@ -78,7 +78,7 @@ impl fmt::Display for DurableError {
             Self::Append(error) => error.fmt(f),
             Self::Full { waiting } => write!(
                 f,
-                "{waiting} events wait for the store; try again when some are acknowledged, publish in a way that waits, or raise queue_max"
+                "{waiting} publishes wait for the store; try again when some are acknowledged, publish in a way that waits, or raise queue_max"
             ),
             Self::Closed => f.write_str("the durable publisher is closed; start another"),
             Self::Left { undelivered, unsettled } => write!(

@@ -21,6 +21,7 @@ mod error;
 mod pending;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::slice;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,7 @@ pub use pending::DurablePending;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
-/// Events that may wait for the committer.
+/// Publishes that may wait for the committer.
 const QUEUE_MAX: usize = 4_096;
 
 /// A durable publisher under way.
@@ -115,7 +116,7 @@ impl DurableBuilder {
         self
     }
 
-    /// Events, or pieces of several, that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
+    /// Publishes that may wait for the store; whoever publishes more waits, or is told so by [`submit`](DurablePublisher::submit). Not zero.
     /// Default 4,096.
     pub fn queue_max(mut self, events: usize) -> Self {
         self.queue_max = events;
@@ -237,55 +238,42 @@ impl DurablePublisher {
     /// # Cost
     /// Blocks for the append, which it shares with all that are published meanwhile; not for the lanes.
     pub fn publish(&self, frame: &Frame, word: Durability) -> Result<Position, DurableError> {
-        self.publish_all(slice::from_ref(frame), word)
+        self.publish_all(slice::from_ref(frame), word).map(|positions| *positions.start())
     }
 
-    /// Publishes frames in one piece, 1 to [`BATCH_EVENTS_MAX`]: all of them, or none. Returns the position of the first when they are as
-    /// asked; the others follow it without a gap.
+    /// Publishes frames in one piece, 1 to [`BATCH_EVENTS_MAX`]: all of them or none. Returns their positions, which have no gap between
+    /// them, when they are as asked.
     ///
     /// # Errors
     /// See [`DurableError`].
     ///
     /// # Cost
     /// As [`publish`](Self::publish).
-    pub fn publish_all(&self, frames: &[Frame], word: Durability) -> Result<Position, DurableError> {
-        self.check(frames, word)?;
-        let (job, pending) = job(frames, word);
-        self.sender()?.send(job).map_err(|_| DurableError::Closed)?;
+    pub fn publish_all(&self, frames: &[Frame], word: Durability) -> Result<RangeInclusive<Position>, DurableError> {
+        let (sender, job, pending) = self.job(frames, word)?;
+        sender.send(job).map_err(|_| DurableError::Closed)?;
         pending.wait()
     }
 
-    /// Hands a frame in, and returns what says when it is as asked: so one thread or task has many events on the way. They are
-    /// appended in the order in which they were handed in.
+    /// Hands frames in, as [`publish_all`](Self::publish_all) does, and returns what says when they are as asked: so one thread or task
+    /// has much on the way. What is handed in first is appended first.
     ///
     /// # Errors
-    /// See [`DurableError`]; [`Full`](DurableError::Full) where [`publish`](Self::publish) would wait for room.
+    /// See [`DurableError`]; [`Full`](DurableError::Full) where [`publish_all`](Self::publish_all) would wait for room.
     ///
     /// # Cost
-    /// Never blocks. Three allocations, and a copy of the frame.
-    pub fn submit(&self, frame: &Frame, word: Durability) -> Result<DurablePending, DurableError> {
-        self.submit_all(slice::from_ref(frame), word)
-    }
-
-    /// As [`submit`](Self::submit), for frames in one piece as of [`publish_all`](Self::publish_all): what is returned says the position of
-    /// the first.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit).
-    ///
-    /// # Cost
-    /// As [`submit`](Self::submit), for each frame.
-    pub fn submit_all(&self, frames: &[Frame], word: Durability) -> Result<DurablePending, DurableError> {
-        self.check(frames, word)?;
-        let (job, pending) = job(frames, word);
-        match self.sender()?.try_send(job) {
+    /// Never blocks. Three allocations, and a copy of each frame.
+    pub fn submit(&self, frames: &[Frame], word: Durability) -> Result<DurablePending, DurableError> {
+        let (sender, job, pending) = self.job(frames, word)?;
+        match sender.try_send(job) {
             Ok(()) => Ok(pending),
             Err(TrySendError::Full(_)) => Err(DurableError::Full { waiting: self.0.queue_max }),
             Err(TrySendError::Disconnected(_)) => Err(DurableError::Closed),
         }
     }
 
-    fn check(&self, frames: &[Frame], word: Durability) -> Result<(), DurableError> {
+    /// What the committer is to do, if these frames can be published, the way to it, and its answer.
+    fn job(&self, frames: &[Frame], word: Durability) -> Result<(SyncSender<Job>, Job, DurablePending), DurableError> {
         let kept = self.0.kept;
         if word == Durability::Accepted || word > kept {
             return Err(DurableError::Durability { asked: word, kept });
@@ -293,21 +281,21 @@ impl DurablePublisher {
         if frames.iter().any(|frame| frame.meta().not_before().is_some()) {
             return Err(DurableError::Scheduled);
         }
-        match frames.len() {
-            0 => return Err(DurableError::Append(Arc::new(AppendError::Empty))),
-            events if events > BATCH_EVENTS_MAX => {
-                return Err(DurableError::Append(Arc::new(AppendError::TooMany { events, max: BATCH_EVENTS_MAX })));
-            }
-            _ => {}
+        let refused = match frames.len() {
+            0 => Some(AppendError::Empty),
+            events if events > BATCH_EVENTS_MAX => Some(AppendError::TooMany { events, max: BATCH_EVENTS_MAX }),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            return Err(DurableError::Append(Arc::new(refused)));
         }
         if self.0.bus.state() != BusState::Running {
             return Err(DurableError::ShuttingDown);
         }
-        Ok(())
-    }
-
-    fn sender(&self) -> Result<SyncSender<Job>, DurableError> {
-        self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)
+        let sender = self.0.running().as_ref().map(|running| running.sender.clone()).ok_or(DurableError::Closed)?;
+        let (answer, pending) = pending::pending();
+        let frames = frames.iter().map(Frame::for_outbox).collect();
+        Ok((sender, Job { frames, word, answer }, pending))
     }
 
     /// How far it has come.
@@ -338,12 +326,6 @@ impl DurablePublisher {
         let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
         inner.counts.settled_to >= ready
     }
-}
-
-/// What the committer is to do, and what says when it is done.
-fn job(frames: &[Frame], word: Durability) -> (Job, DurablePending) {
-    let (answer, pending) = pending::pending();
-    (Job { frames: frames.iter().map(Frame::for_outbox).collect(), word, answer }, pending)
 }
 
 impl Outgoing<'_> {

@@ -1,7 +1,7 @@
-//! The answer of the committer to one event, for a thread or a task that waits for it.
+//! The answer of the committer to one publish, for a thread or a task that waits for it.
 
 use std::fmt;
-use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -9,9 +9,12 @@ use std::task::{Context, Poll, Waker};
 use super::super::Position;
 use super::DurableError;
 
-/// An event that was handed in by [`DurablePublisher::submit`](super::DurablePublisher::submit), and is not acknowledged yet. Wait for
-/// it, or await it. Let go of, the event is published all the same, and nobody hears of it.
-#[must_use = "the event is not acknowledged before this says so"]
+/// Where the events are, at positions without a gap, or why they are not.
+type Outcome = Result<RangeInclusive<Position>, DurableError>;
+
+/// Events that were handed in by [`DurablePublisher::submit`](super::DurablePublisher::submit), and are not acknowledged yet. Wait for
+/// them, or await them. Let go of, they are published all the same, and nobody hears of it.
+#[must_use = "the events are not acknowledged before this says so"]
 pub struct DurablePending(Arc<Place>);
 
 /// The committer's side. Let go of without an answer, it says that the publisher is closed.
@@ -25,7 +28,7 @@ struct Place {
 
 #[derive(Default)]
 struct State {
-    outcome: Option<Result<Position, DurableError>>,
+    outcome: Option<Outcome>,
     /// Of the task that asked last.
     waker: Option<Waker>,
 }
@@ -43,11 +46,11 @@ pub(super) fn pending() -> (Answer, DurablePending) {
 }
 
 impl Answer {
-    pub(super) fn tell(self, outcome: Result<Position, DurableError>) {
+    pub(super) fn tell(self, outcome: Outcome) {
         self.set(outcome);
     }
 
-    fn set(&self, outcome: Result<Position, DurableError>) {
+    fn set(&self, outcome: Outcome) {
         let mut state = self.0.state();
         if state.outcome.is_some() {
             return;
@@ -70,11 +73,11 @@ impl Drop for Answer {
 }
 
 impl DurablePending {
-    /// Blocks until the event is as asked, and returns its position.
+    /// Blocks until the events are as asked, and returns their positions, which have no gap between them.
     ///
     /// # Errors
     /// See [`DurableError`].
-    pub fn wait(self) -> Result<Position, DurableError> {
+    pub fn wait(self) -> Result<RangeInclusive<Position>, DurableError> {
         let waited = self.0.answered.wait_while(self.0.state(), |state| state.outcome.is_none());
         let state = waited.unwrap_or_else(PoisonError::into_inner);
         state.outcome.clone().expect("it waited for that")
@@ -82,7 +85,7 @@ impl DurablePending {
 }
 
 impl Future for DurablePending {
-    type Output = Result<Position, DurableError>;
+    type Output = Result<RangeInclusive<Position>, DurableError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.0.state();

@@ -22,6 +22,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::disk::{Access, Disk, DiskFile};
 use super::file::{Fault, File, sync_folder};
+use super::inflated;
 use super::options::LogOptions;
 use super::record::{HEADER_BYTES, check, put, take};
 use super::retire::remove;
@@ -148,18 +149,18 @@ impl Lines {
     }
 }
 
-/// What a frame holds, if it is one of so many bytes. The decoder is asked for no more than that: what a frame says of its
-/// window would have it keep much more.
-fn unpack(packed: &[u8], bytes: usize) -> Option<Vec<u8>> {
+/// What a frame holds, if it is one of so many bytes. The decoder would make whatever the frame says, so it is not asked for
+/// one that would become more.
+fn unpack(mut packed: &[u8], bytes: usize) -> Option<Vec<u8>> {
+    if !inflated::becomes(packed, bytes) {
+        return None;
+    }
     // It panics at some frames that no encoder makes.
-    let unpacked = catch_unwind(|| {
-        let (mut packed, mut decoder) = (packed, FrameDecoder::new());
+    let unpacked = catch_unwind(move || {
+        let mut decoder = FrameDecoder::new();
         decoder.init(&mut packed).ok()?;
-        let is_declared = matches!(decoder.content_size(), size if size == 0 || size == bytes as u64);
-        let is_whole = is_declared
-            && (decoder.decode_blocks(&mut packed, BlockDecodingStrategy::UptoBytes(bytes)).ok()?
-                || decoder.decode_blocks(&mut packed, BlockDecodingStrategy::UptoBlocks(1)).ok()?);
-        is_whole.then(|| decoder.collect()).flatten()
+        decoder.decode_blocks(&mut packed, BlockDecodingStrategy::All).ok()?;
+        decoder.collect()
     });
     unpacked.ok().flatten().filter(|unpacked| unpacked.len() == bytes)
 }

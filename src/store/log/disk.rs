@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::super::steady_now;
+
 /// A disk with folders of files, and the time that is written on them.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes a folder and its parents, which may exist, so that they survive power loss.
@@ -57,6 +59,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
     /// Nanoseconds since 1970 by the wall clock, which may be stepped.
     fn unix_now_ns(&self) -> u64;
+
+    /// The same without the steps since this process began.
+    fn steady_now_ns(&self) -> u64;
 }
 
 /// One open file. All methods may be called by several threads at once.
@@ -170,8 +175,16 @@ impl Disk for RealDisk {
     }
 
     fn unix_now_ns(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+        since_1970(SystemTime::now())
     }
+
+    fn steady_now_ns(&self) -> u64 {
+        since_1970(steady_now())
+    }
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 #[derive(Debug)]

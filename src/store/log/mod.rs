@@ -29,6 +29,7 @@ mod files;
 mod gate;
 mod group;
 mod grow;
+mod inflated;
 #[expect(clippy::module_inception, reason = "it is the log itself, among its parts")]
 mod log;
 mod lookup;

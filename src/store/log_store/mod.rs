@@ -19,6 +19,7 @@
 
 mod admission;
 mod builder;
+mod held;
 mod indexer;
 mod look;
 mod part;
@@ -42,12 +43,13 @@ use super::append::{self, Expected};
 use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, Word};
 use super::{
     AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, Leases, OpenError, Page, Position,
-    Query, ReadError, Recovered, Snapshot, SnapshotError, SyncError, snapshot,
+    Query, ReadError, Recovered, Snapshot, SnapshotError, StateError, SyncError, snapshot,
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
 
 pub use builder::{LogStoreBuilder, open_on};
+pub use held::{Held, Holder};
 pub use indexer::IndexFault;
 pub use retention::{Retention, Upkeep};
 pub use states::Compaction;
@@ -248,6 +250,10 @@ impl EventStore for LogStore {
         // Events that it shows may have been damaged since.
         let found = self.shared.version_of(kind, id).map_err(ReadError::Disk)?;
         Ok((snapshot.version() <= found).then_some(snapshot))
+    }
+
+    fn keep_history(&self, kind: &str) -> Result<(), StateError> {
+        self.note_sourced(kind)
     }
 
     fn first(&self) -> Result<Option<Position>, ReadError> {

@@ -1,13 +1,11 @@
 //! What becomes of old events: they are archived, and removed where that is asked for, when all who read on have passed them.
 
 use std::fmt;
-use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::super::log::{Fault, RetireError, SegmentInfo, remove};
-use super::super::state::{PageRoom, STATE_PAGE_MAX, StateKind};
-use super::super::{Bookmark, Position};
+use super::super::Position;
+use super::super::log::{Fault, RetireError, SegmentInfo, SyncError, remove};
 use super::LogStore;
 use super::part::Part;
 use super::shared::Shared;
@@ -18,10 +16,14 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// never on the newest. How old an event is, is told by the wall clock at its append and now.
 ///
 /// Events that somebody who reads on has not come to are not removed: durable subscriptions and publishers, projections and process
-/// managers keep a [`Bookmark`] as [`StateKind::CURSOR`], and those in the same store are waited for, also where nobody reads on any
+/// managers keep a [`Bookmark`](super::super::Bookmark) as [`StateKind::CURSOR`](super::super::StateKind::CURSOR), and those in the same store are waited for, also where nobody reads on any
 /// more: [forget](super::super::DurableSubscription::forget) what is not needed, or say
 /// [for how long](Self::remove_unread_after) or [for how much](Self::unread_bytes_max) they are waited for. Whoever comes too late hears
 /// of it by [`ReadError::Removed`](super::super::ReadError::Removed).
+///
+/// Neither are events that an aggregate is made of, of a kind that has [`keep_history`](super::super::EventStore::keep_history), as each
+/// that a repository has saved, as long as no snapshot has them; unless [that is asked for](Self::remove_unsnapshotted).
+/// [`LogStore::held`] says who is waited for.
 ///
 /// ```
 /// use ringmain::store::Retention;
@@ -38,6 +40,7 @@ pub struct Retention {
     bytes_max: Option<u64>,
     remove_unread_after: Option<Duration>,
     unread_bytes_max: Option<u64>,
+    remove_unsnapshotted: bool,
 }
 
 impl Default for Retention {
@@ -56,6 +59,7 @@ impl Retention {
             bytes_max: None,
             remove_unread_after: None,
             unread_bytes_max: None,
+            remove_unsnapshotted: false,
         }
     }
 
@@ -65,8 +69,8 @@ impl Retention {
         Self { archive_after: Some(age), ..self }
     }
 
-    /// Removes events of this age for good. An aggregate whose events are all removed is at the version of its snapshot; one
-    /// without a snapshot is new again. Default: none is removed.
+    /// Removes events of this age for good. An aggregate whose events are all removed is at the version of its snapshot.
+    /// Default: none is removed.
     #[must_use]
     pub const fn remove_after(self, age: Duration) -> Self {
         Self { remove_after: Some(age), ..self }
@@ -91,6 +95,13 @@ impl Retention {
     pub const fn unread_bytes_max(self, bytes: u64) -> Self {
         Self { unread_bytes_max: Some(bytes), ..self }
     }
+
+    /// Of what is to be removed, removes also events that an aggregate is made of and that no snapshot has. A repository cannot load
+    /// an aggregate that has lost some of its events, and says so; one that has lost all is new again. Default: they are kept.
+    #[must_use]
+    pub const fn remove_unsnapshotted(self) -> Self {
+        Self { remove_unsnapshotted: true, ..self }
+    }
 }
 
 /// What was done to old events.
@@ -109,9 +120,10 @@ pub struct Upkeep {
     pub removed_to: Option<Position>,
     /// Of those, how many somebody who reads on had not come to, and hears of.
     pub unread_events: u64,
-    /// Segments that were to be removed, and are kept for somebody who reads on.
+    /// Segments that were to be removed, and are kept for somebody who reads on, or for an aggregate: [`LogStore::held`].
     pub held_segments: usize,
-    /// Where the one stands who is furthest behind; `None` = before the first event, or where no segment is held.
+    /// Where the one stands who reads on and is furthest behind; `None` = before the first event, or where no segment is held, or nobody
+    /// reads on.
     pub held_at: Option<Position>,
 }
 
@@ -153,6 +165,10 @@ impl Retention {
     const fn removes(&self) -> bool {
         self.remove_after.is_some() || self.bytes_max.is_some()
     }
+
+    pub(super) const fn removes_unsnapshotted(&self) -> bool {
+        self.remove_unsnapshotted
+    }
 }
 
 impl LogStore {
@@ -163,10 +179,13 @@ impl LogStore {
     }
 
     /// What [`keep`](Self::keep) would do now: `archived_bytes` are those of events in the segments that would be compressed, some
-    /// of which may stay as they are because they do not shrink. Changes nothing, and reads no event.
+    /// of which may stay as they are because they do not shrink. Changes nothing.
     ///
     /// # Errors
-    /// When cursors cannot be read.
+    /// When cursors or events cannot be read.
+    ///
+    /// # Cost
+    /// Reads the cursors, and where there are kinds of aggregates the events that would be removed.
     pub fn due(&self, retention: Retention) -> Result<Upkeep, Fault> {
         let segments = self.shared.reader.segments();
         let (archived, due) = self.shared.due(retention, &segments)?;
@@ -212,13 +231,16 @@ impl LogStore {
 
 impl Shared {
     /// Which segments are to be archived, and what is to be removed.
-    fn due(&self, retention: Retention, segments: &[SegmentInfo]) -> Result<(Vec<usize>, Upkeep), Fault> {
-        let now = self.disk.unix_now_ns();
+    pub(super) fn due(&self, retention: Retention, segments: &[SegmentInfo]) -> Result<(Vec<usize>, Upkeep), Fault> {
+        // A wall clock that was set forwards makes nothing old.
+        let now = self.disk.unix_now_ns().min(self.disk.steady_now_ns());
         let newest_in = |nth: usize| {
-            let written =
-                |nth: usize| segments.get(nth).and_then(|segment: &SegmentInfo| segment.written_unix_ns.clone());
-            // One of which nothing can be read is not younger than what comes behind it.
-            written(nth).map(|written| *written.end()).or(written(nth + 1).map(|written| *written.start()))
+            let written = segments[nth].written_unix_ns.as_ref().map(|written| *written.end());
+            // One of which nothing can be read, or whose clock was ahead, is not younger than what comes behind it.
+            written.filter(|written| *written <= now).or_else(|| {
+                let behind = segments[nth + 1..].iter().filter_map(|segment| segment.written_unix_ns.as_ref());
+                behind.map(|written| *written.start()).find(|written| *written <= now)
+            })
         };
         let is_old = |nth: usize, age: Option<Duration>| {
             let age = age.map_or(u128::MAX, |age| age.as_nanos());
@@ -235,7 +257,11 @@ impl Shared {
             let next = segments[nth + 1].first;
             let is_given_up = is_above(retention.unread_bytes_max, bytes) || is_old(nth, retention.remove_unread_after);
             let left = behind.map_or(0, |behind| next.saturating_sub(segment.first.max(behind + 1)));
-            if due.held_segments > 0 || (left > 0 && !is_given_up) {
+            let is_unread = left > 0 && !is_given_up;
+            if due.held_segments > 0
+                || is_unread
+                || (!retention.remove_unsnapshotted && self.needed(segment, next)?.is_some())
+            {
                 due.held_segments += 1;
                 due.held_at = behind.and_then(Position::new);
             } else {
@@ -281,6 +307,8 @@ impl Shared {
         let (archived, due) = self.due(retention, &segments)?;
         (done.held_segments, done.held_at) = (due.held_segments, due.held_at);
         if let Some(next) = segments.get(due.removed_segments).filter(|_| due.removed_segments > 0) {
+            // What is removed because of them is not there to make them again: cursors and snapshots.
+            self.table.sync().map_err(|SyncError(fault)| fault)?;
             done.removed_segments = self.remove_before(next.first)?;
             done.removed_events = segments[..done.removed_segments].iter().map(|segment| segment.records).sum();
             done.removed_to = Position::new(segments[done.removed_segments].first - 1);
@@ -304,22 +332,6 @@ impl Shared {
             }
         }
         failed.map_or(Ok(()), Err)
-    }
-
-    /// The position of the one who reads on and is furthest behind, 0 = before the first event; `None` when there is nobody.
-    fn furthest_behind(&self) -> Result<Option<u64>, Fault> {
-        let (mut furthest, mut from) = (None, Some(Box::from([])));
-        while let Some(key) = from {
-            let room = PageRoom::of(STATE_PAGE_MAX).expect("it is the limit");
-            let page = self.table.page(StateKind::CURSOR, &key, room).map_err(|(_, error)| {
-                Fault::new("read the cursors in", &self.folder, io::Error::other(error.to_string()))
-            })?;
-            let bookmarks = page.entries.iter().filter_map(|(_, value)| Bookmark::of_bytes(value));
-            let numbers = bookmarks.map(|bookmark| bookmark.position().map_or(0, Position::get));
-            furthest = numbers.chain(furthest).min();
-            from = page.next;
-        }
-        Ok(furthest)
     }
 
     /// Removes the segments before a position, and what is known of them; says how many there were.

@@ -13,6 +13,7 @@ use super::super::index::{Posting, Term};
 use super::super::log::{Batch, Disk, Fault, LogReader, Placed, ReadError};
 use super::super::table::Table;
 use super::super::tail::Tail;
+use super::held::Needed;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
 use super::retention::{Retention, Told};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) retention: Retention,
     /// Held by who archives and removes.
     pub(super) upkeep: Mutex<Told>,
+    /// What the oldest segment was last held for, of aggregates.
+    pub(super) needed: Mutex<Option<Needed>>,
 }
 
 /// The segments, oldest first, as far as queries see them.

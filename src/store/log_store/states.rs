@@ -52,7 +52,7 @@ fn speaks_of_events(kind: StateKind) -> bool {
     kind != StateKind::DEAD_LETTER && kind != StateKind::DEAD_LETTER_PART
 }
 
-fn not_changed(error: ChangeError) -> StateError {
+pub(super) fn not_changed(error: ChangeError) -> StateError {
     match error {
         ChangeError::TooManyKeys { keys, max } => {
             StateError::Full { limit: "state_keys_max", needed: keys as u64, max: max as u64 }

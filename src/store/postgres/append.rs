@@ -54,15 +54,30 @@ pub(super) async fn append(link: &Link, batch: Batch, limit: Duration) -> Result
     let begun = tokio::time::Instant::now();
     let doing = "append events";
     let late = || PostgresFault::timed_out(doing, limit);
-    let connection = timeout(limit, link.connection()).await.unwrap_or_else(|_| Err(late()));
-    let mut connection = connection.map_err(failed)?;
-    let filled = timeout(limit.saturating_sub(begun.elapsed()), async {
-        let begin = connection.transaction().await;
-        let transaction = begin.map_err(|error| failed(PostgresFault::new(doing, error)))?;
-        let appended = fill(&transaction, link, batch).await?;
-        Ok((transaction, appended))
-    });
-    let (transaction, appended) = filled.await.unwrap_or_else(|_| Err(failed(late())))?;
+    let mut is_second = false;
+    let (mut connection, appended);
+    let transaction = loop {
+        let taken = timeout(limit.saturating_sub(begun.elapsed()), link.connection()).await;
+        connection = taken.unwrap_or_else(|_| Err(late())).map_err(failed)?;
+        let filled = timeout(limit.saturating_sub(begun.elapsed()), async {
+            let begin = connection.transaction().await;
+            let transaction = begin.map_err(|error| failed(PostgresFault::new(doing, error)))?;
+            let appended = fill(&transaction, link, &batch).await?;
+            Ok((transaction, appended))
+        });
+        match filled.await.unwrap_or_else(|_| Err(failed(late()))) {
+            Ok((transaction, positions)) => {
+                appended = positions;
+                break transaction;
+            }
+            // Nothing was committed.
+            Err(error) if !is_second && is_of_connection(&error) => {
+                is_second = true;
+                link.connect_anew();
+            }
+            Err(error) => return Err(error),
+        }
+    };
     let committed = timeout(limit.saturating_sub(begun.elapsed()), transaction.commit()).await;
     match committed {
         Ok(Ok(())) => Ok(appended),
@@ -77,9 +92,15 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().and_then(DbError::parsed_severity) == Some(Severity::Error)
 }
 
-async fn fill(transaction: &Transaction<'_>, link: &Link, batch: Batch) -> Result<Appended, AppendError> {
+/// Whether the server had ended the connection.
+fn is_of_connection(error: &AppendError) -> bool {
+    let AppendError::Failed(error) = error else { return false };
+    error.downcast_ref::<PostgresFault>().is_some_and(PostgresFault::is_of_connection)
+}
+
+async fn fill(transaction: &Transaction<'_>, link: &Link, batch: &Batch) -> Result<Appended, AppendError> {
     let Batch { frames, expected, durability } = batch;
-    if durability == Durability::Accepted {
+    if *durability == Durability::Accepted {
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(failed)?;
     }
     let move_head = transaction.prepare_cached(MOVE_HEAD).await.map_err(failed)?;
@@ -91,10 +112,10 @@ async fn fill(transaction: &Transaction<'_>, link: &Link, batch: Batch) -> Resul
         let of: [&[u8]; 2] = [expected.kind.as_bytes(), expected.id.as_bytes()];
         let found = transaction.query_opt(&asked, &[&of[0], &of[1]]).await.map_err(failed)?;
         let found = found.map_or(0, |row| number(row.get(0)));
-        version = Some(expected.meets(found)?);
+        version = Some(expected.clone().meets(found)?);
     }
-    insert(transaction, &frames, last - count).await.map_err(failed)?;
-    raise(transaction, &frames).await.map_err(failed)?;
+    insert(transaction, frames, last - count).await.map_err(failed)?;
+    raise(transaction, frames).await.map_err(failed)?;
     let notify = transaction.prepare_cached(NOTIFY).await.map_err(failed)?;
     transaction.execute(&notify, &[&link.channel()]).await.map_err(failed)?;
     let position = |number: i64| Position::new(number.unsigned_abs()).expect("the head rises from 0");

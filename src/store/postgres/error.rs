@@ -4,20 +4,36 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 /// What was asked of a server, and what came of it. In the sources of [`AppendError`](super::AppendError) and the others.
 #[derive(Debug)]
 pub struct PostgresFault {
     doing: &'static str,
     source: Box<dyn Error + Send + Sync>,
+    is_last: bool,
 }
 
 impl PostgresFault {
     pub(super) fn new(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { doing, source: source.into() }
+        Self { doing, source: source.into(), is_last: false }
     }
 
     pub(super) fn timed_out(doing: &'static str, limit: Duration) -> Self {
         Self::new(doing, format!("no answer within `call_max` ({limit:?})"))
+    }
+
+    /// Whether the connection was at its end, closed or ended by the server, and another one will do.
+    pub(super) fn is_of_connection(&self) -> bool {
+        let Some(error) = self.source.downcast_ref::<tokio_postgres::Error>() else { return false };
+        let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
+        let is_io = error.source().is_some_and(|source| source.is::<std::io::Error>());
+        !self.is_last && (is_io || error.is_closed() || error.code().is_some_and(|code| ended.contains(code)))
+    }
+
+    /// As [`at`](Self::at), of a call that is not to be made again.
+    pub(super) fn last<E: Error + Send + Sync + 'static>(doing: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self { is_last: true, ..Self::new(doing, error) }
     }
 
     /// To be given to `map_err`.

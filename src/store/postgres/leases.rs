@@ -75,10 +75,13 @@ impl PostgresStore {
     pub(super) fn take_lease(&self, name: &str) -> Result<Lease, LeaseError> {
         // First among those of this process, for whom the lock of the server is one.
         let local = self.leases.take_as(name, &self.owner)?;
-        let (session, link) = (Arc::clone(&self.session), Arc::clone(&self.link));
-        let key = key(&link.schema, name);
-        let (asked, owner) = (name.to_owned(), self.owner.clone());
-        let taken = self.call("take a name", async move { session.take(&link, &asked, key, &owner).await });
+        let session = Arc::clone(&self.session);
+        let key = key(&self.link.schema, name);
+        let of: [Arc<str>; 2] = [name.into(), self.owner.as_str().into()];
+        let taken = self.call("take a name", move |link| {
+            let (session, [name, owner]) = (Arc::clone(&session), of.clone());
+            async move { session.take(&link, &name, key, &owner).await }
+        });
         let (session, bridge) = (Arc::clone(&self.session), Arc::clone(&self.bridge));
         // Also when it failed in the middle.
         let held = Held { session, bridge, name: name.to_owned(), key };

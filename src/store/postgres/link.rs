@@ -54,6 +54,11 @@ impl Link {
         self.pool.get().await.map_err(PostgresFault::at("give a connection"))
     }
 
+    /// Lets go of the connections that nobody uses: the server has ended one, and may have ended them all.
+    pub(super) fn connect_anew(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     fn doubts(&self) -> MutexGuard<'_, Doubts> {
         // Two numbers, which nothing leaves half written.
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)

@@ -94,25 +94,35 @@ impl PostgresStore {
         PostgresStoreBuilder::new(url.into())
     }
 
-    /// Runs a call on the thread of the store, and waits for it.
-    fn call<T: Send + 'static>(
+    /// Runs a call on the thread of the store, and waits for it. It may be made twice to the same end: where the server has ended a
+    /// connection that was kept, which is found out by using it, it is made once more over a new one.
+    fn call<T: Send + 'static, F: Future<Output = Result<T, PostgresFault>> + Send>(
         &self,
         doing: &'static str,
-        future: impl Future<Output = Result<T, PostgresFault>> + Send + 'static,
+        mut call: impl FnMut(Arc<Link>) -> F + Send + 'static,
     ) -> Result<T, PostgresFault> {
-        let limit = self.call_max;
+        let (link, limit) = (Arc::clone(&self.link), self.call_max);
         self.bridge.run(async move {
-            let done = tokio::time::timeout(limit, future).await;
+            let twice = async {
+                match call(Arc::clone(&link)).await {
+                    Err(fault) if fault.is_of_connection() => {
+                        link.connect_anew();
+                        call(Arc::clone(&link)).await
+                    }
+                    done => done,
+                }
+            };
+            let done = tokio::time::timeout(limit, twice).await;
             done.unwrap_or_else(|_| Err(PostgresFault::timed_out(doing, limit)))
         })?
     }
 
-    fn read<T: Send + 'static>(
+    fn read<T: Send + 'static, F: Future<Output = Result<T, PostgresFault>> + Send>(
         &self,
         doing: &'static str,
-        future: impl Future<Output = Result<T, PostgresFault>> + Send + 'static,
+        call: impl FnMut(Arc<Link>) -> F + Send + 'static,
     ) -> Result<T, ReadError> {
-        self.call(doing, future).map_err(|fault| ReadError::Failed(Box::new(fault)))
+        self.call(doing, call).map_err(|fault| ReadError::Failed(Box::new(fault)))
     }
 }
 
@@ -140,35 +150,42 @@ impl EventStore for PostgresStore {
     }
 
     fn sync(&self) -> Result<(), SyncError> {
-        let link = Arc::clone(&self.link);
-        let synced = self.call("sync events", async move { link.sync().await });
+        let synced = self.call("sync events", |link| async move { link.sync().await });
         synced.map_err(|fault| SyncError::Failed(Box::new(fault)))
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         let limit = query.events_max()?;
         let Some(asked) = query::Asked::of(query, limit) else { return Ok(Page { events: Vec::new(), next: None }) };
-        let link = Arc::clone(&self.link);
-        let rows = self.read("read events", async move { query::rows(&link, asked).await })?;
+        let asked = Arc::new(asked);
+        let rows = self.read("read events", move |link| {
+            let asked = Arc::clone(&asked);
+            async move { query::rows(&link, &asked).await }
+        })?;
         query::page(query, limit, rows)
     }
 
     fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        let (link, kept) = (Arc::clone(&self.link), snapshot.clone());
-        let found = self.call("keep a snapshot", async move { snapshots::save(&link, &kept).await });
+        let kept = snapshot.clone();
+        let found = self.call("keep a snapshot", move |link| {
+            let kept = kept.clone();
+            async move { snapshots::save(&link, &kept).await }
+        });
         let found = found.map_err(|fault| SnapshotError::Failed(Box::new(fault)))?;
         super::snapshot::check(snapshot, found)
     }
 
     fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        let (link, of, key) = (Arc::clone(&self.link), kind.to_owned(), id.to_owned());
-        let row = self.read("load a snapshot", async move { snapshots::load(&link, &of, &key).await })?;
+        let of: [Arc<str>; 2] = [kind.into(), id.into()];
+        let row = self.read("load a snapshot", move |link| {
+            let [kind, id] = of.clone();
+            async move { snapshots::load(&link, &kind, &id).await }
+        })?;
         row.map(|row| row.read(kind, id)).transpose()
     }
 
     fn head(&self) -> Result<Option<Position>, ReadError> {
-        let link = Arc::clone(&self.link);
-        self.read("read the head", async move { link.head().await }).map(Position::new)
+        self.read("read the head", |link| async move { link.head().await }).map(Position::new)
     }
 
     /// The first call begins to listen, on a connection of its own; while that is lost, the store is asked four times a second.

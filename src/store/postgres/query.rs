@@ -100,7 +100,7 @@ impl Asked {
 }
 
 /// Events that the server finds, in their order.
-pub(super) async fn rows(link: &Link, asked: Asked) -> Result<Vec<Row>, PostgresFault> {
+pub(super) async fn rows(link: &Link, asked: &Asked) -> Result<Vec<Row>, PostgresFault> {
     let failed = PostgresFault::at("read events");
     let connection = link.reading().await?;
     let statement = connection.prepare_cached(&asked.text).await.map_err(&failed)?;

@@ -58,8 +58,11 @@ impl StateStore for PostgresStore {
         self.change(None, changes, durability)
     }
     fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
-        let (link, key) = (Arc::clone(&self.link), key.to_vec());
-        let value = self.call("read state", async move { get(&link, kind, &key).await });
+        let key: Arc<[u8]> = key.into();
+        let value = self.call("read state", move |link| {
+            let key = Arc::clone(&key);
+            async move { get(&link, kind, &key).await }
+        });
         let value = value.map_err(|fault| StateReadError::Failed(Box::new(fault)))?;
         Ok(value.map(|value| StateValue::copied_from(&value)))
     }
@@ -68,8 +71,11 @@ impl StateStore for PostgresStore {
         if limit == 0 || limit > state::STATE_PAGE_MAX {
             return StatePage::collect([], limit);
         }
-        let (link, from) = (Arc::clone(&self.link), from.to_vec());
-        let rows = self.call("read state", async move { list(&link, kind, &from, limit).await });
+        let from: Arc<[u8]> = from.into();
+        let rows = self.call("read state", move |link| {
+            let from = Arc::clone(&from);
+            async move { list(&link, kind, &from, limit).await }
+        });
         let rows = rows.map_err(|fault| StateReadError::Failed(Box::new(fault)))?;
         StatePage::collect(
             rows.into_iter().map(|(key, value)| Ok((key.into(), StateValue::copied_from(&value)))),
@@ -115,8 +121,11 @@ impl PostgresStore {
         if changes.of.is_empty() {
             return Ok(());
         }
-        let link = Arc::clone(&self.link);
-        let applied = self.call("change state", async move { apply(&link, changes).await });
+        let changes = Arc::new(changes);
+        let applied = self.call("change state", move |link| {
+            let changes = Arc::clone(&changes);
+            async move { apply(&link, &changes).await }
+        });
         match applied.map_err(|fault| StateError::Failed(Box::new(fault)))? {
             Applied::Made => Ok(()),
             Applied::Lost { name, owner } => Err(StateError::Lease(LeaseError::Lost { name, owner })),
@@ -124,18 +133,18 @@ impl PostgresStore {
     }
 }
 
-async fn apply(link: &Link, changes: Changes) -> Result<Applied, PostgresFault> {
+async fn apply(link: &Link, changes: &Changes) -> Result<Applied, PostgresFault> {
     let failed = PostgresFault::at("change state");
     let mut connection = link.connection().await?;
     let transaction = connection.transaction().await.map_err(&failed)?;
     if changes.durability == Durability::Accepted {
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(&failed)?;
     }
-    if let Some((name, term)) = changes.lease {
+    if let Some((name, term)) = &changes.lease {
         let still = transaction.prepare_cached(STILL).await.map_err(&failed)?;
         let row = transaction.query_one(&still, &[&name.as_bytes()]).await.map_err(&failed)?;
-        if row.get::<_, i64>(1) != term {
-            return Ok(Applied::Lost { name, owner: row.get(0) });
+        if row.get::<_, i64>(1) != *term {
+            return Ok(Applied::Lost { name: name.clone(), owner: row.get(0) });
         }
     }
     let stripes: BTreeSet<_> = changes.of.keys().map(|(kind, key)| stripe(*kind, key)).collect();
@@ -165,7 +174,8 @@ async fn apply(link: &Link, changes: Changes) -> Result<Applied, PostgresFault> 
         let remove = transaction.prepare_cached(REMOVE).await.map_err(&failed)?;
         transaction.execute(&remove, &[&gone_kinds, &gone_keys]).await.map_err(&failed)?;
     }
-    transaction.commit().await.map_err(&failed)?;
+    // Whether it was made nobody knows where that is not answered, so it is not made again: somebody may have made others since.
+    transaction.commit().await.map_err(PostgresFault::last("change state"))?;
     Ok(Applied::Made)
 }
 

@@ -23,7 +23,7 @@ use super::handled::{Begun, HandledWindow};
 use super::letters::{DeadLetterQueue, NewLetter};
 use super::name::Name;
 use super::state::{StateChange, StateError, StateKind, StateStore};
-use super::{Durability, DurableSubscription, DurableSubscriptionError, Position, StoredEvent};
+use super::{Durability, DurableSubscription, DurableSubscriptionError, Position, StoredEvent, steady_now};
 use record::{Phase, Record};
 
 pub use error::ReliableSubscriptionError;
@@ -139,7 +139,7 @@ impl ReliableSubscription {
         let owned = Name::claim(&name, StateKind::ATTEMPT, state).map_err(ReliableSubscriptionError::Name)?;
         let record = Kept { name: owned, word };
         let left = record.read()?;
-        let clock = Box::new(SystemTime::now);
+        let clock = Box::new(steady_now);
         let (retry, handled, in_hand) = (RetryPolicy::default(), None, None);
         Ok(Self { subscription, name, record, letters, retry, handled, clock, in_hand, left })
     }
@@ -156,7 +156,7 @@ impl ReliableSubscription {
         Self { handled: Some(window), ..self }
     }
 
-    /// The clock that delays go by. Default: the system's wall clock, which outlives the process. A clock that is set back ends a delay.
+    /// The clock that delays go by. Default: [`steady_now`]. In the next process a delay goes on by the wall clock; one that was set back ends it.
     #[must_use]
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self { clock: Box::new(clock), ..self }

@@ -115,6 +115,9 @@ impl StateKind {
     /// Attempts at events that are under way.
     pub const ATTEMPT: Self = Self(17);
 
+    /// Kinds of aggregates that are made of their events, which the store on disk keeps beside the others.
+    pub(super) const SOURCED: Self = Self(18);
+
     /// One of your own.
     pub const fn own(number: u16) -> Self {
         Self(0x1_0000 + number as u32)
@@ -147,6 +150,7 @@ impl fmt::Display for StateKind {
             Self::SAGA_ENDED => "ended saga",
             Self::VIEW => "view",
             Self::SUBSCRIPTION => "subscription",
+            Self::SOURCED => "kind of aggregates",
             Self(other) => return write!(f, "kind {other}"),
         })
     }

@@ -5,9 +5,11 @@ use crate::event::{FLAG_MEASURED, FLAG_REPLAY, FLAG_TARGETED, Header, Meta};
 use crate::ring::Serve;
 use crate::sync::contain::contained;
 
-use super::call::{Call, finish, has_room};
+use super::call::Call;
 use super::restart::Given;
 use super::services::{self, Passed};
+use super::verdict::finish;
+use super::wants::has_room;
 use super::{NoRoom, Worker};
 
 impl Worker {
@@ -154,8 +156,8 @@ impl Worker {
             self.given.services += 1;
             visit!(Served);
         }
-        if !called {
-            // Mailboxes took time that is no handler's.
+        if !called || !wanted.is_empty() {
+            // Mailboxes and instances of services took time that is not the next handler's.
             self.stopwatch.skip();
         }
         Ok(())

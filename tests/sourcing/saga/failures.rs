@@ -48,6 +48,7 @@ on_every_store! {
     a_step_is_tried_again_after_its_delay_and_a_panic_is_a_failure,
     what_is_not_done_in_time_is_undone_also_after_a_restart,
     a_saga_as_a_whole_has_a_time_limit_too,
+    a_saga_goes_on_where_it_was_when_the_next_process_finds_an_earlier_clock,
     a_compensation_that_fails_too_often_is_said_and_can_be_tried_again,
     an_event_is_taken_once_and_one_that_nobody_waits_for_is_not,
     a_saga_goes_on_under_the_version_it_was_begun_under_or_not_at_all,
@@ -108,6 +109,34 @@ fn a_saga_as_a_whole_has_a_time_limit_too(ground: &Ground) {
     assert_eq!((status(&sagas).step.as_deref(), status(&sagas).due), (Some("second"), Some(hand.now() + SECOND)));
     hand.advance(1);
     assert_eq!(sagas.run_due().sagas[0].phase, SagaPhase::Compensated);
+}
+
+fn a_saga_goes_on_where_it_was_when_the_next_process_finds_an_earlier_clock(ground: &Ground) {
+    let (world, state) = (Arc::default(), ground.store());
+    let saga =
+        |world: &Arc<World>| Saga::new("s", 1).step(undone_after(world, 0)).step(waiting("wait").timeout(10 * SECOND));
+    let begin = |hand: &Hand| {
+        let mut sagas = open(saga(&world), &state, hand);
+        sagas.start("7", Trail::default()).unwrap();
+        sagas.start("8", Trail::default()).unwrap();
+    };
+    // Ten years ahead.
+    let ahead = Hand::default();
+    ahead.advance(10 * 365 * 86_400);
+    begin(&ahead);
+    let hand = Hand::default();
+    let mut sagas = open(saga(&world), &state, &hand);
+    assert!(sagas.run_due().sagas.is_empty());
+    assert_eq!(sagas.next_due(), Some(hand.now() + 10 * SECOND), "as if no time had passed meanwhile");
+    hand.advance(9);
+    assert!(sagas.run_due().sagas.is_empty());
+    drop(sagas);
+    // That was kept, so that another restart does not put it off again.
+    let mut sagas = open(saga(&world), &state, &hand);
+    assert!(sagas.run_due().sagas.is_empty());
+    hand.advance(1);
+    let late = sagas.run_due().sagas;
+    assert_eq!(late.iter().map(|saga| saga.phase).collect::<Vec<_>>(), [SagaPhase::Compensated; 2]);
 }
 
 fn a_compensation_that_fails_too_often_is_said_and_can_be_tried_again(ground: &Ground) {

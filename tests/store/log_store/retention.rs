@@ -8,7 +8,7 @@ use ringmain::Aggregate;
 use ringmain::internals::store::open_on;
 use ringmain::internals::store::sim::SimDisk;
 use ringmain::store::{
-    AppendError, Durability, EventStore, ExpectedVersion, LogStore, Query, ReadError, Retention, Snapshot,
+    AppendError, Durability, EventStore, ExpectedVersion, Holder, LogStore, Query, ReadError, Retention, Snapshot,
 };
 
 use super::{check, conform, files, found, open, position, small, written};
@@ -182,4 +182,70 @@ fn a_full_disk_is_said_and_the_events_stay_as_they_are() {
     check(&store);
     let nothing = SimDisk::new();
     assert_eq!(open(&nothing).keep(NOW.remove_after(Duration::ZERO)).expect("the disk works"), Default::default());
+}
+
+#[test]
+fn what_an_aggregate_is_made_of_stays_until_a_snapshot_has_it_or_it_is_told_to_go() {
+    let all = Retention::forever().remove_after(Duration::ZERO);
+    for is_told in [false, true] {
+        let (disk, _) = written();
+        let store = open(&disk);
+        store.keep_history("order").expect("the disk works");
+        store.close().expect("the disk works");
+        // It holds for whoever opens the store, and for this kind only.
+        let store = open(&disk);
+        assert_eq!(store.due(all).expect("it can be read").removed_segments, 0);
+        let held = store.held(all).expect("it can be read");
+        let order = Holder::Aggregate { kind: "order".to_owned(), id: "7".to_owned(), version: 1 };
+        assert_eq!((held[0].positions.start().get(), &held[0].holders[..]), (1, &[order][..]));
+        assert_eq!(held[0].holders[0].to_string(), "order \"7\", which has no snapshot of its version 1");
+        assert!(held.len() >= 5 && held[1..].iter().all(|held| held.holders.is_empty()), "{held:?}");
+        let done = store.keep(all).expect("the disk works");
+        assert_eq!((done.removed_segments, done.held_segments, done.held_at), (0, held.len(), None));
+        if is_told {
+            let done = store.keep(all.remove_unsnapshotted()).expect("the disk works");
+            assert_eq!((done.removed_segments, done.held_segments), (held.len(), 0));
+            continue;
+        }
+        let state = |version| Snapshot::new("order", "7", version, ringmain::Payload::json("{}"));
+        store.save_snapshot(&state(5)).expect("it is at this version");
+        let done = store.keep(all).expect("the disk works");
+        let first = store.first().expect("it can be read").expect("there are some").get();
+        assert!(done.removed_segments > 0 && (41..=60).contains(&first), "what is before version 6, at 60: {first}");
+        store.save_snapshot(&state(12)).expect("it is at this version");
+        let done = store.keep(all).expect("the disk works");
+        assert_eq!(done.held_segments, 0, "{done:?}");
+    }
+}
+
+const DAY_NS: u64 = 24 * 3_600 * 1_000_000_000;
+
+#[test]
+fn a_wall_clock_that_is_set_makes_no_event_old_and_keeps_none_for_ever() {
+    let disk = SimDisk::new();
+    let mut writer = Writer::new();
+    let mut some = || -> Vec<_> { (0..4).map(|_| writer.frame("common", |event| event)).collect() };
+    let store = open(&disk);
+    let mut append = |store: &LogStore| {
+        for _ in 0..20 {
+            store.append(&some(), ExpectedVersion::Any, Durability::Written).expect("the disk works");
+        }
+    };
+    let month = Retention::forever().remove_after(Duration::from_nanos(30 * DAY_NS));
+    append(&store);
+    for step in [-3_600_000_000_000, 3_650 * DAY_NS as i64] {
+        disk.step_wall_clock(step);
+        assert_eq!(store.due(month).expect("it can be read").removed_segments, 0, "a step by {step} ns");
+    }
+    // Ten years ahead, some are written; then the clock is right again, in this process or the next.
+    append(&store);
+    disk.step_wall_clock(0);
+    append(&store);
+    disk.advance(31 * DAY_NS);
+    let segments = store.stats().segments;
+    assert_eq!(store.due(month).expect("it can be read").removed_segments, segments - 1, "as the time that has passed");
+    store.close().expect("the disk works");
+    disk.begin_process();
+    let store = open(&disk);
+    assert_eq!(store.keep(month).expect("it can be read").removed_segments, segments - 1);
 }

@@ -71,6 +71,9 @@ impl Disk for Odd {
     fn unix_now_ns(&self) -> u64 {
         self.disk.unix_now_ns()
     }
+    fn steady_now_ns(&self) -> u64 {
+        self.disk.steady_now_ns()
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub(super) enum Cut {
     Nothing,
     /// The connection ends when a commit comes, which the server does not see.
     BeforeCommit,
+    /// The connection ends when the client next says something, which the server does not see.
+    Ask,
     /// The server commits, and its answer is lost.
     AfterCommit,
     /// The server's next answer is lost.
@@ -63,6 +65,11 @@ impl Proxy {
         self.cut.1.notify_all();
     }
 
+    /// Whether what was to be cut is cut.
+    pub(super) fn is_cut(&self) -> bool {
+        *self.cut.0.lock().unwrap() == Cut::Nothing
+    }
+
     /// Waits until what was to be cut is cut.
     pub(super) fn wait(&self) {
         drop(self.cut.1.wait_while(self.cut.0.lock().unwrap(), |cut| *cut != Cut::Nothing).unwrap());
@@ -80,6 +87,10 @@ fn bring(mut from: TcpStream, mut to: TcpStream, (cut, changed): &(Mutex<Cut>, C
         match *state {
             Cut::AfterCommit if is_commit => *state = Cut::Answer,
             Cut::BeforeCommit if is_commit => {
+                *state = Cut::Nothing;
+                break;
+            }
+            Cut::Ask if is_client => {
                 *state = Cut::Nothing;
                 break;
             }

@@ -20,6 +20,10 @@ fn retention_waits_for_who_reads_on_in_the_same_store() {
     billing.ack(position(120)).unwrap();
     let done = store.keep(ALL).unwrap();
     assert_eq!((done.removed_segments, done.held_at), (0, position(first - 1).into()), "one that has read nothing yet");
+    let held = store.held(ALL).unwrap();
+    let named: Vec<_> = held[0].holders.iter().map(ToString::to_string).collect();
+    assert_eq!(named, [format!("durable subscription \"late\", which is at position {}", first - 1)]);
+    assert!(held.iter().all(|one| one.holders == held[0].holders) && held[0].positions.start().get() == first);
     late.forget().unwrap();
     let done = store.keep(ALL).unwrap();
     assert!(done.removed_segments > 0 && done.held_segments == 0, "{done:?}");

@@ -229,6 +229,7 @@ fn limits() -> impl Strategy<Value = DeadLetterLimits> {
         events,
         bytes,
         expiry: expiry_ms.map(Duration::from_millis),
+        waiting: 1_024,
     })
 }
 

@@ -75,6 +75,9 @@ fn what_is_to_be_archived_arrives() {
     let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
     let wanted = Retention::forever().archive_after(hours(2)).remove_after(hours(72)).bytes_max(9);
     assert_eq!(archive.retention(), wanted);
+    let more = ["--remove-unread-older-than", "4d", "--max-unread-bytes", "7", "--remove-unsnapshotted"];
+    let Ok(Store::Archive(archive)) = parse(&[&words[..], &more[..]].concat()) else { panic!("all are known") };
+    assert_eq!(archive.retention(), wanted.remove_unread_after(hours(96)).unread_bytes_max(7).remove_unsnapshotted());
     let Ok(Store::Archive(archive)) = parse(&words[..3]) else { panic!("all are known") };
     assert_eq!(archive.retention(), Retention::default());
 }
@@ -98,6 +101,9 @@ fn values_out_of_range_are_refused_with_exit_code_2() {
         "compact",
         "archive --data d --older-than 3w",
         "archive --data d --older-than d",
+        "archive --data d --remove-unread-older-than 3d",
+        "archive --data d --max-unread-bytes 3",
+        "archive --data d --remove-unsnapshotted",
         "archive --data d --older-than 999999999999999999d",
         "verify",
     ] {

@@ -49,6 +49,8 @@ struct State {
     fail: Option<(u64, Failure)>,
     locks: BTreeSet<PathBuf>,
     now_unix_ns: u64,
+    /// By how much the wall clock was set.
+    stepped_ns: i64,
     /// Bytes that all files may have together.
     capacity_bytes: u64,
 }
@@ -63,6 +65,7 @@ impl Default for State {
             fail: None,
             locks: BTreeSet::new(),
             now_unix_ns: 1_767_225_600_000_000_000,
+            stepped_ns: 0,
             capacity_bytes: u64::MAX,
         }
     }
@@ -241,6 +244,25 @@ impl SimDisk {
     }
 }
 
+impl SimDisk {
+    /// Lets so much time pass.
+    pub fn advance(&self, ns: u64) {
+        self.state().now_unix_ns += ns;
+    }
+
+    /// Sets the wall clock off by so much from what it would be.
+    pub fn step_wall_clock(&self, by_ns: i64) {
+        self.state().stepped_ns = by_ns;
+    }
+
+    /// Another process begins, which goes by the wall clock as it stands.
+    pub fn begin_process(&self) {
+        let mut state = self.state();
+        state.now_unix_ns = state.now_unix_ns.saturating_add_signed(state.stepped_ns);
+        state.stepped_ns = 0;
+    }
+}
+
 impl Disk for SimDisk {
     fn create_folder(&self, _: &Path) -> io::Result<()> {
         self.state().succeed()
@@ -305,6 +327,10 @@ impl Disk for SimDisk {
     fn unix_now_ns(&self) -> u64 {
         let mut state = self.state();
         state.now_unix_ns += 1_000;
-        state.now_unix_ns
+        state.now_unix_ns.saturating_add_signed(state.stepped_ns)
+    }
+
+    fn steady_now_ns(&self) -> u64 {
+        self.state().now_unix_ns
     }
 }
