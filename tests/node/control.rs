@@ -143,6 +143,38 @@ fn a_configuration_is_seen_with_origins_and_replaced_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_service_of_another_process_is_known_for_as_long_as_its_lease_lasts() {
+    let folder = Folder::new("node-lease");
+    let node = Node::start(&folder.0, &[]);
+    let register = |lease_s: u64| {
+        let new = json!({"name": "gateway", "address": format!("127.0.0.1:{}", 9_000 + lease_s), "lease_s": lease_s});
+        node.send("/v1/services", "application/json", &new.to_string())
+    };
+    let instances = || node.get("/v1/services").json()["instances"].as_array().expect("a list").clone();
+    let long = register(3_600);
+    assert_eq!(long.status, 201, "{}", long.body);
+    assert_eq!(register(1).status, 201);
+    assert_eq!(instances().len(), 2);
+    register(0).problem(400, "malformed-request");
+    // The short one lapses, and nobody has to look for it.
+    let (mut after, mut seen) = (0, Vec::new());
+    while seen.last() != Some(&json!(["lapsed", "127.0.0.1:9001"])) {
+        for event in node.events(&format!("type=ringmain.service.instance&after={after}&wait=60")) {
+            after = event["position"].as_str().and_then(|text| text.parse().ok()).unwrap_or(after);
+            seen.push(json!([event["data"]["to"], event["data"]["address"]]));
+        }
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert_eq!(instances().len(), 1);
+    let path = format!("/v1/leases/{}", long.json()["lease"].as_str().expect("a text"));
+    assert_eq!(node.ask("PUT", &path, &[], "").status, 200);
+    assert_eq!(node.ask("DELETE", &path, &[], "").status, 204);
+    node.ask("PUT", &path, &[], "").problem(404, "not-found");
+    assert_eq!(instances().len(), 0);
+    node.stop();
+}
+
+#[test]
 fn what_is_not_there_is_not_found() {
     let folder = Folder::new("node-nothing");
     let node = Node::start(&folder.0, &[]);
@@ -153,7 +185,6 @@ fn what_is_not_there_is_not_found() {
         node.ask("POST", path, &[], "").problem(404, "not-found");
     }
     let list = |path: &str, name: &str| assert_eq!(node.get(path).json(), json!({name: []}));
-    list("/v1/services", "services");
     list("/v1/dead-letters", "dead_letters");
     list("/v1/replays", "replays");
     node.ask("DELETE", "/v1/dead-letters", &[], "").problem(400, "malformed-request");
@@ -169,6 +200,8 @@ fn the_description_has_every_method_and_status() {
     let node = Node::start(&folder.0, &[]);
     let document = node.get("/openapi.json").json();
     for (path, operations) in document["paths"].as_object().expect("it has paths") {
+        // It has no end; its own tests ask it.
+        let is_stream = path == "/v1/events/stream";
         let at = path.replace("{id}", "1").replace("{name}", "a").replace("{verb}", "start");
         let allow = node.ask("PATCH", &at, &[], "");
         allow.problem(405, "method-not-allowed");
@@ -182,6 +215,9 @@ fn the_description_has_every_method_and_status() {
             for (query, media_type, body) in
                 [("", "application/json", "{}"), ("?x=1", "application/json", "{"), ("", "text/x", "")]
             {
+                if is_stream && query.is_empty() {
+                    continue;
+                }
                 let headers = [("content-type", media_type)];
                 let answer = node.ask(&method.to_uppercase(), &format!("{at}{query}"), &headers, body);
                 let status = &operation["responses"][answer.status.to_string()];

@@ -128,13 +128,8 @@ fn services_start_and_stop_with_the_node_and_over_http() {
     let node =
         builder.service(store).service(gateway.clone()).build().expect("it is valid").start().expect("it starts");
     let states = || {
-        let services = ask(&node, "GET", "/v1/services", "").json()["services"].clone();
-        services
-            .as_array()
-            .expect("a list")
-            .iter()
-            .map(|one| one["state"].as_str().expect("a text").to_owned())
-            .collect::<Vec<_>>()
+        let state = |name: &str| ask(&node, "GET", &format!("/v1/services/{name}"), "").json()["state"].clone();
+        [state("store"), state("gateway")]
     };
     assert_eq!(states(), ["running", "running"]);
     assert_eq!(ask(&node, "POST", "/v1/services/gateway/stop", "").json()["state"], "stopped");

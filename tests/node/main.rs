@@ -6,6 +6,8 @@ mod embedded;
 mod folder;
 mod guard;
 mod life;
+#[cfg(feature = "prometheus")]
+mod parts;
 mod publish;
 mod query;
 mod reload;

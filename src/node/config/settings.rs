@@ -164,6 +164,31 @@ settings! {
     /// An alert is raised when 95 of 100 deliveries of a minute were not this fast.
     ALERTS_P95: "alerts.p95_objective", [], from_a_millisecond(Unit::Milliseconds, HOUR), "1ms", Restart;
 
+    /// Clients of live streams at one time.
+    LIVE_CLIENTS_MAX: "live.clients_max", [], whole(1, 100_000), "1024", Restart;
+    /// Patterns that a client of a live stream has at one time.
+    LIVE_PATTERNS_MAX: "live.patterns_max", [], whole(1, 10_000), "64", Restart;
+    /// Bytes that a message of a client of a live stream has at most.
+    LIVE_MESSAGE_BYTES_MAX: "live.message_bytes_max", [], bytes(1 << 10, 1 << 24), "64KiB", Restart;
+    /// Newest events that are in memory once for all clients of live streams; one that is further behind is slow.
+    LIVE_WINDOW_EVENTS: "live.window_events", [], whole(1, 10_000_000), "8192", Restart;
+    /// Bytes that these events may take, with what they are encoded to.
+    LIVE_WINDOW_BYTES: "live.window_bytes", [], bytes(1 << 16, 1 << 36), "32MiB", Restart;
+    /// What becomes of slow clients that do not say it themselves: they read on in the store, get the newest of each key, or are closed.
+    LIVE_SLOW: "live.slow", [], Kind::Choice(&["spill", "conflate", "close"]), "spill", Restart;
+    /// Keys that a conflated client has waiting for it.
+    LIVE_CONFLATE_KEYS_MAX: "live.conflate_keys_max", [], whole(1, 1_000_000), "1024", Restart;
+    /// Bytes that these may take.
+    LIVE_CONFLATE_BYTES_MAX: "live.conflate_bytes_max", [], bytes(1 << 10, 1 << 32), "4MiB", Restart;
+    /// Events that a reliable client has before it acknowledges some.
+    LIVE_UNACKED_MAX: "live.unacked_max", [], whole(1, 1_000_000), "1000", Restart;
+    /// How long a client of a live stream may be silent before it is asked whether it is there.
+    LIVE_PING_EVERY: "live.ping_every", [], from_a_millisecond(Unit::Seconds, HOUR), "20s", Restart;
+    /// How long it may take to answer, or to read what was sent.
+    LIVE_ANSWER_MAX: "live.answer_max", [], from_a_millisecond(Unit::Seconds, HOUR), "20s", Restart;
+    /// How long a client that is closed may take to read why.
+    LIVE_CLOSE_MAX: "live.close_max", [], from_a_millisecond(Unit::Seconds, HOUR), "5s", Restart;
+
     /// What the names of metrics begin with.
     METRICS_NAMESPACE: "metrics.namespace", [], Kind::Text, "ringmain", Restart;
 }

@@ -50,6 +50,11 @@ pub(super) fn node(bus: &Bus, state: NodeState) {
     once(bus, "ringmain.node", &state.to_string(), &json!({"state": state.to_string()}));
 }
 
+/// Of a service of another process.
+pub(super) fn instance(bus: &Bus, name: &str, address: &str, state: &str) {
+    once(bus, "ringmain.service.instance", state, &json!({"name": name, "address": address, "to": state}));
+}
+
 pub(super) fn configured(bus: &Bus, changes: &[Change]) {
     let changes: Vec<_> =
         changes.iter().map(|change| json!({"setting": change.path, "from": change.from, "to": change.to})).collect();

@@ -11,6 +11,7 @@
 mod announce;
 mod builder;
 mod known;
+mod registrations;
 mod reload;
 mod replays;
 mod rules;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 
 pub use self::builder::{Node, NodeBuilder};
 pub(super) use self::known::{Known, KnownIds};
+pub(super) use self::registrations::Registrations;
 pub(super) use self::replays::{ReplayStatus, Replays};
 pub use self::stop::StopReport;
 use super::config::settings::STORE_DURABILITY;
@@ -80,6 +82,7 @@ pub(super) struct Core {
     pub(super) services: Services,
     pub(super) builtins: Arc<Builtins>,
     pub(super) webhooks: Vec<Arc<WebhookIngress>>,
+    pub(super) registrations: Arc<Registrations>,
     pub(super) known: KnownIds,
     pub(super) replays: Replays,
     /// Nothing outlives the node.

@@ -13,7 +13,9 @@ use super::super::services::builtin::{Builtins, BuiltinsError};
 use super::super::services::{Service, Services, ServicesOptions};
 use super::super::store::open;
 use super::announce::{self, Announcer};
-use super::{Core, KnownIds, Node, NodeError, NodeState, Parts, Replays, RunningNode, rules, stop, webhooks};
+use super::{
+    Core, KnownIds, Node, NodeError, NodeState, Parts, Registrations, Replays, RunningNode, rules, stop, webhooks,
+};
 use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
 use crate::{BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
 
@@ -70,6 +72,8 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         builtins.start(&config).await.map(|_| builtins)
     });
     let builtins = builtins.map_err(|error| NodeError::Services(error.to_string()))?;
+    let registrations = Registrations::new(&bus);
+    runtime.spawn(Arc::clone(&registrations).watch());
     // What an earlier process has left is delivered from here on, so behind all that subscribe.
     let durable = bus.durable(Arc::clone(&store), Arc::clone(&state_store)).named(NAME);
     let durable = durable.close_max(deadline(&config)).start().map_err(NodeError::Durable)?;
@@ -82,6 +86,7 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         services: supervised,
         builtins,
         webhooks,
+        registrations,
         runtime: runtime.handle().clone(),
         known,
         replays: Replays::default(),

@@ -29,10 +29,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use tokio::sync::Semaphore;
 
-use self::control::{audit, config, letters, replays, rules, services, subscriptions};
+use self::control::{audit, config, leases, letters, replays, rules, services, subscriptions};
 use self::guard::Rates;
 pub(super) use self::problem::{Kind, Problem};
 pub(super) use self::server::Server;
@@ -122,9 +122,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/rules/explain", post(rules::explain)),
         ("/v1/rules/diff", post(rules::diff)),
         ("/v1/rules/{id}", get(rules::show).put(rules::change).delete(rules::remove)),
-        ("/v1/services", get(services::list)),
+        ("/v1/services", get(services::list).post(leases::register)),
         ("/v1/services/{name}", get(services::show)),
         ("/v1/services/{name}/{verb}", post(services::change)),
+        ("/v1/leases/{id}", put(leases::renew).delete(leases::end)),
         ("/v1/dead-letters", get(letters::list).delete(letters::purge_all)),
         ("/v1/dead-letters/redrive", post(letters::redrive_all)),
         ("/v1/dead-letters/{id}", get(letters::show).delete(letters::purge)),

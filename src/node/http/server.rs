@@ -68,7 +68,7 @@ impl Server {
         let refused = |error: std::io::Error| NodeError::Listen { address, error: error.to_string() };
         let listener = runtime.block_on(TcpListener::bind(address)).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let live = Hub::start(Arc::clone(&core.store), Arc::clone(&core.state_store), LiveOptions::default());
+        let live = Hub::start(Arc::clone(&core.store), Arc::clone(&core.state_store), LiveOptions::of(&config));
         let live = Arc::new(live.map_err(|error| NodeError::Runtime(error.to_string()))?);
         let app = App::new(core, tokens, Arc::clone(&live));
         // Without it the rest is told all the same.

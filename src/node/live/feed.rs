@@ -19,11 +19,9 @@ use super::interest::Interest;
 use super::message::Gap;
 use super::options::Slow;
 use super::reader::missing_of;
-use super::window::{Found, LiveEvent, Piece};
+use super::window::{BATCH_BYTES, Found, LiveEvent, Piece};
 use crate::store::{Position, Query};
 
-/// Events that it takes at once.
-const BATCH_EVENTS: usize = 1_024;
 /// Events that it reads at once in the store.
 const PAGE_EVENTS: usize = 256;
 
@@ -103,7 +101,7 @@ impl Feed {
             Slow::Close if self.shared.window.has_behind(self.position) => Lag::Fine,
             Slow::Close => Lag::TooSlow { behind: self.shared.window.head() - self.position },
             Slow::Conflate => {
-                while let Found::Pieces(pieces) = self.shared.window.behind(self.position, BATCH_EVENTS) {
+                while let Found::Pieces(pieces) = self.shared.window.behind(self.position, BATCH_BYTES) {
                     self.conflate(&pieces);
                 }
                 Lag::Fine
@@ -122,7 +120,7 @@ impl Feed {
         if let Some(waiting) = self.take_waiting() {
             return Ok(waiting);
         }
-        match self.shared.window.behind(self.position, BATCH_EVENTS) {
+        match self.shared.window.behind(self.position, BATCH_BYTES) {
             Found::Nothing => {
                 self.has_joined = true;
                 Ok(Vec::new())
@@ -172,8 +170,9 @@ impl Feed {
         });
         match read.await {
             Ok((events, last)) => {
-                let events = events.into_iter().map(|stored| Arc::new(LiveEvent::new(stored, None)));
-                let piece = Piece::new(last, events.collect(), None);
+                let events = events.into_iter().map(|stored| LiveEvent::new(stored, None));
+                // What is left of the page, where events are long, is read again when these are gone.
+                let piece = Piece::split(events, last).swap_remove(0);
                 Ok(self.items_of(&[Arc::new(piece)]))
             }
             Err(error) => match missing_of(&error) {
@@ -187,10 +186,10 @@ impl Feed {
     }
 
     fn conflate(&mut self, pieces: &[Arc<Piece>]) {
-        let keys_max = self.shared.options.conflate_keys_max.max(1);
+        let (keys_max, bytes_max) = (self.shared.options.conflate_keys_max, self.shared.options.conflate_bytes_max);
         for item in self.items_of(pieces) {
             match item {
-                Item::Event(event) => self.waiting.put(event, keys_max),
+                Item::Event(event) => self.waiting.put(event, keys_max, bytes_max),
                 Item::Gap(gap) => self.waiting.gaps.push(gap),
             }
         }
@@ -229,6 +228,7 @@ pub(super) enum FeedError {
 struct Conflated {
     places: HashMap<String, u64>,
     newest: BTreeMap<u64, (Arc<LiveEvent>, String)>,
+    bytes: usize,
     gaps: Vec<Gap>,
     dropped: u64,
     /// Of events that were left out, the first position and the last.
@@ -236,22 +236,25 @@ struct Conflated {
 }
 
 impl Conflated {
-    fn put(&mut self, event: Arc<LiveEvent>, keys_max: usize) {
+    fn put(&mut self, event: Arc<LiveEvent>, keys_max: usize, bytes_max: usize) {
         let (key, position) = (key_of(&event), event.position());
         if let Some(place) = self.places.insert(key.clone(), position) {
-            self.newest.remove(&place);
             self.leave_out(place);
         }
+        self.bytes += event.bytes();
         self.newest.insert(position, (event, key));
-        if self.newest.len() > keys_max
-            && let Some((place, (_, key))) = self.newest.pop_first()
-        {
-            self.places.remove(&key);
+        while self.newest.len() > 1 && (self.newest.len() > keys_max || self.bytes > bytes_max) {
+            let Some((place, (_, key))) = self.newest.first_key_value() else { break };
+            self.places.remove(key);
+            let place = *place;
             self.leave_out(place);
         }
     }
 
     fn leave_out(&mut self, position: u64) {
+        if let Some((event, _)) = self.newest.remove(&position) {
+            self.bytes -= event.bytes();
+        }
         self.dropped += 1;
         let (from, to) = self.left_out.unwrap_or((position, position));
         self.left_out = Some((from.min(position), to.max(position)));

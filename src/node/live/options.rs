@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 
+use super::super::config::{Config, settings as names};
+
 /// What becomes of a client that is slower than the events it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Slow {
@@ -96,6 +98,8 @@ pub struct LiveOptions {
     pub slow: Slow,
     /// Keys that a conflated client has waiting for it; beyond it the oldest are left out, and counted. Default 1,024.
     pub conflate_keys_max: usize,
+    /// Bytes that these may take, with what they are encoded to; the newest stays. Default 4 MiB.
+    pub conflate_bytes_max: usize,
     /// Events that a reliable client has before it acknowledges some. Default 1,000.
     pub unacked_max: usize,
     /// How long a client may be silent before it is asked whether it is there. Default 20 s.
@@ -122,6 +126,7 @@ impl Default for LiveOptions {
             window_bytes: 32 << 20,
             slow: Slow::default(),
             conflate_keys_max: 1_024,
+            conflate_bytes_max: 4 << 20,
             unacked_max: 1_000,
             ping_every: Duration::from_secs(20),
             answer_max: Duration::from_secs(20),
@@ -133,9 +138,40 @@ impl Default for LiveOptions {
     }
 }
 
+impl LiveOptions {
+    /// As a node is configured.
+    pub(in super::super) fn of(config: &Config) -> Self {
+        let number = |setting| config.number(setting).and_then(|number| usize::try_from(number).ok());
+        let number = |setting| number(setting).expect("it has a default, and a limit");
+        let time = |setting| config.time(setting).expect("it has a default");
+        Self {
+            clients_max: number(&names::LIVE_CLIENTS_MAX),
+            patterns_max: number(&names::LIVE_PATTERNS_MAX),
+            message_bytes_max: number(&names::LIVE_MESSAGE_BYTES_MAX),
+            window_events: number(&names::LIVE_WINDOW_EVENTS),
+            window_bytes: number(&names::LIVE_WINDOW_BYTES),
+            slow: config.text(&names::LIVE_SLOW).and_then(|word| word.parse().ok()).unwrap_or_default(),
+            conflate_keys_max: number(&names::LIVE_CONFLATE_KEYS_MAX),
+            conflate_bytes_max: number(&names::LIVE_CONFLATE_BYTES_MAX),
+            unacked_max: number(&names::LIVE_UNACKED_MAX),
+            ping_every: time(&names::LIVE_PING_EVERY),
+            answer_max: time(&names::LIVE_ANSWER_MAX),
+            close_max: time(&names::LIVE_CLOSE_MAX),
+            ..Self::default()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::super::config::Sources;
     use super::*;
+
+    #[test]
+    fn the_settings_have_the_same_defaults() {
+        let config = Sources::default().load().expect("defaults are no fault");
+        assert_eq!(format!("{:?}", LiveOptions::of(&config)), format!("{:?}", LiveOptions::default()));
+    }
 
     fn headers(lines: &[(header::HeaderName, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -1,7 +1,6 @@
 //! The one that follows the store for all clients, on a thread of its own.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -59,12 +58,12 @@ fn follow(shared: &Shared, types: &mut HashMap<Box<str>, u32>) -> Result<(), Rea
             let last = page.next.unwrap_or(head).get();
             let events = page.events.into_iter().map(|stored| {
                 let number = number_of(types, stored.meta().topic());
-                Arc::new(LiveEvent::new(stored, number))
+                LiveEvent::new(stored, number)
             });
-            shared.window.push(Piece::new(last, events.collect(), None));
+            shared.window.push(Piece::split(events, last));
         }
         Err(error) => match missing_of(&error) {
-            Some(missing) => shared.window.push(Piece::new(missing.to, Vec::new(), Some(missing))),
+            Some(missing) => shared.window.push(vec![Piece::new(missing.to, Vec::new(), Some(missing))]),
             None => return Err(error),
         },
     }

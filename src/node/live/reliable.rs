@@ -11,15 +11,15 @@ use super::feed::Item;
 use super::interest::Interest;
 use super::message::Gap;
 use super::reader::missing_of;
-use super::window::LiveEvent;
+use super::window::{BATCH_BYTES, LiveEvent};
 use crate::store::{
-    CursorError, DurableSubscription, DurableSubscriptionError, LeaseError, Position, ReadError, StoredEvent,
+    CursorError, DurableSubscription, DurableSubscriptionError, LeaseError, Position, Query, ReadError, StoredEvent,
 };
 
 /// Names of cursors begin so: those of programs are others.
 const NAME_PREFIX: &str = "live/";
-/// Events that it takes at once.
-const BATCH_EVENTS: usize = 256;
+/// Events that it reads at once.
+const PAGE_EVENTS: usize = 64;
 /// Events that it passes, since its client does not want them, before that is kept.
 const PASSED_MAX: usize = 4_096;
 
@@ -66,7 +66,8 @@ impl Reliable {
     ) -> Result<Self, String> {
         let claim = shared.claims.take(name).await;
         let (store, state) = (Arc::clone(&shared.store), Arc::clone(&shared.state));
-        let mut builder = DurableSubscription::builder(store, state, format!("{NAME_PREFIX}{name}"));
+        let mut builder = DurableSubscription::builder(store, state, format!("{NAME_PREFIX}{name}"))
+            .query(Query::new().limit(PAGE_EVENTS));
         if let Some(after) = after {
             builder = builder.begin_behind(Position::new(after));
         }
@@ -114,15 +115,19 @@ impl Reliable {
     /// # Errors
     /// Why not, in words.
     pub(super) async fn next(&mut self) -> Result<Vec<Item>, String> {
-        let room = self.room().min(BATCH_EVENTS);
+        let room = self.room().min(PAGE_EVENTS);
         if self.interest.is_empty() || room == 0 {
             return Ok(Vec::new());
         }
         let batch = self.with(move |subscription| {
             let mut batch = Batch::default();
-            while batch.events.len() < room {
+            let mut bytes = 0;
+            while batch.events.len() < room && bytes < BATCH_BYTES {
                 match subscription.try_recv() {
-                    Ok(Some(event)) => batch.events.push(event),
+                    Ok(Some(event)) => {
+                        bytes += event.frame().bytes().len();
+                        batch.events.push(event);
+                    }
                     Ok(None) => break,
                     Err(DurableSubscriptionError::Read(error)) => {
                         // It looks behind that from now on.

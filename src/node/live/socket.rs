@@ -8,37 +8,33 @@
 //! ```
 
 mod end;
+mod source;
+mod wire;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 pub(super) use self::end::CLOSE_CODES;
 use self::end::End;
+use self::source::Source;
+use self::wire::Wire;
 use super::super::http::{Caller, Kind, Problem};
-use super::feed::{Feed, FeedError, Item, Lag};
+use super::feed::{Feed, FeedError, Item};
 use super::interest::Interest;
 use super::message::{CLOUDEVENTS, Command, Dialect, Said};
-use super::reliable::{Reliable, Waited};
+use super::reliable::Reliable;
 use super::wanted::Wanted;
 use super::{REST, Seat, Shared};
 use crate::store::Position;
 
-/// Messages that are kept while the client does not read.
-const PENDING_MAX: usize = 64;
 /// Bytes that the name of a reliable client has at most.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -69,19 +65,10 @@ pub(super) async fn open(
 async fn serve(socket: WebSocket, seat: Seat, caller: Caller, wanted: Wanted) {
     let shared = Arc::clone(&seat.0);
     let is_cloud = socket.protocol().is_some_and(|protocol| protocol.as_bytes() == CLOUDEVENTS.as_bytes());
-    let (sink, stream) = socket.split();
     let mut client = Client {
         dialect: if is_cloud { Dialect::Cloud } else { Dialect::Plain },
         source: Source::Feed(Box::new(Feed::new(Arc::clone(&shared)))),
-        wire: Wire {
-            sink,
-            stream,
-            pending: VecDeque::new(),
-            heard: Instant::now(),
-            asked: None,
-            is_closing: shared.is_closing.subscribe(),
-            answer_max: shared.options.answer_max,
-        },
+        wire: Wire::new(socket, &shared),
         caller,
         shared: Arc::clone(&shared),
     };
@@ -99,26 +86,6 @@ struct Client {
     dialect: Dialect,
     source: Source,
     wire: Wire,
-}
-
-/// Where its events come from.
-enum Source {
-    Feed(Box<Feed>),
-    Reliable(Box<Reliable>),
-}
-
-/// The connection.
-struct Wire {
-    sink: SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
-    /// Came while something else was awaited.
-    pending: VecDeque<Message>,
-    /// When the client was last heard of.
-    heard: Instant,
-    /// When it was asked whether it is there, since then.
-    asked: Option<Instant>,
-    is_closing: watch::Receiver<bool>,
-    answer_max: Duration,
 }
 
 impl Client {
@@ -305,154 +272,5 @@ impl Client {
     async fn say(&mut self, said: &Said) -> Result<(), End> {
         let text = said.text(self.dialect);
         self.wire.send(Message::Text(text), &mut self.source).await
-    }
-}
-
-impl Source {
-    fn interest(&mut self) -> &mut Interest {
-        match self {
-            Self::Feed(feed) => &mut feed.interest,
-            Self::Reliable(reliable) => &mut reliable.interest,
-        }
-    }
-
-    fn position(&self) -> u64 {
-        match self {
-            Self::Feed(feed) => feed.position(),
-            Self::Reliable(reliable) => reliable.position(),
-        }
-    }
-
-    async fn next(&mut self) -> Result<Vec<Item>, FeedError> {
-        match self {
-            Self::Feed(feed) => feed.next().await,
-            Self::Reliable(reliable) => reliable.next().await.map_err(FeedError::Failed),
-        }
-    }
-
-    /// Waits until there may be something.
-    async fn wait(&mut self) -> Result<(), End> {
-        match self {
-            Self::Feed(feed) => feed.wait().await,
-            Self::Reliable(reliable) => {
-                if reliable.wait().await == Waited::NameWanted {
-                    return Err(End::TakenOver);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// While nothing can be sent: waits until it is worth a look, and looks.
-    async fn lag(&mut self) -> Result<(), End> {
-        match self {
-            Self::Feed(feed) => {
-                feed.lap().await;
-                match feed.lag() {
-                    Lag::Fine => Ok(()),
-                    Lag::TooSlow { behind } => Err(End::Slow { behind }),
-                }
-            }
-            Self::Reliable(reliable) => {
-                reliable.name_wanted().await;
-                Err(End::TakenOver)
-            }
-        }
-    }
-}
-
-/// Returns when the hub is to end.
-async fn closing(is_closing: &mut watch::Receiver<bool>) {
-    // The sender is in what the client holds.
-    drop(is_closing.wait_for(|is_closing| *is_closing).await);
-}
-
-impl Wire {
-    /// When it is to be asked whether it is there, or to have answered.
-    fn due(&self, ping_every: Duration) -> Instant {
-        match self.asked {
-            None => self.heard + ping_every,
-            Some(asked) => asked + self.answer_max,
-        }
-    }
-
-    fn heard(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
-        (self.heard, self.asked) = (Instant::now(), None);
-        self.pending.push_back(message.ok_or(End::Gone)?.map_err(End::of_error)?);
-        Ok(())
-    }
-
-    /// Takes what has come.
-    fn hear(&mut self) -> Result<(), End> {
-        while self.pending.len() < PENDING_MAX
-            && let Some(message) = self.stream.next().now_or_never()
-        {
-            self.heard(message)?;
-        }
-        Ok(())
-    }
-
-    async fn feed(&mut self, text: Utf8Bytes, source: &mut Source) -> Result<(), End> {
-        self.ready(false, source).await?;
-        self.sink.start_send_unpin(Message::Text(text)).map_err(End::of_error)
-    }
-
-    async fn flush(&mut self, source: &mut Source) -> Result<(), End> {
-        self.ready(true, source).await
-    }
-
-    async fn send(&mut self, message: Message, source: &mut Source) -> Result<(), End> {
-        self.ready(false, source).await?;
-        self.sink.start_send_unpin(message).map_err(End::of_error)?;
-        self.ready(true, source).await
-    }
-
-    /// Waits until the socket takes a message, or has taken all.
-    async fn ready(&mut self, is_flush: bool, source: &mut Source) -> Result<(), End> {
-        let mut until = None;
-        loop {
-            let sink = &mut self.sink;
-            let taken = poll_fn(
-                |context| {
-                    if is_flush { sink.poll_flush_unpin(context) } else { sink.poll_ready_unpin(context) }
-                },
-            );
-            let has_room = self.pending.len() < PENDING_MAX;
-            let until = *until.get_or_insert_with(|| Instant::now() + self.answer_max);
-            tokio::select! {
-                biased;
-                taken = taken => return taken.map_err(End::of_error),
-                message = self.stream.next(), if has_room => self.heard(message)?,
-                lag = source.lag() => lag?,
-                () = closing(&mut self.is_closing) => return Err(End::GoingAway),
-                () = sleep_until(until) => return Err(End::Silent),
-            }
-        }
-    }
-
-    /// Waits for something to do.
-    async fn rest(&mut self, source: &mut Source, ping_every: Duration) -> Result<(), End> {
-        let due = self.due(ping_every);
-        tokio::select! {
-            message = self.stream.next() => self.heard(message),
-            waited = source.wait() => waited,
-            () = closing(&mut self.is_closing) => Err(End::GoingAway),
-            () = sleep_until(due) => Ok(()),
-        }
-    }
-
-    /// Says why it ends, as long as the client may take to read it.
-    async fn close(mut self, end: &End, close_max: Duration) {
-        let Some(frame) = end.frame() else {
-            // Its own farewell is answered.
-            drop(timeout(close_max, self.sink.flush()).await);
-            return;
-        };
-        let farewell = async {
-            self.sink.send(Message::Close(Some(frame))).await?;
-            while let Some(Ok(_)) = self.stream.next().await {}
-            Ok::<(), axum::Error>(())
-        };
-        drop(timeout(close_max, farewell).await);
     }
 }

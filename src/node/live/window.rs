@@ -23,6 +23,8 @@ use super::message::{self, Dialect};
 use super::options::LiveOptions;
 use crate::store::StoredEvent;
 
+/// Bytes that a client takes at once, unless one event has more: so much is in its hands while it reads nothing.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// What an event takes beside its bytes.
 const EVENT_BYTES: usize = 512;
 /// Into how many parts the window is divided for those who look how far they are behind.
@@ -57,7 +59,7 @@ impl LiveEvent {
     }
 
     /// At most what it takes: its frame, and what that is encoded to, once for each dialect with bytes as Base64.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.stored.frame().bytes().len() * 4 + EVENT_BYTES
     }
 }
@@ -82,6 +84,23 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// Pieces of a size that clients take at once, up to a position.
+    pub(super) fn split(events: impl Iterator<Item = LiveEvent>, last: u64) -> Vec<Self> {
+        let mut pieces = Vec::new();
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        for event in events {
+            if bytes + event.bytes() > BATCH_BYTES && !some.is_empty() {
+                let last = event.position() - 1;
+                pieces.push(Self::new(last, std::mem::take(&mut some), None));
+                bytes = 0;
+            }
+            bytes += event.bytes();
+            some.push(Arc::new(event));
+        }
+        pieces.push(Self::new(last, some, None));
+        pieces
+    }
+
     pub(super) fn new(last: u64, events: Vec<Arc<LiveEvent>>, missing: Option<Missing>) -> Self {
         let bytes = events.iter().map(|event| event.bytes()).sum();
         Self { last, events: events.into(), missing, bytes }
@@ -156,14 +175,16 @@ impl Window {
     }
 
     /// Adds events behind the head. The oldest go as far as there is no room for them.
-    pub(super) fn push(&self, piece: Piece) {
+    pub(super) fn push(&self, pieces: Vec<Piece>) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let (events, bytes) = (piece.events.len(), piece.bytes);
-        kept.head = piece.last;
-        kept.events += events;
-        kept.bytes += bytes;
-        kept.passed = (kept.passed.0 + events, kept.passed.1 + bytes);
-        kept.pieces.push_back(Arc::new(piece));
+        for piece in pieces {
+            let (events, bytes) = (piece.events.len(), piece.bytes);
+            kept.head = piece.last;
+            kept.events += events;
+            kept.bytes += bytes;
+            kept.passed = (kept.passed.0 + events, kept.passed.1 + bytes);
+            kept.pieces.push_back(Arc::new(piece));
+        }
         while kept.events > self.events_max || kept.bytes > self.bytes_max {
             // The newest stays, whatever it takes.
             let Some(oldest) = (kept.pieces.len() > 1).then(|| kept.pieces.pop_front()).flatten() else { break };
@@ -188,8 +209,8 @@ impl Window {
         position >= self.kept.read().unwrap_or_else(PoisonError::into_inner).behind
     }
 
-    /// What there is behind a position: pieces of about so many events at most, one at least.
-    pub(super) fn behind(&self, position: u64, events_max: usize) -> Found {
+    /// What there is behind a position: pieces of so many bytes together at most, one at least.
+    pub(super) fn behind(&self, position: u64, bytes_max: usize) -> Found {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         if position >= kept.head {
             return Found::Nothing;
@@ -198,13 +219,13 @@ impl Window {
             return Found::Elsewhere;
         }
         let first = kept.pieces.partition_point(|piece| piece.last <= position);
-        let mut room = events_max;
+        let mut room = bytes_max;
         let mut pieces = Vec::new();
         for piece in kept.pieces.range(first..) {
-            if !pieces.is_empty() && piece.events.len() > room {
+            if !pieces.is_empty() && piece.bytes > room {
                 break;
             }
-            room = room.saturating_sub(piece.events.len());
+            room = room.saturating_sub(piece.bytes);
             pieces.push(Arc::clone(piece));
         }
         Found::Pieces(pieces)
@@ -243,17 +264,34 @@ mod tests {
         window.begin(10);
         assert_eq!(found(&window, 10), Some(vec![]));
         assert_eq!(found(&window, 9), None);
-        window.push(piece(11..=12));
-        window.push(piece(13..=14));
+        window.push(vec![piece(11..=12)]);
+        window.push(vec![piece(13..=14)]);
         assert_eq!(found(&window, 10), Some(vec![11, 12, 13, 14]));
         assert_eq!(found(&window, 11), Some(vec![11, 12, 13, 14]), "a piece comes whole");
         assert_eq!(found(&window, 9), None);
-        window.push(piece(15..=15));
+        window.push(vec![piece(15..=15)]);
         assert_eq!(found(&window, 11), None);
         assert_eq!(found(&window, 12), Some(vec![13, 14, 15]));
-        window.push(piece(16..=25));
+        window.push(vec![piece(16..=25)]);
         assert_eq!(found(&window, 15), Some((16..=25).collect()), "the newest stays however long it is");
         assert_eq!(window.head(), 25);
+    }
+
+    #[test]
+    fn what_a_client_takes_at_once_is_bounded_in_bytes() {
+        let one = piece(1..=1).bytes;
+        let many = (BATCH_BYTES / one) as u64;
+        let events = |last: u64| -> Vec<LiveEvent> {
+            let piece = piece(1..=last);
+            piece.events.iter().map(|event| LiveEvent::new(event.stored.clone(), None)).collect()
+        };
+        let pieces = Piece::split(events(many * 2 + 1).into_iter(), many * 2 + 7);
+        let sizes: Vec<_> = pieces.iter().map(|piece| (piece.events.len() as u64, piece.last)).collect();
+        assert_eq!(sizes, [(many, many), (many, many * 2), (1, many * 2 + 7)]);
+        let window = Window::new(&LiveOptions::default());
+        window.push(pieces);
+        let Found::Pieces(taken) = window.behind(0, BATCH_BYTES) else { panic!("there are some") };
+        assert_eq!(taken.len(), 1);
     }
 
     #[test]
@@ -261,7 +299,7 @@ mod tests {
         let one = piece(1..=1).bytes;
         let window = Window::new(&LiveOptions { window_bytes: 2 * one, ..LiveOptions::default() });
         for position in 1..=5 {
-            window.push(piece(position..=position));
+            window.push(vec![piece(position..=position)]);
         }
         assert_eq!(found(&window, 2), None);
         assert_eq!(found(&window, 3), Some(vec![4, 5]));

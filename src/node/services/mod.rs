@@ -178,7 +178,7 @@ impl Services {
 
     /// Asks all that run how they are, now, and returns when all have answered or their time is over.
     pub async fn check_now(&self) {
-        drop(self.ask(|answer| Command::Check(answer)).await);
+        drop(self.ask(Command::Check).await);
     }
 
     /// Looks after them in another way from now on: what is asked of them later finds it so.

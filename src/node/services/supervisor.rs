@@ -259,8 +259,8 @@ impl Supervisor {
                 self.step_down(at);
             }
         }
-        for at in 0..self.entries.len() {
-            if may_run[at] {
+        for (at, may_run) in may_run.into_iter().enumerate() {
+            if may_run {
                 self.step_up(at);
             } else {
                 self.settle(at);

@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 pub(super) mod config;
+pub(super) mod leases;
 pub(super) mod letters;
 pub(super) mod replays;
 pub(super) mod rules;

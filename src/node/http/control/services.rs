@@ -9,7 +9,7 @@ use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::{InPath, blocking, in_path, not_done, time};
+use super::{InPath, blocking, in_path, leases, not_done, time};
 use crate::node::core::Core;
 use crate::node::http::params::Params;
 use crate::node::http::problem::{Kind, Problem};
@@ -21,7 +21,7 @@ use crate::store::AuditAct;
 pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
     Params::read(request.uri(), &[])?;
     let services: Vec<_> = app.core.services.list().iter().map(told).collect();
-    Ok(answer::json(StatusCode::OK, &json!({"services": services})))
+    Ok(answer::json(StatusCode::OK, &json!({"services": services, "instances": leases::told(&app.core)})))
 }
 
 pub(in super::super) async fn show(

@@ -168,8 +168,20 @@ fn services() -> Vec<Operation> {
         Operation::get("/v1/services", "listServices", "What runs beside the bus, and how it is").answers(
             StatusCode::OK,
             "All of them",
-            list("services", "Service"),
+            as_json(reference("Services")),
         ),
+        Operation::post("/v1/services", "registerInstance", "Registers a service of another process, with a lease")
+            .body(as_json(reference("NewInstance")))
+            .answers(StatusCode::CREATED, "It is registered", as_json(reference("Lease")))
+            .problems(&[Kind::Conflict, Kind::Timeout, Kind::TooLarge, Kind::MediaType, Kind::Unavailable]),
+        Operation::put("/v1/leases/{id}", "renewLease", "Lets a lease begin anew")
+            .named("id", "What names the lease", text())
+            .answers(StatusCode::OK, "It has", as_json(reference("Lease")))
+            .problems(&[Kind::NotFound]),
+        Operation::delete("/v1/leases/{id}", "endLease", "Ends a lease, and forgets its service")
+            .named("id", "What names the lease", text())
+            .answers(StatusCode::NO_CONTENT, "It has ended", Value::Null)
+            .problems(&[Kind::NotFound]),
         Operation::get("/v1/services/{name}", "showService", "One service")
             .named("name", "Its name", text())
             .answers(StatusCode::OK, "It", as_json(reference("Service")))

@@ -194,6 +194,30 @@ pub(super) fn all() -> Value {
                 }},
             },
         },
+        "Services": {
+            "type": "object",
+            "required": ["services", "instances"],
+            "properties": {
+                "services": {"type": "array", "items": reference("Service")},
+                "instances": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["name", "address", "left_s"],
+                    "properties": {"name": text, "address": text, "health_path": perhaps, "left_s": whole},
+                }},
+            },
+        },
+        "NewInstance": {
+            "type": "object",
+            "required": ["name", "address", "lease_s"],
+            "additionalProperties": false,
+            "properties": {
+                "name": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+                "address": {"type": "string", "description": "Host and port"},
+                "health_path": perhaps,
+                "lease_s": {"type": "integer", "minimum": 1, "maximum": 3_600},
+            },
+        },
+        "Lease": {"type": "object", "required": ["lease", "lease_s"], "properties": {"lease": text, "lease_s": whole}},
         "DeadLetter": {
             "type": "object",
             "required": ["id", "died", "reason", "attempts", "subscription", "event"],
