@@ -69,6 +69,31 @@ pub use aggregates::{Given, When};
 #[cfg(feature = "sourcing")]
 pub use sagas::GivenSaga;
 
+/// The clock of a [`Simulation`], for handlers that take time: while one runs, nobody else has the simulation.
+///
+/// ```
+/// use ringmain::testing::Simulation;
+/// use ringmain::{Bus, Payload};
+/// use std::time::Duration;
+///
+/// let simulation = Simulation::new(Bus::builder().workers(1), 7)?;
+/// let (bus, clock, second) = (simulation.bus(), simulation.clock(), Duration::from_secs(1));
+/// let slow = bus.subscribe("work").handler_timeout(second).handle(move |_, _| clock.advance(second * 2))?;
+/// bus.publish("work", Payload::raw(b""))?;
+/// simulation.run();
+/// assert_eq!((slow.ledger().delivered, slow.ledger().timed_out), (1, 1));
+/// # Ok::<(), ringmain::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ManualClock(Clock);
+
+impl ManualClock {
+    /// Moves the clock on, as [`Simulation::advance`] does.
+    pub fn advance(&self, by: Duration) {
+        self.0.advance(by);
+    }
+}
+
 /// A bus under a test's control. Everything happens on the calling thread.
 #[derive(Debug)]
 pub struct Simulation {
@@ -96,6 +121,11 @@ impl Simulation {
     /// Moves the clock on.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    /// The clock, to be moved on from within a handler.
+    pub fn clock(&self) -> ManualClock {
+        ManualClock(self.clock.clone())
     }
 
     /// Sets the wall clock, in nanoseconds of Unix time, as an administrator would: forwards or backwards.
