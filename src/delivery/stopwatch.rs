@@ -61,11 +61,16 @@ impl Stopwatch {
         if self.published != 0 {
             stages.total.record(now.saturating_sub(self.published));
         }
+        self.pass(now);
+        (now, elapsed)
+    }
+
+    /// What came before has ended at the instant `now`: what it took is not the next handler's time.
+    pub(crate) fn pass(&mut self, now: u64) {
         if self.turn == 0 {
             self.turn = now;
         }
         self.begun = now;
-        (now, elapsed)
     }
 
     /// Whether the turn is long already, as far as its measured handlers show.

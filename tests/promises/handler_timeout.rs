@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringmain::testing::Simulation;
 use ringmain::{
     BreakerPolicy, BreakerState, BuildFault, Bus, DeliveryMode, Meta, Outcome, OverLimit, Payload, PublishError, Rate,
-    RetryPolicy, Subscribe, SubscribeError, Subscription, SubscriptionLedger,
+    RetryPolicy, RoutingRule, Subscribe, SubscribeError, Subscription, SubscriptionLedger,
 };
 
 use super::support::{Log, assert_books, assert_settled, observed, watched};
@@ -479,5 +479,37 @@ fn the_books_are_exact_while_an_inline_handler_has_an_event() {
             assert_books(&bus);
             drop(made);
         }
+    }
+}
+
+#[test]
+fn what_one_handler_takes_is_not_laid_to_the_next_one() {
+    // An instance comes behind the quick one, and before it at the next event.
+    for form in ["reliable", "reliable, ordered", "at a rate", "an instance"] {
+        let (builder, notices) = observed(Bus::builder().workers(1).slow_handler_threshold(HOUR));
+        let simulation = Simulation::new(builder, 1).unwrap();
+        let (bus, clock) = (simulation.bus(), simulation.clock());
+        let slow = move |_: Payload<'_>, _: &Meta<'_>| {
+            clock.advance(LIMIT);
+            Outcome::Ack
+        };
+        let service = bus.service("east").open().unwrap();
+        let made = match form {
+            "an instance" => {
+                bus.rules().add(RoutingRule::new("to it").types(["work"]).to("east")).unwrap();
+                vec![service.instance("hangs").handler_timeout(MS * 20).handle(slow).unwrap()]
+            }
+            _ => subscribe_inline(bus, form, slow),
+        };
+        let quick = bus.subscribe("work").named("quick").handler_timeout(MS).handle(|_, _| ()).unwrap();
+        for _ in 0..3 {
+            bus.publish("work", Payload::raw(b"")).unwrap();
+        }
+        simulation.run();
+        assert_eq!((quick.ledger().delivered, quick.ledger().timed_out), (3, 0), "{form}");
+        assert_eq!((made[0].ledger().delivered, made[0].ledger().timed_out), (3, 3), "{form}");
+        let said = notices.take();
+        assert!(said.len() == 3 && said.iter().all(|notice| notice.contains("hangs")), "{form}: {said:?}");
+        assert_books(bus);
     }
 }

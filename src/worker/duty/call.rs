@@ -367,17 +367,25 @@ impl Call<'_> {
             let is_letter = mailbox.turn_away(&self.meta, DeadReason::Closed);
             counts.closed.add(u64::from(!is_letter));
         } else if let Some(fed) = fed.get_mut(owner) {
-            if subscription.is_own_consumer && self.try_in_place(subscription, mailbox, fed) {
-                self.called = true;
+            if subscription.is_own_consumer
+                && let Some(ended) = self.try_in_place(subscription, mailbox, fed)
+            {
+                self.step_out(ended);
                 return;
             }
             counts.matched.add(1);
             self.put(subscription, mailbox, fed);
             if fed.consumer.is_some() {
                 catch_up(self.engine, subscription, mailbox, fed);
-                self.called = true;
+                self.step_out(self.engine.directory.clock.now());
             }
         }
+    }
+
+    /// A handler behind a mailbox has returned at the instant `now`.
+    fn step_out(&mut self, now: u64) {
+        self.stopwatch.pass(now);
+        self.called = true;
     }
 
     /// Whether the event is `subscription`'s business, and not too late. Counts why not.
@@ -441,14 +449,14 @@ impl Call<'_> {
         !is_stopped && limiter.pass(self.engine.directory.clock.now()).is_err()
     }
 
-    /// Lets the worker's own handler try the event where it lies: it gets a cell only if it is to come back. False when the event
-    /// has to queue.
+    /// Lets the worker's own handler try the event where it lies: it gets a cell only if it is to come back. Returns when it has
+    /// returned; `None` when the event has to queue.
     #[inline(never)]
-    fn try_in_place(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) -> bool {
+    fn try_in_place(&self, subscription: &SubscriptionState, mailbox: &MailboxShared, fed: &mut Fed) -> Option<u64> {
         if subscription.state() != State::Active || !mailbox.may_try_in_place(fed, &self.meta) {
-            return false;
+            return None;
         }
-        let Some(Consumer { takes: Takes::Handler(handler), .. }) = &mut fed.consumer else { return false };
+        let Some(Consumer { takes: Takes::Handler(handler), .. }) = &mut fed.consumer else { return None };
         let began = self.engine.directory.clock.now();
         let lag = || self.lag.lag(self.lane);
         self.under_way.call(subscription.number());
@@ -460,7 +468,7 @@ impl Call<'_> {
         // Not before the call: while that lasts, the event is in the lane as far as the books know.
         subscription.counts.matched.add(1);
         mailbox.settle_in_place(fed, self.lane, &self.meta, &self.slot, began, &outcome);
-        true
+        Some(began + elapsed)
     }
 
     /// Copies the event into a mailbox, or counts it as overflow; or an older one, whose place it takes, as superseded.

@@ -154,8 +154,8 @@ impl Worker {
             self.given.services += 1;
             visit!(Served);
         }
-        if !called {
-            // Mailboxes took time that is no handler's.
+        if !called || !wanted.is_empty() {
+            // Mailboxes and instances of services took time that is not the next handler's.
             self.stopwatch.skip();
         }
         Ok(())
