@@ -22,6 +22,8 @@ const KINDS: &[&str] = &[
     "breaker closed",
     "breaker half opened",
     "breaker opened",
+    "call overrun",
+    "call within its time",
     "called: acknowledged",
     "called: failed",
     "called: panicked",

@@ -33,6 +33,7 @@ pub(crate) fn hear(world: &mut World, notice: &Notice<'_>) {
         }
         Notice::LetterReturned { letter, event, .. } => world.letter_returned(letter, event),
         Notice::Breaker { name, state, .. } => world.breaker_told(number(name), state),
+        Notice::HandlerHung { name, event, after, .. } => world.hung(number(name), event, after),
         Notice::MemoryPressure { begins, fill } => world.pressure_told(begins, fill),
         Notice::WorkerRestarted { .. } => world.census.count("worker restarted"),
         Notice::WorkerFailed { .. } => world.broken("a worker has failed, which may restart as often as it likes"),

@@ -23,6 +23,7 @@ mod letters;
 mod limits;
 mod newest;
 mod oracle;
+mod overrun;
 mod pace;
 mod parties;
 mod pressure;

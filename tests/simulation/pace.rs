@@ -86,7 +86,7 @@ impl World {
         before: &SubscriptionLedger,
         after: &SubscriptionLedger,
     ) -> Result<(), String> {
-        let Self { subs, now, is_closed, census, .. } = self;
+        let Self { subs, now, is_closed, census, overruns, .. } = self;
         let sub = &mut subs[nth];
         let returning = sub.trials.as_ref().map_or(0, |trials| trials.returning_before);
         let has_cells = sub.way != Way::Inline;
@@ -98,11 +98,12 @@ impl World {
         let (matched, gone) = (after.matched - before.matched, gone(after) - gone(before));
         let turned_away = after.dropped.rate_limited - before.dropped.rate_limited + pace.turned_away;
         // Of what is gone it is not known whether it was let in before, nor how many letters came back; and what an open
-        // breaker has is none of the rate's.
-        let is_guess = sub.breaker.is_some() || sub.trials.is_some() && has_cells && (gone > 0 || returning > 0);
+        // breaker has is none of the rate's. Where time went on meanwhile, it is not known when they came.
+        let is_untimed = sub.breaker.is_some() || overruns.has_moved;
+        let is_guess = is_untimed || sub.trials.is_some() && has_cells && (gone > 0 || returning > 0);
         pace.is_vague |= is_guess && matched > 0;
         let came = matched.saturating_sub(gone + turned_away + returning);
-        for _ in 0..if sub.breaker.is_some() { 0 } else { came } {
+        for _ in 0..if is_untimed { 0 } else { came } {
             pace.pass(*now)?;
         }
         if turned_away > 0 {

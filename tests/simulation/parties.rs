@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use ringmain::testing::ManualClock;
 use ringmain::{
     Context, Delivery, Handler, Interest, Mailbox, Meta, Outcome, Pattern, Payload, Publisher, Settled, Topic,
     TryRecvError,
@@ -67,6 +68,7 @@ impl Readable for Topic<Large> {
 pub(crate) struct Listener {
     pub(crate) world: Shared,
     pub(crate) nth: usize,
+    pub(crate) clock: ManualClock,
     /// With the number it has among all publishers.
     pub(crate) publisher: Option<(Publisher, usize)>,
 }
@@ -77,8 +79,10 @@ impl Listener {
         if self.world.with(|world| world.subs[nth].trials.is_some()) {
             return self.try_one(content, meta);
         }
+        let sight = self.world.with(|world| world.see(nth, meta, content, None));
+        self.take_time(sight);
         let action = self.world.with(|world| {
-            let action = world.see(nth, meta, content, None).action;
+            let action = sight.action;
             let (sub, census) = (&mut world.subs[nth], &mut world.census);
             match action {
                 Action::Ack | Action::Relay => sub.acked += 1,
@@ -104,6 +108,7 @@ impl Listener {
     fn try_one(&mut self, content: Option<Content>, meta: &Meta<'_>) -> Outcome {
         let nth = self.nth;
         let sight = self.world.with(|world| world.see(nth, meta, content, None));
+        self.take_time(sight);
         if sight.action == Action::Relay {
             self.relay(meta, sight.token);
         }
@@ -113,6 +118,12 @@ impl Listener {
             std::panic::panic_any(DELIBERATE);
         }
         outcome
+    }
+
+    /// Mostly none.
+    fn take_time(&self, sight: Sight) {
+        let takes = self.world.with(|world| world.take_time(self.nth, sight));
+        self.clock.advance(Duration::from_nanos(takes));
     }
 
     /// Publishes another event from within the handler.

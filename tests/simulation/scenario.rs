@@ -12,6 +12,7 @@ use crate::draw::Draw;
 use crate::hear::hear;
 use crate::letters::Letters;
 use crate::oracle;
+use crate::overrun::Overruns;
 use crate::pace::Pace;
 use crate::parties::{Hand, Inbox, Shared};
 use crate::pressure::Pressure;
@@ -167,6 +168,7 @@ impl Scenario {
             world.pressure = share.map(Pressure::new);
             world.throttle = throttle.map(|pace| (pace, Default::default()));
             world.trace = traced.then(Vec::new);
+            world.overruns = Overruns::draw(seed);
         });
         builder = builder.worker_restarts_max(u32::MAX);
         #[cfg(feature = "stall")]
@@ -275,6 +277,7 @@ impl Scenario {
         STEPS[step](self);
         self.check(self.world.with(|world| oracle::check_dying(world)));
         self.check(self.world.with(|world| world.check_breakers()));
+        self.check(self.world.with(|world| world.check_hung()));
         self.check_requesters();
         let ledger = self.bus().ledger();
         self.check(self.world.with(|world| oracle::check_books(world, &ledger)));
@@ -287,9 +290,11 @@ impl Scenario {
     }
 
     pub(crate) fn run_all(&mut self) {
+        self.world.with(|world| world.overruns.is_possible = true);
         self.drive(|simulation| {
             simulation.run();
         });
+        self.world.with(|world| world.overruns.is_possible = false);
         self.check_hands(true);
         self.check_woken();
         self.check_services();

@@ -113,7 +113,11 @@ impl Scenario {
         };
         (sub.breaker, sub.pace, sub.is_inline) = (breaker, pace, form == Form::Inline);
         sub.is_pulled = form == Form::Mailbox;
-        sub.call_max_ns = (form == Form::Future).then(|| draw_call_max_ns(&mut self.draw));
+        sub.call_max_ns = match form {
+            Form::Future => Some(draw_call_max_ns(&mut self.draw)),
+            Form::Inline => self.world.with(|world| world.overruns.draw_call_max_ns()),
+            Form::Mailbox => None,
+        };
         let actions: &[_] = if sub.is_pulled { &[] } else { &[Action::Fail, Action::Panic] };
         sub.moods =
             (!sub.is_pulled && self.draw.one_in(2)).then(|| (1 + self.draw.below(5) as u128, self.draw.pick(actions)));
@@ -126,7 +130,8 @@ impl Scenario {
         let wish = self.wish_named(wish, &sub);
         let made = match form {
             Form::Inline => {
-                let listener = Listener { world: self.world.clone(), nth, publisher: None };
+                let clock = self.simulation.clock();
+                let listener = Listener { world: self.world.clone(), nth, clock, publisher: None };
                 wish.handler(listener).map(|made| (made.id(), Grip::Inline(made)))
             }
             Form::Mailbox => wish.mailbox().map(|mailbox| (mailbox.id(), Grip::Mailbox(Box::new(mailbox)))),

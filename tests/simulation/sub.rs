@@ -88,7 +88,7 @@ pub(crate) struct Sub {
     pub(crate) is_closed: bool,
     /// A future's handler is under way.
     pub(crate) is_calling: bool,
-    /// How long the handler of a future may have an event.
+    /// How long a handler may have an event: in a future, or on a worker where scenarios have such.
     pub(crate) call_max_ns: Option<u64>,
     /// Of a call under way without attempts: when its time is over, and whether its worker has noticed.
     pub(crate) call: Option<(u64, bool)>,

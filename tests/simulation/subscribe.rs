@@ -81,7 +81,11 @@ impl Scenario {
         sub.pace = pace;
         sub.is_inline = form == Form::Inline;
         sub.is_pulled = form == Form::Mailbox;
-        sub.call_max_ns = (form == Form::Future).then(|| draw_call_max_ns(draw));
+        sub.call_max_ns = match form {
+            Form::Future => Some(draw_call_max_ns(draw)),
+            Form::Inline => self.world.with(|world| world.overruns.draw_call_max_ns()),
+            Form::Mailbox => None,
+        };
         sub.trials = is_reliable.then(|| Trials::new(draw_rule(draw)));
         sub.breaker = (is_reliable && draw.one_in(3)).then(|| Breaker::new(Limits::draw(draw, false)));
         let keys_max = 1 + draw.below(6);
@@ -241,7 +245,7 @@ impl Scenario {
         if matches!(sub.moods, Some((_, Action::Relay))) && !self.is_closed() {
             publisher = self.bus().publisher().ok().map(|publisher| (publisher, self.next_publisher()));
         }
-        let listener = Listener { world: self.world.clone(), nth, publisher };
+        let listener = Listener { world: self.world.clone(), nth, clock: self.simulation.clock(), publisher };
         let made = subscribe.handler(listener)?;
         let id = made.id();
         if self.draw.one_in(6) {

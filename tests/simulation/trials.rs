@@ -121,6 +121,14 @@ impl Trials {
         self.fates.get(&index).is_some_and(|fate| fate.token == token && matches!(fate.place, Place::InHand { .. }))
     }
 
+    /// Events in hands, and until when.
+    pub(crate) fn in_hand(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.held.iter().filter_map(|&index| match self.fates[&index].place {
+            Place::InHand { due } => Some((index, due)),
+            _ => None,
+        })
+    }
+
     /// Letters on their way back.
     pub(crate) fn returning(&self) -> impl Iterator<Item = usize> {
         self.fates.iter().filter(|(_, fate)| matches!(fate.place, Place::Returning)).map(|(&index, _)| index)

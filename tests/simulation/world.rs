@@ -14,6 +14,7 @@ use ringmain::{EventId, Priority, PublishError};
 use crate::census::Census;
 use crate::letters::Letters;
 use crate::limits::Limit;
+use crate::overrun::Overruns;
 use crate::pace::Pace;
 use crate::pressure::Pressure;
 use crate::requests::Asking;
@@ -79,6 +80,7 @@ pub(crate) struct World {
     /// The bus tells of every event that goes into a mailbox.
     pub(crate) follows_cells: bool,
     pub(crate) is_turning: bool,
+    pub(crate) overruns: Overruns,
     pub(crate) events: Vec<Event>,
     pub(crate) by_id: HashMap<EventId, usize>,
     /// Events whose ids are not known.
@@ -138,6 +140,7 @@ impl World {
             dying: Vec::new(),
             follows_cells: false,
             is_turning: false,
+            overruns: Overruns::default(),
             events: Vec::new(),
             by_id: HashMap::new(),
             unnamed: Vec::new(),
