@@ -116,6 +116,12 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     }),
     operation("deliver-json", "deliver 64 bytes of JSON inline to a pattern", EVENTS, deliver_json),
     operation("deliver-mailbox", "deliver into a mailbox", EVENTS, deliver_mailbox),
+    operation(
+        "deliver-latest",
+        "deliver to one that wants the newest only, and has one waiting",
+        EVENTS,
+        deliver_latest,
+    ),
     operation("receive", "try_recv from a mailbox, read, settle", EVENTS, receive),
     operation("deliver-reliable", "deliver inline and reliably", EVENTS, deliver_reliable),
     operation("receive-reliable", "try_recv of a reliable event, read, acknowledge", EVENTS, receive_reliable),
@@ -294,6 +300,13 @@ fn deliver_mailbox(rounds: Rounds, seed: u64) {
     let mut inbox = simulation.bus().subscribe(Words::<8>::TOPIC).mailbox().expect("the bus knows the topic");
     let before = || assert_eq!(publish_all::<8>(&mut publisher), EVENTS);
     rounds.run(before, || turn(&simulation), || while inbox.try_recv().is_ok() {});
+}
+
+fn deliver_latest(rounds: Rounds, seed: u64) {
+    let (simulation, mut publisher) = simulate(many(), seed);
+    let wish = simulation.bus().subscribe(Words::<8>::TOPIC).mode(DeliveryMode::LatestOnly);
+    let _inbox = wish.mailbox().expect("the bus knows the topic");
+    rounds.run(|| assert_eq!(publish_all::<8>(&mut publisher), EVENTS), || turn(&simulation), || {});
 }
 
 fn receive(rounds: Rounds, seed: u64) {
