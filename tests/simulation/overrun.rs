@@ -22,7 +22,7 @@ const ONE_IN: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Overruns {
     draw: Option<Draw>,
-    /// All workers turn, until none of them finds anything.
+    /// All workers turn, until none of them finds anything, and need not take anything away.
     pub(crate) is_possible: bool,
     /// Time went on while workers turned.
     pub(crate) has_moved: bool,

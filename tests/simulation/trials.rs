@@ -211,6 +211,8 @@ impl World {
                     lost.push(index);
                 }
             }
+            // When their workers notice is known as long as time stands still.
+            self.overruns.is_possible &= lost.is_empty();
             for index in lost {
                 trials.release_hold(index);
                 sub.in_hand -= 1;
