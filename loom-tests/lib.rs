@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub mod attempts;
+pub mod closing;
 #[cfg(ringmain_loom)]
 mod hunt;
 pub mod lanes;

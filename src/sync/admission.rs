@@ -80,6 +80,18 @@ impl Admission {
         self.0.barrier.heavy();
         first
     }
+
+    /// Refuses publishers because `worker` has failed, which [`failure`](Self::failure) tells whoever was refused.
+    pub fn fail(&self, failed: &Left, worker: usize) {
+        mutant!("admission.fail", { failed.leave(worker); self.close() } => { self.close(); failed.leave(worker); true });
+    }
+
+    /// For who was refused: the worker whose failure is the reason; `None` when there is another one.
+    pub fn failure(&self, failed: &Left) -> Option<usize> {
+        // The failure was written down before the phase: whoever sees this one sees that.
+        let _ = mutant!("admission.failure", self.phase() => Phase::Closing);
+        failed.all().next()
+    }
 }
 
 /// Where one publisher steps in, and what it counts there, in cache lines of their own.

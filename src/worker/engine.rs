@@ -250,8 +250,14 @@ impl Engine {
 
     /// A worker reads nothing any more, whatever there is: nobody is to publish what it would never bring.
     pub(crate) fn fail_worker(&self, worker: usize) {
-        self.failed.leave(worker);
-        self.close();
+        self.admission.fail(&self.failed, worker);
+        self.gate.open_all();
+    }
+
+    /// The worker that has failed, for who was refused; `None` when the bus closes in order.
+    #[cold]
+    pub(crate) fn failure(&self) -> Option<usize> {
+        self.admission.failure(&self.failed)
     }
 
     /// The first worker that has failed.

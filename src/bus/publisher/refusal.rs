@@ -289,9 +289,7 @@ impl std::error::Error for PublishError {}
 /// Why a bus that does not run any more accepts nothing.
 #[cold]
 pub(in crate::bus) fn closed(engine: &Engine) -> PublishError {
-    // The failure was written down before the phase: whoever sees this one sees that.
-    let _ = engine.phase();
-    engine.failed_worker().map_or(PublishError::ShuttingDown, |worker| PublishError::WorkerFailed { worker })
+    engine.failure().map_or(PublishError::ShuttingDown, |worker| PublishError::WorkerFailed { worker })
 }
 
 pub(in crate::bus) fn lane_full(priority: Priority, full: LaneFull) -> PublishError {

@@ -10,7 +10,7 @@
 //! out is written down on the way; who had it does not get it again, and only whom the worker was at may.
 
 use crate::delivery::Notice;
-use crate::ring::LANES;
+use crate::ring::{LANES, go_on};
 use crate::sync::contain::contained;
 
 use super::services::Directed;
@@ -101,15 +101,12 @@ impl Worker {
         self.engine.parker.cancel(self.index);
         self.starve(false);
         self.directed.iter_mut().for_each(Directed::forget);
-        // Whoever set the alarm may have been promised a look that came to no end.
-        self.alarm.resume(0);
         if let Some(lane) = self.given.lane() {
             // It had room for all who have not had it, or nobody would have got it.
             let _ = self.pass(lane, true);
             self.step_over(lane);
         }
-        self.reader.release();
-        self.engine.gate.open();
+        go_on(&mut self.reader, &self.engine.gate, &self.alarm);
     }
 
     /// A turn, with a look around when there was nothing to do, as often as it takes until one does not panic. For a worker that
