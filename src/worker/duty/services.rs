@@ -284,8 +284,8 @@ pub(super) fn is_waiting(service: &ServiceHere) -> bool {
 /// in the mailboxes of other instances. Returns how many it brought or asked about.
 pub(super) fn pass_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     // Who has just refused it all is not asked in each look of the worker: nothing would be left of that for instances that end.
-    let asked = if service.is_called(owner) { pass_own(engine, service, max, owner) } else { 0 };
-    let passed_on = stranded::pass_on(engine, service, max - asked, owner);
+    let asked = if service.is_called(owner) { pass_from_service(engine, service, max, owner) } else { 0 };
+    let passed_on = stranded::pass_from_instances(engine, service, max - asked, owner);
     if passed_on > 0
         && let Some(search) = service.search(owner)
     {
@@ -296,7 +296,7 @@ pub(super) fn pass_waiting(engine: &Engine, service: &ServiceHere, max: usize, o
 
 /// Brings events that wait at the service, and would be tried again in their time, to an instance; asks about so many at most. Who
 /// stays has not been tried. Returns about how many it asked.
-fn pass_own(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
+fn pass_from_service(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     let (Some(mailbox), Some(&mut mut search)) = (mailbox(&service.service), service.search(owner)) else { return 0 };
     let mut looks = 0;
     search.resume(service.available());

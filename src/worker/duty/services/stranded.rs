@@ -23,7 +23,7 @@ const MARGIN_NS: u64 = 1 << 17;
 /// Brings events on from the mailboxes of instances whose circuit breakers are open, at most so many: instance by instance in the order
 /// they were made, of each first those that wait to be tried again, then what is queued, the most urgent first. Who is not taken
 /// by anybody stays there until the breaker half opens. Returns how many it brought.
-pub(super) fn pass_on(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
+pub(super) fn pass_from_instances(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     let Some(rota) = service.rota() else { return 0 };
     let now = engine.directory.clock.now();
     let (mut looks, mut moved, mut is_stranded) = (0, 0, false);
