@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
+use crate::sync::mutant::mutant;
+use crate::sync::primitive::{AtomicU8, AtomicU32, BeforeWrite, Ordering};
+
 use super::broadcast::LANES;
 use super::claim::{Frame, Rest};
 use super::latest::Newest;
@@ -20,19 +23,14 @@ use super::memory::{OutOfMemory, Pages, boxed};
 use super::pool::{BlockHandle, Pool};
 use super::reader::{Slot, SlotRest};
 use super::slot::{HEAD_BYTES, Head, STAMP_BYTES, SlotMemory, block_word};
-use crate::sync::mutant::mutant;
-use crate::sync::primitive::{AtomicU8, AtomicU32, AtomicU64, BeforeWrite, Ordering};
+
+mod queue;
+mod taken;
+
+pub(super) use queue::IndexRing;
+pub use taken::Taken;
 
 const NONE: u32 = u32::MAX;
-
-#[derive(Debug)]
-pub(super) struct IndexRing {
-    entries: Box<[AtomicU32]>,
-    /// Next to take. Moved by whoever takes.
-    head: CachePadded<AtomicU64>,
-    /// Next to fill. Moved by the worker.
-    tail: CachePadded<AtomicU64>,
-}
 
 /// The cells of one mailbox.
 #[derive(Debug)]
@@ -49,58 +47,6 @@ pub struct Cells {
     below: Box<[AtomicU32]>,
     /// The lane of the event in each cell, counted from 1; 0 = free.
     lanes: Box<[AtomicU8]>,
-}
-
-impl IndexRing {
-    fn new(capacity: usize, first: u64) -> Result<Self, OutOfMemory> {
-        Ok(Self {
-            entries: boxed(capacity, |_| AtomicU32::new(mutant!("cells.queue", NONE => 0)))?,
-            head: CachePadded::new(AtomicU64::new(first)),
-            tail: CachePadded::new(AtomicU64::new(first)),
-        })
-    }
-
-    fn entry(&self, at: u64) -> &AtomicU32 {
-        &self.entries[at as usize & (self.entries.len() - 1)]
-    }
-
-    /// Worker only. There is room: a ring has an entry for every cell or key, and none is in it twice.
-    pub(super) fn push(&self, cell: u32) {
-        // Relaxed: only the worker writes the tail.
-        let tail = self.tail.before_write();
-        // Relaxed: published by the tail below. A taker that reads an entry of an earlier lap fails its exchange.
-        self.entry(tail).store(cell, Ordering::Relaxed);
-        // SYNC(cells.queue): Release. Pairs with `take`; the cell's bytes and its number are visible with the tail.
-        self.tail.store(tail.wrapping_add(1), mutant!("cells.queue", Ordering::Release));
-    }
-
-    pub(super) fn take(&self) -> Option<u32> {
-        // SYNC(cells.head): Acquire. Pairs with the other taker's exchange.
-        let mut head = self.head.load(Ordering::Acquire);
-        loop {
-            // SYNC(cells.queue): Acquire. Pairs with `push`.
-            let tail = self.tail.load(Ordering::Acquire);
-            if mutant!("cells.wrap", tail == head => tail <= head) {
-                return None;
-            }
-            // Relaxed: the tail's Acquire made it visible; if another taker was first, the exchange fails.
-            let cell = self.entry(head).load(Ordering::Relaxed);
-            let next = head.wrapping_add(1);
-            // SYNC(cells.head): Release. Our read of the entry comes before the worker fills it again a lap later.
-            let taken = self.head.compare_exchange_weak(head, next, Ordering::Release, Ordering::Acquire);
-            match mutant!("cells.head", taken => Ok(head)) {
-                Ok(_) => return Some(cell),
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    fn len(&self) -> u64 {
-        // SYNC(cells.head): Acquire. Head first, so that the tail read after it is not behind.
-        let head = self.head.load(mutant!("cells.len", Ordering::Acquire));
-        // Relaxed: whoever moved the head had seen the tail, and nothing but the number is taken from it.
-        self.tail.load(Ordering::Relaxed).wrapping_sub(head)
-    }
 }
 
 /// The worker's end of a mailbox. There is one: its methods take `&mut self`.
@@ -445,75 +391,6 @@ impl Feeder {
     /// Frees the oldest queued cell of `lane` without anyone having seen it. False when none is queued.
     pub fn drop_oldest(&mut self, lane: usize) -> bool {
         self.cells.take(lane).is_some()
-    }
-}
-
-/// A cell in its taker's hands. Dropped, it is free again.
-#[derive(Debug)]
-pub struct Taken {
-    cells: Arc<Cells>,
-    cell: u32,
-    lane: u8,
-    frees: bool,
-}
-
-impl Taken {
-    /// Which cell.
-    pub fn cell(&self) -> usize {
-        self.cell as usize
-    }
-
-    /// Lets go of the cell without freeing it: it is queued again, or others hold it.
-    pub(super) fn leave(mut self) {
-        self.frees = false;
-    }
-
-    pub fn lane(&self) -> usize {
-        usize::from(self.lane)
-    }
-
-    /// Events of its key that it has superseded while they waited. 0 where all count.
-    pub fn skipped(&self) -> u64 {
-        self.cells.newest.as_ref().map_or(0, |newest| newest.skipped(self.cell))
-    }
-
-    /// The sequence of the event.
-    pub fn sequence(&self) -> u64 {
-        // Relaxed: made visible by the queue that the cell was taken from.
-        self.cells.memory.stamp(self.cells.memory.place(self.cell as usize)).load(Ordering::Relaxed)
-    }
-
-    /// The head of the event and what follows it, padding included.
-    #[inline]
-    pub fn parts(&self) -> (&Head, &[u8]) {
-        // SAFETY: a taken cell is written again only after it was freed, by the last of those who hold it.
-        let (head, rest) = unsafe { self.cells.memory.parts(self.cells.memory.place(self.cell as usize)) };
-        match BlockHandle::from_word(block_word(head)) {
-            None => (head, rest),
-            // SAFETY: the cell holds a count of its block until it is freed.
-            Some(handle) => (head, unsafe { self.cells.pool.bytes(handle) }),
-        }
-    }
-}
-
-impl Taken {
-    /// The event as a lane's slot shows it, to be put into another mailbox.
-    pub fn slot(&self) -> Slot<'_> {
-        let (head, bytes) = self.parts();
-        let rest = match BlockHandle::from_word(block_word(head)) {
-            None => SlotRest::Inline(bytes),
-            Some(handle) => SlotRest::Block(handle, bytes),
-        };
-        Slot { head, rest }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if self.frees {
-            // SAFETY: the cell is ours and was written, and no borrow of `parts` outlives `self`.
-            unsafe { self.cells.give_back(self.cell) };
-        }
     }
 }
 

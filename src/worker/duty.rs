@@ -16,11 +16,11 @@ use crate::sync::under_way::UnderWay;
 use super::Phase;
 use super::engine::{Engine, WorkerTable};
 use super::timer::Timers;
-use call::has_room;
 use restart::{Given, Restarts};
 use services::Directed;
+use wants::has_room;
 
-pub(crate) use call::call_behind_mailbox;
+pub(crate) use verdict::call_behind_mailbox;
 
 /// Between two steps of a worker: there tests may have it panic.
 macro_rules! visit {
@@ -38,6 +38,8 @@ mod services;
 mod throttle;
 mod unserved;
 mod upkeep;
+mod verdict;
+mod wants;
 
 /// A worker that always has something to do looks for stalled publishers after so many turns, and after each long one.
 const WATCH_TURNS: u32 = 256;

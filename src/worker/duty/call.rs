@@ -1,209 +1,26 @@
-//! One event at its subscriptions: who wants it, what its handlers make of it, and what is booked and told of that.
+//! One event at its subscriptions: brought to their handlers or into their mailboxes.
 
 use std::slice::Iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::delivery::{
-    BreakerState, Consumer, DeadReason, Dispatch, Fed, MailboxShared, Notice, Outcome, Overflow, Pass, Run, Scene,
-    Sink, State, Stopwatch, SubscriptionState, Takes, meta_of,
+    Consumer, DeadReason, Dispatch, Fed, MailboxShared, Notice, Outcome, Overflow, Pass, Scene, Sink, State, Stopwatch,
+    SubscriptionState, Takes, meta_of,
 };
-use crate::event::{DecodeError, EventId, Header, Meta};
+use crate::event::{DecodeError, Header, Meta};
 use crate::ring::{LANES, Put, Reader, Serve, Slot};
-use crate::routing::Refusal;
-use crate::sync::contain::{Kept, contained};
-use crate::sync::limiter::Limiter;
+use crate::sync::contain::Kept;
 use crate::sync::mutant::mutant;
 use crate::sync::owned::{OwnedCell, Owner};
 use crate::sync::under_way::UnderWay;
-use crate::worker::Phase;
 use crate::worker::engine::Engine;
+
+use super::verdict::{book, call_behind_mailbox, judge_time, long};
 
 /// Events that a worker's own handler takes from its mailbox when one comes: that one, and one of what is queued before it.
 /// The others have a turn of their own.
 const CATCH_UP_MAX: usize = 2;
-
-/// Whether every mailbox that blocks and wants the event could take it: checked before anyone gets it, so that an event
-/// that has to wait has gone to nobody.
-#[inline(always)]
-pub(super) fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
-    targets.iter().all(|subscription| match &subscription.sink {
-        Sink::Inline(_) => true,
-        Sink::Mailbox(mailbox, fed) => {
-            mailbox.overflow() != Overflow::Block
-                || fed.get_mut(owner).is_none_or(|fed| fed.intake.has_room(meta))
-                || mailbox.custody().is_closed()
-                || !wants(subscription, lane, meta)
-                || refuses(subscription, meta)
-        }
-    })
-}
-
-/// Whether a target of the event's type wants this very event, as far as that does not depend on its content: published
-/// after it subscribed, at a priority it asked for, and under a name it matches where the table could not tell.
-#[inline(always)]
-pub(super) fn wants(subscription: &SubscriptionState, lane: usize, meta: &Meta<'_>) -> bool {
-    subscription.has_started(lane, meta.sequence())
-        && subscription.filter.lanes() & (1 << lane) != 0
-        && (meta.header().type_id != 0 || subscription.wants_type(meta.topic()))
-}
-
-/// Whether a subscription with a full mailbox refuses the event as a replay, or its filters do by source or content. Asked again with each turn that the
-/// mailbox stays full.
-#[cold]
-fn refuses(subscription: &SubscriptionState, meta: &Meta<'_>) -> bool {
-    (meta.is_replay() && !subscription.takes_replay(meta))
-        || (subscription.filter.is_dynamic() && subscription.filter.refusal(meta).is_some())
-}
-
-/// Lets an inline handler run, and books what came of it. Returns how many events it had.
-#[inline(always)]
-pub(super) fn finish(engine: &Engine, mut run: Run<'_>, handler: &mut dyn Dispatch) -> u32 {
-    let ended = contained(|| handler.run(&mut run));
-    let counts = &run.subscription.counts;
-    counts.matched.add(u64::from(run.served));
-    counts.delivered.add(u64::from(run.served));
-    if !matches!(ended, Some(None)) {
-        settle(engine, &mut run, ended.flatten());
-    }
-    run.served
-}
-
-/// Settles the event that ended a run: one that failed, panicked (`None`) or took long.
-#[cold]
-fn settle(engine: &Engine, run: &mut Run<'_>, result: Option<Result<Outcome, DecodeError>>) {
-    let elapsed = run.stop();
-    let subscription = run.subscription;
-    let Some((meta, lag)) = run.in_hand() else { return };
-    book(engine, subscription, &meta, result);
-    if let Some(elapsed) = elapsed {
-        long(engine, subscription, meta.id(), elapsed, lag);
-    }
-    run.step_over();
-}
-
-/// Counts what a handler has made of an event, and tells of it when that was no good; `None` is a panic.
-#[inline(always)]
-fn book(
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    meta: &Meta<'_>,
-    result: Option<Result<Outcome, DecodeError>>,
-) {
-    match result {
-        Some(Ok(Outcome::Ack)) => {
-            subscription.counts.matched.add(1);
-            subscription.counts.delivered.add(1);
-        }
-        other => failed(engine, subscription, meta, other),
-    }
-}
-
-#[cold]
-fn failed(
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    meta: &Meta<'_>,
-    result: Option<Result<Outcome, DecodeError>>,
-) {
-    // What goes to a mailbox has been counted before.
-    subscription.counts.matched.add(u64::from(matches!(&subscription.sink, Sink::Inline(_))));
-    subscription.counts.failed.add(mutant!("panic.books", 1 => u64::from(result.is_some())));
-    judge(engine, subscription, meta.id(), result);
-}
-
-#[cold]
-fn panicked(engine: &Engine, subscription: &SubscriptionState, event: EventId) {
-    engine.notice(&Notice::HandlerPanicked { subscription: subscription.id, name: &subscription.name, event });
-}
-
-#[cold]
-fn slow(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64, lag: u64) {
-    engine.notice(&Notice::SlowHandler {
-        subscription: subscription.id,
-        name: &subscription.name,
-        pattern: subscription.pattern.as_str(),
-        event,
-        elapsed: Duration::from_nanos(elapsed),
-        lag,
-    });
-}
-
-/// A handler on the worker took long: tells how long, when that was too long.
-#[cold]
-fn long(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64, lag: u64) {
-    if elapsed >= engine.slow_handler_ns {
-        slow(engine, subscription, event, elapsed, lag);
-    }
-    judge_time(engine, subscription, event, elapsed);
-}
-
-/// Counts and tells of a call of a handler on the worker, if it took too long: nobody could take its event away, so its word counts.
-#[inline]
-fn judge_time(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64) {
-    if elapsed >= subscription.call_max_ns {
-        subscription.counts.timed_out.add(1);
-        hung(engine, subscription, event, elapsed);
-    }
-}
-
-/// Tells of a handler that has had an event for so many nanoseconds, longer than a call may take.
-#[cold]
-pub(super) fn hung(engine: &Engine, subscription: &SubscriptionState, event: EventId, elapsed: u64) {
-    engine.notice(&Notice::HandlerHung {
-        subscription: subscription.id,
-        name: &subscription.name,
-        event,
-        after: Duration::from_nanos(elapsed),
-    });
-}
-
-/// The outcome that a call of a handler comes to, and tells of it when that was no good; `None` is a panic.
-fn judge(
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    event: EventId,
-    result: Option<Result<Outcome, DecodeError>>,
-) -> Outcome {
-    let (id, name) = (subscription.id, subscription.name.as_str());
-    match result {
-        Some(Ok(outcome)) => {
-            if let Outcome::Failed(error) | Outcome::Reject(error) = &outcome {
-                engine.notice(&Notice::HandlerFailed { subscription: id, name, event, error });
-            }
-            outcome
-        }
-        Some(Err(error)) => {
-            let reason = error.to_string();
-            engine.notice(&Notice::Undecodable { subscription: id, name, event, error });
-            // It would not be readable the next time either.
-            Outcome::Reject(reason)
-        }
-        None => {
-            panicked(engine, subscription, event);
-            Outcome::Failed("the handler panicked".to_owned())
-        }
-    }
-}
-
-/// Calls a handler behind a mailbox, contains its panic, and tells of what was no good. `lag` is the number of events
-/// behind this one; it is the instant `begun`. Returns also how many nanoseconds it took.
-pub(crate) fn call_behind_mailbox(
-    begun: u64,
-    engine: &Engine,
-    subscription: &SubscriptionState,
-    meta: &Meta<'_>,
-    lag: impl FnOnce() -> u64,
-    call: impl FnOnce(&Meta<'_>, Scene<'_>) -> Result<Outcome, DecodeError>,
-) -> (Outcome, u64) {
-    let scene = Scene { subscription: &subscription.id, cancelled: engine.phase() > Phase::Running };
-    let outcome = judge(engine, subscription, meta.id(), contained(|| call(meta, scene)));
-    let elapsed = engine.directory.clock.now().saturating_sub(begun);
-    if elapsed >= engine.slow_handler_ns {
-        slow(engine, subscription, meta.id(), elapsed, lag());
-    }
-    (outcome, elapsed)
-}
 
 /// Lets the worker's own handler take events from its mailbox, at most so many. Returns how many it took.
 #[inline(never)]
@@ -386,67 +203,6 @@ impl Call<'_> {
     fn step_out(&mut self, now: u64) {
         self.stopwatch.pass(now);
         self.called = true;
-    }
-
-    /// Whether the event is `subscription`'s business, and not too late. Counts why not.
-    fn passes(&self, subscription: &SubscriptionState, owner: &mut Owner) -> bool {
-        if !wants(subscription, self.lane, &self.meta) {
-            return false;
-        }
-        let counts = &subscription.counts;
-        if self.meta.is_replay() && !subscription.takes_replay(&self.meta) {
-            counts.filtered.add(1);
-            return false;
-        }
-        if subscription.filter.is_dynamic()
-            && let Some(refusal) = subscription.filter.refusal(&self.meta)
-        {
-            counts.filtered.add(1);
-            if refusal == Refusal::PredicatePanicked {
-                panicked(self.engine, subscription, self.meta.id());
-            }
-            return false;
-        }
-        let is_late = |now| mutant!("deadline.passed", now > self.header.deadline => false);
-        if self.header.deadline != 0
-            && is_late(self.engine.directory.clock.now())
-            // What comes back from a store is given up then.
-            && !subscription.is_spilling(self.lane)
-        {
-            counts.matched.add(1);
-            counts.expired.add(1);
-            return false;
-        }
-        if let Some(dedup) = subscription.dedup.as_ref().and_then(|dedup| dedup.get_mut(owner))
-            && !dedup.is_new(&self.meta, self.engine.directory.clock.now())
-        {
-            counts.matched.add(1);
-            counts.duplicate.add(1);
-            return false;
-        }
-        if let Some(limiter) = &subscription.limiter
-            && self.is_over_rate(subscription, limiter)
-        {
-            counts.matched.add(1);
-            let turned_away = match &subscription.sink {
-                Sink::Inline(_) => false,
-                Sink::Mailbox(mailbox, _) => mailbox.turn_away(&self.meta, DeadReason::RateLimited),
-            };
-            counts.rate_limited.add(u64::from(!turned_away));
-            return false;
-        }
-        true
-    }
-
-    /// Whether the event comes over a rate that rejects it. One that has no attempt before it anyway does not count.
-    fn is_over_rate(&self, subscription: &SubscriptionState, limiter: &Limiter) -> bool {
-        let is_stopped = match &subscription.sink {
-            Sink::Inline(_) => subscription.state() != State::Active,
-            Sink::Mailbox(mailbox, _) => {
-                mailbox.custody().is_closed() || mailbox.breaker_state() == Some(BreakerState::Open)
-            }
-        };
-        !is_stopped && limiter.pass(self.engine.directory.clock.now()).is_err()
     }
 
     /// Lets the worker's own handler try the event where it lies: it gets a cell only if it is to come back. Returns when it has

@@ -5,9 +5,11 @@ use crate::event::{FLAG_MEASURED, FLAG_REPLAY, FLAG_TARGETED, Header, Meta};
 use crate::ring::Serve;
 use crate::sync::contain::contained;
 
-use super::call::{Call, finish, has_room};
+use super::call::Call;
 use super::restart::Given;
 use super::services::{self, Passed};
+use super::verdict::finish;
+use super::wants::has_room;
 use super::{NoRoom, Worker};
 
 impl Worker {

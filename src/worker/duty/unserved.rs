@@ -12,8 +12,8 @@ use crate::ring::{LANES, Reader};
 use crate::sync::owned::Owner;
 use crate::worker::engine::{Ended, Engine};
 
-use super::call::wants;
 use super::services::{Wanted, add_wanted};
+use super::wants::wants;
 
 /// Counts what is in the lanes for a subscription that has ended: as closed, or under reliable delivery as dead letters. An event that
 /// its publisher is still writing is left out.

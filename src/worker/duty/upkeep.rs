@@ -10,7 +10,8 @@ use crate::sync::alarm::NEVER;
 use crate::worker::engine::{Engine, PublisherCounts};
 use crate::worker::timer::Scheduled;
 
-use super::call::{consume, hung};
+use super::call::consume;
+use super::verdict::hung;
 use super::{Worker, services};
 
 /// A publisher that keeps a claimed slot empty for longer than this is reported.
