@@ -12,8 +12,8 @@ use std::time::Duration;
 use ringmain::internals::worker::fault::{self, Boundary};
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusState, DeliveryMode, FlushError, FullPolicy, Health, Ledger, Notice, Payload, PublishError, RetryPolicy,
-    RoutingRule, SubscribeError,
+    Bus, BusState, DeliveryMode, FlushError, FullPolicy, Health, IdleStrategy, Ledger, Notice, Payload, PublishError,
+    RetryPolicy, RoutingRule, SubscribeError,
 };
 
 use crate::support::{Log, assert_books, watched};
@@ -171,7 +171,9 @@ fn a_panic_while_a_worker_goes_on_is_one_more_and_it_goes_on_again() {
 fn a_worker_on_its_own_thread_goes_on_and_keeps_the_order_of_its_events() {
     watched(|| {
         for boundary in [Boundary::Passed, Boundary::Unreleased, Boundary::Asleep, Boundary::Begin] {
-            let bus = Bus::builder().workers(1).max_queue_size(16).deadline(Duration::from_secs(60)).build().unwrap();
+            // One that looks again for a while may be given the next event before it sleeps, for ever.
+            let builder = Bus::builder().workers(1).idle(IdleStrategy::Park);
+            let bus = builder.max_queue_size(16).deadline(Duration::from_secs(60)).build().unwrap();
             let (said, heard) = channel();
             let handler = bus.subscribe("a").handle(move |_, meta| {
                 if meta.sequence() == 3 {
