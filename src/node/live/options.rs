@@ -196,7 +196,7 @@ mod tests {
             let headers = headers(&[host.clone(), (header::ORIGIN, origin)]);
             assert_eq!(Origins::Same.accept(&headers), may, "{origin}");
         }
-        assert!(Origins::Same.accept(&headers(&[host.clone()])), "no page");
+        assert!(Origins::Same.accept(&headers(std::slice::from_ref(&host))), "no page");
         let two = headers(&[host, (header::ORIGIN, "http://127.0.0.1:8080"), (header::ORIGIN, "https://example.org")]);
         assert!(!Origins::Same.accept(&two), "two origins");
         assert!(!Origins::Same.accept(&headers(&[(header::ORIGIN, "http://127.0.0.1:8080")])), "no host");
