@@ -14,6 +14,8 @@ mod choreography;
 mod clocks;
 mod context;
 mod decisions;
+#[path = "../support/delegated.rs"]
+mod delegated;
 #[path = "../support/folder.rs"]
 mod folder;
 #[path = "../support/killed.rs"]

@@ -179,7 +179,7 @@ fn number(event: &StoredEvent) -> u64 {
 }
 
 fn sum(event: &StoredEvent, view: &mut View<'_>) -> Result<(), Cause> {
-    let before = view.get(b"sum")?.map_or(Ok(0), |bytes| bytes.as_ref().try_into().map(u64::from_le_bytes))?;
+    let before = view.get(b"sum")?.map_or(Ok(0), |bytes| bytes[..].try_into().map(u64::from_le_bytes))?;
     view.put(b"sum", (before + number(event)).to_le_bytes());
     call("project");
     Ok(())

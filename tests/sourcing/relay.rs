@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringmain::sourcing::{Relay, RelayError, Repository};
-use ringmain::store::{
-    AppendError, Appended, Bookmark, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError, SyncError, Upcasters,
-};
+use ringmain::store::{Bookmark, Durability, EventStore, ExpectedVersion, Page, Position, Query, ReadError, Upcasters};
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, FullPolicy, Payload, PublishError};
 
 use super::context::{CREATED, Context, create, rename};
 use super::support::{Ground, Store, on_every_store};
 use crate::books::assert_books;
+use crate::delegated::delegated;
 
 on_every_store! {
     a_relay_and_a_stream_go_on_behind_an_empty_page,
@@ -102,19 +100,6 @@ fn a_refused_event_is_the_next_to_be_published_and_an_expired_one_is_left_out(gr
 struct WithoutTheFirst(Arc<dyn Store>);
 
 impl EventStore for WithoutTheFirst {
-    fn append(
-        &self,
-        events: &[Frame],
-        expected: ExpectedVersion,
-        durability: Durability,
-    ) -> Result<Appended, AppendError> {
-        self.0.append(events, expected, durability)
-    }
-
-    fn sync(&self) -> Result<(), SyncError> {
-        self.0.sync()
-    }
-
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         match query.positions() {
             Some((Position::FIRST, _)) => Ok(Page { events: Vec::new(), next: Some(Position::FIRST) }),
@@ -122,25 +107,7 @@ impl EventStore for WithoutTheFirst {
         }
     }
 
-    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        self.0.save_snapshot(snapshot)
-    }
-
-    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        self.0.load_snapshot(kind, id)
-    }
-
-    fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.0.head()
-    }
-
-    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
-        self.0.wait_behind(position, limit)
-    }
-
-    fn durability(&self) -> Durability {
-        self.0.durability()
-    }
+    delegated!(0: append, sync, save_snapshot, load_snapshot, keep_history, head, wait_behind, durability);
 }
 
 fn a_relay_and_a_stream_go_on_behind_an_empty_page(ground: &Ground) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ringmain::sourcing::{ExecuteError, LoadError, Repository, Root, SaveError};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, Page, Position, Query, ReadError,
-    Retention, Snapshot, SnapshotError, StateError, SyncError, Upcasters,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, Page, Query, ReadError, Retention,
+    Snapshot, Upcasters,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, EventId, Frame, Payload};
@@ -16,6 +16,7 @@ use ringmain::{Bus, EventId, Frame, Payload};
 use super::context::{Context, ContextRefusal, create, rename};
 use super::folder::Folder;
 use super::support::{Ground, Store, on_every_store};
+use crate::delegated::delegated;
 
 fn simulation() -> Simulation {
     Simulation::new(Bus::builder().workers(1), 1).unwrap()
@@ -54,39 +55,13 @@ impl EventStore for Watched {
         self.store.append(events, expected, durability)
     }
 
-    fn sync(&self) -> Result<(), SyncError> {
-        self.store.sync()
-    }
-
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         let page = self.store.query(query)?;
         self.events_read.fetch_add(page.events.len() as u64, Ordering::Relaxed);
         Ok(page)
     }
 
-    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        self.store.save_snapshot(snapshot)
-    }
-
-    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        self.store.load_snapshot(kind, id)
-    }
-
-    fn keep_history(&self, kind: &str) -> Result<(), StateError> {
-        self.store.keep_history(kind)
-    }
-
-    fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.store.head()
-    }
-
-    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
-        self.store.wait_behind(position, limit)
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
-    }
+    delegated!(store: sync, save_snapshot, load_snapshot, keep_history, head, wait_behind, durability);
 }
 
 on_every_store! {

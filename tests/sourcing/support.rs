@@ -4,17 +4,16 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, Lease, LeaseError, LogStore, MemoryStore, Page,
-    Position, Query, ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError,
-    StateStore, StateValue, SyncError,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, LogStore, MemoryStore, StateChange, StateError,
+    StateStore,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
 
 use super::folder::Folder;
+use crate::delegated::delegated;
 
 /// Each promise is kept on every store: made into a test in memory and one on disk.
 macro_rules! on_every_store {
@@ -138,21 +137,7 @@ impl StateStore for Mortal {
         Err(StateError::Failed("the process died".into()))
     }
 
-    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
-        self.state.get(kind, key)
-    }
-
-    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
-        self.state.list(kind, from, limit)
-    }
-
-    fn state_durability(&self) -> Durability {
-        self.state.state_durability()
-    }
-
-    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
-        self.state.lease(name)
-    }
+    delegated!(state: get, list, state_durability, lease);
 }
 
 /// Events that outlive the same process, whose appends count among its writes.
@@ -171,33 +156,7 @@ impl EventStore for MortalEvents {
         if is_heard { appended } else { died() }
     }
 
-    fn sync(&self) -> Result<(), SyncError> {
-        self.0.sync()
-    }
-
-    fn query(&self, query: &Query) -> Result<Page, ReadError> {
-        self.0.query(query)
-    }
-
-    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        self.0.save_snapshot(snapshot)
-    }
-
-    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        self.0.load_snapshot(kind, id)
-    }
-
-    fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.0.head()
-    }
-
-    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
-        self.0.wait_behind(position, limit)
-    }
-
-    fn durability(&self) -> Durability {
-        self.0.durability()
-    }
+    delegated!(0: sync, query, save_snapshot, load_snapshot, keep_history, head, wait_behind, durability);
 }
 
 /// Appends events to a store.

@@ -9,14 +9,14 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use ringmain::store::{
-    DeadLetterQueue, Durability, DurablePublisher, Lease, LeaseError, LogStore, MemoryStore, Query, Schedule,
-    ScheduleError, ScheduledEvent, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
-    StateValue,
+    DeadLetterQueue, Durability, DurablePublisher, LogStore, MemoryStore, Query, Schedule, ScheduleError,
+    ScheduledEvent, StateChange, StateError, StateKind, StateStore,
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Overflow, Payload, RetryPolicy};
 
 use crate::books::assert_settled;
 use crate::conformance::Writer;
+use crate::delegated::delegated;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -217,21 +217,7 @@ impl StateStore for Gated {
         self.store.apply(changes, durability)
     }
 
-    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
-        self.store.get(kind, key)
-    }
-
-    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
-        self.store.list(kind, from, limit)
-    }
-
-    fn state_durability(&self) -> Durability {
-        self.store.state_durability()
-    }
-
-    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
-        self.store.lease(name)
-    }
+    delegated!(store: get, list, state_durability, lease);
 }
 
 #[test]

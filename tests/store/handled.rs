@@ -8,12 +8,13 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::store::{
-    Begun, Durability, HandledError, HandledWindow, Lease, LeaseError, LogStore, MemoryStore, NameError, StateChange,
-    StateError, StateKind, StatePage, StateReadError, StateStore, StateValue,
+    Begun, Durability, HandledError, HandledWindow, LeaseError, LogStore, MemoryStore, NameError, StateChange,
+    StateError, StateKind, StateStore,
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Payload};
 
 use crate::books::assert_settled;
+use crate::delegated::delegated;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 use crate::support::Chance;
@@ -121,21 +122,7 @@ impl StateStore for Lossy {
         if self.is_lossy.load(Relaxed) { Err(StateError::Failed("the answer was lost".into())) } else { Ok(()) }
     }
 
-    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
-        self.store.get(kind, key)
-    }
-
-    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
-        self.store.list(kind, from, limit)
-    }
-
-    fn state_durability(&self) -> Durability {
-        self.store.state_durability()
-    }
-
-    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
-        self.store.lease(name)
-    }
+    delegated!(store: get, list, state_durability, lease);
 }
 
 #[test]

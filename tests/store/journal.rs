@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use ringmain::internals::store::sim::{Failure, SimDisk};
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, JournalError, JournalState, MemoryStore, Page,
-    Position, Query, ReadError, Snapshot, SnapshotError, SyncError,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, JournalError, JournalState, MemoryStore, Query,
+    ReadError,
 };
 use ringmain::{Bus, BusBuilder, Frame, Notice, Overflow, Pattern, Payload, Priority, PublishError};
 
 use crate::books::{assert_books, assert_settled, end};
+use crate::delegated::delegated;
 use crate::log_store::open;
 
 mod moods;
@@ -100,33 +101,7 @@ impl EventStore for Slow {
         self.store.append(events, expected, word)
     }
 
-    fn sync(&self) -> Result<(), SyncError> {
-        self.store.sync()
-    }
-
-    fn query(&self, query: &Query) -> Result<Page, ReadError> {
-        self.store.query(query)
-    }
-
-    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        self.store.save_snapshot(snapshot)
-    }
-
-    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        self.store.load_snapshot(kind, id)
-    }
-
-    fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.store.head()
-    }
-
-    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
-        self.store.wait_behind(position, limit)
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
-    }
+    delegated!(store: sync, query, save_snapshot, load_snapshot, keep_history, head, wait_behind, durability);
 }
 
 #[test]

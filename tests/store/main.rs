@@ -14,6 +14,8 @@ mod commit;
 mod conformance;
 mod crash;
 mod damage;
+#[path = "../support/delegated.rs"]
+mod delegated;
 mod drops;
 mod durable;
 mod faults;

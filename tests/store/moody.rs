@@ -1,13 +1,13 @@
 //! A store in memory whose appends and queries go as a test says.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use ringmain::Frame;
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError, SyncError,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Query, ReadError,
 };
+
+use crate::delegated::delegated;
 
 /// What comes of an append.
 pub(crate) enum Reply {
@@ -59,32 +59,10 @@ impl EventStore for Moody {
         }
     }
 
-    fn sync(&self) -> Result<(), SyncError> {
-        self.store.sync()
-    }
-
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         let page = self.store.query(query)?;
         (self.on_query)(&self.store, query, page)
     }
 
-    fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        self.store.save_snapshot(snapshot)
-    }
-
-    fn load_snapshot(&self, kind: &str, id: &str) -> Result<Option<Snapshot>, ReadError> {
-        self.store.load_snapshot(kind, id)
-    }
-
-    fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.store.head()
-    }
-
-    fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
-        self.store.wait_behind(position, limit)
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
-    }
+    delegated!(store: sync, save_snapshot, load_snapshot, keep_history, head, wait_behind, durability);
 }

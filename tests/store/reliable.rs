@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::store::{
     Attempted, DeadLetterQueue, Durability, DurableSubscription, DurableSubscriptionError, EventStore, ExpectedVersion,
-    HandledWindow, Lease, LeaseError, LogStore, MemoryStore, Query, ReliableSubscription, ReliableSubscriptionError,
-    StateChange, StateError, StateKind, StatePage, StateReadError, StateStore, StateValue, StoredEvent,
+    HandledWindow, LeaseError, LogStore, MemoryStore, Query, ReliableSubscription, ReliableSubscriptionError,
+    StateChange, StateError, StateStore, StoredEvent,
 };
 use ringmain::{DeadReason, Frame, Outcome, Payload, RetryPolicy};
 
 use crate::conformance::Writer;
+use crate::delegated::delegated;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
 
@@ -204,21 +205,11 @@ impl StateStore for Failing {
         self.store.apply(changes, durability)
     }
 
-    fn get(&self, kind: StateKind, key: &[u8]) -> Result<Option<StateValue>, StateReadError> {
-        self.store.get(kind, key)
-    }
-
-    fn list(&self, kind: StateKind, from: &[u8], limit: usize) -> Result<StatePage, StateReadError> {
-        self.store.list(kind, from, limit)
-    }
-
     fn state_durability(&self) -> Durability {
         Durability::Accepted
     }
 
-    fn lease(&self, name: &str) -> Result<Lease, LeaseError> {
-        self.store.lease(name)
-    }
+    delegated!(store: get, list, lease);
 }
 
 #[test]
