@@ -82,3 +82,33 @@ impl Observer for Announcer {
         ANNOUNCING.set(false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::delivery::SubscriptionId;
+    use crate::event::EventId;
+
+    #[test]
+    fn what_happens_to_threads_workers_and_stores_has_its_topic_and_state() {
+        let (subscription, name, after) = (SubscriptionId(EventId::random()), "mail", Duration::ZERO);
+        let changes = [
+            (Notice::HandlerReplaced { subscription, name, nth: 1, max: 3 }, "ringmain.subscription", "replaced"),
+            (Notice::HandlerNotReplaced { subscription, name, max: 3 }, "ringmain.subscription", "not-replaced"),
+            (Notice::WorkerHung { worker: 1, subscription, name, after }, "ringmain.worker", "hung"),
+            (Notice::StorageFailed { name, error: "full", waiting: 1 }, "ringmain.storage", "failed"),
+            (Notice::StorageReturned { name, after, dropped: 0 }, "ringmain.storage", "returned"),
+        ];
+        for (notice, topic, state) in &changes {
+            let told = change(notice).map(|change| (change.topic, change.state, change.name));
+            assert_eq!(told, Some((*topic, *state, name)), "{notice:?}");
+        }
+        let restarted = change(&Notice::WorkerRestarted { worker: 0, nth: 1, max: 10 });
+        assert_eq!(
+            restarted.map(|change| (change.topic, change.state, change.name)),
+            Some(("ringmain.worker", "restarted", ""))
+        );
+    }
+}

@@ -1,9 +1,11 @@
 //! A worker that panics between two steps of its own goes on where it was: nothing is lost, nothing comes twice, and the books
 //! hold. One that panics too often is said to have failed, and nobody waits for it.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +30,15 @@ const BOUNDARIES: [Boundary; 10] = [
     Boundary::Unreleased,
     Boundary::Released,
 ];
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Whose handler saw which event in which attempt.
 type Seen = (&'static str, u64, u8);
@@ -160,7 +171,7 @@ fn a_panic_while_a_worker_goes_on_is_one_more_and_it_goes_on_again() {
 fn a_worker_on_its_own_thread_goes_on_and_keeps_the_order_of_its_events() {
     watched(|| {
         for boundary in [Boundary::Passed, Boundary::Unreleased, Boundary::Asleep, Boundary::Begin] {
-            let bus = Bus::builder().workers(1).max_queue_size(16).build().unwrap();
+            let bus = Bus::builder().workers(1).max_queue_size(16).deadline(Duration::from_secs(60)).build().unwrap();
             let (said, heard) = channel();
             let handler = bus.subscribe("a").handle(move |_, meta| {
                 if meta.sequence() == 3 {
@@ -201,11 +212,12 @@ fn a_worker_that_panics_too_often_has_failed_and_nobody_waits_for_it() {
         let told = Log::new();
         let log = told.clone();
         let builder = Bus::builder().workers(2).max_queue_size(4).turn_max(1).worker_restarts_max(2);
-        let builder = builder.when_full(FullPolicy::wait(Duration::from_secs(3_600))).deadline(Duration::from_secs(60));
+        let builder =
+            builder.when_full(FullPolicy::wait(Duration::from_secs(3_600))).deadline(Duration::from_secs(3_600));
         let bus = builder.observer(move |notice: &Notice<'_>| log.add(format!("{notice:?}"))).build().unwrap();
         let (enter, entered) = channel();
         let (go, gone) = channel::<()>();
-        let _handler = bus.subscribe("a").on_worker(1).handle(move |_, meta| {
+        let handler = bus.subscribe("a").on_worker(1).handle(move |_, meta| {
             if meta.sequence() == 0 {
                 enter.send(()).unwrap();
                 gone.recv().unwrap();
@@ -225,9 +237,28 @@ fn a_worker_that_panics_too_often_has_failed_and_nobody_waits_for_it() {
         while bus.metrics().current_queue_depth < 4 {
             thread::yield_now();
         }
+        let (woken, mut other) = (Arc::new(Woken::default()), bus.publisher().unwrap());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut task = pin!(async {
+            loop {
+                if let Err(error) = other.publish_async("a", Payload::raw(b"")).await {
+                    return error;
+                }
+            }
+        });
+        assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(), "the lane is full");
         go.send(()).unwrap();
         let failed = PublishError::WorkerFailed { worker: 1 };
-        assert_eq!(waiting.join().unwrap(), failed, "who waited for room is told");
+        let refused = loop {
+            while !woken.0.swap(false, Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            if let Poll::Ready(refused) = task.as_mut().poll(&mut Context::from_waker(&waker)) {
+                break refused;
+            }
+        };
+        assert_eq!(refused, failed, "who sleeps is told");
+        assert_eq!(waiting.join().unwrap(), failed, "and so is who waits on its thread");
         assert!(!failed.is_temporary());
         assert_eq!(bus.publish("a", Payload::raw(b"")), Err(failed));
         assert_eq!(bus.publish("nobody.wants.it", Payload::raw(b"")), Err(failed));
@@ -238,6 +269,7 @@ fn a_worker_that_panics_too_often_has_failed_and_nobody_waits_for_it() {
         assert_eq!((metrics.worker_restarts, metrics.workers_failed, metrics.health()), (2, 1, Health::Failed));
         let refused = bus.subscribe("b").handle(|_, _| {});
         assert!(matches!(refused, Err(SubscribeError::ShuttingDown)), "{refused:?}");
+        assert_eq!(handler.unwrap().unsubscribe(), Ok(()), "nobody waits for its worker");
         let report = bus.shutdown().unwrap();
         assert!(report.left_in_lanes > 0 && !report.is_clean() && report.workers_left, "{report:?}");
         assert!(report.ledger_balanced, "{report:?}");

@@ -69,6 +69,38 @@ fn breakers_suspensions_full_mailboxes_and_memory_pressure_are_events_for_who_as
 }
 
 #[test]
+fn a_breaker_that_closes_and_dead_letters_that_make_way_are_events_too() {
+    let simulation = Simulation::new(Bus::builder().workers(1).dead_letters_max(1).announce(true), 1).unwrap();
+    let bus = simulation.bus();
+    let mut changes = bus.subscribe("ringmain.*").mailbox().unwrap();
+    let once = RetryPolicy::default().attempts_max(1);
+    let policy = BreakerPolicy::default().failures_max(1).open_for(SECOND);
+    let flaky = bus.subscribe("a").named("flaky").mode(DeliveryMode::reliable()).retry(once).breaker(policy);
+    let mut inbox = flaky.mailbox().unwrap();
+    for _ in 0..3 {
+        bus.publish("a", Payload::raw(b"")).unwrap();
+    }
+    simulation.run();
+    inbox.try_recv().unwrap().fail("down");
+    simulation.advance(SECOND);
+    simulation.run();
+    inbox.try_recv().unwrap().ack();
+    simulation.run();
+    let turns = ["open", "half-open", "closed"].map(|state| format!("ringmain.breaker {state} flaky"));
+    assert_eq!(heard(&mut changes), turns);
+    inbox.try_recv().unwrap().fail("down again");
+    assert_eq!(bus.dead_letters().len(), 1, "the first one made way");
+    simulation.run();
+    let mut changed = heard(&mut changes);
+    changed.sort_unstable();
+    assert_eq!(changed, ["ringmain.breaker open flaky", "ringmain.dead-letters overflow -"]);
+    drop(inbox);
+    simulation.run();
+    heard(&mut changes);
+    assert_settled(bus);
+}
+
+#[test]
 fn a_bus_that_is_not_told_to_announces_nothing() {
     let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
     let bus = simulation.bus();

@@ -207,6 +207,29 @@ fn an_async_handler_that_takes_too_long_is_cancelled_and_its_event_has_failed() 
 }
 
 #[test]
+fn an_async_handler_that_blocks_beyond_its_time_has_failed_although_it_comes_to_an_end() {
+    watched(|| {
+        let scene = Scene::new();
+        let (held, handle) = held();
+        let handle = Arc::new(Mutex::new(handle));
+        let running = scene.wish(DeliveryMode::BestEffort).run(async move |delivery| {
+            handle.lock().unwrap()(delivery.payload(), &delivery.meta());
+        });
+        let running = running.unwrap();
+        scene.publish("blocks");
+        let polling = std::thread::spawn(move || assert!(Running::new(running).poll().is_pending()));
+        held.begun.recv().unwrap();
+        scene.wait(OVER);
+        assert_eq!((scene.ledger().timed_out, scene.said()), (1, vec!["HandlerHung".to_owned()]));
+        held.let_go.send(()).unwrap();
+        polling.join().unwrap();
+        let ledger = scene.ledger();
+        assert_eq!((ledger.timed_out, ledger.failed, ledger.delivered, ledger.open()), (1, 1, 0, 0));
+        assert_books(scene.bus());
+    });
+}
+
+#[test]
 fn who_extends_the_time_of_an_async_call_has_it() {
     let scene = Scene::new();
     let log = Log::new();

@@ -69,20 +69,43 @@ fn low_is_refused_while_a_lane_is_filled_to_the_share_and_nothing_else_is() {
 fn whoever_fills_a_lane_notices_without_being_asked() {
     // Shares below and above the half, at which publishers look in any case.
     for (share, events) in [(0.3, 3), (0.5, 5), (0.75, 8), (0.9, 9), (1.0, 10)] {
-        let (simulation, notices) = simulated(watchful(share));
-        let bus = simulation.bus();
-        let _reader = bus.subscribe("a").handle(|_, _| ()).unwrap();
-        let mut publisher = bus.publisher().unwrap();
-        for _ in 0..events {
-            publisher.publish("a", BODY).unwrap();
-            assert_eq!(notices.len(), 0, "{share}");
+        for enveloped in [false, true] {
+            let (simulation, notices) = simulated(watchful(share));
+            let bus = simulation.bus();
+            let _reader = bus.subscribe("a").handle(|_, _| ()).unwrap();
+            let mut publisher = bus.publisher().unwrap();
+            let mut publish = || match enveloped {
+                false => publisher.publish("a", BODY),
+                true => publisher.event().metadata("user", "ada").publish("a", BODY),
+            };
+            for _ in 0..events {
+                publish().unwrap();
+                assert_eq!(notices.len(), 0, "{share}, {enveloped}");
+            }
+            // The next look is the next event's.
+            assert_eq!(publish().is_ok(), events < 10);
+            assert_eq!(notices.len(), 1, "{share}, {enveloped}");
+            let low = publisher.at(Priority::Low).publish("a", BODY);
+            assert!(matches!(low, Err(PublishError::MemoryPressure { .. })), "{low:?}");
+            // However few events that are.
+            assert_eq!(bus.metrics().health(), Health::Degraded, "{share}");
+            assert_settled(bus);
         }
-        // The next look is the next event's.
-        assert_eq!(publisher.publish("a", BODY).is_ok(), events < 10);
-        assert_eq!(notices.len(), 1, "{share}");
-        assert!(matches!(publisher.at(Priority::Low).publish("a", BODY), Err(PublishError::MemoryPressure { .. })));
-        assert_settled(bus);
     }
+}
+
+#[test]
+fn whoever_takes_the_block_that_fills_the_pool_notices() {
+    let (simulation, notices) = simulated(watchful(0.3).max_queue_size(100));
+    let bus = simulation.bus();
+    let _reader = bus.subscribe("large").handle(|_, _| ()).unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    for taken in 1..=3 {
+        assert_eq!(notices.len(), 0, "{taken}");
+        publisher.publish("large", Payload::raw(&[7; 900])).unwrap();
+    }
+    assert_eq!(notices.len(), 1);
+    assert_settled(bus);
 }
 
 #[test]

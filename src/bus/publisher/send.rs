@@ -178,7 +178,17 @@ impl Publisher {
         if self.engine.wanted_by(type_id, self.extension.flags(), lane) == 0 {
             return None;
         }
-        self.make_sure(lane, 1).err()
+        match self.claimant.make_sure(lane, 1) {
+            Ok(false) => None,
+            looked => {
+                if looked.is_ok() {
+                    self.engine.parker.wake(self.engine.lanes.active());
+                }
+                // This look was the publish's own: what follows does not look again.
+                self.engine.feel_pressure();
+                looked.err()
+            }
+        }
     }
 
     /// Makes sure of room in a lane, and wakes workers that sleep although it fills up: they have no target for what
