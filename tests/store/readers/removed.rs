@@ -1,5 +1,7 @@
 //! What a retention removes, and who was still to read it.
 
+use ringmain::store::{Bookmark, Durability, StateChange, StateKind};
+
 use super::*;
 use crate::log_store::{found, position};
 
@@ -101,4 +103,25 @@ fn who_reads_page_after_page_hears_of_what_goes_between_two() {
     store.keep(ALL).unwrap();
     let first = store.first().unwrap().unwrap();
     assert_eq!(removed(&events.next().unwrap().unwrap_err()), (11, first.get() - 1));
+}
+
+#[test]
+fn however_many_read_on_the_last_of_them_is_waited_for() {
+    let store = filled(120);
+    let end = Bookmark::at(&*store, position(120)).unwrap().to_bytes();
+    let keys: Vec<_> = (0..2_500).map(|nth| format!("reader {nth:05}")).collect();
+    for keys in keys.chunks(1_000) {
+        let put = |key| StateChange::Put { kind: StateKind::CURSOR, key, value: &end };
+        let changes: Vec<_> = keys.iter().map(|key: &String| put(key.as_bytes())).collect();
+        store.apply(&changes, Durability::Written).unwrap();
+    }
+    let value = Bookmark::at(&*store, position(3)).unwrap().to_bytes();
+    store
+        .apply(&[StateChange::Put { kind: StateKind::CURSOR, key: b"z", value: &value }], Durability::Written)
+        .unwrap();
+    let done = store.keep(ALL).unwrap();
+    assert_eq!((done.removed_segments, done.held_at), (0, Some(position(3))), "{done:?}");
+    let held = store.held(ALL).unwrap();
+    assert_eq!(held[0].holders.len(), 1);
+    assert_eq!(held[0].holders[0].to_string(), "the cursor \"z\", which is at position 3");
 }

@@ -44,6 +44,27 @@ fn a_repeated_byte_becomes_as_many_as_the_block_says() {
 }
 
 #[test]
+fn what_sequences_repeat_is_counted_before_it_is_made() {
+    // As many literals as sequences; each code is one symbol: a literal, the last offset, the longest match.
+    let of = |sequences: usize| {
+        let length = 3 + 1 + 3 + 3 + sequences * 2 + 1;
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, 0xA0];
+        frame.extend_from_slice(&((length << 3 | 2 << 1 | 1) as u32).to_le_bytes()[..3]);
+        let literals = [1 | 3 << 2 | (sequences << 4) as u8, (sequences >> 4) as u8, (sequences >> 12) as u8, b'x'];
+        frame.extend_from_slice(&literals);
+        frame.extend_from_slice(&[128 + (sequences >> 8) as u8, sequences as u8, 1 << 6 | 1 << 4 | 1 << 2, 1, 0, 52]);
+        frame.resize(frame.len() + sequences * 2, 0xFF);
+        frame.push(1);
+        frame
+    };
+    let some = of(10);
+    assert_eq!(inflated(&some, usize::MAX), Some(10 * (1 + 131_074)));
+    assert_eq!(decoded(&some), Some(vec![b'x'; 10 * (1 + 131_074)]));
+    assert_eq!(inflated(&of(30_000), usize::MAX), Some(30_000 * (1 + 131_074)), "some gigabytes");
+    assert!(!becomes(&of(30_000), 64 << 10));
+}
+
+#[test]
 fn a_frame_that_is_cut_anywhere_becomes_nothing() {
     let content = text(20, 90, 7, 5_000);
     let frame = compress_to_vec(&content[..], CompressionLevel::Fastest);
