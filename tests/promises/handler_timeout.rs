@@ -251,6 +251,23 @@ fn who_extends_the_time_of_an_async_call_has_it() {
 }
 
 #[test]
+fn an_async_call_whose_time_is_shortened_is_over_sooner() {
+    for mode in [DeliveryMode::BestEffort, DeliveryMode::Reliable { timeout: LIMIT }] {
+        let scene = Scene::new();
+        let running = scene.wish(mode).run(async |delivery| {
+            assert!(delivery.extend(MS * 10));
+            std::future::pending::<()>().await;
+        });
+        let mut running = Running::new(running.unwrap());
+        scene.publish("short");
+        assert!(running.poll().is_pending());
+        scene.wait(MS * 11);
+        assert_eq!((scene.ledger().timed_out, scene.said()), (1, vec!["HandlerHung".to_owned()]), "{mode:?}");
+        assert_books(scene.bus());
+    }
+}
+
+#[test]
 fn the_call_of_a_future_that_is_dropped_is_not_told_of_later() {
     let scene = Scene::new();
     let running = scene.wish(DeliveryMode::BestEffort).run(async |_| std::future::pending::<()>().await);
