@@ -270,6 +270,7 @@ fn what_happens_to_files_is_heard_on_the_bus() {
         ("filesystem.deleted".to_owned(), json!({ "path": "new", "kind": "file", "bytes": 4 }))
     );
     assert!(watching.is_quiet());
+    watching.runtime.block_on(watching.watcher.stop()).unwrap();
     assert_eq!(watching.watcher.counts().published, 5);
 }
 
