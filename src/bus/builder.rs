@@ -339,7 +339,7 @@ impl BusBuilder {
     }
 
     /// Adds a limit to how fast events may be published; up to 64. Default: none. They may be replaced while the bus runs:
-    /// [`Bus::set_rate_limits`].
+    /// [`Bus::set_rate_limits`](crate::Bus::set_rate_limits).
     ///
     /// # Cost
     /// An event under no limit is as fast as ever. One under a limit takes the long way of a publish, some hundred
@@ -355,7 +355,7 @@ impl BusBuilder {
     /// The rest waits in the lanes, and publishers at full lanes by their [`FullPolicy`]. An event counts once for each worker
     /// that has a subscription for it; attempts after the first, and what consumers pull from mailboxes, do not count. A
     /// worker sleeps until an event may pass, 100 µs at least: a burst below what comes in that time wastes some of the rate.
-    /// [`flush`](Bus::flush) waits as ever; a shutdown drains the lanes as fast as it can.
+    /// [`flush`](crate::Bus::flush) waits as ever; a shutdown drains the lanes as fast as it can.
     pub fn throttle(mut self, rate: Rate) -> Self {
         self.throttle = Some(rate);
         self

@@ -198,7 +198,7 @@ impl<I: Interest> Subscribe<I> {
     /// a test for each event; then a count for each event that stays in the store, and a copy by the worker of each that comes back.
     ///
     /// # Errors
-    /// When it is made: [`SubscribeError::NotCovered`], [`SubscribeError::SpillWith`].
+    /// When it is made: [`SubscribeError::NotCovered`](crate::SubscribeError::NotCovered), [`SubscribeError::SpillWith`](crate::SubscribeError::SpillWith).
     pub fn spill(mut self, source: Arc<dyn SpillSource>) -> Self {
         self.overflow = Overflow::Spill;
         self.spill = Some(source);

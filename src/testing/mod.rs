@@ -158,10 +158,11 @@ impl Simulation {
         let (mut passed, mut idle) = (0, 0_u64);
         while idle.count_ones() < workers as u32 {
             let worker = self.some_worker();
-            match self.bus.shared().turn(worker) {
-                Some(Turn::Worked { events, .. }) => (passed, idle) = (passed + events, 0),
-                _ => idle |= 1 << worker,
+            let turn = self.bus.shared().turn(worker);
+            if let Some(Turn::Worked { events, .. }) = turn {
+                passed += events;
             }
+            idle = if self.bus.shared().is_idle(worker, turn) { idle | 1 << worker } else { 0 };
         }
         passed
     }

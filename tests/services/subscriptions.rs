@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringmain::node::config::Sources;
 use ringmain::node::services::{Service, SubscriptionWish, Subscriptions, SubscriptionsError};
-use ringmain::{Bus, DeliveryMode, Outcome, Pattern, Payload, RetryPolicy};
+use ringmain::{Bus, DeadReason, DeliveryMode, Outcome, Pattern, Payload, RetryPolicy};
 use tokio::sync::Semaphore;
 
 use crate::folder::Folder;
@@ -103,7 +103,9 @@ async fn what_stays_loses_nothing_while_others_come_and_go() {
     others.sort();
     others.dedup();
     assert_eq!(others, (0..2_000).collect::<Vec<_>>());
-    assert!(bus.dead_letters().is_empty());
+    // What comes while one ends is its no more: a dead letter of it, which the other has.
+    let letters = bus.dead_letters().list(&ringmain::DeadLetterFilter::new());
+    assert!(letters.iter().all(|letter| letter.reason() == DeadReason::Closed && letter.subscription() != id));
     assert_eq!(subscriptions.end(LONG).await, 0);
     assert!(bus.subscriptions().is_empty());
     assert!(bus.ledger().is_balanced());
@@ -112,11 +114,17 @@ async fn what_stays_loses_nothing_while_others_come_and_go() {
 
 #[tokio::test]
 async fn what_waits_at_the_end_is_still_handled() {
+    for mode in [DeliveryMode::BestEffort, DeliveryMode::Reliable { timeout: LONG }] {
+        what_waits_is_handled(mode).await;
+    }
+}
+
+async fn what_waits_is_handled(mode: DeliveryMode) {
     let bus = bus();
     let slow = Arc::new(Remembers { gate: Arc::new(Semaphore::new(0)), ..Remembers::new("slow") });
     let find = finder(std::slice::from_ref(&slow));
     let mut subscriptions = Subscriptions::new(&bus, LONG);
-    subscriptions.apply(&[wish("a", "slow", DeliveryMode::BestEffort)], &find).await.unwrap();
+    subscriptions.apply(&[wish("a", "slow", mode)], &find).await.unwrap();
     publish(&bus, "a", 0..40).await;
     let applied = subscriptions.apply(&[], &find).await.unwrap();
     assert_eq!(applied.ended.len(), 1);
@@ -124,6 +132,7 @@ async fn what_waits_at_the_end_is_still_handled() {
     slow.gate.add_permits(40);
     assert_eq!(subscriptions.end(LONG).await, 0);
     assert_eq!(numbers(&slow), (0..40).collect::<Vec<_>>());
+    assert!(bus.dead_letters().is_empty());
     bus.shutdown().unwrap();
 }
 

@@ -54,9 +54,20 @@ impl Shared {
         }
     }
 
+    /// Whether a worker that is driven by hand, and whose last turn came to this, would sleep now.
+    pub(crate) fn is_idle(&self, worker: usize, turn: Option<Turn>) -> bool {
+        let Driver::Manual(workers) = &self.driver else { return true };
+        let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
+        match turn {
+            Some(Turn::Worked { .. }) => false,
+            Some(Turn::Idle) => !workers[worker].has_work(),
+            Some(Turn::Finished) | None => true,
+        }
+    }
+
     /// Runs turns by hand until every worker is idle. Nothing to do where threads run.
     pub(crate) fn drive_until_idle(&self) {
-        while (0..self.engine.workers()).any(|worker| matches!(self.turn(worker), Some(Turn::Worked { .. }))) {}
+        while (0..self.engine.workers()).any(|worker| !self.is_idle(worker, self.turn(worker))) {}
     }
 
     /// Waits until `done`, looking ever less often; false after `limit`. Control plane only.

@@ -12,7 +12,7 @@ pub trait SpillSource: Send + Sync {
     /// Whether it keeps every event that this pattern matches.
     fn covers(&self, pattern: &Pattern) -> bool;
 
-    /// Begins to read, of each priority named the events of this [`sequence`](Meta::sequence) and behind it. Of the other
+    /// Begins to read, of each priority named the events of this [`sequence`](crate::Meta::sequence) and behind it. Of the other
     /// priorities nothing is asked for. Sequences count up and wrap.
     fn read_from(&self, first: &[(Priority, u64)]) -> Box<dyn SpillReader>;
 }
@@ -38,9 +38,9 @@ pub struct SpillPage {
 /// An event that was read back.
 #[derive(Debug, Clone)]
 pub struct SpilledEvent {
-    /// Its [`sequence`](Meta::sequence) when it was in its lane.
+    /// Its [`sequence`](crate::Meta::sequence) when it was in its lane.
     pub sequence: u64,
-    /// Its [`position`](Meta::position) when it was there, if it had one.
+    /// Its [`position`](crate::Meta::position) when it was there, if it had one.
     pub position: Option<u64>,
     /// The event.
     pub frame: Frame,

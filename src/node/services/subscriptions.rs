@@ -150,7 +150,7 @@ impl Subscriptions {
 
     /// Brings about what is wanted, all of it or nothing. What was wanted before in the same words goes on untouched; what is wanted in
     /// other words begins anew before the old one ends, so that an event in between may come twice and none is lost: a subscription that
-    /// ends has what was published before.
+    /// ends has what was published before; what comes while it ends is, under reliable delivery, a dead letter of it.
     ///
     /// # Errors
     /// See [`SubscriptionsError`].

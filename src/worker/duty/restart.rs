@@ -110,16 +110,15 @@ impl Worker {
     }
 
     /// A turn, with a look around when there was nothing to do, as often as it takes until one does not panic. For a worker that
-    /// is driven by hand: it is idle when it would sleep.
+    /// is driven by hand.
     pub(crate) fn turn_by_hand(&mut self) -> Turn {
         loop {
             let turn = contained(|| {
                 let turn = self.turn();
-                if turn != Turn::Idle {
-                    return turn;
+                if turn == Turn::Idle {
+                    self.watch();
                 }
-                self.watch();
-                if self.has_work() { Turn::Worked { events: 0, caught_up: false } } else { turn }
+                turn
             });
             match turn {
                 Some(turn) => return turn,

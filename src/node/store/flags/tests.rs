@@ -28,7 +28,7 @@ fn every_example_in_the_help_works() {
         }
         assert!(commands > before && help.contains("Exit codes:"), "{help}");
     }
-    assert_eq!(commands, 22);
+    assert_eq!(commands, 23);
 }
 
 #[test]
