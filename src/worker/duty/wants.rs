@@ -16,16 +16,19 @@ use super::verdict::panicked;
 /// that has to wait has gone to nobody.
 #[inline(always)]
 pub(super) fn has_room(targets: &[Arc<SubscriptionState>], lane: usize, meta: &Meta<'_>, owner: &mut Owner) -> bool {
-    targets.iter().all(|subscription| match &subscription.sink {
-        Sink::Inline(_) => true,
-        Sink::Mailbox(mailbox, fed) => {
-            mailbox.overflow() != Overflow::Block
-                || fed.get_mut(owner).is_none_or(|fed| fed.intake.has_room(meta))
-                || mailbox.custody().is_closed()
-                || !wants(subscription, lane, meta)
-                || refuses(subscription, meta)
+    // A loop: `all` with this closure is not inlined, which costs each event 32 instructions.
+    for subscription in targets {
+        let Sink::Mailbox(mailbox, fed) = &subscription.sink else { continue };
+        let has_room = mailbox.overflow() != Overflow::Block
+            || fed.get_mut(owner).is_none_or(|fed| fed.intake.has_room(meta))
+            || mailbox.custody().is_closed()
+            || !wants(subscription, lane, meta)
+            || refuses(subscription, meta);
+        if !has_room {
+            return false;
         }
-    })
+    }
+    true
 }
 
 /// Whether a target of the event's type wants this very event, as far as that does not depend on its content: published
