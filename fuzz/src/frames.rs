@@ -126,7 +126,8 @@ fn draw_field(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Field> {
         return Ok((tag, draw_bytes(bytes)?.to_vec()));
     }
     let value = match tag {
-        CORRELATION | CAUSATION | PLACE => <[u8; 16]>::arbitrary(bytes)?.to_vec(),
+        CORRELATION | CAUSATION => <[u8; 16]>::arbitrary(bytes)?.to_vec(),
+        PLACE => <[u8; 32]>::arbitrary(bytes)?.to_vec(),
         NOT_BEFORE => u64::arbitrary(bytes)?.to_le_bytes().to_vec(),
         AGGREGATE => {
             let version = u64::arbitrary(bytes)?.to_le_bytes();

@@ -121,7 +121,7 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
         METADATA => entry(value).is_some(),
         SOURCE | SCHEMA_TEXT | TRACE_PARENT | ORIGINAL_ID => is_text,
         POSITION | REPLAY_TO => false,
-        PLACE => value.len() == 16,
+        PLACE => value.len() == 32,
         _ => true,
     }
 }
