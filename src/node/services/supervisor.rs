@@ -57,6 +57,8 @@ pub(super) struct Supervisor {
     check_waiters: Vec<Answer>,
     /// Who waits for the end of all.
     shutdown: Option<Vec<Answer>>,
+    /// Given when what they are about can be read.
+    answers: Vec<(Answer, Result<(), ServicesError>)>,
 }
 
 struct Entry {
@@ -100,6 +102,7 @@ impl Supervisor {
             checks_missing: 0,
             check_waiters,
             shutdown: None,
+            answers: Vec::new(),
         }
     }
 
@@ -119,8 +122,9 @@ impl Supervisor {
                     }
                 }
             }
-            self.reconcile();
+            while self.reconcile() {}
             self.publish();
+            self.answers.drain(..).for_each(|(answer, outcome)| drop(answer.send(outcome)));
             if self.shutdown.is_some() && self.entries.iter().all(|entry| entry.status.state.is_at_rest()) {
                 self.shutdown.take().into_iter().flatten().for_each(|answer| drop(answer.send(Ok(()))));
                 return;
@@ -135,7 +139,10 @@ impl Supervisor {
 
     fn take(&mut self, order: Command) {
         match order {
-            Command::Register(service, answer) => drop(answer.send(self.register(service))),
+            Command::Register(service, answer) => {
+                let outcome = self.register(service);
+                self.answers.push((answer, outcome));
+            }
             Command::Unregister(name, answer) => self.unregister(&name, answer),
             Command::Start(name, answer) => self.start(&name, answer),
             Command::Stop(name, answer) => match self.entry(&name) {
@@ -245,8 +252,11 @@ impl Supervisor {
         }
     }
 
-    /// Takes every step that can be taken now.
-    fn reconcile(&mut self) {
+    /// Takes the steps that can be taken now. Returns whether more can be taken then.
+    fn reconcile(&mut self) -> bool {
+        let (now, mut again) = (Instant::now(), false);
+        // A rest that is over wakes nobody any more.
+        self.entries.iter_mut().for_each(|entry| entry.rests_until = entry.rests_until.filter(|until| *until > now));
         // What is registered later needs only what is registered earlier: one pass forward says who may run,
         // one backward stops those first that nobody needs any more.
         let mut may_run: Vec<bool> = Vec::with_capacity(self.entries.len());
@@ -256,7 +266,7 @@ impl Supervisor {
         }
         for at in (0..self.entries.len()).rev() {
             if (!may_run[at] || !self.has_all_it_needs(at)) && !self.is_used(at) {
-                self.step_down(at);
+                again |= self.step_down(at);
             }
         }
         for (at, may_run) in may_run.into_iter().enumerate() {
@@ -273,6 +283,7 @@ impl Supervisor {
             }
             !leaves
         });
+        again
     }
 
     /// What a service needs, each with its place. A service that others need cannot be forgotten.
@@ -293,7 +304,8 @@ impl Supervisor {
         })
     }
 
-    fn step_down(&mut self, at: usize) {
+    /// Returns whether it may be started again now.
+    fn step_down(&mut self, at: usize) -> bool {
         let entry = &mut self.entries[at];
         match entry.status.state {
             ServiceState::Running => self.step(at, Step::Stop),
@@ -303,18 +315,19 @@ impl Supervisor {
             _ => {}
         }
         let entry = &mut self.entries[at];
-        if entry.status.state.is_at_rest() {
-            entry.is_restarting = false;
-            entry.stop_waiters.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
+        if !entry.status.state.is_at_rest() {
+            return false;
         }
+        self.answers.extend(entry.stop_waiters.drain(..).map(|answer| (answer, Ok(()))));
+        mem::take(&mut entry.is_restarting)
     }
 
     fn step_up(&mut self, at: usize) {
         let has_all_it_needs = self.has_all_it_needs(at);
         let entry = &mut self.entries[at];
-        let rests = entry.rests_until.is_some_and(|until| Instant::now() < until);
+        let rests = entry.rests_until.is_some();
         match entry.status.state {
-            ServiceState::Running => entry.start_waiters.drain(..).for_each(|answer| drop(answer.send(Ok(())))),
+            ServiceState::Running => self.answers.extend(entry.start_waiters.drain(..).map(|answer| (answer, Ok(())))),
             ServiceState::Starting | ServiceState::Stopping => {}
             _ if rests => {}
             _ if has_all_it_needs => self.step(at, Step::Start),
@@ -343,8 +356,8 @@ impl Supervisor {
         } else {
             return;
         };
-        let waiters = mem::take(&mut self.entries[at].start_waiters);
-        waiters.into_iter().for_each(|answer| drop(answer.send(Err(why.clone()))));
+        let waiters = self.entries[at].start_waiters.drain(..);
+        self.answers.extend(waiters.map(|answer| (answer, Err(why.clone()))));
     }
 
     fn change(&mut self, at: usize, to: ServiceState, reason: Option<String>) {
@@ -496,7 +509,7 @@ impl Supervisor {
 
     fn answer_checks(&mut self) {
         if self.checks_missing == 0 {
-            self.check_waiters.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
+            self.answers.extend(self.check_waiters.drain(..).map(|answer| (answer, Ok(()))));
         }
     }
 
@@ -672,6 +685,37 @@ mod tests {
         fn state(&self, name: &str) -> ServiceState {
             self.services.get(name).unwrap().state
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_restarts_a_service_does_not_wait_for_its_rest_and_a_rest_that_is_over_wakes_nobody() {
+        let scene = scene().await;
+        scene.fail("start store", 1);
+        let services = scene.services.clone();
+        let starting = tokio::spawn(async move { services.start("store").await });
+        while scene.state("store") != ServiceState::Recovering {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        scene.services.restart("store").await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        starting.await.unwrap().unwrap();
+
+        // Started again after its rest, by itself.
+        scene.fail("start store", 1);
+        scene.services.stop("store").await.unwrap();
+        scene.services.start("store").await.unwrap();
+        let mut statuses = scene.services.statuses.clone();
+        statuses.mark_unchanged();
+        let (mut told, mut over) = (0, Box::pin(tokio::time::sleep(Duration::from_secs(10))));
+        loop {
+            tokio::select! {
+                changed = statuses.changed() => changed.unwrap(),
+                () = &mut over => break,
+            }
+            told += 1;
+        }
+        assert_eq!(told, 0, "nothing happened in ten seconds");
     }
 
     #[tokio::test(start_paused = true)]
