@@ -1,6 +1,8 @@
 //! What live streams promise, over real TCP, to a WebSocket client that nobody here wrote.
 #![cfg(feature = "daemon")]
 
+#[path = "../support/books.rs"]
+mod books;
 mod ends;
 mod limits;
 #[cfg(feature = "prometheus")]

@@ -10,6 +10,7 @@ use ringmain::node::prometheus::{EventMetrics, Exposed, Exposition};
 use ringmain::node::services::{Services, ServicesOptions};
 use ringmain::{Bus, Context, Handler, HandlerId, Meta, Outcome, Pattern, Payload};
 
+use crate::books::end;
 use crate::support::{Node, options};
 
 #[test]
@@ -78,7 +79,7 @@ fn types_and_handlers_without_room_are_counted_together() {
     // Three as they are, three with their handler, and all others.
     assert_eq!(of("a_event_processing_duration_seconds_count").count(), 7);
     drop(counting);
-    bus.shutdown().expect("it ends");
+    end(&bus);
 }
 
 /// Fails with every third event.

@@ -257,6 +257,7 @@ fn the_time_in_the_store_is_part_of_the_latency_whatever_the_wall_clock_does() {
             share_of_others < 0.6 && five.contains(&latency.p99_ns) && five.contains(&latency.max_ns),
             "{latency:?}"
         );
+        assert_books(run.simulation.bus());
     }
 }
 
@@ -274,6 +275,7 @@ fn an_event_expires_in_the_store_when_its_time_is_over_whatever_the_wall_clock_d
     run.settle();
     let ledger = run.ledger();
     assert_eq!((ledger.delivered, ledger.dropped.expired, ledger.spilled), (0, 100, 0), "{ledger:#?}");
+    assert_books(run.simulation.bus());
 }
 
 #[test]

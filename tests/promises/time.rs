@@ -314,4 +314,5 @@ fn ids_of_all_publishers_of_a_bus_tell_times_that_only_rise() {
             delivery.ack();
         }
     }
+    assert_settled(simulation.bus());
 }

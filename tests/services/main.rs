@@ -1,6 +1,8 @@
 //! The services that every node can have, beside a real bus: real files, real HTTP on this machine.
 
 mod alerts;
+#[path = "../support/books.rs"]
+mod books;
 mod builtins;
 mod collector;
 mod discovery;

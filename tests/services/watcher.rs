@@ -13,6 +13,7 @@ use ringmain::node::services::builtin::watcher::{
 use ringmain::{Bus, Mailbox, Pattern};
 use serde_json::{Value, json};
 
+use crate::books::end;
 use crate::folder::Folder;
 use crate::support::{Got, bus, next};
 
@@ -239,12 +240,11 @@ impl Watching {
         self.put("mark", "mark");
         self.next() == ("filesystem.created".to_owned(), json!({ "path": "mark", "kind": "file", "bytes": 4 }))
     }
-}
 
-impl Drop for Watching {
-    fn drop(&mut self) {
+    fn end(self) {
         self.runtime.block_on(self.watcher.stop()).unwrap();
-        self.bus.shutdown().unwrap();
+        drop(self.inbox);
+        end(&self.bus);
     }
 }
 
@@ -272,6 +272,7 @@ fn what_happens_to_files_is_heard_on_the_bus() {
     assert!(watching.is_quiet());
     watching.runtime.block_on(watching.watcher.stop()).unwrap();
     assert_eq!(watching.watcher.counts().published, 5);
+    watching.end();
 }
 
 #[test]
@@ -292,6 +293,7 @@ fn folders_that_come_later_are_watched_under_the_name_that_they_have() {
     let gone: Vec<_> = (0..3).map(|_| watching.next()).map(|(_, data)| data["path"].clone()).collect();
     assert_eq!(gone, ["c/b/file", "c/b", "c"]);
     assert!(watching.is_quiet());
+    watching.end();
 }
 
 #[test]
@@ -313,6 +315,7 @@ fn many_writes_to_a_file_are_few_events() {
     let most = begun.elapsed().as_millis() / debounce.as_millis();
     assert!(topics.len() as u128 <= most, "{} in {most} times the debounce", topics.len());
     assert!(watching.is_quiet());
+    watching.end();
 }
 
 #[test]
@@ -340,6 +343,7 @@ fn after_lost_hints_everything_is_looked_at_and_that_is_said() {
         assert_eq!(watching.next().0, "filesystem.rescanned");
     }
     assert!(watching.watcher.counts().rescans >= 2);
+    watching.end();
 }
 
 #[test]
@@ -371,4 +375,5 @@ fn a_folder_that_cannot_be_watched_is_refused_and_one_that_goes_is_unhealthy() {
     assert_eq!(runtime.block_on(watcher.health()), Health::Healthy, "it begins again");
     runtime.block_on(watcher.stop()).unwrap();
     assert!(matches!(runtime.block_on(watcher.health()), Health::Unhealthy(_)));
+    end(&bus);
 }

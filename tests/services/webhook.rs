@@ -7,6 +7,7 @@ use ringmain::node::services::Service;
 use ringmain::node::services::builtin::{Secret, WebhookError, WebhookIngress, WebhookOptions};
 use ringmain::{Encoding, EventId};
 
+use crate::books::end;
 use crate::support::{LONG, bus};
 
 fn secret() -> Secret {
@@ -50,7 +51,7 @@ fn a_signed_request_is_an_event_with_the_body_as_its_data() {
     assert_eq!((meta.original_id(), event.payload().encoding()), (Some("delivery 7"), Encoding::Json));
     assert_eq!(event.payload().bytes(), body);
     drop((event, inbox, publisher));
-    bus.shutdown().unwrap();
+    end(&bus);
 }
 
 #[test]

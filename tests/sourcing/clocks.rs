@@ -14,6 +14,7 @@ use ringmain::testing::Simulation;
 use ringmain::{Bus, EventId, Frame, Payload};
 
 use super::another_clock::{set, under_another_clock};
+use super::books::assert_books;
 use super::folder::Folder;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -41,7 +42,9 @@ fn waiting(name: &str, timeout: Duration) -> Saga<Empty> {
 
 fn frame() -> Frame {
     let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
-    simulation.bus().publisher().unwrap().event().to_frame("a", Payload::raw(&[0; 2_000])).unwrap()
+    let frame = simulation.bus().publisher().unwrap().event().to_frame("a", Payload::raw(&[0; 2_000])).unwrap();
+    assert_books(simulation.bus());
+    frame
 }
 
 const THIS: &str = "clocks::a_wall_clock_that_is_set_brings_nothing_forward_and_puts_nothing_off";
