@@ -44,6 +44,8 @@ fn what_a_program_publishes_is_kept_and_seen_over_http() {
     let node = builder().build().expect("it is valid").start().expect("it starts");
     assert_eq!(node.state(), NodeState::Running);
     node.bus().publish("orders.placed", Payload::json(r#"{"id":7}"#)).expect("there is room");
+    // What is journaled and what is published durably come into the store by different ways.
+    node.bus().flush().expect("nothing is stuck");
     let mut publisher = node.bus().publisher().expect("there is one");
     let event = publisher.event();
     event
