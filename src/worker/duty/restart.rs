@@ -112,6 +112,7 @@ impl Worker {
     /// A turn, with a look around when there was nothing to do, as often as it takes until one does not panic. For a worker that
     /// is driven by hand.
     pub(crate) fn turn_by_hand(&mut self) -> Turn {
+        let mut struck = false;
         loop {
             let turn = contained(|| {
                 let turn = self.turn();
@@ -121,8 +122,10 @@ impl Worker {
                 turn
             });
             match turn {
+                // What it did before the panic may concern the other workers.
+                Some(Turn::Idle) if struck => return Turn::Worked { events: 0, caught_up: true },
                 Some(turn) => return turn,
-                None if self.recover() => {}
+                None if self.recover() => struck = true,
                 None => {
                     self.engine.leave_worker(self.index);
                     return Turn::Finished;
