@@ -94,7 +94,7 @@ impl Browser {
     fn heard(&mut self) -> Value {
         let Self { runtime, socket, .. } = self;
         let said = runtime.block_on(async { timeout(PATIENCE, socket.next()).await });
-        let said = said.unwrap_or_else(|_| panic!("it is stuck; the page complained: {:?}", self.complaints));
+        let Ok(said) = said else { panic!("it is stuck; the page complained: {:?}", self.complaints) };
         let said = said.expect("it has not gone").expect("it goes on");
         let said: Value = serde_json::from_str(said.to_text().expect("a text")).expect("JSON");
         let complaint = match said["method"].as_str() {
@@ -180,8 +180,18 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its helpers end with it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // By itself, so that none of its helpers is left that writes into its folder.
+        let close = Message::text(json!({"id": 0, "method": "Browser.close"}).to_string());
+        let Self { runtime, socket, process, .. } = self;
+        let closed = async {
+            // An error is the end, too.
+            if socket.send(close).await.is_ok() {
+                while let Some(Ok(_)) = socket.next().await {}
+            }
+        };
+        if runtime.block_on(async { timeout(PATIENCE, closed).await }).is_err() {
+            let _ = process.kill();
+        }
+        let _ = process.wait();
     }
 }

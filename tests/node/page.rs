@@ -81,7 +81,7 @@ fn the_page_shows_what_happens_and_does_what_it_is_told() {
     let address = node.address().expect("it listens");
 
     browser.open(&format!("http://{address}/"));
-    browser.until("document.querySelector('#state').innerText.includes('healthy')");
+    browser.until("document.querySelector('#pulse').innerText.includes('events/s')");
     for view in
         ["Overview", "Live events", "Flow", "Dead letters", "Services", "Replays", "Explain", "Causes", "Configuration"]
     {
@@ -209,7 +209,7 @@ fn a_node_with_tokens_lets_the_page_ask_for_one() {
     browser.until("document.querySelector('#token').open");
     browser.evaluate(&format!("document.querySelector('#token input').value = '{secret}'"));
     click(&mut browser, "Use it");
-    browser.until("document.querySelector('#state').innerText.includes('healthy')");
+    browser.until("document.querySelector('#pulse').innerText.includes('events/s')");
     // It is in no address, and goes with the tab.
     assert_eq!(
         browser.evaluate("location.href.includes('bbbb') || localStorage.length > 0 || document.cookie"),

@@ -13,29 +13,29 @@ export class Refused extends Error {
   }
 }
 
-async function asked(method, path, body, type, signal) {
+async function asked(method, path, body, type, limit) {
   const headers = { accept: "application/json" };
   const token = sessionStorage.getItem(KEY);
   if (token) headers.authorization = `Bearer ${token}`;
   if (body !== undefined) headers["content-type"] = type;
-  const answer = await fetch(path, { method, headers, body, signal, cache: "no-store" });
+  const answer = await fetch(path, { method, headers, body, signal: limit?.(), cache: "no-store" });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   if (answer.status === 401) {
     await tokenAsked();
-    return asked(method, path, body, type, signal);
+    return asked(method, path, body, type, limit);
   }
   throw new Refused(answer.status, problem);
 }
 
-/** What is at a path. */
-export async function get(path, signal) {
-  return (await asked("GET", path, undefined, undefined, signal)).json();
+/** What is at a path. `limit` makes a signal that ends one try. */
+export async function get(path, limit) {
+  return (await asked("GET", path, undefined, undefined, limit)).json();
 }
 
 /** A page of a list, and the path of the next one. */
 export async function page(path, signal) {
-  const answer = await asked("GET", path, undefined, undefined, signal);
+  const answer = await asked("GET", path, undefined, undefined, signal && (() => signal));
   const next = /<([^>]*)>; *rel="next"/.exec(answer.headers.get("link") ?? "");
   return { items: await answer.json(), next: next?.[1] };
 }
@@ -86,7 +86,7 @@ export function watch(look) {
 
 async function look() {
   try {
-    const now = await get("/v1/overview", AbortSignal.timeout(5000));
+    const now = await get("/v1/overview", () => AbortSignal.timeout(5000));
     const seen = { at: performance.now() / 1000, ...now };
     const before = past.at(-1);
     // A node that was started again counts from nothing.
