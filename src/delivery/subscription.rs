@@ -78,7 +78,7 @@ pub struct SubscriptionRecord {
     pub worker: usize,
     /// Whether it is given replays.
     pub replay: ReplayPolicy,
-    /// Filters besides the pattern, as text.
+    /// Filters besides the pattern, as text; empty where there is none.
     pub filters: String,
     /// All counts.
     pub ledger: SubscriptionLedger,

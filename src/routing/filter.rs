@@ -117,6 +117,31 @@ impl fmt::Debug for Filter {
     }
 }
 
+/// `types a, b; sources service:x; priorities critical, high; 1 predicate`; nothing of what lets everything pass.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns: Vec<_> = self.patterns.iter().map(Pattern::as_str).collect();
+        let passing = Priority::ALL.into_iter().filter(|priority| self.lanes() & 1 << priority.lane() != 0);
+        let priorities: Vec<_> = passing.map(Priority::as_str).collect();
+        let predicates = match self.predicates.len() {
+            0 => String::new(),
+            1 => "1 predicate".to_owned(),
+            many => format!("{many} predicates"),
+        };
+        let named = |name: &str, list: &str| if list.is_empty() { String::new() } else { format!("{name} {list}") };
+        let parts = [
+            named("types", &self.types.join(", ")),
+            named("patterns", &patterns.join(", ")),
+            named("categories", &self.categories.join(", ")),
+            named("sources", &self.sources.join(", ")),
+            if self.lanes_refused == 0 { String::new() } else { format!("priorities {}", priorities.join(", ")) },
+            predicates,
+        ];
+        let parts: Vec<_> = parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
+        f.write_str(&parts.join("; "))
+    }
+}
+
 /// Why an event does not pass, in the order of checking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -166,9 +191,12 @@ impl CompiledFilter {
         Self { filters: filters.into_iter().map(resolve).collect(), lanes, dynamic, text: OnceLock::new() }
     }
 
-    /// All of them, for people. Made when first asked for, since filters never change.
+    /// All of them, for people; empty where everything passes. Made when first asked for, since filters never change.
     pub(crate) fn text(&self) -> &str {
-        self.text.get_or_init(|| format!("{self:?}"))
+        self.text.get_or_init(|| {
+            let texts = self.filters.iter().map(|(filter, _)| filter.to_string()).filter(|text| !text.is_empty());
+            texts.collect::<Vec<_>>().join("; ")
+        })
     }
 
     pub(crate) fn lanes(&self) -> u8 {

@@ -13,7 +13,7 @@ ci  sha256:CI  publish=build.** subscribe=build.**
 ada sha256:ADA admin
 ";
 
-fn hash(token: &str) -> String {
+pub(crate) fn hash(token: &str) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

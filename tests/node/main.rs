@@ -1,11 +1,13 @@
 //! What `ringmain serve` promises, kept by the real command and asked over real connections by a client nobody here wrote.
 
+mod browser;
 mod control;
 mod embedded;
 #[path = "../support/folder.rs"]
 mod folder;
 mod guard;
 mod life;
+mod page;
 #[cfg(feature = "prometheus")]
 mod parts;
 mod publish;

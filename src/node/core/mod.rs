@@ -10,6 +10,7 @@
 
 mod announce;
 mod builder;
+mod flow;
 mod known;
 mod registrations;
 mod reload;
@@ -29,6 +30,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
 pub use self::builder::{Node, NodeBuilder};
+pub(super) use self::flow::Flow;
 pub(super) use self::known::{Known, KnownIds};
 pub(super) use self::registrations::Registrations;
 pub(super) use self::replays::{ReplayStatus, Replays};
@@ -44,7 +46,7 @@ use crate::store::{
     AuditError, AuditTrail, DeadLetterQueue, DeadLetterQueueError, Durability, DurableError, DurablePublisher,
     EventStore, Journal, JournalError, LogStore, ReadError, StateStore,
 };
-use crate::{BuildError, Bus, Metrics, PublishError, Publisher};
+use crate::{BuildError, Bus, Metrics, PublishError, Publisher, Subscription};
 
 /// Where a node is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +87,7 @@ pub(super) struct Core {
     pub(super) registrations: Arc<Registrations>,
     pub(super) known: KnownIds,
     pub(super) replays: Replays,
+    pub(super) flow: Flow,
     /// Nothing outlives the node.
     pub(super) is_in_memory: bool,
     /// Makes frames of what comes from outside.
@@ -163,6 +166,8 @@ struct Parts {
     runtime: Runtime,
     http: Option<Server>,
     journal: Journal,
+    /// Counts what flows, as long as there is room for another subscription.
+    _flow: Option<Subscription>,
     /// The store, where it is in a folder.
     log: Option<Arc<LogStore>>,
 }

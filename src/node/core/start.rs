@@ -14,7 +14,7 @@ use super::super::services::{Service, Services, ServicesOptions};
 use super::super::store::open;
 use super::announce::{self, Announcer};
 use super::{
-    Core, KnownIds, Node, NodeError, NodeState, Parts, Registrations, Replays, RunningNode, rules, stop, webhooks,
+    Core, Flow, KnownIds, Node, NodeError, NodeState, Parts, Registrations, Replays, RunningNode, rules, stop, webhooks,
 };
 use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
 use crate::{BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
@@ -72,6 +72,8 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         builtins.start(&config).await.map(|_| builtins)
     });
     let builtins = builtins.map_err(|error| NodeError::Services(error.to_string()))?;
+    let flow = Flow::default();
+    let counting = flow.count(&bus).ok();
     let registrations = Registrations::new(&bus);
     runtime.spawn(Arc::clone(&registrations).watch());
     // What an earlier process has left is delivered from here on, so behind all that subscribe.
@@ -90,6 +92,7 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         runtime: runtime.handle().clone(),
         known,
         replays: Replays::default(),
+        flow,
         is_in_memory: log.is_none(),
         framer,
         sources,
@@ -99,7 +102,7 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         keeping_rules: Mutex::new(()),
         bus,
     });
-    let mut parts = Parts { runtime, http: None, journal, log };
+    let mut parts = Parts { runtime, http: None, journal, _flow: counting, log };
     if let Some(door) = door {
         match Server::open(door, &core, parts.runtime.handle()) {
             Ok(server) => parts.http = Some(server),

@@ -38,7 +38,7 @@ impl fmt::Display for StopReport {
 }
 
 pub(super) fn stop(core: &Arc<Core>, parts: Parts) -> StopReport {
-    let Parts { runtime, http, journal, log } = parts;
+    let Parts { runtime, http, journal, _flow: _, log } = parts;
     let mut left = Vec::new();
     let limit = Left::of(deadline(&core.config()));
     let time = || limit.time().max(MOMENT);

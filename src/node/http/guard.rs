@@ -36,6 +36,8 @@ enum Need {
 fn need(method: &Method, path: &str) -> Need {
     match path {
         "/health/live" | "/health/ready" | "/openapi.json" | "/asyncapi.json" => Need::Nothing,
+        // It asks for the rest with the token that it is given.
+        path if path == "/" || path.starts_with("/page/") => Need::Nothing,
         // Signed by who sends it.
         path if path.starts_with("/v1/webhooks/") => Need::Nothing,
         "/v1/events" | "/v1/events/live" | "/v1/events/stream" => Need::Token,

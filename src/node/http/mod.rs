@@ -16,6 +16,8 @@ mod incoming;
 #[cfg(feature = "prometheus")]
 mod metrics;
 mod openapi;
+mod overview;
+mod page;
 mod params;
 mod problem;
 mod query;
@@ -111,9 +113,10 @@ impl App {
     }
 }
 
-/// Every path with what answers there. `openapi` describes the same.
+/// Every path of the interface with what answers there. `openapi` describes the same.
 fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
     vec![
+        ("/v1/overview", get(overview::show)),
         ("/v1/events", get(query::events).post(events::publish)),
         ("/v1/subscriptions", get(subscriptions::list)),
         ("/v1/subscriptions/{id}", get(subscriptions::show)),
@@ -146,6 +149,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
 
 fn router(app: App) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, answers)| router.route(path, answers));
+    let router = page::paths().fold(router, |router, path| router.route(path, get(page::show)));
     router
         .with_state(app.clone())
         .merge(app.live.router())

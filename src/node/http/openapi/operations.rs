@@ -280,6 +280,11 @@ fn others() -> Vec<Operation> {
             "The metrics, in the text format 0.0.4",
             json!({"text/plain": {"schema": text()}}),
         ),
+        Operation::get("/v1/overview", "overview", "All that the page shows at one look").answers(
+            StatusCode::OK,
+            "Totals since the start, latencies in nanoseconds, and what waits where",
+            as_json(reference("Overview")),
+        ),
         Operation::get("/asyncapi.json", "describeLive", "The live streams, described by AsyncAPI 3.0").answers(
             StatusCode::OK,
             "It",

@@ -40,7 +40,7 @@ pub(super) fn all() -> Value {
     let time = json!({"type": "string", "format": "date-time"});
     let texts = json!({"type": "array", "items": text});
     let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("urn:ringmain:problem:{}", kind.word())).collect();
-    json!({
+    let mut all = json!({
         "CloudEvent": {
             "type": "object",
             "required": ["specversion", "id", "source", "type"],
@@ -300,6 +300,86 @@ pub(super) fn all() -> Value {
                     "properties": {"index": {"type": "integer"}, "detail": {"type": "string"}},
                 }},
             },
+        },
+    });
+    // One literal more would be too long for the macro.
+    (all["Overview"], all["Latency"]) = (overview(), latency());
+    all
+}
+
+/// What the page shows.
+fn overview() -> Value {
+    let (text, perhaps, whole) =
+        (json!({"type": "string"}), json!({"type": ["string", "null"]}), json!({"type": "integer"}));
+    let texts = json!({"type": "array", "items": text});
+    let stream = object(&[("source", &text), ("type", &text), ("count", &whole)]);
+    let subscription = object(&[
+        ("id", &text),
+        ("name", &text),
+        ("types", &texts),
+        ("filtered", &json!({"type": "boolean"})),
+        ("health", &json!({"enum": ["well", "paused", "open", "half-open"]})),
+        ("matched", &whole),
+        ("failed", &whole),
+        ("dead_lettered", &whole),
+        ("open", &whole),
+    ]);
+    let alert = object(&[("rule", &text), ("subject", &text), ("state", &text), ("severity", &text), ("value", &text)]);
+    let flow = object(&[
+        ("streams", &array(stream)),
+        ("subscriptions", &array(subscription)),
+        ("left_out", &object(&[("streams", &whole), ("subscriptions", &whole)])),
+        ("balanced", &json!({"type": "boolean"})),
+    ]);
+    let lane = object(&[("priority", &text), ("depth", &whole), ("latency", &reference("Latency"))]);
+    object(&[
+        ("time", &json!({"type": "string", "format": "date-time"})),
+        ("version", &text),
+        ("node", &text),
+        ("health", &reference("Health")),
+        ("reason", &perhaps),
+        ("durability", &text),
+        ("published", &whole),
+        ("delivered", &whole),
+        ("failed", &whole),
+        ("retried", &whole),
+        ("dropped", &whole),
+        ("refused", &whole),
+        ("unmatched", &whole),
+        ("dead_letters", &object(&[("held", &whole), ("redriven", &whole), ("lost", &whole)])),
+        ("memory_fill", &json!({"type": "number"})),
+        ("clients", &whole),
+        ("queue_limit", &whole),
+        ("lanes", &array(lane)),
+        ("latency", &reference("Latency")),
+        ("flow", &flow),
+        ("alerts", &array(alert)),
+    ])
+}
+
+/// All of these are there.
+fn object(properties: &[(&str, &Value)]) -> Value {
+    let required: Vec<_> = properties.iter().map(|(name, _)| *name).collect();
+    let properties: serde_json::Map<_, _> =
+        properties.iter().map(|(name, schema)| ((*name).to_owned(), (*schema).clone())).collect();
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn array(items: Value) -> Value {
+    json!({"type": "array", "items": items})
+}
+
+/// Of a lane or of all.
+fn latency() -> Value {
+    let whole = json!({"type": "integer"});
+    json!({
+        "description": "By stage, in nanoseconds",
+        "type": "object",
+        "required": ["queue", "route", "handler", "ack", "total"],
+        "additionalProperties": {
+            "type": "object",
+            "required": ["count", "p50", "p95", "p99", "p999", "max"],
+            "additionalProperties": whole,
         },
     })
 }
