@@ -12,6 +12,7 @@ mod explained;
 mod frames;
 mod handler_timeout;
 mod hung;
+mod hung_inline;
 mod isolation;
 mod latest;
 mod ledger;
