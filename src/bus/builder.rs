@@ -48,6 +48,7 @@ pub struct BusBuilder {
     stamps: StampPolicy,
     slow_handler: Duration,
     handler_timeout: Duration,
+    attempt_timeout: Duration,
     full_policy: FullPolicy,
     deadline: Duration,
     mailbox_capacity: usize,
@@ -95,6 +96,7 @@ impl Default for BusBuilder {
             slow_handler: Duration::from_millis(50),
             handler_timeout: Duration::from_secs(30),
             full_policy: FullPolicy::wait(Duration::from_secs(5)),
+            attempt_timeout: Duration::from_secs(5),
             deadline: Duration::from_secs(5),
             mailbox_capacity: 1_024,
             types_max: 65_536,
@@ -260,6 +262,13 @@ impl BusBuilder {
 
     /// What publishers do at a full lane, unless they say otherwise. Default: wait up to 5 s.
     pub fn when_full(mut self, policy: FullPolicy) -> Self {
+    /// How long an attempt at an event may take under reliable delivery, 1 ms to a day, unless its subscription says so itself
+    /// ([`DeliveryMode::Reliable`](crate::DeliveryMode::Reliable)). Default 5 s.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
         self.full_policy = policy;
         self
     }

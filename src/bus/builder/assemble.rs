@@ -147,6 +147,8 @@ impl BusBuilder {
             mailbox_capacity: self.mailbox_capacity,
             retry: self.retry,
             handler_timeout: self.handler_timeout,
+            attempt_timeout: self.attempt_timeout,
+            redrives_max: self.redrives_max,
             deadline: self.deadline,
             full_policy: self.full_policy,
             source: EventSource::service(&self.name).as_str().to_owned(),
