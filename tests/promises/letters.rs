@@ -71,7 +71,7 @@ fn a_bus_that_has_stopped_sends_no_letter_back() {
     bus.shutdown().unwrap();
     let before = letters.counts();
     assert_eq!(letters.redrive(1), Err(RedriveError::ShuttingDown { id: 1 }));
-    let report = letters.redrive_all(&all, Duration::ZERO).wait();
+    let report = letters.redrive_all(&all, Duration::ZERO).unwrap().wait();
     assert_eq!((report.redriven, report.left), (0, 1), "and does not begin with many");
     assert_eq!((letters.counts(), letters.list(&all)[0].reason()), (before, DeadReason::Rejected));
     assert_books(bus);
@@ -128,7 +128,7 @@ fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mai
         }
     }
     let before = bus.memory().dead_letters_bytes;
-    assert_eq!(letters.redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait().redriven, 10);
+    assert_eq!(letters.redrive_all(&DeadLetterFilter::new(), Duration::ZERO).unwrap().wait().redriven, 10);
     assert_eq!(books(), (0, 10, 0, 0));
     assert_eq!(bus.memory().dead_letters_bytes, before, "they are in memory still");
     simulation.run();
@@ -143,7 +143,7 @@ fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mai
 #[test]
 fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_side() {
     watched(|| {
-        let bus = Bus::builder().workers(1).build().unwrap();
+        let bus = Bus::builder().workers(1).redrives_max(101).build().unwrap();
         let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
         let mut inbox = wish.capacity(1_024).mailbox().unwrap();
         for _ in 0..300 {
@@ -159,14 +159,14 @@ fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_si
             names.filter(|name| name.trim_end() == "redrive").count()
         };
         let hour = Duration::from_secs(3_600);
-        let slow: Vec<_> = (0..100).map(|_| letters.redrive_all(&DeadLetterFilter::new(), hour)).collect();
+        let slow: Vec<_> = (0..100).map(|_| letters.redrive_all(&DeadLetterFilter::new(), hour).unwrap()).collect();
         // The first letter is the same for all, and goes back once; then each has its pause.
         while slow.iter().any(|redrive| redrive.report().left == 300) {
             std::thread::yield_now();
         }
         // Other tests that run just now may have one, too.
         assert!(redrive_threads() < 10, "{} threads for 100 redrives", redrive_threads());
-        let fast = letters.redrive_all(&DeadLetterFilter::new().after(250), Duration::ZERO).wait();
+        let fast = letters.redrive_all(&DeadLetterFilter::new().after(250), Duration::ZERO).unwrap().wait();
         assert_eq!((fast.redriven + fast.stayed.len(), fast.left), (50, 0), "nobody waits for those that pause");
         slow[0].cancel();
         assert!(slow[0].is_over() && !slow[1].is_over());

@@ -43,6 +43,7 @@ impl BusBuilder {
         check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
         check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
         check("dead_letter_sink_max", self.dead_letter_sink_max, 1, 1 << 24);
+        check("redrives_max", self.redrives_max, 1, 1 << 16);
         if let Some(expiry) = self.dead_letter_expiry {
             let expiry_ns = usize::try_from(expiry.as_nanos()).unwrap_or(usize::MAX);
             check("dead_letter_expiry in nanoseconds", expiry_ns, 1, usize::MAX);
