@@ -41,6 +41,7 @@ mod services_again;
 mod services_edges;
 mod services_left;
 mod short_way;
+mod shortage;
 mod spill;
 mod starvation;
 mod support;
