@@ -108,3 +108,22 @@ fn an_attempt_takes_as_long_as_the_bus_says_where_its_subscription_does_not() {
         assert!(refused.contains("attempt_timeout in ms") && refused.contains(&ms.to_string()), "{refused}");
     }
 }
+
+#[test]
+fn the_longest_wait_is_none_that_is_over_wherever_in_a_tick_it_begins() {
+    for ns in [1, 131_072, 262_142, 262_143] {
+        let simulation = simulation();
+        simulation.advance(Duration::from_nanos(ns));
+        let mut inbox = reliable_mailbox(simulation.bus(), at_once(2));
+        publish(simulation.bus(), 1);
+        simulation.run();
+        let held = inbox.try_recv().unwrap();
+        assert!(held.extend(20 * DAY), "cut to ten days");
+        simulation.advance(10 * DAY);
+        simulation.run();
+        assert!(held.is_current(), "begun {ns} ns into a tick");
+        simulation.advance(MS);
+        simulation.run();
+        assert!(!held.is_current());
+    }
+}
