@@ -14,7 +14,7 @@ use crate::asleep;
 use crate::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, reader};
 
 /// What due times are counted in.
-pub const TICK: u64 = 1 << 16;
+pub const TICK: u64 = 1 << 18;
 /// Models begin where the wheel of due times is about to begin anew.
 pub const NOW: u64 = ((1 << 35) - 1) * TICK;
 /// Later than any instant that a model comes to.

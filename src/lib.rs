@@ -103,11 +103,11 @@ pub use bus::{
     create_event_bus_with_config,
 };
 pub use delivery::{
-    Balance, Balancer, BreakerPolicy, BreakerState, Context, DeadLetter, DeadLetterCounts, DeadLetterFilter,
-    DeadLetterSink, DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId, InstanceView,
-    Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, OverLimit, Overflow, Picker, Rate, RateError,
-    RecvError, ReplayPolicy, RetryPolicy, ServiceHealth, Settled, SpillError, SpillPage, SpillReader, SpillSource,
-    SpilledEvent, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError, WhileOpen,
+    Balance, Balancer, BreakerPolicy, BreakerRecord, BreakerState, Context, DeadLetter, DeadLetterCounts,
+    DeadLetterFilter, DeadLetterSink, DeadReason, DedupWindow, Delivery, DeliveryMode, Dropped, Handler, HandlerId,
+    InstanceView, Interest, Iter, Key, Ledger, Mailbox, Notice, Observer, Outcome, OverLimit, Overflow, Picker, Rate,
+    RateError, RecvError, ReplayPolicy, RetryPolicy, ServiceHealth, Settled, SpillError, SpillPage, SpillReader,
+    SpillSource, SpilledEvent, SubscriptionId, SubscriptionLedger, SubscriptionRecord, TryRecvError, WhileOpen,
 };
 pub use error::Error;
 pub use event::{

@@ -48,6 +48,7 @@ pub struct BusBuilder {
     stamps: StampPolicy,
     slow_handler: Duration,
     handler_timeout: Duration,
+    attempt_timeout: Duration,
     full_policy: FullPolicy,
     deadline: Duration,
     mailbox_capacity: usize,
@@ -58,6 +59,7 @@ pub struct BusBuilder {
     dead_letters_max: usize,
     dead_letter_bytes_max: usize,
     dead_letter_sink_max: usize,
+    redrives_max: usize,
     dead_letter_expiry: Option<Duration>,
     dead_letter_sink: Option<Arc<dyn DeadLetterSink>>,
     rate_limits: Vec<RateLimit>,
@@ -94,6 +96,7 @@ impl Default for BusBuilder {
             stamps: StampPolicy::default(),
             slow_handler: Duration::from_millis(50),
             handler_timeout: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(5),
             full_policy: FullPolicy::wait(Duration::from_secs(5)),
             deadline: Duration::from_secs(5),
             mailbox_capacity: 1_024,
@@ -104,6 +107,7 @@ impl Default for BusBuilder {
             dead_letters_max: 5_000,
             dead_letter_bytes_max: 64 << 20,
             dead_letter_sink_max: 1_024,
+            redrives_max: 64,
             dead_letter_expiry: None,
             dead_letter_sink: None,
             rate_limits: Vec::new(),
@@ -258,6 +262,13 @@ impl BusBuilder {
         self
     }
 
+    /// How long an attempt at an event may take under reliable delivery, 1 ms to a day, unless its subscription says so itself
+    /// ([`DeliveryMode::Reliable`](crate::DeliveryMode::Reliable)). Default 5 s.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
     /// What publishers do at a full lane, unless they say otherwise. Default: wait up to 5 s.
     pub fn when_full(mut self, policy: FullPolicy) -> Self {
         self.full_policy = policy;
@@ -335,6 +346,13 @@ impl BusBuilder {
     /// [`DeadLetterSink`]. Default 1,024. Taken as they come, not reserved.
     pub fn dead_letter_sink_max(mut self, letters: usize) -> Self {
         self.dead_letter_sink_max = letters;
+        self
+    }
+
+    /// Redrives of many dead letters ([`DeadLetters::redrive_all`](crate::DeadLetters::redrive_all)) that may be under way at once, 1 to
+    /// 65,536. Each keeps eight bytes for each letter that has not had its turn. Default 64.
+    pub fn redrives_max(mut self, redrives: usize) -> Self {
+        self.redrives_max = redrives;
         self
     }
 

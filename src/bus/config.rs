@@ -18,7 +18,8 @@ use super::{BuildError, Bus, BusBuilder, FullPolicy};
 pub struct EventBusConfig {
     /// Events of one priority that may wait before publishers are refused. Default 10,000.
     pub max_queue_size: usize,
-    /// How long a publish waits at a full lane, and flush and shutdown for their work. Default 5 s.
+    /// How long a publish waits at a full lane, an attempt of a reliable subscription may take unless it says so itself, and flush and
+    /// shutdown wait for their work; 1 ms to a day. Default 5 s.
     pub delivery_timeout: Duration,
     /// Attempts of a reliable subscription at an event, the first among them, 1 to 100. Default 3.
     pub max_retry_attempts: u8,
@@ -54,6 +55,7 @@ impl From<EventBusConfig> for BusBuilder {
             .when_full(FullPolicy::wait(config.delivery_timeout))
             .slow_handler_threshold(config.slow_handler_threshold)
             .handler_timeout(config.handler_timeout)
+            .attempt_timeout(config.delivery_timeout)
             .retry(RetryPolicy::default().attempts_max(config.max_retry_attempts))
             .dead_letters_max(config.dead_letter_queue_size)
     }

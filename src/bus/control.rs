@@ -34,6 +34,9 @@ pub(crate) struct Settings {
     pub(crate) mailbox_capacity: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) handler_timeout: Duration,
+    pub(crate) attempt_timeout: Duration,
+    /// Redrives under way at once.
+    pub(crate) redrives_max: usize,
     pub(crate) deadline: Duration,
     pub(crate) full_policy: FullPolicy,
     pub(crate) source: String,

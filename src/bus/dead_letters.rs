@@ -64,7 +64,7 @@ pub enum RepublishError {
     },
 }
 
-/// Why a dead letter did not go back to its subscription. It stays where it is.
+/// Why a dead letter did not go back to its subscription, or many did not. It stays where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RedriveError {
@@ -104,6 +104,13 @@ pub enum RedriveError {
         /// The letter.
         id: u64,
     },
+    /// So many redrives of [`redrive_all`](DeadLetters::redrive_all) are under way already.
+    TooMany {
+        /// How many.
+        under_way: usize,
+        /// As many as there may be: [`redrives_max`](crate::BusBuilder::redrives_max).
+        max: usize,
+    },
 }
 
 impl fmt::Display for RedriveError {
@@ -128,6 +135,10 @@ impl fmt::Display for RedriveError {
             Self::ShuttingDown { id } => {
                 write!(f, "dead letter {id} stays: its bus shuts down; republish it with a publisher of another bus")
             }
+            Self::TooMany { under_way, max } => write!(
+                f,
+                "{under_way} redrives are under way, the limit is {max}: wait for one, cancel one, or raise redrives_max"
+            ),
         }
     }
 }

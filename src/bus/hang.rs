@@ -1,23 +1,32 @@
-//! A worker that does not come back from a handler can tell nobody: publishers that it refuses do.
+//! A worker that does not come back from a handler can tell nobody: publishers that it refuses do, other workers that look around, and
+//! whoever asks for metrics.
 
 use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
 use crate::delivery::Notice;
-use crate::sync::primitive::Ordering;
+use crate::worker::HangWatch;
 
 use super::Shared;
 
 impl Shared {
-    /// The caller was refused because `worker` is behind, and has not moved since it was woken: tells, once a call, of the handler that it
-    /// has been calling for longer than that may take. What others hold up is left to the next refusal.
+    /// Looks at all workers, for who asks how the bus is.
+    pub(super) fn look_for_hangs(&self) {
+        for (worker, under_way) in self.engine.under_way.iter().enumerate() {
+            if under_way.is_calling() {
+                self.look_for_hang(worker);
+            }
+        }
+    }
+}
+
+impl HangWatch for Shared {
     #[cold]
-    pub(super) fn tell_of_hang(&self, worker: usize) {
+    fn look_for_hang(&self, worker: usize) {
         let engine = &*self.engine;
         let under_way = &engine.under_way[worker];
         let Some(lasting) = under_way.look(|| engine.directory.clock.now()) else { return };
-        // Relaxed: a number.
-        if lasting.elapsed < engine.call_max_least_ns.load(Ordering::Relaxed) {
+        if engine.hang_look().is_none_or(|least| Duration::from_nanos(lasting.elapsed) < least) {
             return;
         }
         let control = match self.control.try_lock() {

@@ -240,6 +240,7 @@ impl Shared {
     fn metrics(&self) -> Metrics {
         let engine = &self.engine;
         engine.feel_pressure();
+        self.look_for_hangs();
         // Not under the lock of the control plane, for observers may hear of letters that find no room.
         let dead_letters = engine.dead_letters.watch();
         let ledger = self.ledger();

@@ -1,5 +1,7 @@
 //! The router of events as an interface, for code that is to be generic over who routes.
 
+use std::pin::Pin;
+
 use crate::delivery::{Balance, ServiceHealth};
 use crate::error::Error;
 use crate::event::{EventId, Payload};
@@ -36,12 +38,31 @@ pub trait EventRouter: Send + Sync {
     ///
     /// # Errors
     /// [`PublishError`](crate::PublishError).
+    ///
+    /// # Cost
+    /// Blocks the calling thread where there is no room and the [`FullPolicy`](crate::FullPolicy) waits: in async code take
+    /// [`route_event_async`](Self::route_event_async).
     fn route_event(
         &self,
         topic: &str,
         payload: Payload<'_>,
         envelope: &dyn Fn(Outgoing<'_>) -> Outgoing<'_>,
     ) -> Result<EventId, Error>;
+
+    /// As [`route_event`](Self::route_event), awaiting room; on any async runtime. Dropped before it is ready, it has routed nothing.
+    ///
+    /// # Errors
+    /// [`PublishError`](crate::PublishError).
+    ///
+    /// # Cost
+    /// Boxes its future, and keeps one of the bus's publishers (at most `publishers_max`) until it is ready. Who publishes much has a
+    /// [`Publisher`](crate::Publisher) and its [`publish_async`](Outgoing::publish_async).
+    fn route_event_async<'a>(
+        &'a self,
+        topic: &'a str,
+        payload: Payload<'a>,
+        envelope: &'a (dyn Fn(Outgoing<'_>) -> Outgoing<'_> + Sync),
+    ) -> Pin<Box<dyn Future<Output = Result<EventId, Error>> + Send + 'a>>;
 
     /// Makes a service of this name, whose instances are then made with [`Service::instance`]: as [`Bus::service`].
     ///
@@ -87,6 +108,18 @@ impl EventRouter for Bus {
     ) -> Result<EventId, Error> {
         let mut lent = self.lend()?;
         Ok(envelope(lent.publisher().event()).publish(topic, payload)?)
+    }
+
+    fn route_event_async<'a>(
+        &'a self,
+        topic: &'a str,
+        payload: Payload<'a>,
+        envelope: &'a (dyn Fn(Outgoing<'_>) -> Outgoing<'_> + Sync),
+    ) -> Pin<Box<dyn Future<Output = Result<EventId, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut lent = self.lend()?;
+            Ok(envelope(lent.publisher().event()).publish_async(topic, payload).await?)
+        })
     }
 
     fn register_service(&self, name: &str, balance: Balance) -> Result<Service, Error> {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::delivery::{
-    Balance, BreakerState, DeliveryMode, Key, Overflow, ReplayPolicy, RetryPolicy, Role, ServiceHealth, ServiceHere,
-    SubscriptionId, SubscriptionLedger, SubscriptionState, takes_events,
+    Balance, BreakerRecord, BreakerState, DeliveryMode, Key, Overflow, ReplayPolicy, RetryPolicy, Role, ServiceHealth,
+    ServiceHere, SubscriptionId, SubscriptionLedger, SubscriptionState, takes_events,
 };
 use crate::event::{Event, Topic};
 use crate::routing::Pattern;
@@ -229,8 +229,9 @@ pub struct ServiceRecord {
     /// Events that wait for an instance.
     pub waiting: u64,
     /// The circuit breaker of the service as a whole, which is the sum of its instances': open while all of theirs are, half
-    /// open while none is closed and one is half open. An instance without one counts as closed; `None` where none has one.
-    pub breaker: Option<BreakerState>,
+    /// open while none is closed and one is half open. An instance without one counts as closed; `None` where none has one. Failures
+    /// are those of all, and the times the latest failure and the first to half open.
+    pub breaker: Option<BreakerRecord>,
     /// Its own counts and those of its instances, as far as they have not ended. An event that waited for an instance is matched
     /// twice, and passed on once.
     pub ledger: SubscriptionLedger,
@@ -248,8 +249,8 @@ pub struct InstanceRecord {
     pub subscription: SubscriptionId,
     /// How it says it is.
     pub health: ServiceHealth,
-    /// The state of its circuit breaker, when it has one.
-    pub breaker: Option<BreakerState>,
+    /// Its circuit breaker, when it has one.
+    pub breaker: Option<BreakerRecord>,
     /// Whether it takes events at all: it is neither paused nor suspended, and its circuit breaker lets an attempt be made.
     pub takes_events: bool,
     /// Its share of a weighted draw.
@@ -268,28 +269,37 @@ fn record(here: &ServiceHere) -> ServiceRecord {
         let (name, health) = (seat.name.clone(), seat.health());
         let (weight, priority, books) = (seat.weight, seat.priority, one.ledger());
         ledger += books;
-        let (subscription, breaker, takes_events) = (one.id, one.breaker_state(), takes_events(one));
+        let (subscription, breaker, takes_events) = (one.id, one.breaker_record(), takes_events(one));
         Some(InstanceRecord { name, subscription, health, breaker, takes_events, weight, priority, ledger: books })
     };
     let instances: Vec<_> = here.instances.iter().filter_map(instance).collect();
-    let breakers = || instances.iter().map(|instance| instance.breaker.unwrap_or(BreakerState::Closed));
-    let breaker = if instances.iter().all(|instance| instance.breaker.is_none()) {
-        None
-    } else if breakers().any(|state| state == BreakerState::Closed) {
-        Some(BreakerState::Closed)
-    } else if breakers().any(|state| state == BreakerState::HalfOpen) {
-        Some(BreakerState::HalfOpen)
-    } else {
-        Some(BreakerState::Open)
-    };
     ServiceRecord {
         name: here.name().to_owned(),
         subscription: here.service.id,
         worker: here.service.worker,
         balance: here.rota().map_or_else(String::new, |rota| rota.balance().to_owned()),
         waiting: own.open(),
-        breaker,
+        breaker: breaker_of(&instances),
         ledger,
         instances,
     }
+}
+
+/// The sum of the circuit breakers of a service's instances.
+fn breaker_of(instances: &[InstanceRecord]) -> Option<BreakerRecord> {
+    let breakers = || instances.iter().filter_map(|instance| instance.breaker);
+    let is_any = |state: BreakerState| breakers().any(|breaker| breaker.state == state);
+    let mut sum = breakers().next()?;
+    sum.state = if is_any(BreakerState::Closed) || breakers().count() < instances.len() {
+        BreakerState::Closed
+    } else if is_any(BreakerState::HalfOpen) {
+        BreakerState::HalfOpen
+    } else {
+        BreakerState::Open
+    };
+    sum.failures = breakers().fold(0, |failures, breaker| failures.saturating_add(breaker.failures));
+    sum.last_failure = breakers().filter_map(|breaker| breaker.last_failure).max();
+    sum.half_opens_at = breakers().filter_map(|breaker| breaker.half_opens_at).min();
+    sum.half_opens_at = sum.half_opens_at.filter(|_| sum.state == BreakerState::Open);
+    Some(sum)
 }

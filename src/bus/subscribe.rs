@@ -207,7 +207,7 @@ impl<I: Interest> Subscribe<I> {
 
     /// How hard it tries. Default: best effort.
     pub fn mode(mut self, mode: DeliveryMode) -> Self {
-        self.mode = mode;
+        self.mode = mode.or_timeout(self.shared.settings.attempt_timeout);
         self
     }
 

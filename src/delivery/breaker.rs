@@ -1,8 +1,31 @@
 //! When a reliable subscription is left alone for a while, because what it tries fails again and again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::sync::breaker::{Breaker, BreakerLimits, PROBES_MAX};
+use crate::clock::Clock;
+use crate::sync::breaker::{Breaker, BreakerLimits, BreakerLook, BreakerState, PROBES_MAX};
+
+/// A circuit breaker as it stands. A copy: it does not change any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BreakerRecord {
+    /// Whether attempts are made.
+    pub state: BreakerState,
+    /// Attempts that have failed since the last one that went well.
+    pub failures: u32,
+    /// When the last attempt failed, whatever went well since.
+    pub last_failure: Option<SystemTime>,
+    /// When it half opens, while it is open.
+    pub half_opens_at: Option<SystemTime>,
+}
+
+impl BreakerRecord {
+    pub(crate) fn new(look: BreakerLook, clock: &Clock) -> Self {
+        let BreakerLook { state, failures, failed_at, half_opens_at } = look;
+        let time = |instant: Option<u64>| instant.map(|instant| clock.system_time(instant));
+        Self { state, failures, last_failure: time(failed_at), half_opens_at: time(half_opens_at) }
+    }
+}
 
 /// What becomes of events that come while a circuit breaker is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::sync::alarm::{Alarm, NEVER};
-use crate::sync::breaker::{Breaker, BreakerState};
+use crate::sync::breaker::{Breaker, BreakerLook, BreakerState};
 use crate::sync::limiter::Limiter;
 use crate::sync::parker::Parker;
 
@@ -180,5 +180,10 @@ impl Guard {
     /// The state of its breaker, when it has one.
     pub(super) fn breaker_state(&self, now: u64) -> Option<BreakerState> {
         self.breaker.as_ref().map(|(breaker, _)| breaker.state(now))
+    }
+
+    /// How its breaker stands, when it has one.
+    pub(super) fn breaker_look(&self, now: u64) -> Option<BreakerLook> {
+        self.breaker.as_ref().map(|(breaker, _)| breaker.look(now))
     }
 }

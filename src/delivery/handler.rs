@@ -1,5 +1,6 @@
 //! Handlers: closures and the [`Handler`] trait, the outcomes they return, and the context they may ask.
 
+use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -31,7 +32,38 @@ pub enum Outcome {
     Reject(String),
 }
 
+/// Sources of an error that its text tells of: they may go round.
+const SOURCES_MAX: usize = 16;
+
 impl Outcome {
+    /// Not handled, because of `error`: its text and those of its sources, at most 16, joined by `: `. A source that the text ends with
+    /// already is not told twice.
+    ///
+    /// ```
+    /// use ringmain::Outcome;
+    /// use std::{error::Error, fmt, io};
+    ///
+    /// #[derive(Debug)]
+    /// struct Unpaid(io::Error);
+    /// # impl fmt::Display for Unpaid {
+    /// #     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str("the bank cannot be reached") }
+    /// # }
+    /// impl Error for Unpaid {
+    ///     fn source(&self) -> Option<&(dyn Error + 'static)> { Some(&self.0) }
+    /// }
+    ///
+    /// let error = Unpaid(io::ErrorKind::ConnectionRefused.into());
+    /// assert_eq!(Outcome::failed(&error), Outcome::Failed("the bank cannot be reached: connection refused".to_owned()));
+    /// ```
+    pub fn failed(error: &(dyn Error + 'static)) -> Self {
+        Self::Failed(with_sources(error))
+    }
+
+    /// As [`failed`](Self::failed), not to be tried again.
+    pub fn rejected(error: &(dyn Error + 'static)) -> Self {
+        Self::Reject(with_sources(error))
+    }
+
     /// Why it was not handled, in words.
     pub(crate) fn reason(&self) -> &str {
         match self {
@@ -50,12 +82,26 @@ impl From<()> for Outcome {
     }
 }
 
+/// The text of an error and of its sources.
+fn with_sources(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for source in std::iter::successors(error.source(), |&error| error.source()).take(SOURCES_MAX) {
+        let source = source.to_string();
+        if !text.ends_with(&source) {
+            text = format!("{text}: {source}");
+        }
+    }
+    text
+}
+
+/// Of an error its text, in the alternate form (`{:#}`): errors that collect their sources, as those of `anyhow` do, tell all of them in
+/// it. For others, [`Outcome::failed`] does.
 impl<T: Into<Outcome>, E: fmt::Display> From<Result<T, E>> for Outcome {
     #[inline(always)]
     fn from(result: Result<T, E>) -> Self {
         match result {
             Ok(value) => value.into(),
-            Err(error) => Outcome::Failed(error.to_string()),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
         }
     }
 }

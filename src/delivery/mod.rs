@@ -35,7 +35,7 @@ mod stopwatch;
 mod subscription;
 
 pub use balance::{Balance, Balancer, InstanceView, Picker, ServiceHealth};
-pub use breaker::{BreakerPolicy, WhileOpen};
+pub use breaker::{BreakerPolicy, BreakerRecord, WhileOpen};
 pub use dead_letter::{DeadLetter, DeadLetterCounts, DeadLetterFilter, DeadLetterSink, DeadReason};
 pub use dedup::DedupWindow;
 pub use handler::{Context, Handler, HandlerId, Interest, Outcome};

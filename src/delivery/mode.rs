@@ -34,7 +34,8 @@ pub enum DeliveryMode {
     ///
     /// Each event waits in a cell of its subscription's mailbox, which costs a copy; inline handlers get one too.
     Reliable {
-        /// How long an attempt may take, 1 ms to a day. Whoever has not settled an event by then loses it: it counts as a
+        /// How long an attempt may take, 1 ms to a day; [`Duration::MAX`]: as long as the
+        /// [bus says](crate::BusBuilder::attempt_timeout). Whoever has not settled an event by then loses it: it counts as a
         /// failed attempt, and what is said of it later changes nothing. An inline handler cannot be interrupted.
         timeout: Duration,
     },
@@ -62,8 +63,16 @@ pub enum DeliveryMode {
 }
 
 impl DeliveryMode {
-    /// Reliable delivery with the default time for an attempt: 5 s.
+    /// Reliable delivery with the [bus's time for an attempt](crate::BusBuilder::attempt_timeout), 5 s unless it says otherwise.
     pub const fn reliable() -> Self {
-        Self::Reliable { timeout: Duration::from_secs(5) }
+        Self::Reliable { timeout: Duration::MAX }
+    }
+
+    /// With `attempt_timeout` where it names none.
+    pub(crate) fn or_timeout(self, attempt_timeout: Duration) -> Self {
+        match self {
+            Self::Reliable { timeout: Duration::MAX } => Self::Reliable { timeout: attempt_timeout },
+            mode => mode,
+        }
     }
 }

@@ -102,7 +102,8 @@ pub enum Notice<'a> {
     },
     /// A worker does not come back from an inline handler, which has had longer than its
     /// [`handler_timeout`](crate::Subscribe::handler_timeout): the lanes that the worker gates refuse, with its number in
-    /// `Full { gated_by }`. Said once a call, by a publisher that was refused for it repeatedly; nobody else is there to notice.
+    /// `Full { gated_by }`. Said once a call, by who notices first: a publisher that it refuses or keeps waiting, another worker, or
+    /// who asks for [metrics](crate::Bus::metrics) twice.
     WorkerHung {
         /// Which worker.
         worker: usize,
@@ -110,7 +111,7 @@ pub enum Notice<'a> {
         subscription: SubscriptionId,
         /// Its name.
         name: &'a str,
-        /// How long that is known to have lasted: since the first refusal that found it.
+        /// How long that is known to have lasted: since the first look that found it.
         after: Duration,
     },
     /// A worker has panicked outside of all user code, which is a bug of this crate (the panic hook has told where), and goes on where

@@ -16,7 +16,7 @@ use crate::sync::owned::OwnedCell;
 use crate::sync::primitive::{AtomicBool, AtomicU64, Ordering};
 
 use super::{
-    BreakerState, Dedup, Desk, Dispatch, Dropped, HandlerId, Intake, MailboxShared, Obstacle, OverLimit, ReplayPolicy,
+    BreakerRecord, Dedup, Desk, Dispatch, Dropped, HandlerId, Intake, MailboxShared, Obstacle, OverLimit, ReplayPolicy,
     Role, Spill, SubscriptionLedger,
 };
 
@@ -73,7 +73,7 @@ pub struct SubscriptionRecord {
     /// Stopped for now.
     pub is_paused: bool,
     /// Its circuit breaker, when it has one.
-    pub breaker: Option<BreakerState>,
+    pub breaker: Option<BreakerRecord>,
     /// The worker it belongs to.
     pub worker: usize,
     /// Whether it is given replays.
@@ -338,11 +338,11 @@ impl SubscriptionState {
         ledger
     }
 
-    /// The state of its circuit breaker, when it has one.
-    pub(crate) fn breaker_state(&self) -> Option<BreakerState> {
+    /// How its circuit breaker stands, when it has one.
+    pub(crate) fn breaker_record(&self) -> Option<BreakerRecord> {
         match &self.sink {
             Sink::Inline(_) => None,
-            Sink::Mailbox(mailbox, _) => mailbox.breaker_state(),
+            Sink::Mailbox(mailbox, _) => mailbox.breaker_record(),
         }
     }
 
@@ -373,7 +373,7 @@ impl SubscriptionState {
             delivery_count: ledger.delivered,
             error_count: ledger.failed,
             is_paused: self.is_paused(),
-            breaker: self.breaker_state(),
+            breaker: self.breaker_record(),
             worker: self.worker,
             replay: self.replay,
             filters: self.filter.text().to_owned(),

@@ -62,12 +62,29 @@ const UNTIL_SHIFT: u32 = 16;
 const COUNT_BITS: u32 = 20;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
+/// A breaker as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerLook {
+    pub state: BreakerState,
+    /// Failures since the last attempt that went well.
+    pub failures: u32,
+    /// The instant of the last failure.
+    pub failed_at: Option<u64>,
+    /// The instant at which it half opens, when it is open.
+    pub half_opens_at: Option<u64>,
+}
+
 /// One breaker. Instants are nanoseconds of the bus clock.
 #[derive(Debug)]
 pub struct Breaker {
     limits: BreakerLimits,
     word: AtomicU64,
+    /// Failures in a row since it opened or closed: what it opens by.
     in_a_row: AtomicU32,
+    /// Failures in a row, to be told of.
+    failures: AtomicU32,
+    /// The instant of the last failure; 0 = there was none.
+    failed_at: AtomicU64,
     slices: [AtomicU64; SLICES],
 }
 
@@ -87,16 +104,31 @@ impl Breaker {
     /// A closed one.
     pub fn new(limits: BreakerLimits) -> Self {
         let slices = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { limits, word: AtomicU64::new(0), in_a_row: AtomicU32::new(0), slices }
+        let zero = || AtomicU32::new(0);
+        Self {
+            limits,
+            word: AtomicU64::new(0),
+            in_a_row: zero(),
+            failures: zero(),
+            failed_at: AtomicU64::new(0),
+            slices,
+        }
     }
 
     pub fn state(&self, now: u64) -> BreakerState {
+        self.look(now).state
+    }
+
+    pub fn look(&self, now: u64) -> BreakerLook {
         // Relaxed: see the head of this file; so are all below.
-        match self.word.load(Ordering::Relaxed) {
-            0 => BreakerState::Closed,
-            word if now < half_opens_at(word) => BreakerState::Open,
-            _ => BreakerState::HalfOpen,
-        }
+        let (state, half_opens_at) = match self.word.load(Ordering::Relaxed) {
+            0 => (BreakerState::Closed, None),
+            word if now < half_opens_at(word) => (BreakerState::Open, Some(half_opens_at(word))),
+            _ => (BreakerState::HalfOpen, None),
+        };
+        // Relaxed (both): figures.
+        let (failures, failed_at) = (self.failures.load(Ordering::Relaxed), self.failed_at.load(Ordering::Relaxed));
+        BreakerLook { state, failures, failed_at: (failed_at != 0).then_some(failed_at), half_opens_at }
     }
 
     /// Lets an attempt be made now, which `record` or `take_back` must follow; true when it is the first probe, which half opens
@@ -199,6 +231,7 @@ impl Breaker {
 
     /// Counts an attempt. Whether there were too many failures, in a row or in the window.
     fn count(&self, now: u64, went_well: bool) -> bool {
+        self.note(now, went_well);
         // Relaxed (all): figures; two at one moment may be taken for one after the other, either way.
         let in_a_row = if !went_well {
             self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
@@ -220,6 +253,23 @@ impl Breaker {
         // Relaxed (both): a figure.
         let _ = slice.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
         !went_well && (in_a_row >= self.limits.failures_max || self.is_share_too_large(number))
+    }
+
+    /// Notes an attempt, to be told of. Nothing is decided by that, so models leave it out.
+    fn note(&self, now: u64, went_well: bool) {
+        if cfg!(ringmain_loom) {
+            return;
+        }
+        if !went_well {
+            // Relaxed (both): figures.
+            self.failed_at.store(now, Ordering::Relaxed);
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // Relaxed (both): as above.
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
     }
 
     #[cold]

@@ -1,8 +1,8 @@
-//! Which subscription a worker is calling: publishers that find its lanes full tell how long that has lasted, for a worker in a
-//! call that does not end can tell nobody.
+//! Which subscription a worker is calling: publishers that find its lanes full, other workers and who asks for metrics tell how long that has
+//! lasted, for a worker in a call that does not end can tell nobody.
 //!
 //! ```text
-//!   worker                        publisher that is refused
+//!   worker                        who looks
 //!   count another run of calls    nobody is called? no matter
 //!   name whom it calls            the same run, and the same one called, as in an earlier look? so long ago
 //!   nobody, when its turn ends
@@ -31,7 +31,7 @@ struct Calls {
     whom: AtomicU64,
 }
 
-/// What publishers have seen of it.
+/// What others have seen of it.
 #[derive(Debug)]
 struct Looks {
     /// Run and handler of the last look.

@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     /// The slot of each lane that was last seen claimed and empty, and since when; 0 = none was.
     stalled: [(u64, u64); LANES],
     wall_checked: u64,
+    /// When it last looked whether other workers come back from their handlers.
+    hangs_looked: u64,
     stopwatch: Stopwatch,
     /// The bus was shutting down when this turn began.
     closing: bool,
@@ -126,6 +128,7 @@ impl Worker {
             timers,
             stalled: [(0, 0); LANES],
             wall_checked: 0,
+            hangs_looked: 0,
             stopwatch: Stopwatch::default(),
             closing: false,
             moved: 0,

@@ -1,6 +1,7 @@
 //! What the threads of one bus share. Made once by the builder; nothing in it is allocated later on the data plane.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
@@ -10,7 +11,7 @@ use crate::metrics::{Counter, Recorder, SharedCounter};
 use crate::ring::{Gate, LANES, Lanes, Pool, Wants};
 use crate::routing::Table;
 use crate::sync::admission::{Admission, Entrance, Left, Phase};
-use crate::sync::alarm::Alarm;
+use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::barrier::Barrier;
 use crate::sync::contain::contained;
 use crate::sync::limiter::Limiter;
@@ -128,6 +129,13 @@ impl PublisherCounts {
 /// A publisher's place: whether it is inside a publish, and what it counted.
 pub(crate) type PublisherSlot = Entrance<PublisherCounts>;
 
+/// Who knows whose handler a worker is in, and how long that may take: the control plane.
+pub(crate) trait HangWatch: Send + Sync {
+    /// Looks at `worker`, which somebody has seen in a handler: tells, once a call, of the one that it has been calling for longer than that
+    /// may take, since an earlier look. Does nothing while others have the control plane; the next look is as good.
+    fn look_for_hang(&self, worker: usize);
+}
+
 /// The shared state of one bus.
 pub(crate) struct Engine {
     pub(crate) lanes: Arc<Lanes>,
@@ -145,6 +153,8 @@ pub(crate) struct Engine {
     pub(crate) under_way: Box<[Arc<UnderWay>]>,
     /// The least time that a call of an inline handler may take, in nanoseconds.
     pub(crate) call_max_least_ns: AtomicU64,
+    /// Whom a worker asks that sees another one in a handler.
+    pub(crate) hang_watch: OnceLock<Weak<dyn HangWatch>>,
     /// One a worker.
     pub(crate) recorders: Box<[Arc<Recorder>]>,
     /// One a publisher, and a last one for the timers.
@@ -189,6 +199,13 @@ impl Engine {
         for observer in &self.observers {
             let _ = contained(|| observer.notice(notice));
         }
+    }
+
+    /// After which time to look again whether a worker comes back from its handlers; `None` where there are no inline ones.
+    pub(crate) fn hang_look(&self) -> Option<Duration> {
+        // Relaxed: a number.
+        let least = self.call_max_least_ns.load(Ordering::Relaxed);
+        (least != NEVER).then(|| Duration::from_nanos(least))
     }
 
     /// How full the fullest lane or the pool is, from 0 to 1.

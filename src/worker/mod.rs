@@ -22,7 +22,7 @@ pub use idle::{IdleStrategy, ParseIdleStrategyError};
 pub(crate) use crate::sync::admission::Phase;
 pub(crate) use affinity::{allowed_cores, on_worker_cores};
 pub(crate) use duty::{Turn, Worker, call_behind_mailbox};
-pub(crate) use engine::{Ended, Engine, PublisherSlot, WorkerTable};
+pub(crate) use engine::{Ended, Engine, HangWatch, PublisherSlot, WorkerTable};
 pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};
 pub(crate) use pressure::Pressure;
 pub(crate) use services_known::ServicesKnown;

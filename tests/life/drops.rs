@@ -113,7 +113,7 @@ const HANDLES: [(&str, Make); 17] = [
         let (inbox, delivery) = in_hand(bus, simulation);
         delivery.reject("for now");
         let letters = bus.dead_letters();
-        Box::new((letters.redrive_all(&DeadLetterFilter::new(), MINUTE), letters, inbox))
+        Box::new((letters.redrive_all(&DeadLetterFilter::new(), MINUTE).unwrap(), letters, inbox))
     }),
 ];
 

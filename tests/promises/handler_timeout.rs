@@ -361,9 +361,9 @@ fn a_call_that_takes_too_long_is_a_failure_to_the_breaker() {
         let made = wish.handle_on("work", handle).unwrap();
         scene.publish("one");
         held.begun.recv().unwrap();
-        assert_eq!(made.record().breaker, Some(BreakerState::Closed));
+        assert_eq!(made.record().breaker.map(|breaker| breaker.state), Some(BreakerState::Closed));
         scene.wait(OVER);
-        assert_eq!(made.record().breaker, Some(BreakerState::Open));
+        assert_eq!(made.record().breaker.map(|breaker| breaker.state), Some(BreakerState::Open));
         held.let_go.send(()).unwrap();
         scene.run_until(|ledger| ledger.late == 1);
         assert_books(scene.bus());

@@ -1,6 +1,8 @@
 //! Dead letters are kept as long as there is room for them, whoever looks at them, and their books say where each is.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -71,7 +73,7 @@ fn a_bus_that_has_stopped_sends_no_letter_back() {
     bus.shutdown().unwrap();
     let before = letters.counts();
     assert_eq!(letters.redrive(1), Err(RedriveError::ShuttingDown { id: 1 }));
-    let report = letters.redrive_all(&all, Duration::ZERO).wait();
+    let report = letters.redrive_all(&all, Duration::ZERO).unwrap().wait();
     assert_eq!((report.redriven, report.left), (0, 1), "and does not begin with many");
     assert_eq!((letters.counts(), letters.list(&all)[0].reason()), (before, DeadReason::Rejected));
     assert_books(bus);
@@ -128,7 +130,7 @@ fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mai
         }
     }
     let before = bus.memory().dead_letters_bytes;
-    assert_eq!(letters.redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait().redriven, 10);
+    assert_eq!(letters.redrive_all(&DeadLetterFilter::new(), Duration::ZERO).unwrap().wait().redriven, 10);
     assert_eq!(books(), (0, 10, 0, 0));
     assert_eq!(bus.memory().dead_letters_bytes, before, "they are in memory still");
     simulation.run();
@@ -143,7 +145,7 @@ fn letters_on_their_way_back_are_in_the_books_until_they_have_a_place_in_the_mai
 #[test]
 fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_side() {
     watched(|| {
-        let bus = Bus::builder().workers(1).build().unwrap();
+        let bus = Bus::builder().workers(1).redrives_max(101).build().unwrap();
         let wish = bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
         let mut inbox = wish.capacity(1_024).mailbox().unwrap();
         for _ in 0..300 {
@@ -159,14 +161,14 @@ fn however_many_redrives_are_under_way_they_take_one_thread_and_go_on_side_by_si
             names.filter(|name| name.trim_end() == "redrive").count()
         };
         let hour = Duration::from_secs(3_600);
-        let slow: Vec<_> = (0..100).map(|_| letters.redrive_all(&DeadLetterFilter::new(), hour)).collect();
+        let slow: Vec<_> = (0..100).map(|_| letters.redrive_all(&DeadLetterFilter::new(), hour).unwrap()).collect();
         // The first letter is the same for all, and goes back once; then each has its pause.
         while slow.iter().any(|redrive| redrive.report().left == 300) {
             std::thread::yield_now();
         }
         // Other tests that run just now may have one, too.
         assert!(redrive_threads() < 10, "{} threads for 100 redrives", redrive_threads());
-        let fast = letters.redrive_all(&DeadLetterFilter::new().after(250), Duration::ZERO).wait();
+        let fast = letters.redrive_all(&DeadLetterFilter::new().after(250), Duration::ZERO).unwrap().wait();
         assert_eq!((fast.redriven + fast.stayed.len(), fast.left), (50, 0), "nobody waits for those that pause");
         slow[0].cancel();
         assert!(slow[0].is_over() && !slow[1].is_over());
@@ -320,4 +322,77 @@ fn what_cannot_stay_has_as_much_room_again_and_is_counted_beyond() {
         bus.shutdown().unwrap();
         assert_books(&bus);
     });
+}
+
+/// Errors, each the source of the one before.
+#[derive(Debug)]
+struct Chain(&'static str, Option<Box<Chain>>);
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)?;
+        // As errors do that tell of their sources themselves when they are asked to.
+        match &self.1 {
+            Some(source) if f.alternate() => write!(f, " because {source:#}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error for Chain {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.1.as_deref().map(|source| source as _)
+    }
+}
+
+fn chain(texts: &[&'static str]) -> Chain {
+    let (last, before) = texts.split_last().unwrap();
+    before.iter().rev().fold(Chain(last, None), |source, text| Chain(text, Some(Box::new(source))))
+}
+
+#[test]
+fn a_letter_tells_the_error_and_its_sources() {
+    let simulation = Simulation::new(Bus::builder().workers(1), 7).unwrap();
+    let bus = simulation.bus();
+    let wish = || bus.subscribe("a").mode(DeliveryMode::reliable()).retry(once());
+    let texts = ["not paid", "no bank", "host down"];
+    let _made = [
+        wish().named("1").handle(move |_, _| Err::<(), _>(chain(&texts))).unwrap(),
+        wish().named("2").handle(move |_, _| Outcome::failed(&chain(&texts))).unwrap(),
+        wish().named("3").handle(move |_, _| Outcome::rejected(&chain(&texts[..2]))).unwrap(),
+        wish().named("4").handle(|_, _| Outcome::failed(&chain(&["a: b", "b"]))).unwrap(),
+        wish().named("5").handle(|_, _| Outcome::failed(&chain(&["xy"; 40]))).unwrap(),
+        wish().named("6").handle(|_, _| Outcome::failed(&chain(&["long ", &"é".repeat(600).leak()[..]]))).unwrap(),
+    ];
+    bus.publish("a", BODY).unwrap();
+    simulation.run();
+    let mut letters = bus.dead_letters().list(&DeadLetterFilter::new());
+    letters.sort_by_key(|letter| letter.subscription_name().to_owned());
+    let errors: Vec<_> = letters.iter().map(|letter| letter.error().unwrap()).collect();
+    assert_eq!(errors[0], "not paid because no bank because host down", "as it says itself");
+    assert_eq!(errors[1..5], ["not paid: no bank: host down", "not paid: no bank", "a: b", "xy"]);
+    assert!(errors[5].starts_with("long : é") && (1_023..=1_024).contains(&errors[5].len()), "the first of it");
+    assert_eq!((letters[1].reason(), letters[2].reason()), (DeadReason::AttemptsExhausted, DeadReason::Rejected));
+}
+
+/// An error that is its own source.
+#[derive(Debug)]
+struct Round(AtomicU32);
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Error for Round {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self)
+    }
+}
+
+#[test]
+fn sources_that_go_round_come_to_an_end() {
+    let Outcome::Failed(text) = Outcome::failed(&Round(AtomicU32::new(10))) else { panic!("it failed") };
+    assert_eq!(text.split(": ").count(), 17, "{text}");
 }

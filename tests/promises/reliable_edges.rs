@@ -234,7 +234,7 @@ fn a_flush_waits_for_letters_on_their_way_back() {
             publish(&bus, 1);
             bus.flush().unwrap();
             fails.store(false, Ordering::Relaxed);
-            let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait();
+            let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).unwrap().wait();
             assert_eq!(report.redriven, 1);
             bus.flush().unwrap();
             assert_eq!(bus.ledger().subscriptions.delivered, round, "the letter was still on its way");

@@ -183,7 +183,7 @@ fn round(seed: u64) {
             let mut draw = Draw(redrive);
             while !done.load(Ordering::Relaxed) {
                 let filter = DeadLetterFilter::new().limit(draw.below(50) as usize);
-                bus.dead_letters().redrive_all(&filter, Duration::ZERO).wait();
+                bus.dead_letters().redrive_all(&filter, Duration::ZERO).unwrap().wait();
                 linger(&mut draw, 6_000);
             }
         });

@@ -1,10 +1,12 @@
 //! Promises of the router as an interface: who holds a `dyn EventRouter` routes as the bus does, and ends it in order.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use ringmain::testing::Simulation;
 use ringmain::{
     Balance, Bus, Error, EventRouter, Payload, PublishError, RoutingRule, RulesError, Service, ServiceError,
-    ServiceHealth, SubscribeError,
+    ServiceHealth, Settled, SubscribeError,
 };
 
 use crate::services::{boxes, drain, simulation};
@@ -78,4 +80,35 @@ fn a_stop_delivers_what_was_routed_and_there_is_no_second_start() {
         assert_eq!(late, Err(Error::Publish(PublishError::ShuttingDown)));
         assert_books(&bus);
     });
+}
+
+fn is_send<T: Send>(value: T) -> T {
+    value
+}
+
+#[test]
+fn in_async_code_it_awaits_room_and_blocks_nobody() {
+    let simulation = Simulation::new(Bus::builder().workers(1).max_queue_size(2), 7).unwrap();
+    let router: Arc<dyn EventRouter> = Arc::new(simulation.bus().clone());
+    let mut inbox = simulation.bus().subscribe("work").mailbox().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let route =
+        || is_send(router.route_event_async("work", Payload::plain_text("x"), &|event| event.metadata("by", "ada")));
+    for _ in 0..2 {
+        assert!(matches!(route().as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+    }
+    let (mut routed, mut dropped) = (route(), route());
+    assert!(routed.as_mut().poll(&mut context).is_pending(), "the lane is full");
+    assert!(dropped.as_mut().poll(&mut context).is_pending());
+    drop((dropped, route()));
+    simulation.run();
+    let Poll::Ready(Ok(id)) = routed.as_mut().poll(&mut context) else { panic!("there is room") };
+    drop(routed);
+    simulation.run();
+    let came: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
+    assert_eq!((came.len(), came[2].meta().id(), came[2].meta().get("by")), (3, id, Some("ada")));
+    for delivery in came {
+        assert_eq!(delivery.ack(), Settled::Counted);
+    }
+    assert_settled(simulation.bus());
 }

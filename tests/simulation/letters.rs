@@ -158,7 +158,7 @@ impl Scenario {
         }
         if self.world.with(|world| !world.subs[nth].is_live) {
             // Those of one that has ended stay; a bus that shuts down does not begin with them.
-            let report = self.bus().dead_letters().redrive_all(&filter, Duration::ZERO).wait();
+            let report = self.bus().dead_letters().redrive_all(&filter, Duration::ZERO).unwrap().wait();
             let is_over = self.world.with(|world| world.is_closed);
             let (stayed, left) = if is_over { (0, expected.len()) } else { (expected.len(), 0) };
             if (report.redriven, report.stayed.len(), report.left) != (0, stayed, left) {

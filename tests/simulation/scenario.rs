@@ -387,7 +387,7 @@ impl Scenario {
         let parties = self.parties.iter().filter(|party| live[party.nth]);
         let look = |party: &Party| {
             let record = oracle::record_of(self.bus(), party.id);
-            (party.nth, record.breaker, record.ledger)
+            (party.nth, record.breaker.map(|breaker| breaker.state), record.ledger)
         };
         let looks: Vec<_> = parties.map(look).collect();
         self.world.with(|world| {

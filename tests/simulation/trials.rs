@@ -8,7 +8,7 @@ use crate::keys::Likeness;
 use crate::world::{World, lane_of};
 
 /// Due times are kept to so many bits less than a nanosecond.
-const TICK_SHIFT: u32 = 16;
+const TICK_SHIFT: u32 = 18;
 
 /// The longest wait.
 const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;

@@ -8,7 +8,7 @@ use ringmain::internals::ring::{Attempt, LANES};
 use crate::ring::{Content, Held};
 
 /// What due times are counted in.
-pub(super) const TICK: u64 = 1 << 16;
+pub(super) const TICK: u64 = 1 << 18;
 /// Cells that the worker looks at together.
 pub(super) const TOGETHER: usize = 64;
 /// The longest wait.

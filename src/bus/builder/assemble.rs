@@ -1,6 +1,6 @@
 //! How the parts of a bus are put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam::utils::CachePadded;
 
@@ -11,7 +11,7 @@ use crate::metrics::SharedCounter;
 use crate::ring::{Gate, LanesLayout, OutOfMemory, Pages, PoolClass};
 use crate::routing::RuleSet;
 use crate::sync::admission::Admission;
-use crate::sync::alarm::Alarm;
+use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::barrier::Barrier;
 use crate::sync::parker::Parker;
 use crate::sync::primitive::{AtomicU64, Mutex};
@@ -72,7 +72,8 @@ impl BusBuilder {
             tables: tables.into_iter().map(Arc::new).collect(),
             alarms: (0..workers).map(|worker| Arc::new(Alarm::new(worker, barrier))).collect(),
             under_way: (0..workers).map(|_| Arc::default()).collect(),
-            call_max_least_ns: AtomicU64::new(u64::MAX),
+            call_max_least_ns: AtomicU64::new(NEVER),
+            hang_watch: OnceLock::new(),
             recorders: recorders.into_iter().map(Arc::new).collect(),
             publishers: (0..=publishers).map(|_| Default::default()).collect(),
             observers: self.observers,
@@ -106,12 +107,13 @@ impl BusBuilder {
         let owners = workers.iter().map(Worker::owner_id).collect();
         let rules = RuleSet::default().reading_at_most(self.condition_payload_bytes_max);
         let control = Control::new(owners, publishers, ended_stages, rules);
-        if manual {
-            let driver = Driver::Manual(Mutex::new(workers));
-            Ok((Arc::new(Shared::new(engine, settings, limits, driver, control)), Vec::new()))
-        } else {
-            Ok((Arc::new(Shared::new(engine, settings, limits, Driver::Threads, control)), workers))
-        }
+        let (driver, left) =
+            if manual { (Driver::Manual(Mutex::new(workers)), Vec::new()) } else { (Driver::Threads, workers) };
+        let shared = Arc::new(Shared::new(engine, settings, limits, driver, control));
+        let watch: Weak<Shared> = Arc::downgrade(&shared);
+        // Made a moment ago, so it is the first.
+        let _ = shared.engine.hang_watch.set(watch);
+        Ok((shared, left))
     }
 
     /// The pool's, the smallest first.
@@ -145,6 +147,8 @@ impl BusBuilder {
             mailbox_capacity: self.mailbox_capacity,
             retry: self.retry,
             handler_timeout: self.handler_timeout,
+            attempt_timeout: self.attempt_timeout,
+            redrives_max: self.redrives_max,
             deadline: self.deadline,
             full_policy: self.full_policy,
             source: EventSource::service(&self.name).as_str().to_owned(),

@@ -37,10 +37,13 @@ impl BusBuilder {
         check("attempts_max", usize::from(self.retry.attempts_max), 1, usize::from(ATTEMPTS_MAX));
         let timeout_ms = usize::try_from(self.handler_timeout.as_millis()).unwrap_or(usize::MAX);
         check("handler_timeout in ms", timeout_ms, 1, (CALL_MAX_NS / 1_000_000) as usize);
+        let attempt_ms = usize::try_from(self.attempt_timeout.as_millis()).unwrap_or(usize::MAX);
+        check("attempt_timeout in ms", attempt_ms, 1, 24 * 3_600_000);
         check("releases_max", usize::from(self.retry.releases_max), 0, usize::from(RELEASES_MAX));
         check("dead_letters_max", self.dead_letters_max, 0, 1 << 24);
         check("dead_letter_bytes_max", self.dead_letter_bytes_max, 1 << 10, isize::MAX as usize);
         check("dead_letter_sink_max", self.dead_letter_sink_max, 1, 1 << 24);
+        check("redrives_max", self.redrives_max, 1, 1 << 16);
         if let Some(expiry) = self.dead_letter_expiry {
             let expiry_ns = usize::try_from(expiry.as_nanos()).unwrap_or(usize::MAX);
             check("dead_letter_expiry in nanoseconds", expiry_ns, 1, usize::MAX);

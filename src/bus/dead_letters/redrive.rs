@@ -141,13 +141,16 @@ impl DeadLetters {
     ///
     /// let bus = Bus::builder().build()?;
     /// // A hundred a second.
-    /// let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::from_millis(10));
+    /// let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::from_millis(10))?;
     /// let report = redrive.wait();
     /// println!("{} letters went back, {} stay", report.redriven, report.stayed.len());
     /// # bus.shutdown()?;
     /// # Ok::<(), ringmain::Error>(())
     /// ```
-    pub fn redrive_all(&self, filter: &DeadLetterFilter, pause: Duration) -> Redrive {
+    ///
+    /// # Errors
+    /// [`RedriveError::TooMany`] when [`redrives_max`](crate::BusBuilder::redrives_max) of them are under way.
+    pub fn redrive_all(&self, filter: &DeadLetterFilter, pause: Duration) -> Result<Redrive, RedriveError> {
         let shared = Arc::clone(&self.shared);
         let state = State {
             left: self.list(filter).iter().map(|letter| letter.id()).collect(),
@@ -158,15 +161,20 @@ impl DeadLetters {
             is_stepping: false,
         };
         let job = Arc::new(RedriveJob { pause, state: Mutex::new(state) });
-        let has_thread = !job.is_over(&shared) && shared.begin_redrive(Arc::clone(&job));
-        Redrive { shared, job, has_thread }
+        let has_thread = !job.is_over(&shared) && shared.begin_redrive(Arc::clone(&job))?;
+        Ok(Redrive { shared, job, has_thread })
     }
 }
 
 impl Shared {
     /// Has a redrive brought on. False where nobody does it but who waits for it: in a simulation, or for want of a thread.
-    fn begin_redrive(self: &Arc<Self>, job: Arc<RedriveJob>) -> bool {
+    fn begin_redrive(self: &Arc<Self>, job: Arc<RedriveJob>) -> Result<bool, RedriveError> {
         let mut control = self.control();
+        control.redrives.retain(|job| !job.is_over(self));
+        let (under_way, max) = (control.redrives.len(), self.settings.redrives_max);
+        if under_way >= max {
+            return Err(RedriveError::TooMany { under_way, max });
+        }
         control.redrives.push(job);
         // Relaxed: who comes by at this moment finds it the next time.
         self.has_redrives.store(true, Ordering::Relaxed);
@@ -179,7 +187,7 @@ impl Shared {
                 control.has_redrive_thread = true;
             }
         }
-        control.has_redrive_thread
+        Ok(control.has_redrive_thread)
     }
 
     /// The life of the thread that brings redrives on: until all are over.

@@ -6,7 +6,7 @@
 
 use crate::event::{Encode, EncodeFault, EventId, Priority};
 use crate::ring::{Draft, LaneFull, Room};
-use crate::worker::Phase;
+use crate::worker::{HangWatch, Phase};
 
 use super::{Envelope, PublishError, Publisher, Subject};
 
@@ -239,7 +239,7 @@ impl Publisher {
         if let Some(worker) = self.claimant.slowest(lane)
             && self.engine.under_way[worker].is_calling()
         {
-            self.shared.tell_of_hang(worker);
+            self.shared.look_for_hang(worker);
         }
     }
 }

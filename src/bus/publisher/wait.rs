@@ -49,7 +49,8 @@ impl Publisher {
                     }
                     match limit.checked_sub(waited).filter(|left| !left.is_zero()) {
                         Some(left) => {
-                            thread::park_timeout(opens_by_itself(&error).map_or(left, |opens| left.min(opens)))
+                            let next_look = opens_by_itself(&error).or(self.engine.hang_look());
+                            thread::park_timeout(next_look.map_or(left, |look| left.min(look)));
                         }
                         None => {
                             gate.leave(self.place);
@@ -76,6 +77,9 @@ impl Publisher {
                 // Asked anew after the waker was left: whoever fills the handler's own mailbox opens the gate after that.
                 Err(error) if waits(&error) && !self.shared.would_wait_for_itself() => {
                     if registered {
+                        if let PublishError::Full { priority, .. } = &error {
+                            self.look_for_hang(priority.lane());
+                        }
                         if let Some(opens) = opens_by_itself(&error) {
                             // Worker 0 opens the gate then, and whoever is still to wait sets its alarm anew.
                             let engine = &self.engine;

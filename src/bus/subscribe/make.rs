@@ -258,7 +258,10 @@ impl<I: Interest> Subscribe<I> {
         let limiter = self.limiter(OverLimit::Reject)?;
         let engine = Arc::clone(&self.shared.engine);
         // Relaxed: a number; who reads it asks the control plane next.
-        engine.call_max_least_ns.fetch_min(call_max_ns, Ordering::Relaxed);
+        if engine.call_max_least_ns.fetch_min(call_max_ns, Ordering::Relaxed) > call_max_ns {
+            // Who sleeps is to look around that often.
+            engine.wake_all();
+        }
         let name = self.name.unwrap_or_else(|| pattern.as_str().to_owned());
         let directory = &self.shared.engine.directory;
         let filter = CompiledFilter::new(self.filters, directory);

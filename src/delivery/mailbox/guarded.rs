@@ -6,7 +6,7 @@ use crate::sync::alarm::NEVER;
 use crate::sync::breaker::BreakerState;
 
 use super::super::in_hand::Hold;
-use super::super::{Guard, Notice, Obstacle, Outcome, Pass, Reliable, Settled};
+use super::super::{BreakerRecord, Guard, Notice, Obstacle, Outcome, Pass, Reliable, Settled};
 use super::MailboxShared;
 
 impl MailboxShared {
@@ -94,6 +94,12 @@ impl MailboxShared {
     /// Whether something stands between it and its consumer.
     pub(crate) fn is_guarded(&self) -> bool {
         self.guard.is_some()
+    }
+
+    /// How its circuit breaker stands, when it has one.
+    pub(crate) fn breaker_record(&self) -> Option<BreakerRecord> {
+        let clock = &self.directory.clock;
+        Some(BreakerRecord::new(self.guard.as_ref()?.breaker_look(clock.now())?, clock))
     }
 
     /// The state of its circuit breaker, when it has one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::health::Health;
 use super::super::services::Services;
 use super::super::services::builtin::MetricsSample;
-use crate::{BreakerState, Bus, Priority};
+use crate::{BreakerRecord, BreakerState, Bus, Priority};
 
 /// How urgent an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,8 +126,8 @@ impl Facts {
         };
         let services = services.map(Services::list).unwrap_or_default();
         let services = services.iter().map(|service| (service.name.clone(), service.health.clone()));
-        let is_open = |state: Option<BreakerState>| state == Some(BreakerState::Open);
-        let records = bus.subscriptions().into_iter().filter(|record| is_open(record.breaker));
+        let is_open = |breaker: BreakerRecord| breaker.state == BreakerState::Open;
+        let records = bus.subscriptions().into_iter().filter(|record| record.breaker.is_some_and(is_open));
         let delivered = sample.lanes.iter().filter(|lane| lane.latency.count > 0);
         Self {
             health: services.chain([("bus".to_owned(), of_bus)]).collect(),

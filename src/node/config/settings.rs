@@ -82,7 +82,7 @@ settings! {
         Kind::OrAuto(&whole(1, 16)), "auto", Restart;
     /// What a worker does while it has nothing to do.
     BUS_IDLE: "events.bus.idle", [], Kind::Choice(&["busy-spin", "yield", "adaptive", "park"]), "park", Restart;
-    /// How long publishing and flushing wait at most.
+    /// How long publishing and flushing wait at most, and an attempt of a reliable subscription takes that names no time of its own.
     BUS_DEADLINE: "events.bus.deadline", ["SKELLY_EVENT_BUS_TIMEOUT"], from_a_millisecond(Unit::Seconds, DAY), "5s", Restart;
     /// Bytes that the data of one event has at most.
     BUS_PAYLOAD_BYTES_MAX: "events.bus.payload_bytes_max", [], bytes(1 << 10, 1 << 20), "1MiB", Restart;

@@ -180,6 +180,7 @@ fn settled(bus: BusBuilder, config: &Config) -> BusBuilder {
         .slow_handler_threshold(time(&names::BUS_SLOW_HANDLER))
         .turn_max(number(config, &names::PROCESSING_BATCH_SIZE))
         .handler_timeout(time(&names::PROCESSING_TIMEOUT))
+        .attempt_timeout(time(&names::BUS_DEADLINE))
         .retry(retry)
         .enable_debug(config.is_on(&names::DEBUG))
 }

@@ -7,7 +7,7 @@ use super::super::live::LiveCounts;
 use super::super::services::{ServiceState, ServiceStatus};
 use super::events::{EventMetrics, OTHER, seconds};
 use super::text::{Exposition, Kind};
-use crate::{BreakerState, Bus, LatencySummary, Metrics, SubscriptionRecord};
+use crate::{BreakerRecord, BreakerState, Bus, LatencySummary, Metrics, SubscriptionRecord};
 
 /// Names of subscriptions and services that get series of their own.
 pub const SUBSCRIPTIONS_MAX: usize = 500;
@@ -198,7 +198,8 @@ fn by_subscription(out: &mut Exposition, subscriptions: &[SubscriptionRecord]) {
     }
     out.metric("breaker_open", Kind::Gauge, "Subscriptions whose breaker is open, by name.");
     let with_breaker: Vec<_> = subscriptions.iter().filter(|record| record.breaker.is_some()).cloned().collect();
-    for (name, open) in summed(&with_breaker, |record| is(record.breaker == Some(BreakerState::Open))) {
+    let is_open = |breaker: BreakerRecord| breaker.state == BreakerState::Open;
+    for (name, open) in summed(&with_breaker, |record| is(record.breaker.is_some_and(is_open))) {
         out.count(&[("subscription", &name)], open);
     }
 }

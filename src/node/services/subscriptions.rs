@@ -190,7 +190,7 @@ impl Subscriptions {
             return Err(SubscriptionsError::TakesNone { wish: wish.clone() });
         }
         let limit = match wish.mode {
-            DeliveryMode::Reliable { timeout } => timeout,
+            DeliveryMode::Reliable { timeout } if timeout < Duration::MAX => timeout,
             _ => self.limit,
         };
         let subscribe = self.bus.subscribe(wish.pattern.clone()).named(wish.name()).capacity(wish.capacity);

@@ -14,12 +14,15 @@ use crate::sync::primitive::AtomicU64;
 pub const ATTEMPTS_MAX: u8 = 100;
 /// An event is given back without an attempt at most so often, so that the number of its takes tells them apart.
 pub const RELEASES_MAX: u16 = 3_900;
-/// The longest wait, in nanoseconds: a due time is a tick of a wheel that goes round in 26 days.
+/// The longest wait, in nanoseconds.
 pub const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
 
-/// Due times are kept to 2^16 ns, 66 µs.
-pub(super) const TICK_SHIFT: u32 = 16;
+/// Due times are kept to 2^18 ns, 262 µs: ticks of a wheel that goes round in 104 days. Nothing waits for more than 10 of them, so
+/// whatever seems to be due later than in 11 is late: by up to 93 days, which the machine may have slept.
+pub(super) const TICK_SHIFT: u32 = 18;
 const TICKS: u64 = 1 << (64 - DUE);
+/// A day more than the longest wait: who looks may have read the clock before the word was written.
+const AHEAD_MAX: u64 = (WAIT_MAX_NS / 10 * 11) >> TICK_SHIFT;
 
 pub(super) const STATE: u64 = 0b111;
 pub(super) const OVER: u64 = 0;
@@ -52,7 +55,7 @@ pub(super) fn with_due(word: u64, tick: u64) -> u64 {
 /// How many ticks `word` is due after the tick `now`; `None` when it is due.
 pub(super) fn ticks_left(word: u64, now: u64) -> Option<u64> {
     let left = mutant!("attempts.wheel", (word >> DUE).wrapping_sub(now) % TICKS => (word >> DUE).saturating_sub(now));
-    (left != 0 && left < TICKS / 2).then_some(left)
+    (left != 0 && left <= AHEAD_MAX).then_some(left)
 }
 
 /// How many ticks `word`, which is due, is late at the tick `now`.

@@ -264,10 +264,14 @@ impl AuditActor {
     ///
     /// # Errors
     /// See [`AuditedError`].
-    pub fn redrive_all(&self, filter: &DeadLetterFilter, pause: Duration) -> Result<Redrive, AuditedError<Infallible>> {
+    pub fn redrive_all(
+        &self,
+        filter: &DeadLetterFilter,
+        pause: Duration,
+    ) -> Result<Redrive, AuditedError<RedriveError>> {
         let _alone = self.trail.0.changing();
         let act = AuditAct::new("letters.redriven", "dead letters").before(self.letters(filter));
-        self.act(act, || Ok(self.trail.0.bus.dead_letters().redrive_all(filter, pause)))
+        self.act(act, || self.trail.0.bus.dead_letters().redrive_all(filter, pause))
     }
 
     /// Removes dead letters. Returns how many. The record has the ids of those that are meant now.

@@ -1,6 +1,6 @@
 //! What a worker does beside its lanes: timers, events that come back, stalled publishers, and what to do before it sleeps.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::delivery::{Brought, Fed, MailboxShared, Notice, Rejoined, Route, Sink, SubscriptionState};
@@ -18,6 +18,8 @@ use super::{Worker, services};
 const STALL_NS: u64 = 1_000_000_000;
 /// How often the wall clock's origin is looked at again.
 const WALL_CHECK_NS: u64 = 1_000_000_000;
+/// The shortest time between two looks at what other workers do: such a look takes lines from them, and wakes one that sleeps.
+const HANG_LOOK_MIN: Duration = Duration::from_millis(100);
 /// When what came back from a store and found no room is tried again.
 const BRING_BACK_AGAIN_NS: u64 = 1_000_000;
 
@@ -133,6 +135,7 @@ impl Worker {
         let held_back = if self.throttled != 0 { self.throttled_until } else { NEVER };
         let next = self.alarm.at().min(scheduled.unwrap_or(NEVER)).min(held_back);
         self.engine.feel_pressure();
+        let next = next.min(self.look_for_hangs(now));
         let mut due = (next != NEVER).then_some(next);
         if !self.reader.is_active() {
             return due;
@@ -158,6 +161,29 @@ impl Worker {
             due = Some(due.map_or(now, |due| due.min(now)));
         }
         due
+    }
+
+    /// Looks now and then whether the other workers come back from their handlers, for one that does not can tell nobody. Returns when to
+    /// look again.
+    fn look_for_hangs(&mut self, now: u64) -> u64 {
+        let engine = &*self.engine;
+        // A schedule of shuttle has no time.
+        let is_wanted = engine.workers() > 1 && !cfg!(ringmain_shuttle);
+        let Some(least) = engine.hang_look().filter(|_| is_wanted) else { return NEVER };
+        let pause = least.max(HANG_LOOK_MIN).as_nanos() as u64;
+        if now < self.hangs_looked.saturating_add(pause) {
+            return self.hangs_looked + pause;
+        }
+        self.hangs_looked = now;
+        for (worker, under_way) in engine.under_way.iter().enumerate() {
+            if worker != self.index
+                && under_way.is_calling()
+                && let Some(watch) = engine.hang_watch.get().and_then(Weak::upgrade)
+            {
+                watch.look_for_hang(worker);
+            }
+        }
+        now + pause
     }
 
     /// Tells the mailboxes that hold this worker up that it is about to sleep for want of a cell, or

@@ -43,7 +43,7 @@ fn letters_that_cannot_go_back_stay() {
         simulation.run();
     }
     assert_eq!(bus.dead_letters().len(), 70);
-    let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO);
+    let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).unwrap();
     let report = redrive.wait();
     assert_eq!((report.redriven, report.left), (64, 6), "so many are on their way at once");
     // Each of the others has a second turn, and the subscription is as busy then.
@@ -62,7 +62,7 @@ fn letters_that_cannot_go_back_stay() {
     }
     let id = made.id();
     made.unsubscribe().unwrap();
-    let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(1), Duration::ZERO).wait();
+    let report = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(1), Duration::ZERO).unwrap().wait();
     assert!(matches!(report.stayed[..], [RedriveError::Ended { subscription, .. }] if subscription == id));
     assert_eq!(bus.dead_letters().len(), 70);
     assert!(bus.dead_letters().counts().is_balanced());
@@ -80,7 +80,7 @@ fn letters_go_back_at_a_rate_by_the_clock_of_the_bus_and_can_be_stopped() {
     publish(bus, 20);
     simulation.run();
     fails.store(false, Ordering::Relaxed);
-    let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(15), 10 * MS);
+    let redrive = bus.dead_letters().redrive_all(&DeadLetterFilter::new().limit(15), 10 * MS).unwrap();
     for nth in 1..=5 {
         simulation.run();
         let report = redrive.report();
@@ -95,7 +95,7 @@ fn letters_go_back_at_a_rate_by_the_clock_of_the_bus_and_can_be_stopped() {
     assert_eq!((redrive.is_over(), redrive.report().left, bus.dead_letters().len()), (true, 10, 15));
 
     // This one goes on without its handle.
-    drop(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), 10 * MS));
+    drop(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), 10 * MS).unwrap());
     for _ in 0..15 {
         simulation.run();
         simulation.advance(10 * MS);
@@ -116,9 +116,9 @@ fn a_redrive_goes_on_in_a_thread_which_the_end_of_the_bus_ends() {
         bus.flush().unwrap();
         fails.store(false, Ordering::Relaxed);
         let letters = bus.dead_letters();
-        let report = letters.redrive_all(&DeadLetterFilter::new().limit(10), MS).wait();
+        let report = letters.redrive_all(&DeadLetterFilter::new().limit(10), MS).unwrap().wait();
         assert_eq!((report.redriven, report.left, report.stayed.len()), (10, 0, 0));
-        let slow = letters.redrive_all(&DeadLetterFilter::new(), hour);
+        let slow = letters.redrive_all(&DeadLetterFilter::new(), hour).unwrap();
         while slow.report().redriven == 0 {
             std::thread::yield_now();
         }
@@ -127,6 +127,32 @@ fn a_redrive_goes_on_in_a_thread_which_the_end_of_the_bus_ends() {
         assert_eq!((slow.is_over(), slow.wait().left, letters.len()), (true, 9, 9));
         assert_books(&bus);
     });
+}
+
+#[test]
+fn so_many_redrives_are_under_way_and_no_more() {
+    let simulation = Simulation::new(small().redrives_max(2), 7).unwrap();
+    let bus = simulation.bus();
+    let mut inbox = reliable_mailbox(bus, at_once(1));
+    publish(bus, 3);
+    simulation.run();
+    while let Ok(delivery) = inbox.try_recv() {
+        delivery.reject("for now");
+    }
+    let (letters, all, hour) = (bus.dead_letters(), DeadLetterFilter::new(), Duration::from_secs(3_600));
+    let [first, _second] = [(); 2].map(|()| letters.redrive_all(&all, hour).unwrap());
+    let refused = letters.redrive_all(&all, hour).unwrap_err();
+    assert_eq!(refused, RedriveError::TooMany { under_way: 2, max: 2 });
+    let text = refused.to_string();
+    assert!(text.contains("the limit is 2") && text.contains("redrives_max"), "{text}");
+    let none = letters.redrive_all(&DeadLetterFilter::new().limit(0), hour).unwrap();
+    assert!(none.is_over(), "one with nothing to do is not under way");
+    first.cancel();
+    let third = letters.redrive_all(&all, hour).unwrap();
+    assert!(!third.is_over());
+    simulation.run();
+    assert!(inbox.try_recv().is_ok());
+    assert!(small().redrives_max(0).build().unwrap_err().to_string().contains("redrives_max is 0"));
 }
 
 #[test]
@@ -139,7 +165,7 @@ fn letters_on_their_way_to_a_subscription_that_ends_are_letters_again() {
     while let Ok(delivery) = inbox.try_recv() {
         delivery.fail("no");
     }
-    assert_eq!(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).wait().redriven, 2);
+    assert_eq!(bus.dead_letters().redrive_all(&DeadLetterFilter::new(), Duration::ZERO).unwrap().wait().redriven, 2);
     assert!(bus.dead_letters().is_empty());
     drop(inbox);
     let letters = bus.dead_letters().list(&DeadLetterFilter::new());

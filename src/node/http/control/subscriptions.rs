@@ -14,7 +14,7 @@ use crate::node::http::params::Params;
 use crate::node::http::problem::{Kind, Problem};
 use crate::node::http::tokens::Caller;
 use crate::node::http::{App, answer};
-use crate::{BreakerState, EventId, ReplayPolicy, SubscribeError, SubscriptionId, SubscriptionRecord};
+use crate::{BreakerRecord, BreakerState, EventId, ReplayPolicy, SubscribeError, SubscriptionId, SubscriptionRecord};
 
 pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
     Params::read(request.uri(), &[])?;
@@ -83,11 +83,7 @@ fn told(record: &SubscriptionRecord) -> Value {
         "created": time(record.created_at),
         "last_delivered": record.last_delivered.map(time),
         "paused": record.is_paused,
-        "breaker": record.breaker.map(|breaker| match breaker {
-            BreakerState::Closed => "closed",
-            BreakerState::Open => "open",
-            BreakerState::HalfOpen => "half-open",
-        }),
+        "breaker": record.breaker.as_ref().map(breaker_told),
         "takes_replays": record.replay == ReplayPolicy::Safe,
         "matched": ledger.matched,
         "open": ledger.open(),
@@ -96,5 +92,18 @@ fn told(record: &SubscriptionRecord) -> Value {
         "retried": ledger.retried,
         "dead_lettered": ledger.dead_lettered,
         "dropped": ledger.dropped.total(),
+    })
+}
+
+fn breaker_told(breaker: &BreakerRecord) -> Value {
+    json!({
+        "state": match breaker.state {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half-open",
+        },
+        "failures": breaker.failures,
+        "last_failure": breaker.last_failure.map(time),
+        "half_opens_at": breaker.half_opens_at.map(time),
     })
 }

@@ -96,7 +96,16 @@ pub(super) fn all() -> Value {
                 "created": time,
                 "last_delivered": {"type": ["string", "null"], "format": "date-time"},
                 "paused": {"type": "boolean"},
-                "breaker": {"enum": ["closed", "open", "half-open", null]},
+                "breaker": {
+                    "type": ["object", "null"],
+                    "required": ["state", "failures"],
+                    "properties": {
+                        "state": {"enum": ["closed", "open", "half-open"]},
+                        "failures": whole,
+                        "last_failure": {"type": ["string", "null"], "format": "date-time"},
+                        "half_opens_at": {"type": ["string", "null"], "format": "date-time"},
+                    },
+                },
                 "takes_replays": {"type": "boolean"},
                 "matched": whole, "open": whole, "delivered": whole, "failed": whole, "retried": whole, "dead_lettered": whole,
                 "dropped": whole,

@@ -16,9 +16,9 @@ use super::{give_picked, hand_over, has_room, mailbox, passed};
 
 /// When events that nobody could take are looked at again, where the strategy does not tell when somebody can.
 const AGAIN_NS: u64 = 10_000_000;
-/// Due times and the instants of breakers are kept to 66 us: so much later than the breaker half opens events come back, or they
+/// Due times and the instants of breakers are kept to 262 and 66 µs: so much later than the breaker half opens events come back, or they
 /// would find it open still.
-const MARGIN_NS: u64 = 1 << 17;
+const MARGIN_NS: u64 = 1 << 19;
 
 /// Brings events on from the mailboxes of instances whose circuit breakers are open, at most so many: instance by instance in the order
 /// they were made, of each first those that wait to be tried again, then what is queued, the most urgent first. Who is not taken
