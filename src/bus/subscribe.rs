@@ -267,7 +267,8 @@ impl<I: Interest> Subscribe<I> {
 
     /// Suspends a subscription with reliable delivery after so many dead letters in a row: it is paused, with a
     /// [`Notice::Suspended`](crate::Notice::Suspended), until [`Bus::resume`]. While it is, its events gather in its mailbox; when that is full they hold its lanes up, or become dead letters under
-    /// [`Overflow::DropNewest`]. Default 0: never.
+    /// [`Overflow::DropNewest`]. Letters of events that nobody tried do not count: those that found the mailbox full, came over the
+    /// rate, or met an open breaker. Default 0: never.
     pub fn suspend_after(mut self, dead_letters: u32) -> Self {
         self.suspend_after = dead_letters;
         self

@@ -20,6 +20,7 @@ use std::fmt;
 use crate::chance;
 use crate::event::{Meta, Priority};
 use crate::sync::contain::{Kept, contained};
+use crate::sync::mutant::mutant;
 
 use super::Key;
 
@@ -243,7 +244,7 @@ impl Picker {
             }
         }
         let (_, at) = best?;
-        self.next = at + 1;
+        self.next = mutant!("balance.turn", at + 1 => at);
         Some(at)
     }
 

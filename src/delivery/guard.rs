@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::sync::alarm::{Alarm, NEVER};
 use crate::sync::breaker::{Breaker, BreakerLook, BreakerState};
 use crate::sync::limiter::Limiter;
+use crate::sync::mutant::mutant;
 use crate::sync::parker::Parker;
 
 use super::{BreakerPolicy, Outcome, OverLimit, WhileOpen};
@@ -99,7 +100,7 @@ impl Guard {
 
     /// Consumer: took an event for the attempt that was asked for at `now`; or found none, or one that had expired.
     pub(super) fn took(&self, now: u64, is_attempt: bool) {
-        if !is_attempt {
+        if mutant!("breaker.probe", !is_attempt => false) {
             self.take_back(now);
         } else if let Some(limiter) = &self.limiter {
             let passed = limiter.pass(now);

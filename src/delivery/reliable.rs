@@ -23,6 +23,7 @@ use crate::ring::{ATTEMPTS_MAX, Attempt, Attempts, Block, Frame, LANES, Overdue,
 
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU32, Ordering};
 use crate::sync::transit::Transit;
 
@@ -216,7 +217,7 @@ impl Reliable {
             count();
             let pushed = self.attempts.push_frame(&mut fed.returns(), lane, meta.sequence(), &frame, key);
             if pushed {
-                returning.arrived();
+                mutant!("redrive.arrived", returning.arrived() => drop(returning));
                 self.returning.end();
             } else {
                 // There is room, and what does not fit a cell has a block; should it not fit after all, it is the letter it was.
@@ -359,7 +360,9 @@ impl Reliable {
         attempt: Attempt,
         back: impl FnOnce(Attempt, u64) -> Returned,
     ) -> Settled {
-        let returned = back(attempt, self.directory.clock.now());
+        let returned = mutant!("retry.lost", back(attempt, self.directory.clock.now()) => {
+            if attempt.end(|_| ()) { Returned::Waiting } else { Returned::Late }
+        });
         match returned {
             Returned::Late => {}
             Returned::Waiting => counts.retried.add(1),
@@ -431,7 +434,7 @@ impl Reliable {
         reason: DeadReason,
         error: Option<&str>,
     ) {
-        counts.dead_lettered.add(1);
+        counts.dead_lettered.add(mutant!("letter.twice", 1 => 2));
         if reason != DeadReason::BreakerOpen {
             // Relaxed: see `takes_suspension`.
             self.deaths.fetch_add(1, Ordering::Relaxed);

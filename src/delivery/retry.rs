@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::chance;
+use crate::sync::mutant::mutant;
 
 /// How often a reliable subscription tries an event, and how long it waits in between.
 ///
@@ -93,7 +94,7 @@ impl RetryPolicy {
 
     /// Whether an event that has had so many attempts gets no more.
     pub(crate) fn is_spent(&self, attempts: u8) -> bool {
-        attempts >= self.attempts_max
+        mutant!("retry.spent", attempts >= self.attempts_max => attempts > self.attempts_max)
     }
 
     /// How long to wait after `attempts` failed attempts, in nanoseconds; drawn from `seed`.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::event::Meta;
+use crate::sync::mutant::mutant;
 use crate::sync::owned::{OwnedCell, Owner, OwnerId};
 use crate::sync::primitive::{AtomicBool, AtomicU8, Ordering};
 
@@ -229,7 +230,11 @@ fn view(instance: &SubscriptionState, reads_load: bool) -> InstanceView {
     };
     let (queued, in_flight) = if reads_load { mailbox.load() } else { (0, 0) };
     InstanceView {
-        health: if takes_events(instance) { seat.health() } else { ServiceHealth::Unhealthy },
+        health: if takes_events(instance) {
+            mutant!("service.health", seat.health() => ServiceHealth::Healthy)
+        } else {
+            ServiceHealth::Unhealthy
+        },
         weight: seat.weight,
         priority: seat.priority,
         in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),

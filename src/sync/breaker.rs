@@ -187,7 +187,7 @@ impl Breaker {
     /// open.
     pub fn record(&self, now: u64, went_well: bool) -> Option<BreakerState> {
         let mut changed = None;
-        let is_too_much = self.count(now, went_well);
+        let is_too_much = mutant!("breaker.opens", self.count(now, went_well) => false);
         self.step(|word| {
             changed = None;
             let open = (((now + self.limits.open_ns) >> TICK_SHIFT).max(1)) << UNTIL_SHIFT;

@@ -28,7 +28,7 @@ impl Limiter {
     /// Lets `per_second` events pass a second, and at most `burst` at once. Both are more than 0.
     pub fn new(per_second: f64, burst: u32) -> Self {
         let interval = (1e9 * TICKS_PER_NS as f64 / per_second).round().max(1.0) as u64;
-        let ahead_max = interval.saturating_mul(u64::from(burst.saturating_sub(1)));
+        let ahead_max = interval.saturating_mul(u64::from(mutant!("rate.burst", burst.saturating_sub(1) => burst)));
         Self { due: AtomicU64::new(0), interval, ahead_max }
     }
 

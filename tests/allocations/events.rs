@@ -87,7 +87,7 @@ fn events_allocate_nothing_on_any_thread() {
 
 fn count_all() {
     the_allocator_counts();
-    let scenarios: [Scenario; 14] = [
+    let scenarios: [Scenario; 16] = [
         ("inline typed", inline_typed_events),
         ("inline dynamic", inline_dynamic_events),
         ("all priorities", all_priorities),
@@ -97,6 +97,8 @@ fn count_all() {
         ("mailboxes", mailboxes),
         ("async handlers", async_handlers),
         ("reliable delivery", reliable_delivery),
+        ("reliable async handlers", reliable_async_handlers),
+        ("reliable handlers on threads that are replaced", reliable_on_each_thread),
         ("the newest of each key", newest_of_each_key),
         ("breakers and rates", breakers_and_rates),
         ("rate limits, a throttle and a look at the memory", limited_events),
@@ -304,15 +306,62 @@ fn by_a_rule_to_a_service() -> u64 {
     finish(&bus, count)
 }
 
-/// Inline, in order of their source, with one attempt in ten that asks for the event again; and from a mailbox.
-fn reliable_delivery() -> u64 {
-    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
-    let again = |meta: &Meta<'_>| match meta.sequence() % 10 == 0 && meta.attempt() == 1 {
+/// One attempt in ten asks for the event again.
+fn again(meta: &Meta<'_>) -> Outcome {
+    match meta.sequence() % 10 == 0 && meta.attempt() == 1 {
         true => Outcome::RetryAfter(Duration::ZERO),
         false => Outcome::Ack,
-    };
+    }
+}
+
+/// How many were delivered to `subscriptions` that go by `again`, and how many of those again.
+fn assert_again(bus: &Bus, subscriptions: u64) {
+    let (ledger, events) = (bus.ledger().subscriptions, subscriptions * (*EVENTS + 2_000));
+    assert_eq!((ledger.delivered, ledger.retried), (events, events / 10));
+}
+
+fn reliable_async_handlers() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let wish = bus.subscribe(TICK).mode(DeliveryMode::Reliable { timeout: PATIENCE });
+    let handler = wish.run(async |delivery| again(&delivery.meta())).unwrap();
+    let (ready, wait) = std::sync::mpsc::channel();
+    let consumer = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        wait_once();
+        ready.send(()).unwrap();
+        runtime.block_on(handler);
+    });
+    wait_once();
+    wait.recv().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    assert_again(&bus, 1);
+    let count = finish(&bus, count);
+    consumer.join().unwrap();
+    count
+}
+
+/// No thread stands by: where it begins is not known, and beginning allocates.
+fn reliable_on_each_thread() -> u64 {
+    wait_once();
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
+    let wish = bus.subscribe(TICK).mode(DeliveryMode::Reliable { timeout: PATIENCE }).replacements_max(0);
+    wish.handle_on_each("ticks", || |_, meta: &Meta<'_>| again(meta)).unwrap().forever();
+    let mut publisher = bus.publisher().unwrap();
+    let count = allocations(&bus, |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    });
+    assert_again(&bus, 1);
+    finish(&bus, count)
+}
+
+/// Inline, in order of their source; and from a mailbox.
+fn reliable_delivery() -> u64 {
+    let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
     let wish = bus.subscribe(TICK).mode(DeliveryMode::reliable()).ordered_by(Key::Source).on_worker(0);
-    wish.handle(move |_, meta| again(meta)).unwrap().forever();
+    wish.handle(|_, meta| again(meta)).unwrap().forever();
     let mut mailbox = bus.subscribe(TICK).mode(DeliveryMode::reliable()).on_worker(1).mailbox().unwrap();
     let (ready, wait) = std::sync::mpsc::channel();
     let consumer = std::thread::spawn(move || {
@@ -329,8 +378,7 @@ fn reliable_delivery() -> u64 {
     let count = allocations(&bus, |price| {
         publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
     });
-    let ledger = bus.ledger().subscriptions;
-    assert_eq!((ledger.delivered, ledger.retried), (2 * (*EVENTS + 2_000), 2 * (*EVENTS + 2_000) / 10));
+    assert_again(&bus, 2);
     let count = finish(&bus, count);
     consumer.join().unwrap();
     count

@@ -239,3 +239,24 @@ fn with_mode_latest_a_reader_that_stands_still_holds_nothing_up_and_finds_the_ne
     assert_eq!((lines.len() as u64, lines.last()), (delivered, Some(&39_999)));
     assert!(lines.is_sorted());
 }
+
+#[test]
+fn with_mode_latest_what_is_made_to_fail_is_failed_and_does_not_come_again() {
+    let input: String = (0..2_000).map(|n| format!("{{\"type\": \"price.tea\", \"data\": {n}}}\n")).collect();
+    let counts = |rate: &str| {
+        let run = run(&format!("--mode latest --fail-rate {rate} --seed 5 --summary json"), input.as_str());
+        assert_eq!(run.summary().0["ledger_balanced"], true);
+        let [published, delivered, failed, retried, dead, dropped, in_flight] =
+            run.counts(["published", "delivered", "failed", "retried", "dead_lettered", "dropped", "in_flight"]);
+        assert_eq!((published, delivered + failed + dropped), (2_000, 2_000));
+        assert_eq!((retried, dead, in_flight), (0, 0, 0), "the newest only: nothing is tried again");
+        let lines: Vec<_> = run.events().iter().map(|event| event["data"].as_u64().expect("its number")).collect();
+        assert!(lines.len() as u64 == delivered && lines.is_sorted());
+        (delivered, failed)
+    };
+    // How many are read depends on how fast they are; each is failed, or none.
+    let (delivered, failed) = counts("1");
+    assert!(delivered == 0 && failed > 0);
+    let (delivered, failed) = counts("0");
+    assert!(delivered > 0 && failed == 0);
+}

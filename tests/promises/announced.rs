@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    BreakerPolicy, BuildFault, Bus, DeliveryMode, Mailbox, Overflow, Pattern, Payload, Priority, RetryPolicy,
+    BreakerPolicy, BuildFault, Bus, DeliveryMode, FullPolicy, Mailbox, Overflow, Pattern, Payload, Priority,
+    RetryPolicy,
 };
 
-use crate::support::assert_settled;
+use crate::support::{assert_books, assert_settled, observed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,6 +102,64 @@ fn a_breaker_that_closes_and_dead_letters_that_make_way_are_events_too() {
 }
 
 #[test]
+fn an_announcement_at_a_full_lane_is_lost_and_counted_and_told_to_observers_all_the_same() {
+    let builder = Bus::builder().workers(1).max_queue_size(8).when_full(FullPolicy::REJECT).announce(true);
+    let (builder, notices) = observed(builder);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut changes = bus.subscribe("ringmain.*").mailbox().unwrap();
+    let _reader = bus.subscribe("b").handle(|_, _| ()).unwrap();
+    let policy = BreakerPolicy::default().failures_max(1).open_for(SECOND);
+    let flaky = bus.subscribe("a").named("flaky").mode(DeliveryMode::reliable()).breaker(policy);
+    let mut inbox = flaky.mailbox().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("a", Payload::raw(b"")).unwrap();
+    simulation.run();
+    while publisher.at(Priority::High).publish("b", Payload::raw(b"")).is_ok() {}
+    let refused = bus.metrics().refused.full;
+    inbox.try_recv().unwrap().fail("down");
+    assert_eq!(bus.metrics().refused.full, refused + 1);
+    assert!(notices.take().iter().any(|notice| notice.contains("state: Open")));
+    simulation.run();
+    assert_eq!(heard(&mut changes), [""; 0], "nobody publishes it again");
+    simulation.advance(SECOND);
+    simulation.run();
+    inbox.try_recv().unwrap().ack();
+    simulation.run();
+    assert_eq!(heard(&mut changes), ["ringmain.breaker half-open flaky", "ringmain.breaker closed flaky"]);
+    assert_settled(bus);
+}
+
+#[test]
+fn what_comes_of_announcing_is_not_announced_in_turn() {
+    let builder = Bus::builder().workers(1).max_queue_size(20).memory_pressure(0.5).announce(true);
+    let (builder, notices) = observed(builder);
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let mut changes = bus.subscribe("ringmain.*").mailbox().unwrap();
+    let _reader = bus.subscribe("b").handle(|_, _| ()).unwrap();
+    let policy = BreakerPolicy::default().failures_max(1);
+    let flaky = bus.subscribe("a").named("flaky").mode(DeliveryMode::reliable()).breaker(policy);
+    let mut inbox = flaky.mailbox().unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    publisher.publish("a", Payload::raw(b"")).unwrap();
+    simulation.run();
+    // The next one finds memory short: the announcement.
+    for _ in 0..10 {
+        publisher.at(Priority::High).publish("b", Payload::raw(b"")).unwrap();
+    }
+    let pressed = |notices: Vec<String>| notices.iter().filter(|notice| notice.starts_with("MemoryPressure")).count();
+    assert_eq!(pressed(notices.take()), 0);
+    inbox.try_recv().unwrap().fail("down");
+    assert_eq!(pressed(notices.take()), 1, "observers hear of it");
+    simulation.run();
+    bus.metrics();
+    simulation.run();
+    assert_eq!(heard(&mut changes), ["ringmain.breaker open flaky", "ringmain.memory-pressure ends -"]);
+    assert_books(bus);
+}
+
+#[test]
 fn a_bus_that_is_not_told_to_announces_nothing() {
     let simulation = Simulation::new(Bus::builder().workers(1), 1).unwrap();
     let bus = simulation.bus();
@@ -109,7 +168,7 @@ fn a_bus_that_is_not_told_to_announces_nothing() {
     simulation.run();
     assert_eq!(heard(&mut changes), [""; 0]);
     assert_eq!(bus.ledger().accepted, 0);
-    crate::support::assert_books(simulation.bus());
+    assert_books(simulation.bus());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ringmain::testing::Simulation;
 use ringmain::{
-    Bus, BusBuilder, BusState, DeadLetterFilter, DeadReason, DeliveryMode, Key, Notice, Outcome, Payload, Priority,
-    PublishError, RetryPolicy, Settled,
+    Bus, BusBuilder, BusState, DeadLetterFilter, DeadReason, DeliveryMode, Key, Notice, Outcome, OverLimit, Overflow,
+    Payload, Priority, PublishError, Rate, RetryPolicy, Settled, TryRecvError,
 };
 
 use super::support::{Log, assert_books, assert_settled, watched};
@@ -412,5 +412,35 @@ fn a_subscription_that_has_ended_is_not_suspended_and_a_flush_waits_for_what_is_
     assert!(!suspended.load(Ordering::Relaxed), "nobody could resume it");
     assert!(bus.flush().is_err(), "one is still in somebody's hands");
     assert_eq!(second.ack(), Settled::Counted);
+    assert_settled(bus);
+}
+
+#[test]
+fn letters_of_events_that_nobody_tried_suspend_no_subscription() {
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let bus = simulation.bus();
+    let wish = || bus.subscribe("a").mode(DeliveryMode::reliable()).suspend_after(2);
+    let mut full = wish().capacity(1).overflow(Overflow::DropNewest).mailbox().unwrap();
+    let mut rated = wish().rate_limit(Rate::per_second(0.001), OverLimit::Reject).mailbox().unwrap();
+    publish(bus, 4);
+    simulation.run();
+    let reasons = |id| {
+        let letters = bus.dead_letters().list(&DeadLetterFilter::new().subscription(id));
+        letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(full.id()), [DeadReason::MailboxFull; 3]);
+    assert_eq!(reasons(rated.id()), [DeadReason::RateLimited; 3]);
+    for inbox in [&mut full, &mut rated] {
+        assert_eq!(inbox.try_recv().unwrap().reject("no"), Settled::Counted, "it is not suspended");
+    }
+    // The first letter of an event that was tried, and now the second.
+    publish(bus, 1);
+    simulation.run();
+    full.try_recv().unwrap().reject("no");
+    publish(bus, 1);
+    simulation.run();
+    assert!(matches!(full.try_recv(), Err(TryRecvError::Empty)), "it is suspended");
+    bus.resume(full.id()).unwrap();
+    full.try_recv().unwrap().ack();
     assert_settled(bus);
 }

@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ringmain::{
-    Balance, Balancer, BreakerPolicy, Bus, InstanceView, Key, Mailbox, Meta, Outcome, OverLimit, Pattern, Payload,
-    Rate, RetryPolicy, RoutingRule, RulesError, Service, ServiceHealth, SubscribeError, Subscription, SubscriptionId,
-    TryRecvError,
+    Balance, Balancer, BreakerPolicy, Bus, DeadLetterFilter, DeadReason, InstanceView, Key, Mailbox, Meta, Outcome,
+    OverLimit, Overflow, Pattern, Payload, Rate, RetryPolicy, RoutingRule, RulesError, Service, ServiceHealth,
+    SubscribeError, Subscription, SubscriptionId, TryRecvError,
 };
 
 use crate::services::{MS, boxes, drain, send, simulation};
@@ -370,10 +370,11 @@ fn a_flush_waits_for_what_went_to_an_instance_that_came_after_it_began() {
     });
 }
 
-/// A bus with a service of these instances on worker 1, which hangs in a handler until the sender is dropped.
+/// A bus with a service of these instances on worker 1, with room for one event that none of them can take, which hangs in a handler until the sender is dropped.
 fn hanging(instances: &[&str]) -> (Bus, Vec<Mailbox<Pattern>>, mpsc::Sender<()>) {
     let bus = Bus::builder().workers(2).deadline(Duration::from_millis(300)).build().unwrap();
-    let inboxes = boxes(&bus.service("one").on_worker(1).open().unwrap(), instances);
+    let service = bus.service("one").on_worker(1).capacity(1).overflow(Overflow::DropNewest);
+    let inboxes = boxes(&service.open().unwrap(), instances);
     let (inside, entered) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let hanging = bus.subscribe("hang").on_worker(1).handle(move |_, _: &Meta<'_>| {
@@ -415,6 +416,26 @@ fn the_instances_of_a_service_end_with_it_also_where_its_worker_is_stuck() {
         assert!(inboxes.iter_mut().all(|inbox| matches!(inbox.try_recv(), Err(TryRecvError::Closed))));
         assert!(bus.services().is_empty());
         drop(go);
+        bus.shutdown().unwrap();
+        assert_books(&bus);
+    });
+}
+
+#[test]
+fn what_a_stuck_worker_has_before_it_for_a_service_that_ended_is_a_dead_letter_that_says_so() {
+    watched(|| {
+        let (bus, inboxes, go) = hanging(&["a"]);
+        let mut publisher = bus.publisher().unwrap();
+        for _ in 0..3 {
+            publisher.event().target("one").publish("work.todo", Payload::raw(b"")).unwrap();
+        }
+        let end = bus.get_service("one").unwrap().end();
+        assert_eq!(end, Err(SubscribeError::WorkerStuck { worker: 1 }));
+        drop((go, inboxes));
+        bus.flush_deadline(Duration::from_secs(60)).unwrap();
+        let letters = bus.dead_letters().list(&DeadLetterFilter::new());
+        let reasons: Vec<_> = letters.iter().map(|letter| letter.reason()).collect();
+        assert_eq!(reasons, [DeadReason::Closed; 3]);
         bus.shutdown().unwrap();
         assert_books(&bus);
     });

@@ -3,6 +3,7 @@
 mod auto_traits;
 #[path = "../support/books.rs"]
 mod books;
+mod campaign;
 mod conserved;
 mod functions;
 mod orderings;

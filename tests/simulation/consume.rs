@@ -88,6 +88,7 @@ impl Scenario {
                     }
                     Poll::Ready(panicked) => {
                         self.world.with(|world| {
+                            world.instance_ends(nth, None);
                             world.subs[nth].end();
                             world.gives_back(nth);
                         });

@@ -2,9 +2,10 @@
 
 use ringmain::{Bus, Ledger, Overflow, Refused, SubscriptionId, SubscriptionLedger, SubscriptionRecord};
 
+use crate::services::Role;
 use crate::sub::{Skipped, Sub, Way};
 use crate::trials::Trials;
-use crate::world::{LANES, World, lane_of};
+use crate::world::{Event, LANES, World, lane_of};
 
 /// What a mailbox did while workers turned and no consumer took anything: full or not, to the last event.
 pub(crate) fn check_filling(sub: &Sub, before: &SubscriptionLedger, after: &SubscriptionLedger) -> Result<(), String> {
@@ -27,7 +28,7 @@ pub(crate) fn check_filling(sub: &Sub, before: &SubscriptionLedger, after: &Subs
 
 /// One subscription, while nothing is in a lane: every event that it must get has come to it.
 pub(crate) fn check_at_rest(world: &mut World, nth: usize, ledger: &SubscriptionLedger) -> Result<(), String> {
-    let World { subs, events, pending, now, .. } = world;
+    let World { subs, events, pending, now, census, .. } = world;
     let sub = &mut subs[nth];
     sub.matched += sub.fresh.0;
     sub.filtered += sub.fresh.1;
@@ -35,6 +36,10 @@ pub(crate) fn check_at_rest(world: &mut World, nth: usize, ledger: &Subscription
     let redriven = sub.trials.as_ref().map_or(0, |trials| trials.redriven);
     let is_matched = (sub.matched..=sub.matched + redriven).contains(&ledger.matched);
     let is_counted = is_matched && ledger.filtered == sub.filtered;
+    // Services and their instances have a check of their own, together.
+    if matches!(sub.role, Role::Subscriber) {
+        census.count(if sub.is_vague { "at rest: in bounds only" } else { "at rest: compared" });
+    }
     if !sub.is_vague && !is_counted {
         let (matched, filtered) = (sub.matched, sub.filtered);
         return Err(format!("{matched} events match it and {filtered} are filtered, but {ledger:?}"));
@@ -193,10 +198,15 @@ pub(crate) fn check_held(
 
 /// At the end: each event is in exactly one place. Those that no consumer has acknowledged and that are no letters have
 /// expired, or are duplicates.
-pub(crate) fn check_fates(world: &World, ledgers: &[(usize, SubscriptionLedger)], all: &Ledger) -> Result<(), String> {
+pub(crate) fn check_fates(
+    world: &mut World,
+    ledgers: &[(usize, SubscriptionLedger)],
+    all: &Ledger,
+) -> Result<(), String> {
     let (lanes_are_stuck, closed) = (all.in_lanes > 0, all.subscriptions.dropped.closed);
     let mut dropped = 0;
-    let is_late = |index: usize| world.events[index].deadline.is_some_and(|deadline| world.now > deadline);
+    let now = world.now;
+    let is_late = |event: &Event| event.deadline.is_some_and(|deadline| now > deadline);
     for (nth, sub) in world.subs.iter().enumerate() {
         let Some(trials) = &sub.trials else { continue };
         let is_over = sub.is_closed || world.is_closed;
@@ -205,7 +215,7 @@ pub(crate) fn check_fates(world: &World, ledgers: &[(usize, SubscriptionLedger)]
         } else if let Some(index) = world.at_large(sub).next().filter(|_| !lanes_are_stuck) {
             return Err(format!("service {nth} has lost event {index}: {sub:?}"));
         }
-        if let Some(index) = trials.open().find(|&index| !is_late(index)) {
+        if let Some(index) = trials.open().find(|&index| !is_late(&world.events[index])) {
             return Err(format!("subscription {nth} has lost event {index}: {:?}", world.events[index]));
         }
     }
@@ -217,7 +227,12 @@ pub(crate) fn check_fates(world: &World, ledgers: &[(usize, SubscriptionLedger)]
         if !lanes_are_stuck {
             world.check_newest(*nth).map_err(|what| format!("subscription {nth}: {what}"))?;
         }
-        let Some(trials) = sub.trials.as_ref().filter(|_| !sub.is_vague && !lanes_are_stuck) else { continue };
+        let is_vague = sub.is_vague || lanes_are_stuck;
+        if sub.trials.is_some() && matches!(sub.role, Role::Subscriber) {
+            world.census.count(if is_vague { "fates: in bounds only" } else { "fates: compared" });
+        }
+        let sub = &world.subs[*nth];
+        let Some(trials) = sub.trials.as_ref().filter(|_| !is_vague) else { continue };
         let missing = sub.expected.iter().flatten().chain(&sub.loose);
         let missing: Vec<_> = missing.filter(|index| !world.pending.contains(index)).copied().collect();
         for &index in &missing {

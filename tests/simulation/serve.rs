@@ -9,7 +9,7 @@ use crate::keys::Likeness;
 use crate::pace::Pace;
 use crate::parties::Listener;
 use crate::scenario::{Grip, Party, Scenario};
-use crate::services::{Instance, Role, SERVICES, Service};
+use crate::services::{Instance, Role, SERVICES, Sent, Service};
 use crate::sub::{Action, Sub, Way};
 use crate::subscribe::{Form, draw_call_max_ns, draw_rule};
 use crate::trials::Trials;
@@ -55,6 +55,7 @@ impl Scenario {
                 at_large: Default::default(),
                 adrift: Default::default(),
                 is_owed: false,
+                sent: Sent::none(),
                 drops_at_end: false,
             }),
             overflow,

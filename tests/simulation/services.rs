@@ -4,6 +4,7 @@
 //! consumer of an instance sees it: in a lane, with the service, or in the mailbox of an instance.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use ringmain::{BreakerState, DeadReason, EventId, Overflow, ServiceHealth, ServiceRecord, SubscriptionLedger};
 
@@ -47,8 +48,30 @@ pub(crate) struct Service {
     pub(crate) adrift: HashMap<usize, Adrift>,
     /// An instance has ended with events in its mailbox, which stay there while the service is full.
     pub(crate) is_owed: bool,
+    pub(crate) sent: Sent,
     /// Some instance is under best effort: what is in its mailbox when all is over is dropped, and there is no letter.
     pub(crate) drops_at_end: bool,
+}
+
+/// How many events were sent to a service.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// For certain, and maybe besides.
+    sure: u64,
+    maybe: u64,
+    /// Of those, how many the books of instances have that ended; `None` when one of them had events still, which
+    /// went elsewhere, or ended by a panic.
+    gone: Option<u64>,
+}
+
+impl Sent {
+    pub(crate) fn none() -> Self {
+        Self { gone: Some(0), ..Self::default() }
+    }
+
+    fn counts(&mut self, surety: Surety) {
+        *(if surety == Surety::Maybe { &mut self.maybe } else { &mut self.sure }) += 1;
+    }
 }
 
 #[derive(Debug)]
@@ -152,8 +175,11 @@ impl World {
     pub(crate) fn send_to_services(&mut self, index: usize, surety: Surety) -> bool {
         let (wanted, is_wanted) = self.services_of(index);
         for nth in wanted {
-            if let Some(at_large) = self.subs[nth].at_large() {
-                at_large.entry(index).or_insert(surety);
+            if let Some(service) = self.subs[nth].service_mut()
+                && let Entry::Vacant(entry) = service.at_large.entry(index)
+            {
+                entry.insert(surety);
+                service.sent.counts(surety);
             }
         }
         is_wanted
@@ -163,9 +189,12 @@ impl World {
     pub(crate) fn is_sent(&mut self, index: usize) -> bool {
         let (_, is_wanted) = self.services_of(index);
         for sub in self.subs.iter_mut().filter(|sub| sub.is_live) {
-            if let Some(surety) = sub.at_large().and_then(|at_large| at_large.get_mut(&index)) {
-                *surety = Surety::Sent;
+            let Some(service) = sub.service_mut() else { continue };
+            let Some(surety) = service.at_large.get_mut(&index) else { continue };
+            if *surety == Surety::Maybe {
+                (service.sent.sure, service.sent.maybe) = (service.sent.sure + 1, service.sent.maybe - 1);
             }
+            *surety = Surety::Sent;
         }
         is_wanted
     }
@@ -176,9 +205,11 @@ impl World {
         let Self { subs, entered, .. } = self;
         for sub in subs.iter_mut().filter(|sub| sub.is_live) {
             let in_lanes = |index: &usize| *index >= from || entered.contains(index);
-            for (_, surety) in sub.at_large().into_iter().flatten().filter(|(index, _)| in_lanes(index)) {
+            let Some(service) = sub.service_mut() else { continue };
+            for (_, surety) in service.at_large.iter_mut().filter(|(index, _)| in_lanes(index)) {
                 if matches!(*surety, Surety::Sent | Surety::Behind) {
                     *surety = Surety::Maybe;
+                    (service.sent.sure, service.sent.maybe) = (service.sent.sure - 1, service.sent.maybe + 1);
                 }
             }
         }
@@ -195,6 +226,14 @@ impl World {
         self.census.count("came by a service");
         let at_large = self.subs[service].at_large().and_then(|at_large| at_large.remove(&index));
         at_large.map(drop).ok_or_else(|| format!("service {service} was not sent it, or has given it to another"))
+    }
+
+    /// An instance ends, with these books as far as anybody could look at them.
+    pub(crate) fn instance_ends(&mut self, nth: usize, ledger: Option<&SubscriptionLedger>) {
+        let Some(service) = self.subs[nth].instance().map(|instance| instance.service) else { return };
+        let Some(service) = self.subs[service].service_mut() else { return };
+        let books = ledger.filter(|ledger| ledger.open() == 0).map(|ledger| ledger.matched - ledger.passed_on);
+        service.sent.gone = service.sent.gone.zip(books).map(|(gone, books)| gone + books);
     }
 
     /// An instance ends that nobody takes from any more: what it has not had in hand goes back.
@@ -335,6 +374,29 @@ impl World {
             return Err(format!("service {nth} has from {least} to {most} events, {service:?}, but {record:?}"));
         }
         census.count("books of a service checked");
+        let is_of = |sub: &&Sub| sub.instance().is_some_and(|one| one.service == nth);
+        let of = subs.iter().filter(is_of).chain([&subs[nth]]).filter_map(|sub| sub.trials.as_ref());
+        let redriven: u64 = of.map(|trials| trials.redriven).sum();
+        let Sent { sure, maybe, gone } = service.sent;
+        let Some(gone) = gone else {
+            census.count("service: in bounds only");
+            return self.check_called(nth, record);
+        };
+        let came = gone + record.ledger.matched - record.ledger.passed_on;
+        if !(sure..=sure + maybe + redriven).contains(&came) {
+            return Err(format!(
+                "from {sure} to {} events were sent to service {nth}, and {gone} are gone with instances, but {record:?}",
+                sure + maybe + redriven
+            ));
+        }
+        census.count(if maybe + redriven == 0 { "service: compared" } else { "service: in bounds only" });
+        self.check_called(nth, record)
+    }
+
+    /// Nothing waits at a service that an instance takes.
+    fn check_called(&self, nth: usize, record: &ServiceRecord) -> Result<(), String> {
+        let subs = &self.subs;
+        let service = subs[nth].service().expect("it was found as one");
         let is_idle = !service.takes_any || subs[nth].is_paused;
         let takes = |instance: &ringmain::InstanceRecord| {
             let number = instance.name.parse::<usize>().expect("instances are named by their number");

@@ -336,6 +336,8 @@ impl Scenario {
         let is_instance = self.world.with(|world| world.subs[nth].instance().is_some());
         if is_instance {
             self.settle_all_of(nth);
+            let record = self.bus().subscription(id).ok();
+            self.world.with(|world| world.instance_ends(nth, record.as_ref().map(|record| &record.ledger)));
             self.count("instance ended");
             if matches!(&grip, Grip::Mailbox(mailbox) if mailbox.len() > 0) {
                 self.count("given back to a service");

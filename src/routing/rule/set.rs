@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Compiled, Reading, RoutingRule, RuleError};
 use crate::event::Meta;
+use crate::sync::mutant::mutant;
 
 /// Checked rules in the order of their evaluation: higher priority first, then by id. It never changes; a change makes
 /// another set, which shares the rules that stay.
@@ -77,7 +78,8 @@ impl RuleSet {
         }
         rules.sort_by(|one, other| {
             let key = |compiled: &Compiled| Reverse(compiled.rule.priority);
-            key(one).cmp(&key(other)).then_with(|| one.rule.id.cmp(&other.rule.id))
+            let by_priority = mutant!("rule.order", key(one).cmp(&key(other)) => key(other).cmp(&key(one)));
+            by_priority.then_with(|| one.rule.id.cmp(&other.rule.id))
         });
         Ok(Self { rules: rules.into(), payload_bytes_max: self.payload_bytes_max })
     }
@@ -106,7 +108,7 @@ impl RuleSet {
     /// # Errors
     /// When there is none.
     pub fn with_enabled(&self, id: &str, enabled: bool) -> Result<Self, RuleError> {
-        self.with(self.known(id)?.clone().enabled(enabled))
+        self.with(self.known(id)?.clone().enabled(mutant!("rule.enabled", enabled => false)))
     }
 
     fn known(&self, id: &str) -> Result<&RoutingRule, RuleError> {

@@ -11,6 +11,7 @@ use crate::delivery::{
 use crate::event::{FLAG_TARGETED, Meta, ServiceTarget};
 use crate::ring::{Slot, Taken};
 use crate::sync::alarm::NEVER;
+use crate::sync::mutant::mutant;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
 
@@ -249,8 +250,13 @@ fn serve_waiting(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut
         let Some(hold) = mailbox.take_to_pass(ready.trailing_zeros() as usize) else { continue };
         let event = hold.event();
         let meta = meta_of(event, &engine.directory, hold.failures());
+        let slot = event.slot();
         let instance = service.pick(&meta, owner);
-        if instance.is_some_and(|instance| give(engine, instance, passed(event, &meta, &event.slot()), owner)) {
+        let is_given = instance.is_some_and(|instance| {
+            let event = passed(event, &meta, &slot);
+            mutant!("service.given", give(engine, instance, event, owner) => true)
+        });
+        if is_given {
             mailbox.pass_on(hold);
         } else {
             mailbox.settle(hold, &rota.no_instance);
