@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use source::Site;
 use table::Table;
@@ -23,23 +23,39 @@ fn main() -> ExitCode {
     let words: Vec<_> = env::args().skip(1).collect();
     let mut table = Table::read(root);
     if words != ["--check"] {
-        // With `--rest` those that nobody has noticed so far, with labels those that have one of them; else all.
+        // With `--rest` those that nobody has noticed so far, with `--stale` those whose function has changed since, with
+        // labels those that have one of them; else all.
+        let has = |site: &Site, word: &str| site.labels.split(", ").any(|label| label == word);
+        let is_known = |word: &str| ["--rest", "--stale"].contains(&word) || sites.iter().any(|site| has(site, word));
+        if let Some(unknown) = words.iter().find(|word| !is_known(word)) {
+            println!("orderings: no ordering has the label {unknown}; a label is written in full, as `lanes.cursor`");
+            return ExitCode::FAILURE;
+        }
         let wanted = |site: &Site, row: &str| match words.first().map(String::as_str) {
             None => true,
             Some("--rest") => !table.has(row) || table.survived(row),
-            Some(_) => words.iter().any(|word| site.labels.split(", ").any(|label| label == word)),
+            Some("--stale") => !table.has(row) || table.is_stale(site, row),
+            Some(_) => words.iter().any(|word| has(site, word)),
         };
         let rows: Vec<_> = table::rows(&sites).filter(|(site, _, row)| wanted(site, row)).collect();
         table = mutated(root, &sites, table, rows);
     }
-    let faults = table.faults(&sites);
+    for row in table.stale(&sites) {
+        println!("orderings: stale: {row}");
+    }
+    let guide = fs::read_to_string(root.join(table::GUIDE)).expect("the guide is there");
+    let faults = table.faults(&sites, &guide);
     for fault in &faults {
         println!("orderings: {fault}");
     }
     let [weakened, survivors] =
         [Table::has, Table::survived].map(|is_so| table::rows(&sites).filter(|(_, _, row)| is_so(&table, row)).count());
     let noticed = weakened - survivors;
-    println!("orderings: {}, weakened: {weakened}, noticed: {noticed}, survivors: {survivors}", sites.len());
+    let stale = table.stale(&sites).len();
+    println!(
+        "orderings: {}, weakened: {weakened}, noticed: {noticed}, survivors: {survivors}, stale: {stale}",
+        sites.len()
+    );
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -68,7 +84,7 @@ fn mutated(root: &Path, sites: &[Site], table: Table, rows: Vec<(&Site, &'static
         None => println!("SKIP orderings: no ThreadSanitizer"),
     }
     let mut table = table.into_inner().expect("no thread panicked");
-    left.iter().for_each(|(_, _, row)| table.unnoticed(row));
+    left.iter().for_each(|(site, _, row)| table.unnoticed(site, row));
     table.write(root, sites).expect("the table may be written");
     // As it stands now: without the rows that the source has no more.
     Table::read(root)
@@ -94,7 +110,7 @@ fn survivors<'a>(
                     match by {
                         Some(by) => {
                             let mut table = table.lock().expect("no thread panicked");
-                            table.noticed(row, by);
+                            table.noticed(site, row, by);
                             // At once, so that what was found is kept when the rest is interrupted.
                             table.write(root, sites).expect("the table may be written");
                         }

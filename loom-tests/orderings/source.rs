@@ -15,6 +15,8 @@ pub(crate) struct Site {
     /// Of its `SYNC` comment.
     pub(crate) labels: String,
     pub(crate) ordering: String,
+    /// A hash of the function's text: a verdict was about this text.
+    pub(crate) text: String,
     /// Where the call's name stands, and which of its orderings this is: what the compiler calls its location.
     pub(crate) line: usize,
     pub(crate) column: usize,
@@ -123,11 +125,22 @@ fn receiver(code: &[char], begin: usize) -> String {
     code[from..end].iter().collect()
 }
 
-/// The last `fn` before `at`.
-fn function(code: &[char], at: usize) -> String {
-    let before: String = code[..at].iter().collect();
-    let after = before.rsplit_once("fn ").map_or("", |(_, after)| after);
-    after.chars().take_while(|&c| is_name(c)).collect()
+/// The name of the last `fn` before `at`, and a hash of its text: without comments, strings and blanks, which change no
+/// ordering.
+fn function(code: &[char], at: usize) -> (String, String) {
+    let begin = (0..at).rev().find(|&at| code[at..].starts_with(&['f', 'n', ' '])).map_or(at, |begin| begin + 3);
+    let name = code[begin..].iter().copied().take_while(|&c| is_name(c)).collect();
+    let mut depth = 0;
+    let mut is_over = false;
+    let text = code[begin..].iter().copied().take_while(|&c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        !std::mem::replace(&mut is_over, c == '}' && depth == 0)
+    });
+    // FNV-1a: the same in every version of the compiler.
+    let hash = text
+        .filter(|c| !c.is_whitespace())
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, c| (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0100_0000_01b3));
+    (name, format!("{:08x}", hash >> 32 ^ hash & 0xffff_ffff))
 }
 
 /// The sites of one file.
@@ -151,9 +164,11 @@ pub(crate) fn sites(file: &str, text: &str) -> Vec<Site> {
         }
         let column = begin - code[..begin].iter().rposition(|&c| c == '\n').map_or(0, |before| before + 1) + 1;
         let labels = lines[..=line_of(at)].iter().rev().find_map(|line| line.trim_start().strip_prefix("// SYNC("));
+        let (function, text) = function(&code, at);
         sites.push(Site {
             file: file.to_owned(),
-            function: function(&code, at),
+            function,
+            text,
             operation,
             labels: labels.and_then(|rest| rest.split(')').next()).unwrap_or_default().to_owned(),
             ordering,

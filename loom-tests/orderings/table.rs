@@ -9,19 +9,32 @@ use super::source::Site;
 /// Where it is, from the root of the repository.
 pub(crate) const FILE: &str = "loom-tests/orderings.md";
 
+/// Where the guide says of each survivor why nobody had to notice it.
+pub(crate) const GUIDE: &str = "src/guide/memory_model.md";
+const GUIDE_SECTION: &str = "\n# Weakened, one at a time\n";
+
 const HEAD: &str = "# Orderings weakened, one at a time\n\n\
     Written by `ci/mutate-orderings`, which weakens each ordering stronger than Relaxed by one step and runs the loom \
     models that come by it, then what Miri and ThreadSanitizer run on real threads, until one fails. What survived has \
-    its reason here, written by hand and kept.\n\n\
-    | function | operation | label | weakened | noticed by |\n|---|---|---|---|---|\n";
+    its reason here, written by hand and kept. The last column is a hash of the function's text when it was tried: \
+    `ci/mutate-orderings --check` lists the rows whose function has changed since, and `--stale` tries those again.\n\n\
+    | function | operation | label | weakened | noticed by | text |\n|---|---|---|---|---|---|\n";
 
 /// What stands for a reason that nobody has written yet.
 const UNEXPLAINED: &str = "?";
 const SURVIVED: &str = "survived: ";
 
+/// What came of one weakened ordering.
+#[derive(Debug)]
+struct Verdict {
+    said: String,
+    /// Of [`Site::text`], when it was tried.
+    text: String,
+}
+
 /// What came of each weakened ordering, by the cells that name it.
 #[derive(Debug, Default)]
-pub(crate) struct Table(BTreeMap<String, String>);
+pub(crate) struct Table(BTreeMap<String, Verdict>);
 
 /// The cells that name a weakened ordering.
 pub(crate) fn row(site: &Site, weaker: &str) -> String {
@@ -40,8 +53,9 @@ impl Table {
         let rows = text.lines().filter(|line| line.starts_with("| `"));
         let split = |row: &str| {
             let row = row.strip_suffix(" |")?;
-            let (name, verdict) = row.rsplit_once(" | ")?;
-            Some((format!("{name} |"), verdict.to_owned()))
+            let (row, text) = row.rsplit_once(" | ")?;
+            let (name, said) = row.rsplit_once(" | ")?;
+            Some((format!("{name} |"), Verdict { said: said.to_owned(), text: text.trim_matches('`').to_owned() }))
         };
         Self(rows.filter_map(split).collect())
     }
@@ -51,11 +65,6 @@ impl Table {
         fs::read_to_string(root.join(FILE)).map_or_else(|_| Self::default(), |text| Self::parse(&text))
     }
 
-    /// Whether something came of it, or a reason is written.
-    pub(crate) fn is_done(&self, row: &str) -> bool {
-        self.0.get(row).is_some_and(|verdict| verdict.strip_prefix(SURVIVED) != Some(UNEXPLAINED))
-    }
-
     /// Whether it was tried.
     pub(crate) fn has(&self, row: &str) -> bool {
         self.0.contains_key(row)
@@ -63,34 +72,61 @@ impl Table {
 
     /// Whether nothing noticed it.
     pub(crate) fn survived(&self, row: &str) -> bool {
-        self.0.get(row).is_some_and(|verdict| verdict.starts_with(SURVIVED))
+        self.0.get(row).is_some_and(|verdict| verdict.said.starts_with(SURVIVED))
     }
 
-    pub(crate) fn noticed(&mut self, row: &str, by: String) {
-        self.0.insert(row.to_owned(), by);
+    /// Whether it was tried, and the function of `site` has changed since.
+    pub(crate) fn is_stale(&self, site: &Site, row: &str) -> bool {
+        self.0.get(row).is_some_and(|verdict| verdict.text != site.text)
+    }
+
+    pub(crate) fn noticed(&mut self, site: &Site, row: &str, by: String) {
+        self.0.insert(row.to_owned(), Verdict { said: by, text: site.text.clone() });
     }
 
     /// Nothing noticed it. Its reason stays.
-    pub(crate) fn unnoticed(&mut self, row: &str) {
-        if !self.survived(row) {
-            self.0.insert(row.to_owned(), format!("{SURVIVED}{UNEXPLAINED}"));
-        }
+    pub(crate) fn unnoticed(&mut self, site: &Site, row: &str) {
+        let reason = self.0.remove(row).map(|verdict| verdict.said).filter(|said| said.starts_with(SURVIVED));
+        self.noticed(site, row, reason.unwrap_or_else(|| format!("{SURVIVED}{UNEXPLAINED}")));
     }
 
     /// Writes those rows that the source has.
     pub(crate) fn write(&self, root: &Path, sites: &[Site]) -> io::Result<()> {
-        let lines =
-            rows(sites).filter_map(|(_, _, row)| self.0.get(&row).map(|verdict| format!("{row} {verdict} |\n")));
-        fs::write(root.join(FILE), HEAD.to_owned() + &lines.collect::<String>())
+        let line = |(_, _, row): (_, _, String)| {
+            self.0.get(&row).map(|Verdict { said, text }| format!("{row} {said} | `{text}` |\n"))
+        };
+        fs::write(root.join(FILE), HEAD.to_owned() + &rows(sites).filter_map(line).collect::<String>())
     }
 
-    /// What is wrong with it: rows that the source has not or lacks, and survivors without a reason.
-    pub(crate) fn faults(&self, sites: &[Site]) -> Vec<String> {
-        let named: Vec<_> = rows(sites).map(|(_, _, row)| row).collect();
-        let lacking =
-            named.iter().filter(|row| !self.0.contains_key(*row)).map(|row| format!("not in the table: {row}"));
-        let stale = self.0.keys().filter(|row| !named.contains(row)).map(|row| format!("not in the source: {row}"));
-        let unexplained = self.0.keys().filter(|row| !self.is_done(row)).map(|row| format!("no reason: {row}"));
-        lacking.chain(stale).chain(unexplained).collect()
+    /// Rows whose function has changed since they were tried.
+    pub(crate) fn stale(&self, sites: &[Site]) -> Vec<String> {
+        rows(sites).filter(|(site, _, row)| self.is_stale(site, row)).map(|(_, _, row)| row).collect()
+    }
+
+    /// What is wrong with it: rows that the source has not or lacks, and survivors without a reason, or whose label is
+    /// not in the section of `guide` about them.
+    pub(crate) fn faults(&self, sites: &[Site], guide: &str) -> Vec<String> {
+        let section = guide.split_once(GUIDE_SECTION).map_or("", |(_, after)| after);
+        let section = section.split("\n# ").next().unwrap_or_default();
+        let mut faults: Vec<_> = self
+            .0
+            .keys()
+            .filter(|row| rows(sites).all(|(_, _, known)| known != **row))
+            .map(|row| format!("not in the source: {row}"))
+            .collect();
+        for (site, _, row) in rows(sites) {
+            let Some(verdict) = self.0.get(&row) else {
+                faults.push(format!("not in the table: {row}"));
+                continue;
+            };
+            if verdict.said.strip_prefix(SURVIVED) == Some(UNEXPLAINED) {
+                faults.push(format!("no reason: {row}"));
+            }
+            let is_told = |label: &str| section.contains(&format!("`{label}`"));
+            if verdict.said.starts_with(SURVIVED) && !site.labels.split(", ").any(is_told) {
+                faults.push(format!("a survivor that {GUIDE} does not speak of: {row}"));
+            }
+        }
+        faults
     }
 }

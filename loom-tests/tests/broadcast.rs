@@ -41,12 +41,22 @@ type Push = fn(&mut Claimant, u8) -> Result<u64, LaneFull>;
 
 #[test]
 fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
-    let bounds = Bounds { preemptions: Some(3), executions_min: 500 };
+    two_publishers("broadcast::two_publishers", 0, 3);
+}
+
+#[test]
+fn two_publishers_are_read_once_each_where_sequences_wrap() {
+    two_publishers("broadcast::two_publishers_at_wrap", u64::MAX, 2);
+    two_publishers("broadcast::two_publishers_beyond_u32", u64::from(u32::MAX), 2);
+}
+
+fn two_publishers(name: &str, first: u64, preemptions: usize) {
+    let bounds = Bounds { preemptions: Some(preemptions), executions_min: 200 };
     let mutants = ["slot.commit", "slot.ready"];
     // What the reader met while they published, and the order it saw in the end.
     let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)];
-    model("broadcast::two_publishers", bounds, &mutants, &outcomes, |threads| {
-        let lanes = lanes(4, 2, 1, 0, &pool(0));
+    model(name, bounds, &mutants, &outcomes, move |threads| {
+        let lanes = lanes(4, 2, 1, first, &pool(0));
         let mut reader = reader(&lanes, 0);
         let publishers = [1, 2].map(|number| {
             let mut claimant = Claimant::new(Arc::clone(&lanes), false);
@@ -56,7 +66,7 @@ fn two_publishers_are_read_once_each_in_the_order_of_their_sequences() {
             let met = read_up_to(&mut reader, 2);
             (reader, met)
         });
-        let sequences = publishers.map(|publisher| publisher.end() as usize);
+        let sequences = publishers.map(|publisher| publisher.end().wrapping_sub(first) as usize);
         let (mut reader, met) = reading.end();
         let order = [met.clone(), drain(&mut reader)].concat();
         let mut expected = [0; 2];
@@ -165,7 +175,7 @@ fn an_event_put_into_its_room_is_read_whole_when_sequences_wrap() {
 
 #[test]
 fn publishers_that_put_into_rooms_stay_within_the_headroom() {
-    headroom("broadcast::headroom_of_puts", put);
+    headroom("broadcast::headroom_of_puts", 0, put);
 }
 
 #[test]
@@ -175,22 +185,28 @@ fn sequences_go_on_beyond_32_bits() {
 
 #[test]
 fn publishers_that_pass_the_check_together_stay_within_the_headroom() {
-    headroom("broadcast::headroom", push);
+    headroom("broadcast::headroom", 0, push);
+}
+
+#[test]
+fn publishers_stay_within_the_headroom_where_sequences_wrap() {
+    headroom("broadcast::headroom_at_wrap", u64::MAX - 1, push);
+    headroom("broadcast::headroom_beyond_u32", u64::from(u32::MAX) - 1, push);
 }
 
 #[test]
 fn publishers_that_write_between_check_and_claim_stay_within_the_headroom() {
-    headroom("broadcast::headroom_of_rooms", write_and_commit);
+    headroom("broadcast::headroom_of_rooms", 0, write_and_commit);
 }
 
-fn headroom(name: &str, push: Push) {
-    let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+fn headroom(name: &str, first: u64, push: Push) {
+    let bounds = Bounds { preemptions: Some(if first == 0 { 3 } else { 2 }), executions_min: 500 };
     let mutants = ["lanes.claim", "claim.good_for"];
     // Accepted of each publisher; two more than the limit never fit, whoever comes first.
     let outcomes = [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
     model(name, bounds, &mutants, &outcomes, move |threads| {
         // The limit and one publisher more: exactly what two publishers can come to.
-        let lanes = lanes(2, 1, 1, 0, &pool(0));
+        let lanes = lanes(2, 1, 1, first, &pool(0));
         let mut reader = reader(&lanes, 0);
         let publishers = [[1, 2], [3, 4]].map(|numbers| {
             let mut claimant = Claimant::new(Arc::clone(&lanes), false);
@@ -213,10 +229,16 @@ fn headroom(name: &str, push: Push) {
 
 #[test]
 fn a_batch_appears_whole() {
+    batch("broadcast::batch", 0);
+    batch("broadcast::batch_at_wrap", u64::MAX);
+    batch("broadcast::batch_beyond_u32", u64::from(u32::MAX));
+}
+
+fn batch(name: &str, first: u64) {
     let bounds = Bounds { preemptions: None, executions_min: 5 };
     let mutants = ["batch.order", "slot.commit"];
-    model("broadcast::batch", bounds, &mutants, &[0, 2], |threads| {
-        let lanes = lanes(2, 2, 1, 0, &pool(0));
+    model(name, bounds, &mutants, &[0, 2], move |threads| {
+        let lanes = lanes(2, 2, 1, first, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), false);
         let publishing = threads.spawn(move || {
@@ -237,12 +259,18 @@ fn a_batch_appears_whole() {
 
 #[test]
 fn a_batch_keeps_together_and_within_the_limit_beside_a_publisher() {
+    batch_beside_publisher("broadcast::batch_beside_publisher", 0);
+    batch_beside_publisher("broadcast::batch_beside_publisher_at_wrap", u64::MAX);
+    batch_beside_publisher("broadcast::batch_beside_publisher_beyond_u32", u64::from(u32::MAX));
+}
+
+fn batch_beside_publisher(name: &str, first: u64) {
     let bounds = Bounds { preemptions: None, executions_min: 20 };
     let mutants = ["batch.limit"];
     // The batch alone, the single alone, the batch and then the single that had checked before it, either order.
     let outcomes = [vec![1, 2], vec![1, 2, 3], vec![3]];
-    model("broadcast::batch_beside_publisher", bounds, &mutants, &outcomes, |threads| {
-        let lanes = lanes(4, 2, 1, 0, &pool(0));
+    model(name, bounds, &mutants, &outcomes, move |threads| {
+        let lanes = lanes(4, 2, 1, first, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut batcher = Claimant::new(Arc::clone(&lanes), false);
         let batching = threads.spawn(move || {
@@ -260,20 +288,26 @@ fn a_batch_keeps_together_and_within_the_limit_beside_a_publisher() {
 
 #[test]
 fn two_readers_gate_each_other() {
-    two_readers("broadcast::two_readers", false, push);
+    two_readers("broadcast::two_readers", 0, false, push);
+}
+
+#[test]
+fn two_readers_gate_each_other_where_sequences_wrap() {
+    two_readers("broadcast::two_readers_at_wrap", u64::MAX, false, push);
+    two_readers("broadcast::two_readers_beyond_u32", u64::from(u32::MAX), true, write_and_commit);
 }
 
 #[test]
 fn two_readers_gate_an_exclusive_publisher() {
-    two_readers("broadcast::two_readers_exclusive", true, write_and_commit);
+    two_readers("broadcast::two_readers_exclusive", 0, true, write_and_commit);
 }
 
-fn two_readers(name: &str, exclusive: bool, push: Push) {
-    let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+fn two_readers(name: &str, first: u64, exclusive: bool, push: Push) {
+    let bounds = Bounds { preemptions: Some(if first == 0 { 3 } else { 2 }), executions_min: 200 };
     let mutants = ["lanes.slowest", "lanes.cursor_store", "lanes.cursor_load"];
     // Accepted of two, by a lane of one slot: the second only after both readers have passed the first.
     model(name, bounds, &mutants, &[1, 2], move |threads| {
-        let lanes = lanes(1, 1, 2, 0, &pool(0));
+        let lanes = lanes(1, 1, 2, first, &pool(0));
         let readers = [0, 1].map(|worker| reader(&lanes, worker));
         let mut claimant = Claimant::new(Arc::clone(&lanes), exclusive);
         let publishing = threads.spawn(move || {
@@ -298,22 +332,28 @@ fn two_readers(name: &str, exclusive: bool, push: Push) {
 
 #[test]
 fn nothing_claimed_after_an_activation_is_overwritten_unread() {
-    activation("broadcast::activation", false, push);
+    activation("broadcast::activation", 0, false, push);
+}
+
+#[test]
+fn nothing_claimed_after_an_activation_is_missed_where_sequences_wrap() {
+    activation("broadcast::activation_at_wrap", u64::MAX - 1, false, push);
+    activation("broadcast::activation_beyond_u32", u64::from(u32::MAX) - 1, true, write_and_commit);
 }
 
 #[test]
 fn nothing_written_in_place_beside_an_activation_is_missed() {
-    activation("broadcast::activation_exclusive", true, write_and_commit);
+    activation("broadcast::activation_exclusive", 0, true, write_and_commit);
 }
 
-fn activation(name: &str, exclusive: bool, push: Push) {
+fn activation(name: &str, first: u64, exclusive: bool, push: Push) {
     let bounds = Bounds { preemptions: None, executions_min: 100 };
     let mutants = ["lanes.activate_fence", "lanes.gate_fence", "lanes.catch_up"];
     // Where the new reader starts, and how many events were accepted: from then on one more than it has read, and none
     // more while the publisher still sees where it began to catch up.
     let outcomes = [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)];
     model(name, bounds, &mutants, &outcomes, move |threads| {
-        let lanes = lanes(1, 1, 2, 0, &pool(0));
+        let lanes = lanes(1, 1, 2, first, &pool(0));
         let mut old = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), exclusive);
         let publishing = threads.spawn(move || {
@@ -323,7 +363,7 @@ fn activation(name: &str, exclusive: bool, push: Push) {
         let mut new = Reader::new(Arc::clone(&lanes), 1);
         let activating = threads.spawn(move || {
             new.activate();
-            let start = new.sequence(LANE);
+            let start = new.sequence(LANE).wrapping_sub(first);
             let met = read_up_to(&mut new, 1);
             (new, start, met)
         });

@@ -57,12 +57,22 @@ fn a_queue_seems_no_longer_than_it_ever_was() {
 
 #[test]
 fn a_publisher_behind_a_batch_stays_within_the_headroom() {
-    let bounds = Bounds { preemptions: Some(3), executions_min: 1_000 };
+    headroom_of_batches("broadcast::headroom_of_batches", 0);
+}
+
+#[test]
+fn a_publisher_behind_a_batch_stays_within_the_headroom_where_sequences_wrap() {
+    headroom_of_batches("broadcast::headroom_of_batches_at_wrap", u64::MAX - 1);
+    headroom_of_batches("broadcast::headroom_of_batches_beyond_u32", u64::from(u32::MAX) - 1);
+}
+
+fn headroom_of_batches(name: &str, first: u64) {
+    let bounds = Bounds { preemptions: Some(if first == 0 { 3 } else { 2 }), executions_min: 500 };
     let mutants = ["lanes.claim"];
     // Accepted of the batcher and of the other; two more than the limit never fit, whoever comes first.
     let outcomes = [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)];
-    model("broadcast::headroom_of_batches", bounds, &mutants, &outcomes, |threads| {
-        let lanes = lanes(2, 1, 1, 0, &pool(0));
+    model(name, bounds, &mutants, &outcomes, move |threads| {
+        let lanes = lanes(2, 1, 1, first, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut batcher = Claimant::new(Arc::clone(&lanes), false);
         let mut claimant = Claimant::new(Arc::clone(&lanes), false);

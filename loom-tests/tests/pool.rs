@@ -16,7 +16,8 @@ fn take(pool: &Arc<Pool>, byte: u8) -> Option<Block> {
 #[test]
 fn a_block_has_one_owner_although_it_comes_and_goes() {
     let bounds = Bounds { preemptions: None, executions_min: 200 };
-    let mutants = ["pool.tag", "pool.free"];
+    // Tags begin at their end, so that the second publisher's wrap.
+    let mutants = ["pool.tag", "pool.tag_wrap", "pool.free"];
     // Whether the first publisher got a block, and whether the second got one, two, and one again.
     let outcomes = [(false, [true, true, true]), (true, [true, false, true]), (true, [true, true, false])];
     model("pool::owners", bounds, &mutants, &outcomes, |threads| {

@@ -251,9 +251,10 @@ pub enum Notice<'a> {
         /// Its topic.
         topic: &'a str,
     },
-    /// A worker asked for a core and did not get it; it runs unpinned.
+    /// Workers asked for a core each and did not get it: there are too few, or the system refuses. They run unpinned. Told once
+    /// a bus.
     Unpinned {
-        /// Which.
+        /// The first that found out.
         worker: usize,
     },
     /// Somebody claimed a slot over a second ago and has not filled it: its thread is stopped between two

@@ -18,6 +18,8 @@ use crate::sync::primitive::{AtomicU32, AtomicU64, BeforeWrite, Ordering};
 
 const NONE: u32 = u32::MAX;
 const CLASS_SHIFT: u32 = 28;
+/// Tags begin at their end: every pool, in tests as in production, passes the wrap with its first block.
+const TAG_FIRST: u64 = u32::MAX as u64;
 /// A block starts this far into its slot of memory: the unused stamp and padding that aligns it.
 const ALIGN: usize = 16;
 
@@ -74,7 +76,7 @@ impl Class {
         Ok(Self {
             memory,
             block_bytes: size.block_bytes,
-            free: CachePadded::new(AtomicU64::new(if blocks == 0 { u64::from(NONE) } else { 0 })),
+            free: CachePadded::new(AtomicU64::new(TAG_FIRST << 32 | if blocks == 0 { u64::from(NONE) } else { 0 })),
             below: boxed(size.blocks, below)?,
             counts: boxed(size.blocks, |_| AtomicU32::new(0))?,
             free_blocks: CachePadded::new(AtomicU32::new(blocks)),
@@ -129,7 +131,9 @@ impl Class {
 }
 
 fn retag(old: u64, block: u32) -> u64 {
-    (mutant!("pool.tag", (old >> 32).wrapping_add(1) => 0) << 32) | u64::from(block)
+    let tag = (old >> 32) as u32;
+    let next = mutant!("pool.tag", mutant!("pool.tag_wrap", tag.wrapping_add(1) => tag.saturating_add(1)) => tag);
+    (u64::from(next) << 32) | u64::from(block)
 }
 
 impl Pool {

@@ -101,33 +101,18 @@ mod membarrier {
 }
 
 #[cfg(all(test, target_os = "linux", not(miri)))]
+#[path = "../../tests/support/forbidden.rs"]
+mod forbidden;
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
-
-    /// Lets the calling thread, and no other, make every system call but `membarrier`, which fails with EPERM.
-    fn forbid_membarrier() -> bool {
-        let (load, equal, give) =
-            (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET);
-        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-        let mut steps = [
-            // The number of the call is at the beginning of what the filter sees.
-            step(load, 0, 0, 0),
-            step(equal, 0, 1, libc::SYS_membarrier as u32),
-            step(give, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-            step(give, 0, 0, libc::SECCOMP_RET_ALLOW),
-        ];
-        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-        // SAFETY: takes numbers only; it forbids this thread to gain privileges.
-        let confined = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0;
-        // SAFETY: the program outlives the call, which copies it.
-        confined && unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } == 0
-    }
 
     #[test]
     fn a_kernel_that_takes_membarrier_back_is_outwaited() {
         let before = Barrier::detect();
         let checked = std::thread::spawn(move || {
-            if !forbid_membarrier() {
+            if !forbidden::forbid(libc::SYS_membarrier) {
                 eprintln!("SKIP: this kernel lets no thread filter its system calls");
                 return;
             }

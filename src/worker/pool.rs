@@ -11,7 +11,7 @@ use crate::sync::primitive::thread::{self, Builder, JoinHandle};
 // loom has no constant ones, and its models never come here.
 #[cfg(ringmain_shuttle)]
 use crate::sync::primitive::thread_local;
-use crate::sync::primitive::{Instant, channel};
+use crate::sync::primitive::{AtomicBool, Instant, Ordering, channel};
 
 use super::affinity;
 use super::duty::{Turn, Worker};
@@ -63,16 +63,19 @@ impl WorkerThreads {
         pin: bool,
     ) -> io::Result<Self> {
         let cores = if pin { affinity::plan(workers.len()) } else { vec![None; workers.len()] };
+        // Too few cores, or a system that refuses them, is one fact about the bus, however many workers meet it.
+        let is_told = Arc::new(AtomicBool::new(!pin));
         let (leaving, finished) = channel::bounded(workers.len());
         let mut handles = Vec::with_capacity(workers.len());
         for (worker, core) in workers.into_iter().zip(cores) {
             let engine = Arc::clone(engine);
             let leaving = leaving.clone();
+            let is_told = Arc::clone(&is_told);
             let thread = Builder::new().name(format!("{name}-{}", worker.index()));
             handles.push(thread.spawn(move || {
                 let index = worker.index();
-                let pinned = core.is_none_or(affinity::pin);
-                if pin && (core.is_none() || !pinned) && (index == 0 || !pinned) {
+                // Relaxed: who is first tells.
+                if !core.is_some_and(affinity::pin) && !is_told.swap(true, Ordering::Relaxed) {
                     engine.notice(&Notice::Unpinned { worker: index });
                 }
                 run(&engine, worker, idle);

@@ -3,6 +3,9 @@
 mod config;
 mod drops;
 mod few_cores;
+#[cfg(target_os = "linux")]
+#[path = "../support/forbidden.rs"]
+mod forbidden;
 mod hardened;
 mod mailboxes;
 mod metrics_and_health;

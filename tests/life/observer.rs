@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use ringmain::{Bus, Notice, Payload};
 
+#[cfg(target_os = "linux")]
+use crate::forbidden;
 use crate::support::{Latch, Notices, PATIENCE, Seen, assert_books, number, shut_down_clean, simulate};
 
 const NOTHING: Payload<'static> = Payload::raw(b"");
@@ -184,8 +186,32 @@ fn sixteen_workers_on_fewer_cores_say_that_they_run_unpinned() {
     let unpinned = Bus::builder().workers(workers).pin(false).observer(quiet.clone()).build().unwrap();
     shut_down_clean(&bus);
     shut_down_clean(&unpinned);
-    assert_eq!(notices.count("Unpinned") > 0, cores < workers, "{cores} cores");
+    assert_eq!(notices.count("Unpinned"), usize::from(cores < workers), "{cores} cores");
     assert_eq!(quiet.count("Unpinned"), 0, "nobody asked for cores");
+}
+
+/// What a system refuses that lets nobody choose a core.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_that_refuses_every_core_is_told_of_once_a_bus() {
+    let told = std::thread::spawn(|| {
+        if !forbidden::forbid(libc::SYS_sched_setaffinity) {
+            eprintln!("SKIP: this kernel lets no thread filter its system calls");
+            return;
+        }
+        // Workers are threads of this one, and what is forbidden to it is to them.
+        for workers in [1, 2, 16] {
+            let notices = Notices::default();
+            let bus = Bus::builder().workers(workers).observer(notices.clone()).build().unwrap();
+            let got = bus.subscribe("a").handle(|_, _| {}).unwrap();
+            bus.publish("a", NOTHING).unwrap();
+            bus.flush_deadline(PATIENCE).unwrap();
+            assert_eq!(got.record().delivery_count, 1, "it works");
+            shut_down_clean(&bus);
+            assert_eq!(notices.count("Unpinned"), 1, "{workers} workers");
+        }
+    });
+    told.join().unwrap();
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! steps of the clock, and a sequential model says what must come of it.
 //!
 //! Everything runs on one thread, so a seed is a run: the same seed gives the same trace, and a failure prints the one
-//! command that replays it. With the feature `stall` workers panic between steps of their own, too. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
+//! command that replays it. With the feature `stall` workers panic between steps of their own, too, so that without it a seed is
+//! another run. `RINGMAIN_SEEDS=20000` runs that many (default 500), `RINGMAIN_SEED_FIRST` says from which on.
 
 mod adrift;
 mod ask;
@@ -56,6 +57,9 @@ use scenario::{Done, Scenario};
 
 const SEEDS_DEFAULT: u64 = 500;
 
+/// Runs this binary as it was built, as far as a seed depends on it.
+const COMMAND: &str = if cfg!(feature = "stall") { "cargo test --features stall" } else { "cargo test" };
+
 /// What handlers and workers panic with when a scenario wants them to.
 const DELIBERATE: &[&str] = &[
     parties::DELIBERATE,
@@ -91,8 +95,7 @@ fn run(seed: u64, traced: bool) -> Done {
         Err(_) => "it panicked, see above".to_owned(),
     };
     panic!(
-        "seed {seed}: {broken}\nreplay it with:\n    RINGMAIN_SEED={seed} cargo test --all-features --test simulation replay \
-         -- --nocapture"
+        "seed {seed}: {broken}\nreplay it with:\n    RINGMAIN_SEED={seed} {COMMAND} --test simulation replay -- --nocapture"
     );
 }
 
@@ -149,7 +152,7 @@ fn the_same_seed_gives_the_same_trace() {
     assert_ne!(run(0, false).trace_hash, run(1, false).trace_hash, "seeds differ");
 }
 
-/// `RINGMAIN_SEED=123 cargo test --all-features --test simulation replay -- --nocapture` shows every step of a seed.
+/// `RINGMAIN_SEED=123 cargo test --features stall --test simulation replay -- --nocapture` shows every step of a seed.
 #[test]
 fn replay() {
     let seed = number("RINGMAIN_SEED").unwrap_or(1);
