@@ -94,11 +94,8 @@ mod tests {
         let counting = flow.count(&bus).expect("there is room");
         let mut publisher = bus.publisher().expect("there is room");
         for number in 0..PAIRS_MAX + 3 {
-            publisher
-                .event()
-                .source(format!("s{}", number % 2))
-                .publish(&format!("t{number}"), b"x")
-                .expect("it is taken");
+            let (source, topic) = (format!("s{}", number % 2), format!("t{number}"));
+            publisher.event().source(&source).publish(&*topic, Payload::plain_text("x")).expect("it is taken");
         }
         bus.flush().expect("it ends");
         let streams = flow.streams();

@@ -112,7 +112,7 @@ fn subscription(record: &SubscriptionRecord, types: &[&str]) -> Value {
     let pattern = Pattern::new(&record.pattern).ok();
     let matched: Vec<_> =
         types.iter().filter(|topic| pattern.as_ref().is_some_and(|pattern| pattern.matches(topic))).collect();
-    let health = match record.breaker {
+    let health = match record.breaker.map(|breaker| breaker.state) {
         _ if record.is_paused => "paused",
         Some(BreakerState::Open) => "open",
         Some(BreakerState::HalfOpen) => "half-open",
