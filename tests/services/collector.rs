@@ -80,6 +80,20 @@ async fn a_bus_that_was_slow_is_well_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn its_history_has_other_steps_while_it_runs() {
+    let bus = bus();
+    let options = CollectorOptions { history_every: Duration::from_secs(3_600), ..CollectorOptions::default() };
+    let collector = MetricsCollector::new(&bus, options);
+    collector.start().await.unwrap();
+    collector.set_history_every(Duration::from_secs(3));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(collector.history().len(), 3);
+    assert!(collector.history().iter().all(|sample| sample.over == Duration::from_secs(3)));
+    collector.stop().await.unwrap();
+    bus.shutdown().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn so_much_is_kept_and_no_more() {
     let bus = bus();
     let options = CollectorOptions { recent_max: 5, history_max: 3, ..CollectorOptions::default() };
