@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use ringmain::store::{AuditQuery, Durability, LogStore};
 use ringmain::{Node, NodeBuilder, NodeError, NodeState, Payload, RunningNode};
@@ -24,6 +25,14 @@ fn publish(node: &RunningNode, numbers: std::ops::Range<u32>) {
         let (event, data) = (publisher.event(), number.to_string());
         let kept = event.publish_durable(node.durable(), Durability::Written, "orders.placed", Payload::json(&data));
         kept.expect("the disk works");
+    }
+}
+
+/// Waits until something is so.
+fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "it comes to be so");
     }
 }
 
@@ -72,7 +81,7 @@ fn what_waits_for_a_service_that_is_stopped_comes_again() {
         let all = subscriptions.as_array().expect("a list");
         all.iter().any(|one| one["name"] == "audit_logger: orders.*" && one["paused"] == true)
     };
-    while !is_paused() {}
+    until(is_paused);
     node.publish(&numbered("orders.placed", 0..3));
     assert_eq!(audited(&node), 0);
     node.signal("-TERM");
@@ -81,7 +90,7 @@ fn what_waits_for_a_service_that_is_stopped_comes_again() {
     assert!(said.iter().any(|line| line.contains("3 events wait for services that do not run")), "{said:?}");
 
     let node = start();
-    while audited(&node) < 3 {}
+    until(|| audited(&node) == 3);
     assert_eq!(node.get("/v1/dead-letters").json(), json!({"dead_letters": []}), "and nowhere else");
     node.stop();
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::books::end;
 use crate::folder::Folder;
-use crate::support::{Got, bus, next};
+use crate::support::{Got, LONG, bus, next};
 
 const LIMITS: TreeLimits = TreeLimits { folders_max: 100, entries_max: 1_000 };
 
@@ -268,7 +268,9 @@ impl Watching {
 
     /// Waits until it is so.
     fn is(&self, is_so: impl Fn(&Health) -> bool) {
+        let begun = Instant::now();
         while !is_so(&self.runtime.block_on(self.watcher.health())) {
+            assert!(begun.elapsed() < LONG, "it comes to be so");
             thread::yield_now();
         }
     }
@@ -442,7 +444,10 @@ fn a_start_that_nobody_waits_for_leaves_nothing_behind() {
             watcher.stop().await.unwrap();
         }
         // As a supervisor does.
-        while watcher.start().await.is_err() {}
+        let begun = Instant::now();
+        while let Err(error) = watcher.start().await {
+            assert!(begun.elapsed() < LONG, "{error}");
+        }
         watcher.stop().await.unwrap();
     });
     end(&bus);
