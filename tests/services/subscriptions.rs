@@ -260,9 +260,9 @@ async fn what_waits_in_a_subscription_that_has_ended_is_handled_when_its_service
     flush(&bus).await;
     assert_eq!(numbers(&service), [0, 1, 2, 3, 4]);
 
-    // Where it does not run until the end, nobody handles them.
+    // Where somebody has paused it, and it does not run again until the end, nobody handles them.
     subscriptions.apply(&[wish("a", "one", DeliveryMode::Reliable { timeout: LONG })], &find).await.unwrap();
-    subscriptions.set_running("one", false);
+    bus.pause(subscriptions.list().next().unwrap().1).unwrap();
     publish(&bus, "a", 5..8).await;
     subscriptions.apply(&[], &find).await.unwrap();
     assert_eq!(subscriptions.end(LONG).await, 0);
