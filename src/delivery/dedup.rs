@@ -132,9 +132,9 @@ const NONE: u32 = u32::MAX;
 impl Seen {
     fn new(window: &DedupWindow) -> Option<Self> {
         let keys_max = window.keys_max.clamp(1, KEYS_MAX);
-        let time = u64::try_from(window.time.as_nanos()).unwrap_or(u64::MAX);
+        let time_ns = u64::try_from(window.time.as_nanos()).unwrap_or(u64::MAX);
         Some(Self {
-            time: mutant!("dedup.time", time => time / 2),
+            time: mutant!("dedup.time", time_ns => time_ns / 2),
             keys: filled(keys_max, (0, 0))?,
             oldest: 0,
             count: 0,

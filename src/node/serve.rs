@@ -1,25 +1,27 @@
 //! The job `ringmain serve`: a node, until a signal ends it.
 
 use std::fmt::Display;
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::mem;
+use std::panic::resume_unwind;
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::Serve;
 use super::config::settings::{HTTP_LISTEN, HTTP_TOKEN_FILE, STORE_DATA};
-use super::config::{Change, ConfigError, Origin};
-use super::core::{Core, Node, NodeBuilder, RunningNode};
+use super::config::{Change, ConfigError, ConfigFile, Origin};
+use super::core::{Core, Node, NodeBuilder, NodeError};
 use super::progress::Progress;
 use crate::Notice;
 
-/// How often it is looked whether the file of the configuration is another.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the file of the configuration is another; two looks have to agree.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Exit code for a node that could not start, or that left something behind.
 const FAILED: u8 = 1;
@@ -28,6 +30,8 @@ const WRONG: u8 = 2;
 
 /// Runs the job until a signal ends it, and returns its exit code.
 pub fn run(flags: &Serve) -> ExitCode {
+    // As it is before it is read: what changes meanwhile is another version.
+    let file = flags.config.clone().map(ConfigFile::new);
     let node = match builder(flags).build() {
         Ok(node) => node,
         Err(error) => {
@@ -35,13 +39,22 @@ pub fn run(flags: &Serve) -> ExitCode {
             return WRONG.into();
         }
     };
-    match node.start() {
-        Ok(node) => serve(node, flags.config.clone()),
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            say(error);
-            FAILED.into()
+            say(NodeError::Runtime(error.to_string()));
+            return FAILED.into();
         }
-    }
+    };
+    runtime.block_on(async {
+        match Signals::hear() {
+            Ok(signals) => serve(node, file, signals).await,
+            Err(error) => {
+                say(format!("signals cannot be heard: {error}"));
+                FAILED.into()
+            }
+        }
+    })
 }
 
 fn builder(flags: &Serve) -> NodeBuilder {
@@ -81,18 +94,15 @@ fn say(what: impl Display) {
     Progress::silent().say(&format!("ringmain: {what}\n"));
 }
 
-/// The signals that it hears, from before it says that it listens.
+/// The signals that it hears, from before it begins anything to its end.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-}
-
-/// What a signal means.
-#[derive(PartialEq, Eq)]
-enum Heard {
-    End,
-    Reload,
+    /// One has ended it.
+    ends: bool,
+    /// One has asked for the file to be read, which was not done yet.
+    reloads: bool,
 }
 
 impl Signals {
@@ -101,84 +111,78 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            ends: false,
+            reloads: false,
         })
     }
 
-    async fn next(&mut self) -> Heard {
+    /// Waits for the next one. The second that ends it does so here.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = self.terminate.recv() => Heard::End,
-            _ = self.interrupt.recv() => Heard::End,
-            _ = self.hang_up.recv() => Heard::Reload,
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => {
+                self.reloads = true;
+                return;
+            }
         }
-    }
-}
-
-fn serve(node: RunningNode, file: Option<PathBuf>) -> ExitCode {
-    let runtime = node.runtime();
-    let heard = {
-        let _runtime = runtime.enter();
-        Signals::hear()
-    };
-    let mut signals = match heard {
-        Ok(signals) => signals,
-        Err(error) => {
-            say(format!("signals cannot be heard: {error}"));
-            return FAILED.into();
+        if self.ends {
+            say("a second signal: it ends at once, and what was acknowledged is delivered after the next start");
+            exit(FAILED.into());
         }
-    };
-    if let Some(address) = node.address() {
-        // Whoever started it may have gone without reading.
-        let _ = writeln!(io::stdout().lock(), "listening on http://{address}");
+        self.ends = true;
+        say("it ends: what was taken is brought to its end; a second signal ends it at once");
     }
-    runtime.block_on(until_ended(&mut signals, node.core(), file));
-    say("it ends: what was taken is brought to its end; a second signal ends it at once");
-    runtime.spawn(async move {
-        while signals.next().await != Heard::End {}
-        say("a second signal: it ends at once, and what was acknowledged is delivered after the next start");
-        exit(FAILED.into());
-    });
-    let report = node.stop();
-    report.left.iter().for_each(say);
-    if report.is_clean() { ExitCode::SUCCESS } else { FAILED.into() }
-}
 
-/// Until a signal ends it. The configuration is read again when a signal says so, and when its file is another.
-async fn until_ended(signals: &mut Signals, core: &Arc<Core>, file: Option<PathBuf>) {
-    let mut look = interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = file.as_deref().and_then(version);
-    loop {
-        tokio::select! {
-            heard = signals.next() => match heard {
-                Heard::End => return,
-                Heard::Reload => {
-                    seen = file.as_deref().and_then(version);
-                    reload(core).await;
-                }
-            },
-            _ = look.tick(), if file.is_some() => {
-                let now = file.as_deref().and_then(version);
-                // A file that is away for a moment is being replaced.
-                if now.is_some() && now != seen {
-                    seen = now;
-                    reload(core).await;
-                }
+    /// Does what blocks, and hears signals meanwhile: one is taken up when it is done.
+    async fn beside<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let mut work = spawn_blocking(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done.unwrap_or_else(|error| resume_unwind(error.into_panic())),
+                () = self.next() => {}
             }
         }
     }
 }
 
-/// What tells one version of a file from another.
-fn version(file: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+async fn serve(node: Node, file: Option<ConfigFile>, mut signals: Signals) -> ExitCode {
+    let node = match signals.beside(|| node.start()).await {
+        Ok(node) => node,
+        Err(error) => {
+            say(error);
+            return FAILED.into();
+        }
+    };
+    if let Some(address) = node.address().filter(|_| !signals.ends) {
+        // Whoever started it may have gone without reading.
+        let _ = writeln!(io::stdout().lock(), "listening on http://{address}");
+    }
+    until_ended(&mut signals, node.core(), file).await;
+    let report = signals.beside(|| node.stop()).await;
+    report.left.iter().for_each(say);
+    if report.is_clean() { ExitCode::SUCCESS } else { FAILED.into() }
 }
 
-async fn reload(core: &Arc<Core>) {
-    let core = Arc::clone(core);
-    match tokio::task::spawn_blocking(move || core.reload()).await {
-        Ok(reloaded) => tell_reloaded(reloaded),
-        Err(error) => say(error),
+/// Until a signal ends it. The configuration is read again when a signal says so, and when its file is another.
+async fn until_ended(signals: &mut Signals, core: &Arc<Core>, mut file: Option<ConfigFile>) {
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !signals.ends {
+        let core = Arc::clone(core);
+        if mem::take(&mut signals.reloads) {
+            file.iter_mut().for_each(ConfigFile::mark);
+            tell_reloaded(signals.beside(move || core.reload()).await);
+            continue;
+        }
+        tokio::select! {
+            () = signals.next() => {}
+            _ = look.tick(), if file.is_some() => {
+                if let Some(read) = file.as_mut().and_then(ConfigFile::look) {
+                    tell_reloaded(signals.beside(move || core.reload_read(read)).await);
+                }
+            }
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! A node that is part of another program.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use ringmain::node::health::Health;
+use ringmain::node::services::builtin::Task;
 use ringmain::node::services::{Service, ServiceFailure, Work};
 use ringmain::store::{Durability, Query};
-use ringmain::{DeliveryMode, Node, NodeError, NodeState, Outcome, Payload, ReplayPolicy, RunningNode};
+use ringmain::{DeliveryMode, EventId, Node, NodeError, NodeState, Outcome, Payload, ReplayPolicy, RunningNode};
 use serde_json::json;
 
 use crate::folder::Folder;
@@ -74,6 +76,63 @@ fn what_comes_over_http_is_delivered_to_the_program() {
     assert_eq!((delivery.meta().original_id(), delivery.payload().text()), (Some("x"), Some("[1]")));
     delivery.ack();
     drop(inbox);
+    assert!(node.stop().is_clean());
+}
+
+#[test]
+fn what_the_program_has_published_is_known_when_it_comes_over_http() {
+    let node = node();
+    let (on_bus, durable) = (EventId::random(), EventId::random());
+    let mut publisher = node.bus().publisher().expect("there is one");
+    let event = publisher.event().id(on_bus).source("test");
+    event.publish("orders.placed", Payload::json("7")).expect("there is room");
+    let event = publisher.event().id(durable).source("test");
+    let kept = event.publish_durable(node.durable(), Durability::Durable, "orders.placed", Payload::json("7"));
+    kept.expect("there is room");
+    drop(publisher);
+    node.bus().flush().expect("nothing is stuck");
+    let send = |id: EventId, data: u64| {
+        let event = json!({"type": "orders.placed", "id": id.to_string(), "source": "test", "data": data});
+        ask(&node, "POST", "/v1/events", &event.to_string())
+    };
+    for id in [on_bus, durable] {
+        assert_eq!(send(id, 7).status, 202);
+        assert!(send(id, 8).problem(409, "conflict").contains(&id.to_string()));
+    }
+    assert_eq!(ask(&node, "GET", "/v1/events?type=orders.*", "").json().as_array().map(Vec::len), Some(2));
+    assert!(node.stop().is_clean());
+}
+
+#[test]
+fn tasks_of_a_program_are_done_and_a_reload_that_fails_leaves_nothing() {
+    let folder = Folder::new("node-tasks");
+    let file = folder.0.join("ringmain.yaml");
+    let declared = |handlers: &str| {
+        format!("events:\n  subscriptions:\n    - event_type: task.created\n      handlers: [{handlers}]\n")
+    };
+    fs::write(&file, declared("task_processor")).expect("it can be written");
+    let builder = Node::builder().in_memory().without_http().config_file(&file);
+    let builder = builder.tasks(|task: Task| async move { Ok(task.kind) });
+    // It takes no events, whatever it is called.
+    let deaf = Worker { name: "notifier", needs: &[], fails: Arc::default(), told: Arc::default() };
+    let node = builder.service(deaf).build().expect("it is valid");
+    let (node, mut done) = node.start_with(|bus| bus.subscribe("task.completed").mailbox()).expect("it starts");
+    let task = Payload::json(r#"{"task_id": 1, "task_type": "count"}"#);
+    node.bus().publish("task.created", task).expect("there is room");
+    let completed = done.recv_deadline(PATIENCE).expect("it is done");
+    assert!(completed.payload().text().is_some_and(|text| text.contains(r#""result":"count""#)));
+    completed.ack();
+
+    let before: Vec<_> = node.services().list().iter().map(|service| service.name.clone()).collect();
+    fs::write(&file, declared("task_processor, audit_logger, notifier")).expect("it can be written");
+    let refused = node.reload().expect_err("one of them takes no events").to_string();
+    assert!(refused.contains("takes no events"), "{refused}");
+    let after: Vec<_> = node.services().list().iter().map(|service| service.name.clone()).collect();
+    assert_eq!(after, before, "those that were made for it are gone again");
+    fs::write(&file, declared("task_processor, audit_logger")).expect("it can be written");
+    assert_eq!(node.reload().expect("it is valid").len(), 1);
+    assert!(node.services().get("audit_logger").is_some());
+    drop(done);
     assert!(node.stop().is_clean());
 }
 

@@ -4,6 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use serde_json::json;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+
 use crate::folder::Folder;
 use crate::{Node, PATIENCE, command};
 
@@ -46,6 +50,56 @@ fn a_token_lets_in_for_what_it_says() {
         node.ends()
     };
     assert!(!said.iter().any(|line| line.contains("of-ci") || line.contains("of-ada")), "{said:?}");
+}
+
+/// A client that acknowledges, and the first event that it is told of.
+fn client(node: &Node, token: &str, name: &str) -> (WebSocket<TcpStream>, serde_json::Value) {
+    let mut request = format!("ws://{}/v1/events/live", node.address).into_client_request().expect("a request");
+    let authorization = format!("Bearer {token}").parse().expect("a value");
+    request.headers_mut().insert("authorization", authorization);
+    let stream = TcpStream::connect(node.address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+    let (mut socket, _) = tungstenite::client(request, stream).expect("it takes clients");
+    say(&mut socket, &json!({"type": "subscribe", "patterns": ["a"], "name": name}));
+    hear(&mut socket, "subscribed");
+    let event = hear(&mut socket, "event");
+    (socket, event)
+}
+
+fn say(socket: &mut WebSocket<TcpStream>, message: &serde_json::Value) {
+    socket.send(Message::text(message.to_string())).expect("it is there");
+}
+
+/// The next message of a type.
+fn hear(socket: &mut WebSocket<TcpStream>, kind: &str) -> serde_json::Value {
+    loop {
+        let Message::Text(text) = socket.read().expect("it goes on") else { continue };
+        let said: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        if said["type"] == kind {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn clients_of_two_tokens_never_share_a_place() {
+    let folder = Folder::new("node-cursors");
+    let file = folder.0.join("tokens");
+    let line = |name: &str, token: &str| format!("{name} sha256:{} admin\n", hash(token));
+    fs::write(&file, line("a", "of-a") + &line("a/b", "of-b") + &line("a%2Fb", "of-c")).expect("it can be written");
+    let node = Node::start(&folder.0.join("data"), &["--token-file", &file.display().to_string()]);
+    let headers = [("authorization", "Bearer of-a"), ("content-type", "application/json")];
+    assert_eq!(node.ask("POST", "/v1/events", &headers, crate::numbered("a", 0..3).to_string()).status, 202);
+    for (token, name) in [("of-a", "b/c"), ("of-b", "c"), ("of-c", "c")] {
+        let (mut socket, first) = client(&node, token, name);
+        assert_eq!(first["payload"], 0, "{token} begins at the beginning");
+        let second = hear(&mut socket, "event");
+        say(&mut socket, &json!({"type": "ack", "position": second["position"]}));
+        hear(&mut socket, "acked");
+        drop(socket);
+        assert_eq!(client(&node, token, name).1["payload"], 2, "{token} goes on where it was");
+    }
+    node.stop();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod browser;
 mod control;
 mod embedded;
+mod ends;
 #[path = "../support/folder.rs"]
 mod folder;
 mod guard;
@@ -13,6 +14,7 @@ mod parts;
 mod publish;
 mod query;
 mod reload;
+mod signals;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

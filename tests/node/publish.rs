@@ -55,6 +55,32 @@ fn an_event_that_is_sent_again_is_acknowledged_and_there_once() {
 }
 
 #[test]
+fn an_id_is_that_of_one_event() {
+    let folder = Folder::new("node-other");
+    let node = Node::start(&folder.0, &[]);
+    node.publish(&numbered("a", 0..3));
+    let send = |events: &serde_json::Value| node.send("/v1/events", "application/json", &events.to_string());
+    let other =
+        json!([{"type": "a", "id": "new", "source": "test"}, {"type": "a", "id": "a-1", "source": "test", "data": 7}]);
+    let refused = send(&other).problem(409, "conflict");
+    assert!(refused.contains("another event of the id \"a-1\""), "{refused}");
+    send(&json!({"type": "b", "id": "a-1", "source": "test", "data": 1})).problem(409, "conflict");
+    let twice = json!([{"type": "c", "id": "c", "data": 1}, {"type": "c", "id": "c", "data": 2}]);
+    send(&twice).problem(409, "conflict");
+    assert_eq!((node.data("a"), node.data("c").len()), ((0..3).map(|n| json!(n)).collect(), 0), "none of those");
+    let elsewhere = json!({"type": "a", "id": "a-1", "source": "elsewhere", "data": 7});
+    assert_eq!(send(&elsewhere).status, 202, "an id counts together with its source");
+
+    node.signal("-KILL");
+    node.ends();
+    let node = Node::start(&folder.0, &[]);
+    node.send("/v1/events", "application/json", &other.to_string()).problem(409, "conflict");
+    assert_eq!(node.publish(&numbered("a", 0..3)).len(), 3);
+    assert_eq!(node.data("a").len(), 4);
+    node.stop();
+}
+
+#[test]
 fn a_batch_is_taken_whole_or_not_at_all() {
     let folder = Folder::new("node-batch");
     let node = Node::start(&folder.0, &[]);

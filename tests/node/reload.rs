@@ -86,3 +86,42 @@ fn a_valid_file_is_taken_under_load_and_nothing_is_lost() {
     );
     node.stop();
 }
+
+/// Nobody has said that it changed: it is looked at.
+#[test]
+fn a_file_that_is_emptied_is_not_taken_and_what_comes_then_is() {
+    let folder = Folder::new("node-reload-empty");
+    let (node, file) = configured(&folder, "http:\n  page_max: 10\n");
+    fs::write(&file, "").expect("it can be written");
+    assert!(node.hears("ringmain.yaml:1:1").contains("it is empty, and the node runs by settings that it had"));
+    node.hears("everything is as it was");
+    assert!(node.get("/v1/events?limit=11").problem(400, "malformed-request").contains("from 1 to 10"));
+    node.signal("-HUP");
+    node.hears("it is empty");
+    fs::write(&file, "http:\n  page_max: 20\n").expect("it can be written");
+    node.hears("http.page_max: 10 -> 20");
+    fs::write(&file, "{}\n").expect("it can be written");
+    node.hears("http.page_max: 20 -> 1000");
+    fs::write(&file, "").expect("it can be written");
+    node.signal("-HUP");
+    node.hears("the configuration is as it was");
+    node.stop();
+}
+
+#[test]
+fn tasks_that_nobody_does_are_not_taken() {
+    let folder = Folder::new("node-reload-tasks");
+    let tasks = "events:\n  subscriptions:\n    - event_type: task.*\n      handlers: [audit_logger, task_processor]\n";
+    let (node, file) = configured(&folder, "");
+    replace(&file, tasks);
+    node.signal("-HUP");
+    assert!(node.hears("names task_processor").contains("NodeBuilder::tasks"));
+    node.hears("everything is as it was");
+    node.get("/v1/services/audit_logger").problem(404, "not-found");
+    node.stop();
+    let (data, file) = (folder.0.join("data").display().to_string(), file.display().to_string());
+    let refused = crate::command(&["--listen", "127.0.0.1:0", "--data", &data, "--config", &file]).output();
+    let refused = refused.expect("it ends");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nobody here does tasks"));
+}

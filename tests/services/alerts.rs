@@ -276,6 +276,9 @@ async fn a_url_that_takes_nothing_shows_in_the_health_and_the_bus_is_told_all_th
     let reason = tokio::time::timeout(LONG, degraded).await.unwrap();
     assert!(reason.contains("status 410"), "{reason}");
     scene.alerts.set_rules(Vec::new());
+    for _ in 0..4 {
+        assert_eq!(next_async(&mut inbox).await.topic, "ringmain.alert.resolved");
+    }
     assert!(scene.alerts.alerts().is_empty());
     assert_eq!(scene.alerts.history().len(), 8, "those that no rule speaks of are over");
     scene.alerts.stop().await.unwrap();

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ringmain::node::alert::AlertState;
 use ringmain::node::config::{Config, Sources};
+use ringmain::node::health::Health;
 use ringmain::node::services::builtin::{Builtins, BuiltinsError, Task};
-use ringmain::node::services::{ServiceState, Services, ServicesOptions};
+use ringmain::node::services::{Service, ServiceFailure, ServiceState, Services, ServicesOptions, Work};
 use ringmain::store::{AuditQuery, AuditTrail, MemoryStore};
 use ringmain::{Bus, Payload};
 use serde_json::json;
@@ -30,6 +32,11 @@ struct Scene {
 
 impl Scene {
     fn new(config: &Config) -> Result<Self, BuiltinsError> {
+        Self::with(config, &[])
+    }
+
+    /// One with services of a program.
+    fn with(config: &Config, others: &[Arc<dyn Service>]) -> Result<Self, BuiltinsError> {
         let (bus, store) = (bus(), Arc::new(MemoryStore::new()));
         let trail = AuditTrail::over(&bus, store.clone()).unwrap();
         let heard: Arc<OnceLock<Arc<Builtins>>> = Arc::default();
@@ -40,7 +47,7 @@ impl Scene {
             }
         });
         let work = |task: Task| async move { Ok(task.kind) };
-        let builtins = Arc::new(Builtins::new(&bus, trail, &supervisor, config, &[], Some(Arc::new(work)))?);
+        let builtins = Arc::new(Builtins::new(&bus, trail, &supervisor, config, others, Some(Arc::new(work)))?);
         assert!(heard.set(Arc::clone(&builtins)).is_ok());
         Ok(Self { bus, store, supervisor, builtins })
     }
@@ -115,16 +122,48 @@ async fn what_is_configured_runs_and_is_changed_without_a_restart() {
     scene.end().await;
 }
 
+/// Runs, and does not work.
+struct Unwell;
+
+impl Service for Unwell {
+    fn name(&self) -> &str {
+        "gateway"
+    }
+
+    fn kind(&self) -> &str {
+        "gateway"
+    }
+
+    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn health(&self) -> Work<'_, Health> {
+        Box::pin(async { Health::Unhealthy("its cable is cut".to_owned()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_configuration_has_other_steps_of_the_history_of_metrics() {
+    let folder = Folder::new("builtins-history");
+    let scene = Scene::new(&config(&folder.0, "")).unwrap();
+    scene.builtins.start(&config(&folder.0, "")).await.unwrap();
+    scene.builtins.apply(&config(&folder.0, "core:\n  metrics_interval_s: 2\n")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(scene.builtins.collector().history().len(), 2);
+    scene.end().await;
+}
+
 #[tokio::test]
 async fn a_service_that_is_unwell_is_an_alert() {
     let folder = Folder::new("builtins-unwell");
-    let watched = folder.0.join("watched");
-    fs::create_dir(&watched).unwrap();
-    let text = format!("watch: [{}]\n", watched.display());
-    let scene = Scene::new(&config(&folder.0, &text)).unwrap();
+    let scene = Scene::with(&config(&folder.0, ""), &[Arc::new(Unwell)]).unwrap();
     let mut inbox = scene.bus.subscribe("ringmain.alert.*").mailbox().unwrap();
-    scene.builtins.start(&config(&folder.0, &text)).await.unwrap();
-    fs::remove_dir_all(&watched).unwrap();
+    scene.builtins.start(&config(&folder.0, "")).await.unwrap();
     scene.supervisor.check_now().await;
     let got = loop {
         let got = next_async(&mut inbox).await;
@@ -132,10 +171,10 @@ async fn a_service_that_is_unwell_is_an_alert() {
             break got;
         }
     };
-    assert_eq!((got.topic.as_str(), &got.data["subject"]), ("ringmain.alert.firing", &json!("watch-watched")));
-    assert!(got.data["value"].as_str().unwrap().contains("is gone"), "{:?}", got.data);
+    assert_eq!((got.topic.as_str(), &got.data["subject"]), ("ringmain.alert.firing", &json!("gateway")));
+    assert!(got.data["value"].as_str().unwrap().contains("its cable is cut"), "{:?}", got.data);
     let firing = scene.builtins.alerts().alerts();
-    assert!(firing.iter().any(|alert| alert.subject == "watch-watched" && alert.state == AlertState::Firing));
+    assert!(firing.iter().any(|alert| alert.subject == "gateway" && alert.state == AlertState::Firing));
     drop(inbox);
     scene.end().await;
 }

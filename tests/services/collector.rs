@@ -80,6 +80,22 @@ async fn a_bus_that_was_slow_is_well_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn its_history_has_other_steps_while_it_runs() {
+    let bus = bus();
+    let options = CollectorOptions { history_every: Duration::from_secs(3_600), ..CollectorOptions::default() };
+    let collector = MetricsCollector::new(&bus, options);
+    collector.start().await.unwrap();
+    let mut latest = collector.latest();
+    latest.changed().await.unwrap();
+    collector.set_history_every(Duration::from_secs(3));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let over: Vec<_> = collector.history().iter().map(|sample| sample.over.as_secs()).collect();
+    assert_eq!(over, [4, 3, 3], "the first is since its start");
+    collector.stop().await.unwrap();
+    bus.shutdown().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn so_much_is_kept_and_no_more() {
     let bus = bus();
     let options = CollectorOptions { recent_max: 5, history_max: 3, ..CollectorOptions::default() };

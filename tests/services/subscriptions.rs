@@ -218,6 +218,60 @@ async fn a_service_that_panics_or_hangs_is_tried_again_and_nobody_else_waits() {
     bus.shutdown().unwrap();
 }
 
+/// In the books of its subscription, which the bus still has.
+fn waiting(bus: &Bus, name: &str) -> Option<u64> {
+    bus.subscriptions().iter().find(|record| record.name == name).map(|record| record.ledger.open())
+}
+
+#[tokio::test]
+async fn what_waits_for_a_service_that_does_not_run_is_not_handled_at_the_end() {
+    for mode in [DeliveryMode::BestEffort, DeliveryMode::Reliable { timeout: LONG }] {
+        let bus = bus();
+        let services = ["stopped", "paused", "runs"].map(|name| Arc::new(Remembers::new(name)));
+        let mut subscriptions = Subscriptions::new(&bus, LONG);
+        let wishes = ["stopped", "paused", "runs"].map(|name| wish("a", name, mode));
+        subscriptions.apply(&wishes, finder(&services)).await.unwrap();
+        subscriptions.set_running("stopped", false);
+        let id = subscriptions.list().find(|(wish, _)| wish.service == "paused").unwrap().1;
+        bus.pause(id).unwrap();
+        publish(&bus, "a", 0..5).await;
+        assert_eq!(subscriptions.end(LONG).await, 0);
+        assert_eq!(services.each_ref().map(|service| numbers(service).len()), [0, 0, 5]);
+        assert_eq!((waiting(&bus, "stopped: a"), waiting(&bus, "paused: a")), (Some(5), Some(5)));
+        assert_eq!(waiting(&bus, "runs: a"), None);
+        drop(subscriptions);
+        bus.shutdown().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_a_subscription_that_has_ended_is_handled_when_its_service_runs_again() {
+    let bus = bus();
+    let service = Arc::new(Remembers::new("one"));
+    let find = finder(std::slice::from_ref(&service));
+    let mut subscriptions = Subscriptions::new(&bus, LONG);
+    subscriptions.apply(&[wish("a", "one", DeliveryMode::Reliable { timeout: LONG })], &find).await.unwrap();
+    subscriptions.set_running("one", false);
+    publish(&bus, "a", 0..5).await;
+    assert_eq!(subscriptions.apply(&[], &find).await.unwrap().ended.len(), 1);
+    assert!(bus.subscriptions().is_empty());
+    assert!(numbers(&service).is_empty());
+    subscriptions.set_running("one", true);
+    flush(&bus).await;
+    assert_eq!(numbers(&service), [0, 1, 2, 3, 4]);
+
+    // Where somebody has paused it, and it does not run again until the end, nobody handles them.
+    subscriptions.apply(&[wish("a", "one", DeliveryMode::Reliable { timeout: LONG })], &find).await.unwrap();
+    bus.pause(subscriptions.list().next().unwrap().1).unwrap();
+    publish(&bus, "a", 5..8).await;
+    subscriptions.apply(&[], &find).await.unwrap();
+    assert_eq!(subscriptions.end(LONG).await, 0);
+    assert_eq!(numbers(&service).len(), 5);
+    let letters = bus.dead_letters().list(&ringmain::DeadLetterFilter::new());
+    assert_eq!(letters.iter().map(|letter| letter.reason()).collect::<Vec<_>>(), [DeadReason::Closed; 3]);
+    bus.shutdown().unwrap();
+}
+
 #[tokio::test]
 async fn events_wait_while_their_service_does_not_run() {
     let bus = bus();

@@ -1,8 +1,11 @@
 //! The filesystem watcher: what happens to real files is an event, once, whatever the system says how often.
 
 use std::fs;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ringmain::node::health::Health;
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::books::end;
 use crate::folder::Folder;
-use crate::support::{Got, bus, next};
+use crate::support::{Got, LONG, bus, next};
 
 const LIMITS: TreeLimits = TreeLimits { folders_max: 100, entries_max: 1_000 };
 
@@ -160,6 +163,28 @@ fn what_git_ignores_and_what_the_node_writes_is_not_seen() {
 }
 
 #[test]
+fn a_folder_that_is_another_one_is_listened_to_anew() {
+    let mut scene = Scene::new("watch-anew", &["a", "b/c"]);
+    let aside = Folder::new("watch-anew-aside");
+    fs::rename(&scene.folder.0, aside.0.join("old")).unwrap();
+    assert_eq!(scene.look(&[""]), ["- b/c", "- b/", "- a", "- /"]);
+    assert!(scene.tree.is_gone() && scene.listens.0.is_empty());
+    assert_eq!(scene.look(&[]), [""; 0], "it is still gone");
+    write(&scene.path("new"), "1");
+    assert_eq!(scene.look(&[]), ["+ /", "+ new"]);
+    assert_eq!(scene.listens.0, [scene.folder.0.clone()]);
+
+    // Replaced between two looks, with what was in it put back.
+    fs::rename(&scene.folder.0, aside.0.join("other")).unwrap();
+    fs::create_dir(&scene.folder.0).unwrap();
+    fs::rename(aside.0.join("other/new"), scene.path("new")).unwrap();
+    assert_eq!(scene.look(&[""]), ["- /", "+ /"]);
+    assert_eq!((scene.listens.0.len(), scene.tree.entries()), (1, 2));
+    write(&scene.path("new"), "longer");
+    assert_eq!(scene.look(&["new"]), ["~ new"]);
+}
+
+#[test]
 fn limits_are_said_with_what_to_do() {
     let folder = Folder::new("watch-limits");
     for nth in 0..5 {
@@ -239,6 +264,23 @@ impl Watching {
     fn is_quiet(&mut self) -> bool {
         self.put("mark", "mark");
         self.next() == ("filesystem.created".to_owned(), json!({ "path": "mark", "kind": "file", "bytes": 4 }))
+    }
+
+    /// Waits until it is so.
+    fn is(&self, is_so: impl Fn(&Health) -> bool) {
+        let begun = Instant::now();
+        while !is_so(&self.runtime.block_on(self.watcher.health())) {
+            assert!(begun.elapsed() < LONG, "it comes to be so");
+            thread::yield_now();
+        }
+    }
+
+    /// The next events, each as its topic and path.
+    fn heard<const N: usize>(&mut self) -> [String; N] {
+        std::array::from_fn(|_| {
+            let (topic, data) = self.next();
+            format!("{} {}", topic.trim_start_matches("filesystem."), data["path"].as_str().unwrap())
+        })
     }
 
     fn end(self) {
@@ -347,7 +389,75 @@ fn after_lost_hints_everything_is_looked_at_and_that_is_said() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_watched_is_refused_and_one_that_goes_is_unhealthy() {
+fn a_folder_that_is_removed_and_made_again_is_watched_again() {
+    let mut watching = Watching::new("watch-again", &["root/a"], |options| {
+        options.folder.push("root");
+        options.return_every = options.debounce;
+    });
+    fs::remove_dir_all(watching.path("root")).unwrap();
+    assert_eq!(watching.heard(), ["deleted root/a", "deleted root"]);
+    watching.is(|health| matches!(health, Health::Degraded(reason) if reason.contains("is gone")));
+    // In one step, with something in it.
+    write(&watching.aside.0.join("root/b"), "1");
+    fs::rename(watching.aside.0.join("root"), watching.path("root")).unwrap();
+    assert_eq!(watching.heard(), ["created root", "created root/b", "rescanned root"]);
+    watching.is(|health| *health == Health::Healthy);
+    watching.put("root/c", "1");
+    assert_eq!(watching.heard(), ["created root/c"], "the system tells of it again");
+    watching.end();
+}
+
+#[test]
+fn what_there_was_no_room_for_is_watched_when_there_is() {
+    let mut watching = Watching::new("watch-room", &["a/x", "b/y"], |options| options.folders_max = 3);
+    write(&watching.aside.0.join("c/z"), "1");
+    fs::rename(watching.aside.0.join("c"), watching.path("c")).unwrap();
+    watching.is(|health| matches!(health, Health::Degraded(reason) if reason.contains("more than 3 folders")));
+    fs::remove_dir_all(watching.path("b")).unwrap();
+    assert_eq!(watching.heard(), ["deleted b/y", "deleted b", "created c", "created c/z", "rescanned "]);
+    watching.is(|health| *health == Health::Healthy);
+    watching.end();
+}
+
+#[test]
+fn what_was_left_out_is_looked_for_now_and_then() {
+    let mut watching = Watching::new("watch-rescan", &[], |options| {
+        (options.folders_max, options.rescan_every) = (1, options.debounce);
+    });
+    fs::create_dir(watching.path("a")).unwrap();
+    assert_eq!(watching.heard(), ["rescanned ", "rescanned "], "nobody has told of anything");
+    watching.end();
+}
+
+#[test]
+fn a_start_that_nobody_waits_for_leaves_nothing_behind() {
+    let folder = Folder::new("watch-abandoned");
+    // Whoever looks at files has a publisher.
+    let bus = Bus::builder().workers(1).publishers_max(1).build().unwrap();
+    let watcher = FilesystemWatcher::new(&bus, WatcherOptions::new("files", &folder.0));
+    // What is asked of it later comes behind the start.
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let mut start = watcher.start();
+        let began = poll_fn(|context| Poll::Ready(start.as_mut().poll(context))).await;
+        drop(start);
+        if began.is_ready() {
+            watcher.stop().await.unwrap();
+        }
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        let begun = Instant::now();
+        while let Err(error) = bus.publisher() {
+            assert!(begun.elapsed() < LONG, "{error}");
+            thread::yield_now();
+        }
+        watcher.start().await.unwrap();
+        watcher.stop().await.unwrap();
+    });
+    end(&bus);
+}
+
+#[test]
+fn a_folder_that_cannot_be_watched_is_refused_and_one_that_goes_is_missed() {
     let folder = Folder::new("watch-health");
     let bus = bus();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -368,7 +478,7 @@ fn a_folder_that_cannot_be_watched_is_refused_and_one_that_goes_is_unhealthy() {
     assert_eq!(runtime.block_on(watcher.health()), Health::Healthy);
     fs::remove_dir_all(folder.0.join("watched")).unwrap();
     let health = runtime.block_on(watcher.health());
-    assert!(matches!(&health, Health::Unhealthy(reason) if reason.contains("is gone")), "{health}");
+    assert!(matches!(&health, Health::Degraded(reason) if reason.contains("is gone")), "{health}");
     runtime.block_on(watcher.stop()).unwrap();
     fs::create_dir(folder.0.join("watched")).unwrap();
     runtime.block_on(watcher.start()).unwrap();

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -74,6 +75,8 @@ pub struct Alerts {
     options: AlertsOptions,
     poster: Option<Poster>,
     state: Arc<Mutex<State>>,
+    /// The rules are others.
+    changed: Arc<Notify>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -81,6 +84,8 @@ pub struct Alerts {
 struct State {
     book: AlertBook,
     history: VecDeque<(SystemTime, AlertChange)>,
+    /// What other rules have ended, to be said.
+    over: Vec<AlertChange>,
     /// Changes of which the bus or the URL was not told, and why of the last one.
     unsaid: u64,
     failure: Option<String>,
@@ -102,12 +107,13 @@ impl Alerts {
         let state = State {
             book: AlertBook::new(options.rules.clone(), options.alerts_max),
             history: VecDeque::new(),
+            over: Vec::new(),
             unsaid: 0,
             failure: None,
             begun: Instant::now(),
         };
-        let (state, tasks) = (Arc::new(Mutex::new(state)), Mutex::default());
-        Ok(Self { bus: bus.clone(), services, options, poster, state, tasks })
+        let (state, changed, tasks) = (Arc::new(Mutex::new(state)), Arc::default(), Mutex::default());
+        Ok(Self { bus: bus.clone(), services, options, poster, state, changed, tasks })
     }
 
     /// Alerts that are not over.
@@ -120,12 +126,15 @@ impl Alerts {
         locked(&self.state).history.iter().cloned().collect()
     }
 
-    /// Goes by other rules from now on.
+    /// Goes by other rules from now on. What was raised by a rule that is gone is over, and that is said, by the service when it runs.
     pub fn set_rules(&self, rules: Vec<AlertRule>) {
         let mut state = locked(&self.state);
         let now = state.begun.elapsed();
         let over = state.book.set_rules(now, rules);
+        state.over.extend(over.iter().cloned());
         state.keep(over, self.options.history_max);
+        drop(state);
+        self.changed.notify_one();
     }
 }
 
@@ -151,6 +160,7 @@ struct Watch {
     publisher: Publisher,
     posts: Option<mpsc::Sender<String>>,
     state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
     sampler: Sampler,
 }
 
@@ -159,7 +169,14 @@ impl Watch {
         let mut looks = interval_at(Instant::now() + self.options.every, self.options.every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = self.changed.notified() => {
+                    let over = mem::take(&mut locked(&self.state).over);
+                    over.iter().for_each(|change| self.say(change));
+                    continue;
+                }
+            }
             let facts = Facts::of(&self.bus, &self.sampler.look(&self.bus), self.services.as_ref());
             let changes = {
                 let mut state = locked(&self.state);
@@ -238,6 +255,7 @@ impl Service for Alerts {
                 publisher,
                 posts,
                 state: Arc::clone(&self.state),
+                changed: Arc::clone(&self.changed),
                 sampler: Sampler::new(&self.bus),
             };
             tasks.push(tokio::spawn(watch.run()));
@@ -248,7 +266,7 @@ impl Service for Alerts {
 
     fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
         Box::pin(async {
-            let tasks = std::mem::take(&mut *locked(&self.tasks));
+            let tasks = mem::take(&mut *locked(&self.tasks));
             for task in tasks {
                 task.abort();
                 // Cancelled, as it was to be.

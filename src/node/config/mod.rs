@@ -9,22 +9,24 @@
 //! A configuration is read whole or not at all: every fault is told, with its line, variable or flag.
 
 mod error;
+mod file;
 mod reload;
 pub mod settings;
+mod sources;
 mod subscriptions;
 mod value;
 mod webhooks;
 mod yaml;
 
-use std::env;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::error::{ConfigError, Fault, Origin, Place};
+pub(super) use self::file::ConfigFile;
 pub use self::reload::Change;
 use self::settings::{ALL, Setting};
+pub use self::sources::Sources;
 pub use self::subscriptions::{HANDLERS, SubscriptionConfig};
 pub use self::value::{Kind, Unit, Value};
 pub use self::webhooks::WebhookConfig;
@@ -43,44 +45,6 @@ pub struct Config {
     watch: Vec<PathBuf>,
     subscriptions: Vec<SubscriptionConfig>,
     webhooks: Vec<WebhookConfig>,
-}
-
-/// What stands above the defaults.
-#[derive(Debug, Default, Clone)]
-pub struct Sources {
-    /// A file.
-    pub file: Option<PathBuf>,
-    /// Values from flags and from the program: the setting, where it comes from, and its text.
-    pub given: Vec<(&'static Setting, Origin, String)>,
-    /// Folders to watch from flags, beside those of the file.
-    pub watch: Vec<PathBuf>,
-}
-
-impl Sources {
-    /// Reads all of them.
-    ///
-    /// # Errors
-    /// Everything that is wrong, and where.
-    pub fn load(&self) -> Result<Config, ConfigError> {
-        let file = self.file.as_deref().map(|path| (path, fs::read_to_string(path)));
-        let text = match &file {
-            None => None,
-            Some((path, Ok(text))) => Some((path.display().to_string(), text.as_str())),
-            Some((path, Err(error))) => {
-                let origin = Origin::File { path: path.display().to_string(), place: Place { line: 1, column: 1 } };
-                return Err(ConfigError::new(vec![Fault::new(origin, format!("it cannot be read: {error}"))]));
-            }
-        };
-        self.load_with(text.as_ref().map(|(path, text)| (path.as_str(), *text)))
-    }
-
-    /// Reads all of them, with the text of another file in the place of the file's.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn load_with(&self, file: Option<(&str, &str)>) -> Result<Config, ConfigError> {
-        Config::read(file, |name| env::var(name).ok(), self)
-    }
 }
 
 impl Config {
@@ -167,6 +131,12 @@ impl Config {
     /// Subscriptions that are declared.
     pub fn subscriptions(&self) -> &[SubscriptionConfig] {
         &self.subscriptions
+    }
+
+    /// Whether a file says anything in it.
+    fn has_settings_of_a_file(&self) -> bool {
+        let is_of_file = |(_, origin): &(Value, Origin)| matches!(origin, Origin::File { .. });
+        !self.subscriptions.is_empty() || !self.webhooks.is_empty() || self.values.iter().any(is_of_file)
     }
 
     /// Every setting with its value and where that comes from.

@@ -107,7 +107,7 @@ settings! {
     STORE_DATA: "events.store.data", [], Kind::Path, "./ringmain-data", Restart;
     /// What a publish over the network has when it is answered: written survives a kill of the process, durable a power cut.
     STORE_DURABILITY: "events.store.durability", [], Kind::Choice(&["written", "durable"]), "durable", Live;
-    /// Versions of an aggregate between two snapshots.
+    /// Versions of an aggregate between two snapshots, of the program that the node is part of.
     STORE_SNAPSHOTS: "events.store.snapshot_frequency", ["EVENT_STORE_SNAPSHOT_FREQUENCY"], whole(1, 1_000_000), "10", Restart;
     /// Events that are older are compressed into archives, which can still be read.
     STORE_RETENTION: "events.store.retention_days", ["EVENT_STORE_RETENTION_DAYS"],

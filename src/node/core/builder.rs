@@ -1,5 +1,7 @@
 //! How a node is made: where its configuration comes from, and what the program adds.
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +9,8 @@ use std::sync::Arc;
 use super::super::config::settings::{HTTP_LISTEN, STORE_DATA, STORE_TYPE, Setting};
 use super::super::config::{self, Config, ConfigError, Fault, Origin, Sources};
 use super::super::services::Service;
-use super::{NodeError, RunningNode};
+use super::super::services::builtin::TaskWork;
+use super::{NodeError, RunningNode, outside};
 use crate::{Bus, BusBuilder};
 
 /// A node that is configured, and does not run.
@@ -16,6 +19,7 @@ pub struct Node {
     pub(super) config: Config,
     pub(super) sources: Sources,
     pub(super) services: Vec<Arc<dyn Service>>,
+    pub(super) tasks: Option<Arc<dyn TaskWork>>,
     pub(super) bus: BusBuilder,
     pub(super) has_http: bool,
 }
@@ -26,6 +30,7 @@ pub struct NodeBuilder {
     sources: Sources,
     faults: Vec<Fault>,
     services: Vec<Arc<dyn Service>>,
+    tasks: Option<Arc<dyn TaskWork>>,
     bus: BusBuilder,
     has_http: bool,
 }
@@ -45,8 +50,8 @@ impl Node {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn builder() -> NodeBuilder {
-        let (sources, faults, services) = Default::default();
-        NodeBuilder { sources, faults, services, bus: Bus::builder(), has_http: true }
+        let (sources, faults, services, tasks) = Default::default();
+        NodeBuilder { sources, faults, services, tasks, bus: Bus::builder(), has_http: true }
     }
 
     /// Its configuration.
@@ -56,8 +61,8 @@ impl Node {
 
     /// Starts everything: store, bus, services, and, unless it is [without](NodeBuilder::without_http), its interface over HTTP.
     ///
-    /// It has a runtime of its own, of two threads, and blocks while it starts: call it where that is allowed, in async code by
-    /// `spawn_blocking`.
+    /// It has a runtime of its own, of two threads, and blocks while it starts; a task of another runtime calls it by `spawn_blocking`,
+    /// so as not to hold up others.
     ///
     /// # Errors
     /// See [`NodeError`]; nothing runs then. A service that does not start is no error: it is started again, as configured.
@@ -66,7 +71,36 @@ impl Node {
     /// As [`BusBuilder::build`](crate::BusBuilder::build) and [`LogStoreBuilder::open`](crate::store::LogStoreBuilder::open); about
     /// ten threads.
     pub fn start(self) -> Result<RunningNode, NodeError> {
-        super::start::start(self)
+        self.start_with(|_| Ok::<_, Infallible>(())).map(|(node, ())| node)
+    }
+
+    /// As [`start`](Self::start), with a look at the bus before any event is delivered: what is subscribed here gets what an earlier
+    /// process has acknowledged and not delivered. What it returns is handed on.
+    ///
+    /// ```
+    /// use ringmain::{Node, Payload};
+    ///
+    /// let node = Node::builder().in_memory().without_http().build()?;
+    /// let (node, mut orders) = node.start_with(|bus| bus.subscribe("orders.*").mailbox())?;
+    /// node.bus().publish("orders.placed", Payload::json(r#"{"id": 7}"#))?;
+    /// orders.recv()?.ack();
+    /// # drop(orders);
+    /// assert!(node.stop().is_clean());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`NodeError`]; its own error is [`NodeError::Program`].
+    pub fn start_with<T, E>(
+        self,
+        subscribe: impl FnOnce(&Bus) -> Result<T, E> + Send,
+    ) -> Result<(RunningNode, T), NodeError>
+    where
+        T: Send,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let subscribe = |bus: &Bus| subscribe(bus).map_err(|error| NodeError::Program(error.into()));
+        outside(|| super::start::start(self, subscribe))
     }
 }
 
@@ -114,6 +148,19 @@ impl NodeBuilder {
         self
     }
 
+    /// Does the tasks of the service `task_processor`, which a configuration names in its subscriptions. Without it no configuration may.
+    ///
+    /// ```
+    /// use ringmain::Node;
+    /// use ringmain::node::services::builtin::Task;
+    ///
+    /// let node = Node::builder().tasks(|task: Task| async move { Ok(format!("{} is done", task.id)) }).build()?;
+    /// # Ok::<(), ringmain::ConfigError>(())
+    /// ```
+    pub fn tasks(self, work: impl TaskWork) -> Self {
+        Self { tasks: Some(Arc::new(work)), ..self }
+    }
+
     /// Sets what the configuration has no setting for: observers, pinning, the pool and so on. What it has one for goes by that.
     ///
     /// ```no_run
@@ -145,9 +192,9 @@ impl NodeBuilder {
     /// # Errors
     /// Everything that is wrong with it, and where.
     pub fn build(self) -> Result<Node, ConfigError> {
-        let Self { sources, mut faults, services, bus, has_http } = self;
+        let Self { sources, mut faults, services, tasks, bus, has_http } = self;
         match sources.load() {
-            Ok(config) if faults.is_empty() => Ok(Node { config, sources, services, bus, has_http }),
+            Ok(config) if faults.is_empty() => Ok(Node { config, sources, services, tasks, bus, has_http }),
             Ok(_) => Err(ConfigError::new(faults)),
             Err(error) => {
                 faults.extend_from_slice(error.faults());

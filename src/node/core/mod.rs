@@ -12,6 +12,7 @@ mod announce;
 mod builder;
 mod flow;
 mod known;
+mod noting;
 mod registrations;
 mod reload;
 mod replays;
@@ -23,7 +24,9 @@ mod webhooks;
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
@@ -36,12 +39,16 @@ pub(super) use self::registrations::Registrations;
 pub(super) use self::replays::{ReplayStatus, Replays};
 pub use self::stop::StopReport;
 use super::config::settings::STORE_DURABILITY;
+#[cfg(feature = "sourcing")]
+use super::config::settings::STORE_SNAPSHOTS;
 use super::config::{Change, Config, ConfigError, Sources};
 use super::health::Health;
 use super::http::Server;
 use super::human;
 use super::services::Services;
 use super::services::builtin::{Builtins, WebhookIngress};
+#[cfg(feature = "sourcing")]
+use crate::sourcing;
 use crate::store::{
     AuditError, AuditTrail, DeadLetterQueue, DeadLetterQueueError, Durability, DurableError, DurablePublisher,
     EventStore, Journal, JournalError, LogStore, ReadError, StateStore,
@@ -85,7 +92,7 @@ pub(super) struct Core {
     pub(super) builtins: Arc<Builtins>,
     pub(super) webhooks: Vec<Arc<WebhookIngress>>,
     pub(super) registrations: Arc<Registrations>,
-    pub(super) known: KnownIds,
+    pub(super) known: Arc<KnownIds>,
     pub(super) replays: Replays,
     pub(super) flow: Flow,
     /// Nothing outlives the node.
@@ -189,6 +196,17 @@ impl RunningNode {
         &self.core.durable
     }
 
+    /// The aggregates of a kind in its store, with a snapshot each time `events.store.snapshot_frequency` versions are full. One a thread.
+    ///
+    /// # Errors
+    /// When the bus has no publisher left.
+    #[cfg(feature = "sourcing")]
+    pub fn repository<A: sourcing::Aggregate>(&self) -> Result<sourcing::Repository<A>, PublishError> {
+        let versions = self.config().number(&STORE_SNAPSHOTS).expect("it has a default");
+        let repository = sourcing::Repository::new(Arc::clone(self.store()), self.bus().publisher()?);
+        Ok(repository.snapshot_every(versions))
+    }
+
     /// Its services.
     pub fn services(&self) -> &Services {
         &self.core.services
@@ -213,12 +231,18 @@ impl RunningNode {
     ///
     /// # Errors
     /// Everything that is wrong with it, or that only a restart takes; the node goes on as it was.
+    ///
+    /// # Cost
+    /// Blocks: a task of a runtime calls it by `spawn_blocking`, so as not to hold up others.
     pub fn reload(&self) -> Result<Vec<Change>, ConfigError> {
-        self.core.reload()
+        outside(|| self.core.reload())
     }
 
     /// Takes nothing more, brings what it took to its end, and stops: services, durable publisher, bus, journal, store. It takes as
     /// long as `http.shutdown_deadline` says at most, and a moment; what is left then is in the report.
+    ///
+    /// # Cost
+    /// Blocks, and so does the drop: a task of a runtime does either by `spawn_blocking`, so as not to hold up others.
     pub fn stop(mut self) -> StopReport {
         self.end()
     }
@@ -227,13 +251,18 @@ impl RunningNode {
         &self.core
     }
 
-    pub(super) fn runtime(&self) -> &Runtime {
-        &self.parts.as_ref().expect("only its end takes it").runtime
-    }
-
     fn end(&mut self) -> StopReport {
-        self.parts.take().map_or_else(StopReport::default, |parts| stop::stop(&self.core, parts))
+        let stop = |parts| outside(|| stop::stop(&self.core, parts));
+        self.parts.take().map_or_else(StopReport::default, stop)
     }
+}
+
+/// Does what waits for the node's own runtime. No runtime lets its threads wait for another: called on one, it is done on a thread beside.
+fn outside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    if Handle::try_current().is_err() {
+        return work();
+    }
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl Drop for RunningNode {
@@ -277,6 +306,8 @@ pub enum NodeError {
     Services(String),
     /// The rules that are kept cannot be put in force; this is why.
     Rules(String),
+    /// What the program did with the bus while it started has failed.
+    Program(Box<dyn Error + Send + Sync>),
     /// It would be open to others than this machine, without tokens or without TLS.
     Open {
         /// Where it was to listen.
@@ -307,6 +338,7 @@ impl fmt::Display for NodeError {
             Self::Durable(error) => error.fmt(f),
             Self::Audit(error) => error.fmt(f),
             Self::Read(error) => error.fmt(f),
+            Self::Program(error) => error.fmt(f),
             Self::Open { address, missing } => write!(
                 f,
                 "{address} can be reached from other machines, and {missing}; listen on 127.0.0.1 or [::1], behind a proxy if need be"
@@ -326,6 +358,7 @@ impl Error for NodeError {
             Self::Durable(error) => Some(error),
             Self::Audit(error) => Some(error),
             Self::Read(error) => Some(error),
+            Self::Program(error) => Some(&**error),
             _ => None,
         }
     }

@@ -14,7 +14,15 @@ impl Core {
     /// # Errors
     /// Everything that is wrong; nothing is changed.
     pub(in super::super) fn reload(&self) -> Result<Vec<Change>, ConfigError> {
-        self.take(|| self.sources.load())
+        self.take(|running| self.sources.load_again(running))
+    }
+
+    /// Takes what was read of the file.
+    ///
+    /// # Errors
+    /// As [`reload`](Self::reload).
+    pub(in super::super) fn reload_read(&self, read: Result<String, String>) -> Result<Vec<Change>, ConfigError> {
+        self.take(|running| self.sources.load_another(running, read))
     }
 
     /// Takes a text in the place of the file's, until the file is read again.
@@ -22,13 +30,13 @@ impl Core {
     /// # Errors
     /// As [`reload`](Self::reload).
     pub(in super::super) fn reload_from(&self, name: &str, text: &str) -> Result<Vec<Change>, ConfigError> {
-        self.take(|| self.sources.load_with(Some((name, text))))
+        self.take(|_| self.sources.load_with(Some((name, text))))
     }
 
-    fn take(&self, read: impl FnOnce() -> Result<Config, ConfigError>) -> Result<Vec<Change>, ConfigError> {
+    fn take(&self, read: impl FnOnce(&Config) -> Result<Config, ConfigError>) -> Result<Vec<Change>, ConfigError> {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();
-        let read = read().and_then(|next| Ok((running.changes_to(&next)?, next)));
+        let read = read(&running).and_then(|next| Ok((running.changes_to(&next)?, next)));
         let read = read.and_then(|(mut changes, next)| {
             changes.extend(self.subscribe(&next)?);
             Ok((changes, next))

@@ -13,11 +13,12 @@ use super::super::services::builtin::{Builtins, BuiltinsError};
 use super::super::services::{Service, Services, ServicesOptions};
 use super::super::store::open;
 use super::announce::{self, Announcer};
+use super::noting::Noting;
 use super::{
     Core, Flow, KnownIds, Node, NodeError, NodeState, Parts, Registrations, Replays, RunningNode, rules, stop, webhooks,
 };
 use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
-use crate::{BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
+use crate::{Bus, BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
 
 /// What its parts are called: its threads, its events' source, its cursor, its queue of dead letters.
 const NAME: &str = "ringmain";
@@ -28,8 +29,11 @@ const RUNTIME_THREADS: usize = 2;
 /// The longest wait between two attempts, unless the first one is longer.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 
-pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
-    let Node { config, sources, services, bus, has_http } = node;
+pub(super) fn start<T>(
+    node: Node,
+    subscribe: impl FnOnce(&Bus) -> Result<T, NodeError>,
+) -> Result<(RunningNode, T), NodeError> {
+    let Node { config, sources, services, tasks, bus, has_http } = node;
     // What may be refused for its configuration is, before anything is opened.
     let door = has_http.then(|| Door::new(&config)).transpose()?;
     let runtime = runtime()?;
@@ -42,6 +46,8 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
     let kept = rules::restored(&*state_store).map_err(|error| NodeError::Rules(error.to_string()))?;
     rules::enforce(&bus, kept).map_err(|error| NodeError::Rules(error.to_string()))?;
     let known = KnownIds::read(&*store, number(&config, &names::HTTP_KNOWN_IDS_MAX)).map_err(NodeError::Read)?;
+    let known = Arc::new(known);
+    let store: Arc<dyn EventStore> = Arc::new(Noting::new(store, Arc::clone(&known)));
     let journal = bus.journal(Arc::clone(&store)).start().map_err(NodeError::Journal)?;
     let trail = AuditTrail::over(&bus, Arc::clone(&store)).map_err(NodeError::Audit)?;
     let framer = Mutex::new(bus.publisher().map_err(NodeError::Publisher)?);
@@ -61,7 +67,7 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         })
     };
     let builtins = runtime.block_on(async {
-        let builtins = Arc::new(Builtins::new(&bus, trail.clone(), &supervised, &config, &services, None)?);
+        let builtins = Arc::new(Builtins::new(&bus, trail.clone(), &supervised, &config, &services, tasks)?);
         let builtins = Arc::clone(heard.get_or_init(|| builtins));
         for service in services {
             let name = service.name().to_owned();
@@ -76,9 +82,10 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
     let counting = flow.count(&bus).ok();
     let registrations = Registrations::new(&bus);
     runtime.spawn(Arc::clone(&registrations).watch());
+    let subscribed = subscribe(&bus)?;
     // What an earlier process has left is delivered from here on, so behind all that subscribe.
     let durable = bus.durable(Arc::clone(&store), Arc::clone(&state_store)).named(NAME);
-    let durable = durable.close_max(deadline(&config)).start().map_err(NodeError::Durable)?;
+    let durable = durable.start().map_err(NodeError::Durable)?;
     let core = Arc::new(Core {
         store,
         state_store,
@@ -107,6 +114,8 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
         match Server::open(door, &core, parts.runtime.handle()) {
             Ok(server) => parts.http = Some(server),
             Err(error) => {
+                // Nobody is to be waited for.
+                drop(subscribed);
                 stop::stop(&core, parts);
                 return Err(error);
             }
@@ -115,7 +124,7 @@ pub(super) fn start(node: Node) -> Result<RunningNode, NodeError> {
     core.state.send_replace(NodeState::Running);
     announce::node(&core.bus, NodeState::Running);
     let address = parts.http.as_ref().map(Server::address);
-    Ok(RunningNode { parts: Some(parts), core, address })
+    Ok((RunningNode { parts: Some(parts), core, address }, subscribed))
 }
 
 fn runtime() -> Result<Runtime, NodeError> {

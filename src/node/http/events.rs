@@ -102,27 +102,33 @@ pub(super) fn not_valid(index: usize, error: &PublishError) -> Problem {
 struct Taken {
     core: Arc<Core>,
     ids: Vec<EventId>,
-    are_kept: bool,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.core.known.end(&self.ids, self.are_kept);
+        self.core.known.end(&self.ids);
     }
 }
 
-/// Returns when all events are in the store, of which it leaves out those that are there already.
+/// Returns when all events are in the store, of which it leaves out those that are there already. None is published where one has the id of
+/// another event.
 pub(super) async fn keep(core: &Arc<Core>, frames: Vec<Frame>, word: Durability) -> Result<(), Problem> {
-    let mut taken = Taken { core: Arc::clone(core), ids: Vec::with_capacity(frames.len()), are_kept: false };
+    let mut taken = Taken { core: Arc::clone(core), ids: Vec::with_capacity(frames.len()) };
     let (mut new, mut under_way) = (Vec::with_capacity(frames.len()), Vec::new());
     for frame in frames {
         let id = frame.meta().id();
-        match core.known.begin(id) {
+        match core.known.begin(&frame.meta()) {
             Known::New => {
                 taken.ids.push(id);
                 new.push(frame);
             }
             Known::Kept => {}
+            Known::Taken => {
+                let id = frame.meta().original_id().map_or_else(|| id.to_string(), str::to_owned);
+                let detail =
+                    format!("there is another event of the id {id:?}: its type, source or data differ; send a new id");
+                return Err(Problem::new(Kind::Conflict, detail));
+            }
             // Twice in one request.
             Known::UnderWay(_) if taken.ids.contains(&id) => {}
             Known::UnderWay(over) => under_way.push((id, over)),
@@ -133,7 +139,6 @@ pub(super) async fn keep(core: &Arc<Core>, frames: Vec<Frame>, word: Durability)
         // Also when whoever asked has gone meanwhile, the ids are known as what they are.
         let heard = tokio::spawn(async move {
             let outcome = pending.await;
-            taken.are_kept = outcome.is_ok();
             drop(taken);
             outcome
         });

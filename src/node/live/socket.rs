@@ -256,7 +256,9 @@ impl Client {
         }
         // Its own name would be waited for.
         self.source = Source::Feed(Box::new(Feed::new(Arc::clone(&self.shared))));
-        let name = format!("{}/{name}", self.caller.name());
+        // Whose it is ends at the first slash, whatever their names have in them.
+        let owner = self.caller.name().replace('%', "%25").replace('/', "%2F");
+        let name = format!("{owner}/{name}");
         let reliable = Reliable::open(&self.shared, &name, after, interest);
         let reliable = timeout(self.wire.answer_max, reliable).await;
         let reliable = reliable.unwrap_or_else(|_| Err("another connection has not let go of the name".to_owned()));

@@ -7,8 +7,9 @@ use std::error::Error;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::config::SubscriptionConfig;
@@ -113,7 +114,7 @@ impl Error for SubscriptionsError {
 pub struct Applied {
     /// Subscriptions that began.
     pub begun: Vec<SubscriptionWish>,
-    /// Subscriptions that ended. What they had in their mailboxes is still handled.
+    /// Subscriptions that ended. What they had in their mailboxes is still handled, once their service runs.
     pub ended: Vec<SubscriptionWish>,
     /// How many stay as they were.
     pub kept: usize,
@@ -126,14 +127,16 @@ pub struct Subscriptions {
     /// How long a call may take where the mode has no time.
     limit: Duration,
     served: Vec<Served>,
-    /// Those that ended and still handle what they had.
-    ending: Vec<JoinHandle<()>>,
+    /// Those that ended and still have something.
+    ending: Vec<Served>,
 }
 
 #[derive(Debug)]
 struct Served {
     wish: SubscriptionWish,
     id: SubscriptionId,
+    /// Whether it hands events out. A mailbox that is closed would give them to whoever asks, paused or not.
+    hands_out: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -169,7 +172,7 @@ impl Subscriptions {
             match found.and_then(|service| self.begin(wish, service)) {
                 Ok(served) => begun.push(served),
                 Err(error) => {
-                    self.close(begun).await;
+                    self.close(begun, Instant::now() + MARK_LIMIT).await;
                     return Err(error);
                 }
             }
@@ -180,7 +183,7 @@ impl Subscriptions {
         let wishes = |served: &[Served]| served.iter().map(|served| served.wish.clone()).collect();
         let applied = Applied { begun: wishes(&begun), ended: wishes(&over), kept };
         self.served.extend(begun);
-        self.close(over).await;
+        self.close(over, Instant::now() + MARK_LIMIT).await;
         Ok(applied)
     }
 
@@ -201,45 +204,62 @@ impl Subscriptions {
         };
         let mailbox = subscribe.handler_id(wish.service.as_str()).mailbox();
         let mailbox = mailbox.map_err(|error| SubscriptionsError::Subscribe { wish: wish.clone(), error })?;
-        let id = mailbox.id();
-        let task = tokio::spawn(serve(mailbox, service, events_max, limit));
-        Ok(Served { wish: wish.clone(), id, task })
+        let (id, hands_out) = (mailbox.id(), watch::Sender::new(true));
+        let task = tokio::spawn(serve(mailbox, service, events_max, limit, hands_out.subscribe()));
+        Ok(Served { wish: wish.clone(), id, hands_out, task })
     }
 
-    /// Ends subscriptions; what was published before is handled in their tasks.
-    async fn close(&mut self, over: Vec<Served>) {
-        self.ending.retain(|task| !task.is_finished());
+    /// Whether its events wait: its service does not run, or somebody has paused or suspended it.
+    fn is_paused(&self, served: &Served) -> bool {
+        self.bus.subscription(served.id).is_ok_and(|record| record.is_paused)
+    }
+
+    /// Ends subscriptions; what was published before is handled in their tasks, by those that are not paused at once.
+    async fn close(&mut self, over: Vec<Served>, until: Instant) {
+        self.ending.retain(|served| !served.task.is_finished());
         if over.is_empty() {
             return;
         }
+        for served in over.iter().filter(|served| self.is_paused(served)) {
+            served.hands_out.send_replace(false);
+        }
         let bus = self.bus.clone();
-        let (ids, tasks): (Vec<_>, Vec<_>) = over.into_iter().map(|served| (served.id, served.task)).unzip();
+        let ids: Vec<_> = over.iter().map(|served| served.id).collect();
         let closed = tokio::task::spawn_blocking(move || {
             let workers: BTreeSet<_> = ids.iter().filter_map(|id| Some(bus.subscription(*id).ok()?.worker)).collect();
-            workers.into_iter().for_each(|worker| _ = pass(&bus, worker));
+            workers.into_iter().for_each(|worker| _ = pass(&bus, worker, until));
             // One that is gone already is over as well.
             ids.into_iter().for_each(|id| drop(bus.unsubscribe(id)));
         });
         drop(closed.await);
-        self.ending.extend(tasks);
+        self.ending.extend(over);
     }
 
-    /// A service runs, or no longer: while it does not, its events wait in their mailboxes.
+    /// A service runs, or no longer: while it does not, its events wait in their mailboxes, also in those of subscriptions that have
+    /// ended.
     pub fn set_running(&self, service: &str, runs: bool) {
-        for served in self.served.iter().filter(|served| served.wish.service == service) {
-            // One that is gone has nothing that could wait.
+        for served in self.served.iter().chain(&self.ending).filter(|served| served.wish.service == service) {
+            served.hands_out.send_replace(runs);
+            // One that has ended is gone from the bus.
             drop(if runs { self.bus.resume(served.id) } else { self.bus.pause(served.id) });
         }
     }
 
-    /// Ends all of them and waits until what they had is handled, at most for `limit`. Returns how many had more to do.
+    /// Ends them and waits until what they had is handled, at most for `limit`. Returns how many had more to do. Those that are paused,
+    /// as of a service that does not run, stay with what waits in them: nobody has handled it, and what came out of a store comes again.
+    /// What waits for such a service in a subscription that has ended before is given up: under reliable delivery, dead letters.
     pub async fn end(&mut self, limit: Duration) -> usize {
-        let all = mem::take(&mut self.served);
-        self.close(all).await;
-        let ends = tokio::time::Instant::now() + limit;
+        let until = Instant::now() + limit;
+        let (held, over) = mem::take(&mut self.served).into_iter().partition(|served| self.is_paused(served));
+        self.served = held;
+        self.close(over, until).await;
         let mut left = 0;
-        for mut task in mem::take(&mut self.ending) {
-            if tokio::time::timeout_at(ends, &mut task).await.is_err() {
+        for Served { hands_out, mut task, .. } in mem::take(&mut self.ending) {
+            if !*hands_out.borrow() {
+                task.abort();
+                // Gone with its mailbox.
+                drop(task.await);
+            } else if tokio::time::timeout_at(until.into(), &mut task).await.is_err() {
                 task.abort();
                 left += 1;
             }
@@ -250,29 +270,42 @@ impl Subscriptions {
 
 impl Drop for Subscriptions {
     fn drop(&mut self) {
-        let served = self.served.iter().map(|served| &served.task);
-        served.chain(&self.ending).for_each(JoinHandle::abort);
+        self.served.iter().chain(&self.ending).for_each(|served| served.task.abort());
     }
 }
 
 /// Waits until a worker has put what is in the lanes into the mailboxes of its subscriptions: a mark in each lane comes behind it. `None`
 /// where that takes too long, or the bus takes no marks.
-fn pass(bus: &Bus, worker: usize) -> Option<()> {
+fn pass(bus: &Bus, worker: usize, until: Instant) -> Option<()> {
+    let left = || until.saturating_duration_since(Instant::now());
     let mut marks = bus.subscribe(MARK).named("end of subscriptions").on_worker(worker).mailbox().ok()?;
     let mut publisher = bus.publisher().ok()?;
     for priority in Priority::ALL {
         let mark = publisher.event().source("ringmain").priority(priority);
-        mark.publish_deadline(MARK, Payload::raw(&[]), MARK_LIMIT).ok()?;
+        mark.publish_deadline(MARK, Payload::raw(&[]), left()).ok()?;
     }
     for _ in Priority::ALL {
-        marks.recv_deadline(MARK_LIMIT).ok()?;
+        marks.recv_deadline(left()).ok()?;
     }
     Some(())
 }
 
-/// Hands events to a service until the subscription is over and its mailbox empty.
-async fn serve(mut mailbox: Mailbox<Pattern>, service: Arc<dyn Service>, events_max: usize, limit: Duration) {
-    while let Ok(first) = mailbox.recv_async().await {
+/// Hands events to a service, while it may, until the subscription is over and its mailbox empty.
+async fn serve(
+    mut mailbox: Mailbox<Pattern>,
+    service: Arc<dyn Service>,
+    events_max: usize,
+    limit: Duration,
+    mut hands_out: watch::Receiver<bool>,
+) {
+    // Its end is that of the subscriptions.
+    while hands_out.wait_for(|hands_out| *hands_out).await.is_ok() {
+        let first = tokio::select! {
+            biased;
+            _ = hands_out.wait_for(|hands_out| !*hands_out) => continue,
+            first = mailbox.recv_async() => first,
+        };
+        let Ok(first) = first else { return };
         let mut events = vec![first];
         while events.len() < events_max
             && let Ok(next) = mailbox.try_recv()

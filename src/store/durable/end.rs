@@ -37,12 +37,12 @@ impl Drop for Ended<'_> {
 }
 
 impl Running {
-    /// Ends it within its time.
-    pub(super) fn end(self) -> Result<DurableCounts, DurableError> {
-        let Self { bus, name, sender, shared, threads, close_max } = self;
+    /// Ends it within a time.
+    pub(super) fn end(self, limit: Duration) -> Result<DurableCounts, DurableError> {
+        let Self { bus, name, sender, shared, threads, .. } = self;
         drop(sender);
-        let ends_at = Instant::now() + close_max;
-        drop(shared.wait_while(close_max, |inner| !inner.is_committed && threads.len() == THREADS));
+        let ends_at = Instant::now() + limit;
+        drop(shared.wait_while(limit, |inner| !inner.is_committed && threads.len() == THREADS));
         shared.change(|inner| inner.ends_at = Some(ends_at));
         let limit = ends_at.saturating_duration_since(Instant::now()) + END_MAX;
         let inner = shared.wait_while(limit, |inner| !inner.is_over && threads.len() == THREADS);

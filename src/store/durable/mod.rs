@@ -310,11 +310,35 @@ impl DurablePublisher {
     /// [`DurableError::Left`] says what is left: the next start delivers it. [`DurableError::Closed`] when it was closed before.
     /// [`DurableError::OnWorker`] on a worker thread; then it goes on.
     pub fn close(&self) -> Result<DurableCounts, DurableError> {
+        self.end(None)
+    }
+
+    /// As [`close`](Self::close), within `limit` instead of what was set, and a second.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn close_deadline(&self, limit: Duration) -> Result<DurableCounts, DurableError> {
+        self.end(Some(limit))
+    }
+
+    fn end(&self, limit: Option<Duration>) -> Result<DurableCounts, DurableError> {
         if self.0.is_on_worker() {
             return Err(DurableError::OnWorker);
         }
-        let running = self.0.running().take();
-        running.ok_or(DurableError::Closed)?.end()
+        let running = self.0.running().take().ok_or(DurableError::Closed)?;
+        let limit = limit.unwrap_or(running.close_max);
+        running.end(limit)
+    }
+
+    /// Waits until everything that was acknowledged so far has come to the lanes, at most `limit`. Returns whether it has.
+    pub fn deliver_deadline(&self, limit: Duration) -> bool {
+        let inner = self.0.shared.inner();
+        let ready = inner.ready;
+        let is_behind = |inner: &Progress| inner.counts.delivered_to < ready;
+        let waiting = |inner: &mut Progress| is_behind(inner) && !inner.is_delivered;
+        let waited = self.0.shared.changed.wait_timeout_while(inner, limit, waiting);
+        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !is_behind(&inner)
     }
 
     /// Waits until everything that was acknowledged so far is settled and the cursor is kept, at most `limit`. Returns whether it
@@ -428,12 +452,14 @@ impl Drop for Inner {
         let Some(running) = self.running().take() else { return };
         if !self.is_on_worker() {
             // It says itself what is left.
-            drop(running.end());
+            let limit = running.close_max;
+            drop(running.end(limit));
             return;
         }
         // A worker cannot wait for itself. Where there is no thread for it, its own end by themselves.
         let end = thread::Builder::new().name(format!("ringmain-{}-end", running.name));
-        drop(end.spawn(move || drop(running.end())));
+        let limit = running.close_max;
+        drop(end.spawn(move || drop(running.end(limit))));
     }
 }
 

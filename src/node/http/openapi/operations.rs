@@ -59,7 +59,7 @@ fn events() -> Vec<Operation> {
                 ]}},
             }))
             .answers(StatusCode::ACCEPTED, "They are kept as said, and will be delivered", as_json(reference("Accepted")))
-            .problems(&[Kind::Timeout, Kind::TooLarge, Kind::MediaType, Kind::Unavailable]),
+            .problems(&[Kind::Timeout, Kind::Conflict, Kind::TooLarge, Kind::MediaType, Kind::Unavailable]),
     ]
 }
 
@@ -90,7 +90,7 @@ fn streams() -> Vec<Operation> {
         .named("name", "The name of the webhook", text())
         .body(json!({"application/json": {"schema": {}}, "*/*": {"schema": {}}}))
         .answers(StatusCode::ACCEPTED, "It is kept as said, and will be delivered", as_json(reference("Accepted")))
-        .problems(&[Kind::NotFound, Kind::Timeout, Kind::TooLarge, Kind::Unavailable]),
+        .problems(&[Kind::NotFound, Kind::Timeout, Kind::Conflict, Kind::TooLarge, Kind::Unavailable]),
     ]
 }
 

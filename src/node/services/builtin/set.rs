@@ -42,6 +42,8 @@ pub enum BuiltinsError {
     },
     /// What the file has is no URL.
     Url(PostError),
+    /// Events are to go to the queue of tasks, and nobody does any.
+    NoWorkers,
     /// A service was refused.
     Service(ServicesError),
     /// A subscription was refused.
@@ -53,6 +55,10 @@ impl fmt::Display for BuiltinsError {
         match self {
             Self::File { setting, reason } => write!(f, "the file that {setting} names: {reason}"),
             Self::Url(error) => write!(f, "the file that {} names: {error}", NOTIFY_URL_FILE.path),
+            Self::NoWorkers => f.write_str(
+                "events.subscriptions names task_processor, and nobody here does tasks: they would wait for ever; a program \
+                 that has a node in it gives it workers (NodeBuilder::tasks)",
+            ),
             Self::Service(error) => error.fmt(f),
             Self::Subscriptions(error) => error.fmt(f),
         }
@@ -62,7 +68,7 @@ impl fmt::Display for BuiltinsError {
 impl Error for BuiltinsError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::File { .. } => None,
+            Self::File { .. } | Self::NoWorkers => None,
             Self::Url(error) => Some(error),
             Self::Service(error) => Some(error),
             Self::Subscriptions(error) => Some(error),
@@ -87,7 +93,8 @@ pub struct Builtins {
 }
 
 impl Builtins {
-    /// Makes what the configuration asks for; nothing of it runs yet. `others` are the services of the program, and `tasks` does tasks.
+    /// Makes what the configuration asks for; nothing of it runs yet. `others` are the services of the program, and `tasks` does tasks:
+    /// without it none may be declared.
     ///
     /// # Errors
     /// See [`BuiltinsError`].
@@ -159,8 +166,8 @@ impl Builtins {
         Ok(())
     }
 
-    /// Brings about the subscriptions that a configuration declares, all of them or nothing: [`Subscriptions::apply`]. Services that are
-    /// named for the first time are made.
+    /// Brings about what a configuration says, all of it or nothing: subscriptions, see [`Subscriptions::apply`], for which services are
+    /// made that are named for the first time; and the steps of the metrics' history.
     ///
     /// # Errors
     /// See [`BuiltinsError`].
@@ -169,17 +176,34 @@ impl Builtins {
         let mut wishes = SubscriptionWish::of(config.subscriptions(), limit);
         wishes.retain(|wish| wish.service != BROADCAST);
         let mut services = self.services.lock().await;
-        for name in wishes.iter().map(|wish| wish.service.as_str()) {
-            if !services.contains_key(name)
-                && let Some(service) = self.make(name)?
-            {
-                self.run(Arc::clone(&service)).await?;
-                services.insert(name.to_owned(), service);
+        let mut made: BTreeMap<String, Arc<dyn Service>> = BTreeMap::new();
+        for name in wishes.iter().map(|wish| wish.service.as_str()).filter(|name| !services.contains_key(*name)) {
+            if !made.contains_key(name) {
+                made.extend(self.make(name)?.map(|service| (name.to_owned(), service)));
             }
         }
         let mut subscriptions = self.subscriptions.lock().await;
-        let applied = subscriptions.apply(&wishes, |name| services.get(name).cloned()).await;
-        let applied = applied.map_err(BuiltinsError::Subscriptions)?;
+        let mut running = Vec::new();
+        let applied = async {
+            for (name, service) in &made {
+                self.run(Arc::clone(service)).await?;
+                running.push(name);
+            }
+            let find = |name: &str| services.get(name).or_else(|| made.get(name)).cloned();
+            subscriptions.apply(&wishes, find).await.map_err(BuiltinsError::Subscriptions)
+        };
+        let applied = match applied.await {
+            Ok(applied) => applied,
+            Err(error) => {
+                // As if it had not been tried.
+                for name in running {
+                    drop(self.supervisor.unregister(name).await);
+                }
+                return Err(error);
+            }
+        };
+        services.extend(made);
+        self.collector.set_history_every(config.time(&METRICS_INTERVAL).expect("it has a default"));
         let is_running = |status: super::super::ServiceStatus| status.state == ServiceState::Running;
         for wish in &applied.begun {
             if !self.supervisor.get(&wish.service).is_some_and(is_running) {
@@ -197,7 +221,10 @@ impl Builtins {
                 let options = NotifierOptions { webhook: self.target.clone(), ..NotifierOptions::default() };
                 Some(Arc::new(Notifier::new(options).map_err(BuiltinsError::Url)?))
             }
-            "task_processor" => Some(Arc::new(TaskQueue::new(&self.bus, TaskOptions::default(), self.tasks.clone()))),
+            "task_processor" => {
+                let tasks = Arc::clone(self.tasks.as_ref().ok_or(BuiltinsError::NoWorkers)?);
+                Some(Arc::new(TaskQueue::new(&self.bus, TaskOptions::default(), Some(tasks))))
+            }
             _ => None,
         })
     }
@@ -213,7 +240,7 @@ impl Builtins {
     }
 
     /// Ends the subscriptions, and waits for at most `limit` until their services have handled what was published. Returns how many had
-    /// more to do. Before the services are stopped.
+    /// more to do. Before the services are stopped; those of one that does not run [stay](Subscriptions::end).
     pub async fn end(&self, limit: Duration) -> usize {
         self.subscriptions.lock().await.end(limit).await
     }

@@ -70,6 +70,7 @@ pub struct MetricsCollector {
     options: CollectorOptions,
     kept: Arc<Mutex<Kept>>,
     latest: watch::Sender<Option<Arc<MetricsSample>>>,
+    history_every: watch::Sender<Duration>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -98,7 +99,13 @@ impl MetricsCollector {
     /// A collector of this bus. It begins when it is started.
     pub fn new(bus: &Bus, options: CollectorOptions) -> Self {
         let (kept, task) = Default::default();
-        Self { bus: bus.clone(), options, kept, latest: watch::Sender::new(None), task }
+        let (latest, history_every) = (watch::Sender::new(None), watch::Sender::new(options.history_every));
+        Self { bus: bus.clone(), options, kept, latest, history_every, task }
+    }
+
+    /// Keeps the history in other steps from now on; not zero.
+    pub fn set_history_every(&self, time: Duration) {
+        self.history_every.send_if_modified(|every| std::mem::replace(every, time) != time);
     }
 
     /// Samples in short steps, the oldest first.
@@ -162,13 +169,14 @@ async fn collect(
     options: CollectorOptions,
     kept: Arc<Mutex<Kept>>,
     latest: watch::Sender<Option<Arc<MetricsSample>>>,
+    mut history_every: watch::Receiver<Duration>,
 ) {
     let every = |period: Duration| {
         let mut interval = interval_at(Instant::now() + period, period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         interval
     };
-    let (mut short, mut long) = (every(options.recent_every), every(options.history_every));
+    let (mut short, mut long) = (every(options.recent_every), every(*history_every.borrow_and_update()));
     let (mut recent, mut history) = (Sampler::new(&bus), Sampler::new(&bus));
     loop {
         tokio::select! {
@@ -181,6 +189,7 @@ async fn collect(
                 let sample = Arc::new(history.look(&bus));
                 push(&mut locked(&kept).history, sample, options.history_max);
             }
+            Ok(()) = history_every.changed() => long = every(*history_every.borrow_and_update()),
         }
     }
 }
@@ -197,7 +206,8 @@ impl Service for MetricsCollector {
     fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
         Box::pin(async {
             let (bus, options) = (self.bus.clone(), self.options.clone());
-            let work = collect(bus, options, Arc::clone(&self.kept), self.latest.clone());
+            let every = self.history_every.subscribe();
+            let work = collect(bus, options, Arc::clone(&self.kept), self.latest.clone(), every);
             *self.task() = Some(tokio::spawn(work));
             Ok(())
         })

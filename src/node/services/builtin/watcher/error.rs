@@ -21,6 +21,11 @@ pub enum WatchError {
         /// What the system said.
         error: io::Error,
     },
+    /// It was there, and is not any more.
+    Gone {
+        /// Which.
+        folder: PathBuf,
+    },
     /// It lies in one that is left out.
     Excluded {
         /// Which.
@@ -62,6 +67,9 @@ impl fmt::Display for WatchError {
         match self {
             Self::NoFolder { folder } => write!(f, "{} is no folder; watch the one that it is in", folder.display()),
             Self::Read { folder, error } => write!(f, "{} cannot be read: {error}", folder.display()),
+            Self::Gone { folder } => {
+                write!(f, "{} is gone; it is watched again, and looked at, once it is there", folder.display())
+            }
             Self::Excluded { folder, excluded } => write!(
                 f,
                 "{} lies in {}, which the node writes to; watch another folder, or keep the data elsewhere with --data",

@@ -29,7 +29,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Hints {
     pub(super) pending: Pending,
-    pub(super) is_ending: bool,
+    /// Of the start that counts. Whoever looks for an earlier one ends.
+    pub(super) run: u64,
     /// Why not all of it is watched.
     pub(super) failed: Option<String>,
     pub(super) counts: WatcherCounts,
@@ -41,13 +42,29 @@ impl Shared {
     pub(super) fn new(options: &WatcherOptions) -> Self {
         let pending = Pending::new(options.debounce, options.pending_max);
         let counts = WatcherCounts::default();
-        let hints = Hints { pending, is_ending: false, failed: None, counts, unpublished_told: 0 };
+        let hints = Hints { pending, run: 0, failed: None, counts, unpublished_told: 0 };
         Self { begun: Instant::now(), hints: Mutex::new(hints), woken: Condvar::new() }
     }
 
     pub(super) fn hints(&self) -> MutexGuard<'_, Hints> {
         // What a panic interrupts is a hint more or less.
         self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a run, which ends the one before. Returns its number.
+    pub(super) fn begin(&self, options: &WatcherOptions) -> u64 {
+        let mut hints = self.hints();
+        (hints.pending, hints.failed) = (Pending::new(options.debounce, options.pending_max), None);
+        hints.run += 1;
+        hints.run
+    }
+
+    /// Ends a run, if it is the one that counts.
+    pub(super) fn end(&self, run: u64) {
+        let mut hints = self.hints();
+        hints.run += u64::from(hints.run == run);
+        drop(hints);
+        self.woken.notify_all();
     }
 
     pub(super) fn take(&self, hint: notify::Result<notify::Event>) {
@@ -60,7 +77,7 @@ impl Shared {
             Err(_) => hints.pending.hint_all(now),
         }
         drop(hints);
-        self.woken.notify_one();
+        self.woken.notify_all();
     }
 }
 

@@ -63,6 +63,11 @@ pub struct WatcherOptions {
     pub entries_max: usize,
     /// Paths at which something happened that may wait to be looked at; beyond it all are. Default 100,000.
     pub pending_max: usize,
+    /// While the folder is gone, how often it is looked whether it is there again. Default 1 s.
+    pub return_every: Duration,
+    /// While not all of it is watched, for want of watches or room, how often all is looked at again; also at once where there is room
+    /// again. Default 60 s.
+    pub rescan_every: Duration,
 }
 
 impl WatcherOptions {
@@ -76,6 +81,8 @@ impl WatcherOptions {
             folders_max: 8_192,
             entries_max: 500_000,
             pending_max: 100_000,
+            return_every: Duration::from_secs(1),
+            rescan_every: Duration::from_secs(60),
         }
     }
 }
@@ -91,9 +98,12 @@ pub struct FilesystemWatcher {
 
 #[derive(Debug)]
 struct Running {
+    shared: Arc<Shared>,
+    run: u64,
     /// Its drop ends the hints.
-    watcher: Arc<Mutex<RecommendedWatcher>>,
-    thread: JoinHandle<()>,
+    _watcher: Arc<Mutex<RecommendedWatcher>>,
+    /// Until it is waited for.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl FilesystemWatcher {
@@ -112,7 +122,7 @@ impl FilesystemWatcher {
     pub fn rescan(&self) {
         let now = self.shared.begun.elapsed();
         self.shared.hints().pending.hint_all(now);
-        self.shared.woken.notify_one();
+        self.shared.woken.notify_all();
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
@@ -120,7 +130,7 @@ impl FilesystemWatcher {
     }
 
     /// Reads the folder, with the system's hints coming from before that.
-    fn begin(bus: &Bus, options: &WatcherOptions, shared: &Arc<Shared>) -> Result<Running, ServiceFailure> {
+    fn begin(bus: &Bus, options: &WatcherOptions, shared: &Arc<Shared>, run: u64) -> Result<Running, ServiceFailure> {
         let failure = |error: &dyn fmt::Display| ServiceFailure::new(error.to_string());
         let read = |folder: &Path| folder.canonicalize().map_err(|error| WatchError::read(folder, error));
         let root = read(&options.folder).map_err(|error| failure(&error))?;
@@ -138,16 +148,41 @@ impl FilesystemWatcher {
         let tree = Tree::read(&root, excluded, limits, &mut listen).map_err(|error| failure(&error))?;
         let publisher = bus.publisher().map_err(|error| failure(&error))?;
         let source = EventSource::filesystem(&options.name);
-        let looker = Looker { tree, listen, publisher, source, shared: Arc::clone(shared) };
+        let WatcherOptions { return_every, rescan_every, .. } = *options;
+        let looker = Looker {
+            run,
+            tree,
+            listen,
+            publisher,
+            source,
+            shared: Arc::clone(shared),
+            return_every,
+            rescan_every,
+            again: None,
+            lacks: None,
+        };
         let thread = thread::Builder::new().name("ringmain-watch".to_owned()).spawn(move || looker.run());
-        Ok(Running { watcher, thread: thread.map_err(|error| failure(&error))? })
+        let thread = Some(thread.map_err(|error| failure(&error))?);
+        Ok(Running { shared: Arc::clone(shared), run, _watcher: watcher, thread })
     }
 }
 
-impl Drop for FilesystemWatcher {
+impl Running {
+    /// Ends it, and waits for that.
+    fn end(mut self) -> thread::Result<()> {
+        self.shared.end(self.run);
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// Also of a start that nobody waits for any more.
+impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.hints().is_ending = true;
-        self.shared.woken.notify_one();
+        self.shared.end(self.run);
     }
 }
 
@@ -161,11 +196,18 @@ fn absolute(folder: &Path) -> PathBuf {
 
 /// The thread that looks and publishes.
 struct Looker {
+    run: u64,
     tree: Tree,
     listen: Watches,
     publisher: Publisher,
     source: EventSource,
     shared: Arc<Shared>,
+    return_every: Duration,
+    rescan_every: Duration,
+    /// When it looks at everything unasked, for not all of it is watched.
+    again: Option<Duration>,
+    /// How many folders and entries were watched when there was no room for more.
+    lacks: Option<(usize, usize)>,
 }
 
 impl Looker {
@@ -178,22 +220,42 @@ impl Looker {
             }
             let (changes, outcome) = self.tree.look(paths, all, &mut self.listen);
             changes.iter().for_each(|change| self.publish(change));
-            if all {
+            if all && !self.tree.is_gone() {
                 self.shared.hints().counts.rescans += 1;
                 let data = json!({ "path": self.tree.root().to_string_lossy() });
                 self.publish_data("filesystem.rescanned", &data.to_string());
             }
-            if all || outcome.is_err() {
-                self.shared.hints().failed = outcome.err().map(|error| error.to_string());
-            }
+            self.note(all, outcome);
         }
     }
 
+    /// Notes whether all of it is watched, and when to look at it again if not.
+    fn note(&mut self, all: bool, outcome: Result<(), WatchError>) {
+        let now = self.shared.begun.elapsed();
+        let mut hints = self.shared.hints();
+        let watched = (self.tree.folders(), self.tree.entries());
+        (self.again, self.lacks, hints.failed) = match outcome {
+            _ if self.tree.is_gone() => {
+                let gone = WatchError::Gone { folder: self.tree.root().to_owned() };
+                (Some(now + self.return_every), None, Some(gone.to_string()))
+            }
+            Err(error) => (Some(now + self.rescan_every), Some(watched), Some(error.to_string())),
+            Ok(()) if all => (None, None, None),
+            Ok(()) => {
+                // There is room again for what was left out.
+                if self.lacks.is_some_and(|(folders, entries)| watched.0 < folders || watched.1 < entries) {
+                    hints.pending.hint_all(now);
+                }
+                return;
+            }
+        };
+    }
+
     /// What to look at next; `None` when it is to end.
-    fn wait(&self) -> Option<Due> {
+    fn wait(&mut self) -> Option<Due> {
         let mut hints = self.shared.hints();
         loop {
-            if hints.is_ending {
+            if hints.run != self.run {
                 return None;
             }
             let now = self.shared.begun.elapsed();
@@ -201,7 +263,14 @@ impl Looker {
             if due.all || !due.paths.is_empty() {
                 return Some(due);
             }
-            hints = match hints.pending.due_at() {
+            if self.again.is_some_and(|again| again <= now) {
+                if !self.tree.is_gone() || self.tree.root().is_dir() {
+                    self.again = None;
+                    return Some(Due { paths: Vec::new(), all: true });
+                }
+                self.again = Some(now + self.return_every);
+            }
+            hints = match hints.pending.due_at().into_iter().chain(self.again).min() {
                 None => self.shared.woken.wait(hints).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
                     let waited = self.shared.woken.wait_timeout(hints, at.saturating_sub(now));
@@ -224,7 +293,8 @@ impl Looker {
     fn publish_data(&mut self, topic: &str, data: &str) {
         let event = self.publisher.event().source(self.source.as_str());
         // Whoever stops it does not wait for room.
-        let limit = if self.shared.hints().is_ending { Duration::ZERO } else { PUBLISH_LIMIT };
+        let is_ending = self.shared.hints().run != self.run;
+        let limit = if is_ending { Duration::ZERO } else { PUBLISH_LIMIT };
         let published = event.publish_deadline(topic, Payload::json(data), limit);
         let counts = &mut self.shared.hints().counts;
         match published {
@@ -271,13 +341,9 @@ impl Service for FilesystemWatcher {
 
     fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
         Box::pin(async {
-            {
-                let mut hints = self.shared.hints();
-                hints.pending = Pending::new(self.options.debounce, self.options.pending_max);
-                (hints.is_ending, hints.failed) = (false, None);
-            }
+            let run = self.shared.begin(&self.options);
             let (bus, options, shared) = (self.bus.clone(), self.options.clone(), Arc::clone(&self.shared));
-            let begun = tokio::task::spawn_blocking(move || Self::begin(&bus, &options, &shared)).await;
+            let begun = tokio::task::spawn_blocking(move || Self::begin(&bus, &options, &shared, run)).await;
             let begun = begun.map_err(|error| ServiceFailure::new(error.to_string()))?;
             *self.running() = Some(begun?);
             Ok(())
@@ -286,15 +352,8 @@ impl Service for FilesystemWatcher {
 
     fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
         Box::pin(async {
-            let Some(Running { watcher, thread }) = self.running().take() else { return Ok(()) };
-            self.shared.hints().is_ending = true;
-            self.shared.woken.notify_one();
-            let ended = tokio::task::spawn_blocking(move || {
-                let ended = thread.join();
-                drop(watcher);
-                ended
-            });
-            match ended.await {
+            let Some(running) = self.running().take() else { return Ok(()) };
+            match tokio::task::spawn_blocking(move || running.end()).await {
                 Ok(Ok(())) => Ok(()),
                 _ => Err(ServiceFailure::new("the thread that looks at files has panicked")),
             }
@@ -303,11 +362,11 @@ impl Service for FilesystemWatcher {
 
     fn health(&self) -> Work<'_, Health> {
         Box::pin(async {
-            if !self.options.folder.is_dir() {
-                return Health::Unhealthy(format!("{} is gone", self.options.folder.display()));
-            }
-            if self.running().as_ref().is_none_or(|running| running.thread.is_finished()) {
+            if self.running().as_ref().is_none_or(Running::has_ended) {
                 return Health::Unhealthy("the thread that looks at files has ended".to_owned());
+            }
+            if !self.options.folder.is_dir() {
+                return Health::Degraded(WatchError::Gone { folder: self.options.folder.clone() }.to_string());
             }
             let mut hints = self.shared.hints();
             let lost = hints.counts.unpublished - hints.unpublished_told;

@@ -164,6 +164,11 @@ impl Tree {
         self.folders
     }
 
+    /// Whether the folder is gone, with all that was in it: nothing is known, and nobody listens. A look finds it when it is there again.
+    pub fn is_gone(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Whether something is there that was not, or the other way round.
     pub fn has_come_or_gone(&self, path: &Path) -> bool {
         self.known.contains_key(path) != fs::symlink_metadata(path).is_ok()
@@ -182,6 +187,7 @@ impl Tree {
         let mut paths: BTreeSet<_> = paths.into_iter().filter(|path| path.starts_with(&self.root)).collect();
         if all {
             paths.extend(self.known.keys().cloned());
+            paths.insert(self.root.clone());
         }
         let says_what_is_ignored = |path: &&PathBuf| path.file_name().is_some_and(|name| name == ignored::FILE);
         let rereads: Vec<_> = paths.iter().filter(says_what_is_ignored).filter_map(|file| file.parent()).collect();
@@ -226,11 +232,15 @@ impl Tree {
     /// What is at a path that is not known.
     fn arrive(&mut self, path: &Path, looking: &mut Looking, listen: &mut dyn Listen) -> Result<(), WatchError> {
         // One whose folder is not known comes with its folder, or is left out as that is.
-        if self.known.contains_key(path) || path.parent().is_none_or(|folder| !self.known.contains_key(folder)) {
+        let may_come = |folder: &Path| path == self.root || self.known.contains_key(folder);
+        if self.known.contains_key(path) || !path.parent().is_some_and(may_come) {
             return Ok(());
         }
         let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
-        if self.ignored.leaves_out(path, found.is_dir()) {
+        if path == self.root && !found.is_dir() {
+            return Err(WatchError::NoFolder { folder: path.to_owned() });
+        }
+        if path != self.root && self.ignored.leaves_out(path, found.is_dir()) {
             return Ok(());
         }
         self.enter(path.to_owned(), Seen::of(&found), listen, &mut looking.came)
@@ -389,7 +399,9 @@ impl Looking {
             let (Some(to_folder), Some(from_folder)) = (to.parent(), from.parent()) else { return false };
             to.file_name() == from.file_name() && renamed.get(to_folder).is_some_and(|(from, _)| from == from_folder)
         };
-        for (to, (from, seen)) in renamed.iter().filter(|(to, (from, _))| !came_along(to, from)) {
+        // In a folder that is another one, what was put back has kept its name.
+        let is_told = |to: &PathBuf, from: &PathBuf| to != from && !came_along(to, from);
+        for (to, (from, seen)) in renamed.iter().filter(|(to, (from, _))| is_told(to, from)) {
             changes.push(change((to.clone(), seen.clone()), What::Renamed { from: from.clone() }));
         }
         changes.extend(came.into_iter().map(|came| change(came, What::Created)));
