@@ -69,7 +69,7 @@ impl Scene {
     }
 
     /// Waits until somebody tells of the handler, and lets it go; who waits for it comes to its end before the bus does.
-    fn is_told_of(self, waits: impl FnOnce()) {
+    fn tell_and_end(self, waits: impl FnOnce()) {
         let told = self.said.iter().find(|said| said.starts_with("WorkerHung")).unwrap();
         assert!(told.contains("worker: 0") && told.contains("name: \"hangs\""), "{told}");
         drop(self.let_go);
@@ -86,7 +86,7 @@ fn another_worker_tells_of_a_handler_that_hangs_where_nobody_publishes() {
         let scene = Scene::new(Bus::builder().workers(2));
         scene.bus.publish("work", BODY).unwrap();
         scene.begun.recv().unwrap();
-        scene.is_told_of(|| ());
+        scene.tell_and_end(|| ());
     });
 }
 
@@ -102,6 +102,6 @@ fn a_publisher_that_waits_for_room_tells_of_the_handler_that_holds_it_up() {
             }
         });
         scene.begun.recv().unwrap();
-        scene.is_told_of(|| publisher.join().unwrap());
+        scene.tell_and_end(|| publisher.join().unwrap());
     });
 }

@@ -373,6 +373,7 @@ fn a_letter_tells_the_error_and_its_sources() {
     assert_eq!(errors[1..5], ["not paid: no bank: host down", "not paid: no bank", "a: b", "xy"]);
     assert!(errors[5].starts_with("long : é") && (1_023..=1_024).contains(&errors[5].len()), "the first of it");
     assert_eq!((letters[1].reason(), letters[2].reason()), (DeadReason::AttemptsExhausted, DeadReason::Rejected));
+    assert_books(bus);
 }
 
 /// An error that is its own source.

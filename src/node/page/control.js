@@ -41,7 +41,7 @@ export function services(view, say) {
     refresh(subscriptions, all, (rows) => table("Subscriptions", [
       ["Subscription", (one) => one.name],
       ["Pattern", (one) => make("code", null, one.pattern)],
-      ["State", (one) => badge(one.paused ? "paused" : one.breaker && one.breaker !== "closed" ? one.breaker : "running")],
+      ["State", (one) => badge(one.paused ? "paused" : one.breaker && one.breaker.state !== "closed" ? one.breaker.state : "running")],
       ["Delivered", (one) => count(one.delivered), "number"],
       ["Failed", (one) => count(one.failed), "number"],
       ["Dead", (one) => count(one.dead_lettered), "number"],

@@ -102,6 +102,7 @@ fn an_attempt_takes_as_long_as_the_bus_says_where_its_subscription_does_not() {
             assert_eq!(ledger(simulation.bus()).timed_out, timed_out);
         }
         assert_eq!([held, kept].map(|late| late.ack()), [Settled::TooLate; 2]);
+        assert_books(simulation.bus());
     }
     for (wrong, ms) in [(Duration::ZERO, 0), (DAY + MS, 86_400_001)] {
         let refused = small().attempt_timeout(wrong).build().unwrap_err().to_string();
@@ -125,5 +126,6 @@ fn the_longest_wait_is_none_that_is_over_wherever_in_a_tick_it_begins() {
         simulation.advance(MS);
         simulation.run();
         assert!(!held.is_current());
+        assert_books(simulation.bus());
     }
 }

@@ -151,7 +151,8 @@ fn so_many_redrives_are_under_way_and_no_more() {
     let third = letters.redrive_all(&all, hour).unwrap();
     assert!(!third.is_over());
     simulation.run();
-    assert!(inbox.try_recv().is_ok());
+    inbox.try_recv().unwrap().ack();
+    assert_books(bus);
     assert!(small().redrives_max(0).build().unwrap_err().to_string().contains("redrives_max is 0"));
 }
 
