@@ -70,10 +70,7 @@ impl WakerCell {
             // SYNC(waker.hand): Release. Hands the cell back to `register` and `wake`. What the waker did before is seen by
             // the next `register`: whoever is woken comes again.
             self.state.swap(IDLE, Ordering::Release);
-            if let Some(waker) = waker {
-                // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
-                let _ = contained(|| waker.wake());
-            }
+            ring(waker);
         }
     }
 
@@ -87,11 +84,16 @@ impl WakerCell {
             });
             // SYNC(waker.hand): Release. Pairs with the Acquire in `register`; hands the emptied cell back.
             self.state.fetch_and(!WAKING, mutant!("waker.hand", Ordering::Release));
-            if let Some(waker) = waker {
-                // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
-                let _ = contained(|| waker.wake());
-            }
+            ring(waker);
         }
+    }
+}
+
+/// Wakes who was taken out of a cell, when the cell is another's again.
+fn ring(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        // A waker is its runtime's code: a panic of it must not end the thread that only wakes.
+        let _ = contained(|| waker.wake());
     }
 }
 
@@ -130,6 +132,8 @@ mod tests {
     use super::*;
 
     static CLONE_PANICS: RawWakerVTable = RawWakerVTable::new(|_| panic!("clone"), |_| (), |_| (), |_| ());
+    static WAKE_PANICS: RawWakerVTable =
+        RawWakerVTable::new(|_| RawWaker::new(ptr::null(), &WAKE_PANICS), |_| panic!("wake"), |_| (), |_| ());
     static DROP_PANICS: RawWakerVTable =
         RawWakerVTable::new(|_| RawWaker::new(ptr::null(), &DROP_PANICS), |_| (), |_| (), |_| panic!("drop"));
 
@@ -174,5 +178,14 @@ mod tests {
         let next = Waker::from(Arc::new(Count(AtomicUsize::new(0))));
         catch_unwind(AssertUnwindSafe(|| cell.register(&next))).expect_err("the old one's drop panics");
         assert!(works(&cell));
+    }
+    #[test]
+    fn a_waker_that_panics_when_it_wakes_harms_neither_who_wakes_nor_the_cell() {
+        let cell = WakerCell::new();
+        for _ in 0..2 {
+            cell.register(&waker_of(&WAKE_PANICS));
+            cell.wake();
+            assert!(works(&cell));
+        }
     }
 }

@@ -4,11 +4,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use ringmain::{Bus, EventId, Meta, Payload, Priority, PublishError, Publisher, Topic};
+use ringmain::{Bus, EventId, Meta, Payload, Priority, PublishError, Publisher, RequestError, Topic};
 use rkyv::{Archive, Serialize};
 
 /// Its own archive.
 const FLAT: Topic<u64> = Topic::new("mark.flat");
+const ANSWER: Topic<u64> = Topic::new("answer");
 const WORD: Topic<Word> = Topic::new("mark.word");
 /// More than fits a slot.
 const LARGE_BYTES: usize = 900;
@@ -31,10 +32,14 @@ pub(crate) enum Form {
     Deadline,
     Async,
     Batch,
+    Frame,
+    FrameAt,
+    Request,
     Lent,
 }
 
-pub(crate) const FORMS: [Form; 10] = [
+/// First those that a bus for a single publisher has.
+pub(crate) const FORMS: [Form; 13] = [
     Form::Flat,
     Form::Try,
     Form::Encoded,
@@ -44,8 +49,13 @@ pub(crate) const FORMS: [Form; 10] = [
     Form::Deadline,
     Form::Async,
     Form::Batch,
+    Form::Frame,
+    Form::FrameAt,
+    Form::Request,
     Form::Lent,
 ];
+/// How many that are.
+pub(crate) const OF_ONE: usize = 11;
 
 fn large(id: u64) -> Vec<u8> {
     let mut bytes = vec![7; LARGE_BYTES];
@@ -116,6 +126,24 @@ impl Form {
                 batch.add("mark.raw", Payload::raw(&large(id + 1)))?;
                 batch.add(WORD, &word(id + 2))?;
                 batch.publish().map(drop)
+            }
+            Self::Frame => {
+                let frame = publisher.at(priority).metadata("k", "v").to_frame("mark.raw", raw)?;
+                publisher.publish_frame(&frame).map(drop)
+            }
+            Self::FrameAt => {
+                let frame = publisher.event().to_frame("mark.raw", Payload::raw(&large(id)))?;
+                publisher.frame(&frame).priority(priority).at_position(id).publish().map(drop)
+            }
+            Self::Request => {
+                let requester = bus.requester(FLAT, ANSWER).expect("there is room for its answers");
+                let requester = requester.priority(priority);
+                let mut asked = pin!(requester.request_async(&id, Duration::from_secs(86_400)));
+                match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Err(RequestError::Publish(error))) => Err(error),
+                    Poll::Ready(told) => panic!("nobody has answered: {told:?}"),
+                    Poll::Pending => Ok(()),
+                }
             }
             Self::Lent => bus.publish("mark.raw", raw).map(drop),
         }

@@ -14,6 +14,7 @@ mod deciders;
 mod forms;
 mod observers;
 mod panics;
+mod payload_kept;
 mod payload_paths;
 mod payloads;
 #[cfg(target_os = "linux")]

@@ -14,7 +14,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::payloads::{Value, read};
 use crate::support::assert_settled;
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// The strictest alignment that an archive may ask for.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -40,7 +40,7 @@ fn builders() -> [BusBuilder; 2] {
 }
 
 /// One way: the values that are sent into it come out at its end.
-fn each<E: Value>(values: &[E], way: impl Fn(&Simulation, Topic<E>, &mut Publisher, &E) -> E) {
+pub(crate) fn each<E: Value>(values: &[E], way: impl Fn(&Simulation, Topic<E>, &mut Publisher, &E) -> E) {
     for builder in builders() {
         let simulation = Simulation::new(builder, 1).unwrap();
         let mut publisher = simulation.bus().publisher().unwrap();
@@ -51,7 +51,7 @@ fn each<E: Value>(values: &[E], way: impl Fn(&Simulation, Topic<E>, &mut Publish
     }
 }
 
-fn next<E: Value>(inbox: &mut Mailbox<Topic<E>>) -> E {
+pub(crate) fn next<E: Value>(inbox: &mut Mailbox<Topic<E>>) -> E {
     let delivery = inbox.try_recv().expect("an event waits");
     let value = read::<E>(delivery.event().expect("an archive of its type"));
     delivery.ack();

@@ -13,7 +13,7 @@ use ringmain::internals::ring::stall;
 use ringmain::testing::Simulation;
 use ringmain::{Bus, FullPolicy, Ledger, Mailbox, Pattern, Priority, PublishError, Publisher, Subscription};
 
-use crate::forms::{FORMS, id_of};
+use crate::forms::{FORMS, OF_ONE, id_of};
 use crate::proof::say;
 use crate::support::{Draw, Log, assert_counted, assert_settled, observed, watched};
 
@@ -137,7 +137,7 @@ impl World {
         }
         let nth = free[self.below(free.len() as u64) as usize];
         let mut publisher = self.publishers[nth].borrow_mut();
-        let forms = if self.has_others { &FORMS[..] } else { &FORMS[..FORMS.len() - 1] };
+        let forms = if self.has_others { &FORMS[..] } else { &FORMS[..OF_ONE] };
         let form = forms[self.below(forms.len() as u64) as usize];
         let priority = form.priority(self.draw.borrow_mut().priority());
         // The number says whose the event is, unless the bus lends its own publisher.

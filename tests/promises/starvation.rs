@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ringmain::testing::Simulation;
-use ringmain::{Bus, Payload, Priority};
+use ringmain::{Bus, FullPolicy, Payload, Priority, PublishError};
 
 use super::support::{Draw, Log, assert_settled};
 
@@ -85,6 +85,56 @@ fn no_head_of_a_lane_waits_for_more_events_than_published() {
         assert!(heads.longest[3] > 0, "the mix was not saturated enough to say anything");
         assert_settled(bus);
     }
+}
+
+#[test]
+fn of_ten_times_what_is_served_low_is_shed_first_and_still_moves() {
+    const SERVED: u64 = 16;
+    const LIMIT: u64 = 200;
+    let builder = Bus::builder().workers(1).turn_max(SERVED as usize).max_queue_size(LIMIT as usize);
+    let builder = builder.when_full(FullPolicy::REJECT.shed_low_above(50));
+    let simulation = Simulation::new(builder, 1).unwrap();
+    let bus = simulation.bus();
+    let bound = wait_max(bus);
+    let log = Log::new();
+    let writer = log.clone();
+    let _all = bus.subscribe("*").handle(move |_, meta| writer.add(lane(meta.priority()))).unwrap();
+    let mut publisher = bus.publisher().unwrap();
+    let mut heads = Heads::default();
+    let (mut accepted, mut refused) = ([0_u64; 4], [0_u64; 4]);
+    // Lanes by their first refusal.
+    let mut order = Vec::new();
+    for round in 0..400 {
+        for nth in 0..if round < 100 { 10 * SERVED } else { 0 } {
+            let at = (nth % 4) as usize;
+            match publisher.at(Priority::ALL[at]).publish("a", BODY) {
+                Ok(_) => {
+                    accepted[at] += 1;
+                    heads.queued[at] += 1;
+                    continue;
+                }
+                Err(PublishError::Shed { depth, .. }) => assert!(at == 3 && (LIMIT / 2..LIMIT).contains(&depth)),
+                Err(PublishError::Full { depth, .. }) => assert!(at < 3 && depth >= LIMIT),
+                Err(error) => panic!("{error}"),
+            }
+            refused[at] += 1;
+            if !order.contains(&at) {
+                order.push(at);
+            }
+        }
+        simulation.turn(0).unwrap();
+        for served in log.take() {
+            heads.serve(served, &bound);
+        }
+    }
+    assert_eq!(order[0], 3, "Low gives way first: {order:?}");
+    assert_eq!(order.len(), 4, "ten times as much fills every lane");
+    assert_eq!(heads.queued, [0; 4], "what was accepted was served");
+    assert!(heads.longest[3] > 0 && heads.longest[3] <= bound[3], "{:?}", heads.longest);
+    // So many were served while the burst lasted that each lane had its share, and Low the least.
+    assert!(accepted.iter().all(|&lane| lane > LIMIT / 2) && accepted.is_sorted_by(|a, b| a >= b), "{accepted:?}");
+    assert!(refused[3] > refused[0], "{refused:?}");
+    assert_settled(bus);
 }
 
 #[test]

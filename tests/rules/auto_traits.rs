@@ -109,6 +109,17 @@ fn what_a_handler_sees_is_read_only() {
     assert!(has!(Context<'static>: Sync));
 }
 
+#[test]
+fn what_a_user_brings_goes_to_any_thread() {
+    use ringmain::{EventSerializer, Handler, Notice, ServiceTarget, Subject};
+    assert_eq!(send_and_sync!(dyn EventSerializer<Plain>), (true, true));
+    assert_eq!(send_and_sync!(dyn Handler<Pattern>), (true, false));
+    assert_eq!(send_and_sync!((Notice<'static>, ServiceTarget<'static>)), (true, true));
+    assert_eq!(send_and_sync!(ringmain::Aggregate<'static>), (true, true));
+    // A name of any length of life, or a topic.
+    assert!(has!(&'static str: Subject<Payload<'static>>) && has!(Topic<Plain>: Subject<&'static Plain>));
+}
+
 #[cfg(feature = "store")]
 #[test]
 fn a_store_and_what_it_gives_are_shared_freely() {
@@ -124,6 +135,12 @@ fn a_store_and_what_it_gives_are_shared_freely() {
     use ringmain::store::{StateChange, StateError, StatePage, StateReadError, StateStore};
     assert_eq!(send_and_sync!((Box<dyn StateStore>, StateChange<'static>, StatePage)), (true, true));
     assert_eq!(send_and_sync!((StateError, StateReadError)), (true, true));
+    use ringmain::store::{AuditRecords, AuditedError, Begun, Handling};
+    assert!(has!(AuditRecords<'static>: Send) && has!(Handling<'static>: Send) && has!(Begun<'static>: Send));
+    assert_eq!(send_and_sync!(AuditedError<u64>), (true, true));
+    assert_eq!(send_and_sync!(AuditedError<Cell<u64>>), (true, false));
+    assert_eq!(send_and_sync!(AuditedError<MutexGuard<'static, u64>>), (false, true));
+    assert_eq!(send_and_sync!(AuditedError<Rc<u64>>), (false, false));
 }
 
 #[cfg(feature = "sourcing")]
@@ -134,6 +151,27 @@ fn what_is_made_of_events_moves_between_threads() {
     assert_eq!(send_and_sync!((ReadModel, SagaStatus)), (true, true));
     use ringmain::store::{CausationTree, Upcasters};
     assert_eq!(send_and_sync!((CausationTree, Upcasters)), (true, true));
+    use ringmain::sourcing::{Outputs, Processes, Saga, StepRun, View};
+    use ringmain::testing::GivenSaga;
+    assert!(has!(Processes<()>: Send) && has!(Outputs<'static>: Send) && has!(View<'static>: Send));
+    assert_eq!(send_and_sync!((Saga<String>, StepRun<'static>)), (true, true));
+    assert!(!has!(GivenSaga<String>: Clone) && !has!(Sagas<String>: Clone) && !has!(Processes<()>: Clone));
+}
+
+#[cfg(feature = "sourcing")]
+#[test]
+fn what_a_user_puts_in_decides_whether_it_moves() {
+    use ringmain::sourcing::{CreateError, ExecuteError, Processes, Projector, Saga, Step};
+    // They hold the user's own.
+    assert!(!has!(Processes<Rc<u64>>: Send) && !has!(Processes<MutexGuard<'static, u64>>: Send));
+    assert!(!has!(Projector<Rc<u64>>: Send) && !has!(Projector<MutexGuard<'static, u64>>: Send));
+    assert_eq!(send_and_sync!((CreateError<u64>, ExecuteError<u64>)), (true, true));
+    assert_eq!(send_and_sync!(CreateError<Cell<u64>>), (true, false));
+    assert_eq!(send_and_sync!(ExecuteError<Cell<u64>>), (true, false));
+    assert_eq!(send_and_sync!(CreateError<Rc<u64>>), (false, false));
+    assert_eq!(send_and_sync!(ExecuteError<Rc<u64>>), (false, false));
+    // They are told what to do with data, and hold none.
+    assert_eq!(send_and_sync!((Saga<Rc<u64>>, Step<Rc<u64>>)), (true, true));
 }
 
 #[cfg(feature = "sourcing")]
@@ -179,4 +217,72 @@ fn an_aggregate_moves_as_its_state_does_and_its_repository_whatever_that_is() {
     assert_eq!(send_and_sync!(Root<State<MutexGuard<'static, u64>>>), (false, true));
     assert_eq!(send_and_sync!(Root<State<Rc<u64>>>), (false, false));
     assert!(has!(Repository<State<Rc<u64>>>: Send) && !has!(Repository<State<u64>>: Clone));
+}
+
+/// Generics whose refusals name what makes them, or what they are made of.
+const REFUSED_AS: [(&str, &str); 6] = [
+    ("Subscribe", "bus.subscribe("),
+    ("Mailbox", ".mailbox()"),
+    ("Iter", ".iter()"),
+    // A sealed trait: what it is for is refused by the publisher.
+    ("Subject", "publisher.publish("),
+    // They are a root and no more.
+    ("Given", "Root::<"),
+    ("When", "Root::<"),
+];
+
+/// Every `pub` generic of `file` with its parameters, up to the tests.
+fn generics(text: &str) -> Vec<(String, String)> {
+    let text = text.split("\n#[cfg(test)]").next().unwrap_or(text);
+    let kinds = ["pub struct ", "pub enum ", "pub trait "];
+    let named = text.lines().filter_map(|line| kinds.iter().find_map(|kind| line.strip_prefix(kind)));
+    let split = |rest: &str| {
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let parameters = rest[name.len()..].strip_prefix('<')?.split('>').next()?.to_owned();
+        Some((name, parameters))
+    };
+    named.filter_map(split).collect()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
+}
+
+#[test]
+fn every_public_generic_is_asked_here_and_refused_somewhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file of the repository");
+    let homes = ["src/lib.rs", "src/store/mod.rs", "src/sourcing/mod.rs", "src/testing/mod.rs"];
+    let exported = |file: &&str| -> String {
+        let text = text(file);
+        // What is inside is for the repository's own.
+        let (before, inside) = text.split_once("pub mod internals {").unwrap_or((&text, ""));
+        let after = inside.split_once("\n}").map_or("", |(_, after)| after);
+        let lists = before.split("pub use ").skip(1).chain(after.split("pub use ").skip(1));
+        lists.map(|list| list.split(';').next().unwrap_or_default().to_owned() + " ").collect()
+    };
+    let exported: String = homes.iter().map(exported).collect();
+    let asked = text("tests/rules/auto_traits.rs");
+    let refused = text("tests/rules/refused.md") + &text("tests/rules/refused_sourcing.md");
+    let (mut met, mut lacking) = (0, Vec::new());
+    for path in crate::functions::files(&root.join("src")) {
+        // Private floors; and the command's own, of which nothing is promised to other crates.
+        if ["src/ring", "src/sync", "src/node"].iter().any(|folder| path.starts_with(root.join(folder))) {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).expect("a file of the repository");
+        for (name, parameters) in generics(&source).into_iter().filter(|(name, _)| has_word(&exported, name)) {
+            met += 1;
+            if !has_word(&asked, &name) {
+                lacking.push(format!("{name}<{parameters}>: no auto trait is asked of it"));
+            }
+            let has_types = parameters.split(", ").any(|one| !one.starts_with('\''));
+            let refused_as = REFUSED_AS.iter().find(|(other, _)| *other == name);
+            if has_types && !refused_as.map_or_else(|| has_word(&refused, &name), |(_, text)| refused.contains(text)) {
+                lacking.push(format!("{name}<{parameters}>: nothing of it is refused"));
+            }
+        }
+    }
+    assert!(met > 35, "{met} were found");
+    assert!(lacking.is_empty(), "{}", lacking.join("\n"));
 }

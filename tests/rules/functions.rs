@@ -22,7 +22,7 @@ pub(crate) struct Functions {
     by_name: HashMap<String, Vec<usize>>,
 }
 
-fn files(of: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(of: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(of).unwrap().map(|entry| entry.unwrap().path());
     let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     all.filter(|path| path.extension().is_some_and(|end| end == "rs")).collect()

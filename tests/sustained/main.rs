@@ -4,6 +4,7 @@
 
 #[path = "../support/books.rs"]
 mod books;
+mod counting;
 mod plot;
 mod soak;
 

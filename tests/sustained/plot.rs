@@ -72,6 +72,7 @@ fn a_plot_has_a_point_for_every_sample() {
         seconds: at as f64,
         resident_bytes: at << 20,
         descriptors: 9,
+        asked: 0,
         events: at,
         rate: 1.0,
         p50_ns: 5,
