@@ -160,8 +160,11 @@ impl EventStore for MemoryStore {
         let found = expected.as_ref().map_or(0, |of| kept.version(&of.kind, &of.id));
         let version = expected.map(|expected| expected.meets(found)).transpose()?;
         let bytes = events.iter().map(event_bytes).sum();
-        self.make_room(&mut kept, events.len() as u64, bytes)
-            .map_err(|(limit, needed, max)| AppendError::Full { limit, needed, max })?;
+        self.make_room(&mut kept, events.len() as u64, bytes).map_err(|(limit, needed, max)| AppendError::Full {
+            limit,
+            needed,
+            max,
+        })?;
         let recorded_at = SystemTime::now();
         let first = kept.next_position();
         let mut last = first;

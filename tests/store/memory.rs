@@ -47,13 +47,17 @@ fn an_evicting_store_takes_new_events_for_the_oldest_and_says_to_readers_what_is
         assert_eq!(found(&store, query.clone()), (7..=16).collect::<Vec<_>>());
         assert_eq!(found(&store, query.clone().newest_first().limit(3)), (7..=16).rev().collect::<Vec<_>>());
         let refused = store.query(&query.clone().behind(position(2))).unwrap_err();
-        assert!(matches!(refused, ReadError::Removed { from, first } if (from.get(), first.get()) == (3, 7)), "{refused}");
+        assert!(
+            matches!(refused, ReadError::Removed { from, first } if (from.get(), first.get()) == (3, 7)),
+            "{refused}"
+        );
         assert_eq!(found(&store, query.behind(position(8))), (9..=16).collect::<Vec<_>>());
     }
     let mut events = Query::new().limit(2).stream(&store);
     assert_eq!(events.next().unwrap().unwrap().position(), position(7));
     append(10).unwrap();
-    let left: Vec<_> = events.map(|event| event.map(|event| event.position().get()).map_err(|error| error.behind())).collect();
+    let left: Vec<_> =
+        events.map(|event| event.map(|event| event.position().get()).map_err(|error| error.behind())).collect();
     assert_eq!(left[..2], [Ok(8), Err(Some(position(16)))], "a page that was read stands, then it is said");
     assert_eq!(store.evicted(), 16);
 }

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
+use ringmain::Payload;
 use ringmain::store::{
     AppendError, Durability, EventStore, ExpectedVersion, Fault, LogStore, OpenError, Query, Snapshot, StateChange,
     StateError, StateKind, StateStore,
 };
-use ringmain::Payload;
 
 use crate::conformance::Writer;
 use crate::log_store::found;
