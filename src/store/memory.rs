@@ -1,6 +1,6 @@
 //! A store in memory: complete, bounded, gone with its process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use super::memory_state::States;
 use super::tail::Tail;
 use super::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Leases, Order, Page, Position, Query, ReadError,
-    Snapshot, SnapshotError, StoredEvent, SyncError, append, snapshot,
+    Snapshot, SnapshotError, StateError, StoredEvent, SyncError, append, snapshot,
 };
 
 /// Bytes that an event is taken to need beside its frame: its place in the list and in three indices.
@@ -30,6 +30,7 @@ pub struct MemoryStore {
     tail: Tail,
     events_max: u64,
     bytes_max: u64,
+    evicts: bool,
     pub(super) states: RwLock<States>,
     pub(super) state_bytes_max: u64,
     pub(super) durability: Durability,
@@ -38,19 +39,23 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Kept {
-    /// The event of position 1 first.
-    events: Vec<StoredEvent>,
+    /// Oldest first.
+    events: VecDeque<StoredEvent>,
     bytes: u64,
+    /// Events that were before them.
+    evicted: u64,
+    /// Kinds of aggregates that are loaded from their events.
+    sourced: HashSet<Box<str>>,
     /// By kind, then by id.
     aggregates: HashMap<Box<str>, HashMap<Box<str>, OneAggregate>>,
-    topics: HashMap<Box<str>, Vec<Position>>,
-    correlations: HashMap<EventId, Vec<Position>>,
+    topics: HashMap<Box<str>, VecDeque<Position>>,
+    correlations: HashMap<EventId, VecDeque<Position>>,
 }
 
 #[derive(Default)]
 struct OneAggregate {
     version: u64,
-    events: Vec<Position>,
+    events: VecDeque<Position>,
     snapshot: Option<Snapshot>,
 }
 
@@ -62,6 +67,7 @@ impl MemoryStore {
             tail: Tail::default(),
             events_max: 1_000_000,
             bytes_max: 256 << 20,
+            evicts: false,
             states: RwLock::default(),
             state_bytes_max: 64 << 20,
             durability: Durability::Accepted,
@@ -79,6 +85,35 @@ impl MemoryStore {
     #[must_use]
     pub fn bytes_max(self, bytes: u64) -> Self {
         Self { bytes_max: bytes, ..self }
+    }
+
+    /// Evicts the oldest events where a limit is reached, in place of refusing what is appended. Nobody who reads on is waited
+    /// for: he hears of what he missed ([`ReadError::Removed`]). What an aggregate is [loaded from](EventStore::keep_history) stays
+    /// until a snapshot has it, and what is behind it, too. Default: it refuses.
+    #[must_use]
+    pub fn evicting(self) -> Self {
+        Self { evicts: true, ..self }
+    }
+
+    /// Events that were evicted so far.
+    pub fn evicted(&self) -> u64 {
+        self.read().evicted
+    }
+
+    /// Makes room for so many events and bytes more, if it may and that helps. Else says which limit is in the way, what would
+    /// be needed, and the limit.
+    fn make_room(&self, kept: &mut Kept, events: u64, bytes: u64) -> Result<(), (&'static str, u64, u64)> {
+        let may_fit = events <= self.events_max && bytes <= self.bytes_max;
+        loop {
+            let needed = [
+                ("events_max", kept.events.len() as u64 + events, self.events_max),
+                ("bytes_max", kept.bytes + bytes, self.bytes_max),
+            ];
+            let Some(over) = needed.into_iter().find(|(_, needed, max)| needed > max) else { return Ok(()) };
+            if !self.evicts || !may_fit || !kept.evict() {
+                return Err(over);
+            }
+        }
     }
 
     /// Bytes that state may take, 64 beside each key and value among them. Default 64 MiB.
@@ -124,13 +159,12 @@ impl EventStore for MemoryStore {
         let mut kept = self.write();
         let found = expected.as_ref().map_or(0, |of| kept.version(&of.kind, &of.id));
         let version = expected.map(|expected| expected.meets(found)).transpose()?;
-        let full = |limit, needed, max| {
-            if needed > max { Err(AppendError::Full { limit, needed, max }) } else { Ok(()) }
-        };
-        let count = events.len() as u64;
-        full("events_max", kept.events.len() as u64 + count, self.events_max)?;
-        let bytes: u64 = events.iter().map(|frame| frame.bytes().len() as u64).sum();
-        full("bytes_max", kept.bytes + bytes + count * EVENT_BYTES, self.bytes_max)?;
+        let bytes = events.iter().map(event_bytes).sum();
+        self.make_room(&mut kept, events.len() as u64, bytes).map_err(|(limit, needed, max)| AppendError::Full {
+            limit,
+            needed,
+            max,
+        })?;
         let recorded_at = SystemTime::now();
         let first = kept.next_position();
         let mut last = first;
@@ -148,13 +182,19 @@ impl EventStore for MemoryStore {
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
         let limit = query.events_max()?;
-        let mut events = Vec::new();
+        let mut page = Page { events: Vec::new(), next: None };
         let mut query = query.clone();
         loop {
-            let next = self.read().look(&query, limit, &mut events);
-            match next {
-                Some(next) if events.len() < limit => query = query.behind(next),
-                next => return Ok(Page { events, next }),
+            let kept = self.read();
+            match query.check_first(kept.first()) {
+                // Evicted since the page was begun: whoever asks for the next hears of it.
+                Err(_) if !page.events.is_empty() => return Ok(page),
+                checked => checked?,
+            }
+            page.next = kept.look(&query, limit, &mut page.events);
+            match page.next {
+                Some(next) if page.events.len() < limit => query = query.behind(next),
+                _ => return Ok(page),
             }
         }
     }
@@ -167,11 +207,10 @@ impl EventStore for MemoryStore {
             return Ok(());
         }
         let freed = before.map_or(0, |before| before.state().bytes().len() as u64);
-        let (needed, max) = (kept.bytes - freed + snapshot.state().bytes().len() as u64, self.bytes_max);
-        if needed > max {
-            return Err(SnapshotError::Full { limit: "bytes_max", needed, max });
-        }
-        kept.bytes = needed;
+        let bytes = snapshot.state().bytes().len() as u64;
+        self.make_room(&mut kept, 0, bytes.saturating_sub(freed))
+            .map_err(|(limit, needed, max)| SnapshotError::Full { limit, needed, max })?;
+        kept.bytes = kept.bytes - freed + bytes;
         kept.aggregate_mut(snapshot.kind(), snapshot.id()).snapshot = Some(snapshot.clone());
         Ok(())
     }
@@ -180,8 +219,13 @@ impl EventStore for MemoryStore {
         Ok(self.read().aggregate(kind, id).and_then(|aggregate| aggregate.snapshot.clone()))
     }
 
+    fn keep_history(&self, kind: &str) -> Result<(), StateError> {
+        self.write().sourced.insert(kind.into());
+        Ok(())
+    }
+
     fn head(&self) -> Result<Option<Position>, ReadError> {
-        Ok(self.read().events.last().map(StoredEvent::position))
+        Ok(Position::new(self.read().last()))
     }
 
     fn wait_behind(&self, position: Option<Position>, limit: Duration) -> Result<bool, ReadError> {
@@ -207,8 +251,56 @@ impl Kept {
         self.aggregate(kind, id).map_or(0, |aggregate| aggregate.version)
     }
 
+    /// The position of the oldest event, or of the next.
+    fn first(&self) -> Position {
+        Position::new(self.evicted + 1).expect("not 0")
+    }
+
+    /// The position of the last event there was, 0 before the first.
+    fn last(&self) -> u64 {
+        self.evicted + self.events.len() as u64
+    }
+
     fn next_position(&self) -> Position {
-        Position::new(self.events.len() as u64 + 1).expect("not 0")
+        Position::new(self.last() + 1).expect("not 0")
+    }
+
+    /// Lets go of the oldest event, unless there is none or an aggregate has to be loaded from it.
+    fn evict(&mut self) -> bool {
+        let Some(event) = self.events.front().cloned() else { return false };
+        let meta = event.meta();
+        if let Some(of) = meta.aggregate() {
+            let is_sourced = self.sourced.contains(of.kind);
+            let ids = self.aggregates.get_mut(of.kind).expect("each event is in its indices");
+            let aggregate = ids.get_mut(of.id).expect("each event is in its indices");
+            let shown = aggregate.snapshot.as_ref().map_or(0, Snapshot::version);
+            if is_sourced && shown < of.version {
+                return false;
+            }
+            aggregate.events.pop_front();
+            if aggregate.events.is_empty() && aggregate.snapshot.is_none() {
+                ids.remove(of.id);
+            }
+            if ids.is_empty() {
+                self.aggregates.remove(of.kind);
+            }
+        }
+        if let Some(correlation) = meta.correlation() {
+            let events = self.correlations.get_mut(&correlation).expect("each event is in its indices");
+            events.pop_front();
+            if events.is_empty() {
+                self.correlations.remove(&correlation);
+            }
+        }
+        let events = self.topics.get_mut(meta.topic()).expect("each event is in its indices");
+        events.pop_front();
+        if events.is_empty() {
+            self.topics.remove(meta.topic());
+        }
+        self.bytes -= event_bytes(event.frame());
+        self.events.pop_front();
+        self.evicted += 1;
+        true
     }
 
     fn push(&mut self, frame: &Frame, recorded_at: SystemTime) -> Position {
@@ -217,39 +309,41 @@ impl Kept {
         if let Some(of) = meta.aggregate() {
             let aggregate = self.aggregate_mut(of.kind, of.id);
             aggregate.version = aggregate.version.max(of.version);
-            aggregate.events.push(position);
+            aggregate.events.push_back(position);
         }
         if let Some(correlation) = meta.correlation() {
-            self.correlations.entry(correlation).or_default().push(position);
+            self.correlations.entry(correlation).or_default().push_back(position);
         }
-        entry(&mut self.topics, meta.topic()).push(position);
-        self.bytes += frame.bytes().len() as u64 + EVENT_BYTES;
-        self.events.push(StoredEvent::new(position, recorded_at, frame.clone()));
+        entry(&mut self.topics, meta.topic()).push_back(position);
+        self.bytes += event_bytes(frame);
+        self.events.push_back(StoredEvent::new(position, recorded_at, frame.clone()));
         position
     }
 
     /// Positions among which all events are that a query means, in order; `None` = all there are.
-    fn candidates(&self, query: &Query) -> Option<&[Position]> {
+    fn candidates(&self, query: &Query) -> Option<&VecDeque<Position>> {
+        static NONE: VecDeque<Position> = VecDeque::new();
         if let Some((kind, id)) = query.aggregate_asked() {
-            return Some(self.aggregate(kind, id).map_or(&[], |aggregate| &aggregate.events));
+            return Some(self.aggregate(kind, id).map_or(&NONE, |aggregate| &aggregate.events));
         }
         if let Some(correlation) = query.correlation_asked() {
-            return Some(self.correlations.get(&correlation).map_or(&[], |events| events));
+            return Some(self.correlations.get(&correlation).unwrap_or(&NONE));
         }
         let pattern = query.pattern_asked().filter(|pattern| pattern.is_exact())?;
-        Some(self.topics.get(pattern.as_str()).map_or(&[], |events| events))
+        Some(self.topics.get(pattern.as_str()).unwrap_or(&NONE))
     }
 
     /// Adds events that a query means, up to `limit`, looking at no more than [`LOOK_MAX`]. Returns where to go on, if there
     /// is more to look at.
     fn look(&self, query: &Query, limit: usize, events: &mut Vec<StoredEvent>) -> Option<Position> {
         let (first, last) = query.positions()?;
-        let last = last.get().min(self.events.len() as u64);
+        let (first, last) = (first.max(self.first()), last.get().min(self.last()));
         match self.candidates(query) {
             Some(positions) => {
                 let start = positions.partition_point(|position| *position < first);
                 let end = positions.partition_point(|position| position.get() <= last);
-                self.look_at(query, limit, events, positions.get(start..end)?.iter().copied())
+                let range = if start < end { start..end } else { return None };
+                self.look_at(query, limit, events, positions.range(range).copied())
             }
             None => {
                 let range = first.get()..=last;
@@ -273,7 +367,7 @@ impl Kept {
                 break;
             }
             let position = if newest_first { positions.next_back() } else { positions.next() }?;
-            let event = &self.events[position.get() as usize - 1];
+            let event = &self.events[(position.get() - 1 - self.evicted) as usize];
             if query.means(event) {
                 events.push(event.clone());
             }
@@ -282,6 +376,11 @@ impl Kept {
         let more = if newest_first { positions.next_back() } else { positions.next() };
         more.and(looked_at)
     }
+}
+
+/// Bytes that an event is taken to need.
+fn event_bytes(frame: &Frame) -> u64 {
+    frame.bytes().len() as u64 + EVENT_BYTES
 }
 
 /// The entry of a text, made when it is new.
@@ -297,6 +396,7 @@ impl fmt::Debug for MemoryStore {
         let kept = self.read();
         f.debug_struct("MemoryStore")
             .field("events", &kept.events.len())
+            .field("evicted", &kept.evicted)
             .field("bytes", &kept.bytes)
             .field("events_max", &self.events_max)
             .field("bytes_max", &self.bytes_max)

@@ -29,8 +29,8 @@ pub enum ReadError {
         /// What is wrong.
         error: FrameError,
     },
-    /// Events were removed before they were read, as a [`Retention`](super::Retention) says: those from one position on, up to the one
-    /// before `first`.
+    /// Events were removed before they were read, as a [`Retention`](super::Retention) says, or
+    /// [evicted](super::MemoryStore::evicting): those from one position on, up to the one before `first`.
     Removed {
         /// Where reading was to go on.
         from: Position,
@@ -84,7 +84,7 @@ impl fmt::Display for ReadError {
                 let events = first.get().saturating_sub(from.get());
                 write!(
                     f,
-                    "{events} events from position {from} on were removed before they were read; read on at {first}, or have the retention wait longer"
+                    "{events} events from position {from} on were removed before they were read; read on at {first}, or have the store keep more"
                 )
             }
             Self::Diverged { bookmark, found } => {

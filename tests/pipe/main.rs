@@ -7,6 +7,7 @@ mod ends;
 #[path = "../support/folder.rs"]
 mod folder;
 mod lines;
+mod power;
 #[path = "../support/proof.rs"]
 mod proof;
 mod readme;

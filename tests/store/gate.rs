@@ -169,7 +169,7 @@ fn each_record_is_read_from_the_place_that_was_told_and_from_no_other() {
     for (position, segment, offset) in places.iter().rev() {
         let record = lookup.record(*segment, *offset).expect("it is there");
         assert_eq!((record.header.position, record.segment, record.offset), (*position, *segment, *offset));
-        let expected = if *position == next { long_body.clone() } else { body(*position) };
+        let expected = if *position == next { long_body.clone() } else { body(*position).into_owned() };
         assert_eq!(record.body, expected);
         assert_eq!(record.body.as_ptr().addr() % 16, 0, "a body is aligned");
     }

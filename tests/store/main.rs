@@ -41,6 +41,7 @@ mod ordeal;
 mod postgres;
 #[path = "../support/proof.rs"]
 mod proof;
+mod read_only;
 mod readers;
 mod reliable;
 mod replay;
@@ -52,4 +53,5 @@ mod strace;
 mod subscription;
 mod support;
 mod table;
+mod tmpfs;
 mod upcasters;

@@ -1,8 +1,6 @@
 //! A real disk that is full: where it was asked for, events go on in memory, which everybody can see; what is durable does not.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,41 +9,12 @@ use ringmain::store::{Durability, JournalState, LogStore, MemoryStore, Query};
 use ringmain::{Bus, Health, Notice, Payload};
 
 use crate::books::assert_settled;
-use crate::folder::Folder;
+use crate::tmpfs::Tmpfs;
 
 /// Longer than anything takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Events that may be in memory.
 const KEPT: u64 = 500;
-
-/// A small file system in memory.
-struct Tmpfs(Folder);
-
-impl Tmpfs {
-    /// Of a megabyte; `None`, and it says so, where this process may mount nothing.
-    fn mount(name: &str) -> Option<Self> {
-        let folder = Folder::new(name);
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "ringmain"]).arg(&folder.0);
-        if mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-            return Some(Self(folder));
-        }
-        // To stderr itself: a test's own is shown only when it fails.
-        let _ = writeln!(std::io::stderr(), "tmpfs: SKIP: this process may mount none; run as root");
-        None
-    }
-
-    fn path(&self) -> &Path {
-        &self.0.0
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "it can be unmounted");
-    }
-}
 
 fn store(folder: &Path) -> LogStore {
     let builder = LogStore::builder(folder.join("store")).segment_bytes(32 << 10).event_bytes_max(4_000);

@@ -147,7 +147,7 @@ impl Kept {
     fn open(config: &Config) -> Result<Self, NodeError> {
         if config.text(&names::STORE_TYPE) == Some("memory") {
             // It is asked for words that it does not keep; what is said of it is `Core::word_told`.
-            let store = Arc::new(MemoryStore::new().pretending(Durability::Durable));
+            let store = Arc::new(MemoryStore::new().evicting().pretending(Durability::Durable));
             return Ok(Self { store: store.clone(), state_store: store, log: None });
         }
         let folder = config.path(&names::STORE_DATA).expect("it has a default");

@@ -80,11 +80,14 @@ pub(super) const VERIFY_HELP: &str = r#"Examples:
     ringmain store verify --data ./backup && echo whole
 
   What cannot be read is named by file, byte and position. Restore the file from a backup, or go on without these events:
-  all other events are found, and what was never acknowledged is cut off.
+  all other events are found. A last write that a kill cut short was not acknowledged and is cut off. When the machine went
+  down, what it had not synced is cut off too, events, cursors, letters and sagas that were acknowledged as written among
+  it: that is said until something is appended.
 
 Exit codes:
   0  all can be read
-  1  something cannot, and is named on stderr; or there is no store, or another process has it open
+  1  something cannot, or may be lost at the end, and is named on stderr; or there is no store, or another process has it
+     open
   2  wrong flags"#;
 
 pub(super) const ARCHIVE_HELP: &str = r#"Examples:

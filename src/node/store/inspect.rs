@@ -76,7 +76,7 @@ pub(in super::super) fn rfc3339(moment: SystemTime) -> String {
 pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
     let store = open_existing(&flags.store.data)?;
     let progress = Progress::of_events(store.head().map_err(Failure::said)?.map_or(0, Position::get), false);
-    say_cut(&store, &progress);
+    let may_be_cut = say_cut(&store, &progress);
     let (mut events, mut expected) = (0_u64, store.stats().positions.map_or(1, |(first, _)| first.get()));
     let mut gaps = 0_u64;
     let mut unreadable = each_event(&store, Query::new(), &progress, |event| {
@@ -97,11 +97,14 @@ pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
         unreadable += 1;
     }
     progress.end();
-    let clean = unreadable == 0 && gaps == 0;
-    let places = grouped(unreadable);
-    let verdict = if clean { "all can be read".to_owned() } else { format!("{places} places cannot be read") };
+    let is_whole = unreadable == 0 && gaps == 0;
+    let verdict = match is_whole {
+        true if may_be_cut => "all that is left can be read".to_owned(),
+        true => "all can be read".to_owned(),
+        false => format!("{} places cannot be read", grouped(unreadable)),
+    };
     print(format!("{} events read, {verdict}\n", grouped(events)).as_bytes())?;
-    Ok(if clean { 0 } else { FAILED })
+    Ok(if is_whole && !may_be_cut { 0 } else { FAILED })
 }
 
 pub(super) fn causation(flags: &Causation) -> Result<u8, Failure> {

@@ -114,17 +114,24 @@ pub(super) fn say_recovered(store: &LogStore, progress: &Progress) {
     }
 }
 
-/// Says what was cut off, and what a crash had left of archiving.
-fn say_cut(store: &LogStore, progress: &Progress) {
-    let recovered = store.recovered();
-    if recovered.cut_bytes > 0 {
-        let cut = grouped(recovered.cut_bytes);
-        progress.say(&format!("ringmain: {cut} bytes at the end, never acknowledged, were cut off\n"));
+/// Says what was cut off, and what a crash had left of archiving. Returns whether something acknowledged may be lost.
+fn say_cut(store: &LogStore, progress: &Progress) -> bool {
+    let cut = [("", store.recovered()), ("of snapshots and state: ", store.state_recovered())];
+    for (of, recovered) in cut.into_iter().filter(|(_, recovered)| recovered.cut_bytes > 0) {
+        let bytes = grouped(recovered.cut_bytes);
+        let what = match recovered.cut_may_be_written {
+            true => {
+                "the machine went down before they were synced, and what was acknowledged as written may be among them"
+            }
+            false => "a write that was not acknowledged ended in the middle",
+        };
+        progress.say(&format!("ringmain: {of}{bytes} bytes at the end were cut off: {what}\n"));
     }
-    for file in &recovered.removed {
+    for file in &store.recovered().removed {
         let file = file.display();
         progress.say(&format!("ringmain: {file} was removed: its events are there twice, archiving was cut short\n"));
     }
+    cut.iter().any(|(_, recovered)| recovered.cut_may_be_written)
 }
 
 pub(super) fn print(text: &[u8]) -> Result<(), Failure> {

@@ -39,6 +39,8 @@ struct Kept {
 enum Left {
     /// Perhaps more: it was not asked.
     Unknown,
+    /// Perhaps more, which has to wait there until the store works.
+    Held,
     /// Nothing for now; it wakes the thread when something comes.
     Nothing,
     /// Nothing, and nothing will come.
@@ -117,8 +119,7 @@ impl Keeper {
                 Some(_) if is_ending => break,
                 None if left == Left::Over || is_leaving => break,
                 // A store may park the thread, and take a wake-up that was for the journal.
-                _ if is_due => {}
-                None if left == Left::Unknown => {}
+                _ if is_due || left == Left::Unknown => {}
                 Some(failing) if has_store => {
                     thread::park_timeout(failing.again.saturating_duration_since(Instant::now()));
                 }
@@ -128,24 +129,20 @@ impl Keeper {
         self.give_up();
     }
 
-    /// Takes what is in the mailbox, as much as there is room for.
+    /// Takes what is in the mailbox, at most as much as one append has: publishers may fill it faster than it is emptied.
     fn take(&mut self, context: &mut Context<'_>) -> Left {
-        loop {
-            let room = match &self.failing {
-                None => self.batch_max,
-                // What waits holds its cells of the mailbox.
-                Some(_) if self.keep_max == 0 => self.batch,
-                Some(_) => usize::MAX,
-            };
-            if self.kept.len() >= room {
-                return Left::Unknown;
-            }
+        // What waits holds its cells of the mailbox.
+        if self.failing.is_some() && self.keep_max == 0 {
+            return Left::Held;
+        }
+        for _ in 0..self.batch_max {
             match Pin::new(&mut self.mailbox).poll_next(context) {
                 Poll::Ready(Some(delivery)) => self.add(delivery),
                 Poll::Ready(None) => return Left::Over,
                 Poll::Pending => return Left::Nothing,
             }
         }
+        Left::Unknown
     }
 
     fn add(&mut self, delivery: Delivery<Pattern>) {
@@ -380,7 +377,9 @@ impl Keeper {
     fn give_up(mut self) {
         let mut left: Vec<_> = self.kept.drain(..).collect();
         let waiting = left.len() as u64;
-        while let Ok(delivery) = self.mailbox.try_recv() {
+        // On a worker thread nobody could end the subscription: what comes from now on is not the journal's.
+        for _ in 0..self.mailbox.len() {
+            let Ok(delivery) = self.mailbox.try_recv() else { break };
             let meta = delivery.meta();
             let (lane, sequence, frame) = (lane_of(&meta), meta.sequence(), Frame::of(&meta));
             left.push(Kept { lane, sequence, frame, delivery: Some(delivery) });

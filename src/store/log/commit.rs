@@ -190,16 +190,25 @@ impl Committer {
         self.shared.log()
     }
 
+    /// Makes all that is written durable, and says so on the disk: what is damaged later is not taken for a write that power
+    /// loss cut short.
+    ///
+    /// # Errors
+    /// [`SyncError`]: nothing more is appended until the log is opened again.
+    pub fn sync(&self) -> Result<(), SyncError> {
+        let mut log = self.log();
+        log.sync()?;
+        log.mark_durable();
+        Ok(())
+    }
+
     /// Commits what was handed in, makes all of it durable, and ends.
     ///
     /// # Errors
     /// [`SyncError`].
     pub fn close(mut self) -> Result<(), SyncError> {
         self.stop();
-        let mut log = self.shared.log();
-        log.sync()?;
-        log.mark_durable();
-        Ok(())
+        self.sync()
     }
 
     fn stop(&mut self) {
@@ -215,6 +224,7 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.stop();
+        self.shared.log().mark_durable();
     }
 }
 

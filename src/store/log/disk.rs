@@ -6,12 +6,17 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::steady_now;
+
+/// Which start of the machine it is: what was written since is there, synced or not, whatever became of who wrote it.
+pub type Boot = NonZeroU64;
 
 /// A disk with folders of files, and the time that is written on them.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -56,6 +61,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+
+    /// Which start of the machine this is, if it says so.
+    fn boot(&self) -> Option<Boot>;
 
     /// Nanoseconds since 1970 by the wall clock, which may be stepped.
     fn unix_now_ns(&self) -> u64;
@@ -129,14 +137,25 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return Ok(());
-        }
         let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.create_folder(parent)?;
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => self.sync_folder(parent),
+        let is_there = folder.is_dir();
+        if !is_there {
+            self.create_folder(parent)?;
+            if let Err(error) = fs::create_dir(folder)
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(error);
+            }
+        }
+        // Also of one that was there: whoever made it may have died before this, unless it is not ours to say.
+        match self.sync_folder(parent) {
+            Err(error)
+                if is_there
+                    && matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+            {
+                Ok(())
+            }
+            synced => synced,
         }
     }
 
@@ -172,6 +191,15 @@ impl Disk for RealDisk {
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
         let free = rustix::fs::statvfs(folder)?;
         Ok(free.f_bavail.saturating_mul(free.f_frsize))
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        static BOOT: LazyLock<Option<Boot>> = LazyLock::new(|| {
+            let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+            Boot::new(u64::from_str_radix(&digits, 16).ok()?)
+        });
+        *BOOT
     }
 
     fn unix_now_ns(&self) -> u64 {

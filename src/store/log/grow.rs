@@ -8,7 +8,7 @@ use super::error::{AppendError, SyncError};
 use super::file::{Fault, File, sync_folder};
 use super::log::{Active, Log};
 use super::open::Resume;
-use super::record::{HEADER_BYTES, Place};
+use super::record::{HEADER_BYTES, Header, Kind, Place};
 use super::segment::{self, Filled, SEAL_BYTES, Segment};
 use super::walk::{Step, Walk};
 
@@ -69,7 +69,14 @@ impl Log {
             // Nothing was written yet.
             return Err(if fault.is_full() { fault } else { self.fail(fault) });
         }
-        self.rewrite(&segment, &file, durable, cut_to).map_err(|fault| self.fail(fault))?;
+        let is_noted = matches!(self.resume, Resume::Segment { is_of_boot: false, .. });
+        let resumed = self.rewrite(&segment, &file, durable, cut_to).and_then(|()| {
+            if is_noted {
+                self.note_boot(&segment, &file, durable)?;
+            }
+            file.sync_data()
+        });
+        resumed.map_err(|fault| self.fail(fault))?;
         // The segment may have been made by a process that died before this.
         sync_folder(&*self.disk, &self.folder).map_err(|fault| self.fail(fault))?;
         self.durable = self.next - 1;
@@ -80,8 +87,8 @@ impl Log {
         Ok(())
     }
 
-    /// Writes what was not known to be durable once more, and syncs it. A sync that failed before the log was opened may
-    /// have left it in memory only, marked as if it were on the disk.
+    /// Writes what was not known to be durable once more. A sync that failed before the log was opened may have left it in
+    /// memory only, marked as if it were on the disk.
     fn rewrite(&self, segment: &Segment, file: &File, durable: u64, end: u64) -> Result<(), Fault> {
         let (position, offset) = segment.near(durable + 1);
         let mut walk = Walk::new(segment.first, offset, position, end);
@@ -94,7 +101,22 @@ impl Log {
             file.write_all_at(&bytes[..read], at)?;
             at += length as u64;
         }
-        file.sync_data()
+        Ok(())
+    }
+
+    /// Says in a segment that goes on that what follows was written since the machine was started again.
+    fn note_boot(&self, segment: &Segment, file: &File, durable: u64) -> Result<(), Fault> {
+        let mut filled = segment.filled();
+        let Some(boot) = self.disk.boot() else { return Ok(()) };
+        // Where nothing else has room, nothing follows.
+        if filled.end + HEADER_BYTES as u64 + SEAL_BYTES > self.options.segment_bytes {
+            return Ok(());
+        }
+        let header = Header { sequence: boot.get(), ..Header::control(Kind::BOOT, filled.last, durable, &[]) };
+        let place = Place { segment: segment.first, offset: filled.end };
+        file.write_all_at(&header.encode(place), filled.end)?;
+        filled.end += HEADER_BYTES as u64;
+        Ok(())
     }
 
     /// Ends the active segment, durably.
@@ -117,7 +139,7 @@ impl Log {
             let end = io::Error::other("positions have come to their end");
             return Err(self.fail(Fault::new("begin a segment in", &self.folder, end)));
         }
-        let header = segment::header(first, self.disk.unix_now_ns());
+        let header = segment::header(first, self.disk.unix_now_ns(), self.disk.boot());
         let made = self.make_file(first, &header);
         let file = match made {
             Ok(file) => file,

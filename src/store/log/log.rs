@@ -151,7 +151,7 @@ impl Log {
         }
         let Some(active) = &self.active else { return };
         let place = Place { segment: active.segment.first, offset: active.segment.filled().end };
-        let mark = Header::control(Kind::DURABLE, self.durable, &[]).encode(place);
+        let mark = Header::control(Kind::END, self.durable, self.durable, &[]).encode(place);
         self.marked = self.durable;
         if let Err(fault) = active.file.write_all_at(&mark, place.offset) {
             self.fail(fault);
@@ -254,14 +254,16 @@ impl Log {
         }
         let active = self.active.as_ref().expect("batches are laid out for a segment");
         let mut filled = active.segment.filled();
-        let end = filled.end;
+        let (begin, bytes) = (filled.end, &mut self.staged.bytes);
         // Readers find the old end meanwhile.
         drop(filled);
-        if let Err(fault) = active.file.write_all_at(&self.staged.bytes, end) {
+        let place = Place { segment: active.segment.first, offset: begin + bytes.len() as u64 };
+        bytes.extend_from_slice(&Header::control(Kind::END, self.next - 1, self.durable, &[]).encode(place));
+        if let Err(fault) = active.file.write_all_at(bytes, begin) {
             return Err(self.fail(fault));
         }
         filled = active.segment.filled();
-        filled.end = end + self.staged.bytes.len() as u64;
+        filled.end = place.offset;
         filled.last = self.next - 1;
         for (position, offset) in self.staged.places.drain(..) {
             filled.content.add(self.staged.written_unix_ns);

@@ -46,7 +46,7 @@ mod walk;
 
 pub use batch::{Batch, BodyTooLong, NewRecord};
 pub use commit::{Append, CommitOptions, Committer, Word};
-pub use disk::{Access, Disk, DiskFile, FolderLock, RealDisk};
+pub use disk::{Access, Boot, Disk, DiskFile, FolderLock, RealDisk};
 pub use error::{AppendError, CommitError, OpenError, ReadError, RetireError, SyncError};
 pub use file::Fault;
 pub(in crate::store) use file::{File, retried};

@@ -29,8 +29,11 @@ pub struct Recovered {
     pub durable: u64,
     /// Segments in the folder.
     pub segments: usize,
-    /// Bytes at the end that were written but never acknowledged, and are not part of the log.
+    /// Bytes at the end that are not whole, and not part of the log: none of it was acknowledged as durable.
     pub cut_bytes: u64,
+    /// Something of what was cut may have been acknowledged as written: the machine was started again since, and what it had
+    /// not synced is lost. After the mere end of a process nothing is cut that was acknowledged.
+    pub cut_may_be_written: bool,
     /// What a crash left of archiving, and was removed: of each segment that was there twice the one that was not whole, or
     /// the uncompressed one.
     pub removed: Vec<PathBuf>,
@@ -43,7 +46,8 @@ pub struct Recovered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resume {
     /// The last segment goes on: it is cut if it must, made durable, and lengthened.
-    Segment { cut: bool, durable: u64 },
+    /// Unless what is there was begun since the machine was started, it is said where that began.
+    Segment { cut: bool, durable: u64, is_of_boot: bool },
     /// The last segment is sealed up to an offset; it is made durable, then a new one follows.
     Sealed { seal_end: u64, durable: u64 },
     /// A new segment is made.
@@ -78,7 +82,16 @@ pub(super) fn open(disk: &dyn Disk, folder: &Path) -> Result<Opened, OpenError> 
         lock,
         segments: Vec::with_capacity(firsts.len()),
         resume: Resume::New,
-        recovered: Recovered { first: 1, next: 1, durable: 0, segments: 0, cut_bytes: 0, removed, damages: Vec::new() },
+        recovered: Recovered {
+            first: 1,
+            next: 1,
+            durable: 0,
+            segments: 0,
+            cut_bytes: 0,
+            cut_may_be_written: false,
+            removed,
+            damages: Vec::new(),
+        },
     };
     for (nth, first) in firsts.iter().copied().enumerate() {
         opened.check_start(folder, first)?;
@@ -152,8 +165,8 @@ impl Opened {
         let (file, length, state) = segment::open(disk, folder, first)?;
         self.recovered.next = first;
         self.recovered.durable = first - 1;
-        let scan = scan::last(&file, first, length)?;
-        let Scan { filled, durable, seal_end, damages, cut_bytes } = scan;
+        let scan = scan::last(&file, first, length, disk.boot())?;
+        let Scan { filled, durable, seal_end, damages, cut_bytes, cut_may_be_written, boot } = scan;
         let is_empty = filled.end == SEGMENT_HEADER_BYTES && seal_end.is_none();
         if state == HeaderState::Damaged && is_empty {
             if cut_bytes == 0 {
@@ -169,9 +182,10 @@ impl Opened {
         self.recovered.next = filled.last + 1;
         self.recovered.durable = durable;
         self.recovered.cut_bytes = cut_bytes;
+        self.recovered.cut_may_be_written = cut_may_be_written;
         self.resume = match seal_end {
             Some(seal_end) => Resume::Sealed { seal_end, durable },
-            None => Resume::Segment { cut: cut_bytes > 0, durable },
+            None => Resume::Segment { cut: cut_bytes > 0, durable, is_of_boot: boot.is_some() && boot == disk.boot() },
         };
         self.segments.push(Arc::new(Segment::new(first, file.path().to_owned(), filled)));
         Ok(())

@@ -29,10 +29,13 @@ const CHECK_AT: usize = HEADER_BYTES - 4;
 pub struct Kind(u16);
 
 impl Kind {
-    /// No record of the log's user: says up to which position it is durable. The next record takes its place.
-    pub(super) const DURABLE: Self = Self(0);
+    /// No record of the log's user: ends what was written at once, and says up to which position it is durable. The next
+    /// record takes its place.
+    pub(super) const END: Self = Self(0);
     /// No record of the log's user: the end of a segment, with what is in it.
     pub(super) const SEAL: Self = Self(1);
+    /// No record of the log's user: what follows was written since the machine was started, and as what it says so.
+    pub(super) const BOOT: Self = Self(2);
     /// Kinds from here on are the user's, below are the log's own.
     const USER: u16 = 16;
     /// An event.
@@ -217,14 +220,14 @@ impl Header {
         }
     }
 
-    /// A record of the log's own, up to whose position all is durable.
-    pub(super) fn control(kind: Kind, durable: u64, body: &[u8]) -> Self {
+    /// A record of the log's own behind a position, when all up to another was durable.
+    pub(super) fn control(kind: Kind, position: u64, durable: u64, body: &[u8]) -> Self {
         Self {
             version: VERSION,
             kind,
             flags: 0,
             lane: 0,
-            position: durable,
+            position,
             durable,
             written_unix_ns: 0,
             sequence: 0,
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn each_flipped_bit_of_a_header_is_found() {
-        let header = Header::control(Kind::DURABLE, 9, &[]);
+        let header = Header::control(Kind::END, 9, 9, &[]);
         let bytes = header.encode(HERE);
         for bit in 0..HEADER_BYTES * 8 {
             let mut flipped = bytes;

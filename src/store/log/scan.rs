@@ -5,10 +5,15 @@
 //! may end with records behind a gap, which look like records behind damage. What tells them apart is the highest position
 //! that any record says was durable when it was written, and that stands behind the records of every sync: up to there a
 //! gap is damage, and nothing behind it is touched; beyond it a gap was never durable, and the log ends before it.
+//!
+//! As long as the machine is the same since the end was written, all of that is there, for it never was the disk that was read.
+//! A process that died may have left its last write cut short, and no more: so everything that anything whole follows was
+//! written whole. Then a gap is damage wherever it is, and the log ends where nothing whole follows.
 
+use super::disk::Boot;
 use super::file::{Fault, File};
 use super::record::{Cause, Header, Kind};
-use super::segment::{Filled, SEGMENT_HEADER_BYTES};
+use super::segment::{self, Filled, SEGMENT_HEADER_BYTES};
 use super::walk::{Damage, Step, Walk};
 
 /// What was found in a segment.
@@ -22,6 +27,10 @@ pub(super) struct Scan {
     pub(super) damages: Vec<Damage>,
     /// Bytes at the end that are not part of the log.
     pub(super) cut_bytes: u64,
+    /// They may have been acknowledged as written.
+    pub(super) cut_may_be_written: bool,
+    /// The start of the machine since which its end was written, if it is known.
+    pub(super) boot: Option<Boot>,
 }
 
 /// Whole batches up to here: an offset, and the position before it.
@@ -47,34 +56,12 @@ pub(super) fn inner(file: &File, first: u64, length: u64, next_first: u64) -> Re
     Ok(scan)
 }
 
-/// Reads the last segment, of which all before `first` is durable.
-pub(super) fn last(file: &File, first: u64, length: u64) -> Result<Scan, Fault> {
+/// Reads the last segment, of which all before `first` is durable, on a machine that was started so.
+pub(super) fn last(file: &File, first: u64, length: u64, boot: Option<Boot>) -> Result<Scan, Fault> {
     let pass = Pass::run(file, first, length)?;
-    let durable = pass.durable;
-    let written_end = pass.garbage_end.max(pass.seal_end.unwrap_or(pass.filled.end));
-    let lost = |damage: &Damage| damage.missing.as_ref().is_some_and(|missing| *missing.end() > durable);
-    let gap = pass.damages.iter().find_map(|(damage, complete)| complete.filter(|_| lost(damage)).zip(Some(damage)));
-    let Some((complete, damage)) = gap else {
-        if pass.filled.last > pass.complete.last {
-            let complete = pass.complete;
-            return pass.cut(file, first, complete, written_end);
-        }
-        let cut_bytes = written_end - pass.seal_end.unwrap_or(pass.filled.end);
-        return Ok(pass.kept(cut_bytes));
-    };
-    let damage = damage.clone();
-    let missing_first = *damage.missing.as_ref().expect("a gap that is cut misses positions").start();
-    if missing_first > durable {
-        return pass.cut(file, first, complete, written_end);
-    }
-    // Part of what the gap hides was durable: that part is damage, and the log goes on behind the gap.
-    let end = damage.offset + damage.bytes;
-    let before = Complete { end: damage.offset, last: missing_first - 1 };
-    let mut scan = pass.cut(file, first, before, written_end)?;
-    scan.damages.push(Damage { missing: Some(missing_first..=durable), ..damage });
-    scan.filled.end = end;
-    scan.filled.last = durable;
-    scan.cut_bytes = written_end.saturating_sub(end);
+    let is_of_boot = boot.is_some() && pass.boot == boot;
+    let mut scan = pass.ended(file, first, is_of_boot)?;
+    scan.cut_may_be_written = scan.cut_bytes > 0 && !is_of_boot;
     Ok(scan)
 }
 
@@ -83,6 +70,9 @@ pub(super) fn last(file: &File, first: u64, length: u64) -> Result<Scan, Fault> 
 struct Pass {
     filled: Filled,
     durable: u64,
+    /// The position up to which all was written whole, if the machine is the same since.
+    written: u64,
+    boot: Option<Boot>,
     seal_end: Option<u64>,
     /// Each with what was complete before it; without, if it is a record that this program only does not know.
     damages: Vec<(Damage, Option<Complete>)>,
@@ -92,16 +82,48 @@ struct Pass {
 }
 
 impl Pass {
+    /// The segment's end: behind what is whole, and behind what is damaged but was there.
+    fn ended(self, file: &File, first: u64, is_of_boot: bool) -> Result<Scan, Fault> {
+        let durable = if is_of_boot { self.durable.max(self.written) } else { self.durable };
+        let written_end = self.garbage_end.max(self.seal_end.unwrap_or(self.filled.end));
+        let lost = |damage: &Damage| damage.missing.as_ref().is_some_and(|missing| *missing.end() > durable);
+        let gap =
+            self.damages.iter().find_map(|(damage, complete)| complete.filter(|_| lost(damage)).zip(Some(damage)));
+        let Some((complete, damage)) = gap else {
+            if self.filled.last > self.complete.last {
+                let complete = self.complete;
+                return self.cut(file, first, complete, written_end);
+            }
+            let cut_bytes = written_end - self.seal_end.unwrap_or(self.filled.end);
+            return Ok(self.kept(cut_bytes));
+        };
+        let damage = damage.clone();
+        let missing_first = *damage.missing.as_ref().expect("a gap that is cut misses positions").start();
+        if missing_first > durable {
+            return self.cut(file, first, complete, written_end);
+        }
+        // Part of what the gap hides was durable: that part is damage, and the log goes on behind the gap.
+        let end = damage.offset + damage.bytes;
+        let before = Complete { end: damage.offset, last: missing_first - 1 };
+        let mut scan = self.cut(file, first, before, written_end)?;
+        scan.damages.push(Damage { missing: Some(missing_first..=durable), ..damage });
+        scan.filled.end = end;
+        scan.filled.last = durable;
+        scan.cut_bytes = written_end.saturating_sub(end);
+        Ok(scan)
+    }
+
     fn kept(self, cut_bytes: u64) -> Scan {
-        let Self { filled, durable, seal_end, damages, .. } = self;
+        let Self { filled, durable, boot, seal_end, damages, .. } = self;
         let damages = damages.into_iter().map(|(damage, _)| damage).collect();
-        Scan { filled, durable, seal_end, damages, cut_bytes }
+        Scan { filled, durable, seal_end, damages, cut_bytes, cut_may_be_written: false, boot }
     }
 
     /// The same, if the segment ended where a whole batch does; read once more, to know what is in it.
     fn cut(mut self, file: &File, first: u64, complete: Complete, written_end: u64) -> Result<Scan, Fault> {
-        let Self { filled, .. } = Self::run(file, first, complete.end)?;
+        let Self { filled, boot, .. } = Self::run(file, first, complete.end)?;
         self.filled = filled.ending(complete.end, complete.last);
+        self.boot = boot;
         self.seal_end = None;
         self.damages.retain(|(damage, _)| damage.offset + damage.bytes <= complete.end);
         Ok(self.kept(written_end.saturating_sub(complete.end)))
@@ -113,6 +135,8 @@ impl Pass {
         let mut pass = Self {
             filled: Filled::new(first),
             durable: first - 1,
+            written: first - 1,
+            boot: segment::begun_since(file, first)?,
             seal_end: None,
             damages: Vec::new(),
             complete: begin,
@@ -123,6 +147,10 @@ impl Pass {
             if !matches!(step, Step::End { .. }) {
                 pass.seal_end = None;
             }
+            if !matches!(step, Step::Damaged(Damage { cause: Cause::Header, .. }, _) | Step::End { .. }) {
+                // What was begun after it was.
+                pass.written = pass.filled.last;
+            }
             match step {
                 Step::Record(header, at) => {
                     pass.filled.content.add(header.written_unix_ns);
@@ -132,8 +160,13 @@ impl Pass {
                 }
                 Step::Control(header) => {
                     pass.hear(&header);
-                    if header.kind == Kind::SEAL {
-                        pass.seal_end = Some(walk.offset());
+                    match header.kind {
+                        Kind::SEAL => pass.seal_end = Some(walk.offset()),
+                        Kind::BOOT => {
+                            pass.boot = Boot::new(header.sequence);
+                            pass.reach(&walk, true);
+                        }
+                        _ => {}
                     }
                 }
                 Step::Damaged(damage, Some(header)) => {

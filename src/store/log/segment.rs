@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::archive;
-use super::disk::{Access, Disk};
+use super::disk::{Access, Boot, Disk};
 use super::file::{Fault, File};
 use super::files::OpenFiles;
 use super::record::{HEADER_BYTES, Header, Kind, Place, VERSION, check, is_sealed, put, seal, take};
@@ -43,14 +43,27 @@ pub(super) fn first_of(name: &str) -> Option<u64> {
 }
 
 /// The 64 bytes that a segment begins with.
-pub(super) fn header(first: u64, created_unix_ns: u64) -> [u8; HEADER_BYTES] {
+pub(super) fn header(first: u64, created_unix_ns: u64, boot: Option<Boot>) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     put(&mut bytes, 0, MAGIC);
     put(&mut bytes, 8, VERSION.to_le_bytes());
     put(&mut bytes, 16, first.to_le_bytes());
     put(&mut bytes, 24, created_unix_ns.to_le_bytes());
+    put(&mut bytes, 32, number_of(boot).to_le_bytes());
     seal(Place { segment: first, offset: 0 }, &mut bytes);
     bytes
+}
+
+/// The start of the machine since which a segment was begun, if its header can be read and says so.
+pub(super) fn begun_since(file: &File, first: u64) -> Result<Option<Boot>, Fault> {
+    let mut bytes = [0; HEADER_BYTES];
+    let is_whole = file.read_at(&mut bytes, 0)? == HEADER_BYTES && header_state(first, &bytes) == HeaderState::Whole;
+    Ok(if is_whole { Boot::new(u64::from_le_bytes(take(&bytes, 32))) } else { None })
+}
+
+/// How a start of the machine is written, 0 where it is not known.
+pub(super) fn number_of(boot: Option<Boot>) -> u64 {
+    boot.map_or(0, Boot::get)
 }
 
 /// How a segment's own header is.
@@ -100,7 +113,7 @@ impl Content {
             put(body, 8, times.start().to_le_bytes());
             put(body, 16, times.end().to_le_bytes());
         }
-        header.copy_from_slice(&Header::control(Kind::SEAL, last, body).encode(place));
+        header.copy_from_slice(&Header::control(Kind::SEAL, last, last, body).encode(place));
         bytes
     }
 
@@ -231,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_header_is_whole_only_as_it_was_written() {
-        let bytes = header(9, 1_000);
+        let bytes = header(9, 1_000, Boot::new(5));
         assert_eq!(header_state(9, &bytes), HeaderState::Whole);
         assert_eq!(header_state(8, &bytes), HeaderState::Damaged, "of another segment");
         for bit in 0..HEADER_BYTES * 8 {

@@ -197,7 +197,7 @@ impl Walk {
         next >= self.expected
             && next - self.expected <= lost_max
             && header.extent_bytes() <= self.end - at
-            && (header.kind != Kind::DURABLE || header.body_bytes == 0)
+            && (!matches!(header.kind, Kind::END | Kind::BOOT) || header.body_bytes == 0)
     }
 
     /// From something that is no record to the next that is one.

@@ -170,7 +170,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, retention, .. } = builder;
     let LogStoreBuilder { snapshot_state_bytes_max, state_batch_bytes_max, .. } = builder;
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
-    let (table, _) =
+    let (table, opened) =
         Table::open(Arc::clone(&disk), folder.join(TABLE_FOLDER), table).map_err(|error| beside(error, &folder))?;
     let reader = log.read(1);
     let indices = indices(&*disk, &folder)?;
@@ -215,6 +215,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         leases: Leases::default(),
         options,
         recovered,
+        state_recovered: opened.recovered,
     })
 }
 

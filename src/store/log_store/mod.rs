@@ -107,6 +107,7 @@ pub struct LogStore {
     leases: Leases,
     options: LogOptions,
     recovered: Recovered,
+    state_recovered: Recovered,
 }
 
 impl LogStore {
@@ -123,9 +124,16 @@ impl LogStore {
         LogStoreBuilder::new(folder.into())
     }
 
-    /// What was found when it was opened: damage, and what was cut off because it was never acknowledged.
+    /// What was found of the events when it was opened: damage, and what was cut off because it was never durable.
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
+    }
+
+    /// What was found of snapshots and state when it was opened: cursors, dead letters, sagas and timers among them. Where it
+    /// names positions, they are not those of events. What was cut off had been changed last: a cursor is then further
+    /// back, a letter not there or there again.
+    pub fn state_recovered(&self) -> &Recovered {
+        &self.state_recovered
     }
 
     /// What of snapshots and state cannot be read; where a damage names positions, they are not those of events. An aggregate
@@ -229,7 +237,7 @@ impl EventStore for LogStore {
     }
 
     fn sync(&self) -> Result<(), SyncError> {
-        self.committer().log().sync().map(drop).map_err(|log::SyncError(fault)| SyncError::Disk(fault))
+        self.committer().sync().map_err(|log::SyncError(fault)| SyncError::Disk(fault))
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
@@ -241,7 +249,7 @@ impl EventStore for LogStore {
         let found = self.shared.version_of(snapshot.kind(), snapshot.id()).map_err(failed)?;
         snapshot::check(snapshot, found)?;
         // What it shows must not be lost before it.
-        self.committer().log().sync().map_err(|log::SyncError(fault)| failed(fault))?;
+        self.committer().sync().map_err(|log::SyncError(fault)| failed(fault))?;
         self.shared.snapshots.save(snapshot)
     }
 

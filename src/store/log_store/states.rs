@@ -23,7 +23,7 @@ impl StateStore for LogStore {
             return Ok(());
         }
         if changes.iter().any(|change| speaks_of_events(change.kind())) {
-            self.committer().log().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
+            self.committer().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
         }
         let word = if durability == Durability::Durable { Word::Durable } else { Word::Written };
         self.shared.table.apply(changes, word).map_err(not_changed)

@@ -21,11 +21,10 @@ pub struct Opened {
     pub live_bytes: u64,
     /// Bytes of all records.
     pub log_bytes: u64,
-    /// Bytes at the end of the log that were written but never acknowledged, and are not part of it.
-    pub cut_bytes: u64,
-    /// What cannot be read. A key that was changed there has an older value, has none though one was put, or has one though
-    /// it was removed. The table is not compacted until this is accepted: see [`Table::accept_damage`].
-    pub damages: Vec<Damage>,
+    /// What was found of its log. A key that was changed where there is damage has an older value, has none though one was
+    /// put, or has one though it was removed. The table is not compacted until that is accepted: see
+    /// [`Table::accept_damage`].
+    pub recovered: Recovered,
 }
 
 impl Table {
@@ -40,8 +39,7 @@ impl Table {
     ) -> Result<(Self, Opened), OpenError> {
         let log_options = options.log().map_err(OpenError::Option)?;
         let (log, recovered) = Log::open(disk, folder, log_options).map_err(OpenError::Log)?;
-        let Recovered { first, cut_bytes, damages, .. } = recovered;
-        let (index, damages) = read(&log, first, damages)?;
+        let (index, damages) = read(&log, recovered.first, recovered.damages)?;
         let max = log_options.record_bytes_max.into();
         let too_long = |(_, entry): &(StateKind, &Entry)| entry.body_bytes() as u64 > max;
         if let Some((kind, entry)) = index.entries().find(too_long) {
@@ -51,8 +49,7 @@ impl Table {
             keys: index.keys(),
             live_bytes: index.live_bytes(),
             log_bytes: index.log_bytes(),
-            cut_bytes,
-            damages: damages.clone(),
+            recovered: Recovered { damages: damages.clone(), ..recovered },
         };
         let committer = Committer::start(log, CommitOptions::default());
         let table = Self {

@@ -89,10 +89,7 @@ impl Table {
     /// # Errors
     /// [`SyncError`]: the table takes nothing more until it is opened again.
     pub fn sync(&self) -> Result<(), SyncError> {
-        let mut log = self.committer.log();
-        log.sync()?;
-        log.mark_durable();
-        Ok(())
+        self.committer.sync()
     }
 
     /// Makes all that was changed durable, and ends.

@@ -1,10 +1,11 @@
 //! Journals of stores that refuse, panic, and cannot be read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use ringmain::store::{AppendError, JournalError, JournalState, ReadError};
+use ringmain::store::{AppendError, Journal, JournalError, JournalState, ReadError};
 use ringmain::{Bus, Frame, Payload};
 
 use super::{PATIENCE, hear, listening, numbers, pattern, publish, texts};
@@ -164,6 +165,88 @@ fn no_more_goes_on_in_memory_than_may_also_when_a_batch_fails() {
     assert_eq!(texts(&store.store), numbers(0..6));
     drop(journal);
     crate::books::end(&bus);
+}
+
+#[test]
+fn a_store_that_failed_is_tried_again_before_all_that_waits_is_taken() {
+    let (bus, heard) = listening(Bus::builder().workers(1));
+    let (wait, begins, open) = gated();
+    let known: Arc<OnceLock<Weak<Journal>>> = Arc::default();
+    let (told, tells) = mpsc::channel();
+    let journal = Arc::clone(&known);
+    let store = Arc::new(Moody::new(move |nth, _| {
+        wait(nth);
+        if nth == 1 {
+            return Reply::Say(AppendError::Failed("it is away".into()));
+        }
+        let journal = journal.get().and_then(Weak::upgrade);
+        // The test has heard enough of the first.
+        let _ = told.send(journal.map(|journal| journal.counts().taken));
+        Reply::Take
+    }));
+    let journal = bus.journal(store.clone()).pattern(pattern("a")).batch_max(16).keep_in_memory(5_000);
+    let journal = Arc::new(journal.retry_every(Duration::from_nanos(1)).start().unwrap());
+    known.set(Arc::downgrade(&journal)).unwrap();
+    publish_one_batch(&bus, 1..1_001, &begins, &open);
+    let taken = tells.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(taken < 100, "{taken} events were taken before the store was tried again");
+    hear(&heard, "failed: ");
+    hear(&heard, "returned, 0 dropped");
+    bus.flush_deadline(PATIENCE).unwrap();
+    assert_eq!(texts(&store.store), numbers(0..1_001));
+    drop(journal);
+    crate::books::end(&bus);
+}
+
+#[test]
+fn a_flood_does_not_keep_it_from_a_store_that_works_again() {
+    for is_resumed in [false, true] {
+        let (bus, heard) = listening(Bus::builder().workers(1));
+        let fails = Arc::new(AtomicBool::new(true));
+        let is_failing = Arc::clone(&fails);
+        let store = Arc::new(Moody::new(move |_, _| match is_failing.load(Ordering::Relaxed) {
+            true => Reply::Say(AppendError::Failed("it is away".into())),
+            false => Reply::Take,
+        }));
+        let journal = bus.journal(store.clone()).keep_in_memory(100).retry_every(PATIENCE).start().unwrap();
+        publish(&bus, "a", 0..200);
+        hear(&heard, "failed: ");
+        hear(&heard, "dropped: ");
+        let is_over = AtomicBool::new(false);
+        let (told, flows) = mpsc::channel();
+        let returned = thread::scope(|scope| {
+            let flood = || {
+                let mut publisher = bus.publisher().unwrap();
+                for number in 0.. {
+                    publisher.publish("a", Payload::plain_text("more")).unwrap();
+                    if number == 20_000 {
+                        told.send(()).unwrap();
+                    }
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            };
+            scope.spawn(flood);
+            flows.recv().unwrap();
+            fails.store(false, Ordering::Relaxed);
+            match is_resumed {
+                true => journal.resume(store.clone()),
+                false => journal.retry(),
+            }
+            let returned = heard.recv_timeout(PATIENCE);
+            is_over.store(true, Ordering::Relaxed);
+            returned
+        });
+        let returned = returned.expect("it returns to the store under the flood");
+        assert!(returned.starts_with("returned, "), "{returned}");
+        bus.flush_deadline(PATIENCE).unwrap();
+        let counts = journal.close().unwrap();
+        assert!(counts.is_balanced() && counts.in_memory == 0, "{counts:?}");
+        assert_eq!(counts.written, texts(&store.store).len() as u64);
+        assert_settled(&bus);
+        bus.shutdown().unwrap();
+    }
 }
 
 #[test]

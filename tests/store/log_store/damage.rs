@@ -1,17 +1,17 @@
 //! What cannot be read is said by the queries that meet it, in either order, and hides nothing behind it.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringmain::EventId;
-use ringmain::internals::store::sim::SimDisk;
-use ringmain::internals::store::{Access, Batch, Disk, Kind, Log, LogOptions, NewRecord};
+use ringmain::internals::store::sim::{Kept, Replay, SimDisk};
+use ringmain::internals::store::{Access, Batch, Disk, Kind, Log, LogOptions, NewRecord, open_on};
 use ringmain::store::{
-    Cause, Durability, EventStore, ExpectedVersion, Order, Position, Query, ReadError, StateChange, StateKind,
-    StateReadError, StateStore,
+    Cause, Durability, EventStore, ExpectedVersion, LogStore, Order, Position, Query, ReadError, StateChange,
+    StateKind, StateReadError, StateStore,
 };
 
-use super::{files, found, open, position, written};
+use super::{files, found, open, position, small, written};
 use crate::conformance::Writer;
 use crate::support::{FOLDER, Shareable};
 
@@ -166,6 +166,83 @@ fn a_whole_record_that_is_no_event_is_said_with_its_position() {
         ));
         assert_eq!(found(&store, query.newest_first().behind(position(3))), [2, 1]);
     }
+}
+
+/// Opens a store whose files of state are small, too.
+fn tight(disk: &SimDisk) -> LogStore {
+    let builder = small().snapshot_state_bytes_max(64).state_batch_bytes_max(1_000);
+    open_on(disk.shared(), builder).expect("the disk works")
+}
+
+/// Flips a bit of every seventh byte of the last file of a folder, and looks at each store.
+fn flip_each(disk: &SimDisk, folder: &str, length: u64, check: impl Fn(&LogStore, &str)) {
+    let in_it = |path: &PathBuf| path.parent() == Some(Path::new(folder));
+    let path = files(disk, "log").into_iter().rfind(in_it).expect("there is one");
+    for byte in (64..length).step_by(7) {
+        let place = format!("{} byte {byte}", path.display());
+        check(&tight(&disk.flipped(&path, byte, (byte % 8) as u32)), &place);
+    }
+}
+
+/// What power loss leaves where all is written to the disk, or what the end of a process leaves.
+fn after(disk: &SimDisk, power_is_lost: bool) -> SimDisk {
+    let mut replay = Replay::new(disk);
+    while replay.step() {}
+    let kept = if power_is_lost { Kept::Oldest(replay.pending()) } else { Kept::Killed };
+    replay.image(kept)
+}
+
+#[test]
+fn what_was_written_or_synced_is_not_cut_where_a_bit_flips() {
+    for is_synced in [false, true] {
+        let (disk, mut writer) = (SimDisk::new(), Writer::new());
+        let store = tight(&disk);
+        for _ in 0..3 {
+            store.append(&writer.frames("a", 2), ExpectedVersion::Any, Durability::Written).expect("the disk works");
+        }
+        if is_synced {
+            store.sync().expect("the disk works");
+        }
+        let length = store.stats().event_bytes;
+        drop(store);
+        // What was synced is not cut after power loss either.
+        flip_each(&after(&disk, is_synced), FOLDER, length, |store, place| {
+            assert_eq!(store.head().unwrap(), Some(position(6)), "{place}: {:?}", store.recovered());
+            let (events, missing) = read_around(store, &Query::new());
+            assert!(events.len() == 5 && missing.len() == 1, "{place}: {events:?} {missing:?}");
+        });
+    }
+}
+
+#[test]
+fn what_was_only_written_may_be_cut_when_the_machine_went_down_and_is_said_to_be() {
+    let (disk, mut writer) = (SimDisk::new(), Writer::new());
+    let store = tight(&disk);
+    let (kind, value) = (StateKind::DEAD_LETTER, &[7; 40][..]);
+    for key in [b"a", b"b", b"c"] {
+        store.append(&writer.frames("a", 2), ExpectedVersion::Any, Durability::Written).expect("the disk works");
+        store.apply(&[StateChange::Put { kind, key, value }], Durability::Written).expect("the disk works");
+    }
+    let length = store.stats().event_bytes;
+    drop(store);
+    let keys = |store: &LogStore| store.list(kind, b"", 10).unwrap().entries.len();
+    flip_each(&after(&disk, true), FOLDER, length, |store, place| {
+        let recovered = store.recovered();
+        assert!(recovered.cut_bytes > 0 && recovered.cut_may_be_written, "{place}: {recovered:?}");
+        assert!(recovered.next < 7 && !store.state_recovered().cut_may_be_written, "{place}: {recovered:?}");
+        assert_eq!(keys(store), 3, "{place}");
+    });
+    // Each record of state has 64 bytes of header, a value of 40 and a key of 1.
+    let (table, length) = (format!("{FOLDER}/table"), 64 + 3 * 112);
+    flip_each(&after(&disk, true), &table, length, |store, place| {
+        let recovered = store.state_recovered();
+        assert!(recovered.cut_bytes > 0 && recovered.cut_may_be_written, "{place}: {recovered:?}");
+        assert!(keys(store) < 3 && !store.recovered().cut_may_be_written, "{place}: {recovered:?}");
+    });
+    flip_each(&after(&disk, false), &table, length, |store, place| {
+        assert_eq!((store.state_recovered().cut_bytes, store.state_damages().len()), (0, 1), "{place}");
+        assert_eq!(keys(store), 2, "{place}");
+    });
 }
 
 #[test]

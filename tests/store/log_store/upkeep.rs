@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringmain::internals::store::sim::SimDisk;
-use ringmain::internals::store::{Access, Disk, DiskFile, FolderLock, open_on};
+use ringmain::internals::store::{Access, Boot, Disk, DiskFile, FolderLock, open_on};
 use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, Retention};
 use ringmain::{Bus, Payload};
 
@@ -67,6 +67,9 @@ impl Disk for Odd {
     }
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
         self.disk.free_bytes(folder)
+    }
+    fn boot(&self) -> Option<Boot> {
+        self.disk.boot()
     }
     fn unix_now_ns(&self) -> u64 {
         self.disk.unix_now_ns()

@@ -49,7 +49,7 @@ fn what_is_removed_all_the_same_is_said_once_with_its_number() {
         assert_eq!(
             error.to_string(),
             format!(
-                "{} events from position 31 on were removed before they were read; read on at {first}, or have the retention wait longer",
+                "{} events from position 31 on were removed before they were read; read on at {first}, or have the store keep more",
                 done.unread_events
             )
         );

@@ -81,8 +81,8 @@ fn check(
 ) -> usize {
     images.seen += 1;
     let (table, opened) = open(image, small()).unwrap_or_else(|error| panic!("{}: {error}", place()));
-    assert!(opened.damages.is_empty(), "{}: a crash is no damage: {opened:?}", place());
-    images.with_cut += u64::from(opened.cut_bytes > 0);
+    assert!(opened.recovered.damages.is_empty(), "{}: a crash is no damage: {opened:?}", place());
+    images.with_cut += u64::from(opened.recovered.cut_bytes > 0);
     let found = read_all(&table);
     let state = allowed.clone().rev().find(|state| states[*state] == found);
     state.unwrap_or_else(|| {

@@ -46,14 +46,14 @@ fn a_flipped_bit_anywhere_is_said_and_harms_no_key_but_its_own() {
             let image = disk.flipped(&path, byte, (byte % 8) as u32);
             let place = format!("{} byte {byte}", path.display());
             let (table, opened) = open(&image, small()).unwrap_or_else(|error| panic!("{place}: {error}"));
-            assert!(!opened.damages.is_empty() || opened.cut_bytes > 0, "{place}");
+            assert!(!opened.recovered.damages.is_empty() || opened.recovered.cut_bytes > 0, "{place}");
             let found = read_all(&table);
             let keys = state.keys().chain(found.keys());
             let mut wrong: Vec<_> = keys.filter(|key| state.get(key) != found.get(key)).collect();
             wrong.dedup();
             assert!(wrong.len() <= 1, "{place}: {wrong:?}");
             for key in wrong {
-                assert!(opened.damages.iter().any(|damage| damage.missing.is_some()), "{place}: {opened:?}");
+                assert!(opened.recovered.damages.iter().any(|damage| damage.missing.is_some()), "{place}: {opened:?}");
                 assert!(states.iter().any(|state| state.get(key) == found.get(key)), "{place}: a value is invented");
                 harmed += 1;
             }
@@ -62,8 +62,8 @@ fn a_flipped_bit_anywhere_is_said_and_harms_no_key_but_its_own() {
             }
             let more = [Owned { kind: StateKind::TIMER, key: b"more".to_vec(), value: Some(vec![1; 400]) }];
             apply(&table, &more, Word::Durable).expect("damage is no reason to take nothing more");
-            if !opened.damages.is_empty() {
-                assert_eq!(table.damages(), opened.damages);
+            if !opened.recovered.damages.is_empty() {
+                assert_eq!(table.damages(), opened.recovered.damages);
                 assert!(matches!(table.compact(), Err(CompactError::Damaged(_))), "{place}");
                 assert_eq!(table.stats().retired_segments, 0, "nothing is removed that might be needed");
                 table.accept_damage();
@@ -117,6 +117,6 @@ fn damage_that_comes_later_is_said_when_it_is_met_and_what_is_in_memory_is_saved
     assert_eq!(table.stats().keys, expected.len());
     drop(table);
     let (table, opened) = open(&disk, small()).expect("the disk works");
-    assert_eq!((opened.damages.len(), opened.keys), (0, expected.len()));
+    assert_eq!((opened.recovered.damages.len(), opened.keys), (0, expected.len()));
     assert_eq!(read_all(&table), expected);
 }

@@ -35,7 +35,7 @@ impl Run {
         let table = loop {
             match open(&self.disk, small()) {
                 Ok((table, opened)) => {
-                    assert!(opened.damages.is_empty(), "{opened:?}");
+                    assert!(opened.recovered.damages.is_empty(), "{opened:?}");
                     break table;
                 }
                 Err(OpenError::Disk(fault) | OpenError::Log(store::OpenError::Disk(fault))) => self.say(&fault),

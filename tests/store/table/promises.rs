@@ -74,7 +74,7 @@ proptest! {
                     while replay.step() {}
                     disk = replay.image(Kept::Nothing);
                     let (again, opened) = open(&disk, small()).expect("the disk works");
-                    prop_assert_eq!((opened.cut_bytes, &opened.damages[..]), (0, &[][..]));
+                    prop_assert_eq!((opened.recovered.cut_bytes, &opened.recovered.damages[..]), (0, &[][..]));
                     prop_assert_eq!((opened.keys, opened.live_bytes), (map.len(), live_bytes(&map)));
                     table = again;
                 }
@@ -347,7 +347,7 @@ fn a_real_disk_holds_a_table_that_many_threads_change_and_read() {
     assert!(table.stats().retired_segments > 20, "{:?}", table.stats());
     table.close().expect("the disk works");
     let (table, opened) = Table::open(disk, &folder.0, options).expect("the disk works");
-    assert_eq!((opened.cut_bytes, opened.damages.len()), (0, 0));
+    assert_eq!((opened.recovered.cut_bytes, opened.recovered.damages.len()), (0, 0));
     assert_eq!(read_all(&table), before, "of changes at the same time, the same is the last before and after");
 }
 

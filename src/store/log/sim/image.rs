@@ -1,6 +1,8 @@
 //! What a crash may leave: the effects of a workload are gone through one by one, and after each one the disk may be shown
 //! as power loss, or the death of the process, would leave it there.
 
+use std::path::Path;
+
 use crate::chance;
 
 use super::{Effect, Files, SimDisk};
@@ -34,6 +36,8 @@ pub enum Kept {
 pub struct Replay {
     effects: Vec<Effect>,
     at: usize,
+    /// How often the machine was started.
+    boots: u64,
     /// What a reader would see.
     current: Files,
     /// What is synced.
@@ -47,7 +51,8 @@ impl Replay {
     pub fn new(disk: &SimDisk) -> Self {
         let state = disk.state();
         let (current, durable) = (state.base.clone(), state.base.clone());
-        Self { effects: state.effects.clone(), at: 0, current, durable, pending: Vec::new() }
+        let (effects, boots) = (state.effects.clone(), state.boots);
+        Self { effects, at: 0, boots, current, durable, pending: Vec::new() }
     }
 
     /// Lets one more effect happen; says whether there was one.
@@ -63,8 +68,8 @@ impl Replay {
                 }
             }
             Effect::SyncFailed(failed) => self.pending.retain(|pending| pending.file() != Some(*failed)),
-            Effect::SyncFolder => {
-                for effect in self.pending.extract_if(.., |pending| pending.file().is_none()) {
+            Effect::SyncFolder(folder) => {
+                for effect in self.pending.extract_if(.., |pending| pending.folder() == Some(folder)) {
                     self.durable.apply(&effect);
                 }
             }
@@ -94,7 +99,7 @@ impl Replay {
     /// The disk after a crash here.
     pub fn image(&self, kept: Kept) -> SimDisk {
         if kept == Kept::Killed {
-            return SimDisk::of(self.current.clone());
+            return SimDisk::of(self.current.clone(), self.boots);
         }
         let mut files = self.durable.clone();
         match kept {
@@ -122,11 +127,12 @@ impl Replay {
                 }
             }
         }
+        files.lose_orphans();
         // What has a name and was never written to is there, and empty.
         if let Some(newest) = files.names.values().copied().max() {
             files.make(newest);
         }
-        SimDisk::of(files)
+        SimDisk::of(files, self.boots + 1)
     }
 }
 
@@ -135,7 +141,15 @@ impl Effect {
     fn file(&self) -> Option<usize> {
         match self {
             Self::Write(file, ..) | Self::Resize(file, _) | Self::Sync(file) | Self::SyncFailed(file) => Some(*file),
-            Self::Create(..) | Self::Remove(_) | Self::SyncFolder => None,
+            Self::Create(..) | Self::Remove(_) | Self::CreateFolder(_) | Self::SyncFolder(_) => None,
+        }
+    }
+
+    /// The folder whose sync makes it durable; none if it is a file's.
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Create(path, _) | Self::Remove(path) | Self::CreateFolder(path) => path.parent(),
+            Self::Write(..) | Self::Resize(..) | Self::Sync(_) | Self::SyncFailed(_) | Self::SyncFolder(_) => None,
         }
     }
 }

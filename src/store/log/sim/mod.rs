@@ -1,8 +1,8 @@
 //! A disk in memory, for tests and for simulation: it knows what is written and what is synced, fails where it is told to,
 //! and shows what power loss may leave of it.
 //!
-//! It is as unkind as the rules allow. A file that was made is lost unless its folder was synced, a write unless its file
-//! was; a sync that fails leaves what was written readable, and never writes it: only writing it again does.
+//! It is as unkind as the rules allow. A file that was made is lost unless its folder was synced, a folder with all in it unless its
+//! parent was, a write unless its file was; a sync that fails leaves what was written readable, and never writes it: only writing it again does.
 
 mod file;
 mod image;
@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Access, Disk, DiskFile, FolderLock};
+use super::disk::{Access, Boot, Disk, DiskFile, FolderLock};
 
 use file::{SimFile, SimLock};
 
@@ -53,6 +53,8 @@ struct State {
     stepped_ns: i64,
     /// Bytes that all files may have together.
     capacity_bytes: u64,
+    /// How often the machine was started.
+    boots: u64,
 }
 
 impl Default for State {
@@ -67,6 +69,7 @@ impl Default for State {
             now_unix_ns: 1_767_225_600_000_000_000,
             stepped_ns: 0,
             capacity_bytes: u64::MAX,
+            boots: 1,
         }
     }
 }
@@ -76,6 +79,7 @@ impl Default for State {
 struct Files {
     contents: Vec<Arc<Vec<u8>>>,
     names: BTreeMap<PathBuf, usize>,
+    folders: BTreeSet<PathBuf>,
 }
 
 /// What an operation changed.
@@ -87,7 +91,8 @@ enum Effect {
     Sync(usize),
     SyncFailed(usize),
     Remove(PathBuf),
-    SyncFolder,
+    CreateFolder(PathBuf),
+    SyncFolder(PathBuf),
 }
 
 impl Files {
@@ -102,7 +107,10 @@ impl Files {
             Effect::Remove(path) => {
                 self.names.remove(path);
             }
-            Effect::Sync(_) | Effect::SyncFailed(_) | Effect::SyncFolder => {}
+            Effect::CreateFolder(path) => {
+                self.folders.insert(path.clone());
+            }
+            Effect::Sync(_) | Effect::SyncFailed(_) | Effect::SyncFolder(_) => {}
         }
     }
 
@@ -120,6 +128,23 @@ impl Files {
             content.resize(end, 0);
         }
         content[begin..end].copy_from_slice(bytes);
+    }
+
+    /// Whether there is a folder; the one that relative paths begin at, and the root, always are.
+    fn has_folder(&self, folder: &Path) -> bool {
+        folder.parent().is_none() || self.folders.contains(folder)
+    }
+
+    fn expect_folder(&self, folder: &Path) -> io::Result<()> {
+        if self.has_folder(folder) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    /// What is in no folder is nowhere.
+    fn lose_orphans(&mut self) {
+        let folders = self.folders.clone();
+        self.folders.retain(|folder| folder.ancestors().all(|up| up.parent().is_none() || folders.contains(up)));
+        let (names, folders) = (&mut self.names, &self.folders);
+        names.retain(|path, _| path.parent().is_none_or(|up| up.parent().is_none() || folders.contains(up)));
     }
 
     fn used_bytes(&self) -> u64 {
@@ -177,8 +202,8 @@ impl SimDisk {
         Self::default()
     }
 
-    fn of(files: Files) -> Self {
-        let state = State { base: files.clone(), files, ..State::default() };
+    fn of(files: Files, boots: u64) -> Self {
+        let state = State { base: files.clone(), files, boots, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -210,16 +235,24 @@ impl SimDisk {
     /// The names of all files and their lengths.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let state = self.state();
-        let Files { contents, names } = &state.files;
+        let Files { contents, names, .. } = &state.files;
         names.iter().map(|(path, file)| (path.clone(), contents[*file].len() as u64)).collect()
     }
 
     /// The same files on a disk of their own, where one bit of one is flipped.
     pub fn flipped(&self, path: &Path, byte: u64, bit: u32) -> Self {
-        let mut files = self.state().files.clone();
-        let file = files.names[path];
-        Arc::make_mut(&mut files.contents[file])[byte as usize] ^= 1 << bit;
-        Self::of(files)
+        self.changed(|files| {
+            let file = files.names[path];
+            Arc::make_mut(&mut files.contents[file])[byte as usize] ^= 1 << bit;
+        })
+    }
+
+    /// Other files on a disk of their own, of a machine that was not started again.
+    fn changed(&self, change: impl FnOnce(&mut Files)) -> Self {
+        let state = self.state();
+        let mut files = state.files.clone();
+        change(&mut files);
+        Self::of(files, state.boots)
     }
 
     /// What is in a file.
@@ -230,17 +263,17 @@ impl SimDisk {
 
     /// The same files on a disk of their own, where one, which may be new, has this in it.
     pub fn with(&self, path: &Path, content: Vec<u8>) -> Self {
-        let mut files = self.state().files.clone();
-        files.names.insert(path.to_owned(), files.contents.len());
-        files.contents.push(Arc::new(content));
-        Self::of(files)
+        self.changed(|files| {
+            files.names.insert(path.to_owned(), files.contents.len());
+            files.contents.push(Arc::new(content));
+        })
     }
 
     /// The same files on a disk of their own, where one is missing.
     pub fn without(&self, path: &Path) -> Self {
-        let mut files = self.state().files.clone();
-        files.names.remove(path);
-        Self::of(files)
+        self.changed(|files| {
+            files.names.remove(path);
+        })
     }
 }
 
@@ -264,13 +297,22 @@ impl SimDisk {
 }
 
 impl Disk for SimDisk {
-    fn create_folder(&self, _: &Path) -> io::Result<()> {
-        self.state().succeed()
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.succeed()?;
+        let missing: Vec<_> = folder.ancestors().take_while(|folder| !state.files.has_folder(folder)).collect();
+        for folder in missing.into_iter().rev() {
+            let parent = folder.parent().expect("one without a parent is there");
+            state.change(Effect::CreateFolder(folder.to_owned()));
+            state.change(Effect::SyncFolder(parent.to_owned()));
+        }
+        Ok(())
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.succeed()?;
+        state.files.expect_folder(folder)?;
         let inside = state.files.names.keys().filter(|path| path.parent() == Some(folder));
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
@@ -283,6 +325,7 @@ impl Disk for SimDisk {
             (Some(_), Access::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(file), _) => file,
             (None, Access::Create) => {
+                state.files.expect_folder(path.parent().unwrap_or(path))?;
                 let file = state.files.contents.len();
                 state.change(Effect::Create(path.to_owned(), file));
                 file
@@ -302,16 +345,18 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.succeed()?;
-        state.change(Effect::SyncFolder);
+        state.files.expect_folder(folder)?;
+        state.change(Effect::SyncFolder(folder.to_owned()));
         Ok(())
     }
 
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn FolderLock>> {
         let mut state = self.state();
         state.succeed()?;
+        state.files.expect_folder(folder)?;
         if !state.locks.insert(folder.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -322,6 +367,10 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.succeed()?;
         Ok(state.capacity_bytes.saturating_sub(state.files.used_bytes()))
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        Boot::new(self.state().boots)
     }
 
     fn unix_now_ns(&self) -> u64 {

@@ -1,0 +1,42 @@
+//! Small file systems for tests of a disk that is full, or that cannot be written to.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::folder::Folder;
+
+/// A small file system in memory.
+pub(crate) struct Tmpfs(Folder);
+
+impl Tmpfs {
+    /// Of a megabyte; `None`, and it says so, where this process may mount nothing.
+    pub(crate) fn mount(name: &str) -> Option<Self> {
+        let folder = Folder::new(name);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "ringmain"]).arg(&folder.0);
+        if mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        // To stderr itself: a test's own is shown only when it fails.
+        let _ = writeln!(std::io::stderr(), "tmpfs: SKIP: this process may mount none; run as root");
+        None
+    }
+
+    /// Lets it be written to from now on, or not.
+    pub(crate) fn remount(&self, how: &str) {
+        let remounted = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.path()).status();
+        assert!(remounted.is_ok_and(|status| status.success()), "it can be remounted");
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.0
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "it can be unmounted");
+    }
+}
