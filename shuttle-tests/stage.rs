@@ -75,7 +75,8 @@ pub struct Numbered {
 }
 
 impl Numbered {
-    fn text(self) -> String {
+    /// What it says.
+    pub fn text(self) -> String {
         let Self { publisher, nth } = self;
         let mut text = format!("{publisher} {nth} ");
         if !nth.is_multiple_of(2) {

@@ -7,6 +7,7 @@ pub mod frames;
 pub mod ingress;
 pub mod lanes;
 pub mod latest;
+pub mod letters;
 pub mod patterns;
 pub mod recovery;
 mod ring;

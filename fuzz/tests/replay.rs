@@ -14,6 +14,7 @@ const TARGETS: &[(&str, Check)] = &[
     ("ingress", ringmain_fuzz::ingress::check),
     ("lanes", ringmain_fuzz::lanes::check),
     ("latest", ringmain_fuzz::latest::check),
+    ("letters", ringmain_fuzz::letters::check),
     ("patterns", ringmain_fuzz::patterns::check),
     ("recovery", ringmain_fuzz::recovery::check),
     ("routing", ringmain_fuzz::routing::check),

@@ -7,4 +7,5 @@ mod books;
 mod ends;
 mod flow;
 mod mailboxes;
+mod reliable;
 mod subscriptions;
