@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use ringmain::sourcing::{Outputs, Persist, ProcessError, ProcessManager, Processes, Reaction};
-use ringmain::store::{EventStore, Query, StateKind, StateStore, StoredEvent};
+use ringmain::store::{EventStore, Query, StateKind, StateStore, StoredEventRef};
 use ringmain::{Aggregate, Pattern, Payload};
 
 use super::support::{Death, Ground, Mortal, MortalEvents, Writer, on_every_store};
@@ -33,12 +33,17 @@ impl ProcessManager for Collaboration {
     const NAME: &'static str = "collaboration";
     type State = Missing;
 
-    fn correlate(&self, event: &StoredEvent) -> Option<String> {
+    fn correlate(&self, event: &StoredEventRef<'_>) -> Option<String> {
         let is_mine = ["collaboration.requested", "agent.joined"].contains(&event.meta().topic());
         Some(event.payload().text()?.split_once(' ')?.0.to_owned()).filter(|_| is_mine)
     }
 
-    fn react(&self, missing: &mut Missing, event: &StoredEvent, out: &mut Outputs<'_>) -> Result<Reaction, Cause> {
+    fn react(
+        &self,
+        missing: &mut Missing,
+        event: &StoredEventRef<'_>,
+        out: &mut Outputs<'_>,
+    ) -> Result<Reaction, Cause> {
         let (session, agents) = event.payload().text().and_then(|text| text.split_once(' ')).ok_or("no text")?;
         if event.meta().topic() == "collaboration.requested" {
             for agent in agents.split(',') {
