@@ -332,7 +332,13 @@ impl<M: ProcessManager> Processes<M> {
     fn send(&self, key: &[u8], version: u64, frames: &[Frame]) -> Result<(), ProcessError> {
         let last = version + frames.len() as u64;
         let expected = if version == 0 { ExpectedVersion::New } else { ExpectedVersion::Exact(version) };
-        match self.store.append(frames, expected, self.store.durability()) {
+        let word = self.store.durability();
+        let appended = match self.store.append(frames, expected, word) {
+            // All that went out before was removed by a retention. This was not: it is behind the cursor.
+            Err(AppendError::Conflict { found: 0, .. }) => self.store.append(frames, ExpectedVersion::Any, word),
+            appended => appended,
+        };
+        match appended {
             Ok(_) => {}
             Err(AppendError::Conflict { found, .. }) if found == last => {}
             Err(AppendError::AlreadyExists { version: found, .. }) if found == last => {}
