@@ -43,4 +43,4 @@ pub(crate) use frame::{
 };
 pub(crate) use id::IdSource;
 pub(crate) use portable::CellFrame;
-pub(crate) use topic::{NAME_BYTES_MAX, check_name};
+pub(crate) use topic::{NAME_BYTES_MAX, check_name, check_name_bytes};

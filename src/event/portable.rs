@@ -216,7 +216,7 @@ impl Frame {
 
     /// Whether it was appended to be published from the store.
     pub fn is_for_outbox(&self) -> bool {
-        self.0.header.has(FLAG_OUTBOX)
+        self.view().is_for_outbox()
     }
 
     /// The same event with another payload, of another version of its schema: all else of the envelope stays.
@@ -280,6 +280,11 @@ impl<'a> FrameRef<'a> {
             Some(Encoding::Rkyv) => validate::<E>(self.payload().bytes()),
             found => Err(DecodeError::Encoding { found }),
         }
+    }
+
+    /// Whether it was appended to be published from the store.
+    pub fn is_for_outbox(&self) -> bool {
+        self.header.has(FLAG_OUTBOX)
     }
 
     /// A frame of its own with these bytes.

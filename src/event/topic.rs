@@ -173,7 +173,11 @@ impl std::error::Error for TopicError {}
 
 /// Checks a topic name against the rules.
 pub(crate) const fn check_name(name: &str) -> Result<(), TopicError> {
-    let bytes = name.as_bytes();
+    check_name_bytes(name.as_bytes())
+}
+
+/// The same of bytes that may be no text: a name is ASCII.
+pub(crate) const fn check_name_bytes(bytes: &[u8]) -> Result<(), TopicError> {
     if bytes.is_empty() {
         return Err(TopicError::Empty);
     }

@@ -2,9 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::store::{Bookmark, EventStore, Position, Query, ReadError, SyncError, UpcastError, Upcasters};
+use crate::store::{
+    Bookmark, EventStore, Position, Query, ReadError, StoredEventRef, SyncError, UpcastError, Upcasters,
+};
 use crate::{PublishError, Publisher};
 
 /// Publishes the events of a store on a bus, in the order of their positions.
@@ -72,8 +75,20 @@ impl Relay {
         }
         let mut relayed = Relayed { published: 0, expired: 0, missing: 0, has_more: true };
         let query = Query::new().reading_on(self.bookmark.position());
-        let page = match self.store.query(&query) {
-            Ok(page) => page,
+        let (store, mut is_synced, mut failed) = (Arc::clone(&self.store), false, None);
+        let visited = store.visit(&query, &mut |event| {
+            let told = if is_synced { Ok(()) } else { store.sync().map_err(RelayError::Sync) };
+            is_synced = true;
+            match told.and_then(|()| self.publish(event, &mut relayed)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        let next = match visited {
+            Ok(next) => next,
             Err(error) => match error.behind().filter(|_| self.skips_missing) {
                 Some(behind) => {
                     relayed.missing = behind.get() - self.bookmark.position().map_or(0, Position::get);
@@ -83,29 +98,30 @@ impl Relay {
                 None => return Err(RelayError::Read(error)),
             },
         };
-        relayed.has_more = page.next.is_some();
-        if !page.events.is_empty() {
-            self.store.sync().map_err(RelayError::Sync)?;
+        if let Some(error) = failed {
+            return Err(error);
         }
-        for event in page.events {
-            let upcasters = self.upcasters.as_ref();
-            let current = upcasters.map(|upcasters| upcasters.frame(event.frame())).transpose();
-            let current =
-                current.map_err(|error| RelayError::Upcast { position: event.position(), error: Box::new(error) })?;
-            // With its position a journal of the same store knows it, and does not keep it once more for the next step.
-            let frame = self.publisher.frame(current.as_ref().unwrap_or(event.frame()));
-            match frame.at_position(event.position().get()).publish() {
-                Ok(_) => relayed.published += 1,
-                Err(PublishError::Expired { .. }) => relayed.expired += 1,
-                Err(error) => return Err(RelayError::Publish { position: event.position(), error }),
-            }
-            self.bookmark = Bookmark::of(&event);
-        }
+        relayed.has_more = next.is_some();
         // A page may have looked further than its last event.
-        if let Some(next) = page.next.filter(|next| self.bookmark.position() < Some(*next)) {
+        if let Some(next) = next.filter(|next| self.bookmark.position() < Some(*next)) {
             self.bookmark = Bookmark::at(&*self.store, next).map_err(RelayError::Read)?;
         }
         Ok(relayed)
+    }
+
+    fn publish(&mut self, event: StoredEventRef<'_>, relayed: &mut Relayed) -> Result<(), RelayError> {
+        let position = event.position();
+        let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(event)).transpose();
+        let current = current.map_err(|error| RelayError::Upcast { position, error: Box::new(error) })?.flatten();
+        // With its position a journal of the same store knows it, and does not keep it once more for the next step.
+        let frame = self.publisher.frame(current.as_ref().map_or(event.frame(), |current| current.frame().view()));
+        match frame.at_position(position.get()).publish() {
+            Ok(_) => relayed.published += 1,
+            Err(PublishError::Expired { .. }) => relayed.expired += 1,
+            Err(error) => return Err(RelayError::Publish { position, error }),
+        }
+        self.bookmark = Bookmark::of(event);
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::EventId;
 
-use super::{EventStore, Position, Query, ReadError, StoredEvent};
+use super::{EventStore, Position, Query, ReadError, StoredEventRef};
 
 /// How far a reader of a store has come: the last position that it has looked at, and the id of the event there. After the
 /// store has lost its end, was put back from a backup, or is another one, that position may hold another event, and what is behind
@@ -45,7 +45,8 @@ impl Bookmark {
     pub const START: Self = Self { position: None, event: None };
 
     /// At an event.
-    pub fn of(event: &StoredEvent) -> Self {
+    pub fn of<'e>(event: impl Into<StoredEventRef<'e>>) -> Self {
+        let event = event.into();
         Self { position: Some(event.position()), event: Some(event.meta().id()) }
     }
 

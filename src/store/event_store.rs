@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use crate::{DecodeError, Event, EventId, Frame, Meta, Payload};
+use crate::{DecodeError, Event, EventId, Frame, FrameRef, Meta, Payload};
 
 use super::{
     AppendError, Appended, CausationTree, Durability, ExpectedVersion, Fault, Page, Query, ReadError, Snapshot,
@@ -44,6 +45,32 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// See [`ReadError`].
     fn query(&self, query: &Query) -> Result<Page, ReadError>;
+
+    /// Lends the events of the next page, one after the other, until there is no more of it or `look` breaks. Returns behind which position
+    /// to go on, `None` when there is nothing more to look at. [`Query::visit`] goes through all pages.
+    ///
+    /// `look` may call the store. An error comes alone: where events are lent before it, the call ends behind the last of them, and the
+    /// next one meets it.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    ///
+    /// # Cost
+    /// By default that of `query`. A [`LogStore`](super::LogStore) lends each event where it was read: nothing is allocated or copied for it.
+    fn visit(
+        &self,
+        query: &Query,
+        look: &mut dyn FnMut(StoredEventRef<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Position>, ReadError> {
+        let page = self.query(query)?;
+        let is_last = |nth: usize| nth + 1 == page.events.len();
+        for (nth, event) in page.events.iter().enumerate() {
+            if look(event.view()).is_break() {
+                return Ok(if is_last(nth) { page.next } else { Some(event.position()) });
+            }
+        }
+        Ok(page.next)
+    }
 
     /// Keeps a snapshot in place of an older one of the same aggregate. An older one than is there changes nothing.
     ///
@@ -207,6 +234,12 @@ impl StoredEvent {
         &self.frame
     }
 
+    /// The event as one that is lent.
+    pub fn view(&self) -> StoredEventRef<'_> {
+        let Self { position, recorded_at, frame } = self;
+        StoredEventRef { position: *position, recorded_at: *recorded_at, frame: frame.view(), kept: Some(frame) }
+    }
+
     /// Everything about the event.
     pub fn meta(&self) -> Meta<'_> {
         self.frame.meta()
@@ -223,5 +256,70 @@ impl StoredEvent {
     /// When the payload is in another encoding, or no valid archive of `E`.
     pub fn event<E: Event>(&self) -> Result<&E::Archived, DecodeError> {
         self.frame.event::<E>()
+    }
+}
+
+/// An event of a store where it lies, lent for as long as it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredEventRef<'a> {
+    position: Position,
+    recorded_at: SystemTime,
+    frame: FrameRef<'a>,
+    /// Where the frame is one of its own already.
+    kept: Option<&'a Frame>,
+}
+
+impl<'a> StoredEventRef<'a> {
+    /// For those who write a store.
+    pub const fn new(position: Position, recorded_at: SystemTime, frame: FrameRef<'a>) -> Self {
+        Self { position, recorded_at, frame, kept: None }
+    }
+
+    /// Its place in the store.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// When it was appended, by the wall clock of whoever did: see [`StoredEvent::recorded_at`].
+    pub const fn recorded_at(&self) -> SystemTime {
+        self.recorded_at
+    }
+
+    /// The event as it was appended: to publish it again, or to send it elsewhere.
+    pub const fn frame(&self) -> FrameRef<'a> {
+        self.frame
+    }
+
+    /// Everything about the event.
+    pub fn meta(&self) -> Meta<'_> {
+        self.frame.meta()
+    }
+
+    /// The payload as it is.
+    pub fn payload(&self) -> Payload<'a> {
+        self.frame.payload()
+    }
+
+    /// The event as `E`, read in place and validated at each call.
+    ///
+    /// # Errors
+    /// When the payload is in another encoding, or no valid archive of `E`.
+    pub fn event<E: Event>(&self) -> Result<&'a E::Archived, DecodeError> {
+        self.frame.event::<E>()
+    }
+
+    /// The event to keep.
+    ///
+    /// # Cost
+    /// A copy, unless the store has it as a frame of its own.
+    pub fn to_event(&self) -> StoredEvent {
+        let frame = self.kept.cloned().unwrap_or_else(|| self.frame.to_frame());
+        StoredEvent::new(self.position, self.recorded_at, frame)
+    }
+}
+
+impl<'a> From<&'a StoredEvent> for StoredEventRef<'a> {
+    fn from(event: &'a StoredEvent) -> Self {
+        event.view()
     }
 }

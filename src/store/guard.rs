@@ -4,7 +4,7 @@ use std::any::Any;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Calls a store. What is called changes nothing of the caller's, so a panic leaves nothing of it half done.
+/// Calls a store. What is called leaves nothing of the caller's half done where it panics.
 pub(super) fn guarded<T, E>(
     call: impl FnOnce() -> Result<T, E>,
     failed: impl FnOnce(Box<dyn Error + Send + Sync>) -> E,

@@ -97,7 +97,7 @@ pub use bookmark::Bookmark;
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use cursor::CursorError;
 pub use durable::{DurableBuilder, DurableCounts, DurableError, DurablePending, DurablePublisher};
-pub use event_store::{EventStore, Position, StoredEvent, SyncError};
+pub use event_store::{EventStore, Position, StoredEvent, StoredEventRef, SyncError};
 pub use handled::{Begun, HandledError, HandledWindow, Handling};
 pub use journal::{Journal, JournalBuilder, JournalCounts, JournalError, JournalState};
 pub use lease::{Lease, LeaseError, Leased, Leases};

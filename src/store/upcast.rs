@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt;
 
-use crate::{EventId, Frame};
+use crate::{EventId, Frame, FrameRef};
 
-use super::StoredEvent;
+use super::{StoredEvent, StoredEventRef};
 
 type Cause = Box<dyn Error + Send + Sync>;
 /// Makes the next version of an event.
@@ -85,31 +85,45 @@ impl Upcasters {
     /// # Errors
     /// See [`UpcastError`].
     pub fn frame(&self, frame: &Frame) -> Result<Frame, UpcastError> {
-        let (topic, id) = (frame.meta().topic().to_owned(), frame.meta().id());
-        let found = frame.meta().schema_version();
-        let (first, current) = self.topics.get(&*topic).map_or((1, 1), |chain| (chain.first, chain.current()));
-        if !(first..=current).contains(&found) {
-            return Err(UpcastError::UnknownVersion { topic, id, found, first, current });
-        }
-        let steps = self.topics.get(&*topic).map_or(&[][..], |chain| &chain.steps[usize::from(found - first)..]);
+        let meta = frame.meta();
+        let (topic, id) = (meta.topic(), meta.id());
+        let steps = self.steps(frame.view())?;
         let mut event = frame.clone();
-        for (version, step) in (found..).zip(steps) {
-            let next = step(&event).map_err(|cause| UpcastError::Step { topic: topic.clone(), id, version, cause })?;
+        for (version, step) in (meta.schema_version()..).zip(steps) {
+            let failed = |cause| UpcastError::Step { topic: topic.to_owned(), id, version, cause };
+            let next = step(&event).map_err(failed)?;
             let meta = next.meta();
-            if (meta.id(), meta.topic(), meta.schema_version()) != (id, &*topic, version + 1) {
-                return Err(UpcastError::OtherEvent { topic, id, version });
+            if (meta.id(), meta.topic(), meta.schema_version()) != (id, topic, version + 1) {
+                return Err(UpcastError::OtherEvent { topic: topic.to_owned(), id, version });
             }
             event = next;
         }
         Ok(event)
     }
 
-    /// As [`frame`](Self::frame), of an event of a store.
+    /// As [`frame`](Self::frame), of an event of a store; `None` where it is current as it lies.
     ///
     /// # Errors
     /// See [`UpcastError`].
-    pub fn event(&self, event: &StoredEvent) -> Result<StoredEvent, UpcastError> {
-        Ok(StoredEvent::new(event.position(), event.recorded_at(), self.frame(event.frame())?))
+    pub fn event(&self, event: StoredEventRef<'_>) -> Result<Option<StoredEvent>, UpcastError> {
+        if self.steps(event.frame())?.is_empty() {
+            return Ok(None);
+        }
+        let event = event.to_event();
+        Ok(Some(StoredEvent::new(event.position(), event.recorded_at(), self.frame(event.frame())?)))
+    }
+
+    /// The steps that lead from an event to the current version.
+    fn steps(&self, frame: FrameRef<'_>) -> Result<&[Step], UpcastError> {
+        let meta = frame.meta();
+        let (topic, found) = (meta.topic(), meta.schema_version());
+        let chain = self.topics.get(topic);
+        let (first, current) = chain.map_or((1, 1), |chain| (chain.first, chain.current()));
+        if !(first..=current).contains(&found) {
+            let (topic, id) = (topic.to_owned(), meta.id());
+            return Err(UpcastError::UnknownVersion { topic, id, found, first, current });
+        }
+        Ok(chain.map_or(&[], |chain| &chain.steps[usize::from(found - first)..]))
     }
 }
 

@@ -10,10 +10,15 @@ mod asked_once;
 mod books;
 mod endless;
 mod events;
+#[cfg(feature = "store")]
+#[path = "../support/folder.rs"]
+mod folder;
 #[cfg(target_os = "linux")]
 mod limits;
 #[path = "../support/proof.rs"]
 mod proof;
+#[cfg(feature = "store")]
+mod reading;
 mod reserved;
 #[cfg(target_os = "linux")]
 mod resident;

@@ -13,7 +13,7 @@ use ringmain::sourcing::{Outputs, Persist, ProcessManager, Processes, Projector,
 use ringmain::store::{
     AppendError, Appended, Durability, EventStore, ExpectedVersion, Lease, LeaseError, Page, Position, Query,
     ReadError, Snapshot, SnapshotError, StateChange, StateError, StateKind, StatePage, StateReadError, StateStore,
-    StateValue, StoredEvent, SyncError,
+    StateValue, StoredEventRef, SyncError,
 };
 use ringmain::{Frame, Payload};
 
@@ -174,11 +174,11 @@ impl Persist for Sum {
     }
 }
 
-fn number(event: &StoredEvent) -> u64 {
+fn number(event: &StoredEventRef<'_>) -> u64 {
     event.payload().text().and_then(|text| text.parse().ok()).expect("each event carries a number")
 }
 
-fn sum(event: &StoredEvent, view: &mut View<'_>) -> Result<(), Cause> {
+fn sum(event: &StoredEventRef<'_>, view: &mut View<'_>) -> Result<(), Cause> {
     let before = view.get(b"sum")?.map_or(Ok(0), |bytes| bytes[..].try_into().map(u64::from_le_bytes))?;
     view.put(b"sum", (before + number(event)).to_le_bytes());
     call("project");
@@ -211,12 +211,12 @@ impl ProcessManager for Summing {
     const NAME: &'static str = "summing";
     type State = Sum;
 
-    fn correlate(&self, event: &StoredEvent) -> Option<String> {
+    fn correlate(&self, event: &StoredEventRef<'_>) -> Option<String> {
         call("correlate");
         Some("7".to_owned()).filter(|_| event.meta().topic() == "a")
     }
 
-    fn react(&self, sum: &mut Sum, event: &StoredEvent, out: &mut Outputs<'_>) -> Result<Reaction, Cause> {
+    fn react(&self, sum: &mut Sum, event: &StoredEventRef<'_>, out: &mut Outputs<'_>) -> Result<Reaction, Cause> {
         sum.0 += number(event);
         let mut tell = || {
             out.emit(|told| {
@@ -266,7 +266,7 @@ fn a_process_manager_handles_each_event_once_and_says_everything_once() {
         // What went out comes back, and is for nobody.
         again(|| processes.step().unwrap());
         let events = Query::new().aggregate("summing", "7").stream(&*writer.store);
-        let told: Vec<_> = events.map(|event| number(&event.unwrap())).collect();
+        let told: Vec<_> = events.map(|event| number(&event.unwrap().view())).collect();
         assert_eq!(told, [9, 16, 16, 8, 8], "{:?}", blown());
         for kind in [StateKind::PROCESS, StateKind::OUTBOX] {
             assert_eq!(state.list(kind, &[], 1).unwrap().entries.len(), 0);

@@ -5,10 +5,11 @@ use std::error::Error;
 use std::sync::Arc;
 
 use ringmain::sourcing::{Outputs, Persist, ProcessError, ProcessManager, Processes, Reaction};
-use ringmain::store::{EventStore, Query, StateKind, StateStore, StoredEvent};
+use ringmain::store::{EventStore, ExpectedVersion, Query, Retention, StateKind, StateStore, StoredEventRef};
 use ringmain::{Aggregate, Pattern, Payload};
 
-use super::support::{Death, Ground, Mortal, MortalEvents, Writer, on_every_store};
+use super::folder::Folder;
+use super::support::{self, Death, Ground, Mortal, MortalEvents, Store, Writer, on_every_store};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -33,12 +34,17 @@ impl ProcessManager for Collaboration {
     const NAME: &'static str = "collaboration";
     type State = Missing;
 
-    fn correlate(&self, event: &StoredEvent) -> Option<String> {
+    fn correlate(&self, event: &StoredEventRef<'_>) -> Option<String> {
         let is_mine = ["collaboration.requested", "agent.joined"].contains(&event.meta().topic());
         Some(event.payload().text()?.split_once(' ')?.0.to_owned()).filter(|_| is_mine)
     }
 
-    fn react(&self, missing: &mut Missing, event: &StoredEvent, out: &mut Outputs<'_>) -> Result<Reaction, Cause> {
+    fn react(
+        &self,
+        missing: &mut Missing,
+        event: &StoredEventRef<'_>,
+        out: &mut Outputs<'_>,
+    ) -> Result<Reaction, Cause> {
         let (session, agents) = event.payload().text().and_then(|text| text.split_once(' ')).ok_or("no text")?;
         if event.meta().topic() == "collaboration.requested" {
             for agent in agents.split(',') {
@@ -156,6 +162,46 @@ fn what_goes_out_goes_out_once_wherever_the_process_dies_or_its_disk_fails(groun
     for death in (0..writes).flat_map(|nth| [Death::Before(nth), Death::After(nth)]) {
         life(Some(death), false);
         life(Some(death), true);
+    }
+}
+
+#[test]
+fn what_goes_out_does_so_once_also_when_what_went_out_before_was_removed() {
+    let folder = Folder::new("process-retention");
+    let life = |nth: u64, death: Option<Death>| {
+        let store = Arc::new(support::open(&folder.0.join(nth.to_string())));
+        let mut writer = Writer::of(store.clone());
+        writer.append("collaboration.requested", "7 ada");
+        let mut first = open(&writer, store.clone(), store.clone());
+        run(&mut first).unwrap();
+        assert_eq!(sent(&*store), ALL[..1]);
+        let others: Vec<_> = (0..500).map(|_| writer.frame("unrelated", &"x".repeat(3_000))).collect();
+        for others in others.chunks(250) {
+            store.append(others, ExpectedVersion::Any, store.durability()).unwrap();
+        }
+        run(&mut first).unwrap();
+        assert!(store.keep(Retention::forever().bytes_max(1)).unwrap().removed_segments > 0);
+        assert!(sent(&*store).is_empty());
+        drop(first);
+
+        writer.append("agent.joined", "7 ada");
+        let kept: Arc<dyn Store> = store.clone();
+        let mortal = Mortal::new(&kept, death);
+        let events = Arc::new(MortalEvents(kept, Arc::clone(&mortal)));
+        let mut second = open(&writer, events, Arc::clone(&mortal) as _);
+        assert_eq!(run(&mut second).is_err(), death.is_some());
+        drop(second);
+        let mut third = open(&writer, store.clone(), store.clone());
+        run(&mut third).unwrap();
+        assert_eq!(sent(&*store), ALL[2..], "{death:?}");
+        assert_eq!(store.list(StateKind::OUTBOX, &[], 1).unwrap().entries.len(), 0);
+        mortal.writes()
+    };
+    let writes = life(0, None);
+    assert_eq!(writes, 4, "state, an append behind what was removed, the same behind nothing, outbox");
+    let deaths = (0..writes).flat_map(|nth| [Death::Before(nth), Death::After(nth)]);
+    for (nth, death) in (1..).zip(deaths) {
+        life(nth, Some(death));
     }
 }
 

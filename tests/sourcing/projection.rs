@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ringmain::Pattern;
 use ringmain::sourcing::{ProjectionError, Projector, ReadModel, View};
-use ringmain::store::{LeaseError, Position, StateKind, StateStore, StoredEvent, Upcasters};
+use ringmain::store::{LeaseError, Position, StateKind, StateStore, StoredEventRef, Upcasters};
 
 use super::support::{Death, Ground, Mortal, Writer, on_every_store};
 
@@ -16,7 +16,7 @@ fn number(bytes: Option<impl AsRef<[u8]>>) -> u64 {
 }
 
 /// Counts events by topic, and sums the numbers they carry.
-fn count(event: &StoredEvent, view: &mut View<'_>) -> Result<(), Cause> {
+fn count(event: &StoredEventRef<'_>, view: &mut View<'_>) -> Result<(), Cause> {
     for (key, by) in [(event.meta().topic(), 1), ("sum", event.payload().text().ok_or("no text")?.parse()?)] {
         let sum = number(view.get(key.as_bytes())?.as_deref()) + by;
         view.put(key.as_bytes(), sum.to_le_bytes());
@@ -87,7 +87,7 @@ fn a_rebuilt_view_is_made_beside_the_live_one_and_takes_over(ground: &Ground) {
     run(&mut live).unwrap();
     let view = ReadModel::new("counts", shared().1);
 
-    let twice = |event: &StoredEvent, view: &mut View<'_>| {
+    let twice = |event: &StoredEventRef<'_>, view: &mut View<'_>| {
         count(event, view)?;
         count(event, view)
     };
@@ -196,7 +196,7 @@ fn older_events_are_projected_in_the_current_version_of_their_schema(ground: &Gr
     writer.append_with("a", "5", |event| event.schema_version(2));
     let first = Upcasters::builder().step("a", 2, |old| Ok(old.with_payload(3, old.payload())?)).build().unwrap();
     let state = ground.store();
-    let ignoring = |event: &StoredEvent, view: &mut View<'_>| {
+    let ignoring = |event: &StoredEventRef<'_>, view: &mut View<'_>| {
         assert_eq!(event.meta().schema_version(), 3);
         if event.payload().text() == Some("x") { Ok(()) } else { count(event, view) }
     };

@@ -11,7 +11,7 @@ use ringmain::sourcing::{
 };
 use ringmain::store::{
     Bookmark, Durability, EventStore, ExpectedVersion, LogStore, MemoryStore, Position, ReadError, Retention,
-    StoredEvent,
+    StoredEventRef,
 };
 use ringmain::testing::Simulation;
 use ringmain::{Bus, Payload, Publisher};
@@ -71,7 +71,7 @@ fn removed(error: &ReadError) -> (u64, u64) {
 }
 
 /// Counts events.
-fn count(_: &StoredEvent, view: &mut View<'_>) -> Result<(), Cause> {
+fn count(_: &StoredEventRef<'_>, view: &mut View<'_>) -> Result<(), Cause> {
     let before = view.get(b"count")?.map_or(0, |bytes| u64::from(bytes[0]) + 256 * u64::from(bytes[1]));
     view.put(b"count", ((before + 1) as u16).to_le_bytes());
     Ok(())
@@ -96,11 +96,11 @@ impl ProcessManager for Counting {
     const NAME: &'static str = "counting";
     type State = Tally;
 
-    fn correlate(&self, _: &StoredEvent) -> Option<String> {
+    fn correlate(&self, _: &StoredEventRef<'_>) -> Option<String> {
         Some("all".to_owned())
     }
 
-    fn react(&self, tally: &mut Tally, _: &StoredEvent, _: &mut Outputs<'_>) -> Result<Reaction, Cause> {
+    fn react(&self, tally: &mut Tally, _: &StoredEventRef<'_>, _: &mut Outputs<'_>) -> Result<Reaction, Cause> {
         tally.0 += 1;
         Ok(Reaction::Kept)
     }

@@ -168,13 +168,17 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(ground: &Ground) -> Self {
+        Self::of(ground.store())
+    }
+
+    pub(crate) fn of(store: Arc<dyn Store>) -> Self {
         let bus = Simulation::new(
             Bus::builder().workers(1).max_queue_size(16).blocks([(4096, 2)]).payload_bytes_max(4000),
             1,
         )
         .unwrap();
         let publisher = bus.bus().publisher().unwrap();
-        Self { store: ground.store(), publisher, _bus: bus }
+        Self { store, publisher, _bus: bus }
     }
 
     pub(crate) fn frame(&mut self, topic: &str, text: &str) -> Frame {

@@ -1,17 +1,17 @@
 //! What every store promises, run against stores made by a closure.
 
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringmain::store::{
     AppendError, BATCH_EVENTS_MAX, EventStore, ExpectedVersion, Order, Position, Query, ReadError, Snapshot,
-    SnapshotError, StoredEvent,
+    SnapshotError, StoredEvent, StoredEventRef,
 };
 use ringmain::testing::Simulation;
-use ringmain::{Aggregate, Bus, EventId, Frame, Outgoing, Payload, Publisher};
+use ringmain::{Aggregate, Bus, EventId, Frame, Outgoing, Pattern, Payload, Publisher};
 
 pub(crate) mod queries;
 
@@ -32,6 +32,7 @@ pub(crate) fn run(make: Make<'_>) {
     an_aggregate_is_loaded_from_a_version(make);
     a_page_ends_where_the_next_begins_whatever_is_appended(make);
     queries::find_what_a_filter_by_hand_finds(make);
+    what_is_lent_is_what_a_page_has(make);
     limits_are_refused_with_their_value(make);
     the_latest_snapshot_is_kept(make);
     what_is_kept_comes_back_as_it_was(make);
@@ -294,6 +295,58 @@ fn limits_are_refused_with_their_value(make: Make<'_>) {
     let state = vec![0; Snapshot::STATE_BYTES_MAX + 1];
     let refused = store.save_snapshot(&Snapshot::new("order", "7", 0, Payload::raw(&state))).unwrap_err();
     assert!(matches!(refused, SnapshotError::TooLarge { max: Snapshot::STATE_BYTES_MAX, .. }), "{refused:?}");
+}
+
+fn what_is_lent_is_what_a_page_has(make: Make<'_>) {
+    let store = make();
+    let mut writer = Writer::new();
+    let frames: Vec<_> = (0..60).map(|nth| writer.frame(["a", "b", "a"][nth % 3], |event| event)).collect();
+    append(&*store, &frames, ExpectedVersion::Any).unwrap();
+    let a = || Query::new().pattern(Pattern::new("a").unwrap());
+    for query in [Query::new(), a(), Query::new().newest_first(), a().newest_first().from_position(position(7))] {
+        let asked = all(&*store, query.clone());
+        let told = |event: &StoredEvent| (event.position(), event.recorded_at(), event.frame().clone());
+        let asked: Vec<_> = asked.iter().map(told).collect();
+        for limit in [1, 7, 1_000] {
+            let mut lent = Vec::new();
+            let look = |event: StoredEventRef<'_>| {
+                assert_eq!(event.meta().id(), event.to_event().meta().id());
+                assert_eq!(event.payload().bytes(), event.frame().payload().bytes());
+                lent.push(told(&event.to_event()));
+                ControlFlow::Continue(())
+            };
+            query.clone().limit(limit).visit(&*store, look).unwrap();
+            assert_eq!(lent, asked);
+        }
+        // Who has seen enough goes on where it ended.
+        let (mut lent, mut next) = (Vec::new(), Some(query.clone()));
+        while let Some(query) = next {
+            let mut left = 3;
+            let behind = store.visit(&query, &mut |event| {
+                lent.push(told(&event.to_event()));
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            next = behind.unwrap().map(|behind| query.behind(behind));
+        }
+        assert_eq!(lent, asked);
+    }
+    // Who looks may call the store.
+    let (mut seen, mut nested) = (0, 0);
+    let appended = Query::new().limit(5).visit(&*store, |event| {
+        seen += 1;
+        append(&*store, &[event.to_event().frame().clone()], ExpectedVersion::Any).unwrap();
+        let count = |_: StoredEventRef<'_>| {
+            nested += 1;
+            ControlFlow::Continue(())
+        };
+        Query::new().to_position(event.position()).visit(&*store, count).unwrap();
+        if seen == 8 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    appended.unwrap();
+    assert_eq!((seen, nested, store.head().unwrap()), (8, (1..=8).sum(), Position::new(68)));
+    let refused = Query::new().limit(0).visit(&*store, |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(refused, ReadError::Limit { .. }), "{refused:?}");
 }
 
 fn the_latest_snapshot_is_kept(make: Make<'_>) {

@@ -76,6 +76,27 @@ fn five_hundred_segments_are_written_read_and_archived_with_64_open_files() {
 }
 
 #[test]
+fn what_was_read_and_then_removed_takes_no_room_on_the_disk() {
+    let folder = Folder::new("few-files-removed");
+    let store = builder(&folder.0).open().expect("the disk works");
+    let mut writer = Writer::new();
+    for _ in 0..60 {
+        let frame = writer.frame("common", |event| event.metadata("m", &"x".repeat(300)));
+        store.append(&[frame], ExpectedVersion::Any, Durability::Written).expect("the disk works");
+    }
+    // Readers rest in the oldest segment: from one event on, and at one whose place was looked up.
+    store.query(&Query::new().limit(2)).expect("it can be read");
+    store.load("order", "7", 0).expect("it can be read");
+    store.keep(Retention::forever().remove_after(Duration::ZERO)).expect("the disk works");
+    let is_removed = |entry: &fs::DirEntry| {
+        let to = fs::read_link(entry.path()).unwrap_or_default().display().to_string();
+        to.starts_with(&folder.0.display().to_string()) && to.ends_with("(deleted)")
+    };
+    let open = fs::read_dir("/proc/self/fd").expect("Linux has it").filter_map(Result::ok);
+    assert_eq!(open.filter(is_removed).count(), 0);
+}
+
+#[test]
 fn a_reader_goes_on_in_a_file_that_was_archived_or_removed_meanwhile() {
     let folder = Folder::new("few-files-reader");
     let store = builder(&folder.0).open_files_max(1).open().expect("the disk works");

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -81,10 +82,14 @@ impl Subject for Ringmain {
     }
 
     fn replay(&self) -> (u64, u64) {
-        let events = Query::new().limit(500).stream(&self.store);
-        events.fold((0, 0), |(count, bytes), event| {
-            (count + 1, bytes + event.expect("it is whole").frame().bytes().len() as u64)
-        })
+        let (mut count, mut bytes) = (0, 0);
+        let read = Query::new().limit(Query::EVENTS_MAX).visit(&self.store, |event| {
+            count += 1;
+            bytes += event.frame().bytes().len() as u64;
+            ControlFlow::Continue(())
+        });
+        read.expect("it is whole");
+        (count, bytes)
     }
 }
 

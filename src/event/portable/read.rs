@@ -4,8 +4,7 @@ use super::{FIELD_BYTES, FRONT_BYTES, MARK, PLACE_BYTES, PORTABLE_EXTENSION_BYTE
 use crate::event::codec::PAYLOAD_ALIGN;
 use crate::event::extension::{Fields, METADATA_MAX, TARGETS_MAX, Tag, read_aggregate, read_entry, read_target};
 use crate::event::{
-    Encoding, EventSource, FLAG_OUTBOX, FLAG_REPLAY, FLAG_TARGETED, FrameError, Header, NAME_BYTES_MAX, Priority,
-    check_name,
+    Encoding, EventSource, FLAG_OUTBOX, FLAG_REPLAY, FLAG_TARGETED, FrameError, Header, Priority, check_name_bytes,
 };
 
 /// The header at the front of a frame; `None` when the bytes end within it.
@@ -128,7 +127,7 @@ fn is_well_formed(tag: u8, value: &[u8]) -> bool {
     const PLACE: u8 = Tag::Place as u8;
     let text = |max| if value.len() <= max { std::str::from_utf8(value).ok() } else { None };
     match tag {
-        TYPE_NAME => text(NAME_BYTES_MAX).is_some_and(|name| check_name(name).is_ok()),
+        TYPE_NAME => check_name_bytes(value).is_ok(),
         SOURCE => text(EventSource::BYTES_MAX).is_some(),
         CORRELATION | CAUSATION => value.len() == 16,
         AGGREGATE => read_aggregate(value).is_some(),

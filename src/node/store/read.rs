@@ -9,7 +9,7 @@ use super::super::passage::{self, LastHop};
 use super::super::progress::Progress;
 use super::flags::{Export, Find};
 use super::{FAILED, Failure, open_existing};
-use crate::store::{EventStore, LogStore, Order, Position, Query, ReadError, StoredEvent};
+use crate::store::{EventStore, LogStore, Order, Position, Query, ReadError, StoredEventRef};
 
 /// Lines go out in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
@@ -89,7 +89,7 @@ impl Out {
         Self::new(Sink::Stdout(io::stdout().lock()), "stdout".to_owned())
     }
 
-    pub(super) fn write(&mut self, event: &StoredEvent, last_hop: LastHop<'_>) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, event: &StoredEventRef<'_>, last_hop: LastHop<'_>) -> Result<(), Failure> {
         passage::write_line(&event.meta(), last_hop, &mut self.lines);
         if self.lines.len() < PIECE_BYTES {
             return Ok(());
@@ -133,20 +133,19 @@ pub(super) fn each_event(
     store: &LogStore,
     mut query: Query,
     progress: &Progress,
-    mut take: impl FnMut(&StoredEvent) -> Result<ControlFlow<()>, Failure>,
+    mut take: impl FnMut(&StoredEventRef<'_>) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<u64, Failure> {
     let mut unreadable = 0;
     loop {
-        let behind = match store.query(&query) {
-            Ok(page) => {
-                for event in &page.events {
-                    progress.count_at(event.position().get());
-                    if take(event)?.is_break() {
-                        return Ok(unreadable);
-                    }
-                }
-                page.next
-            }
+        let mut flow = Ok(ControlFlow::Continue(()));
+        let visited = store.visit(&query, &mut |event| {
+            progress.count_at(event.position().get());
+            flow = take(&event);
+            if let Ok(flow) = flow { flow } else { ControlFlow::Break(()) }
+        });
+        let behind = match visited {
+            Ok(_) if flow?.is_break() => return Ok(unreadable),
+            Ok(behind) => behind,
             Err(error) => {
                 let behind = past(&error, query.order()).ok_or_else(|| Failure::said(&error))?;
                 progress.say(&format!("ringmain: {error}\n"));

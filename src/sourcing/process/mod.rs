@@ -12,11 +12,12 @@ mod error;
 
 use std::error::Error;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::store::{
     AppendError, BATCH_EVENTS_MAX, Bookmark, EventStore, ExpectedVersion, Leased, Position, Query, STATE_PAGE_MAX,
-    StateChange, StateKind, StateStore, StoredEvent, Upcasters,
+    StateChange, StateKind, StateStore, StoredEvent, StoredEventRef, Upcasters,
 };
 use crate::{Aggregate, EventId, Frame, FrameError, Outgoing, Pattern, PublishError, Publisher};
 
@@ -39,7 +40,7 @@ pub trait ProcessManager {
     type State: Persist + Default;
 
     /// The instance that an event is for, 1 to 512 bytes; `None` when it is for none.
-    fn correlate(&self, event: &StoredEvent) -> Option<String>;
+    fn correlate(&self, event: &StoredEventRef<'_>) -> Option<String>;
 
     /// Moves an instance on, and says what goes out. It does nothing else: whatever it does is done again after a crash.
     ///
@@ -48,7 +49,7 @@ pub trait ProcessManager {
     fn react(
         &self,
         state: &mut Self::State,
-        event: &StoredEvent,
+        event: &StoredEventRef<'_>,
         out: &mut Outputs<'_>,
     ) -> Result<Reaction, Box<dyn Error + Send + Sync>>;
 }
@@ -220,8 +221,17 @@ impl<M: ProcessManager> Processes<M> {
         let Some(head) = head.filter(|head| Some(*head) > begun) else { return Ok(Processed::default()) };
         let mut query = Query::new().limit(STEP_EVENTS).to_position(head).reading_on(begun);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
-        let page = match self.store.query(&query) {
-            Ok(page) => page,
+        let (mut processed, mut failed) = (Processed::default(), None);
+        let store = Arc::clone(&self.store);
+        let visited = store.visit(&query, &mut |event| match self.handle_current(event, &mut processed) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        });
+        let next = match visited {
+            Ok(next) => next,
             Err(error) => match error.behind().filter(|_| self.skips_missing) {
                 Some(behind) => {
                     let missing = behind.get() - begun.map_or(0, Position::get);
@@ -231,22 +241,28 @@ impl<M: ProcessManager> Processes<M> {
                 None => return Err(ProcessError::Read(error)),
             },
         };
-        let mut processed = Processed { has_more: page.next.is_some(), ..Processed::default() };
-        for event in page.events {
-            let position = event.position();
-            let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(&event)).transpose();
-            let current = current.map_err(|error| ProcessError::Upcast { position, error: Box::new(error) })?;
-            if let Some(emitted) = self.handle(current.as_ref().unwrap_or(&event))? {
-                processed.handled += 1;
-                processed.emitted += emitted;
-            }
+        if let Some(error) = failed {
+            return Err(error);
         }
+        processed.has_more = next.is_some();
         // Where there is no more, all up to the head was looked at.
-        let reached = page.next.unwrap_or(head);
+        let reached = next.unwrap_or(head);
         if self.bookmark.position() < Some(reached) {
             self.keep(&[], self.at(reached)?)?;
         }
         Ok(processed)
+    }
+
+    /// Handles an event in the current version of its schema.
+    fn handle_current(&mut self, event: StoredEventRef<'_>, processed: &mut Processed) -> Result<(), ProcessError> {
+        let position = event.position();
+        let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(event)).transpose();
+        let current = current.map_err(|error| ProcessError::Upcast { position, error: Box::new(error) })?.flatten();
+        if let Some(emitted) = self.handle(&current.as_ref().map_or(event, StoredEvent::view))? {
+            processed.handled += 1;
+            processed.emitted += emitted;
+        }
+        Ok(())
     }
 
     /// The bookmark of a position.
@@ -255,7 +271,7 @@ impl<M: ProcessManager> Processes<M> {
     }
 
     /// Lets the instance that an event is for react to it. Returns how many events went out, if it is for one.
-    fn handle(&mut self, event: &StoredEvent) -> Result<Option<usize>, ProcessError> {
+    fn handle(&mut self, event: &StoredEventRef<'_>) -> Result<Option<usize>, ProcessError> {
         let Some(id) = self.manager.correlate(event) else { return Ok(None) };
         check("key of an instance", &id, ID_BYTES_MAX)?;
         let (version, mut state) = match self.instance(&id)? {
@@ -291,7 +307,7 @@ impl<M: ProcessManager> Processes<M> {
             changes.push(StateChange::Put { kind: StateKind::OUTBOX, key: &key, value: &outbox });
             self.is_pending = true;
         }
-        self.keep(&changes, Bookmark::of(event))?;
+        self.keep(&changes, Bookmark::of(*event))?;
         if !frames.is_empty() {
             self.send(&key, version, &frames)?;
             self.is_pending = false;
@@ -316,7 +332,13 @@ impl<M: ProcessManager> Processes<M> {
     fn send(&self, key: &[u8], version: u64, frames: &[Frame]) -> Result<(), ProcessError> {
         let last = version + frames.len() as u64;
         let expected = if version == 0 { ExpectedVersion::New } else { ExpectedVersion::Exact(version) };
-        match self.store.append(frames, expected, self.store.durability()) {
+        let word = self.store.durability();
+        let appended = match self.store.append(frames, expected, word) {
+            // All that went out before was removed by a retention. This was not: it is behind the cursor.
+            Err(AppendError::Conflict { found: 0, .. }) => self.store.append(frames, ExpectedVersion::Any, word),
+            appended => appended,
+        };
+        match appended {
             Ok(_) => {}
             Err(AppendError::Conflict { found, .. }) if found == last => {}
             Err(AppendError::AlreadyExists { version: found, .. }) if found == last => {}

@@ -6,12 +6,13 @@ mod read_model;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::Pattern;
 use crate::store::{
     Bookmark, Durability, EventStore, Leased, Position, Query, ReadError, StateChange, StateKind, StateStore,
-    StoredEvent, Upcasters,
+    StoredEvent, StoredEventRef, Upcasters,
 };
 
 use super::view::{self, Place, View};
@@ -32,11 +33,11 @@ pub trait Projection {
     ///
     /// # Errors
     /// When the event cannot be projected. Nothing of it is kept, and it is the next again.
-    fn apply(&mut self, event: &StoredEvent, view: &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>>;
+    fn apply(&mut self, event: &StoredEventRef<'_>, view: &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
-impl<F: FnMut(&StoredEvent, &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>>> Projection for F {
-    fn apply(&mut self, event: &StoredEvent, view: &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+impl<F: FnMut(&StoredEventRef<'_>, &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>>> Projection for F {
+    fn apply(&mut self, event: &StoredEventRef<'_>, view: &mut View<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
         self(event, view)
     }
 }
@@ -212,8 +213,23 @@ impl<P: Projection> Projector<P> {
         let Some(head) = head.filter(|head| Some(*head) > begun) else { return Ok(Projected::default()) };
         let mut query = Query::new().limit(STEP_EVENTS).to_position(head).reading_on(begun);
         query = if let Some(pattern) = &self.pattern { query.pattern(pattern.clone()) } else { query };
-        let page = match self.store.query(&query) {
-            Ok(page) => page,
+        let mut projected = Projected::default();
+        let mut batch = BTreeMap::new();
+        let (mut reached, mut failed) = (self.bookmark, None);
+        let store = Arc::clone(&self.store);
+        let visited = store.visit(&query, &mut |event| {
+            let applied = self.apply_one(event, &mut batch);
+            if applied.is_ok() {
+                reached = Bookmark::of(event);
+                projected.events += 1;
+            }
+            let is_to_be_kept = applied.is_err() || view::is_large(&batch, KEEP_AT_CHANGES, KEEP_AT_BYTES);
+            let kept = if is_to_be_kept { self.keep(std::mem::take(&mut batch), reached) } else { Ok(()) };
+            failed = kept.and(applied).err();
+            if failed.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        let next = match visited {
+            Ok(next) => next,
             Err(error) => match error.behind().filter(|_| self.skips_missing) {
                 Some(behind) => {
                     let missing = behind.get() - begun.map_or(0, Position::get);
@@ -223,22 +239,12 @@ impl<P: Projection> Projector<P> {
                 None => return Err(ProjectionError::Read(error)),
             },
         };
-        let mut projected = Projected { events: 0, missing: 0, has_more: page.next.is_some() };
-        let mut batch = BTreeMap::new();
-        let mut reached = self.bookmark;
-        for event in page.events {
-            if let Err(error) = self.apply_one(&event, &mut batch) {
-                self.keep(batch, reached)?;
-                return Err(error);
-            }
-            reached = Bookmark::of(&event);
-            projected.events += 1;
-            if view::is_large(&batch, KEEP_AT_CHANGES, KEEP_AT_BYTES) {
-                self.keep(std::mem::take(&mut batch), reached)?;
-            }
+        if let Some(error) = failed {
+            return Err(error);
         }
+        projected.has_more = next.is_some();
         // Where there is no more, all up to the head was looked at.
-        let end = page.next.unwrap_or(head);
+        let end = next.unwrap_or(head);
         let reached = if reached.position() == Some(end) { reached } else { self.at(end)? };
         self.keep(batch, reached)?;
         Ok(projected)
@@ -250,12 +256,13 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Applies an event, all of it or nothing.
-    fn apply_one(&mut self, event: &StoredEvent, batch: &mut view::Changes) -> Result<(), ProjectionError> {
+    fn apply_one(&mut self, event: StoredEventRef<'_>, batch: &mut view::Changes) -> Result<(), ProjectionError> {
         let position = event.position();
         let current = self.upcasters.as_ref().map(|upcasters| upcasters.event(event)).transpose();
-        let current = current.map_err(|error| ProjectionError::Upcast { position, error: Box::new(error) })?;
+        let current = current.map_err(|error| ProjectionError::Upcast { position, error: Box::new(error) })?.flatten();
+        let current = current.as_ref().map_or(event, StoredEvent::view);
         let mut view = View::new(&self.place, &*self.state, batch);
-        let applied = self.projection.apply(current.as_ref().unwrap_or(event), &mut view);
+        let applied = self.projection.apply(&current, &mut view);
         let changes = view.into_changes();
         applied.map_err(|error| ProjectionError::Apply { position, error })?;
         batch.extend(changes);

@@ -8,7 +8,7 @@ use crate::{Bus, BusState, Notice, PublishError, Publisher};
 
 use super::super::cursor::Cursor;
 use super::super::guard::guarded;
-use super::super::{CursorError, EventStore, Page, Position, Query, ReadError, StoredEvent};
+use super::super::{CursorError, EventStore, Position, Query, ReadError, StoredEventRef};
 use super::Shared;
 use super::end::Ended;
 
@@ -52,36 +52,35 @@ impl Deliverer {
             let (from, to, is_ending) = (inner.counts.delivered_to, inner.ready, inner.is_ending());
             drop(inner);
             let Some(to) = to.filter(|to| from.is_none_or(|from| from < *to)) else { break };
-            match self.read(from, to) {
-                Ok(page) => {
-                    self.is_failing = false;
-                    if self.deliver(page, to).is_break() {
-                        break;
-                    }
-                }
+            match self.deliver(from, to) {
+                Ok(ControlFlow::Continue(())) => self.is_failing = false,
+                Ok(ControlFlow::Break(())) => break,
                 Err(_) if is_ending => break,
                 Err(error) => self.skip(&error),
             }
         }
     }
 
-    fn read(&self, from: Option<Position>, to: Position) -> Result<Page, ReadError> {
+    /// Delivers a page. Breaks when nothing more can be brought to the lanes.
+    fn deliver(&mut self, from: Option<Position>, to: Position) -> Result<ControlFlow<()>, ReadError> {
         let query = Query::new().to_position(to).reading_on(from);
-        guarded(|| self.store.query(&query), ReadError::Failed)
-    }
-
-    /// Breaks when nothing more can be brought to the lanes.
-    fn deliver(&mut self, page: Page, to: Position) -> ControlFlow<()> {
-        for event in page.events.iter().filter(|event| event.frame().is_for_outbox()) {
-            self.publish(event)?;
+        let (store, mut flow) = (Arc::clone(&self.store), ControlFlow::Continue(()));
+        let look = &mut |event: StoredEventRef<'_>| {
+            if event.frame().is_for_outbox() {
+                flow = self.publish(event);
+            }
+            flow
+        };
+        // Each event is counted when it was published: where a store panics between two, nothing is half done.
+        let next = guarded(|| store.visit(&query, look), ReadError::Failed)?;
+        if flow.is_continue() {
+            // A page may have looked further than its last event.
+            self.shared.change(|inner| inner.counts.delivered_to = next.or(Some(to)));
         }
-        // A page may have looked further than its last event.
-        let looked_at = page.next.unwrap_or(to);
-        self.shared.change(|inner| inner.counts.delivered_to = Some(looked_at));
-        ControlFlow::Continue(())
+        Ok(flow)
     }
 
-    fn publish(&mut self, event: &StoredEvent) -> ControlFlow<()> {
+    fn publish(&mut self, event: StoredEventRef<'_>) -> ControlFlow<()> {
         let position = event.position();
         loop {
             let frame = self.publisher.frame(event.frame()).at_position(position.get());

@@ -31,6 +31,8 @@ struct State {
     outcome: Option<Outcome>,
     /// Of the task that asked last.
     waker: Option<Waker>,
+    /// A thread waits. Most answers are there before anybody does, and waking nobody is a system call as well.
+    is_waited_for: bool,
 }
 
 impl Place {
@@ -56,9 +58,11 @@ impl Answer {
             return;
         }
         state.outcome = Some(outcome);
-        let waker = state.waker.take();
+        let (waker, is_waited_for) = (state.waker.take(), state.is_waited_for);
         drop(state);
-        self.0.answered.notify_one();
+        if is_waited_for {
+            self.0.answered.notify_one();
+        }
         // It is somebody else's code: nothing is held meanwhile.
         if let Some(waker) = waker {
             waker.wake();
@@ -78,7 +82,9 @@ impl DurablePending {
     /// # Errors
     /// See [`DurableError`].
     pub fn wait(self) -> Result<RangeInclusive<Position>, DurableError> {
-        let waited = self.0.answered.wait_while(self.0.state(), |state| state.outcome.is_none());
+        let mut state = self.0.state();
+        state.is_waited_for = true;
+        let waited = self.0.answered.wait_while(state, |state| state.outcome.is_none());
         let state = waited.unwrap_or_else(PoisonError::into_inner);
         state.outcome.clone().expect("it waited for that")
     }

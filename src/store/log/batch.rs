@@ -81,9 +81,8 @@ impl Batch {
             body_bytes: bytes as u32,
             body_check: check(&self.bytes[begin + HEADER_BYTES..]),
         };
-        // The place is not known yet, and with it the header's check: `place` writes both.
-        let place = Place { segment: 0, offset: 0 };
-        self.bytes[begin..begin + HEADER_BYTES].copy_from_slice(&header.encode(place));
+        // `place` writes the rest, and the header's check.
+        self.bytes[begin..begin + HEADER_BYTES].copy_from_slice(&header.encode_unsealed());
         self.records += 1;
         self.longest_bytes = self.longest_bytes.max(bytes);
         Ok(())

@@ -30,6 +30,12 @@ impl LogReader {
 }
 
 impl Lookup {
+    /// Lets go of the file it reads; says how many bytes of memory it keeps.
+    pub(in crate::store) fn rest(&mut self) -> usize {
+        self.segment = None;
+        self.bytes.capacity()
+    }
+
     /// The record at an offset of the segment that begins at a position.
     ///
     /// # Errors

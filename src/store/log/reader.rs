@@ -131,11 +131,13 @@ pub struct LogReader {
     segment: Option<(Arc<Segment>, Arc<File>)>,
     /// The offset in the segment that was last offered to its index.
     noted: u64,
+    /// Where it let go of a segment: the next position, the segment's first, and its offset there.
+    left_at: Option<(u64, u64, u64)>,
 }
 
 impl LogReader {
     pub(super) fn new(shelf: Arc<Shelf>, from: u64) -> Self {
-        Self { shelf, next: from.max(1), walk: Walk::new(0, 0, 0, 0), segment: None, noted: 0 }
+        Self { shelf, next: from.max(1), walk: Walk::new(0, 0, 0, 0), segment: None, noted: 0, left_at: None }
     }
 
     /// What is kept open of the log, with room for what is beside it.
@@ -157,6 +159,14 @@ impl LogReader {
         }
     }
 
+    /// Lets go of the file it reads and remembers where it was; says how many bytes of memory it keeps.
+    pub(in crate::store) fn rest(&mut self) -> usize {
+        if let Some((segment, _)) = self.segment.take().filter(|_| self.walk.expected() == self.next) {
+            self.left_at = Some((self.next, segment.first, self.walk.offset()));
+        }
+        self.walk.memory_bytes()
+    }
+
     /// The position that is read next.
     pub fn next_position(&self) -> u64 {
         self.next
@@ -169,8 +179,8 @@ impl LogReader {
     /// [`ReadError`].
     ///
     /// # Cost
-    /// Reads 256 KiB at once; computes a check over header and body. Allocates when a segment is entered, and for a record
-    /// longer than any before.
+    /// Reads 32 to 256 KiB at once, the more the longer it goes on; computes a check over header and body. Allocates when a segment
+    /// is entered, and for a record longer than any before.
     pub fn next_record(&mut self) -> Option<Result<Record<'_>, ReadError>> {
         match self.advance() {
             Ok(Some((header, offset))) => {
@@ -188,7 +198,9 @@ impl LogReader {
                 match self.shelf.find(self.next) {
                     Found::In(segment) => {
                         let Some(file) = self.shelf.open(&segment).map_err(ReadError::Disk)? else { continue };
-                        let (position, offset) = segment.near(self.next);
+                        let left_at = self.left_at.take().filter(|at| (at.0, at.1) == (self.next, segment.first));
+                        let near = left_at.map(|(position, _, offset)| (position, offset));
+                        let (position, offset) = near.unwrap_or_else(|| segment.near(self.next));
                         let end = segment.filled().end;
                         self.walk.move_to(segment.first, offset, position, end);
                         self.segment = Some((segment, file));
@@ -228,7 +240,7 @@ impl LogReader {
                         || (damage.missing.is_none() && self.walk.expected() == self.next)
                     {
                         self.next = self.walk.expected();
-                        return Err(ReadError::Damaged(damage));
+                        return Err(ReadError::Damaged(*damage));
                     }
                 }
                 Step::End { .. } => {
@@ -238,6 +250,9 @@ impl LogReader {
                         continue;
                     }
                     let file = Arc::clone(file);
+                    if self.next > last && self.walk.expected() == self.next {
+                        self.left_at = Some((self.next, segment.first, self.walk.offset()));
+                    }
                     self.segment = None;
                     if self.next <= last {
                         // Nothing up to the end can be read.

@@ -178,6 +178,13 @@ impl Header {
     }
 
     pub(super) fn encode(&self, place: Place) -> [u8; HEADER_BYTES] {
+        let mut bytes = self.encode_unsealed();
+        seal(place, &mut bytes);
+        bytes
+    }
+
+    /// Without a check: its place is not known yet.
+    pub(super) fn encode_unsealed(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         put(&mut bytes, 0, MARK.to_le_bytes());
         put(&mut bytes, 4, self.version.to_le_bytes());
@@ -191,7 +198,6 @@ impl Header {
         put(&mut bytes, 48, self.batch_left.to_le_bytes());
         put(&mut bytes, 52, self.body_bytes.to_le_bytes());
         put(&mut bytes, 56, self.body_check.to_le_bytes());
-        seal(place, &mut bytes);
         bytes
     }
 

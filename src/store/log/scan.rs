@@ -170,12 +170,12 @@ impl Pass {
                     }
                 }
                 Step::Damaged(damage, Some(header)) => {
-                    pass.damages.push((damage, None));
+                    pass.damages.push((*damage, None));
                     pass.reach(&walk, header.batch_left == 0);
                     pass.hear(&header);
                 }
                 Step::Damaged(damage, None) => {
-                    pass.damages.push((damage, Some(pass.complete)));
+                    pass.damages.push((*damage, Some(pass.complete)));
                     pass.reach(&walk, true);
                 }
                 Step::End { garbage_end } => {

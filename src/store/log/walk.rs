@@ -9,7 +9,9 @@ use rkyv::util::AlignedVec;
 use super::file::{Fault, File};
 use super::record::{ALIGN, Cause, HEADER_BYTES, Header, Kind, Place, VERSION, begins_with_mark, check};
 
-/// Bytes that are read at once.
+/// Bytes that are read at once where the walk begins. Each time it goes on they are twice as many, up to the greatest number: who looks at
+/// little reads little.
+const CHUNK_BYTES_MIN: usize = 32 * 1_024;
 const CHUNK_BYTES: usize = 256 * 1_024;
 
 /// A part of the log that cannot be read. It stays as it is, and what follows is read.
@@ -64,7 +66,7 @@ pub(super) enum Step {
     /// A record of the log itself.
     Control(Header),
     /// Something that cannot be read; for a record that is whole and of an unknown version, its header.
-    Damaged(Damage, Option<Header>),
+    Damaged(Box<Damage>, Option<Header>),
     /// No further record. Bytes beyond the one given are all zero.
     End { garbage_end: u64 },
 }
@@ -75,6 +77,8 @@ struct Window {
     bytes: AlignedVec<ALIGN>,
     start: u64,
     length: usize,
+    /// Bytes that were to be read the last time.
+    chunk: usize,
 }
 
 impl Window {
@@ -85,7 +89,9 @@ impl Window {
         let within = match within {
             Some(within) => within as usize,
             None => {
-                let load = CHUNK_BYTES.max(bytes).min((end - offset) as usize);
+                let goes_on = offset > self.start && offset <= self.start + self.length as u64;
+                self.chunk = if goes_on { (self.chunk * 2).min(CHUNK_BYTES) } else { CHUNK_BYTES_MIN };
+                let load = self.chunk.max(bytes).min((end - offset) as usize);
                 if self.bytes.len() < load {
                     self.bytes.resize(load, 0);
                 }
@@ -124,6 +130,10 @@ impl Walk {
     /// More was appended.
     pub(super) fn extend(&mut self, end: u64) {
         self.end = end;
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.window.bytes.capacity()
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -177,8 +187,8 @@ impl Walk {
         &self.window.bytes[begin..begin + header.body_bytes as usize]
     }
 
-    fn damage(&self, file: &File, at: u64, missing: Option<RangeInclusive<u64>>, cause: Cause) -> Damage {
-        Damage::of(file, at, self.offset - at, missing, cause)
+    fn damage(&self, file: &File, at: u64, missing: Option<RangeInclusive<u64>>, cause: Cause) -> Box<Damage> {
+        Box::new(Damage::of(file, at, self.offset - at, missing, cause))
     }
 
     /// The header at an offset, if it is one.

@@ -18,6 +18,7 @@ use super::super::tail::Tail;
 use super::super::{Leases, Position};
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part};
+use super::readers::Readers;
 use super::retention::Retention;
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
@@ -190,6 +191,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         disk,
         folder: folder.clone(),
         reader,
+        readers: Readers::default(),
         tail: Tail::new(Position::new(parts.last)),
         parts: RwLock::new(parts),
         versions: Mutex::new(Versions::new(versions_max)),

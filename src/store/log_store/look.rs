@@ -9,8 +9,9 @@ use crate::{Frame, FrameError, FrameRef};
 
 use super::super::index::Posting;
 use super::super::log::{self, Damage, LogReader, Lookup, Record};
-use super::super::{Order, Page, Position, Query, ReadError, StoredEvent};
+use super::super::{Order, Position, Query, ReadError, StoredEventRef};
 use super::part::{Part, Plan, Sought};
+use super::readers::Reader;
 use super::shared::Shared;
 
 /// Events that one call looks at. A page that ends for this says where to go on.
@@ -27,26 +28,35 @@ type Flow = ControlFlow<Option<u64>>;
 /// A query under way.
 struct Look<'q> {
     query: &'q Query,
+    /// Who is lent what is meant.
+    look: &'q mut dyn FnMut(StoredEventRef<'_>) -> ControlFlow<()>,
     newest_first: bool,
     /// Positions that can be meant.
     first: u64,
     last: u64,
-    limit: usize,
-    events: Vec<StoredEvent>,
+    /// Events that are still to be lent, at most.
+    left: usize,
+    /// Who looks has seen enough.
+    is_over: bool,
+    /// The last that was lent.
+    lent: Option<Position>,
     bytes: usize,
     looked_at: usize,
     /// The last position that was looked at.
     reached: u64,
 }
 
-/// The next page of a query.
-pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
-    let limit = query.events_max()?;
-    let nothing = Page { events: Vec::new(), next: None };
-    let Some((first, last)) = query.positions() else { return Ok(nothing) };
+/// Lends the next page of a query; says where to go on.
+pub(super) fn visit(
+    shared: &Shared,
+    query: &Query,
+    look: &mut dyn FnMut(StoredEventRef<'_>) -> ControlFlow<()>,
+) -> Result<Option<Position>, ReadError> {
+    let left = query.events_max()?;
+    let Some((first, last)) = query.positions() else { return Ok(None) };
     let (parts, active, first, last) = {
         let parts = shared.parts();
-        let Some(oldest) = parts.first() else { return Ok(nothing) };
+        let Some(oldest) = parts.first() else { return Ok(None) };
         query.check_first(Position::new(oldest).expect("positions count from 1"))?;
         let (first, last) = (first.get().max(oldest), last.get().min(parts.last));
         let sought = Sought::of(query, first..=last);
@@ -55,35 +65,29 @@ pub(super) fn page(shared: &Shared, query: &Query) -> Result<Page, ReadError> {
         (Arc::clone(&parts.sealed), active, first, last)
     };
     if first > last {
-        return Ok(nothing);
+        return Ok(None);
     }
     let newest_first = query.order() == Order::NewestFirst;
-    let look = Look {
-        query,
-        newest_first,
-        first,
-        last,
-        limit,
-        events: Vec::new(),
-        bytes: 0,
-        looked_at: 0,
-        reached: first - 1,
-    };
-    look.run(shared, &parts, active)
+    let (is_over, lent, bytes, looked_at, reached) = (false, None, 0, 0, first - 1);
+    let mut look = Look { query, look, newest_first, first, last, left, is_over, lent, bytes, looked_at, reached };
+    let next = look.run(shared, &parts, active);
+    // The next call meets what is wrong.
+    next.or_else(|error| look.lent.map(Some).ok_or(error))
 }
 
 impl Look<'_> {
     fn run(
-        mut self,
+        &mut self,
         shared: &Shared,
         parts: &[Arc<Part>],
         mut active: Option<(u64, u64, Plan)>,
-    ) -> Result<Page, ReadError> {
+    ) -> Result<Option<Position>, ReadError> {
         let sought = Sought::of(self.query, self.first..=self.last);
         let begin = parts.partition_point(|part| part.last < self.first);
         let end = parts.partition_point(|part| part.first <= self.last);
         let mut sealed = parts.get(begin..end).unwrap_or(&[]).iter();
-        let (mut reader, mut lookup) = (shared.reader.from(self.first), shared.reader.lookup());
+        let mut used = shared.readers.take(&shared.reader, self.first);
+        let Reader { log: reader, lookup } = &mut *used;
         loop {
             let part = if self.newest_first && active.is_some() {
                 None
@@ -98,7 +102,7 @@ impl Look<'_> {
                     (part.first, part.last, part.plan(&sought, shared))
                 }
                 (None, Some(active)) => active,
-                (None, None) => return Ok(Page { events: self.events, next: None }),
+                (None, None) => return Ok(None),
             };
             let range = first.max(self.first)..=last.min(self.last);
             if range.is_empty() {
@@ -106,30 +110,30 @@ impl Look<'_> {
             }
             let flow = match plan {
                 Plan::Skip => Continue(()),
-                Plan::Scan if self.newest_first => self.scan_back(&mut reader, &mut lookup, range)?,
-                Plan::Scan => self.scan(&mut reader, range)?,
+                Plan::Scan if self.newest_first => self.scan_back(reader, lookup, range)?,
+                Plan::Scan => self.scan(reader, range)?,
                 Plan::Postings(postings) => {
                     let is_cut = (range.start() > &first, range.end() < &last);
-                    match self.postings(&mut reader, &mut lookup, (first, &postings, is_cut), range.clone())? {
+                    match self.postings(reader, lookup, (first, &postings, is_cut), range.clone())? {
                         Some(flow) => flow,
                         // The index says something else than the segment.
                         None => {
                             part.into_iter().for_each(|part| part.distrust(shared));
                             match self.newest_first {
-                                true => self.scan_back(&mut reader, &mut lookup, range)?,
-                                false => self.scan(&mut reader, range)?,
+                                true => self.scan_back(reader, lookup, range)?,
+                                false => self.scan(reader, range)?,
                             }
                         }
                     }
                 }
             };
             if let Break(next) = flow {
-                return Ok(Page { events: self.events, next: next.and_then(Position::new) });
+                return Ok(next.and_then(Position::new));
             }
         }
     }
 
-    /// Takes up an event if it is meant.
+    /// Lends an event if it is meant.
     fn take(&mut self, record: &Record<'_>) -> Result<(), FrameError> {
         self.looked_at += 1;
         self.reached = record.header.position;
@@ -138,14 +142,16 @@ impl Look<'_> {
             let position = Position::new(record.header.position).expect("positions count from 1");
             let recorded_at = UNIX_EPOCH + Duration::from_nanos(record.header.written_unix_ns);
             self.bytes += record.body.len();
-            self.events.push(StoredEvent::new(position, recorded_at, frame.to_frame()));
+            self.left -= 1;
+            self.lent = Some(position);
+            self.is_over = (self.look)(StoredEventRef::new(position, recorded_at, frame)).is_break();
         }
         Ok(())
     }
 
     /// Whether the page ends here, behind what was looked at up to a position.
     fn after(&self, position: u64) -> Flow {
-        let is_full = self.events.len() == self.limit || self.looked_at >= LOOK_MAX || self.bytes >= PAGE_BYTES_MAX;
+        let is_full = self.is_over || self.left == 0 || self.looked_at >= LOOK_MAX || self.bytes >= PAGE_BYTES_MAX;
         if !is_full {
             return Continue(());
         }
@@ -216,7 +222,7 @@ impl Look<'_> {
         lookup: &mut Lookup,
         range: RangeInclusive<u64>,
     ) -> Result<Flow, ReadError> {
-        let chunk = (self.limit as u64).clamp(CHUNK_MIN, CHUNK_MAX);
+        let chunk = (self.left as u64).clamp(CHUNK_MIN, CHUNK_MAX);
         let mut top = *range.end();
         loop {
             let bottom = top.saturating_sub(chunk - 1).max(*range.start());

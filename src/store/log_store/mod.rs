@@ -23,6 +23,7 @@ mod held;
 mod indexer;
 mod look;
 mod part;
+mod readers;
 mod retention;
 mod shared;
 mod snapshots;
@@ -32,6 +33,7 @@ mod versions;
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -43,7 +45,7 @@ use super::append::{self, Expected};
 use super::log::{self, Batch, CommitError, Committer, Kind, LogOptions, NewRecord, Word};
 use super::{
     AppendError, Appended, Damage, Durability, EventStore, ExpectedVersion, Fault, Leases, OpenError, Page, Position,
-    Query, ReadError, Recovered, Snapshot, SnapshotError, StateError, SyncError, snapshot,
+    Query, ReadError, Recovered, Snapshot, SnapshotError, StateError, StoredEventRef, SyncError, snapshot,
 };
 use admission::{Admission, Refusal};
 use shared::Shared;
@@ -241,7 +243,20 @@ impl EventStore for LogStore {
     }
 
     fn query(&self, query: &Query) -> Result<Page, ReadError> {
-        look::page(&self.shared, query)
+        let mut events = Vec::new();
+        let next = self.visit(query, &mut |event| {
+            events.push(event.to_event());
+            ControlFlow::Continue(())
+        })?;
+        Ok(Page { events, next })
+    }
+
+    fn visit(
+        &self,
+        query: &Query,
+        look: &mut dyn FnMut(StoredEventRef<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Position>, ReadError> {
+        look::visit(&self.shared, query, look)
     }
 
     fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), SnapshotError> {

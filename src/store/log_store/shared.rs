@@ -16,6 +16,7 @@ use super::super::tail::Tail;
 use super::held::Needed;
 use super::indexer::Indexer;
 use super::part::{Built, Finder, Part, Plan, Sought};
+use super::readers::Readers;
 use super::retention::{Retention, Told};
 use super::snapshots::Snapshots;
 use super::versions::Versions;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) folder: PathBuf,
     /// Others are made from it.
     pub(super) reader: LogReader,
+    /// What queries read with.
+    pub(super) readers: Readers,
     pub(super) parts: RwLock<Parts>,
     pub(super) tail: Tail,
     pub(super) versions: Mutex<Versions>,

@@ -14,6 +14,7 @@ mod error;
 mod run;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -153,13 +154,14 @@ impl ReplayBuilder {
     pub fn dry_run(self) -> Result<ReplayEstimate, ReplayError> {
         let subscriptions = self.check()?.into_iter().map(|record| record.name).collect();
         let (mut events, mut bytes, mut first, mut last) = (0_u64, 0, None, None);
-        for event in self.query.stream(&*self.store) {
-            let event = event.map_err(ReplayError::Read)?;
+        let read = self.query.visit(&*self.store, |event| {
             events += 1;
             bytes += event.frame().bytes().len() as u64;
             first = first.or(Some(event.position()));
             last = Some(event.position());
-        }
+            ControlFlow::Continue(())
+        });
+        read.map_err(ReplayError::Read)?;
         let takes = self.rate.map(|rate| {
             let waits = events.saturating_sub(u64::from(rate.burst_max())) as f64;
             Duration::try_from_secs_f64(waits / rate.events_per_second()).unwrap_or(Duration::MAX)

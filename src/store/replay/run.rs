@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Bus, Priority, PublishError, Publisher, Rate, SubscriptionId};
 
-use super::super::{EventStore, Query, StoredEvent};
+use super::super::{EventStore, Query, StoredEventRef};
 use super::{OnProgress, ReplayError, Shared};
 
 /// Events between two looks at the lane, at most.
@@ -58,20 +58,32 @@ impl Runner {
         // What its events give rise to may be appended as well: it would never end.
         let head = self.store.head().map_err(ReplayError::Read)?;
         let mut query = head.map(|head| self.query.clone().up_to(head));
+        let store = Arc::clone(&self.store);
         while let Some(asked) = query {
             self.tell();
-            let page = self.store.query(&asked).map_err(ReplayError::Read)?;
-            for event in &page.events {
+            let mut end = Ok(ControlFlow::Continue(()));
+            let next = store.visit(&asked, &mut |event| {
                 if nth > 0 && nth.is_multiple_of(self.chunk) {
                     self.tell();
                 }
-                if self.wait_for_turn(begun, nth).is_break() || self.publish(event)?.is_break() {
-                    self.shared.progress().is_cancelled = true;
-                    return Ok(());
+                if self.wait_for_turn(begun, nth).is_break() {
+                    end = Ok(ControlFlow::Break(()));
+                } else {
+                    end = self.publish(event);
+                    nth += 1;
                 }
-                nth += 1;
+                if matches!(end, Ok(ControlFlow::Continue(()))) {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
+            let next = next.map_err(ReplayError::Read)?;
+            if end?.is_break() {
+                self.shared.progress().is_cancelled = true;
+                return Ok(());
             }
-            query = page.next.map(|next| asked.behind(next));
+            query = next.map(|next| asked.behind(next));
         }
         Ok(())
     }
@@ -104,7 +116,7 @@ impl Runner {
     }
 
     /// Breaks when it is cancelled, or the bus shuts down.
-    fn publish(&mut self, event: &StoredEvent) -> Result<ControlFlow<()>, ReplayError> {
+    fn publish(&mut self, event: StoredEventRef<'_>) -> Result<ControlFlow<()>, ReplayError> {
         let position = event.position();
         loop {
             let frame = self.publisher.frame(event.frame()).at_position(position.get()).priority(self.priority);

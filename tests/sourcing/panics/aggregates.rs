@@ -54,7 +54,8 @@ impl Aggregate for Doubling {
 /// What the store has: the numbers, and nothing but them, in order.
 fn assert_saved(store: &dyn EventStore, numbers: &[u64]) {
     let events = Query::new().aggregate(Doubling::KIND, "7").stream(store).map(Result::unwrap);
-    let saved: Vec<_> = events.map(|event| (number(&event), event.meta().aggregate().unwrap().version)).collect();
+    let saved: Vec<_> =
+        events.map(|event| (number(&event.view()), event.meta().aggregate().unwrap().version)).collect();
     let all: Vec<_> = numbers.iter().flat_map(|number| [*number; 2]).zip(1..).collect();
     assert_eq!(saved, all, "{:?}", blown());
 }

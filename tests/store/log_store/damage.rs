@@ -1,6 +1,6 @@
 //! What cannot be read is said by the queries that meet it, in either order, and hides nothing behind it.
 
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use ringmain::EventId;
@@ -33,13 +33,16 @@ fn places(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
 fn read_around(store: &dyn EventStore, query: &Query) -> (Vec<u64>, Vec<RangeInclusive<u64>>) {
     let (mut query, mut events, mut missing) = (query.clone(), Vec::new(), Vec::new());
     loop {
-        match store.query(&query) {
-            Ok(page) => {
-                events.extend(page.events.iter().map(|event| event.position().get()));
-                let Some(next) = page.next else { return (events, missing) };
-                query = query.behind(next);
-            }
+        let before = events.len();
+        let visited = store.visit(&query, &mut |event| {
+            events.push(event.position().get());
+            ControlFlow::Continue(())
+        });
+        match visited {
+            Ok(None) => return (events, missing),
+            Ok(Some(next)) => query = query.behind(next),
             Err(ReadError::Damaged(damage)) => {
+                assert_eq!(events.len(), before, "an error comes alone");
                 let positions = damage.missing.clone().expect("it names positions");
                 let newest_first = query.order() == Order::NewestFirst;
                 query = query.behind(position(if newest_first { *positions.start() } else { *positions.end() }));
