@@ -83,8 +83,8 @@ async fn its_history_has_other_steps_while_it_runs() {
     let options = CollectorOptions { history_every: Duration::from_secs(3_600), ..CollectorOptions::default() };
     let collector = MetricsCollector::new(&bus, options);
     collector.start().await.unwrap();
-    let mut latest = collector.latest();
-    latest.changed().await.unwrap();
+    let mut samples = collector.samples();
+    samples.next().await.unwrap();
     collector.set_history_every(Duration::from_secs(3));
     tokio::time::sleep(Duration::from_secs(10)).await;
     let over: Vec<_> = collector.history().iter().map(|sample| sample.over.as_secs()).collect();

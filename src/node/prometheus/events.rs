@@ -32,7 +32,10 @@ struct Inner {
 /// What is counted by key: places that are taken one after the other, and never given back. Nobody waits for anybody, unless two take
 /// the same place at one time.
 #[derive(Debug)]
-struct Series<K, V>(Box<[OnceLock<Box<(K, V)>>]>);
+struct Series<K, V>(Box<[Place<K, V>]>);
+
+/// Empty, or a key and what is counted of it.
+type Place<K, V> = OnceLock<Box<(K, V)>>;
 
 impl<K: PartialEq, V: Default> Series<K, V> {
     fn new(max: usize) -> Self {
@@ -46,7 +49,7 @@ impl<K: PartialEq, V: Default> Series<K, V> {
 
     /// The place of a key among the first so many, taken for it if need be; `None` where all are others'.
     fn place(&self, key: impl Fn(&K) -> bool, make: impl Fn() -> K, max: usize) -> Option<usize> {
-        let taken = |place: &OnceLock<Box<(K, V)>>| key(&place.get_or_init(|| Box::new((make(), V::default()))).0);
+        let taken = |place: &Place<K, V>| key(&place.get_or_init(|| Box::new((make(), V::default()))).0);
         self.0[..max.min(self.0.len())].iter().position(taken)
     }
 

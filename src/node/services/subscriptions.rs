@@ -300,9 +300,12 @@ fn pass(bus: &Bus, worker: usize, until: Instant) -> Option<()> {
     Some(())
 }
 
+/// A type of event, the service that has handled one, whether it went well, and how long it took.
+type Hears = dyn Fn(&str, &str, bool, Duration) + Send + Sync;
+
 /// Hears of what services handle.
 #[derive(Clone)]
-struct Observer(Arc<dyn Fn(&str, &str, bool, Duration) + Send + Sync>);
+struct Observer(Arc<Hears>);
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
