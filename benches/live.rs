@@ -118,7 +118,11 @@ fn bare(steps: u64, clients: usize) -> Sample {
         )
         .with_state(sender.clone());
     let begun = Instant::now();
-    measure(&server, router, "", steps, clients, begun, |numbers| {
+    let serve = |listener: TcpListener| {
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a TCP socket"));
+        drop(tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") }));
+    };
+    measure(&server, serve, "", steps, clients, begun, |numbers| {
         for _ in numbers {
             let id = uuid::Uuid::now_v7();
             let text = format!(
@@ -139,7 +143,8 @@ fn live(steps: u64, clients: usize) -> Sample {
     let bus = Bus::builder().workers(1).build().expect("a bus");
     let mut publisher = bus.publisher().expect("a publisher");
     let begun = Instant::now();
-    let sample = measure(&server, hub.router(), "?type=*", steps, clients, begun, |numbers| {
+    let serve = |listener: TcpListener| hub.serve(listener.into_std().expect("a socket")).expect("it serves");
+    let sample = measure(&server, serve, "?type=*", steps, clients, begun, |numbers| {
         let frames: Vec<_> = numbers
             .map(|_| publisher.event().to_frame("orders.placed", Payload::json(&data(begun))).expect("a frame"))
             .collect();
@@ -161,7 +166,7 @@ fn data(begun: Instant) -> String {
 /// Serves, connects clients, publishes, and looks when events come.
 fn measure(
     server: &Runtime,
-    router: Router,
+    serve: impl FnOnce(TcpListener),
     query: &str,
     steps: u64,
     clients: usize,
@@ -170,8 +175,7 @@ fn measure(
 ) -> Sample {
     let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
     let address = listener.local_addr().expect("bound");
-    let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a TCP socket"));
-    let serving = server.spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+    server.block_on(async { serve(listener) });
     let readers = runtime(1);
     let events = steps * STEP;
     // What is under way while all begin is not looked at.
@@ -218,7 +222,6 @@ fn measure(
         took.add(one_took).expect("the same digits");
     }
     let cores = (cpu_seconds() - cpu) / from.elapsed().as_secs_f64();
-    serving.abort();
     let us = |quantile| took.value_at_quantile(quantile) as f64 / 1_000.0;
     let delivered = came as f64 / (events * clients as u64) as f64;
     Sample { p50_us: us(0.5), p99_us: us(0.99), delivered, cores }

@@ -168,11 +168,17 @@ impl Metrics {
     /// Failed when a worker has failed; degraded when a lane is filled to 80 %, p95 of the delivery latency reaches 100 ms, Low events are
     /// refused for want of memory, or a part of the bus [is](Bus::degrade), such as a journal whose store fails.
     pub fn health(&self) -> Health {
+        self.health_at(self.delivery_latency.total.p95_ns)
+    }
+
+    /// As [`health`](Self::health), by the p95 of another stretch of time than since the bus was built: what was slow once is not slow for
+    /// ever. In nanoseconds.
+    pub fn health_at(&self, p95_ns: u64) -> Health {
         if self.workers_failed > 0 {
             return Health::Failed;
         }
         let deep = self.current_queue_depth * 10 >= self.max_queue_size * 8;
-        let slow = self.delivery_latency.total.p95_ns >= 100_000_000;
+        let slow = p95_ns >= 100_000_000;
         if deep || slow || self.memory_pressure || self.degraded > 0 { Health::Degraded } else { Health::Healthy }
     }
 }

@@ -171,6 +171,14 @@ impl Directory {
         held.map(|(key, _)| key.clone()).ok_or(DirectoryError::Unknown(lease))
     }
 
+    /// The name of the service whose lease this is.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Unknown`].
+    pub fn name_of(&self, now: Duration, lease: LeaseId) -> Result<String, DirectoryError> {
+        self.key(now, lease).map(|(name, _)| name)
+    }
+
     /// Lets a lease begin anew. Returns when it lapses.
     ///
     /// # Errors

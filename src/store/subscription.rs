@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cursor::{Cursor, CursorError};
+use super::state::STATE_PAGE_MAX;
 use super::{
     Bookmark, DeadLetterQueue, Durability, EventStore, LeaseError, Leased, Position, Query, ReadError,
-    ReliableSubscription, ReliableSubscriptionError, StateStore, StoredEvent,
+    ReliableSubscription, ReliableSubscriptionError, StateKind, StateReadError, StateStore, StoredEvent,
 };
 
 /// What keys of its cursors begin with.
@@ -85,6 +86,28 @@ impl DurableSubscription {
         name: impl Into<String>,
     ) -> DurableSubscriptionBuilder {
         DurableSubscriptionBuilder { store, state, name: name.into(), query: Query::new(), word: None, begin: None }
+    }
+
+    /// The names that begin so among those of subscriptions whose cursors `state` has.
+    ///
+    /// # Errors
+    /// See [`StateReadError`].
+    ///
+    /// # Cost
+    /// The keys of all cursors are read.
+    pub fn names(state: &dyn StateStore, prefix: &str) -> Result<Vec<String>, StateReadError> {
+        let (mut names, mut from) = (Vec::new(), Some(Box::from(CURSOR)));
+        while let Some(at) = from.take() {
+            let page = state.list(StateKind::CURSOR, &at, STATE_PAGE_MAX)?;
+            for (key, _) in &page.entries {
+                // Other kinds of cursors are behind.
+                let Some([length, rest @ ..]) = key.strip_prefix(CURSOR) else { return Ok(names) };
+                let name = rest.get(..usize::from(*length)).and_then(|name| std::str::from_utf8(name).ok());
+                names.extend(name.filter(|name| name.starts_with(prefix)).map(str::to_owned));
+            }
+            from = page.next;
+        }
+        Ok(names)
     }
 
     /// The position up to which everything is acknowledged; `None` = nothing is.

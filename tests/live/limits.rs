@@ -33,7 +33,7 @@ async fn a_foreign_page_is_refused() {
     assert_eq!(status, StatusCode::FORBIDDEN);
     let own = format!("http://{}", node.address);
     drop(node.try_connect("", &[("origin", &own)]).await.expect("its own page"));
-    assert_eq!(node.hub.counts().refused_origin, 1);
+    assert_eq!(node.hub.counts().clients_total, 1);
     node.end().await;
 
     let origins = Origins::Accepted(std::sync::Arc::new(|origin| origin == "https://example.org"));

@@ -13,3 +13,4 @@ mod resume;
 mod slow;
 mod stream;
 mod support;
+mod watched;

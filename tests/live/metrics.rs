@@ -109,9 +109,16 @@ async fn everything(namespace: &str) -> String {
     }
     bus.flush().expect("it moves");
     let services = Services::supervise(ServicesOptions::default(), |_| {});
-    let text =
-        Exposed { namespace, bus: &bus, events: &events, services: &services.list(), live: Some(node.hub.counts()) }
-            .text();
+    let text = Exposed {
+        namespace,
+        bus: &bus,
+        health: bus.metrics().health(),
+        events: &events,
+        services: &services.list(),
+        live: Some(node.hub.counts()),
+        refused: &[("not-found", 3), ("connections-full", 0)],
+    }
+    .text();
     drop((counting, billing, client));
     bus.shutdown().expect("it ends");
     node.end().await;

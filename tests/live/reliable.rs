@@ -1,9 +1,12 @@
 //! Clients that acknowledge.
 
+use std::sync::Arc;
+
 use ringmain::node::live::LiveOptions;
 use serde_json::json;
 
-use crate::support::{Closed, Node, options, position};
+use crate::support::{Client, Closed, Node, options, position};
+use crate::watched::Watched;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acknowledged_comes_again() {
@@ -118,5 +121,47 @@ async fn acknowledgements_outlive_the_node() {
     client.subscribe(&["*"], json!({"name": "billing"})).await;
     assert_eq!(client.numbers(2).await, [2, 3]);
     client.cut();
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_so_many_names_until_it_forgets_one() {
+    let node = Node::start(LiveOptions { names_max: 2, ..options() }).await;
+    for name in ["a", "b"] {
+        let mut client = node.connect().await;
+        assert_eq!(client.subscribe(&["*"], json!({"name": name})).await["type"], "subscribed");
+        client.cut();
+    }
+    let mut client = node.connect().await;
+    let refused = client.subscribe(&["*"], json!({"name": "c"})).await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("name")), "{refused}");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("forget one")), "{refused}");
+    assert_eq!(client.subscribe(&["*"], json!({"name": "a"})).await["type"], "subscribed", "it is there already");
+    client.say(json!({"type": "forget"})).await;
+    assert_eq!(client.hear().await, json!({"type": "forgotten", "name": "a"}));
+    client.say(json!({"type": "forget"})).await;
+    assert_eq!(client.hear().await["code"], "not_reliable");
+    assert_eq!(client.subscribe(&["*"], json!({"name": "c"})).await["type"], "subscribed");
+    client.cut();
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_read_in_the_store_at_one_time() {
+    const EVENTS: u64 = 500;
+    let watched = Arc::new(Watched::default());
+    let node = Node::over(LiveOptions { readers_max: 1, ..options() }, watched.clone(), watched.store.clone()).await;
+    node.append_numbers("a", 0..EVENTS);
+    let mut clients = Vec::new();
+    for name in 0..8 {
+        let mut client = node.connect().await;
+        client.subscribe(&["*"], json!({"name": name.to_string(), "after": "0"})).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.numbers(EVENTS as usize).await, (0..EVENTS).collect::<Vec<_>>());
+    }
+    assert_eq!(watched.most(), 1);
+    clients.into_iter().for_each(Client::cut);
     node.end().await;
 }

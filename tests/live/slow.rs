@@ -1,12 +1,14 @@
 //! Clients that are slower than the events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringmain::node::live::LiveOptions;
 use ringmain::{Frame, Payload};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Closed, Dialect, LONG, Node, options, position};
+use crate::watched::Watched;
 
 /// Events whose text is so long that sockets are soon full.
 fn heavy(node: &Node, topic: &str, numbers: std::ops::Range<u64>) -> Vec<Frame> {
@@ -151,5 +153,24 @@ async fn one_that_conflates_has_the_newest_of_each_type_and_is_told_what_it_miss
     let counts = node.hub.counts();
     assert_eq!((counts.events_conflated, counts.events_sent), (missed, EVENTS + came));
     drop((late, reader));
+    node.end().await;
+}
+
+/// Who subscribes before anything is in memory has not come to the newest events, and is not slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_there_before_the_window_begins_is_not_slow() {
+    let watched = Arc::new(Watched::default());
+    watched.hold();
+    let node = Node::over(options(), watched.clone(), watched.store.clone()).await;
+    node.append_numbers("a", 0..10);
+    let mut client = node.connect().await;
+    assert_eq!(client.subscribe(&["*"], json!({"after": "0", "slow": "close"})).await["type"], "subscribed");
+    // It has looked what there is between its two answers.
+    client.say(json!({"type": "unsubscribe", "patterns": ["none"]})).await;
+    assert_eq!(client.hear().await["type"], "unsubscribed");
+    watched.release();
+    assert_eq!(client.numbers(10).await, (0..10).collect::<Vec<_>>());
+    assert_eq!((node.hub.counts().spills, node.hub.counts().closed_slow), (0, 0));
+    client.cut();
     node.end().await;
 }

@@ -184,3 +184,20 @@ async fn one_that_reads_late_misses_nothing() {
     drop((late, reader));
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_reads_long_history_hears_the_end() {
+    const EVENTS: usize = 6_000;
+    let node = Node::start(options()).await;
+    let frames: Vec<_> = (0..1_000).map(|number| node.frame("a", number)).collect();
+    (0..EVENTS / frames.len()).for_each(|_| node.append(&frames));
+    let (_, mut stream) = Stream::open(&node, "?after=0", "").await;
+    stream.event().await;
+    let mut rest = String::new();
+    let (left, read) = tokio::join!(node.hub.close(LONG), stream.tcp.read_to_string(&mut rest));
+    read.expect("it is not cut");
+    assert_eq!(left, 0);
+    assert!(rest == "0\r\n\r\n" || rest.ends_with("\r\n0\r\n\r\n"), "it comes to its end");
+    assert!(rest.matches("\ndata: ").count() < EVENTS / 2, "{}", rest.len());
+    node.end().await;
+}

@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use futures_util::{SinkExt, StreamExt};
 use ringmain::node::live::{Hub, LiveOptions};
 use ringmain::store::{Durability, EventStore, ExpectedVersion, MemoryStore};
 use ringmain::{Bus, Frame, Payload};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -34,7 +32,6 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<MemoryStore>,
     bus: Bus,
-    server: JoinHandle<()>,
 }
 
 impl Node {
@@ -44,17 +41,20 @@ impl Node {
 
     /// One with what another one has left.
     pub(crate) async fn with_store(options: LiveOptions, store: Arc<MemoryStore>) -> Self {
-        let hub = Hub::start(store.clone(), store.clone(), options).expect("a thread");
+        Self::over(options, store.clone(), store).await
+    }
+
+    /// One that reads its events by way of another store.
+    pub(crate) async fn over(options: LiveOptions, events: Arc<dyn EventStore>, store: Arc<MemoryStore>) -> Self {
+        let hub = Hub::start(events, store.clone(), options).expect("a thread");
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_send_buffer_size(SOCKET_BYTES).expect("a size");
         socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         let listener = socket.listen(1_024).expect("it listens");
         let address = listener.local_addr().expect("bound");
-        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a TCP socket"));
-        let router = hub.router();
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+        hub.serve(listener.into_std().expect("a socket")).expect("it serves");
         let bus = Bus::builder().workers(1).build().expect("a bus");
-        Self { hub, address, store, bus, server }
+        Self { hub, address, store, bus }
     }
 
     /// A frame whose data is a number.
@@ -106,7 +106,6 @@ impl Node {
     /// Ends it; nobody is left.
     pub(crate) async fn end(self) {
         assert_eq!(self.hub.close(LONG).await, 0);
-        self.server.abort();
         drop(self.hub);
         self.bus.shutdown().expect("it ends");
     }

@@ -139,6 +139,15 @@ fn a_configuration_is_seen_with_origins_and_replaced_whole_or_not_at_all() {
     assert_eq!(setting("http.page_max"), ("30".to_owned(), "body:1:21".to_owned()));
     let actions = node.get("/v1/audit?action=config.**").json();
     assert_eq!(actions["records"].as_array().map(Vec::len), Some(6), "{actions}");
+    let changed = (&actions["records"][0]["before"], &actions["records"][0]["after"]);
+    assert_eq!(changed, (&json!("http.page_max: 10"), &json!("http.page_max: 20")));
+    // What is no setting may be a secret at the wrong place.
+    let misplaced = json!({"http": {"page_max": 50}, "notify": {"secret": "s3cr3t"}});
+    put(&node, "/v1/config", &misplaced).problem(400, "faulty-configuration");
+    let commented = "http:\n  page_max: 50 # s3cr3t\n";
+    assert_eq!(node.ask("PUT", "/v1/config", &[("content-type", "application/yaml")], commented).status, 200);
+    let told = node.get("/v1/events?type=ringmain.**").body;
+    assert!(told.contains("config.replaced") && !told.contains("s3cr3t"), "{told}");
     node.stop();
 }
 
@@ -171,6 +180,15 @@ fn a_service_of_another_process_is_known_for_as_long_as_its_lease_lasts() {
     assert_eq!(node.ask("DELETE", &path, &[], "").status, 204);
     node.ask("PUT", &path, &[], "").problem(404, "not-found");
     assert_eq!(instances().len(), 0);
+    let audit = node.get("/v1/audit?object=service+gateway");
+    let records = audit.json()["records"].clone();
+    let acts: Vec<_> = records.as_array().expect("a list").iter().map(|record| record["action"].clone()).collect();
+    let registered = "instance.registered";
+    assert_eq!(
+        acts,
+        [registered, registered, registered, "instance.registered.failed", "instance.renewed", "instance.unregistered"]
+    );
+    assert!(!audit.body.contains(long.json()["lease"].as_str().expect("a text")), "a lease is a secret");
     node.stop();
 }
 

@@ -326,3 +326,19 @@ fn ten_senders_at_once_lose_and_double_nothing() {
     assert_eq!(ids.len(), 55);
     assert!(node.stop().is_clean());
 }
+
+#[test]
+fn it_is_not_ready_while_a_part_of_its_bus_fails() {
+    let node = node();
+    let ready = || {
+        let answer = ask(&node, "GET", "/health/ready", "");
+        (answer.status, answer.json()["health"].as_str().expect("a text").to_owned())
+    };
+    assert_eq!(ready(), (200, "healthy".to_owned()));
+    // As a journal does whose store fails.
+    let degraded = node.bus().degrade();
+    assert_eq!(ready(), (503, "degraded".to_owned()));
+    drop(degraded);
+    assert_eq!(ready(), (200, "healthy".to_owned()));
+    assert!(node.stop().is_clean());
+}

@@ -1,5 +1,7 @@
 //! What `ringmain serve` promises, kept by the real command and asked over real connections by a client nobody here wrote.
 
+#[cfg(feature = "prometheus")]
+mod bounds;
 mod browser;
 mod control;
 mod embedded;

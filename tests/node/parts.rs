@@ -1,8 +1,9 @@
 //! The parts of a node together: folders that are watched, live streams, metrics, webhooks, declared subscriptions.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -62,6 +63,9 @@ fn a_stream_brings_history_and_what_comes_and_ends_with_the_node() {
     node.publish(&numbered("a.b", 3..5));
     assert_eq!(numbers(&mut events, 2), [3, 4]);
     node.stop();
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).expect("it ends, and is not cut");
+    assert!(rest.ends_with("\r\n0\r\n\r\n") || rest == "0\r\n\r\n", "{rest:?}");
 }
 
 #[test]
@@ -122,6 +126,12 @@ fn declared_subscriptions_begin_and_end_with_a_reload_and_all_or_none() {
     };
     assert_eq!(names(), ["audit_logger: orders.*"]);
     node.publish(&json!([{"type": "orders.placed", "id": "o-1"}]));
+    let labels = "event_type=\"orders.placed\",handler=\"audit_logger\"";
+    let handled = format!("ringmain_events_processed_total{{{labels},status=\"success\"}} 1");
+    let begun = Instant::now();
+    while !node.get("/metrics").body.lines().any(|line| line == handled) {
+        assert!(begun.elapsed() < PATIENCE, "{handled}");
+    }
     fs::write(file.with_extension("new"), declared("payments.*")).expect("it can be written");
     fs::rename(file.with_extension("new"), &file).expect("it can be put there");
     node.signal("-HUP");

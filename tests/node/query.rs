@@ -1,11 +1,15 @@
 //! Events out, over HTTP.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
 use std::thread;
+use std::time::Instant;
 
 use serde_json::json;
 
 use crate::folder::Folder;
-use crate::{Node, numbered};
+use crate::{Node, PATIENCE, numbered};
 
 #[test]
 fn pages_follow_each_other_without_a_gap_and_end() {
@@ -55,22 +59,94 @@ fn an_answer_ends_before_it_is_too_long() {
     node.stop();
 }
 
+/// A node where one query may wait at a time.
+fn one_may_wait(folder: &Folder) -> Node {
+    let mut command = crate::command(&["--listen", "127.0.0.1:0", "--data", &folder.0.display().to_string()]);
+    command.env("RINGMAIN_HTTP_WAITING_MAX", "1").env("RINGMAIN_HTTP_WAIT_MAX", "1h");
+    Node::run(command)
+}
+
+/// Returns when the place of the one who may wait is taken for longer than it takes to look.
+fn until_one_waits(node: &Node) {
+    while node.get("/v1/events?type=nothing&wait=1").status != 503 {}
+}
+
+#[test]
+fn who_goes_away_gives_up_the_place_of_one_who_waits() {
+    let folder = Folder::new("node-wait-gone");
+    let node = one_may_wait(&folder);
+    let waits = Mutex::new(None);
+    thread::scope(|scope| {
+        let gone = scope.spawn(|| {
+            loop {
+                let mut stream = TcpStream::connect(node.address).expect("it listens");
+                *waits.lock().expect("nobody panics") = Some(stream.try_clone().expect("a socket"));
+                let request = "GET /v1/events?type=never&wait=3600 HTTP/1.1";
+                write!(stream, "{request}\r\nhost: {}\r\nconnection: close\r\n\r\n", node.address).expect("it reads");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).expect("it is closed");
+                // Somebody else only looked whether there is a place.
+                if !answer.starts_with("HTTP/1.1 503") {
+                    return answer;
+                }
+            }
+        });
+        until_one_waits(&node);
+        let waits = waits.lock().expect("nobody panics").take().expect("there is one");
+        waits.shutdown(Shutdown::Both).expect("it is open");
+        assert_eq!(gone.join().expect("it has gone"), "");
+    });
+    let begun = Instant::now();
+    while node.get("/v1/events?type=never&wait=1").status == 503 {
+        assert!(begun.elapsed() < PATIENCE, "the place is not given back");
+    }
+    node.stop();
+}
+
+#[test]
+fn the_media_type_of_a_page_is_what_is_accepted_by_its_name() {
+    const BATCH: &str = "application/cloudevents-batch+json";
+    const JSON: &str = "application/json";
+    let folder = Folder::new("node-accept");
+    let node = Node::start(&folder.0, &[]);
+    for (accept, media_type) in [
+        ("*/*", JSON),
+        (BATCH, BATCH),
+        ("text/html, Application/CloudEvents-Batch+JSON ; q=0.5", BATCH),
+        ("application/cloudevents-batch+json;q=0", JSON),
+        ("application/cloudevents-batch+json;q=0.4, application/json;q=0.9", JSON),
+        ("application/cloudevents-batch+jsonx", JSON),
+        ("text/x; of=application/cloudevents-batch+json", JSON),
+    ] {
+        let answer = node.ask("GET", "/v1/events", &[("accept", accept)], "");
+        assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{accept}");
+    }
+    node.stop();
+}
+
 #[test]
 fn who_waits_hears_of_the_next_event_and_the_end_of_the_node() {
     let folder = Folder::new("node-wait");
-    let node = Node::start(&folder.0, &[]);
+    let node = one_may_wait(&folder);
+    let waits = |pattern: &str| loop {
+        let answer = node.get(&format!("/v1/events?type={pattern}&wait=3600"));
+        // Somebody else only looked whether there is a place.
+        if answer.status != 503 {
+            return answer;
+        }
+    };
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| node.events("type=late.*&wait=60"));
+        let waiting = scope.spawn(|| waits("late.*"));
+        until_one_waits(&node);
         node.publish(&numbered("early", 0..3));
         node.publish(&numbered("late.x", 0..1));
-        assert_eq!(waiting.join().expect("it is answered").len(), 1);
-        let forever = scope.spawn(|| node.get("/v1/events?type=never&wait=60"));
+        let answer = waiting.join().expect("it is answered");
+        assert_eq!(answer.json().as_array().map(Vec::len), Some(1), "{}", answer.body);
+        let forever = scope.spawn(|| waits("never"));
+        until_one_waits(&node);
         node.signal("-TERM");
-        node.hears("it ends");
-        // It may have come in before the end, or not any more.
-        if let Ok(answer) = forever.join() {
-            assert_eq!((answer.status, &*answer.body), (200, "[]"));
-        }
+        let answer = forever.join().expect("it is answered");
+        assert_eq!((answer.status, &*answer.body), (200, "[]"));
     });
     let (status, said) = node.ends();
     assert_eq!(status.code(), Some(0), "{said:?}");

@@ -129,6 +129,10 @@ fn there_are_no_more_alerts_than_fit_and_rules_can_be_others() {
     let mut book = AlertBook::new(vec![kept.clone(), changed.clone(), pending], 3);
     assert_eq!(book.look(s(0), &unwell(5)).len(), 3);
     assert_eq!((book.alerts().count(), book.untracked()), (3, 2 + 5 + 5));
+    book.look(s(1), &unwell(5));
+    assert_eq!(book.untracked(), 2 + 5 + 5, "they are the same");
+    book.look(s(2), &unwell(0));
+    assert_eq!((book.alerts().count(), book.untracked()), (0, 0), "there is room again");
     let mut book = AlertBook::new(vec![kept.clone(), changed.clone()], 100);
     book.look(s(0), &unwell(2));
     let changes = book.set_rules(s(1), vec![kept.clone(), AlertRule { lasts: s(5), ..changed }, kept.clone()]);

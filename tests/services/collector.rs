@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ringmain::node::health::Health;
 use ringmain::node::services::builtin::{CollectorOptions, MetricsCollector};
 use ringmain::node::services::{Service, SubscriptionWish, Subscriptions};
@@ -29,13 +30,12 @@ async fn a_sample_is_of_the_time_since_the_one_before_it() {
     let options = CollectorOptions { recent_every: Duration::from_secs(2), ..CollectorOptions::default() };
     let collector = MetricsCollector::new(&bus, options);
     collector.start().await.unwrap();
-    let mut latest = collector.latest();
+    let mut samples = collector.samples();
     tokio::task::yield_now().await;
 
     publish(&bus, "a", Priority::High, 50);
     publish(&bus, "bad", Priority::Normal, 10);
-    latest.changed().await.unwrap();
-    let sample = latest.borrow_and_update().clone().unwrap();
+    let sample = samples.next().await.unwrap();
     assert_eq!(
         (sample.over, sample.published, sample.delivered, sample.failed),
         (Duration::from_secs(2), 30.0, 25.0, 5.0)
@@ -49,8 +49,7 @@ async fn a_sample_is_of_the_time_since_the_one_before_it() {
     let lanes: Vec<_> = sample.lanes.iter().map(|lane| (lane.priority, lane.latency.count, lane.depth)).collect();
     assert_eq!(lanes[..3], [(Priority::Critical, 0, 0), (Priority::High, 50, 0), (Priority::Normal, 10, 0)]);
 
-    latest.changed().await.unwrap();
-    let quiet = latest.borrow_and_update().clone().unwrap();
+    let quiet = samples.next().await.unwrap();
     assert_eq!((quiet.published, quiet.latency.count, quiet.latency.p95_ns), (0.0, 0, 0), "nothing happened meanwhile");
     collector.stop().await.unwrap();
     drop(handled);
@@ -64,14 +63,13 @@ async fn a_bus_that_was_slow_is_well_again() {
     let handled = bus.subscribe("a").handle(|_, _| ()).unwrap();
     let collector = MetricsCollector::new(&bus, CollectorOptions::default());
     collector.start().await.unwrap();
-    let mut latest = collector.latest();
+    let mut samples = collector.samples();
     tokio::task::yield_now().await;
     let mut health = async |wait: Duration| {
         bus.publish("a", Payload::json("1")).unwrap();
         simulation.advance(wait);
         simulation.run();
-        latest.changed().await.unwrap();
-        latest.borrow_and_update().clone().unwrap().health
+        samples.next().await.unwrap().health
     };
     assert_eq!(health(Duration::from_millis(100)).await, ringmain::Health::Degraded);
     assert_eq!(health(Duration::from_millis(1)).await, ringmain::Health::Healthy, "whatever was before");
@@ -85,8 +83,8 @@ async fn its_history_has_other_steps_while_it_runs() {
     let options = CollectorOptions { history_every: Duration::from_secs(3_600), ..CollectorOptions::default() };
     let collector = MetricsCollector::new(&bus, options);
     collector.start().await.unwrap();
-    let mut latest = collector.latest();
-    latest.changed().await.unwrap();
+    let mut samples = collector.samples();
+    samples.next().await.unwrap();
     collector.set_history_every(Duration::from_secs(3));
     tokio::time::sleep(Duration::from_secs(10)).await;
     let over: Vec<_> = collector.history().iter().map(|sample| sample.over.as_secs()).collect();
@@ -103,9 +101,9 @@ async fn so_much_is_kept_and_no_more() {
     assert!(matches!(collector.health().await, Health::Unhealthy(_)), "it does not run");
     collector.start().await.unwrap();
     assert_eq!(collector.health().await, Health::Healthy);
-    let mut latest = collector.latest();
+    let mut samples = collector.samples();
     for _ in 0..250 {
-        latest.changed().await.unwrap();
+        samples.next().await.unwrap();
     }
     // The history's fourth entry may be due at the same moment as the last sample.
     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -114,7 +112,7 @@ async fn so_much_is_kept_and_no_more() {
     assert!(collector.recent().is_sorted_by(|one, other| one.at <= other.at));
     collector.stop().await.unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(!latest.has_changed().unwrap(), "stopped, it takes no samples");
+    assert!(samples.next().now_or_never().is_none(), "stopped, it takes no samples");
     bus.shutdown().unwrap();
 }
 

@@ -105,7 +105,7 @@ impl AlertBook {
         self.alerts.values()
     }
 
-    /// Alerts for which there was no room: once for each look.
+    /// Alerts for which there was no room at the last look.
     pub fn untracked(&self) -> u64 {
         self.untracked
     }
@@ -133,6 +133,7 @@ impl AlertBook {
     /// Looks at what is known now. Returns what was raised and what is over, in the order of the rules.
     pub fn look(&mut self, now: Duration, facts: &Facts) -> Vec<AlertChange> {
         let mut changes = Vec::new();
+        self.untracked = 0;
         for kept in &mut self.rules {
             let new_letters = kept.new_letters(now, facts.dead_letters);
             let rule = &kept.rule;

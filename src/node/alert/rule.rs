@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::health::Health;
-use super::super::services::Services;
 use super::super::services::builtin::MetricsSample;
+use super::super::services::{ServiceState, Services};
 use crate::{BreakerRecord, BreakerState, Bus, Priority};
 
 /// How urgent an alert is.
@@ -102,7 +102,7 @@ impl AlertRule {
 /// What is known at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
-    /// Services, and the bus under `bus`.
+    /// Services that are wanted, and the bus under `bus`.
     pub health: Vec<(String, Health)>,
     /// Subscriptions whose breaker is open.
     pub open_breakers: Vec<String>,
@@ -125,7 +125,11 @@ impl Facts {
             crate::Health::Failed => Health::Unhealthy("a worker stands still, and nothing is accepted".to_owned()),
         };
         let services = services.map(Services::list).unwrap_or_default();
-        let services = services.iter().map(|service| (service.name.clone(), service.health.clone()));
+        // What it was before it was stopped it is no longer.
+        let services = services.iter().filter(|service| {
+            !matches!(service.state, ServiceState::Registered | ServiceState::Stopping | ServiceState::Stopped)
+        });
+        let services = services.map(|service| (service.name.clone(), service.health.clone()));
         let is_open = |breaker: BreakerRecord| breaker.state == BreakerState::Open;
         let records = bus.subscriptions().into_iter().filter(|record| record.breaker.is_some_and(is_open));
         let delivered = sample.lanes.iter().filter(|lane| lane.latency.count > 0);

@@ -233,7 +233,10 @@ impl Reading {
                 (Tree::List(list), None) if path == WEBHOOKS => {
                     for entry in list {
                         match WebhookConfig::read(file, entry) {
-                            Ok(webhook) => self.config.webhooks.push(webhook),
+                            Ok(webhook) => match webhook.name_is_taken(&self.config.webhooks) {
+                                None => self.config.webhooks.push(webhook),
+                                Some(said) => self.fault(file, entry.place, said),
+                            },
                             Err(faults) => self.faults.extend(faults),
                         }
                     }
@@ -363,6 +366,28 @@ htpp: {}
              like 250ms, 30s, 5m, 2h or 90d",
             ]
         );
+    }
+
+    #[test]
+    fn a_webhook_takes_the_name_of_no_other_service() {
+        let webhook = |name: &str| format!("  - name: {name}\n    secret_file: s\n");
+        let text = format!("webhooks:\n{}{}{}", webhook("git"), webhook("metrics_collector"), webhook("git"));
+        assert_eq!(
+            told(&text, &[]),
+            [
+                "ringmain.yaml:4:5: the node has a service of its own that is called metrics_collector; choose another name",
+                "ringmain.yaml:6:5: there is a webhook git above; names are given once",
+            ]
+        );
+        for name in ["alerts", "watch-src"] {
+            assert!(read(&format!("webhooks:\n{}", webhook(name)), &[]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_handler_can_be_a_service_of_the_program() {
+        let text = "events:\n  subscriptions:\n    - event_type: \"a.*\"\n      handlers: [billing, audit_logger]\n";
+        assert_eq!(read(text, &[]).unwrap().subscriptions()[0].handlers, ["billing", "audit_logger"]);
     }
 
     #[test]

@@ -132,9 +132,11 @@ settings! {
     HTTP_BODY_BYTES_MAX: "http.body_bytes_max", [], bytes(1 << 10, 1 << 30), "4MiB", Restart;
     /// How long the headers of a request may take.
     HTTP_HEADER_TIMEOUT: "http.header_timeout", [], from_a_millisecond(Unit::Seconds, HOUR), "10s", Restart;
+    /// How long a client may take nothing of what it is sent, before its connection is closed.
+    HTTP_WRITE_TIMEOUT: "http.write_timeout", [], from_a_millisecond(Unit::Seconds, HOUR), "30s", Restart;
     /// How long the body of a request may take.
     HTTP_BODY_TIMEOUT: "http.body_timeout", [], from_a_millisecond(Unit::Seconds, HOUR), "30s", Restart;
-    /// Bytes that the bodies of all requests have at one time.
+    /// Bytes that the bodies of all requests have at one time; those that webhooks are sent may have a quarter as much beside them.
     HTTP_BODIES_BYTES_MAX: "http.bodies_bytes_max", [], bytes(1 << 20, 1 << 40), "64MiB", Restart;
     /// Events that one request publishes at most.
     HTTP_BATCH_MAX: "http.batch_max", [], whole(1, 1_024), "1024", Live;
@@ -142,14 +144,16 @@ settings! {
     HTTP_RATE_MAX: "http.requests_per_second_max", [], Kind::OrNone(&whole(1, 1_000_000)), "none", Live;
     /// Connections at one time.
     HTTP_CONNECTIONS_MAX: "http.connections_max", [], whole(1, 100_000), "2048", Restart;
-    /// Events that one answer to a query has at most.
+    /// Events, dead letters or audit records that a page has at most.
     HTTP_PAGE_MAX: "http.page_max", [], whole(1, 100_000), "1000", Live;
-    /// Bytes that one answer to a query has at most, unless a single event has more.
+    /// Bytes that a page of events, dead letters or audit records has at most, unless a single one has more.
     HTTP_PAGE_BYTES_MAX: "http.page_bytes_max", [], bytes(1 << 10, 1 << 30), "8MiB", Live;
     /// How long a query waits at most for events that are still to come.
     HTTP_WAIT_MAX: "http.wait_max", [], from_a_millisecond(Unit::Seconds, HOUR), "60s", Live;
     /// Queries that wait for events at one time.
-    HTTP_WAITING_MAX: "http.waiting_max", [], whole(1, 1_000), "64", Restart;
+    HTTP_WAITING_MAX: "http.waiting_max", [], whole(1, 256), "64", Restart;
+    /// Queries that read in the store at one time; one more waits for its turn.
+    HTTP_QUERIES_MAX: "http.queries_max", [], whole(1, 128), "16", Restart;
     /// Ids of the latest events that are remembered, so that an event which is sent again is not published again.
     HTTP_KNOWN_IDS_MAX: "http.known_ids_max", [], whole(1, 10_000_000), "65536", Restart;
     /// A file of tokens, one a line; without it whoever can connect may do everything.
@@ -182,6 +186,8 @@ settings! {
     LIVE_CONFLATE_BYTES_MAX: "live.conflate_bytes_max", [], bytes(1 << 10, 1 << 32), "4MiB", Restart;
     /// Events that a reliable client has before it acknowledges some.
     LIVE_UNACKED_MAX: "live.unacked_max", [], whole(1, 1_000_000), "1000", Restart;
+    /// Names that reliable clients of one token have; each keeps the events that it has not acknowledged.
+    LIVE_NAMES_MAX: "live.names_max", [], whole(1, 100_000), "256", Restart;
     /// How long a client of a live stream may be silent before it is asked whether it is there.
     LIVE_PING_EVERY: "live.ping_every", [], from_a_millisecond(Unit::Seconds, HOUR), "20s", Restart;
     /// How long it may take to answer, or to read what was sent.

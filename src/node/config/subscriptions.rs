@@ -14,7 +14,7 @@ const MODES: [(&str, DeliveryMode); 3] = [
 /// What `capacity` can be.
 const CAPACITY: Kind = Kind::Whole { min: 1, max: 1 << 20 };
 
-/// What a declared subscription can name.
+/// The built-in services that a declared subscription can name, beside those of the program and the webhooks.
 pub const HANDLERS: [&str; 5] =
     ["audit_logger", "metrics_collector", "notifier", "task_processor", "websocket_broadcast"];
 
@@ -23,8 +23,8 @@ pub const HANDLERS: [&str; 5] =
 pub struct SubscriptionConfig {
     /// Which events.
     pub event_type: Pattern,
-    /// Who gets them, of [`HANDLERS`].
-    pub handlers: Vec<&'static str>,
+    /// The services that get them: of [`HANDLERS`], or of the program.
+    pub handlers: Vec<String>,
     /// How hard it is tried, `delivery`. Default reliable.
     pub mode: DeliveryMode,
     /// Events that may wait, `capacity`. Default 1,024.
@@ -87,13 +87,13 @@ impl SubscriptionConfig {
     }
 }
 
-fn handler(node: &Node) -> Result<&'static str, String> {
+/// A service of another name than those here may be one of the program: whether there is one is known when the node starts.
+fn handler(node: &Node) -> Result<String, String> {
     let Tree::Text(name) = &node.tree else { return Err("a handler is a name".to_owned()) };
-    HANDLERS.into_iter().find(|handler| handler == name).ok_or_else(|| {
-        let near = HANDLERS.into_iter().min_by_key(|handler| strsim::damerau_levenshtein(handler, name));
-        let near = near.filter(|handler| strsim::damerau_levenshtein(handler, name) <= 1 + name.len() / 4);
-        let known = || format!("they are {}", HANDLERS.join(", "));
-        let meant = near.map_or_else(known, |near| format!("did you mean {near}?"));
-        format!("there is no handler {name:?}; {meant}")
-    })
+    let unlike = |handler: &&str| strsim::damerau_levenshtein(handler, name);
+    match HANDLERS.into_iter().min_by_key(unlike).filter(|near| (1..=1 + name.len() / 4).contains(&unlike(near))) {
+        Some(near) => Err(format!("there is no handler {name:?}; did you mean {near}?")),
+        None if name.is_empty() => Err(format!("a handler has a name: {}, or that of a service", HANDLERS.join(", "))),
+        None => Ok(name.clone()),
+    }
 }

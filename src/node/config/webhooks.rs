@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::HANDLERS;
 use super::error::{Fault, Origin, Place};
 use super::yaml::{Node, Tree};
 
@@ -26,6 +27,16 @@ pub struct WebhookConfig {
 }
 
 impl WebhookConfig {
+    /// What is said where another service has this name already.
+    pub(super) fn name_is_taken(&self, others: &[Self]) -> Option<String> {
+        let name = &self.name;
+        if HANDLERS.contains(&name.as_str()) || name == "alerts" || name.starts_with("watch-") {
+            return Some(format!("the node has a service of its own that is called {name}; choose another name"));
+        }
+        let is_there = others.iter().any(|other| other.name == *name);
+        is_there.then(|| format!("there is a webhook {name} above; names are given once"))
+    }
+
     pub(super) fn read(file: &str, node: &Node) -> Result<Self, Vec<Fault>> {
         let fault = |place: Place, said: String| Fault::new(Origin::File { path: file.to_owned(), place }, said);
         let Tree::Map(members) = &node.tree else {

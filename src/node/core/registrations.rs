@@ -53,6 +53,14 @@ impl Registrations {
         Ok(lease)
     }
 
+    /// The name of the service whose lease this is.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub(in super::super) fn name_of(&self, lease: LeaseId) -> Result<String, DirectoryError> {
+        self.directory().name_of(self.now(), lease)
+    }
+
     /// Lets a lease begin anew. Returns how long it lasts.
     ///
     /// # Errors

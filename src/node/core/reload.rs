@@ -33,6 +33,14 @@ impl Core {
         self.take(|_| self.sources.load_with(Some((name, text))))
     }
 
+    /// What a text in the place of the file's would change, aside from subscriptions.
+    ///
+    /// # Errors
+    /// As [`reload`](Self::reload), as far as that is known before it is tried.
+    pub(in super::super) fn planned(&self, name: &str, text: &str) -> Result<Vec<Change>, ConfigError> {
+        self.config().changes_to(&self.sources.load_with(Some((name, text)))?)
+    }
+
     fn take(&self, read: impl FnOnce(&Config) -> Result<Config, ConfigError>) -> Result<Vec<Change>, ConfigError> {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.config();

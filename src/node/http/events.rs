@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tokio::task::block_in_place;
 
-use super::answer;
+use super::answer::{self, Answer};
 use super::incoming::Incoming;
 use super::problem::{Kind, Problem};
 use super::tokens::Caller;
@@ -28,11 +27,7 @@ const OWN: &str = "ringmain";
 /// A body that is longer is read where others of the same runtime are not kept waiting.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
-pub(super) async fn publish(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
+pub(super) async fn publish(State(app): State<App>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let held = app.read_body(&parts.headers, body).await?;
     let read = || app.frames(&caller, &parts.headers, &held.bytes);
@@ -45,12 +40,7 @@ pub(super) async fn publish(
 
 impl Shared {
     /// The ids of a request's events as whoever sent them knows them, and the events.
-    fn frames(
-        &self,
-        caller: &Caller,
-        headers: &axum::http::HeaderMap,
-        body: &[u8],
-    ) -> Result<(Vec<String>, Vec<Frame>), Problem> {
+    fn frames(&self, caller: &Caller, headers: &HeaderMap, body: &[u8]) -> Result<(Vec<String>, Vec<Frame>), Problem> {
         let config = self.core.config();
         let number =
             |setting| config.number(setting).and_then(|number| usize::try_from(number).ok()).unwrap_or(usize::MAX);

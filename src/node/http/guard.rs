@@ -48,19 +48,24 @@ fn need(method: &Method, path: &str) -> Need {
 
 /// Looks at each request before its handler does.
 pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    match app.caller(&request) {
+    let response = match app.caller(&request) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
+    };
+    if let Some(kind) = response.extensions().get() {
+        app.counts.problem(*kind);
     }
+    response
 }
 
 impl Shared {
     /// Whoever asks, if they may come in.
     fn caller(&self, request: &Request) -> Result<Caller, Problem> {
-        self.check_origin(request.headers())?;
+        self.check_host(request.headers())?;
+        self.live.origins().check(request.headers())?;
         let address = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
         if let (Some(max), Some(address)) = (self.core.config().number(&HTTP_RATE_MAX), address) {
             self.rates.take(address, max as f64, Instant::now())?;
@@ -82,21 +87,15 @@ impl Shared {
         Ok(caller)
     }
 
-    /// A page of another site that is open in a browser on this machine must not reach the node; nor by a name that it made to
-    /// mean this machine.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
-        let host = text(header::HOST);
+    /// A page of another site must not reach the node by a name that it made to mean this machine.
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
         if self.tokens.is_none() && !host.is_none_or(is_this_machine) {
             let detail =
                 format!("{:?} is no name of this machine; ask 127.0.0.1 or localhost", host.unwrap_or_default());
-            return Err(Problem::new(Kind::Forbidden, detail));
+            return Err(Problem::new(Kind::Foreign, detail));
         }
-        match text(header::ORIGIN) {
-            None => Ok(()),
-            Some(origin) if origin.split_once("://").map(|(_, origin)| origin) == host => Ok(()),
-            Some(origin) => Err(Problem::new(Kind::Forbidden, format!("pages of {origin:?} may not come in here"))),
-        }
+        Ok(())
     }
 }
 

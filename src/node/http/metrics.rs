@@ -1,24 +1,22 @@
 //! `/metrics`: what Prometheus reads.
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 
-use super::params::Params;
-use super::problem::Problem;
-use super::{App, answer};
+use super::answer::{self, Answer};
+use super::extract::Plain;
 use crate::node::config::settings::METRICS_NAMESPACE;
 use crate::node::prometheus::{CONTENT_TYPE, Exposed};
 
-pub(super) async fn expose(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
+pub(super) async fn expose(Plain(app): Plain) -> Answer {
     let (config, services) = (app.core.config(), app.core.services.list());
     let exposed = Exposed {
         namespace: config.text(&METRICS_NAMESPACE).expect("it has a default"),
         bus: &app.core.bus,
-        events: &app.event_metrics,
+        events: app.core.builtins.event_metrics(),
+        health: app.core.bus.metrics().health_at(app.core.p95_ns()),
         services: &services,
         live: Some(app.live.counts()),
+        refused: &app.counts.read(),
     };
     Ok(answer::text(StatusCode::OK, HeaderValue::from_static(CONTENT_TYPE), exposed.text().into_bytes()))
 }

@@ -9,16 +9,20 @@
 mod answer;
 mod body;
 mod control;
+mod counts;
 mod events;
+mod extract;
 mod guard;
 mod health;
 mod incoming;
+mod listing;
 #[cfg(feature = "prometheus")]
 mod metrics;
 mod openapi;
 mod overview;
 mod page;
 mod params;
+mod patient;
 mod problem;
 mod query;
 mod server;
@@ -35,16 +39,20 @@ use axum::routing::{MethodRouter, get, post, put};
 use tokio::sync::Semaphore;
 
 use self::control::{audit, config, leases, letters, replays, rules, services, subscriptions};
+use self::counts::Counts;
+use self::extract::blocking;
 use self::guard::Rates;
+use self::listing::Listing;
 pub(super) use self::problem::{Kind, Problem};
-pub(super) use self::server::Server;
+pub(super) use self::server::{Server, serve_streams};
 pub(super) use self::tokens::Caller;
 use self::tokens::Tokens;
 use super::config::{Config as NodeConfig, settings as names};
 use super::core::{Core, NodeError};
 use super::live::Hub;
-#[cfg(feature = "prometheus")]
-use super::prometheus::EventMetrics;
+
+/// Which part of the memory for bodies those may take that anybody can send.
+const UNSIGNED: usize = 4;
 
 /// Where to listen, and to whom: checked before anything is opened.
 pub(super) struct Door {
@@ -79,11 +87,14 @@ pub(super) struct Shared {
     rates: Rates,
     /// A place for each KiB of bodies that are held.
     bodies: Arc<Semaphore>,
+    /// The same for bodies of which nobody knows yet who has sent them.
+    unsigned: Arc<Semaphore>,
     /// Of queries that wait.
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
+    /// Of those who read in the store.
+    reading: Arc<Semaphore>,
+    counts: Arc<Counts>,
     pub(super) live: Arc<Hub>,
-    #[cfg(feature = "prometheus")]
-    pub(super) event_metrics: EventMetrics,
 }
 
 impl std::ops::Deref for App {
@@ -105,11 +116,38 @@ impl App {
             tokens,
             rates: Rates::default(),
             bodies: Arc::new(Semaphore::new(bodies)),
-            waiting: Semaphore::new(number(&names::HTTP_WAITING_MAX)),
+            unsigned: Arc::new(Semaphore::new((bodies / UNSIGNED).max(1))),
+            waiting: Arc::new(Semaphore::new(number(&names::HTTP_WAITING_MAX))),
+            reading: Arc::new(Semaphore::new(number(&names::HTTP_QUERIES_MAX))),
+            counts: Arc::default(),
             live,
-            #[cfg(feature = "prometheus")]
-            event_metrics: EventMetrics::default(),
         }))
+    }
+}
+
+impl Shared {
+    /// Bytes that a page has at most.
+    fn page_bytes_max(&self) -> usize {
+        self.core.config().number(&names::HTTP_PAGE_BYTES_MAX).map_or(usize::MAX, |max| max as usize)
+    }
+
+    /// A page of what is no event.
+    fn listing(&self, head: &str) -> Listing {
+        Listing::new(head, self.page_bytes_max())
+    }
+
+    /// Reads in the store, where that keeps nobody else waiting. So many requests do at one time as `http.queries_max` says.
+    async fn reads<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(&self.reading).acquire_owned().await.expect("it is never closed");
+        // Also where whoever asked has gone meanwhile, it is over when it is read.
+        blocking(move || {
+            let _place = place;
+            work()
+        })
+        .await
     }
 }
 
@@ -152,7 +190,7 @@ fn router(app: App) -> Router {
     let router = page::paths().fold(router, |router, path| router.route(path, get(page::show)));
     router
         .with_state(app.clone())
-        .merge(app.live.router())
+        .merge(app.live.routes())
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(app, guard::guard))

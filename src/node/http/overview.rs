@@ -2,24 +2,22 @@
 
 use std::time::SystemTime;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::params::Params;
-use super::problem::Problem;
-use super::{App, answer};
+use super::App;
+use super::answer::{self, Answer};
+use super::extract::Plain;
 use crate::node::store::inspect::rfc3339;
 use crate::{BreakerState, LaneMetrics, LatencySummary, Metrics, Pattern, SubscriptionRecord};
 
 /// Streams and subscriptions that are told; what is beyond is said in `left_out`.
 const SHOWN_MAX: usize = 200;
 
-pub(super) async fn show(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
+pub(super) async fn show(Plain(app): Plain) -> Answer {
     let core = &app.core;
-    let (metrics, health, letters) = (core.bus.metrics(), core.bus_health(), core.letters.counts());
+    let (metrics, letters) = (core.bus.metrics(), core.letters.counts());
+    let health = core.bus_health(&metrics);
     let alerts: Vec<_> = core
         .builtins
         .alerts()

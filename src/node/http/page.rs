@@ -1,11 +1,9 @@
 //! `/`: the page, whose files are in the program: it needs no other host, and no build.
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 
-use super::answer;
-use super::params::Params;
+use super::answer::{self, Answer};
+use super::extract::Plain;
 use super::problem::Problem;
 
 /// Path, media type and text of each file.
@@ -31,9 +29,8 @@ pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     FILES.into_iter().map(|(path, ..)| path)
 }
 
-pub(super) async fn show(request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let path = request.uri().path();
+pub(super) async fn show(_: Plain, uri: Uri) -> Answer {
+    let path = uri.path();
     let file = FILES.into_iter().find(|(known, ..)| *known == path);
     let (_, media_type, text) = file.ok_or_else(|| Problem::not_found(format!("there is no file {path}")))?;
     let mut response = answer::text(StatusCode::OK, HeaderValue::from_static(media_type), text.into());

@@ -3,10 +3,16 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::http::Uri;
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, Uri, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::problem::Problem;
+use crate::node::config::{Config, settings::HTTP_PAGE_MAX};
+use crate::store::{Order, Query};
+
+/// What a page has at most, unless it is asked for another number.
+const LIMIT: u64 = 100;
 
 /// All that does not stand for itself in a value of a query.
 const IN_QUERY: &AsciiSet =
@@ -63,8 +69,48 @@ impl Params {
         self.get(name).map(|text| read(text).map_err(|error| wrong(text, error))).transpose()
     }
 
+    /// `limit`: how much a page has at most, as far as `http.page_max` lets it.
+    ///
+    /// # Errors
+    /// Another number than may be.
+    pub(super) fn limit(&self, config: &Config) -> Result<usize, Problem> {
+        let max = config.number(&HTTP_PAGE_MAX).expect("it has a default");
+        let limit = self.parse_by("limit", |text| whole(text, 1, max))?.unwrap_or(LIMIT.min(max));
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX).min(Query::EVENTS_MAX))
+    }
+
+    /// `after`: where the page before ended; 0 is before the first.
+    ///
+    /// # Errors
+    /// No whole number.
+    pub(super) fn after(&self) -> Result<Option<u64>, Problem> {
+        self.parse_by("after", |text| whole(text, 0, u64::MAX))
+    }
+
+    /// `order`: the oldest first, unless it says otherwise.
+    ///
+    /// # Errors
+    /// Another word.
+    pub(super) fn order(&self) -> Result<Order, Problem> {
+        let order = self.parse_by("order", |text| match text {
+            "oldest" => Ok(Order::OldestFirst),
+            "newest" => Ok(Order::NewestFirst),
+            _ => Err("it is oldest or newest"),
+        })?;
+        Ok(order.unwrap_or(Order::OldestFirst))
+    }
+
+    /// A page that says where the next one is, if there is one.
+    pub(super) fn linked(&self, mut page: Response<Body>, uri: &Uri, next: Option<impl Display>) -> Response<Body> {
+        if let Some(next) = next {
+            let link = format!("<{}?{}>; rel=\"next\"", uri.path(), self.with("after", next));
+            page.headers_mut().insert(header::LINK, HeaderValue::try_from(link).expect("all of it is encoded"));
+        }
+        page
+    }
+
     /// The same parameters with one of them at another value, as a query.
-    pub(super) fn with(&self, name: &str, value: impl Display) -> String {
+    fn with(&self, name: &str, value: impl Display) -> String {
         let others = self.0.iter().filter(|(other, _)| *other != name);
         let others = others.map(|(name, value)| (*name, value.clone()));
         let pairs = others.chain([(name, value.to_string())]);

@@ -50,6 +50,8 @@ kinds! {
     Faulty: BAD_REQUEST, "faulty-configuration", "The configuration has faults";
     /// There is no token, or a wrong one.
     Unauthorized: UNAUTHORIZED, "unauthorized", "A token is needed";
+    /// It comes from a page of somebody else.
+    Foreign: FORBIDDEN, "foreign-origin", "Pages of others may not come in";
     /// It is not allowed.
     Forbidden: FORBIDDEN, "forbidden", "This is not allowed";
     /// There is nothing.
@@ -106,7 +108,7 @@ impl Problem {
 
     /// Something that may be there in a moment.
     pub(super) fn unavailable(detail: impl ToString) -> Self {
-        Self::new(Kind::Unavailable, detail).header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        Self::new(Kind::Unavailable, detail)
     }
 
     /// With another member.
@@ -143,7 +145,12 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if kind == Kind::Unavailable {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response.headers_mut().extend(headers);
+        // For who counts.
+        response.extensions_mut().insert(kind);
         response
     }
 }

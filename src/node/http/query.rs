@@ -1,42 +1,38 @@
 //! `GET /v1/events`: events of the store, a page at a time, and those that are still to come for who waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
-use tokio::task::spawn_blocking;
 
 use super::App;
-use super::answer;
+use super::answer::{self, Answer};
+use super::extract::blocking;
+use super::listing::Listing;
 use super::params::{Params, whole};
 use super::problem::{Kind, Problem};
 use super::tokens::Caller;
 use crate::node::config::settings as names;
 use crate::node::core::{Core, NodeState};
 use crate::node::passage::{self, LastHop};
-use crate::store::{Order, Page, Position, Query, ReadError};
+use crate::store::{EventStore, Order, Position, Query, ReadError, StoredEvent};
 use crate::{EventId, Pattern};
 
 /// The parameters.
 pub(super) const PARAMS: [&str; 7] = ["type", "source", "correlation", "after", "limit", "order", "wait"];
-/// Events of an answer, unless it is asked for another number.
-const LIMIT: u64 = 100;
 /// How long a store is waited for before it is looked whether the node ends.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Events that are in memory at a time, beside the page that is made of them.
+const FEW: usize = 32;
 const BATCH: &str = "application/cloudevents-batch+json";
 
-pub(super) async fn events(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
+pub(super) async fn events(State(app): State<App>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
     let config = app.core.config();
     let params = Params::read(request.uri(), &PARAMS)?;
-    let (query, pattern) = asked(&params, config.number(&names::HTTP_PAGE_MAX).unwrap_or(u64::MAX))?;
+    let (query, pattern) = asked(&params)?;
     if !caller.may_subscribe(&pattern) {
         let detail = format!("this token may not see all events that match {}", pattern.as_str());
         return Err(Problem::new(Kind::Forbidden, detail));
@@ -44,33 +40,49 @@ pub(super) async fn events(
     let wait_max = config.time(&names::HTTP_WAIT_MAX).expect("it has a default");
     let wait =
         params.parse_by("wait", |text| whole(text, 0, wait_max.as_secs()))?.map_or(Duration::ZERO, Duration::from_secs);
-    let _place = if wait.is_zero() {
-        None
+    let limit = params.limit(&config)?;
+    let (core, bytes_max) = (Arc::clone(&app.core), app.page_bytes_max());
+    let (body, next) = if wait.is_zero() {
+        app.reads(move || listed(&core, &query, limit, bytes_max)).await?
     } else {
         let full = |_| Problem::unavailable("as many queries wait for events as http.waiting_max; ask without wait");
-        Some(app.waiting.try_acquire().map_err(full)?)
+        let place = Arc::clone(&app.waiting).try_acquire_owned().map_err(full)?;
+        // Gone with whoever asked.
+        let client = Arc::new(());
+        let is_there = Arc::downgrade(&client);
+        let waited = blocking(move || {
+            let _place = place;
+            waited(&core, &query, limit, bytes_max, &Waiting { until: Instant::now() + wait, is_there })
+        });
+        let waited = waited.await;
+        drop(client);
+        waited?
     };
-    let bytes_max = config.number(&names::HTTP_PAGE_BYTES_MAX).map_or(usize::MAX, |max| max as usize);
-    let core = Arc::clone(&app.core);
-    let read = move || read(&core, &query, wait).map(|page| written(&page, bytes_max));
-    let read = spawn_blocking(read).await.map_err(|error| Problem::new(Kind::Failed, error))?;
-    let (body, next) = read.map_err(|error| unreadable(&error))?;
-    let mut response = answer::text(StatusCode::OK, media_type(request.headers()), body);
-    if let Some(next) = next {
-        let link = format!("<{}?{}>; rel=\"next\"", request.uri().path(), params.with("after", next));
-        let link = HeaderValue::try_from(link).expect("all of it is encoded");
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
+    let response = answer::text(StatusCode::OK, media_type(request.headers()), body);
+    Ok(params.linked(response, request.uri(), next))
 }
 
+/// What the page is to be called: JSON, unless the batch of CloudEvents is asked for by its name, and no less than JSON is.
 fn media_type(headers: &HeaderMap) -> HeaderValue {
-    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accepted.contains(BATCH) { HeaderValue::from_static(BATCH) } else { answer::JSON }
+    match (wanted(headers, BATCH), wanted(headers, "application/json")) {
+        (Some(batch), json) if batch > 0.0 && json.is_none_or(|json| json <= batch) => HeaderValue::from_static(BATCH),
+        _ => answer::JSON,
+    }
+}
+
+/// How much a media type is wanted, 0 being not at all; `None` where it is not named.
+fn wanted(headers: &HeaderMap, media_type: &str) -> Option<f32> {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|ranges| ranges.split(',')).find_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_meant = parts.next().is_some_and(|named| named.eq_ignore_ascii_case(media_type));
+        let quality = |part: &str| part.strip_prefix(['q', 'Q'])?.strip_prefix('=')?.parse().ok();
+        is_meant.then(|| parts.find_map(quality).unwrap_or(1.0))
+    })
 }
 
 /// What is asked for, and the pattern of it.
-fn asked(params: &Params, limit_max: u64) -> Result<(Query, Pattern), Problem> {
+fn asked(params: &Params) -> Result<(Query, Pattern), Problem> {
     let pattern = params.parse_by("type", Pattern::new)?;
     let all = || Pattern::new("**").expect("it is a pattern");
     let mut query = Query::new();
@@ -83,61 +95,92 @@ fn asked(params: &Params, limit_max: u64) -> Result<(Query, Pattern), Problem> {
     if let Some(correlation) = params.parse::<EventId>("correlation")? {
         query = query.correlation(correlation);
     }
-    if let Some(after) = params.parse_by("after", |text| whole(text, 0, u64::MAX))?.and_then(Position::new) {
+    if let Some(after) = params.after()?.and_then(Position::new) {
         query = query.behind(after);
     }
-    let order = params.parse_by("order", |text| match text {
-        "oldest" => Ok(Order::OldestFirst),
-        "newest" => Ok(Order::NewestFirst),
-        _ => Err("it is oldest or newest"),
-    })?;
-    if order == Some(Order::NewestFirst) {
+    if params.order()? == Order::NewestFirst {
         query = query.newest_first();
     }
-    let limit = params.parse_by("limit", |text| whole(text, 1, limit_max))?.unwrap_or(LIMIT.min(limit_max));
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Query::EVENTS_MAX);
-    Ok((query.limit(limit), pattern.unwrap_or_else(all)))
+    Ok((query, pattern.unwrap_or_else(all)))
 }
 
-/// A page, or, where it would have no events, the first that has some until the time is over.
-fn read(core: &Core, query: &Query, wait: Duration) -> Result<Page, ReadError> {
-    let until = Instant::now() + wait;
+/// A page of events as a JSON array, and behind which position to go on.
+type Listed = (Vec<u8>, Option<Position>);
+
+fn listed(core: &Core, query: &Query, limit: usize, bytes_max: usize) -> Result<Listed, Problem> {
+    let mut listing = Listing::new("[", bytes_max);
+    let next = page(&*core.store, query, limit, |event| listing.push(|body| written(&event, body)));
+    Ok((listing.end("]"), next.map_err(|error| unreadable(&error))?))
+}
+
+/// Whoever waits.
+struct Waiting {
+    until: Instant,
+    /// For as long as they have not gone.
+    is_there: Weak<()>,
+}
+
+/// The first page that has events, if there is one in time.
+fn waited(core: &Core, query: &Query, limit: usize, bytes_max: usize, waiting: &Waiting) -> Result<Listed, Problem> {
     let mut query = query.clone();
     loop {
-        let head = core.store.head()?;
-        let page = core.store.query(&query)?;
-        let left = until.saturating_duration_since(Instant::now());
-        let has_ended = left.is_zero() || query.order() == Order::NewestFirst || core.state() > NodeState::Running;
-        if !page.events.is_empty() || has_ended {
-            return Ok(page);
+        let head = core.store.head().map_err(|error| unreadable(&error))?;
+        let mut listing = Listing::new("[", bytes_max);
+        let next = page(&*core.store, &query, limit, |event| listing.push(|body| written(&event, body)));
+        let next = next.map_err(|error| unreadable(&error))?;
+        let left = waiting.until.saturating_duration_since(Instant::now());
+        let has_ended = left.is_zero()
+            || query.order() == Order::NewestFirst
+            || core.state() > NodeState::Running
+            || waiting.is_there.strong_count() == 0;
+        if !listing.is_empty() || has_ended {
+            return Ok((listing.end("]"), next));
         }
-        match page.next {
+        match next {
             Some(behind) => query = query.behind(behind),
-            None => drop(core.store.wait_behind(head, left.min(PATIENCE))?),
+            None => {
+                let waited = core.store.wait_behind(head, left.min(PATIENCE));
+                waited.map_err(|error| unreadable(&error))?;
+            }
         }
     }
 }
 
-/// The events as a JSON array, as many as there is room for, and where to go on.
-fn written(page: &Page, bytes_max: usize) -> (Vec<u8>, Option<Position>) {
-    let mut body = vec![b'['];
-    let mut next = page.next;
-    for (nth, event) in page.events.iter().enumerate() {
-        let before = body.len();
-        if nth > 0 {
-            body.push(b',');
+/// Gives a page of events away, a few of them in memory at a time, until one is not taken. Returns behind which position to go on.
+pub(super) fn page(
+    store: &dyn EventStore,
+    query: &Query,
+    limit: usize,
+    mut take: impl FnMut(StoredEvent) -> bool,
+) -> Result<Option<Position>, ReadError> {
+    let (mut query, mut left, mut last) = (query.clone(), limit, None);
+    loop {
+        let asked = left.min(FEW);
+        let page = match store.query(&query.clone().limit(asked)) {
+            Ok(page) => page,
+            // What comes then is said to who asks for the next page.
+            Err(_) if last.is_some() => return Ok(last),
+            Err(error) => return Err(error),
+        };
+        let is_short = page.events.len() < asked;
+        for event in page.events {
+            let position = event.position();
+            if !take(event) {
+                return Ok(last);
+            }
+            (left, last) = (left - 1, Some(position));
         }
-        passage::write_line(&event.meta(), LastHop::Position(event.position().get()), &mut body);
-        // Its line feed.
-        body.pop();
-        if nth > 0 && body.len() > bytes_max {
-            body.truncate(before);
-            next = Some(page.events[nth - 1].position());
-            break;
+        match page.next {
+            Some(behind) if left > 0 && !is_short => query = query.behind(behind),
+            next => return Ok(next),
         }
     }
-    body.push(b']');
-    (body, next)
+}
+
+fn written(event: &StoredEvent, body: &mut Vec<u8>) {
+    passage::write_line(&event.meta(), LastHop::Position(event.position().get()), body);
+    // Its line feed.
+    body.pop();
 }
 
 pub(super) fn unreadable(error: &ReadError) -> Problem {

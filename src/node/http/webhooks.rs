@@ -2,36 +2,29 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::http::{Response, StatusCode};
+use axum::extract::Request;
+use axum::http::StatusCode;
 use serde_json::json;
 
+use super::answer::{self, Answer};
 use super::events::{keep, not_valid};
-use super::params::Params;
+use super::extract::{InPath, Plain};
 use super::problem::{Kind, Problem};
-use super::{App, answer};
 use crate::Frame;
 use crate::node::core::Core;
 use crate::node::services::ServiceState;
 use crate::node::services::builtin::{Webhook, WebhookError, WebhookIngress};
 
-pub(super) async fn receive(
-    State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let Path(name) = name.map_err(|error| Problem::not_found(error.body_text()))?;
+pub(super) async fn receive(Plain(app): Plain, InPath(name): InPath<String>, request: Request) -> Answer {
     let ingress = app.core.webhooks.iter().find(|ingress| ingress.path() == name);
     let ingress = ingress.ok_or_else(|| Problem::not_found(format!("there is no webhook {name:?}")))?;
     if !runs(&app.core, ingress) {
         return Err(Problem::unavailable(format!("the webhook {name} is stopped")));
     }
     let (parts, body) = request.into_parts();
-    let held = app.read_body(&parts.headers, body).await?;
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    ingress.check(header).map_err(|error| refused(&error))?;
+    let held = app.read_unsigned(&parts.headers, body, ingress.body_bytes_max()).await?;
     let frame = frame(&app.core, &ingress.receive(header, &held.bytes).map_err(|error| refused(&error))?)?;
     let id = frame.meta().original_id().map_or_else(|| frame.meta().id().to_string(), str::to_owned);
     let word = app.core.word();

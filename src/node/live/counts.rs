@@ -7,7 +7,6 @@ use crate::metrics::SharedCounter;
 pub(super) struct Counters {
     pub(super) clients_total: SharedCounter,
     pub(super) refused_full: SharedCounter,
-    pub(super) refused_origin: SharedCounter,
     pub(super) refused_malformed: SharedCounter,
     pub(super) events_sent: SharedCounter,
     pub(super) events_conflated: SharedCounter,
@@ -31,8 +30,6 @@ pub struct LiveCounts {
     pub clients_total: u64,
     /// Refused, for there were too many.
     pub refused_full: u64,
-    /// Refused, for they came from a foreign web page.
-    pub refused_origin: u64,
     /// Refused, for the request was wrong.
     pub refused_malformed: u64,
     /// Events handed to connections, each client's for itself.
@@ -63,7 +60,6 @@ impl Counters {
             clients,
             clients_total: self.clients_total.get(),
             refused_full: self.refused_full.get(),
-            refused_origin: self.refused_origin.get(),
             refused_malformed: self.refused_malformed.get(),
             events_sent: self.events_sent.get(),
             events_conflated: self.events_conflated.get(),

@@ -111,7 +111,7 @@ fn patterns() -> Value {
 }
 
 /// What clients say.
-fn sent() -> [Sent; 3] {
+fn sent() -> [Sent; 4] {
     [
         Sent {
             kind: "subscribe",
@@ -139,17 +139,25 @@ fn sent() -> [Sent; 3] {
             fields: json!({"position": position("Of an event that came.")}),
             required: &["type", "position"],
         },
+        Sent {
+            kind: "forget",
+            summary: "The name of this client no longer: nothing is kept for it, and nothing more comes.",
+            example: json!({"type": "forget"}),
+            fields: json!({}),
+            required: &["type"],
+        },
     ]
 }
 
 /// One of each that the node says.
-fn said() -> [Said; 5] {
+fn said() -> [Said; 6] {
     let patterns = vec!["orders.*".to_owned()];
     let name = Some("billing".to_owned());
     [
         Said::Subscribed { patterns: patterns.clone(), position: 100, name, slow: Slow::Spill },
         Said::Unsubscribed { patterns },
         Said::Acked { position: 101 },
+        Said::Forgotten { name: "billing".to_owned() },
         Said::Gap(Gap { from: 102, to: 140, events: Some(12), reason: "conflated" }),
         Said::Error { code: "malformed", detail: "the message is no JSON object".to_owned() },
     ]
@@ -160,6 +168,7 @@ fn summary(said: &Said) -> &'static str {
         Said::Subscribed { .. } => "What is subscribed now; events behind this position come.",
         Said::Unsubscribed { .. } => "What is subscribed still.",
         Said::Acked { .. } => "Everything up to this position is acknowledged, and that is kept.",
+        Said::Forgotten { .. } => "There is nothing of this name any more; a subscription under it is a new one.",
         Said::Gap(_) => {
             "Between these positions events do not come: so many, where it is known, and why (conflated, removed, damaged)."
         }
@@ -245,6 +254,7 @@ mod tests {
                 Command::Subscribe { .. } => "subscribe",
                 Command::Unsubscribe { .. } => "unsubscribe",
                 Command::Ack { .. } => "ack",
+                Command::Forget {} => "forget",
             };
             assert_eq!(kind, sent.kind);
         }

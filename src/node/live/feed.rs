@@ -52,8 +52,8 @@ pub(super) struct Feed {
     pub(super) slow: Slow,
     /// Everything up to here came, or is in what waits.
     position: u64,
-    /// It has come to the newest events since it subscribed. Before, it reads history, and is not slow.
-    has_joined: bool,
+    /// In which round of the window it has come to the newest events. Before, it reads history, and is not slow.
+    joined: Option<u64>,
     waiting: Conflated,
     head: watch::Receiver<u64>,
     laps: watch::Receiver<u64>,
@@ -64,7 +64,7 @@ impl Feed {
         let (head, laps) = (shared.window.watch_head(), shared.window.watch_laps());
         let slow = shared.options.slow;
         let waiting = Conflated::default();
-        Self { shared, interest: Interest::default(), slow, position: 0, has_joined: false, waiting, head, laps }
+        Self { shared, interest: Interest::default(), slow, position: 0, joined: None, waiting, head, laps }
     }
 
     /// Everything up to here has come.
@@ -74,7 +74,7 @@ impl Feed {
 
     /// Goes on behind a position: of the end of the store, or before it.
     pub(super) fn begin(&mut self, position: u64) {
-        (self.position, self.has_joined) = (position, false);
+        (self.position, self.joined) = (position, None);
         self.waiting = Conflated::default();
     }
 
@@ -95,13 +95,14 @@ impl Feed {
 
     /// While nothing can be sent: takes what is to be conflated, and says whether it is too far behind.
     pub(super) fn lag(&mut self) -> Lag {
+        let (round, is_near) = self.shared.window.has_behind(self.position);
         match self.slow {
             Slow::Spill => Lag::Fine,
-            _ if !self.has_joined => Lag::Fine,
-            Slow::Close if self.shared.window.has_behind(self.position) => Lag::Fine,
-            Slow::Close => Lag::TooSlow { behind: self.shared.window.head() - self.position },
+            _ if self.joined != Some(round) => Lag::Fine,
+            Slow::Close if is_near => Lag::Fine,
+            Slow::Close => Lag::TooSlow { behind: self.shared.window.head().saturating_sub(self.position) },
             Slow::Conflate => {
-                while let Found::Pieces(pieces) = self.shared.window.behind(self.position, BATCH_BYTES) {
+                while let (_, Found::Pieces(pieces)) = self.shared.window.behind(self.position, BATCH_BYTES) {
                     self.conflate(&pieces);
                 }
                 Lag::Fine
@@ -121,15 +122,16 @@ impl Feed {
             return Ok(waiting);
         }
         match self.shared.window.behind(self.position, BATCH_BYTES) {
-            Found::Nothing => {
-                self.has_joined = true;
+            // As far as this round goes: the next one may begin behind it.
+            (round, Found::Nothing) => {
+                self.joined = Some(round);
                 Ok(Vec::new())
             }
-            Found::Pieces(pieces) => {
-                self.has_joined = true;
+            (round, Found::Pieces(pieces)) => {
+                self.joined = Some(round);
                 Ok(self.items_of(&pieces))
             }
-            Found::Elsewhere => self.history().await,
+            (round, Found::Elsewhere) => self.history(round).await,
         }
     }
 
@@ -147,15 +149,15 @@ impl Feed {
         items
     }
 
-    async fn history(&mut self) -> Result<Vec<Item>, FeedError> {
-        if self.has_joined {
+    async fn history(&mut self, round: u64) -> Result<Vec<Item>, FeedError> {
+        if self.joined == Some(round) {
             let behind = self.shared.window.head().saturating_sub(self.position);
             match self.slow {
                 Slow::Close => return Err(FeedError::TooSlow { behind }),
                 // What conflates takes what is in the window in time, unless it has stood still altogether.
                 Slow::Spill | Slow::Conflate => self.shared.counts.spills.add(1),
             }
-            self.has_joined = false;
+            self.joined = None;
         }
         let from = self.position;
         let query = Query::new().limit(PAGE_EVENTS).reading_on(Position::new(from));

@@ -63,6 +63,8 @@ pub(super) enum Command {
         #[serde(deserialize_with = "position")]
         position: Option<u64>,
     },
+    /// The name of this client no longer: nothing is kept for it, and nothing more comes.
+    Forget {},
 }
 
 impl Command {
@@ -84,7 +86,7 @@ impl Command {
             message = data;
         }
         serde_json::from_value(Value::Object(message))
-            .map_err(|error| format!("{error}; a command is subscribe, unsubscribe or ack"))
+            .map_err(|error| format!("{error}; a command is subscribe, unsubscribe, ack or forget"))
     }
 }
 
@@ -116,6 +118,8 @@ pub(super) enum Said {
     Unsubscribed { patterns: Vec<String> },
     /// Everything up to here is acknowledged, and that is kept.
     Acked { position: u64 },
+    /// There is nothing of this name any more.
+    Forgotten { name: String },
     /// Of these positions events did not come.
     Gap(Gap),
     /// A message was not understood, or cannot be done; nothing has changed.
@@ -145,6 +149,7 @@ impl Said {
             Self::Subscribed { .. } => "subscribed",
             Self::Unsubscribed { .. } => "unsubscribed",
             Self::Acked { .. } => "acked",
+            Self::Forgotten { .. } => "forgotten",
             Self::Gap(_) => "gap",
             Self::Error { .. } => "error",
         }
@@ -162,6 +167,7 @@ impl Said {
             }
             Self::Unsubscribed { patterns } => json!({"patterns": patterns}),
             Self::Acked { position } => json!({"position": position.to_string()}),
+            Self::Forgotten { name } => json!({"name": name}),
             Self::Gap(gap) => {
                 let mut data = json!({"from": gap.from.to_string(), "to": gap.to.to_string(), "reason": gap.reason});
                 if let Some(events) = gap.events {

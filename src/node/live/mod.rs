@@ -32,20 +32,24 @@ mod window;
 
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, spawn_blocking};
 
 use self::claim::Claims;
 use self::counts::Counters;
 use self::window::Window;
 use super::health::Health;
-use super::http::{Kind, Problem};
+use super::http::{Kind, Problem, serve_streams};
 use crate::store::{EventStore, ReadError, StateStore};
 
 pub use self::counts::LiveCounts;
@@ -69,7 +73,9 @@ struct Shared {
     window: Window,
     counts: Counters,
     claims: Claims,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
+    /// Held while a name is given to a reliable client.
+    naming: Mutex<()>,
     seats: Mutex<Seats>,
     /// For the reader, who has nothing to do without clients.
     taken: Condvar,
@@ -96,7 +102,8 @@ impl Hub {
             window: Window::new(&options),
             counts: Counters::default(),
             claims: Claims::default(),
-            reads: Semaphore::new(options.readers_max.max(1)),
+            reads: Arc::new(Semaphore::new(options.readers_max.max(1))),
+            naming: Mutex::default(),
             seats: Mutex::default(),
             taken: Condvar::new(),
             clients: watch::Sender::new(0),
@@ -109,8 +116,27 @@ impl Hub {
         Ok(Self { shared, reader: Some(reader) })
     }
 
-    /// `GET /v1/events/live` (WebSocket) and `GET /v1/events/stream` (Server-Sent Events).
-    pub fn router(&self) -> Router {
+    /// Serves both streams on a listener, without a node around them, until it is closed: `GET /v1/events/live` (WebSocket) and
+    /// `GET /v1/events/stream` (Server-Sent Events). There are no tokens: whoever can connect may see every event.
+    ///
+    /// # Errors
+    /// The runtime cannot use the listener.
+    ///
+    /// # Panics
+    /// Outside of a runtime of tokio.
+    pub fn serve(&self, listener: TcpListener) -> io::Result<()> {
+        let checked = from_fn_with_state(Arc::clone(&self.shared), check_origin);
+        let closing = self.shared.is_closing.subscribe();
+        serve_streams(listener, self.routes().layer(checked), &self.shared.options, closing)
+    }
+
+    /// Which pages may come in.
+    pub(super) fn origins(&self) -> &Origins {
+        &self.shared.options.origins
+    }
+
+    /// What answers at the paths of both streams. Origins are for who has it to look at.
+    pub(super) fn routes(&self) -> Router {
         Router::new()
             .route("/v1/events/live", get(socket::open))
             .route("/v1/events/stream", get(sse::open))
@@ -139,6 +165,13 @@ impl Hub {
     }
 }
 
+async fn check_origin(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    match shared.options.origins.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
 impl Drop for Hub {
     fn drop(&mut self) {
         self.shared.is_closing.send_replace(true);
@@ -154,15 +187,6 @@ impl Drop for Hub {
 impl Shared {
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a request may come from where it does.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        if self.options.origins.accept(headers) {
-            return Ok(());
-        }
-        self.counts.refused_origin.add(1);
-        Err(Problem::new(Kind::Forbidden, "pages of this origin may not open a stream"))
     }
 
     /// A seat for a client, unless all are taken, or no more are given.
@@ -200,14 +224,24 @@ impl Shared {
         drop(is_closing.wait_for(|is_closing| *is_closing).await);
     }
 
-    /// Reads in the store, beside the tasks. So many clients do at one time as the options say.
+    /// Does something with the store, beside the tasks. So many clients do at one time as the options say, those included that have
+    /// gone meanwhile.
+    async fn beside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        let place = Arc::clone(&self.reads).acquire_owned().await.expect("it is never closed");
+        let work = spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        work.await
+    }
+
+    /// Reads in the store, [beside](Self::beside) the tasks.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn EventStore) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let _permit = self.reads.acquire().await.expect("it is never closed");
         let store = Arc::clone(&self.store);
-        let read = tokio::task::spawn_blocking(move || read(&*store)).await;
+        let read = self.beside(move || read(&*store)).await;
         read.unwrap_or_else(|panic| Err(ReadError::Failed(panic.into())))
     }
 }

@@ -5,9 +5,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::config::{Config, settings as names};
+use super::super::http::{Kind, Problem};
+
+/// Where a page that asks is from, seen from what it asks: `same-origin`, `same-site`, `cross-site`, or `none` where it is the user.
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What it asks for; `navigate` is a page, in the place of the one that asks.
+const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// What becomes of a client that is slower than the events it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -44,7 +50,7 @@ impl FromStr for Slow {
     }
 }
 
-/// Which web pages may open a stream. A program that is no browser sends no `Origin`, and may.
+/// Which web pages may come in. A program that is no browser sends neither `Origin` nor `Sec-Fetch-Site`, and may.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Origins {
@@ -56,10 +62,25 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether a request with these headers may open a stream.
-    pub fn accept(&self, headers: &HeaderMap) -> bool {
+    /// A page of another site that is open in a browser on this machine must not reach the node.
+    pub(in super::super) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.accept(headers) {
+            return Ok(());
+        }
+        let text = |name| headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
+        let origin = text(header::ORIGIN).or_else(|| text(SITE)).unwrap_or_default();
+        Err(Problem::new(Kind::Foreign, format!("pages of {origin:?} may not come in here")))
+    }
+
+    fn accept(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = origins.next() else { return true };
+        let Some(origin) = origins.next() else {
+            // Of requests that pages make without saying whose they are, browsers say this. Who follows a link shows nothing of the answer
+            // to the page that has it.
+            let is_own = |site: &HeaderValue| site == "same-origin" || site == "none";
+            return headers.get_all(SITE).iter().all(is_own)
+                || headers.get(MODE).is_some_and(|mode| mode == "navigate");
+        };
         let (Ok(origin), None) = (origin.to_str(), origins.next()) else { return false };
         match self {
             Self::Same => {
@@ -102,6 +123,8 @@ pub struct LiveOptions {
     pub conflate_bytes_max: usize,
     /// Events that a reliable client has before it acknowledges some. Default 1,000.
     pub unacked_max: usize,
+    /// Names that reliable clients of one token have: each has a cursor in the store, which keeps the events behind it. Default 256.
+    pub names_max: usize,
     /// How long a client may be silent before it is asked whether it is there. Default 20 s.
     pub ping_every: Duration,
     /// How long it may take to answer, or to read what was sent. Default 20 s.
@@ -112,7 +135,7 @@ pub struct LiveOptions {
     pub gather: Duration,
     /// Clients that read history in the store at one time. Default 4.
     pub readers_max: usize,
-    /// Which web pages may open a stream. Default [`Origins::Same`].
+    /// Which web pages may come in. Default [`Origins::Same`].
     pub origins: Origins,
 }
 
@@ -128,6 +151,7 @@ impl Default for LiveOptions {
             conflate_keys_max: 1_024,
             conflate_bytes_max: 4 << 20,
             unacked_max: 1_000,
+            names_max: 256,
             ping_every: Duration::from_secs(20),
             answer_max: Duration::from_secs(20),
             close_max: Duration::from_secs(5),
@@ -154,6 +178,7 @@ impl LiveOptions {
             conflate_keys_max: number(&names::LIVE_CONFLATE_KEYS_MAX),
             conflate_bytes_max: number(&names::LIVE_CONFLATE_BYTES_MAX),
             unacked_max: number(&names::LIVE_UNACKED_MAX),
+            names_max: number(&names::LIVE_NAMES_MAX),
             ping_every: time(&names::LIVE_PING_EVERY),
             answer_max: time(&names::LIVE_ANSWER_MAX),
             close_max: time(&names::LIVE_CLOSE_MAX),
@@ -199,6 +224,12 @@ mod tests {
         assert!(Origins::Same.accept(&headers(std::slice::from_ref(&host))), "no page");
         let two = headers(&[host, (header::ORIGIN, "http://127.0.0.1:8080"), (header::ORIGIN, "https://example.org")]);
         assert!(!Origins::Same.accept(&two), "two origins");
+        for (site, may) in [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)] {
+            let headers = headers(&[(header::HOST, "127.0.0.1:8080"), (SITE, site)]);
+            assert_eq!(Origins::Same.accept(&headers), may, "{site}");
+        }
+        let link = headers(&[(header::HOST, "127.0.0.1:8080"), (SITE, "cross-site"), (MODE, "navigate")]);
+        assert!(Origins::Same.accept(&link), "somebody follows a link");
         assert!(!Origins::Same.accept(&headers(&[(header::ORIGIN, "http://127.0.0.1:8080")])), "no host");
     }
 

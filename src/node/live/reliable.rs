@@ -1,9 +1,10 @@
 //! A client that acknowledges: what it has not acknowledged comes again when it comes back under its name.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use super::Shared;
 use super::claim::Claim;
@@ -23,9 +24,12 @@ const PAGE_EVENTS: usize = 64;
 /// Events that it passes, since its client does not want them, before that is kept.
 const PASSED_MAX: usize = 4_096;
 
+const LOST: &str = "the subscription was lost; open another connection, and subscribe again";
+
 /// A durable subscription, at a client.
 pub(super) struct Reliable {
     shared: Arc<Shared>,
+    name: String,
     /// Away while it is asked something.
     subscription: Option<DurableSubscription>,
     /// What the client has.
@@ -54,27 +58,43 @@ struct Batch {
 }
 
 impl Reliable {
-    /// Opens the subscription of a name, whoever has it.
+    /// Opens the subscription of a name among those of an owner, whoever has it.
     ///
     /// # Errors
     /// Why it cannot be, in words for the client.
     pub(super) async fn open(
         shared: &Arc<Shared>,
-        name: &str,
+        (owner, name): (&str, &str),
         after: Option<u64>,
         interest: Interest,
     ) -> Result<Self, String> {
-        let claim = shared.claims.take(name).await;
+        let asked = format!("{NAME_PREFIX}{owner}/{name}");
+        let claim = shared.claims.take(&asked).await;
         let (store, state) = (Arc::clone(&shared.store), Arc::clone(&shared.state));
-        let mut builder = DurableSubscription::builder(store, state, format!("{NAME_PREFIX}{name}"))
-            .query(Query::new().limit(PAGE_EVENTS));
+        let mut builder = DurableSubscription::builder(store, state, &asked).query(Query::new().limit(PAGE_EVENTS));
         if let Some(after) = after {
             builder = builder.begin_behind(Position::new(after));
         }
-        let subscription = blocking(move || builder.open()).await?;
+        let (naming, names_max) = (Arc::clone(shared), shared.options.names_max);
+        let owner = format!("{NAME_PREFIX}{owner}/");
+        let subscription = shared.beside(move || {
+            // Two at one time could both take the last place.
+            let _one = naming.naming.lock().unwrap_or_else(PoisonError::into_inner);
+            let names = DurableSubscription::names(&*naming.state, &owner);
+            let names = names.map_err(|error| error.to_string())?;
+            if names.len() >= names_max && !names.contains(&asked) {
+                return Err(format!(
+                    "there are {} names of this token, and {names_max} may be: use one of them, or forget one",
+                    names.len()
+                ));
+            }
+            builder.open().map_err(|error| said(&error))
+        });
+        let subscription = subscription.await.map_err(|panic| failed(&panic))??;
         let position = subscription.acknowledged().map_or(0, Position::get);
         Ok(Self {
             shared: Arc::clone(shared),
+            name: name.to_owned(),
             subscription: Some(subscription),
             unacked: VecDeque::new(),
             position,
@@ -83,6 +103,11 @@ impl Reliable {
             head: shared.window.watch_head(),
             claim,
         })
+    }
+
+    /// Its name, as the client has it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Everything up to here is acknowledged, or was looked at and is on its way.
@@ -181,6 +206,16 @@ impl Reliable {
         Ok(())
     }
 
+    /// Forgets the name: nothing is kept for its sake any more.
+    ///
+    /// # Errors
+    /// Why it is not forgotten, in words.
+    pub(super) async fn forget(&mut self) -> Result<(), String> {
+        let subscription = self.subscription.take().ok_or(LOST)?;
+        let forgotten = self.shared.beside(move || subscription.forget().map_err(|error| error.to_string()));
+        forgotten.await.map_err(|panic| failed(&panic))?
+    }
+
     async fn keep(&mut self, position: u64) -> Result<(), String> {
         let Some(position) = Position::new(position) else { return Ok(()) };
         self.passed = 0;
@@ -191,31 +226,31 @@ impl Reliable {
         &mut self,
         ask: impl FnOnce(&mut DurableSubscription) -> Result<T, DurableSubscriptionError> + Send + 'static,
     ) -> Result<T, String> {
-        let mut subscription = self.subscription.take().ok_or("the subscription was lost; subscribe again")?;
-        let (subscription, answer) = blocking(move || {
+        let mut subscription = self.subscription.take().ok_or(LOST)?;
+        let asked = self.shared.beside(move || {
             let answer = ask(&mut subscription);
-            Ok((subscription, answer))
-        })
-        .await?;
+            (subscription, answer)
+        });
+        let (subscription, answer) = asked.await.map_err(|panic| failed(&panic))?;
         self.subscription = Some(subscription);
         answer.map_err(|error| error.to_string())
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, DurableSubscriptionError> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::task::spawn_blocking(ask).await {
-        Ok(answer) => answer.map_err(|error| match error {
-            DurableSubscriptionError::Lease(LeaseError::Taken { name, .. }) => {
-                format!("{name} is taken by another process")
-            }
-            DurableSubscriptionError::Cursor(CursorError::Store(error)) => match &*error {
-                ReadError::Diverged { .. } => format!("{error} (`after`)"),
-                _ => error.to_string(),
-            },
-            error => error.to_string(),
-        }),
-        Err(panic) => Err(format!("the store failed: {panic}")),
+/// Why a subscription was not opened.
+fn said(error: &DurableSubscriptionError) -> String {
+    match error {
+        DurableSubscriptionError::Lease(LeaseError::Taken { name, .. }) => {
+            format!("{name} is taken by another process")
+        }
+        DurableSubscriptionError::Cursor(CursorError::Store(error)) => match &**error {
+            ReadError::Diverged { .. } => format!("{error} (`after`)"),
+            _ => error.to_string(),
+        },
+        error => error.to_string(),
     }
+}
+
+fn failed(panic: &JoinError) -> String {
+    format!("the store failed: {panic}")
 }

@@ -18,7 +18,6 @@ use axum::Extension;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use tokio::time::{Instant, timeout};
 
@@ -41,13 +40,11 @@ const NAME_BYTES_MAX: usize = 200;
 /// `GET /v1/events/live`.
 pub(super) async fn open(
     State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
     RawQuery(query): RawQuery,
     caller: Option<Extension<Caller>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let counts = &shared.counts;
-    shared.check_origin(&headers)?;
     let malformed = |detail: String| {
         counts.refused_malformed.add(1);
         Problem::new(Kind::Malformed, detail)
@@ -96,6 +93,10 @@ impl Client {
             self.command(Command::Subscribe { patterns, after, name: None, slow }).await?;
         }
         loop {
+            // One that reads long history has something to bring all the time.
+            if self.wire.is_closing() {
+                return Err(End::GoingAway);
+            }
             self.wire.hear()?;
             while let Some(message) = self.wire.pending.pop_front() {
                 self.take(message).await?;
@@ -175,6 +176,17 @@ impl Client {
                 interest.remove(&patterns);
                 Ok(Said::Unsubscribed { patterns: interest.texts() })
             }
+            Command::Forget {} => match &mut self.source {
+                Source::Feed(_) => Err(("not_reliable", "subscribe with a name before it is forgotten".to_owned())),
+                Source::Reliable(reliable) => match reliable.forget().await {
+                    Ok(()) => {
+                        let name = reliable.name().to_owned();
+                        self.source = Source::Feed(Box::new(Feed::new(Arc::clone(&self.shared))));
+                        Ok(Said::Forgotten { name })
+                    }
+                    Err(detail) => Err(("not_forgotten", detail)),
+                },
+            },
             Command::Ack { position } => match &mut self.source {
                 Source::Feed(_) => {
                     Err(("not_reliable", "subscribe with a name before anything is acknowledged".to_owned()))
@@ -258,8 +270,7 @@ impl Client {
         self.source = Source::Feed(Box::new(Feed::new(Arc::clone(&self.shared))));
         // Whose it is ends at the first slash, whatever their names have in them.
         let owner = self.caller.name().replace('%', "%25").replace('/', "%2F");
-        let name = format!("{owner}/{name}");
-        let reliable = Reliable::open(&self.shared, &name, after, interest);
+        let reliable = Reliable::open(&self.shared, (&owner, name), after, interest);
         let reliable = timeout(self.wire.answer_max, reliable).await;
         let reliable = reliable.unwrap_or_else(|_| Err("another connection has not let go of the name".to_owned()));
         self.source = Source::Reliable(Box::new(reliable.map_err(|detail| ("name", detail))?));

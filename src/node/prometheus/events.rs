@@ -1,8 +1,7 @@
 //! Counts and times by type of event and handler, which a bus does not keep.
 
 use std::collections::HashMap;
-
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::text::{Exposition, Kind};
@@ -22,8 +21,41 @@ pub struct EventMetrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     series_max: usize,
-    published: Mutex<HashMap<Box<str>, Arc<SharedCounter>, ahash::RandomState>>,
-    handled: Mutex<HashMap<Pair, Arc<Handled>, ahash::RandomState>>,
+    published: Series<Box<str>, SharedCounter>,
+    /// Where types beyond the limit are counted.
+    others: SharedCounter,
+    handled: Series<Pair, Handled>,
+    /// Where handlers beyond it are.
+    handled_by_others: Handled,
+}
+
+/// What is counted by key: places that are taken one after the other, and never given back. Nobody waits for anybody, unless two take
+/// the same place at one time.
+#[derive(Debug)]
+struct Series<K, V>(Box<[Place<K, V>]>);
+
+/// Empty, or a key and what is counted of it.
+type Place<K, V> = OnceLock<Box<(K, V)>>;
+
+impl<K: PartialEq, V: Default> Series<K, V> {
+    fn new(max: usize) -> Self {
+        Self((0..max).map(|_| OnceLock::new()).collect())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        // Behind an empty place all are.
+        self.0.iter().map_while(|place| place.get().map(|entry| &**entry))
+    }
+
+    /// The place of a key among the first so many, taken for it if need be; `None` where all are others'.
+    fn place(&self, key: impl Fn(&K) -> bool, make: impl Fn() -> K, max: usize) -> Option<usize> {
+        let taken = |place: &Place<K, V>| key(&place.get_or_init(|| Box::new((make(), V::default()))).0);
+        self.0[..max.min(self.0.len())].iter().position(taken)
+    }
+
+    fn at(&self, place: usize) -> Option<&V> {
+        self.0.get(place)?.get().map(|entry| &entry.1)
+    }
 }
 
 /// A type of event, and who handles it.
@@ -50,6 +82,10 @@ impl Handled {
         self.sum_ns.add(took_ns);
         if is_success { &self.success } else { &self.error }.add(1);
     }
+
+    fn has_any(&self) -> bool {
+        self.success.get() + self.error.get() > 0
+    }
 }
 
 impl Default for EventMetrics {
@@ -64,7 +100,10 @@ impl EventMetrics {
 
     /// At most so many types, and so many pairs of a type and a handler. Types beyond are counted together as `other`.
     pub fn new(series_max: usize) -> Self {
-        Self(Arc::new(Inner { series_max, published: Mutex::default(), handled: Mutex::default() }))
+        let (others, handled_by_others) = Default::default();
+        // Handlers whose types have no room are told from each other as long as there is room for that.
+        let handled = Series::new(series_max.saturating_mul(2));
+        Self(Arc::new(Inner { series_max, published: Series::new(series_max), others, handled, handled_by_others }))
     }
 
     /// Begins to count what is published on a bus, by type, with a handler on a worker.
@@ -73,48 +112,51 @@ impl EventMetrics {
     /// There is no room for another subscription.
     ///
     /// # Cost
-    /// A look into a table for each event.
+    /// A look into a table for each event, without a lock; the first of a type also passes over all types that there are.
     pub fn count_published(&self, bus: &Bus) -> Result<Subscription, SubscribeError> {
-        let mut known: HashMap<Box<str>, Arc<SharedCounter>, ahash::RandomState> = HashMap::default();
-        let metrics = self.clone();
+        let mut known: HashMap<Box<str>, usize, ahash::RandomState> = HashMap::default();
+        let inner = Arc::clone(&self.0);
         let count = move |_: Payload<'_>, meta: &Meta<'_>| {
             let topic = meta.topic();
-            match known.get(topic) {
-                Some(counter) => counter.add(1),
+            let place = match known.get(topic) {
+                Some(place) => Some(*place),
+                // All places are taken, and by those that are known.
+                None if known.len() >= inner.series_max => None,
                 None => {
-                    let counter = metrics.counter_of(topic);
-                    counter.add(1);
-                    if known.len() < metrics.0.series_max {
-                        known.insert(topic.into(), counter);
-                    }
+                    let place = inner.published.place(|taken| **taken == *topic, || topic.into(), inner.series_max);
+                    known.extend(place.map(|place| (topic.into(), place)));
+                    place
                 }
-            }
+            };
+            place.and_then(|place| inner.published.at(place)).unwrap_or(&inner.others).add(1);
         };
         bus.subscribe("*").named("metrics").handle(count)
     }
 
     /// Counts an event that was handled, and how long that took.
     pub fn handled(&self, event_type: &str, handler: &str, is_success: bool, took: Duration) {
-        self.handled_of(event_type, handler).record(is_success, took);
+        self.0.handled(self.0.place_of(event_type, handler)).record(is_success, took);
     }
 
     /// A handler that counts what another one handles, and how long it takes.
     pub fn timed<H>(&self, handler: H) -> Timed<H> {
-        Timed { handler, metrics: self.clone(), name: None, known: HashMap::default() }
+        Timed { handler, metrics: self.clone(), name: None, known: HashMap::default(), others: None }
     }
 
     /// Writes what was counted.
     pub fn write(&self, out: &mut Exposition) {
-        let mut published: Vec<_> =
-            self.published().iter().map(|(topic, counter)| (topic.clone(), counter.get())).collect();
+        let mut published: Vec<_> = self.0.published.iter().map(|(topic, counter)| (&**topic, counter.get())).collect();
+        let others = self.0.others.get();
+        published.extend((others > 0).then_some((OTHER, others)));
         published.sort();
         out.metric("events_published_total", Kind::Counter, "Events published, by type.");
         for (event_type, count) in published {
-            out.count(&[("event_type", &event_type)], count);
+            out.count(&[("event_type", event_type)], count);
         }
-        let mut handled: Vec<_> =
-            self.pairs().iter().map(|(pair, handled)| (pair.clone(), Arc::clone(handled))).collect();
-        handled.sort_by(|one, other| one.0.cmp(&other.0));
+        let others = Pair { event_type: OTHER.into(), handler: OTHER.into() };
+        let mut handled: Vec<_> = self.0.handled.iter().map(|(pair, handled)| (pair, handled)).collect();
+        handled.extend(self.0.handled_by_others.has_any().then_some((&others, &self.0.handled_by_others)));
+        handled.sort_by(|one, other| one.0.cmp(other.0));
         out.metric("events_processed_total", Kind::Counter, "Events handled, by type, handler and what came of it.");
         for (Pair { event_type, handler }, handled) in &handled {
             for (status, count) in [("success", &handled.success), ("error", &handled.error)] {
@@ -139,30 +181,28 @@ impl EventMetrics {
             out.part("_count", &labels, count as f64);
         }
     }
+}
 
-    fn published(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<SharedCounter>, ahash::RandomState>> {
-        self.0.published.lock().unwrap_or_else(PoisonError::into_inner)
+impl Inner {
+    /// Where a handler's events of a type are counted.
+    fn place_of(&self, event_type: &str, handler: &str) -> Option<usize> {
+        let own = self.place(event_type, handler, self.series_max);
+        own.or_else(|| self.place_of_others(handler))
     }
 
-    fn pairs(&self) -> MutexGuard<'_, HashMap<Pair, Arc<Handled>, ahash::RandomState>> {
-        self.0.handled.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where those are of types that have no room.
+    fn place_of_others(&self, handler: &str) -> Option<usize> {
+        self.place(OTHER, handler, self.series_max.saturating_mul(2))
     }
 
-    fn counter_of(&self, topic: &str) -> Arc<SharedCounter> {
-        let mut published = self.published();
-        let topic = if published.contains_key(topic) || published.len() < self.0.series_max { topic } else { OTHER };
-        Arc::clone(published.entry(topic.into()).or_default())
+    fn place(&self, event_type: &str, handler: &str, max: usize) -> Option<usize> {
+        let is_it = |pair: &Pair| *pair.event_type == *event_type && *pair.handler == *handler;
+        let make = || Pair { event_type: event_type.into(), handler: handler.into() };
+        self.handled.place(is_it, make, max)
     }
 
-    fn handled_of(&self, event_type: &str, handler: &str) -> Arc<Handled> {
-        let mut pairs = self.pairs();
-        let pair = |event_type: &str, handler: &str| Pair { event_type: event_type.into(), handler: handler.into() };
-        let max = self.0.series_max;
-        // Who comes late is told from others as long as there is room for that.
-        let choices = [(pair(event_type, handler), max), (pair(OTHER, handler), 2 * max)];
-        let found = choices.into_iter().find(|(pair, max)| pairs.contains_key(pair) || pairs.len() < *max);
-        let pair = found.map_or_else(|| pair(OTHER, OTHER), |(pair, _)| pair);
-        Arc::clone(pairs.entry(pair).or_default())
+    fn handled(&self, place: Option<usize>) -> &Handled {
+        place.and_then(|place| self.handled.at(place)).unwrap_or(&self.handled_by_others)
     }
 }
 
@@ -178,24 +218,29 @@ pub struct Timed<H> {
     metrics: EventMetrics,
     /// Of the handler, once it was asked.
     name: Option<HandlerId>,
-    known: HashMap<Box<str>, Arc<Handled>, ahash::RandomState>,
+    known: HashMap<Box<str>, Option<usize>, ahash::RandomState>,
+    /// Where types are counted that are not known, when there is no room for more.
+    others: Option<Option<usize>>,
 }
 
 impl<I: Interest, H: Handler<I>> Handler<I> for Timed<H> {
     fn handle(&mut self, event: I::View<'_>, meta: &Meta<'_>, context: &Context<'_>) -> Outcome {
         let topic = meta.topic();
-        let handled = match self.known.get(topic) {
-            Some(handled) => Arc::clone(handled),
+        let inner = &self.metrics.0;
+        let place = match self.known.get(topic) {
+            Some(place) => *place,
             None => {
-                let name = self.name.get_or_insert_with(|| self.handler.id());
-                let handled = self.metrics.handled_of(topic, name.as_str());
-                if self.known.len() < self.metrics.0.series_max {
-                    self.known.insert(topic.into(), Arc::clone(&handled));
+                let name = self.name.get_or_insert_with(|| self.handler.id()).as_str();
+                if self.known.len() < inner.series_max {
+                    let place = inner.place_of(topic, name);
+                    self.known.insert(topic.into(), place);
+                    place
+                } else {
+                    *self.others.get_or_insert_with(|| inner.place_of_others(name))
                 }
-                handled
             }
         };
-        let mut call = Call { handled: &handled, begun: Instant::now(), is_success: false };
+        let mut call = Call { handled: inner.handled(place), begun: Instant::now(), is_success: false };
         let outcome = self.handler.handle(event, meta, context);
         call.is_success = outcome == Outcome::Ack;
         outcome

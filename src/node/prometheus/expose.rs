@@ -19,12 +19,16 @@ pub struct Exposed<'a> {
     pub namespace: &'a str,
     /// The bus.
     pub bus: &'a Bus,
+    /// How the bus is.
+    pub health: crate::Health,
     /// Counts by type and handler.
     pub events: &'a EventMetrics,
     /// The services.
     pub services: &'a [ServiceStatus],
     /// What came of the clients of live streams.
     pub live: Option<LiveCounts>,
+    /// Requests and connections over HTTP that were refused, by reason.
+    pub refused: &'a [(&'static str, u64)],
 }
 
 impl Exposed<'_> {
@@ -38,12 +42,19 @@ impl Exposed<'_> {
         let mut out = Exposition::new(self.namespace);
         self.events.write(&mut out);
         depths(&mut out, &metrics, &subscriptions);
-        bus(&mut out, &metrics);
+        bus(&mut out, &metrics, self.health);
         latencies(&mut out, &metrics);
         by_subscription(&mut out, &subscriptions);
         services(&mut out, self.services);
         if let Some(live) = &self.live {
             clients(&mut out, live);
+        }
+        if !self.refused.is_empty() {
+            let help = "Requests and connections over HTTP that were refused, cut or failed, by reason.";
+            out.metric("http_refused_total", Kind::Counter, help);
+            for (reason, count) in self.refused {
+                out.count(&[("reason", reason)], *count);
+            }
         }
         out.finish()
     }
@@ -65,7 +76,7 @@ fn depths(out: &mut Exposition, metrics: &Metrics, subscriptions: &[Subscription
     }
 }
 
-fn bus(out: &mut Exposition, metrics: &Metrics) {
+fn bus(out: &mut Exposition, metrics: &Metrics, health: crate::Health) {
     let books = &metrics.ledger.subscriptions;
     for (name, help, value) in [
         ("messages_published_total", "Events accepted.", metrics.messages_published),
@@ -136,10 +147,10 @@ fn bus(out: &mut Exposition, metrics: &Metrics) {
         out.sample(&[], value);
     }
     out.metric("health", Kind::Gauge, "1 at what the bus is.");
-    for (state, health) in
+    for (state, shown) in
         [("healthy", crate::Health::Healthy), ("degraded", crate::Health::Degraded), ("failed", crate::Health::Failed)]
     {
-        out.count(&[("state", state)], u64::from(metrics.health() == health));
+        out.count(&[("state", state)], u64::from(health == shown));
     }
 }
 
@@ -253,9 +264,7 @@ fn clients(out: &mut Exposition, live: &LiveCounts) {
         out.count(&[], value);
     }
     out.metric("live_refused_total", Kind::Counter, "Clients that were refused, by reason.");
-    for (reason, count) in
-        [("full", live.refused_full), ("origin", live.refused_origin), ("malformed", live.refused_malformed)]
-    {
+    for (reason, count) in [("full", live.refused_full), ("malformed", live.refused_malformed)] {
         out.count(&[("reason", reason)], count);
     }
     out.metric("live_closed_total", Kind::Counter, "Clients that were closed, by reason.");

@@ -49,7 +49,7 @@ impl SubscriptionWish {
                     mode => mode,
                 };
                 let pattern = config.event_type.clone();
-                let wish = Self { pattern, service: (*service).to_owned(), mode, capacity: config.capacity };
+                let wish = Self { pattern, service: service.clone(), mode, capacity: config.capacity };
                 if !wishes.contains(&wish) {
                     wishes.push(wish);
                 }
@@ -126,6 +126,7 @@ pub struct Subscriptions {
     bus: Bus,
     /// How long a call may take where the mode has no time.
     limit: Duration,
+    observer: Option<Observer>,
     served: Vec<Served>,
     /// Those that ended and still have something.
     ending: Vec<Served>,
@@ -143,7 +144,15 @@ struct Served {
 impl Subscriptions {
     /// None yet. A call of a service may take `limit`.
     pub fn new(bus: &Bus, limit: Duration) -> Self {
-        Self { bus: bus.clone(), limit, served: Vec::new(), ending: Vec::new() }
+        Self { bus: bus.clone(), limit, observer: None, served: Vec::new(), ending: Vec::new() }
+    }
+
+    /// Has a function hear of each event that a service handles from now on: its type, the name of the service, whether it went well, and
+    /// how long it took. Of events that are handled together each took its share.
+    #[must_use]
+    pub fn observed(mut self, observer: impl Fn(&str, &str, bool, Duration) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Observer(Arc::new(observer)));
+        self
     }
 
     /// What there is.
@@ -205,7 +214,8 @@ impl Subscriptions {
         let mailbox = subscribe.handler_id(wish.service.as_str()).mailbox();
         let mailbox = mailbox.map_err(|error| SubscriptionsError::Subscribe { wish: wish.clone(), error })?;
         let (id, hands_out) = (mailbox.id(), watch::Sender::new(true));
-        let task = tokio::spawn(serve(mailbox, service, events_max, limit, hands_out.subscribe()));
+        let task =
+            tokio::spawn(serve(mailbox, service, events_max, limit, hands_out.subscribe(), self.observer.clone()));
         Ok(Served { wish: wish.clone(), id, hands_out, task })
     }
 
@@ -290,6 +300,19 @@ fn pass(bus: &Bus, worker: usize, until: Instant) -> Option<()> {
     Some(())
 }
 
+/// A type of event, the service that has handled one, whether it went well, and how long it took.
+type Hears = dyn Fn(&str, &str, bool, Duration) + Send + Sync;
+
+/// Hears of what services handle.
+#[derive(Clone)]
+struct Observer(Arc<Hears>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
 /// Hands events to a service, while it may, until the subscription is over and its mailbox empty.
 async fn serve(
     mut mailbox: Mailbox<Pattern>,
@@ -297,6 +320,7 @@ async fn serve(
     events_max: usize,
     limit: Duration,
     mut hands_out: watch::Receiver<bool>,
+    observer: Option<Observer>,
 ) {
     // Its end is that of the subscriptions.
     while hands_out.wait_for(|hands_out| *hands_out).await.is_ok() {
@@ -312,8 +336,13 @@ async fn serve(
         {
             events.push(next);
         }
+        let begun = Instant::now();
         let outcome = guarded(limit, || service.handle(&events)).await.unwrap_or_else(Outcome::Failed);
+        let took = begun.elapsed() / u32::try_from(events.len()).unwrap_or(u32::MAX);
         for event in events {
+            if let Some(Observer(observer)) = &observer {
+                observer(event.meta().topic(), service.name(), outcome == Outcome::Ack, took);
+            }
             event.settle(&outcome);
         }
     }

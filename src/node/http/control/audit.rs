@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{blocking, time};
-use crate::node::config::settings::HTTP_PAGE_MAX;
-use crate::node::http::params::{Params, whole};
+use super::time;
+use crate::node::http::answer::{self, Answer};
+use crate::node::http::params::Params;
 use crate::node::http::problem::{Kind, Problem};
-use crate::node::http::{App, answer, query};
-use crate::store::{AuditQuery, AuditRecord, EventStore, Position};
+use crate::node::http::{App, query};
+use crate::store::{AuditQuery, AuditRecord, Order, Position};
 
 /// The parameters.
 pub(in super::super) const PARAMS: [&str; 6] = ["actor", "action", "object", "after", "limit", "order"];
 
-pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
+pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Answer {
     let params = Params::read(request.uri(), &PARAMS)?;
     let mut asked = AuditQuery::new();
     if let Some(actor) = params.get("actor") {
@@ -29,31 +28,32 @@ pub(in super::super) async fn list(State(app): State<App>, request: Request) -> 
     if let Some(object) = params.get("object") {
         asked = asked.object(object);
     }
-    match params.get("order") {
-        None | Some("oldest") => {}
-        Some("newest") => asked = asked.newest_first(),
-        Some(_) => return Err(Problem::malformed("the parameter order is oldest or newest")),
+    if params.order()? == Order::NewestFirst {
+        asked = asked.newest_first();
     }
-    let max = app.core.config().number(&HTTP_PAGE_MAX).unwrap_or(u64::MAX);
-    let limit = params.parse_by("limit", |text| whole(text, 1, max))?.unwrap_or(max.min(100));
-    let mut asked = asked.to_query().limit(usize::try_from(limit).unwrap_or(usize::MAX));
-    if let Some(after) = params.parse_by("after", |text| whole(text, 0, u64::MAX))?.and_then(Position::new) {
+    let mut asked = asked.to_query();
+    if let Some(after) = params.after()?.and_then(Position::new) {
         asked = asked.behind(after);
     }
-    let store: Arc<dyn EventStore> = Arc::clone(&app.core.store);
-    let (records, next) = blocking(move || {
-        let page = store.query(&asked).map_err(|error| query::unreadable(&error))?;
-        let records: Result<Vec<_>, _> =
-            page.events.into_iter().map(|event| AuditRecord::read(event).map(|record| told(&record))).collect();
-        Ok((records.map_err(|error| Problem::new(Kind::Failed, error))?, page.next))
-    })
-    .await?;
-    let mut response = answer::json(StatusCode::OK, &json!({"records": records}));
-    if let Some(next) = next {
-        let link = format!("<{}?{}>; rel=\"next\"", request.uri().path(), params.with("after", next));
-        response.headers_mut().insert(header::LINK, HeaderValue::try_from(link).expect("all of it is encoded"));
-    }
-    Ok(response)
+    let limit = params.limit(&app.core.config())?;
+    let (mut listing, core) = (app.listing("{\"records\":["), Arc::clone(&app.core));
+    let read = app.reads(move || {
+        let mut unread = None;
+        let next = query::page(&*core.store, &asked, limit, |event| match AuditRecord::read(event) {
+            Ok(record) => listing.push(|body| answer::write(&told(&record), body)),
+            Err(error) => {
+                unread = Some(error);
+                false
+            }
+        });
+        let next = next.map_err(|error| query::unreadable(&error))?;
+        match unread {
+            Some(error) => Err(Problem::new(Kind::Failed, error)),
+            None => Ok((listing.end("]}"), next)),
+        }
+    });
+    let (body, next) = read.await?;
+    Ok(params.linked(answer::text(StatusCode::OK, answer::JSON, body), request.uri(), next))
 }
 
 fn told(record: &AuditRecord) -> Value {

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{InPath, blocking, in_path, not_done, time};
+use super::time;
 use crate::Pattern;
-use crate::node::config::settings::HTTP_PAGE_MAX;
 use crate::node::core::Core;
-use crate::node::http::params::{Params, whole};
+use crate::node::http::App;
+use crate::node::http::answer::{self, Answer};
+use crate::node::http::extract::{Admin, InPath, Plain, not_done};
+use crate::node::http::params::Params;
 use crate::node::http::problem::{Kind, Problem};
 use crate::node::http::tokens::Caller;
-use crate::node::http::{App, answer};
 use crate::node::passage::{self, LastHop};
 use crate::store::{AuditAct, DeadLetterQueueError, StoredLetter};
 
@@ -24,7 +24,7 @@ pub(in super::super) const PARAMS: [&str; 4] = ["type", "subscription", "after",
 /// Those that say which are meant to be redriven or purged together.
 pub(in super::super) const WHICH: [&str; 3] = ["type", "subscription", "all"];
 /// Letters that are read at once.
-const PAGE: usize = 256;
+const PAGE: usize = 32;
 
 /// Which letters are meant.
 #[derive(Debug, Clone)]
@@ -55,90 +55,59 @@ impl Which {
     }
 }
 
-pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
+pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Answer {
     let params = Params::read(request.uri(), &PARAMS)?;
     let which = Which::read(&params)?;
-    let mut after = params.parse_by("after", |text| whole(text, 0, u64::MAX))?;
-    let max = app.core.config().number(&HTTP_PAGE_MAX).unwrap_or(u64::MAX);
-    let limit = params.parse_by("limit", |text| whole(text, 1, max))?.unwrap_or(max.min(100)) as usize;
-    let core = Arc::clone(&app.core);
-    let (letters, next) = blocking(move || {
-        let (mut told_of, mut next) = (Vec::new(), None);
-        'all: loop {
-            let page = core.letters.list(after, PAGE).map_err(|error| failed(&error))?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id());
+    let (after, mut left) = (params.after()?, params.limit(&app.core.config())?);
+    let (mut listing, core) = (app.listing("{\"dead_letters\":["), Arc::clone(&app.core));
+    let read = app.reads(move || {
+        let (mut behind, mut last) = (after, None);
+        loop {
+            let page = core.letters.list(behind, PAGE).map_err(|error| failed(&error))?;
+            let Some(end) = page.last() else { return Ok((listing.end("]}"), None)) };
+            behind = Some(end.id());
             for letter in page.iter().filter(|letter| which.means(letter)) {
-                if told_of.len() == limit {
-                    break 'all;
+                if left == 0 || !listing.push(|body| told(letter, body)) {
+                    return Ok((listing.end("]}"), last));
                 }
-                told_of.push(told(letter));
-                next = Some(letter.id());
+                (left, last) = (left - 1, Some(letter.id()));
             }
         }
-        Ok((told_of, next))
-    })
-    .await?;
-    let is_full = letters.len() == limit;
-    let mut response = answer::json(StatusCode::OK, &json!({"dead_letters": letters}));
-    if let Some(next) = next.filter(|_| is_full) {
-        let link = format!("<{}?{}>; rel=\"next\"", request.uri().path(), params.with("after", next));
-        response.headers_mut().insert(header::LINK, HeaderValue::try_from(link).expect("all of it is encoded"));
-    }
-    Ok(response)
+    });
+    let (body, next) = read.await?;
+    Ok(params.linked(answer::text(StatusCode::OK, answer::JSON, body), request.uri(), next))
 }
 
-pub(in super::super) async fn show(
-    State(app): State<App>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (core, id) = (Arc::clone(&app.core), number(id)?);
-    blocking(move || {
+pub(in super::super) async fn show(Plain(app): Plain, InPath(id): InPath<String>) -> Answer {
+    let id = number(&id)?;
+    let core = Arc::clone(&app.core);
+    let letter = app.reads(move || {
         let letter = core.letters.get(id).map_err(|error| failed(&error))?;
         let letter = letter.ok_or_else(|| failed(&DeadLetterQueueError::NotFound { id }))?;
-        Ok(answer::json(StatusCode::OK, &told(&letter)))
-    })
-    .await
+        let mut body = Vec::new();
+        told(&letter, &mut body);
+        Ok(body)
+    });
+    Ok(answer::text(StatusCode::OK, answer::JSON, letter.await?))
 }
 
 /// Publishes the event of one once more; the letter goes when the event is in the store.
-pub(in super::super) async fn redrive(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (core, actor, id) = (Arc::clone(&app.core), app.core.trail.by(caller.name()), number(id)?);
-    blocking(move || {
-        let act = AuditAct::new("letter.redriven", format!("dead letter {id}"));
-        let done = actor.act(act, || redriven(&core, id));
-        done.map_err(|error| not_done(error, |error| failed(&error)))?;
-        Ok(answer::json(StatusCode::OK, &json!({"redriven": 1})))
-    })
-    .await
+pub(in super::super) async fn redrive(admin: Admin, InPath(id): InPath<String>) -> Answer {
+    let id = number(&id)?;
+    let act = AuditAct::new("letter.redriven", format!("dead letter {id}"));
+    admin.act(act, move |core| redriven(core, id).map_err(|error| failed(&error))).await?;
+    Ok(answer::json(StatusCode::OK, &json!({"redriven": 1})))
 }
 
-pub(in super::super) async fn purge(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (core, actor, id) = (Arc::clone(&app.core), app.core.trail.by(caller.name()), number(id)?);
-    blocking(move || {
-        let act = AuditAct::new("letter.purged", format!("dead letter {id}"));
-        let done = actor.act(act, || match core.letters.purge(&[id]) {
-            Ok(0) => Err(DeadLetterQueueError::NotFound { id }),
-            purged => purged,
-        });
-        done.map_err(|error| not_done(error, |error| failed(&error)))?;
-        Ok(answer::json(StatusCode::OK, &json!({"purged": 1})))
-    })
-    .await
+pub(in super::super) async fn purge(admin: Admin, InPath(id): InPath<String>) -> Answer {
+    let id = number(&id)?;
+    let act = AuditAct::new("letter.purged", format!("dead letter {id}"));
+    let purged = admin.act(act, move |core| match core.letters.purge(&[id]) {
+        Ok(0) => Err(failed(&DeadLetterQueueError::NotFound { id })),
+        purged => purged.map_err(|error| failed(&error)),
+    });
+    purged.await?;
+    Ok(answer::json(StatusCode::OK, &json!({"purged": 1})))
 }
 
 /// Publishes the events of those that are meant once more, those that there are when it begins.
@@ -146,40 +115,36 @@ pub(in super::super) async fn redrive_all(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Response<Body>, Problem> {
-    each(app, caller, request, "letters.redriven", "redriven", redriven).await
+) -> Answer {
+    each(Admin::of(app, &caller), request, "letters.redriven", "redriven", redriven).await
 }
 
 pub(in super::super) async fn purge_all(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Response<Body>, Problem> {
+) -> Answer {
     let purge = |core: &Core, id| core.letters.purge(&[id]).map(drop);
-    each(app, caller, request, "letters.purged", "purged", purge).await
+    each(Admin::of(app, &caller), request, "letters.purged", "purged", purge).await
 }
 
 /// Does something to each that is meant, and says to how many.
 async fn each(
-    app: App,
-    caller: Caller,
+    admin: Admin,
     request: Request,
     action: &'static str,
     done: &'static str,
     does: impl Fn(&Core, u64) -> Result<(), DeadLetterQueueError> + Send + 'static,
-) -> Result<Response<Body>, Problem> {
-    let params = Params::read(request.uri(), &WHICH)?;
-    let which = Which::read_some(&params)?;
-    let (core, actor) = (Arc::clone(&app.core), app.core.trail.by(caller.name()));
+) -> Answer {
+    let which = Which::read_some(&Params::read(request.uri(), &WHICH)?)?;
     let asked = request.uri().query().unwrap_or_default().to_owned();
-    blocking(move || {
+    let number = admin.does(move |core, actor| {
         // What dies again while it goes on is another letter.
-        let meant = meant(&core, &which).map_err(|error| failed(&error))?;
-        let act = AuditAct::new(action, "dead letters").before(asked);
-        let number = actor.act(act, || {
+        let meant = meant(core, &which).map_err(|error| failed(&error))?;
+        let number = actor.act(AuditAct::new(action, "dead letters").before(asked), || {
             let mut number = 0_u64;
             for id in meant {
-                match does(&core, id) {
+                match does(core, id) {
                     Ok(()) => number += 1,
                     // Somebody else was faster.
                     Err(DeadLetterQueueError::NotFound { .. } | DeadLetterQueueError::UnderWay { .. }) => {}
@@ -188,10 +153,9 @@ async fn each(
             }
             Ok(number)
         });
-        let number = number.map_err(|error| not_done(error, |error| failed(&error)))?;
-        Ok(answer::json(StatusCode::OK, &json!({done: number})))
-    })
-    .await
+        number.map_err(|error| not_done(error, |error| failed(&error)))
+    });
+    Ok(answer::json(StatusCode::OK, &json!({done: number.await?})))
 }
 
 /// The ids of all that are meant.
@@ -209,8 +173,7 @@ fn redriven(core: &Core, id: u64) -> Result<(), DeadLetterQueueError> {
     core.letters.redrive(id, |letter| core.durable.publish(letter.frame(), core.word())).map(drop)
 }
 
-fn number(id: InPath<String>) -> Result<u64, Problem> {
-    let id = in_path(id)?;
+fn number(id: &str) -> Result<u64, Problem> {
     id.parse().map_err(|_| Problem::not_found(format!("there is no dead letter {id:?}; their ids are numbers")))
 }
 
@@ -224,11 +187,11 @@ fn failed(error: &DeadLetterQueueError) -> Problem {
     }
 }
 
-fn told(letter: &StoredLetter) -> Value {
+fn told(letter: &StoredLetter, body: &mut Vec<u8>) {
     let mut event = Vec::new();
     passage::write_line(&letter.frame().meta(), LastHop::Nothing, &mut event);
     let event: Value = serde_json::from_slice(&event).unwrap_or_default();
-    json!({
+    let told = json!({
         "id": letter.id(),
         "died": time(letter.died()),
         "reason": letter.reason().to_string(),
@@ -237,5 +200,6 @@ fn told(letter: &StoredLetter) -> Value {
         "subscription": letter.subscription_name(),
         "error": letter.error(),
         "event": event,
-    })
+    });
+    answer::write(&told, body);
 }

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{InPath, blocking, in_path, not_done, time};
+use super::time;
 use crate::node::core::{Core, ReplayStatus};
-use crate::node::http::params::Params;
+use crate::node::http::answer::{self, Answer};
+use crate::node::http::extract::{Admin, InPath, Plain, Sent, not_done};
 use crate::node::http::problem::{Kind, Problem};
-use crate::node::http::tokens::Caller;
-use crate::node::http::{App, answer, query};
+use crate::node::http::query;
 use crate::node::store::values::place;
-use crate::store::{AuditAct, AuditedError, Query, ReplayBuilder, ReplayError};
+use crate::store::{AuditAct, Query, ReplayBuilder, ReplayError};
 use crate::{Pattern, Rate};
 
 /// What a replay is asked for with.
@@ -70,28 +67,11 @@ impl Asked {
     }
 }
 
-pub(in super::super) async fn begin(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (parts, body) = request.into_parts();
-    let asked: Asked = app.read_json(&parts, body).await?;
-    let (core, actor) = (Arc::clone(&app.core), app.core.trail.by(caller.name()));
-    blocking(move || {
-        let builder = asked.builder(&core)?;
+pub(in super::super) async fn begin(admin: Admin, Sent(asked): Sent<Asked>) -> Answer {
+    let begun = admin.does(move |core, actor| {
+        let builder = asked.builder(core)?;
         if asked.dry_run {
-            let estimate = builder.dry_run().map_err(|error| failed(&error))?;
-            let body = json!({
-                "events": estimate.events,
-                "bytes": estimate.bytes,
-                "first": estimate.first.map(|position| position.to_string()),
-                "last": estimate.last.map(|position| position.to_string()),
-                "subscriptions": estimate.subscriptions,
-                "seconds": estimate.takes.map(|time| time.as_secs_f64()),
-            });
-            return Ok(answer::json(StatusCode::OK, &body));
+            return estimated(builder).map(|estimate| (StatusCode::OK, estimate));
         }
         let told_of = asked.told();
         let act = AuditAct::new("replay.begun", "replays").after(told_of.to_string());
@@ -101,51 +81,44 @@ pub(in super::super) async fn begin(
                 Some(error) => failed(&error),
             })
         });
-        let status = match begun {
-            Ok(status) => status,
-            Err(AuditedError::Failed(problem)) => return Err(problem),
-            Err(error) => return Err(not_done(error, |problem| problem)),
-        };
-        Ok(answer::json(StatusCode::ACCEPTED, &told(&status)))
-    })
-    .await
+        let status = begun.map_err(|error| not_done(error, |problem| problem))?;
+        Ok((StatusCode::ACCEPTED, told(&status)))
+    });
+    let (status, body) = begun.await?;
+    Ok(answer::json(status, &body))
 }
 
-pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
+/// What a replay would come to.
+fn estimated(builder: ReplayBuilder) -> Result<Value, Problem> {
+    let estimate = builder.dry_run().map_err(|error| failed(&error))?;
+    Ok(json!({
+        "events": estimate.events,
+        "bytes": estimate.bytes,
+        "first": estimate.first.map(|position| position.to_string()),
+        "last": estimate.last.map(|position| position.to_string()),
+        "subscriptions": estimate.subscriptions,
+        "seconds": estimate.takes.map(|time| time.as_secs_f64()),
+    }))
+}
+
+pub(in super::super) async fn list(Plain(app): Plain) -> Answer {
     let replays: Vec<_> = app.core.replays.list().iter().map(told).collect();
     Ok(answer::json(StatusCode::OK, &json!({"replays": replays})))
 }
 
-pub(in super::super) async fn show(
-    State(app): State<App>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    Ok(answer::json(StatusCode::OK, &told(&found(&app.core, &in_path(id)?)?)))
+pub(in super::super) async fn show(Plain(app): Plain, InPath(id): InPath<String>) -> Answer {
+    Ok(answer::json(StatusCode::OK, &told(&found(&app.core, &id)?)))
 }
 
 /// Ends one after the event that it is at.
-pub(in super::super) async fn cancel(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (core, actor, id) = (Arc::clone(&app.core), app.core.trail.by(caller.name()), in_path(id)?);
-    blocking(move || {
-        let status = found(&core, &id)?;
-        let act = AuditAct::new("replay.cancelled", format!("replay {}", status.id));
-        let done = actor.act(act, || {
-            core.replays.cancel(status.id);
-            Ok::<_, std::convert::Infallible>(())
-        });
-        done.map_err(|error| not_done(error, |error| match error {}))?;
-        Ok(answer::json(StatusCode::OK, &told(&found(&core, &id)?)))
-    })
-    .await
+pub(in super::super) async fn cancel(admin: Admin, InPath(id): InPath<String>) -> Answer {
+    let replay = found(&admin.app.core, &id)?.id;
+    let act = AuditAct::new("replay.cancelled", format!("replay {replay}"));
+    let cancelled = admin.act(act, move |core| {
+        core.replays.cancel(replay);
+        found(core, &id)
+    });
+    Ok(answer::json(StatusCode::OK, &told(&cancelled.await?)))
 }
 
 fn found(core: &Core, id: &str) -> Result<ReplayStatus, Problem> {

@@ -2,23 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{InPath, blocking, in_path, not_done};
 use crate::node::config::settings::HTTP_PAGE_MAX;
 use crate::node::core::Core;
-use crate::node::http::incoming;
-use crate::node::http::params::Params;
+use crate::node::http::answer::{self, Answer};
+use crate::node::http::extract::{Admin, InPath, Plain, Sent, not_done};
 use crate::node::http::problem::{Kind, Problem};
-use crate::node::http::tokens::Caller;
-use crate::node::http::{App, answer, query};
+use crate::node::http::{incoming, query};
 use crate::node::ingress::{self, Rules as Reading};
 use crate::node::passage;
 use crate::node::rule_form::RuleForm;
@@ -26,14 +21,13 @@ use crate::store::{AuditActor, AuditedError, Query};
 use crate::{Frame, Pattern, RoutingRule, RuleError, RuleSet, RulesError};
 
 /// All rules, in the order of their evaluation.
-pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
+pub(in super::super) async fn list(Plain(app): Plain) -> Answer {
     Ok(answer::json(StatusCode::OK, &told(&app.core)))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct All {
+pub(in super::super) struct All {
     rules: Vec<RuleForm>,
 }
 
@@ -45,81 +39,44 @@ impl All {
 }
 
 /// Puts other rules in the place of all there are.
-pub(in super::super) async fn replace(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (parts, body) = request.into_parts();
-    let set = app.read_json::<All>(&parts, body).await?.set()?;
-    changed(&app, &caller, move |actor| actor.replace_rules(set)).await?;
+pub(in super::super) async fn replace(admin: Admin, Sent(all): Sent<All>) -> Answer {
+    let (set, app) = (all.set()?, admin.app.clone());
+    changed(admin, |actor| actor.replace_rules(set)).await?;
     Ok(answer::json(StatusCode::OK, &told(&app.core)))
 }
 
 /// Adds one.
-pub(in super::super) async fn add(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (parts, body) = request.into_parts();
-    let rule = app.read_json::<RuleForm>(&parts, body).await?.rule().map_err(Problem::malformed)?;
+pub(in super::super) async fn add(admin: Admin, uri: Uri, Sent(form): Sent<RuleForm>) -> Answer {
+    let (rule, app) = (form.rule().map_err(Problem::malformed)?, admin.app.clone());
     let id = rule.id.clone();
-    changed(&app, &caller, move |actor| actor.add_rule(rule)).await?;
+    changed(admin, |actor| actor.add_rule(rule)).await?;
     let mut response = answer::json(StatusCode::CREATED, &found(&app.core, &id)?);
-    let path = format!("{}/{}", parts.uri.path(), utf8_percent_encode(&id, NON_ALPHANUMERIC));
+    let path = format!("{}/{}", uri.path(), utf8_percent_encode(&id, NON_ALPHANUMERIC));
     response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(path).expect("all of it is encoded"));
     Ok(response)
 }
 
-pub(in super::super) async fn show(
-    State(app): State<App>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    Ok(answer::json(StatusCode::OK, &found(&app.core, &in_path(id)?)?))
-}
-
-/// Puts one in the place of the one of its id.
-pub(in super::super) async fn change(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let id = in_path(id)?;
-    let (parts, body) = request.into_parts();
-    let rule = app.read_json::<RuleForm>(&parts, body).await?.rule().map_err(Problem::malformed)?;
-    if rule.id != id {
-        return Err(Problem::malformed(format!("the path says {id:?}, the rule {:?}; an id does not change", rule.id)));
-    }
-    changed(&app, &caller, move |actor| actor.change_rule(rule)).await?;
+pub(in super::super) async fn show(Plain(app): Plain, InPath(id): InPath<String>) -> Answer {
     Ok(answer::json(StatusCode::OK, &found(&app.core, &id)?))
 }
 
-pub(in super::super) async fn remove(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let id = in_path(id)?;
-    changed(&app, &caller, move |actor| actor.remove_rule(&id)).await?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+/// Puts one in the place of the one of its id.
+pub(in super::super) async fn change(admin: Admin, InPath(id): InPath<String>, Sent(form): Sent<RuleForm>) -> Answer {
+    let (rule, app) = (form.rule().map_err(Problem::malformed)?, admin.app.clone());
+    if rule.id != id {
+        return Err(Problem::malformed(format!("the path says {id:?}, the rule {:?}; an id does not change", rule.id)));
+    }
+    changed(admin, |actor| actor.change_rule(rule)).await?;
+    Ok(answer::json(StatusCode::OK, &found(&app.core, &id)?))
+}
+
+pub(in super::super) async fn remove(admin: Admin, InPath(id): InPath<String>) -> Answer {
+    changed(admin, move |actor| actor.remove_rule(&id)).await?;
+    Ok(answer::nothing())
 }
 
 /// Says for each rule and each subscription why an event would go there or not. The event is not published.
-pub(in super::super) async fn explain(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (parts, body) = request.into_parts();
-    let event: Box<RawValue> = app.read_json(&parts, body).await?;
+pub(in super::super) async fn explain(Plain(app): Plain, Sent(event): Sent<Box<RawValue>>) -> Answer {
     let frame = frame(&app.core, &event)?;
     let meta = frame.meta();
     let rules: Vec<_> = app.core.bus.rules().explain(&meta);
@@ -150,7 +107,7 @@ pub(in super::super) async fn explain(State(app): State<App>, request: Request) 
 /// Other rules, and the events to try them with: these, or the latest of the store.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Other {
+pub(in super::super) struct Other {
     rules: Vec<RuleForm>,
     events: Option<Vec<Box<RawValue>>>,
     #[serde(rename = "type")]
@@ -159,13 +116,11 @@ struct Other {
 }
 
 /// Which events would go to other services by other rules. Nothing is changed.
-pub(in super::super) async fn diff(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (parts, body) = request.into_parts();
-    let Other { rules, events, event_type, limit } = app.read_json(&parts, body).await?;
+pub(in super::super) async fn diff(Plain(app): Plain, Sent(other): Sent<Other>) -> Answer {
+    let Other { rules, events, event_type, limit } = other;
     let set = All { rules }.set()?;
     let core = Arc::clone(&app.core);
-    blocking(move || {
+    let compared = app.reads(move || {
         let samples = match events {
             Some(events) => events.iter().map(|event| frame(&core, event)).collect::<Result<Vec<_>, _>>()?,
             None => {
@@ -190,9 +145,9 @@ pub(in super::super) async fn diff(State(app): State<App>, request: Request) -> 
                 json!({"event": id, "type": meta.topic(), "before": change.before, "after": change.after})
             })
             .collect();
-        Ok(answer::json(StatusCode::OK, &json!({"samples": samples.len(), "changes": changes})))
-    })
-    .await
+        Ok(json!({"samples": samples.len(), "changes": changes}))
+    });
+    Ok(answer::json(StatusCode::OK, &compared.await?))
 }
 
 /// An event that is not published.
@@ -205,21 +160,19 @@ fn frame(core: &Core, event: &RawValue) -> Result<Frame, Problem> {
 
 /// Changes rules, recorded, and keeps them as they are then.
 async fn changed(
-    app: &App,
-    caller: &Caller,
+    admin: Admin,
     change: impl FnOnce(&AuditActor) -> Result<(), AuditedError<RulesError>> + Send + 'static,
 ) -> Result<(), Problem> {
-    let (core, actor) = (Arc::clone(&app.core), app.core.trail.by(caller.name()));
-    blocking(move || {
-        change(&actor).map_err(|error| {
+    let changed = admin.does(|core, actor| {
+        change(actor).map_err(|error| {
             not_done(error, |error| match &error {
                 RulesError::Rule(error) => invalid(error),
                 _ => Problem::unavailable(error),
             })
         })?;
         core.keep_rules().map_err(Problem::unavailable)
-    })
-    .await
+    });
+    changed.await
 }
 
 fn invalid(error: &RuleError) -> Problem {

@@ -1,61 +1,41 @@
 //! `/v1/subscriptions`: who wants what, and how far they are.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{InPath, blocking, in_path, not_done, time};
+use super::time;
 use crate::node::core::Core;
-use crate::node::http::params::Params;
+use crate::node::http::answer::{self, Answer};
+use crate::node::http::extract::{Admin, InPath, Plain, not_done};
 use crate::node::http::problem::{Kind, Problem};
-use crate::node::http::tokens::Caller;
-use crate::node::http::{App, answer};
 use crate::{BreakerRecord, BreakerState, EventId, ReplayPolicy, SubscribeError, SubscriptionId, SubscriptionRecord};
 
-pub(in super::super) async fn list(State(app): State<App>, request: Request) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
+pub(in super::super) async fn list(Plain(app): Plain) -> Answer {
     let subscriptions: Vec<_> = app.core.bus.subscriptions().iter().map(told).collect();
     Ok(answer::json(StatusCode::OK, &json!({"subscriptions": subscriptions})))
 }
 
-pub(in super::super) async fn show(
-    State(app): State<App>,
-    id: InPath<String>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    Ok(answer::json(StatusCode::OK, &told(&found(&app.core, &in_path(id)?)?)))
+pub(in super::super) async fn show(Plain(app): Plain, InPath(id): InPath<String>) -> Answer {
+    Ok(answer::json(StatusCode::OK, &told(&found(&app.core, &id)?)))
 }
 
 /// Pauses or resumes one.
-pub(in super::super) async fn change(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    path: InPath<(String, String)>,
-    request: Request,
-) -> Result<Response<Body>, Problem> {
-    Params::read(request.uri(), &[])?;
-    let (id, verb) = in_path(path)?;
+pub(in super::super) async fn change(admin: Admin, InPath((id, verb)): InPath<(String, String)>) -> Answer {
     if !matches!(&*verb, "pause" | "resume") {
         return Err(Problem::not_found(format!("a subscription can pause and resume, and not {verb}")));
     }
-    let record = found(&app.core, &id)?;
+    let record = found(&admin.app.core, &id)?;
     // Without it nothing would be kept any more.
     if record.handler_id.as_str() == "journal" && verb == "pause" {
         let detail = format!("{} keeps the events of the node; it cannot be paused", record.name);
         return Err(Problem::new(Kind::Conflict, detail));
     }
-    let (core, actor) = (Arc::clone(&app.core), app.core.trail.by(caller.name()));
-    blocking(move || {
+    let changed = admin.does(move |core, actor| {
         let done = if verb == "pause" { actor.pause(record.id) } else { actor.resume(record.id) };
         done.map_err(|error| not_done(error, |error| refused(&error)))?;
-        Ok(answer::json(StatusCode::OK, &told(&found(&core, &id)?)))
-    })
-    .await
+        found(core, &id)
+    });
+    Ok(answer::json(StatusCode::OK, &told(&changed.await?)))
 }
 
 fn found(core: &Core, id: &str) -> Result<SubscriptionRecord, Problem> {

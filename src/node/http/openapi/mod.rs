@@ -5,14 +5,12 @@ mod schemas;
 
 use std::sync::LazyLock;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::answer;
-use super::params::Params;
-use super::problem::{Kind, Problem};
+use super::answer::{self, Answer};
+use super::extract::Plain;
+use super::problem::Kind;
 use crate::node::live::asyncapi;
 
 /// One thing that can be asked.
@@ -30,16 +28,14 @@ struct Operation {
 /// What every request can be answered.
 const ALWAYS: [Kind; 4] = [Kind::Malformed, Kind::Unauthorized, Kind::Forbidden, Kind::TooMany];
 
-pub(super) async fn describe(request: Request) -> Result<Response<Body>, Problem> {
+pub(super) async fn describe(_: Plain) -> Answer {
     static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| document().to_string().into_bytes());
-    Params::read(request.uri(), &[])?;
     Ok(answer::text(StatusCode::OK, answer::JSON, TEXT.clone()))
 }
 
 /// The same of live streams, by AsyncAPI 3.0.
-pub(super) async fn describe_live(request: Request) -> Result<Response<Body>, Problem> {
+pub(super) async fn describe_live(_: Plain) -> Answer {
     static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| asyncapi().to_string().into_bytes());
-    Params::read(request.uri(), &[])?;
     Ok(answer::text(StatusCode::OK, answer::JSON, TEXT.clone()))
 }
 

@@ -177,11 +177,11 @@ fn services() -> Vec<Operation> {
         Operation::put("/v1/leases/{id}", "renewLease", "Lets a lease begin anew")
             .named("id", "What names the lease", text())
             .answers(StatusCode::OK, "It has", as_json(reference("Lease")))
-            .problems(&[Kind::NotFound]),
+            .problems(&[Kind::NotFound, Kind::Unavailable]),
         Operation::delete("/v1/leases/{id}", "endLease", "Ends a lease, and forgets its service")
             .named("id", "What names the lease", text())
             .answers(StatusCode::NO_CONTENT, "It has ended", Value::Null)
-            .problems(&[Kind::NotFound]),
+            .problems(&[Kind::NotFound, Kind::Unavailable]),
         Operation::get("/v1/services/{name}", "showService", "One service")
             .named("name", "Its name", text())
             .answers(StatusCode::OK, "It", as_json(reference("Service")))

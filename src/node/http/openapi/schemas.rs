@@ -62,9 +62,11 @@ pub(super) fn all() -> Value {
         },
         "Ready": {
             "type": "object",
-            "required": ["status", "node", "bus", "services"],
+            "required": ["status", "health", "node", "bus", "services"],
             "properties": {
                 "status": {"enum": ["ready", "not ready"]},
+                "health": reference("Health"),
+                "reason": {"type": ["string", "null"]},
                 "node": {"enum": ["starting", "running", "stopping", "stopped"]},
                 "bus": {
                     "type": "object",

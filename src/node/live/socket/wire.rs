@@ -51,6 +51,11 @@ impl Wire {
         }
     }
 
+    /// Whether the hub is to end.
+    pub(super) fn is_closing(&self) -> bool {
+        *self.is_closing.borrow()
+    }
+
     /// When it is to be asked whether it is there, or to have answered.
     pub(super) fn due(&self, ping_every: Duration) -> Instant {
         match self.asked {

@@ -21,7 +21,9 @@ mod webhook;
 
 pub use self::audit::AuditLogger;
 pub(in crate::node) use self::collector::Sampler;
-pub use self::collector::{CollectorOptions, LaneSample, MetricsCollector, MetricsSample, Quantiles, TypeCount};
+pub use self::collector::{
+    CollectorOptions, LaneSample, MetricsCollector, MetricsSample, Quantiles, Samples, TypeCount,
+};
 pub use self::notifier::{LogLine, Notifier, NotifierOptions, to_stderr};
 pub use self::post::{PostError, PostTarget, Poster};
 pub use self::set::{Builtins, BuiltinsError};

@@ -15,6 +15,8 @@ use super::super::super::config::Config;
 use super::super::super::config::settings::{
     ALERTS_P95, METRICS_INTERVAL, NOTIFY_SECRET_FILE, NOTIFY_URL_FILE, PROCESSING_TIMEOUT, STORE_DATA,
 };
+#[cfg(feature = "prometheus")]
+use super::super::super::prometheus::EventMetrics;
 use super::super::{
     Applied, Service, ServiceChange, ServiceState, Services, ServicesError, SubscriptionWish, Subscriptions,
     SubscriptionsError,
@@ -89,6 +91,8 @@ pub struct Builtins {
     /// By their names.
     services: Mutex<BTreeMap<String, Arc<dyn Service>>>,
     subscriptions: Arc<Mutex<Subscriptions>>,
+    #[cfg(feature = "prometheus")]
+    event_metrics: EventMetrics,
     changes: mpsc::UnboundedSender<(String, bool)>,
 }
 
@@ -122,7 +126,17 @@ impl Builtins {
         services.extend(watchers(bus, config));
         services.extend(others.iter().map(|service| (service.name().to_owned(), Arc::clone(service))));
         let limit = config.time(&PROCESSING_TIMEOUT).expect("it has a default");
-        let subscriptions = Arc::new(Mutex::new(Subscriptions::new(bus, limit)));
+        let subscriptions = Subscriptions::new(bus, limit);
+        #[cfg(feature = "prometheus")]
+        let event_metrics = EventMetrics::default();
+        #[cfg(feature = "prometheus")]
+        let subscriptions = {
+            let metrics = event_metrics.clone();
+            subscriptions.observed(move |event_type, service, is_success, took| {
+                metrics.handled(event_type, service, is_success, took);
+            })
+        };
+        let subscriptions = Arc::new(Mutex::new(subscriptions));
         let (changes, mut heard) = mpsc::unbounded_channel::<(String, bool)>();
         let told = Arc::clone(&subscriptions);
         tokio::spawn(async move {
@@ -131,7 +145,26 @@ impl Builtins {
             }
         });
         let (bus, supervisor, services) = (bus.clone(), supervisor.clone(), Mutex::new(services));
-        Ok(Self { bus, trail, supervisor, target, tasks, collector, alerts, services, subscriptions, changes })
+        Ok(Self {
+            bus,
+            trail,
+            supervisor,
+            target,
+            tasks,
+            collector,
+            alerts,
+            services,
+            subscriptions,
+            #[cfg(feature = "prometheus")]
+            event_metrics,
+            changes,
+        })
+    }
+
+    /// What is counted by type of event: what its services handle, and what else somebody counts there.
+    #[cfg(feature = "prometheus")]
+    pub fn event_metrics(&self) -> &EventMetrics {
+        &self.event_metrics
     }
 
     /// How the bus has been.

@@ -175,6 +175,18 @@ impl WebhookIngress {
         self.options.body_bytes_max
     }
 
+    /// What can be said before the body is there: whether a request is signed at all.
+    ///
+    /// # Errors
+    /// [`WebhookError::Signature`].
+    pub fn check<'h>(&self, header: impl Fn(&str) -> Option<&'h str>) -> Result<(), WebhookError> {
+        if header(&self.options.signature_header).is_none_or(str::is_empty) {
+            self.seen().unsigned += 1;
+            return Err(WebhookError::Signature);
+        }
+        Ok(())
+    }
+
     /// Makes an event of a request, of which `header` gives the headers by their names in lower case.
     ///
     /// # Errors

@@ -83,6 +83,19 @@ struct Kept {
     others: Option<TypeCount>,
 }
 
+/// Samples of a collector as it takes them: the newest, for whoever does not keep up.
+#[derive(Debug, Clone)]
+pub struct Samples(watch::Receiver<Option<Arc<MetricsSample>>>);
+
+impl Samples {
+    /// Waits for a sample that is newer than what was returned before; `None` once the collector is gone. It can be dropped while it is
+    /// awaited.
+    pub async fn next(&mut self) -> Option<Arc<MetricsSample>> {
+        self.0.changed().await.ok()?;
+        self.0.borrow_and_update().clone()
+    }
+}
+
 fn locked(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
     // What a panic interrupts is an entry more or less.
     kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,6 +121,12 @@ impl MetricsCollector {
         self.history_every.send_if_modified(|every| std::mem::replace(every, time) != time);
     }
 
+    /// The newest sample in short steps; `None` while it does not run.
+    pub fn newest(&self) -> Option<Arc<MetricsSample>> {
+        let runs = self.task().is_some();
+        locked(&self.kept).recent.back().filter(|_| runs).cloned()
+    }
+
     /// Samples in short steps, the oldest first.
     pub fn recent(&self) -> Vec<Arc<MetricsSample>> {
         locked(&self.kept).recent.iter().cloned().collect()
@@ -118,9 +137,9 @@ impl MetricsCollector {
         locked(&self.kept).history.iter().cloned().collect()
     }
 
-    /// The newest sample, and whoever waits for the next.
-    pub fn latest(&self) -> watch::Receiver<Option<Arc<MetricsSample>>> {
-        self.latest.subscribe()
+    /// Samples as they are taken from now on.
+    pub fn samples(&self) -> Samples {
+        Samples(self.latest.subscribe())
     }
 
     /// Events by type, those with the most first.

@@ -7,11 +7,6 @@ use tokio::time::Instant;
 
 use crate::{Bus, Health, Metrics, Priority};
 
-/// p95 at which a bus is degraded.
-const SLOW_NS: u64 = 100_000_000;
-/// The share of a lane at which a bus is degraded.
-const DEEP: f64 = 0.8;
-
 /// Latencies of what was delivered in a stretch of time, in nanoseconds; 0 where nothing was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -85,7 +80,7 @@ pub struct MetricsSample {
     pub subscriptions: usize,
     /// How full the fullest lane or the pool of blocks was at the end, from 0 to 1.
     pub memory_fill: f64,
-    /// Whether the bus was well, as [`Metrics::health`] has it, but by the deliveries of this time and not of all.
+    /// Whether the bus was well, by the deliveries of this time: [`Metrics::health_at`].
     pub health: Health,
 }
 
@@ -117,7 +112,6 @@ impl Sampler {
         let rate =
             |count: fn(&Metrics) -> u64| count(&self.metrics).saturating_sub(count(&before.metrics)) as f64 / seconds;
         let Metrics { max_queue_size, dead_letters, subscriptions, memory_fill, .. } = self.metrics;
-        let Metrics { workers_failed, memory_pressure, degraded, .. } = self.metrics;
         let mut all = Histogram::new_from(&self.histograms[0]);
         let between = self.histograms.iter().zip(&before.histograms).map(|(now, before)| {
             let mut between = now.clone();
@@ -137,13 +131,6 @@ impl Sampler {
             latency: Quantiles::of(latency),
         });
         let (lanes, latency): (Vec<_>, _) = (lanes.collect(), Quantiles::of(&all));
-        let is_slow = latency.p95_ns >= SLOW_NS;
-        let is_deep = lanes.iter().any(|lane| lane.fill >= DEEP);
-        let health = match (workers_failed, is_deep || is_slow || memory_pressure || degraded > 0) {
-            (1.., _) => Health::Failed,
-            (0, true) => Health::Degraded,
-            (0, false) => Health::Healthy,
-        };
         MetricsSample {
             at: SystemTime::now(),
             over,
@@ -158,7 +145,7 @@ impl Sampler {
             dead_letters_total: dead_letters.total,
             subscriptions,
             memory_fill,
-            health,
+            health: self.metrics.health_at(latency.p95_ns),
         }
     }
 }
