@@ -1,5 +1,9 @@
 //! Dead letters, against plain lists.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
+#[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmain_fuzz::letters::check(data));
+
+#[cfg(not(fuzzing))]
+fn main() {}

@@ -147,7 +147,11 @@ impl Pass {
             if !matches!(step, Step::End { .. }) {
                 pass.seal_end = None;
             }
-            if !matches!(step, Step::Damaged(Damage { cause: Cause::Header, .. }, _) | Step::End { .. }) {
+            let is_beyond_reach = match &step {
+                Step::Damaged(damage, _) => matches!(damage.cause, Cause::Header),
+                step => matches!(step, Step::End { .. }),
+            };
+            if !is_beyond_reach {
                 // What was begun after it was.
                 pass.written = pass.filled.last;
             }
