@@ -28,6 +28,7 @@ mod journal;
 mod kill;
 #[path = "../support/killed.rs"]
 mod killed;
+mod lagging;
 mod leases;
 mod letters;
 mod log;

@@ -11,9 +11,11 @@
 //! * There is one order: that of the log. What was not appended is never delivered, what was is delivered at least once.
 //! * The committer appends one group after the other, at the strongest word that anybody in it asked for. So no event comes to the
 //!   lanes before its word is met, nor before those at lower positions.
-//! * The cursor follows when everything up to it is settled: it has gone through lanes and mailboxes, and no consumer has it in hand.
+//! * The cursor follows when everything up to it is settled: it has gone through lanes and mailboxes, and no consumer has it in hand. What
+//!   came to the lanes behind it is not waited for, so a consumer that lags holds it back by as much, and not for good.
 //! * Nobody waits for the lanes: a handler may publish durably into its own full lane.
 
+mod checkpoint;
 mod commit;
 mod deliver;
 mod end;
@@ -33,8 +35,9 @@ use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
 use super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Leased, Position, StateStore};
+use checkpoint::Checkpoint;
 use commit::{Committer, Job};
-use deliver::{Checkpoint, Deliverer};
+use deliver::Deliverer;
 use end::Running;
 
 pub use error::DurableError;
@@ -42,6 +45,8 @@ pub use pending::DurablePending;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// Publishes that may wait for the committer.
 const QUEUE_MAX: usize = 4_096;
 
