@@ -172,6 +172,15 @@ impl Bus {
     }
 }
 
+/// Handles of the same bus are equal.
+impl PartialEq for Bus {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for Bus {}
+
 impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bus").field("state", &self.state()).finish_non_exhaustive()

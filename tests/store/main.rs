@@ -36,6 +36,7 @@ mod log_store;
 mod memory;
 mod memory_mode;
 mod moody;
+mod one_store;
 mod open_files;
 mod ordeal;
 #[cfg(feature = "postgres")]

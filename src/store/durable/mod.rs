@@ -34,6 +34,7 @@ use crate::internals::Encode;
 use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
+use super::positions::{Part, Seated};
 use super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Leased, Position, StateStore};
 use checkpoint::Checkpoint;
 use commit::{Committer, Job};
@@ -136,7 +137,8 @@ impl DurableBuilder {
     }
 
     /// Begins to publish, first what was appended before and may not have been delivered: so subscribe first. A store has one
-    /// durable publisher of a name at a time, whichever process it is in. It holds the bus until it is closed or dropped.
+    /// durable publisher of a name at a time, whichever process it is in; a bus has one, whose clones all may use, and journals beside
+    /// it on the same store only ([`DurableError::Publisher`], [`DurableError::OtherStore`]). It holds the bus until it is closed or dropped.
     ///
     /// # Errors
     /// See [`DurableError`]; [`CursorError::Store`](super::CursorError::Store) with [`ReadError::Diverged`](super::ReadError::Diverged) when the
@@ -153,6 +155,7 @@ impl DurableBuilder {
         let word = state.state_durability().min(Durability::Written);
         let state = Leased::take(state, &format!("durable publisher {name:?}")).map_err(DurableError::Lease)?;
         let cursor = Cursor::new((Arc::clone(&store), state), CURSOR, &name, word).map_err(DurableError::Cursor)?;
+        let seated = Seated::take(&bus, Part::Publisher, &name, &store).map_err(DurableError::in_the_way)?;
         store.sync().map_err(|error| DurableError::Sync(Arc::new(error)))?;
         let head = store.head().map_err(|error| DurableError::Read(Arc::new(error)))?;
         let position = cursor.open(begin).map_err(DurableError::Cursor)?.position();
@@ -170,6 +173,7 @@ impl DurableBuilder {
         let mut running = Running {
             bus: bus.clone(),
             name: name.clone(),
+            _seated: seated,
             sender,
             shared: Arc::clone(&shared),
             threads: Vec::new(),
