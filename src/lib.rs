@@ -95,7 +95,7 @@ pub use bus::Json;
 pub use bus::Protobuf;
 pub use bus::{
     Answer, Batch, BuildError, BuildFault, Bus, BusBuilder, BusState, DeadLetters, Degraded, EventBusConfig,
-    EventRouter, EventSerializer, Explanation, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest,
+    EventRouter, EventSerializer, Explanation, Flush, FlushError, FullPolicy, Health, InstanceRecord, IntoInterest,
     LaneMetrics, Loan, Memory, Metrics, Outgoing, OutgoingFrame, Path, PublishError, Publisher, RateLimit,
     RateLimitError, RateLimitStatus, Redrive, RedriveError, RedriveReport, Refused, RepublishError, RequestError,
     Requester, Rules, RulesError, SerializeError, Service, ServiceBuilder, ServiceError, ServiceRecord, ShutdownReport,

@@ -15,6 +15,7 @@ mod control;
 mod dead_letters;
 mod degraded;
 mod explain;
+mod flush;
 mod hang;
 mod mailbox_memory;
 mod memory;
@@ -53,6 +54,7 @@ pub use config::{EventBusConfig, create_event_bus, create_event_bus_with_config}
 pub use dead_letters::{DeadLetters, Redrive, RedriveError, RedriveReport, RepublishError};
 pub use degraded::Degraded;
 pub use explain::{Explanation, Path, Verdict};
+pub use flush::Flush;
 pub use memory::Memory;
 pub use publisher::{FullPolicy, Loan, Outgoing, OutgoingFrame, PublishError, Publisher, Subject};
 pub use rate_limit::{RateLimit, RateLimitError, RateLimitStatus};
@@ -169,6 +171,15 @@ impl Bus {
         self.shared().shutdown(limit)
     }
 }
+
+/// Handles of the same bus are equal.
+impl PartialEq for Bus {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for Bus {}
 
 impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,4 +1,4 @@
-//! Waiting for the end: of what was accepted (flush), and of the bus (shutdown).
+//! Waiting for the end of the bus.
 
 use std::fmt;
 use std::sync::Arc;
@@ -120,52 +120,8 @@ impl Bus {
 }
 
 impl Shared {
-    pub(super) fn flush(&self, limit: Duration) -> Result<(), FlushError> {
-        if on_worker_thread() {
-            return Err(FlushError::OnWorker);
-        }
-        if self.is_called_by_this_thread() {
-            return Err(FlushError::InHandler);
-        }
-        let ends = self.engine.lanes.ends();
-        self.drive_until_idle();
-        let limit = if matches!(self.driver, Driver::Manual(_)) { Duration::ZERO } else { limit };
-        let begun = Instant::now();
-        // A scheduled event is delivered before worker 0 has moved it from one count to the other.
-        let has_failed = || self.engine.failed_worker().is_some();
-        let mut done =
-            self.wait_until(limit, || has_failed() || self.has_passed(&ends) && !self.engine.timers_inside());
-        if done {
-            done = self.wait_until(limit.saturating_sub(begun.elapsed()), || {
-                if has_failed() {
-                    return true;
-                }
-                self.fold_ended();
-                // Anew with each look, and none begins or ends during one, for events go from a service to instances that come
-                // meanwhile. What ended first, and services before their instances: nothing goes to what was looked at already.
-                let control = self.control();
-                control.ending().chain(control.subscriptions()).all(|subscription| match &subscription.sink {
-                    Sink::Mailbox(mailbox, _) => {
-                        mutant!("flush.owed", mailbox.has_passed(&ends) => true) || subscription.is_paused()
-                    }
-                    Sink::Inline(_) => true,
-                })
-            });
-        }
-        let letters = &self.engine.dead_letters;
-        if done {
-            let died = letters.for_sink();
-            done = self.wait_until(limit.saturating_sub(begun.elapsed()), || letters.has_told_sink(died));
-        }
-        match self.engine.failed_worker() {
-            Some(worker) => Err(FlushError::WorkerFailed { worker }),
-            None if done => Ok(()),
-            None => Err(self.flush_timed_out(limit)),
-        }
-    }
-
     /// Whether every worker has passed `ends`, a sequence a lane.
-    fn has_passed(&self, ends: &[u64; LANES]) -> bool {
+    pub(super) fn has_passed(&self, ends: &[u64; LANES]) -> bool {
         // A worker may have gone to sleep in front of a slot that was claimed and not committed yet.
         (0..self.engine.workers()).all(|worker| {
             self.engine.lanes.has_passed(worker, ends) || {
@@ -188,7 +144,7 @@ impl Shared {
         }
     }
 
-    fn flush_timed_out(&self, after: Duration) -> FlushError {
+    pub(super) fn flush_timed_out(&self, after: Duration) -> FlushError {
         let in_lanes = (0..LANES).map(|lane| self.engine.lanes.depth(lane)).sum();
         FlushError::TimedOut { after, in_lanes, in_mailboxes: self.in_mailboxes() }
     }

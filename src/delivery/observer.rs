@@ -312,9 +312,10 @@ pub enum Notice<'a> {
         /// How full the fullest lane or the pool is, from 0 to 1.
         fill: f64,
     },
-    /// A store did not take events. They wait and hold up their lanes in the end, or are kept in memory, as its journal says.
+    /// A store did not take events. They wait and hold up their lanes in the end, or are kept in memory, as its journal says; letters
+    /// that a [`DeadLetterSink`](crate::DeadLetterSink) did not take wait, too.
     StorageFailed {
-        /// The name of the journal.
+        /// The name of the journal; `dead letters` of a sink.
         name: &'a str,
         /// What the store said.
         error: &'a str,

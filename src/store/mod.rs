@@ -71,6 +71,7 @@ pub(crate) mod log_store;
 mod memory;
 mod memory_state;
 mod name;
+mod positions;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;

@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Pattern, Priority, SpillError, SpillPage, SpillReader, SpillSource, SpilledEvent};
+use crate::{EventId, Pattern, Priority, SpillError, SpillPage, SpillReader, SpillSource, SpilledEvent};
 
 use super::guard::guarded;
 use super::journal::JournalState;
@@ -30,6 +30,15 @@ const REFERENCES_MAX: usize = 65_536;
 
 /// The next sequence of each lane; `None` while no event of it has come.
 type Sequences = [Option<u64>; LANES];
+
+/// An event that came out of the store: its place in a lane, and in the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reference {
+    pub(super) lane: usize,
+    pub(super) sequence: u64,
+    pub(super) position: Position,
+    pub(super) event: EventId,
+}
 
 /// How far a journal has come in each lane, and where in the store that is.
 pub(super) struct Trail {
@@ -48,8 +57,8 @@ pub(super) struct Trail {
     marks: VecDeque<(Option<Position>, Sequences)>,
     /// Positions from one mark to the next, at least.
     every: u64,
-    /// What came out of the store has a record without a place in a lane: lane, sequence and position of the latest of them.
-    references: VecDeque<(usize, u64, Position)>,
+    /// What came out of the store has a record without a place in a lane: the latest of them.
+    references: VecDeque<Reference>,
 }
 
 impl Trail {
@@ -67,13 +76,13 @@ impl Trail {
         }
     }
 
-    /// An event of this place in a lane came out of the store, where it is at this position.
-    pub(super) fn refer(&mut self, lane: usize, sequence: u64, position: Position) {
+    /// An event came out of the store.
+    pub(super) fn refer(&mut self, reference: Reference) {
         if self.is_read {
             if self.references.len() == REFERENCES_MAX {
                 self.references.pop_front();
             }
-            self.references.push_back((lane, sequence, position));
+            self.references.push_back(reference);
         }
     }
 
@@ -201,16 +210,16 @@ impl JournalReader {
         }
         self.next[lane] = Some(before);
         let inner = self.shared.inner();
-        let meant = |&&(of, sequence, _): &&(usize, u64, Position)| {
-            of == lane && !is_before(sequence, next) && is_before(sequence, before)
-        };
+        let meant =
+            |one: &&Reference| one.lane == lane && !is_before(one.sequence, next) && is_before(one.sequence, before);
         let meant: Vec<_> = inner.trail.references.iter().filter(meant).copied().collect();
         drop(inner);
-        for (_, sequence, position) in meant {
+        for Reference { sequence, position, event: id, .. } in meant {
             let query = Query::new().from_position(position).to_position(position);
-            // What cannot be read is missed when the lane is complete.
-            let found =
-                guarded(|| store.query(&query), ReadError::Failed).ok().and_then(|page| page.events.into_iter().next());
+            // What cannot be read is missed when the lane is complete. So is what another store has at this position: a relay may give
+            // events of one.
+            let page = guarded(|| store.query(&query), ReadError::Failed).ok();
+            let found = page.and_then(|page| page.events.into_iter().next()).filter(|event| event.meta().id() == id);
             let event = |event: StoredEvent| SpilledEvent {
                 sequence,
                 position: Some(position.get()),

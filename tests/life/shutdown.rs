@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ringmain::{Bus, BusState, FlushError, FullPolicy, Payload, Priority, PublishError, ShutdownReport};
+use ringmain::{Bus, BusState, Flush, FlushError, FullPolicy, Payload, Priority, PublishError, ShutdownReport};
 
 use crate::support::{
     Latch, PATIENCE, Seen, assert_books, assert_left_balanced, number, shut_down_clean, simulate, until,
@@ -41,6 +41,34 @@ fn a_bus_runs_shuts_down_and_stops() {
     assert_eq!(bus.state(), BusState::Stopped);
     assert!(format!("{bus:?}").contains("Stopped"));
     assert_books(&bus);
+}
+
+#[test]
+fn a_flush_that_has_begun_waits_for_nothing_that_comes_later() {
+    let simulation = simulate(Bus::builder().workers(1));
+    let bus = simulation.bus();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let wait = |flush: &mut Flush| flush.wait(Duration::ZERO);
+    bus.publish("a", NOTHING).unwrap();
+    let mut first = bus.begin_flush();
+    bus.publish("a", NOTHING).unwrap();
+    let mut both = bus.begin_flush();
+    assert!(matches!(wait(&mut first), Err(FlushError::TimedOut { .. })));
+    inbox.try_recv().unwrap().ack();
+    let second = inbox.try_recv().unwrap();
+    bus.publish("a", NOTHING).unwrap();
+    assert_eq!(wait(&mut first), Ok(()));
+    assert!(wait(&mut both).is_err(), "somebody has the second in hand");
+    second.ack();
+    assert_eq!((wait(&mut both), wait(&mut first)), (Ok(()), Ok(())));
+    // What a paused subscription holds is waited for, unlike by `flush`.
+    bus.pause(inbox.id()).unwrap();
+    let mut third = bus.begin_flush();
+    assert!(wait(&mut third).is_err() && bus.flush().is_ok());
+    bus.resume(inbox.id()).unwrap();
+    inbox.try_recv().unwrap().ack();
+    assert_eq!(wait(&mut third), Ok(()));
+    assert_books(bus);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use ringmain::store::{
     AppendError, CursorError, Durability, DurableError, DurablePending, EventStore, LogStore, MemoryStore, Position,
     Query,
 };
-use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload};
+use ringmain::{Bus, Delivery, EventId, Mailbox, Notice, Pattern, Payload, Subscription};
 
 #[cfg(feature = "stall")]
 use crate::books::assert_books;
@@ -30,6 +30,8 @@ use crate::moody::{Moody, Reply};
 
 /// Longer than anything takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two writes of a cursor.
+const OFTEN: Duration = Duration::from_millis(1);
 
 fn one_worker() -> Bus {
     Bus::builder().workers(1).build().unwrap()
@@ -41,6 +43,19 @@ fn next(inbox: &mut Mailbox<Pattern>) -> Delivery<Pattern> {
 
 fn place(delivery: &Delivery<Pattern>) -> u64 {
     delivery.meta().position().expect("it came out of the store")
+}
+
+/// Where events are, and their ids.
+type Places = Arc<Mutex<Vec<(u64, EventId)>>>;
+
+/// Where each event of the topic `a` is that comes from now on.
+fn places(bus: &Bus) -> (Places, Subscription) {
+    let places = Places::default();
+    let seen = Arc::clone(&places);
+    let handler = bus.subscribe("a").handle(move |_, meta| {
+        seen.lock().unwrap().push((meta.position().expect("it came out of the store"), meta.id()));
+    });
+    (places, handler.unwrap())
 }
 
 #[test]
@@ -198,8 +213,12 @@ const THIS: &str = "durable::written_survives_a_kill_and_comes_again";
 fn child(folder: &Path) -> ! {
     let bus = one_worker();
     let store = Arc::new(LogStore::open(folder).expect("it can be opened"));
-    let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().expect("a new process");
-    let _nobody = bus.subscribe("a").handle(|_, _| ()).expect("a subscription");
+    let handled = bus.subscribe("a").handle(|_, meta| {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "\nhandled {}", meta.position().expect("it came out of the store")).expect("the parent reads");
+    });
+    let _handled = handled.expect("a subscription");
+    let durable = bus.durable(store.clone(), store).checkpoint_every(OFTEN).start().expect("a new process");
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -223,10 +242,12 @@ fn written_survives_a_kill_and_comes_again() {
         child(Path::new(&folder));
     }
     let folder = Folder::new("durable-kill");
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut handled) = (0, 0);
     for kill in 0..8 {
         kill_after(1 + 37 * kill, THIS, &folder.0, |line| {
-            let at = line.strip_prefix("written ").map(|at| at.parse::<u64>().expect("a position"));
+            let number = |word| line.strip_prefix(word).map(|at| at.parse::<u64>().expect("a position"));
+            handled = number("handled ").map_or(handled, |at| at.max(handled));
+            let at = number("written ");
             acknowledged = at.map_or(acknowledged, |at| at.max(acknowledged));
             at.is_some()
         });
@@ -234,61 +255,85 @@ fn written_survives_a_kill_and_comes_again() {
         let store = Arc::new(LogStore::open(&folder.0).expect("it can be opened"));
         let head = store.head().unwrap().map_or(0, Position::get);
         assert!(head >= acknowledged && acknowledged > 0, "kill {kill}: {head}, acknowledged {acknowledged}");
-        let mut inbox = bus.subscribe("a").mailbox().unwrap();
-        let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().unwrap();
-        for at in 1..=head {
-            let delivery = next(&mut inbox);
-            assert_eq!(place(&delivery), at, "kill {kill}");
-            delivery.ack();
-        }
-        drop(durable);
+        let (seen, handler) = places(&bus);
+        let durable = bus.durable(store.clone(), store).start().unwrap();
+        assert!(durable.flush_deadline(PATIENCE));
+        drop((durable, handler));
         end(&bus);
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        let first = seen.first().map_or(head + 1, |(at, _)| *at);
+        assert!(first <= handled + 1, "kill {kill}: {first} is the first, {handled} were handled");
+        assert!(seen.iter().map(|(at, _)| *at).eq(first..=head), "kill {kill}");
+        handled = head;
     }
 }
 
 #[test]
 fn durable_survives_the_loss_of_power_before_anybody_is_told() {
+    const EVENTS: usize = 4;
     let disk = SimDisk::new();
     let bus = one_worker();
     let store = Arc::new(open(&disk));
-    let told: Arc<Mutex<Vec<(usize, EventId)>>> = Arc::default();
-    let (seen, of_disk) = (Arc::clone(&told), disk.clone());
+    // How much the disk had been told when an event was handled, or acknowledged.
+    type Told = Arc<Mutex<Vec<(usize, EventId)>>>;
+    let (handled, mut acknowledged) = (Told::default(), Vec::new());
+    let (seen, of_disk) = (Arc::clone(&handled), disk.clone());
     let handler = bus.subscribe("a").handle(move |_, meta| seen.lock().unwrap().push((of_disk.effects(), meta.id())));
-    let durable = bus.durable(store, Arc::new(MemoryStore::new())).start().unwrap();
+    let durable = bus.durable(store.clone(), store).checkpoint_every(OFTEN).start().unwrap();
     let mut writer = Writer::new();
-    for frame in writer.frames("a", 40) {
+    for frame in writer.frames("a", EVENTS) {
         durable.publish(&frame, Durability::Durable).unwrap();
-        told.lock().unwrap().push((disk.effects(), frame.meta().id()));
+        acknowledged.push((disk.effects(), frame.meta().id()));
     }
     assert!(durable.flush_deadline(PATIENCE));
     drop((durable, handler));
     end(&bus);
-    let mut told = std::mem::take(&mut *told.lock().unwrap());
-    told.sort_unstable();
-    assert_eq!(told.len(), 80, "each was acknowledged once, and delivered once");
-    let mut replay = Replay::new(&disk);
+    let handled = std::mem::take(&mut *handled.lock().unwrap());
+    assert_eq!(handled.len(), EVENTS, "each was delivered once");
+    let (mut replay, mut passed) = (Replay::new(&disk), 0);
     loop {
         let at = replay.at();
-        let store = open(&replay.image(Kept::Nothing));
-        let ids: Vec<_> = Query::new().stream(&store).map(|event| event.unwrap().meta().id()).collect();
-        for (_, id) in told.iter().filter(|(effects, _)| *effects <= at) {
-            assert!(ids.contains(id), "the power fails at effect {at}");
+        let before = |told: &[(usize, EventId)]| -> Vec<_> {
+            told.iter().filter(|(effects, _)| *effects <= at).map(|(_, id)| *id).collect()
+        };
+        let (handled, acknowledged) = (before(&handled), before(&acknowledged));
+        for kept in [Kept::Nothing, Kept::Chance(at as u64), Kept::Killed] {
+            let image = format!("the power fails at effect {at}, {kept:?}");
+            let store = Arc::new(open(&replay.image(kept)));
+            let ids: Vec<_> = Query::new().stream(&*store).map(|event| event.unwrap().meta().id()).collect();
+            assert!(handled.iter().chain(&acknowledged).all(|id| ids.contains(id)), "{image}");
+            // What the cursor has passed was handled; everything else comes with the next start.
+            let bus = one_worker();
+            let (seen, handler) = places(&bus);
+            let durable = bus.durable(store.clone(), store).start().unwrap();
+            assert!(durable.flush_deadline(PATIENCE));
+            drop((durable, handler));
+            end(&bus);
+            let comes: Vec<_> = seen.lock().unwrap().iter().map(|(_, id)| *id).collect();
+            assert!(ids.ends_with(&comes), "{image}");
+            let gone = &ids[..ids.len() - comes.len()];
+            assert!(gone.iter().all(|id| handled.contains(id)), "{image}: lost");
+            passed = passed.max(gone.len());
         }
         if !replay.step() {
             break;
         }
     }
+    assert_eq!(passed, EVENTS, "the cursor was in the images");
 }
 
 #[test]
 fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() {
     let disk = SimDisk::new();
-    let state = Arc::new(MemoryStore::new());
+    let start = |bus: &Bus| {
+        let store = Arc::new(open(&disk));
+        bus.durable(store.clone(), store).start().unwrap()
+    };
     let frames = Writer::new().frames("a", 10);
     {
         let bus = one_worker();
         let mut inbox = bus.subscribe("a").mailbox().unwrap();
-        let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+        let durable = start(&bus);
         for frame in &frames[..4] {
             durable.publish(frame, Durability::Durable).unwrap();
         }
@@ -307,7 +352,7 @@ fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() 
     {
         let bus = one_worker();
         let mut inbox = bus.subscribe("a").mailbox().unwrap();
-        let durable = bus.durable(Arc::new(open(&disk)), state.clone()).start().unwrap();
+        let durable = start(&bus);
         for (at, frame) in (5..=10).zip(&frames[4..]) {
             let delivery = next(&mut inbox);
             assert_eq!((place(&delivery), delivery.meta().id()), (at, frame.meta().id()));
@@ -319,7 +364,7 @@ fn what_may_not_have_been_delivered_comes_again_and_what_was_settled_does_not() 
     }
     let bus = one_worker();
     let mut inbox = bus.subscribe("a").mailbox().unwrap();
-    let durable = bus.durable(Arc::new(open(&disk)), state).start().unwrap();
+    let durable = start(&bus);
     let last = durable.publish(&frames[0], Durability::Durable).unwrap();
     assert_eq!(place(&next(&mut inbox)), last.get(), "all before it was settled");
     drop(durable);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use ringmain::store::{
-    DeadLetterQueue, Durability, DurablePublisher, LogStore, MemoryStore, Query, Schedule, ScheduleError,
+    DeadLetterQueue, Durability, DurablePublisher, LogStore, MemoryStore, Position, Query, Schedule, ScheduleError,
     ScheduledEvent, StateChange, StateError, StateKind, StateStore,
 };
 use ringmain::{Bus, DeliveryMode, EventId, Outcome, Overflow, Payload, RetryPolicy};
@@ -19,6 +19,7 @@ use crate::conformance::Writer;
 use crate::delegated::delegated;
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
+use crate::moody::Refusing;
 
 const LETTERS: &str = "handed_over::a_letter_is_in_the_queue_or_was_published_wherever_the_process_is_killed";
 const SCHEDULE: &str = "handed_over::a_scheduled_event_waits_or_was_published_wherever_the_process_is_killed";
@@ -282,6 +283,64 @@ fn an_event_whose_letter_no_sink_heard_of_is_not_settled_and_comes_again() {
         assert_eq!(event.meta().position(), Some(position));
         event.ack();
     }
+    end(&bus, durable);
+}
+
+/// Until its first event, which dies, was refused by the store of its letter again and again. Returns where the event is.
+fn die_refused(
+    folder: &Path,
+    queue: &DeadLetterQueue,
+    refused: &mpsc::Receiver<u64>,
+) -> (Bus, DurablePublisher, Position) {
+    let bus = Bus::builder().workers(1).dead_letters_max(0).dead_letter_sink(queue.clone()).build().unwrap();
+    let wish = bus.subscribe("a").mode(DeliveryMode::reliable());
+    wish.handle(|_, _| Outcome::Reject("no such account".to_owned())).unwrap().forever();
+    let durable = durable(&bus, &store(folder));
+    let position = durable.publish(&Writer::new().frames("a", 1)[0], Durability::Written).unwrap();
+    (1..=3).for_each(|nth| assert_eq!(refused.recv_timeout(PATIENCE), Ok(nth)));
+    assert_eq!((queue.counts().held, durable.counts().settled_to), (0, None));
+    (bus, durable, position)
+}
+
+#[test]
+fn an_event_whose_letter_the_store_does_not_take_is_not_settled_before_it_does() {
+    let folder = Folder::new("handed-over-refused");
+    let (refuse, refused) = mpsc::channel();
+    let state = Arc::new(Refusing::new(move |nth| {
+        // Nobody listens at the end.
+        let _ = refuse.send(nth);
+        StateError::Full { limit: "state_keys_max", needed: 2, max: 1 }
+    }));
+    let queue = DeadLetterQueue::open("letters", state.clone()).unwrap();
+    let (bus, durable, position) = die_refused(&folder.0, &queue, &refused);
+    state.take();
+    assert!(durable.flush_deadline(PATIENCE));
+    assert_eq!((queue.counts().held, durable.counts().settled_to), (1, Some(position)));
+    end(&bus, durable);
+}
+
+#[test]
+fn an_event_whose_letter_the_store_never_took_comes_again_with_the_next_process() {
+    let folder = Folder::new("handed-over-never");
+    let (refuse, refused) = mpsc::channel();
+    let state = Arc::new(Refusing::new(move |nth| {
+        // Nobody listens at the end.
+        let _ = refuse.send(nth);
+        StateError::Failed("the test says so".into())
+    }));
+    let queue = DeadLetterQueue::open("letters", state).unwrap();
+    let (bus, durable, position) = die_refused(&folder.0, &queue, &refused);
+    bus.shutdown().unwrap();
+    assert_eq!(bus.dead_letters().counts().waiting, 1, "it is known to wait");
+    assert!(durable.close().is_err());
+    assert_eq!(durable.counts().settled_to, None);
+    drop((bus, durable));
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let mut inbox = bus.subscribe("a").mailbox().unwrap();
+    let durable = self::durable(&bus, &store(&folder.0));
+    let event = inbox.recv_deadline(PATIENCE).unwrap();
+    assert_eq!(event.meta().position(), Some(position.get()));
+    event.ack();
     end(&bus, durable);
 }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use ringmain::store::{
     NameError, StateError, StateStore,
 };
 use ringmain::testing::Simulation;
-use ringmain::{Bus, BusBuilder, DeadReason, DeliveryMode, Outcome, Payload, PublishError, RetryPolicy};
+use ringmain::{Bus, BusBuilder, DeadReason, DeliveryMode, Notice, Outcome, Payload, PublishError, RetryPolicy};
 
 use crate::books::{assert_books, assert_settled};
 use crate::folder::Folder;
 use crate::killed::{child_folder, kill_after};
+use crate::moody::Refusing;
 
 /// Makes an empty store.
 type Make<'a> = &'a dyn Fn() -> Arc<dyn StateStore>;
@@ -231,16 +232,53 @@ fn a_long_letter_comes_back_in_one_piece(make: Make<'_>) {
 }
 
 #[test]
-fn a_letter_that_the_store_does_not_take_is_counted_and_said() {
-    let state = Arc::new(MemoryStore::new().state_bytes_max(10));
+fn a_letter_that_the_store_does_not_take_waits_and_is_tried_again() {
+    let state = Arc::new(Refusing::new(|_| StateError::Full { limit: "state_bytes_max", needed: 90, max: 10 }));
     let queue = DeadLetterQueue::open("letters", state.clone()).unwrap();
-    let bus = rejecting(builder(&queue));
-    bus.bus().publish("a", Payload::json("1")).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let of_observer = Arc::clone(&heard);
+    let bus = rejecting(builder(&queue).observer(move |notice: &Notice<'_>| {
+        let said = match notice {
+            Notice::StorageFailed { name, waiting, .. } => format!("{name} failed, {waiting} waiting"),
+            Notice::StorageReturned { name, dropped, .. } => format!("{name} returned, {dropped} dropped"),
+            _ => return,
+        };
+        of_observer.lock().unwrap().push(said);
+    }));
+    for _ in 0..2 {
+        bus.bus().publish("a", Payload::json("1")).unwrap();
+    }
     settle(&bus);
-    assert_eq!((queue.counts().held, queue.counts().lost), (0, 1));
+    bus.bus().flush().unwrap_err();
+    let (counts, of_bus) = (queue.counts(), bus.bus().dead_letters().counts());
+    assert!(counts.refused >= 2 && counts.held == 0 && counts.lost == 0, "{counts:?}");
+    assert_eq!((of_bus.waiting, of_bus.unheard), (2, 0), "the second is not told of before the first");
     assert!(matches!(*queue.last_error().unwrap(), StateError::Full { limit: "state_bytes_max", .. }));
+    state.take();
+    bus.bus().flush().unwrap();
+    assert_eq!(ids(&queue), [1, 2]);
+    assert_eq!(*heard.lock().unwrap(), ["dead letters failed, 2 waiting", "dead letters returned, 0 dropped"]);
+    assert_books(bus.bus());
     let refused = DeadLetterQueue::open_with("others", state, 1, Durability::Durable).unwrap_err();
     assert!(matches!(refused, DeadLetterQueueError::Change(StateError::Durability { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_letter_that_the_store_can_never_take_keeps_no_other_waiting() {
+    let state = Arc::new(Refusing::new(|_| StateError::BatchTooLong { bytes: 90, max: 10 }));
+    let queue = DeadLetterQueue::open("letters", state.clone()).unwrap();
+    let bus = rejecting(builder(&queue));
+    let publish = || {
+        bus.bus().publish("a", Payload::json("1")).unwrap();
+        settle(&bus);
+        bus.bus().flush().unwrap();
+    };
+    publish();
+    let (counts, of_bus) = (queue.counts(), bus.bus().dead_letters().counts());
+    assert_eq!((counts.held, counts.lost, counts.refused, of_bus.waiting, of_bus.unheard), (0, 1, 0, 0, 1));
+    state.take();
+    publish();
+    assert_eq!(ids(&queue), [1]);
 }
 
 const THIS: &str = "letters::letters_survive_a_killed_process_and_are_sent_again_by_the_next";

@@ -28,6 +28,7 @@ mod journal;
 mod kill;
 #[path = "../support/killed.rs"]
 mod killed;
+mod lagging;
 mod leases;
 mod letters;
 mod log;
@@ -35,6 +36,7 @@ mod log_store;
 mod memory;
 mod memory_mode;
 mod moody;
+mod one_store;
 mod open_files;
 mod ordeal;
 #[cfg(feature = "postgres")]

@@ -1,10 +1,12 @@
-//! A store in memory whose appends and queries go as a test says.
+//! Stores in memory whose appends, queries and changes of state go as a test says.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringmain::Frame;
 use ringmain::store::{
-    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Query, ReadError,
+    AppendError, Appended, Durability, EventStore, ExpectedVersion, MemoryStore, Page, Query, ReadError, StateChange,
+    StateError, StateKind, StateStore,
 };
 
 use crate::delegated::delegated;
@@ -65,4 +67,40 @@ impl EventStore for Moody {
     }
 
     delegated!(store: sync, save_snapshot, load_snapshot, keep_history, head, wait_behind, durability);
+}
+
+type OnLetter = Box<dyn Fn(u64) -> StateError + Send + Sync>;
+
+/// A store of state that takes no dead letter until it is told to.
+pub(crate) struct Refusing {
+    store: MemoryStore,
+    takes: AtomicBool,
+    tries: Mutex<u64>,
+    on_letter: OnLetter,
+}
+
+impl Refusing {
+    /// Says, of each try from the first on, why not.
+    pub(crate) fn new(on_letter: impl Fn(u64) -> StateError + Send + Sync + 'static) -> Self {
+        let (takes, tries) = (AtomicBool::new(false), Mutex::new(0));
+        Self { store: MemoryStore::new(), takes, tries, on_letter: Box::new(on_letter) }
+    }
+
+    pub(crate) fn take(&self) {
+        self.takes.store(true, Ordering::Release);
+    }
+}
+
+impl StateStore for Refusing {
+    fn apply(&self, changes: &[StateChange<'_>], durability: Durability) -> Result<(), StateError> {
+        let is_letter = changes.iter().any(|change| change.kind() == StateKind::DEAD_LETTER);
+        if is_letter && !self.takes.load(Ordering::Acquire) {
+            let mut tries = self.tries.lock().unwrap();
+            *tries += 1;
+            return Err((self.on_letter)(*tries));
+        }
+        self.store.apply(changes, durability)
+    }
+
+    delegated!(store: get, list, state_durability, lease);
 }

@@ -26,9 +26,9 @@ pub struct DeadLetterCounts {
     pub redriven: u64,
     /// Removed by hand.
     pub purged: u64,
-    /// The sink is still to hear of them.
+    /// The sink is still to hear of them, or to hear again of one that it did not take.
     pub waiting: u64,
-    /// The sink was too slow to hear of them. Whether they are kept is another question: not part of `total`.
+    /// The sink was too slow to hear of them, or has rejected them. Whether they are kept is another question: not part of `total`.
     pub unheard: u64,
     /// Of the events of those, how many came out of a store: a [durable publisher](crate::store::DurablePublisher) does not count them as
     /// settled, and its next start brings them again.

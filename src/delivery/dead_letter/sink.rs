@@ -1,7 +1,9 @@
 //! Who else is told of each dead letter: a store, an alert. And the queue in front of it, so that nobody waits for it.
 
 use std::sync::{Arc, PoisonError};
+use std::task::Waker;
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 
@@ -9,13 +11,32 @@ use crate::metrics::SharedCounter;
 use crate::sync::barrier::Barrier;
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
-use crate::sync::primitive::{AtomicBool, Mutex, MutexGuard, Ordering, thread};
+use crate::sync::primitive::{AtomicBool, Instant, Mutex, MutexGuard, Ordering, thread};
 use crate::sync::waker::of_this_thread;
 
+use super::super::{Notice, Outcome};
 use super::level::Level;
 use super::{DeadLetter, DeadLetterLimits};
 
-/// Is told of each dead letter once, soon after it died, one at a time, whether or not the bus keeps it.
+/// How long a sink rests that did not take a letter and does not say how long.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The name under which observers hear of it.
+const NAME: &str = "dead letters";
+
+/// Is told of each dead letter, soon after it died, one at a time, whether or not the bus keeps it.
+///
+/// What it answers is what becomes of the letter. A closure answers anything that turns into an [`Outcome`]: `()` is an acknowledgement,
+/// an `Err` a failure.
+///
+/// | answer | the letter |
+/// |---|---|
+/// | [`Ack`](Outcome::Ack), or a panic, which is swallowed | is done with |
+/// | [`Failed`](Outcome::Failed), [`Release`](Outcome::Release) | stays first of those that wait, and the sink is told of it again after 100 ms |
+/// | [`RetryAfter`](Outcome::RetryAfter) | the same, after this time |
+/// | [`Reject`](Outcome::Reject) | is never told of again, and counted as [`unheard`](crate::DeadLetterCounts::unheard) |
+///
+/// Observers hear of the first letter of a row that was not taken ([`Notice::StorageFailed`]), of the first that is taken again
+/// ([`Notice::StorageReturned`]), and of each that was rejected ([`Notice::StorageDropped`]).
 ///
 /// Called on a thread of its own, named after the bus and `-letters`, never on a worker: it may be slow. When
 /// [`dead_letter_sink_max`](crate::BusBuilder::dead_letter_sink_max) letters wait for it, or as many bytes as the bus keeps of them, no
@@ -26,7 +47,8 @@ use super::{DeadLetter, DeadLetterLimits};
 /// [`Bus::shutdown`](crate::Bus::shutdown) wait for it, within their deadlines: after a flush it has heard of all that died before.
 ///
 /// What dies after the shutdown, or in a [`Simulation`](crate::testing::Simulation), it hears of on the thread that flushes, or
-/// looks at [`Bus::dead_letters`](crate::Bus::dead_letters) next.
+/// looks at [`Bus::dead_letters`](crate::Bus::dead_letters) next; so it does of what it has not taken before the shutdown, where its
+/// thread tries once more and then leaves it [waiting](crate::DeadLetterCounts::waiting).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -38,13 +60,17 @@ use super::{DeadLetter, DeadLetterLimits};
 /// # Ok::<(), ringmain::Error>(())
 /// ```
 pub trait DeadLetterSink: Send + Sync {
-    /// An event has died. A panic in here is swallowed.
-    fn dead_letter(&self, letter: &Arc<DeadLetter>);
+    /// An event has died. Says what is to become of its letter.
+    fn dead_letter(&self, letter: &Arc<DeadLetter>) -> Outcome;
 }
 
-impl<F: Fn(&Arc<DeadLetter>) + Send + Sync> DeadLetterSink for F {
-    fn dead_letter(&self, letter: &Arc<DeadLetter>) {
-        self(letter);
+impl<F, O> DeadLetterSink for F
+where
+    F: Fn(&Arc<DeadLetter>) -> O + Send + Sync,
+    O: Into<Outcome>,
+{
+    fn dead_letter(&self, letter: &Arc<DeadLetter>) -> Outcome {
+        self(letter).into()
     }
 }
 
@@ -53,7 +79,7 @@ pub(super) struct Outbox {
     /// Present until it is dropped.
     sink: Option<Arc<dyn DeadLetterSink>>,
     queue: SegQueue<Arc<DeadLetter>>,
-    /// How many are in it, or about to be.
+    /// How many are in it, or about to be, the one that was not taken among them.
     letters: Level,
     letters_max: u64,
     bytes: Level,
@@ -76,6 +102,10 @@ struct Told {
     letters: u64,
     /// The thread on which it is called.
     on: Option<ThreadId>,
+    /// It did not take this one: the next to be told of.
+    refused: Option<Arc<DeadLetter>>,
+    /// Since when it has taken none.
+    failing: Option<Instant>,
 }
 
 impl Outbox {
@@ -98,11 +128,11 @@ impl Outbox {
     }
 
     /// Whether an event may die that could as well live on.
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self, notice: impl Fn(&Notice<'_>)) -> bool {
         let has_room = || self.letters.get() < self.letters_max && self.bytes.get() < self.bytes_max;
         has_room() || {
             // Where no thread does.
-            self.tell();
+            self.tell(notice);
             has_room()
         }
     }
@@ -114,8 +144,7 @@ impl Outbox {
         if letters >= 2 * self.letters_max
             || (letters > 0 && waiting.saturating_add(bytes) > self.bytes_max.saturating_mul(2))
         {
-            self.unheard.add(1);
-            self.unheard_stored.add(u64::from(letter.meta().position().is_some()));
+            self.leave_out(letter);
             return;
         }
         self.letters.raise(1);
@@ -125,14 +154,20 @@ impl Outbox {
         self.teller.ring();
     }
 
+    /// The sink does not hear of this one.
+    fn leave_out(&self, letter: &DeadLetter) {
+        self.unheard.add(1);
+        self.unheard_stored.add(u64::from(letter.meta().position().is_some()));
+    }
+
     /// Letters that it took of all that died before, if the caller has seen them settled: for [`has_told`](Self::has_told).
     pub(super) fn taken(&self) -> u64 {
         self.taken.get()
     }
 
     /// Whether the sink has heard of so many letters; the sink itself cannot wait for that.
-    pub(super) fn has_told(&self, letters: u64) -> bool {
-        self.tell();
+    pub(super) fn has_told(&self, letters: u64, notice: impl Fn(&Notice<'_>)) -> bool {
+        self.tell(notice);
         let told = self.told();
         told.letters >= letters || told.on == Some(std::thread::current().id())
     }
@@ -151,26 +186,78 @@ impl Outbox {
     }
 
     /// Tells the sink what waits, unless somebody else does: also when the sink itself asks.
-    pub(super) fn tell(&self) {
-        // Relaxed: it only keeps a second teller out; letters travel through the queue.
-        if !self.queue.is_empty() && !self.telling.swap(true, Ordering::Relaxed) {
-            self.empty();
+    pub(super) fn tell(&self, notice: impl Fn(&Notice<'_>)) {
+        // Relaxed: it only keeps a second teller out; letters travel through the queue, and one that was not taken under the lock.
+        if !self.telling.swap(true, Ordering::Relaxed) {
+            self.empty(notice);
             // Relaxed: see above.
             self.telling.store(false, Ordering::Relaxed);
         }
     }
 
-    fn empty(&self) {
-        let Some(sink) = &self.sink else { return };
+    /// Tells of letter after letter, until none waits or one is not taken; then how long the sink is to rest.
+    fn empty(&self, notice: impl Fn(&Notice<'_>)) -> Option<Duration> {
+        let sink = self.sink.as_ref()?;
         self.told().on = Some(std::thread::current().id());
-        while let Some(letter) = self.queue.pop() {
-            self.letters.lower(1);
-            self.bytes.lower(letter.bytes() as u64);
+        let mut rest = None;
+        while rest.is_none()
+            && let Some(letter) = self.take()
+        {
             // The panic hook has told of it.
-            let _ = contained(|| sink.dead_letter(&letter));
-            self.told().letters += 1;
+            let outcome = contained(|| sink.dead_letter(&letter)).unwrap_or(Outcome::Ack);
+            rest = match outcome {
+                Outcome::Ack | Outcome::Reject(_) => None,
+                Outcome::RetryAfter(time) => Some(time),
+                Outcome::Failed(_) | Outcome::Release => Some(AGAIN),
+            };
+            if rest.is_some() {
+                self.keep(letter, outcome.reason(), &notice);
+            } else {
+                self.settle(&letter, &outcome, &notice);
+            }
         }
         self.told().on = None;
+        rest
+    }
+
+    /// The sink is told of the letter again.
+    fn keep(&self, letter: Arc<DeadLetter>, error: &str, notice: impl Fn(&Notice<'_>)) {
+        self.letters.raise(1);
+        self.bytes.raise(letter.bytes() as u64);
+        let mut told = self.told();
+        told.refused = Some(letter);
+        let is_first = told.failing.is_none();
+        told.failing.get_or_insert_with(Instant::now);
+        drop(told);
+        if is_first {
+            notice(&Notice::StorageFailed { name: NAME, error, waiting: self.letters.get() });
+        }
+    }
+
+    /// The sink has heard of the letter, or never will.
+    fn settle(&self, letter: &DeadLetter, outcome: &Outcome, notice: impl Fn(&Notice<'_>)) {
+        let is_rejected = matches!(outcome, Outcome::Reject(_));
+        if is_rejected {
+            self.leave_out(letter);
+            let event = letter.meta().id();
+            notice(&Notice::StorageDropped { name: NAME, event, reason: outcome.reason() });
+        }
+        let mut told = self.told();
+        told.letters += 1;
+        let failing = told.failing.take_if(|_| !is_rejected);
+        drop(told);
+        if let Some(since) = failing {
+            let (after, dropped) = (since.elapsed(), self.unheard.get());
+            notice(&Notice::StorageReturned { name: NAME, after, dropped });
+        }
+    }
+
+    fn take(&self) -> Option<Arc<DeadLetter>> {
+        let refused = self.told().refused.take();
+        let letter = refused.or_else(|| self.queue.pop())?;
+        self.letters.lower(1);
+        self.bytes.lower(letter.bytes() as u64);
+        Some(letter)
     }
 
     /// From now on a thread tells, which is about to be made.
@@ -180,14 +267,18 @@ impl Outbox {
     }
 
     /// The life of that thread: until the outbox is closed and empty.
-    pub(super) fn run(&self) {
+    pub(super) fn run(&self, notice: impl Fn(&Notice<'_>)) {
         let waker = of_this_thread();
         loop {
             // Relaxed: the bell orders it for a teller that waits.
             let closed = self.closed.load(Ordering::Relaxed);
-            self.empty();
+            let rest = self.empty(&notice);
             if closed {
                 break;
+            }
+            if let Some(time) = rest {
+                self.rest(&waker, time);
+                continue;
             }
             self.teller.wait(&waker);
             // Relaxed: the bell orders it after the waker was left.
@@ -197,6 +288,20 @@ impl Outbox {
         }
         // Relaxed: see `tell`.
         self.telling.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits so long, or until the outbox is closed, however many letters come meanwhile.
+    fn rest(&self, waker: &Waker, time: Duration) {
+        let begun = Instant::now();
+        loop {
+            self.teller.wait(waker);
+            let left = time.saturating_sub(begun.elapsed());
+            // Relaxed: the bell orders it after the waker was left.
+            if left.is_zero() || self.closed.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::park_timeout(left);
+        }
     }
 
     /// Sends the thread away, once it has told what waits.

@@ -116,7 +116,7 @@ impl DeadLetterStore {
     /// Whether an event may die that could as well live on: the sink has room for its letter. A few threads that ask at once may all be
     /// told so of the last place, and have it.
     pub(crate) fn has_room(&self) -> bool {
-        self.outbox.as_ref().is_none_or(Outbox::has_room)
+        self.outbox.as_ref().is_none_or(|outbox| outbox.has_room(|notice| self.notice(notice)))
     }
 
     fn take_in(&self, letter: Arc<DeadLetter>) {
@@ -151,7 +151,7 @@ impl DeadLetterStore {
     pub(super) fn on_shelf<R>(&self, work: impl FnOnce(&mut Shelf) -> R) -> R {
         let result = self.on_shelf_quietly(work);
         if let Some(outbox) = &self.outbox {
-            outbox.tell();
+            outbox.tell(|notice| self.notice(notice));
         }
         result
     }
@@ -374,7 +374,7 @@ impl DeadLetterStore {
     /// Tells the sink of each letter, until the store is closed.
     pub(crate) fn tell_sink(&self) {
         if let Some(outbox) = &self.outbox {
-            outbox.run();
+            outbox.run(|notice| self.notice(notice));
         }
     }
 
@@ -385,7 +385,7 @@ impl DeadLetterStore {
 
     /// Whether the sink, if there is one, has heard of so many letters. Tells it where no thread does.
     pub(crate) fn has_told_sink(&self, letters: u64) -> bool {
-        self.outbox.as_ref().is_none_or(|outbox| outbox.has_told(letters))
+        self.outbox.as_ref().is_none_or(|outbox| outbox.has_told(letters, |notice| self.notice(notice)))
     }
 
     /// Sends the sink's thread away, once it has told what waits. What dies later is told by those who look.

@@ -82,8 +82,9 @@ pub(super) fn stop(core: &Arc<Core>, parts: Parts) -> StopReport {
     if open > 0 {
         left.push(format!("{open} deliveries were not settled in time"));
     }
-    if let Some(error) = core.letters.last_error().filter(|_| core.letters.counts().lost > 0) {
-        left.push(format!("{} dead letters were not kept: {error}", core.letters.counts().lost));
+    let unkept = core.letters.counts().lost + core.bus.dead_letters().counts().waiting;
+    if let Some(error) = core.letters.last_error().filter(|_| unkept > 0) {
+        left.push(format!("{unkept} dead letters were not kept: {error}"));
     }
     runtime.shutdown_timeout(time());
     // Whoever still has it reads it; what was said to be kept is on the disk.

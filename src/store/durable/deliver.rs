@@ -1,25 +1,20 @@
-//! Brings what was acknowledged from the log to the lanes, and keeps how far that is settled.
+//! Brings what was acknowledged from the log to the lanes.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{Bus, BusState, Notice, PublishError, Publisher};
+use crate::{Bus, Notice, PublishError, Publisher};
 
-use super::super::cursor::Cursor;
 use super::super::guard::guarded;
-use super::super::{CursorError, EventStore, Position, Query, ReadError, StoredEventRef};
-use super::Shared;
+use super::super::{EventStore, Position, Query, ReadError, StoredEventRef};
 use super::end::Ended;
+use super::{FOREVER, Shared};
 
 /// How long it waits for a lane before it looks whether it is to end, and before it reads again what failed.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long it rests after a refusal that another attempt may not meet.
 const REST: Duration = Duration::from_millis(1);
-/// How long it waits for what was delivered to be settled before it looks whether it is to end.
-const SETTLE: Duration = Duration::from_secs(1);
-/// Longer than anybody waits.
-const FOREVER: Duration = Duration::from_secs(1 << 30);
 
 /// The reader's thread.
 pub(super) struct Deliverer {
@@ -136,75 +131,6 @@ impl Deliverer {
                 inner.counts.delivered_to = Some(behind);
             }),
             None => drop(self.shared.wait_while(PATIENCE, |inner| !inner.is_ending())),
-        }
-    }
-}
-
-/// The cursor's thread.
-pub(super) struct Checkpoint {
-    bus: Bus,
-    cursor: Cursor,
-    name: String,
-    every: Duration,
-    shared: Arc<Shared>,
-    /// Letters of events out of stores that no sink heard of before it began.
-    unheard: u64,
-}
-
-impl Checkpoint {
-    pub(super) fn new(bus: Bus, cursor: Cursor, name: String, every: Duration, shared: Arc<Shared>) -> Self {
-        let unheard = bus.dead_letters().counts().unheard_stored;
-        Self { bus, cursor, name, every, shared, unheard }
-    }
-
-    pub(super) fn run(self) {
-        let _ended = Ended(&self.shared, |inner| inner.is_over = true);
-        let mut is_failing = false;
-        loop {
-            let inner = self.shared.wait_while(FOREVER, |inner| {
-                inner.counts.delivered_to <= inner.counts.settled_to && !inner.is_delivered
-            });
-            let (delivered_to, settled_to, is_last) =
-                (inner.counts.delivered_to, inner.counts.settled_to, inner.is_delivered);
-            drop(inner);
-            if delivered_to > settled_to && self.is_settled() {
-                match self.keep(delivered_to) {
-                    Ok(()) => {
-                        is_failing = false;
-                        self.shared.change(|inner| inner.counts.settled_to = delivered_to);
-                    }
-                    Err(error) => self.tell(&error, std::mem::replace(&mut is_failing, true)),
-                }
-            }
-            if is_last {
-                return;
-            }
-            drop(self.shared.wait_while(self.every, |inner| !inner.is_delivered));
-        }
-    }
-
-    fn keep(&self, position: Option<Position>) -> Result<(), CursorError> {
-        position.map_or(Ok(()), |position| self.cursor.keep(self.cursor.at(position)?))
-    }
-
-    /// Whether all that came to the lanes is settled.
-    fn is_settled(&self) -> bool {
-        // What a paused subscription holds is not waited for.
-        let is_held = || self.bus.subscriptions().iter().any(|one| one.is_paused && one.ledger.open() > 0);
-        let ends_at = self.shared.inner().ends_at;
-        let left = ends_at.map_or(SETTLE, |ends_at| ends_at.saturating_duration_since(Instant::now()).min(SETTLE));
-        // The letter of one that came out of a store was not kept: it has to come again.
-        let is_unheard = || self.bus.dead_letters().counts().unheard_stored > self.unheard;
-        let is_settled = self.bus.flush_deadline(left).is_ok() && !is_held() && !is_unheard();
-        // A bus that has stopped may have left events behind.
-        let ledger = self.bus.ledger();
-        is_settled && (self.bus.state() == BusState::Running || ledger.in_lanes + ledger.subscriptions.open() == 0)
-    }
-
-    fn tell(&self, error: &CursorError, was_told: bool) {
-        if !was_told {
-            let error = error.to_string();
-            self.bus.notify(&Notice::StorageFailed { name: &self.name, error: &error, waiting: 0 });
         }
     }
 }

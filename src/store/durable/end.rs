@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::{Bus, Notice};
 
 use super::super::Position;
+use super::super::positions::Seated;
 use super::commit::Job;
 use super::{DurableCounts, DurableError, Progress, Shared};
 
@@ -20,6 +21,8 @@ const END_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Running {
     pub(super) bus: Bus,
     pub(super) name: String,
+    /// Let go of when it has ended.
+    pub(super) _seated: Seated,
     pub(super) sender: SyncSender<Job>,
     pub(super) shared: Arc<Shared>,
     /// In the order in which they end.
@@ -39,7 +42,7 @@ impl Drop for Ended<'_> {
 impl Running {
     /// Ends it within a time.
     pub(super) fn end(self, limit: Duration) -> Result<DurableCounts, DurableError> {
-        let Self { bus, name, sender, shared, threads, .. } = self;
+        let Self { bus, name, _seated, sender, shared, threads, .. } = self;
         drop(sender);
         let ends_at = Instant::now() + limit;
         drop(shared.wait_while(limit, |inner| !inner.is_committed && threads.len() == THREADS));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::PublishError;
 
+use super::super::positions::{InTheWay, Part};
 use super::super::{AppendError, CursorError, Durability, LeaseError, ReadError, SyncError};
 
 /// Why an event was not published durably, or a durable publisher did not start.
@@ -57,8 +58,27 @@ pub enum DurableError {
     Cursor(CursorError),
     /// Somebody else publishes under this name.
     Lease(LeaseError),
+    /// The bus has a durable publisher: two would each deliver all that either keeps, or give events positions that mean two things.
+    Publisher {
+        /// Its name.
+        name: String,
+    },
+    /// A journal of the bus keeps its events in another store. It would leave out what has a position, and not have it.
+    OtherStore {
+        /// The journal's name.
+        journal: String,
+    },
     /// The system has no thread for it; this is what it says.
     Thread(String),
+}
+
+impl DurableError {
+    pub(super) fn in_the_way(by: InTheWay) -> Self {
+        match by.part {
+            Part::Publisher => Self::Publisher { name: by.name },
+            Part::Journal => Self::OtherStore { journal: by.name },
+        }
+    }
 }
 
 impl fmt::Display for DurableError {
@@ -92,6 +112,13 @@ impl fmt::Display for DurableError {
             Self::Read(error) => error.fmt(f),
             Self::Cursor(error) => error.fmt(f),
             Self::Lease(error) => error.fmt(f),
+            Self::Publisher { name } => {
+                write!(f, "the bus has the durable publisher {name:?} already; use a clone of it, or close it first")
+            }
+            Self::OtherStore { journal } => write!(
+                f,
+                "the journal {journal:?} of this bus keeps events in another store; give both the same store, or close it first"
+            ),
             Self::Thread(error) => write!(f, "there is no thread: {error}"),
         }
     }

@@ -11,9 +11,11 @@
 //! * There is one order: that of the log. What was not appended is never delivered, what was is delivered at least once.
 //! * The committer appends one group after the other, at the strongest word that anybody in it asked for. So no event comes to the
 //!   lanes before its word is met, nor before those at lower positions.
-//! * The cursor follows when everything up to it is settled: it has gone through lanes and mailboxes, and no consumer has it in hand.
+//! * The cursor follows when everything up to it is settled: it has gone through lanes and mailboxes, and no consumer has it in hand. What
+//!   came to the lanes behind it is not waited for, so a consumer that lags holds it back by as much, and not for good.
 //! * Nobody waits for the lanes: a handler may publish durably into its own full lane.
 
+mod checkpoint;
 mod commit;
 mod deliver;
 mod end;
@@ -32,9 +34,11 @@ use crate::internals::Encode;
 use crate::{Bus, BusState, FlushError, Frame, Outgoing, Subject};
 
 use super::cursor::Cursor;
+use super::positions::{Part, Seated};
 use super::{AppendError, BATCH_EVENTS_MAX, Durability, EventStore, Leased, Position, StateStore};
+use checkpoint::Checkpoint;
 use commit::{Committer, Job};
-use deliver::{Checkpoint, Deliverer};
+use deliver::Deliverer;
 use end::Running;
 
 pub use error::DurableError;
@@ -42,6 +46,8 @@ pub use pending::DurablePending;
 
 /// What keys of its cursors begin with.
 const CURSOR: &[u8] = b"durable";
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// Publishes that may wait for the committer.
 const QUEUE_MAX: usize = 4_096;
 
@@ -131,7 +137,8 @@ impl DurableBuilder {
     }
 
     /// Begins to publish, first what was appended before and may not have been delivered: so subscribe first. A store has one
-    /// durable publisher of a name at a time, whichever process it is in. It holds the bus until it is closed or dropped.
+    /// durable publisher of a name at a time, whichever process it is in; a bus has one, whose clones all may use, and journals beside
+    /// it on the same store only ([`DurableError::Publisher`], [`DurableError::OtherStore`]). It holds the bus until it is closed or dropped.
     ///
     /// # Errors
     /// See [`DurableError`]; [`CursorError::Store`](super::CursorError::Store) with [`ReadError::Diverged`](super::ReadError::Diverged) when the
@@ -148,6 +155,7 @@ impl DurableBuilder {
         let word = state.state_durability().min(Durability::Written);
         let state = Leased::take(state, &format!("durable publisher {name:?}")).map_err(DurableError::Lease)?;
         let cursor = Cursor::new((Arc::clone(&store), state), CURSOR, &name, word).map_err(DurableError::Cursor)?;
+        let seated = Seated::take(&bus, Part::Publisher, &name, &store).map_err(DurableError::in_the_way)?;
         store.sync().map_err(|error| DurableError::Sync(Arc::new(error)))?;
         let head = store.head().map_err(|error| DurableError::Read(Arc::new(error)))?;
         let position = cursor.open(begin).map_err(DurableError::Cursor)?.position();
@@ -165,6 +173,7 @@ impl DurableBuilder {
         let mut running = Running {
             bus: bus.clone(),
             name: name.clone(),
+            _seated: seated,
             sender,
             shared: Arc::clone(&shared),
             threads: Vec::new(),

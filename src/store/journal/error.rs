@@ -36,6 +36,11 @@ pub enum JournalError {
     },
     /// The store does not tell where it ends.
     Read(ReadError),
+    /// A durable publisher of the bus publishes from another store. The journal would leave out what has a position, and not have it.
+    OtherStore {
+        /// The publisher's name.
+        publisher: String,
+    },
     /// The subscription was not made.
     Subscribe(SubscribeError),
     /// The system has no thread for it; this is what it says.
@@ -65,6 +70,10 @@ impl fmt::Display for JournalError {
                 "events were to be {asked}, this store keeps them {kept} at best; ask for less, or use a store on disk"
             ),
             Self::Read(error) => error.fmt(f),
+            Self::OtherStore { publisher } => write!(
+                f,
+                "the durable publisher {publisher:?} of this bus has another store; give both the same store, or close it first"
+            ),
             Self::Subscribe(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "the journal has no thread: {error}"),
             Self::Panicked => f.write_str("the thread of the journal has panicked"),

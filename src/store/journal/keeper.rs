@@ -13,6 +13,7 @@ use futures_core::Stream;
 use crate::{Bus, Degraded, Delivery, EventId, Frame, Mailbox, Meta, Notice, Pattern, Priority};
 
 use super::super::guard::guarded;
+use super::super::spill::Reference;
 use super::super::{AppendError, Durability, EventStore, ExpectedVersion, Position, Query, ReadError};
 use super::JournalState;
 use super::shared::Shared;
@@ -158,7 +159,7 @@ impl Keeper {
         if let Some(position) = meta.position().and_then(Position::new) {
             inner.counts.already_stored += 1;
             if !meta.is_replay() {
-                inner.trail.refer(lane, sequence, position);
+                inner.trail.refer(Reference { lane, sequence, position, event: meta.id() });
             }
             inner.trail.pass_all(self.kept.is_empty());
             drop(inner);

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::{Bus, Filter, Overflow, Pattern, SpillSource, SubscribeError, SubscriptionId};
 
+use super::positions::{Part, Seated};
 use super::spill::JournalSpill;
 use super::{BATCH_EVENTS_MAX, Durability, EventStore};
 use keeper::Keeper;
@@ -174,6 +175,8 @@ impl JournalBuilder {
         }
         // What is being appended goes on in memory when that fails.
         let batch_max = if keep_max == 0 { batch_max } else { batch_max.min(keep_max) };
+        let seated = Seated::take(&bus, Part::Journal, &name, &store)
+            .map_err(|by| JournalError::OtherStore { publisher: by.name })?;
         let last = store.head().map_err(JournalError::Read)?;
         let subscribe = match &patterns[..] {
             [] => bus.subscribe("*"),
@@ -189,7 +192,7 @@ impl JournalBuilder {
             .with_word(durability, retry_every);
         let thread = std::thread::Builder::new().name(format!("ringmain-{name}"));
         let thread = thread.spawn(move || keeper.run()).map_err(|error| JournalError::Thread(error.to_string()))?;
-        Ok(Journal { bus, id, patterns, shared, thread: Some(thread) })
+        Ok(Journal { bus, id, patterns, shared, thread: Some(thread), seated })
     }
 }
 
@@ -210,6 +213,7 @@ pub struct Journal {
     shared: Arc<Shared>,
     /// Present until it is closed.
     thread: Option<JoinHandle<()>>,
+    seated: Seated,
 }
 
 /// Where the events are that came to a journal, and how its store is. Each figure is counted on its own.
@@ -273,6 +277,7 @@ impl Journal {
     /// Goes on with this store: the one whose disk had failed, opened again. Events that it has already are not appended again. A
     /// subscription that reads what it left there lets go of the store a moment after the journal.
     pub fn resume(&self, store: Arc<dyn EventStore>) {
+        self.seated.move_to(&store);
         self.shared.resume(store);
     }
 

@@ -15,9 +15,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{DeadLetter, DeadLetterSink, Frame};
+use crate::{DeadLetter, DeadLetterSink, Frame, Outcome};
 
 use super::Durability;
+use super::guard::guarded;
 use super::name::Name;
 use super::state::{StateChange, StateError, StateKind, StateStore};
 
@@ -51,7 +52,8 @@ pub use record::StoredLetter;
 /// ```
 ///
 /// # Cost
-/// A letter is one change of state, made on the bus's thread for it; its id is kept in memory, and nothing else.
+/// A letter is one change of state, made on the bus's thread for it; its id is kept in memory, and nothing else. One that the store does
+/// not take waits there, and is tried again each 100 ms: see [`DeadLetterSink`].
 #[derive(Clone)]
 pub struct DeadLetterQueue(Arc<Queue>);
 
@@ -88,7 +90,10 @@ pub struct DeadLetterQueueCounts {
     pub purged: u64,
     /// Gone to make room for others: the oldest.
     pub discarded: u64,
-    /// The store did not take them: see [`DeadLetterQueue::last_error`].
+    /// Times that the store did not take one, which then waits in memory and is tried again: see [`DeadLetterQueue::last_error`].
+    pub refused: u64,
+    /// The store can never take them ([`StateError::is_refusal`](super::StateError::is_refusal)). What a durable publisher brought, its
+    /// next start brings again.
     pub lost: u64,
 }
 
@@ -234,7 +239,7 @@ impl DeadLetterQueue {
         DeadLetterQueueCounts { held: kept.letters.len(), ..kept.counts }
     }
 
-    /// Why the last letter was lost that was.
+    /// Why the store did not take a letter, the last time that it did not.
     pub fn last_error(&self) -> Option<Arc<StateError>> {
         self.0.kept().error.clone()
     }
@@ -251,12 +256,19 @@ impl DeadLetterQueue {
 }
 
 impl DeadLetterSink for DeadLetterQueue {
-    fn dead_letter(&self, letter: &Arc<DeadLetter>) {
+    fn dead_letter(&self, letter: &Arc<DeadLetter>) -> Outcome {
         let frame = Frame::of(&letter.meta());
-        if let Err(error) = self.0.keep(&NewLetter::of(letter, &frame), None) {
-            let mut kept = self.0.kept();
+        let keep = || self.0.keep(&NewLetter::of(letter, &frame), None);
+        let Err(error) = guarded(keep, StateError::Failed) else { return Outcome::Ack };
+        let (is_refusal, reason) = (error.is_refusal(), error.to_string());
+        let mut kept = self.0.kept();
+        kept.error = Some(Arc::new(error));
+        if is_refusal {
             kept.counts.lost += 1;
-            kept.error = Some(Arc::new(error));
+            Outcome::Reject(reason)
+        } else {
+            kept.counts.refused += 1;
+            Outcome::Failed(reason)
         }
     }
 }
@@ -290,10 +302,10 @@ impl Queue {
     fn keep(&self, letter: &NewLetter<'_>, other: Option<StateChange<'_>>) -> Result<u64, StateError> {
         let _changing = self.changing();
         let (id, oldest) = {
-            let mut kept = self.kept();
-            kept.last += 1;
+            let kept = self.kept();
             let oldest = kept.letters.first_key_value().map(|(id, parts)| (*id, *parts));
-            (kept.last, oldest.filter(|_| kept.letters.len() >= self.letters_max))
+            // One that fails has its id again: if it is in the store after all, it is there once.
+            (kept.last + 1, oldest.filter(|_| kept.letters.len() >= self.letters_max))
         };
         let written = record::write(letter);
         let parts = (written.len() - 1) as u16;
@@ -305,6 +317,7 @@ impl Queue {
         changes.extend(other);
         self.apply(&changes)?;
         let mut kept = self.kept();
+        kept.last = id;
         kept.letters.insert(id, parts);
         if let Some((id, _)) = oldest {
             kept.letters.remove(&id);

@@ -11,6 +11,7 @@
 //!   subscriptions that have [said that it does no harm](crate::Subscribe::replay) are given it.
 
 mod error;
+mod pace;
 mod run;
 
 use std::fmt;
@@ -125,7 +126,8 @@ impl ReplayBuilder {
         self
     }
 
-    /// Replays at most so fast. Default: as fast as its lane moves.
+    /// Replays at most so fast; what a full lane or a slow store has held up for more than 10 ms does not come at once behind it. Default:
+    /// as fast as its lane moves.
     pub fn rate(mut self, rate: Rate) -> Self {
         self.rate = Some(rate);
         self

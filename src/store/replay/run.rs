@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::{Bus, Priority, PublishError, Publisher, Rate, SubscriptionId};
 
 use super::super::{EventStore, Query, StoredEventRef};
+use super::pace::Pace;
 use super::{OnProgress, ReplayError, Shared};
 
 /// Events between two looks at the lane, at most.
@@ -55,6 +56,7 @@ impl Runner {
 
     fn pages(&mut self) -> Result<(), ReplayError> {
         let (begun, mut nth) = (Instant::now(), 0_u64);
+        let mut pace = self.rate.as_ref().map(Pace::new);
         // What its events give rise to may be appended as well: it would never end.
         let head = self.store.head().map_err(ReplayError::Read)?;
         let mut query = head.map(|head| self.query.clone().up_to(head));
@@ -66,7 +68,7 @@ impl Runner {
                 if nth > 0 && nth.is_multiple_of(self.chunk) {
                     self.tell();
                 }
-                if self.wait_for_turn(begun, nth).is_break() {
+                if self.wait_for_turn(pace.as_mut(), begun, nth).is_break() {
                     end = Ok(ControlFlow::Break(()));
                 } else {
                     end = self.publish(event);
@@ -88,18 +90,17 @@ impl Runner {
         Ok(())
     }
 
-    /// Waits until the nth event is due, and the lane is no more than a quarter full. Breaks when it is cancelled.
-    fn wait_for_turn(&self, begun: Instant, nth: u64) -> ControlFlow<()> {
+    /// Waits until the next event, the nth, is due, and the lane is no more than a quarter full. Breaks when it is cancelled.
+    fn wait_for_turn(&self, pace: Option<&mut Pace>, begun: Instant, nth: u64) -> ControlFlow<()> {
         if self.shared.progress().is_cancelled {
             return ControlFlow::Break(());
         }
-        if let Some(rate) = self.rate {
-            let late = nth.saturating_sub(u64::from(rate.burst_max()) - 1) as f64 / rate.events_per_second();
-            let due = Duration::try_from_secs_f64(late).unwrap_or(Duration::MAX);
-            let left = due.saturating_sub(begun.elapsed());
+        if let Some(pace) = pace {
+            let left = pace.wait(begun.elapsed());
             if !left.is_zero() && self.shared.rest(left) {
                 return ControlFlow::Break(());
             }
+            pace.go(begun.elapsed());
         }
         while nth.is_multiple_of(self.chunk) && self.is_crowded() {
             if self.shared.rest(REST) {

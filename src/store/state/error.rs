@@ -69,6 +69,23 @@ pub enum StateError {
     Failed(Box<dyn Error + Send + Sync>),
 }
 
+impl StateError {
+    /// Whether the changes are at fault, and not the store: the same ones are never made, others may be.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::TooMany { .. } | Self::KeyTooLong { .. } | Self::ValueTooLong { .. } | Self::BatchTooLong { .. } => {
+                true
+            }
+            Self::Durability { .. }
+            | Self::Full { .. }
+            | Self::Lease(_)
+            | Self::DiskFull(_)
+            | Self::Disk(_)
+            | Self::Failed(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
