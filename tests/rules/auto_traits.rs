@@ -125,11 +125,12 @@ fn what_a_user_brings_goes_to_any_thread() {
 fn a_store_and_what_it_gives_are_shared_freely() {
     use ringmain::store::{
         AppendError, Appended, Damage, EventStore, Events, Fault, LogStore, LogStoreBuilder, MemoryStore, OpenError,
-        OptionOutOfRange, Page, Query, ReadError, Recovered, Snapshot, SnapshotError, StoredEvent,
+        OptionOutOfRange, Page, Query, ReadError, Recovered, Snapshot, SnapshotError, StoredEvent, StoredEventRef,
     };
     assert_eq!(send_and_sync!((MemoryStore, LogStore, LogStoreBuilder, Box<dyn EventStore>)), (true, true));
     assert_eq!(send_and_sync!((OpenError, OptionOutOfRange, Recovered, Damage, Fault)), (true, true));
     assert_eq!(send_and_sync!((Query, Page, StoredEvent, Snapshot, Appended)), (true, true));
+    assert_eq!(send_and_sync!(StoredEventRef<'static>), (true, true));
     assert_eq!(send_and_sync!((AppendError, ReadError, SnapshotError)), (true, true));
     assert_eq!(send_and_sync!(Events<'static>), (true, true));
     use ringmain::store::{StateChange, StateError, StatePage, StateReadError, StateStore};
