@@ -92,10 +92,11 @@ fn workload(seed: u64, beside: Beside) -> Run {
             };
         }
         if let Some(last) = last.filter(|_| chance.below(3) > 0) {
-            promise.passed_asked = last.position().get();
+            // Behind it may be what it was told is gone.
+            promise.passed_asked = last.position().max(billing.looked_at().expect("it has looked")).get();
             promised(&promise);
             billing.ack(last.position()).expect("the disk works");
-            promise.passed = promise.passed_asked;
+            promise.passed = billing.acknowledged().expect("it has").get();
             promised(&promise);
         }
         if chance.below(10) == 0 {
