@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::sync::mutant::mutant;
 use crate::sync::primitive::{AtomicU64, Ordering};
 
 /// A source of time. Cheap to clone; clones agree.
@@ -129,7 +130,8 @@ impl Clock {
     fn set_origin(&self, origin: u64) {
         // Relaxed (both): display only, and ids, which announce nothing.
         self.origin.store(origin, Ordering::Relaxed);
-        self.latest_origin.fetch_max(origin, Ordering::Relaxed);
+        let latest = &self.latest_origin;
+        mutant!("id.back", latest.fetch_max(origin, Ordering::Relaxed) => latest.swap(origin, Ordering::Relaxed));
     }
 
     /// The instant of the call, and nanoseconds that count up from the Unix time there: they follow a wall clock that is set forwards, and

@@ -6,8 +6,6 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::sync::mutant::mutant;
-
 /// A UUID. Ids that ringmain makes are version 7, so they sort by time; any UUID is accepted from outside.
 // Aligned, so that it goes through results as two words: it would lie beside their tag, to be shifted byte by byte.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,8 +133,7 @@ impl IdSource {
         // Below a million, so that the product fits.
         let fraction = into as u32 * 4096 / NS_PER_MILLI as u32;
         // Never back: ids of one publisher keep their order when the wall clock is set back.
-        let first =
-            mutant!("id.back", self.first.swap_bytes() => 0).max((self.milli << 16) | VERSION | u64::from(fraction));
+        let first = self.first.swap_bytes().max((self.milli << 16) | VERSION | u64::from(fraction));
         self.first = first.swap_bytes();
     }
 
