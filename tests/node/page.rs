@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use ringmain::node::health::Health;
-use ringmain::node::services::{Service, ServiceFailure, Work};
+use ringmain::node::services::Service;
 use ringmain::{DeliveryMode, Node, Outcome, Payload, ReplayPolicy, RunningNode};
 use serde_json::{Value, json};
 
@@ -28,18 +27,6 @@ impl Service for Gateway {
 
     fn kind(&self) -> &str {
         "service of a test"
-    }
-
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn health(&self) -> Work<'_, Health> {
-        Box::pin(async { Health::Healthy })
     }
 }
 

@@ -9,7 +9,7 @@ use ringmain::node::alert::AlertState;
 use ringmain::node::config::{Config, Sources};
 use ringmain::node::health::Health;
 use ringmain::node::services::builtin::{Builtins, BuiltinsError, Task};
-use ringmain::node::services::{Service, ServiceFailure, ServiceState, Services, ServicesOptions, Work};
+use ringmain::node::services::{Service, ServiceState, Services, ServicesOptions, Work};
 use ringmain::store::{AuditQuery, AuditTrail, MemoryStore};
 use ringmain::{Bus, Payload};
 use serde_json::json;
@@ -132,14 +132,6 @@ impl Service for Unwell {
 
     fn kind(&self) -> &str {
         "gateway"
-    }
-
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
     }
 
     fn health(&self) -> Work<'_, Health> {

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ringmain::node::health::Health;
-use ringmain::node::services::{Service, ServiceFailure, Work};
+use ringmain::node::services::{Service, Work};
 use ringmain::{Bus, Delivery, Mailbox, Outcome, Pattern};
 use serde_json::Value;
 
@@ -76,18 +75,6 @@ impl Service for Remembers {
 
     fn kind(&self) -> &str {
         "remembers"
-    }
-
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn health(&self) -> Work<'_, Health> {
-        Box::pin(async { Health::Healthy })
     }
 
     fn events_max(&self) -> usize {

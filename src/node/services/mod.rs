@@ -47,17 +47,21 @@ pub trait Service: Send + Sync + 'static {
         &[]
     }
 
-    /// Begins its work; returns when it can take some.
+    /// Begins its work; returns when it can take some. One that only answers has nothing to begin.
     ///
     /// # Errors
     /// Why it cannot; it is tried again as the node is configured.
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>>;
+    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Ends its work; returns when nothing of it runs any more. Also called after a failure.
     ///
     /// # Errors
     /// What could not be ended; it counts as stopped all the same.
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>>;
+    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// How it is. Asked on an interval while it runs; one that does not answer in time is unhealthy.
     fn health(&self) -> Work<'_, Health> {

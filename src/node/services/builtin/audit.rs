@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::super::health::Health;
-use super::super::{Service, ServiceFailure, Work};
+use super::super::{Service, Work};
 use crate::store::{AuditTrail, AuditedEvent};
 use crate::{Delivery, Outcome, Pattern};
 
@@ -38,14 +38,6 @@ impl Service for AuditLogger {
 
     fn kind(&self) -> &str {
         "audit logger"
-    }
-
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
     }
 
     fn health(&self) -> Work<'_, Health> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::super::health::Health;
 use super::super::super::passage::{self, LastHop};
-use super::super::{Service, ServiceFailure, Work};
+use super::super::{Service, Work};
 use super::post::{PostError, PostTarget, Poster};
 use crate::{Delivery, Outcome, Pattern};
 
@@ -112,14 +112,6 @@ impl Service for Notifier {
 
     fn kind(&self) -> &str {
         "notifier"
-    }
-
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
     }
 
     fn health(&self) -> Work<'_, Health> {

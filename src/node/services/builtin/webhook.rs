@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::super::event_type;
 use super::super::super::health::Health;
-use super::super::{Service, ServiceFailure, Work};
+use super::super::{Service, Work};
 use super::signature::{SIGNATURE_HEADER, Secret};
 use crate::{EventId, Payload, PublishError, Publisher, Topic, TopicError};
 
@@ -249,14 +249,6 @@ impl Service for WebhookIngress {
 
     fn kind(&self) -> &str {
         "webhook"
-    }
-
-    fn start(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn stop(&self) -> Work<'_, Result<(), ServiceFailure>> {
-        Box::pin(async { Ok(()) })
     }
 
     fn health(&self) -> Work<'_, Health> {
