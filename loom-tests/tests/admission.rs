@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use loom_tests::closing::{Place, bus};
-use loom_tests::lanes::{Event, LANE, drain, lanes, pool, reader};
+use loom_tests::lanes::{Event, LANE, drain, lanes, pool, read, reader};
 use loom_tests::watch::Drops;
 use loom_tests::{Bounds, asleep, model};
 use ringmain::internals::ring::{Claimant, Gate};
 use ringmain::internals::sync::admission::{Admission, Left};
 use ringmain::internals::sync::barrier::Barrier;
-use ringmain::internals::sync::primitive::{AtomicU64, Ordering, thread};
+use ringmain::internals::sync::primitive::{ArrayQueue, AtomicU64, Ordering, thread};
 use ringmain::internals::sync::waker::of_this_thread;
 
 /// A lock that loom sees.
@@ -185,6 +185,98 @@ fn a_publisher_at_a_full_lane_does_not_sleep_through_the_end() {
         let slept = publishing.end();
         assert_eq!(lanes.depth(LANE), 1);
         slept
+    });
+}
+
+/// How a publisher fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fared {
+    Accepted,
+    Full,
+    Refused,
+}
+
+/// A publisher that is lent: its place, and what it claims with.
+struct Lent {
+    number: usize,
+    at: Arc<Place>,
+    claimant: Claimant,
+}
+
+impl Lent {
+    fn publish(&mut self, admission: &Admission) -> Fared {
+        let Some(inside) = self.at.enter(admission) else { return Fared::Refused };
+        if self.claimant.push(LANE, Event::new(2).inline()).is_err() {
+            return Fared::Full;
+        }
+        let accepted = inside.counts();
+        // Relaxed: one at a time has the place, and leaving must make it visible.
+        accepted.store(accepted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Fared::Accepted
+    }
+}
+
+#[test]
+fn a_place_that_was_lent_is_lent_again_beside_the_gate_and_the_end() {
+    use Fared::{Accepted, Full, Refused};
+    let bounds = Bounds { preemptions: Some(2), executions_min: 300 };
+    let mutants = ["gate.leave", "barrier.heavy", "admission.look"];
+    // How the one that does not wait fared, how the one that does, and in which place: its own, or that of the first.
+    // In that of the first it finds what the first did: the lane full, or the end.
+    let alike = [(Full, Accepted), (Accepted, Refused), (Full, Refused), (Refused, Refused)];
+    let outcomes = alike.into_iter().flat_map(|(first, second)| [(first, second, 0), (first, second, 1)]);
+    let outcomes: Vec<_> = outcomes.chain([(Accepted, Accepted, 1), (Refused, Accepted, 1)]).collect();
+    model("publisher::leave", bounds, &mutants, &outcomes, |threads| {
+        // The limit and one publisher more.
+        let lanes = lanes(2, 1, 1, u64::MAX, &pool(0));
+        let mut reader = reader(&lanes, 0);
+        let admission = Arc::new(Admission::new(Barrier::fences()));
+        let gate = Arc::new(Gate::new(2, Barrier::fences()));
+        let entrances = [(); 2].map(|()| Arc::new(Place::default()));
+        let lent = |number: usize| Lent {
+            number,
+            at: Arc::clone(&entrances[number]),
+            claimant: Claimant::new(Arc::clone(&lanes), false),
+        };
+        let (mut first, mut own) = (lent(0), lent(1));
+        first.claimant.push(LANE, Event::new(1).inline()).expect("the lane is empty");
+        let spare = Arc::new(ArrayQueue::new(2));
+        let (back, waits_at, looks_at) = (Arc::clone(&spare), Arc::clone(&gate), Arc::clone(&admission));
+        let trying = threads.spawn(move || {
+            waits_at.wait(first.number, &of_this_thread());
+            let fared = first.publish(&looks_at);
+            waits_at.leave(first.number);
+            assert!(back.push(first).is_ok(), "there is a place for each");
+            fared
+        });
+        let (waits_at, looks_at) = (Arc::clone(&gate), Arc::clone(&admission));
+        let waiting = threads.spawn(move || {
+            let mut lent = spare.pop();
+            let lent = lent.as_mut().unwrap_or(&mut own);
+            loop {
+                waits_at.wait(lent.number, &of_this_thread());
+                match lent.publish(&looks_at) {
+                    Fared::Full => asleep(thread::park),
+                    fared => {
+                        waits_at.leave(lent.number);
+                        return (fared, lent.number);
+                    }
+                }
+            }
+        });
+        let ending = threads.spawn(move || {
+            assert_eq!(read(&mut reader), Some(1));
+            gate.open();
+            admission.close();
+            gate.open_all();
+        });
+        let (tried, (waited, place)) = (trying.end(), waiting.end());
+        ending.end();
+        // Relaxed: all have ended.
+        let accepted: u64 = entrances.iter().map(|at| at.counts.load(Ordering::Relaxed)).sum();
+        assert_eq!(lanes.claimed(LANE).wrapping_sub(u64::MAX), 1 + accepted, "a place has lost its books");
+        assert_eq!(accepted, u64::from(tried == Fared::Accepted) + u64::from(waited == Fared::Accepted));
+        (tried, waited, place)
     });
 }
 

@@ -5,14 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ahash::AHashMap;
-use crossbeam::queue::ArrayQueue;
 
 use crate::delivery::{RetryPolicy, Route, ServiceHere, SubscriptionId, SubscriptionLedger, SubscriptionState};
 use crate::metrics::{MailboxStages, RateWindow};
 use crate::ring::{LANES, Pages};
 use crate::routing::{PatternTrie, RuleSet};
 use crate::sync::owned::OwnerId;
-use crate::sync::primitive::{AtomicBool, Mutex, MutexGuard, thread};
+use crate::sync::primitive::{ArrayQueue, AtomicBool, Mutex, MutexGuard, thread};
 use crate::worker::{Engine, Worker, WorkerTable, WorkerThreads};
 
 use super::codec::Codecs;

@@ -7,7 +7,7 @@ use crate::delivery::{Route, Sink, SubscriptionState};
 use crate::event::Directory;
 use crate::metrics::{MailboxStages, Recorder};
 use crate::ring::HugePages;
-use crate::worker::{PublisherSlot, Schedule};
+use crate::worker::{PublisherSlot, schedule_bytes};
 
 use super::{Bus, Control, Publisher, Shared};
 
@@ -142,7 +142,7 @@ impl Shared {
                 + self.tables_bytes(control)
                 + self.limits.bytes()
                 + alive().map(|subscription| subscription_bytes(subscription)).sum::<usize>(),
-            schedule_bytes: Schedule::bytes_for(engine.schedule.max() as usize),
+            schedule_bytes: schedule_bytes(engine.schedule.max() as usize),
             publishers_bytes: publishers_bytes(self.settings.publishers_max),
             dead_letters_bytes: engine.dead_letters.held_bytes(),
             huge_pages: engine.lanes.huge_pages(),

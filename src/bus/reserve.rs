@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::metrics::{MailboxStages, Recorder};
 use crate::ring::{LANES, Lanes, LanesLayout, OutOfMemory, Pages, Piece, Pool, PoolClass, Wants, probe};
-use crate::worker::{Schedule, on_worker_cores};
+use crate::worker::{on_worker_cores, schedule_bytes};
 
 use super::BuildFault;
 use super::memory::{histograms_bytes, places_bytes, publishers_bytes};
@@ -39,7 +39,7 @@ impl Plan {
             part("blocks", blocks, "the number or size of blocks"),
             part("histograms", histograms_bytes(lanes.workers) as u64, "workers"),
             part("routing", wants + places_bytes(types_max, sources_max) as u64, "types_max or sources_max"),
-            part("scheduled events", Schedule::bytes_for(scheduled_max) as u64, "scheduled_max"),
+            part("scheduled events", schedule_bytes(scheduled_max) as u64, "scheduled_max"),
             part("publishers", publishers_bytes(publishers) as u64, "publishers_max"),
         ])
     }
@@ -121,7 +121,7 @@ mod tests {
             let plan = Plan::new(&layout, &blocks, 5, 100_000, 10, scheduled_max);
             let reserved = Reserved::new(&layout, &blocks, Pages::Any, 100_000, &plan).expect("there is so much");
             let rest = plan.unfailing_bytes() - reserved.wants.reserved_bytes();
-            assert!(rest >= Schedule::bytes_for(scheduled_max) && rest < 1 << 20, "{rest}");
+            assert!(rest >= schedule_bytes(scheduled_max) && rest < 1 << 20, "{rest}");
             let found = reserved.lanes.reserved_bytes()
                 + reserved.lanes.pool().reserved_bytes()
                 + histograms_bytes(reserved.recorders.len())

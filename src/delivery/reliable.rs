@@ -15,7 +15,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrayvec::ArrayString;
-use crossbeam::queue::ArrayQueue;
 
 use crate::event::{Directory, EventId, FLAG_STAMPED, Header, KnownAs, Meta};
 use crate::metrics::HistogramCells;
@@ -24,7 +23,7 @@ use crate::ring::{ATTEMPTS_MAX, Attempt, Attempts, Block, Frame, LANES, Overdue,
 use crate::sync::bell::Bell;
 use crate::sync::contain::contained;
 use crate::sync::mutant::mutant;
-use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::primitive::{ArrayQueue, AtomicU32, Ordering};
 use crate::sync::transit::Transit;
 
 use super::mailbox::MailboxCounts;

@@ -34,6 +34,7 @@ pub mod call_timer;
 pub mod calls;
 pub mod contain;
 pub mod crew;
+pub mod intake;
 pub mod limiter;
 pub mod mutant;
 pub mod owned;

@@ -40,9 +40,11 @@ pub use scheduled::Instant;
 #[cfg(not(ringmain_shuttle))]
 pub use std::time::Instant;
 
+#[cfg(ringmain_loom)]
+pub use loom::hint::spin_loop;
 #[cfg(ringmain_shuttle)]
 pub use shuttle::hint::spin_loop;
-#[cfg(not(ringmain_shuttle))]
+#[cfg(not(any(ringmain_loom, ringmain_shuttle)))]
 pub use std::hint::spin_loop;
 
 /// How workers tell that they have left.

@@ -19,13 +19,14 @@ impl Default for Transit {
 impl Transit {
     /// One is about to set out. How many were on their way before.
     pub fn begin(&self) -> u64 {
-        // Relaxed: what shows it gone from where it was shows this with it.
-        self.0.fetch_add(1, Ordering::Relaxed)
+        // SYNC(transit): Acquire. Pairs with `end`; whoever takes the place of one that has ended finds the room that it left.
+        // It need not release: what shows it gone from where it was shows this with it.
+        self.0.fetch_add(1, mutant!("transit.begin", Ordering::Acquire))
     }
 
     /// One has arrived, was counted where it ended, or did not set out.
     pub fn end(&self) {
-        // SYNC(transit): Release. Pairs with `count`; it is in the next count.
+        // SYNC(transit): Release. Pairs with `count`, it is in the next count, and with `begin`.
         self.0.fetch_sub(1, mutant!("transit.end", Ordering::Release));
     }
 

@@ -285,8 +285,7 @@ impl Worker {
             Phase::Draining if self.suspended != 0 || !self.has_read_all() || self.is_needed() => {}
             Phase::Draining | Phase::Halting | Phase::Stopped => return true,
         }
-        if self.timers.is_some() && self.engine.schedule.has_intake() || self.is_alarm_due() || self.is_service_called()
-        {
+        if self.timers.is_some() && self.engine.schedule.has_some() || self.is_alarm_due() || self.is_service_called() {
             return true;
         }
         // Nothing is throttled any more once the bus closes; who closed it may have come before the announcement of this sleep.

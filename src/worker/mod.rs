@@ -26,4 +26,4 @@ pub(crate) use engine::{Ended, Engine, HangWatch, PublisherSlot, WorkerTable};
 pub(crate) use pool::{WorkerThreads, as_worker, on_worker_thread};
 pub(crate) use pressure::Pressure;
 pub(crate) use services_known::ServicesKnown;
-pub(crate) use timer::{Schedule, Scheduled};
+pub(crate) use timer::{Schedule, Scheduled, schedule_bytes};

@@ -4,11 +4,9 @@ use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::event::Header;
 use crate::ring::{Block, LANES};
-use crate::sync::transit::Transit;
+use crate::sync::intake::Intake;
 
 /// One event that waits.
 #[derive(Debug)]
@@ -20,52 +18,14 @@ pub(crate) struct Scheduled {
     pub(crate) rest: Block,
 }
 
-/// The intake. Publishers reserve a place first, so that taking in never fails.
-#[derive(Debug)]
-pub(crate) struct Schedule {
-    intake: ArrayQueue<Scheduled>,
-    /// Places taken: in the intake or with worker 0.
-    waiting: Transit,
-    max: u64,
-}
+/// What publishers hand over, and what worker 0 keeps of it.
+pub(crate) type Schedule = Intake<Scheduled>;
 
-impl Schedule {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { intake: ArrayQueue::new(max.max(1)), waiting: Transit::default(), max: max as u64 }
-    }
-
-    /// Bytes that the intake and worker 0's heaps reserve for `max` events.
-    pub(crate) const fn bytes_for(max: usize) -> usize {
-        let intake = if max == 0 { 1 } else { max };
-        let heaps = max.saturating_mul(LANES * size_of::<Entry>());
-        intake.saturating_mul(size_of::<(usize, Scheduled)>()).saturating_add(heaps)
-    }
-
-    pub(crate) fn max(&self) -> u64 {
-        self.max
-    }
-
-    /// Events that wait.
-    pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.count()
-    }
-
-    /// Takes an event in, or gives it back when `max` wait already.
-    pub(crate) fn put(&self, event: Scheduled) -> Result<(), Scheduled> {
-        if self.waiting.begin() >= self.max {
-            self.waiting.end();
-            return Err(event);
-        }
-        self.intake.push(event)
-    }
-
-    fn take(&self) -> Option<Scheduled> {
-        self.intake.pop()
-    }
-
-    pub(crate) fn has_intake(&self) -> bool {
-        !self.intake.is_empty()
-    }
+/// Bytes that the intake and worker 0's heaps reserve for `max` events.
+pub(crate) const fn schedule_bytes(max: usize) -> usize {
+    let intake = if max == 0 { 1 } else { max };
+    let heaps = max.saturating_mul(LANES * size_of::<Entry>());
+    intake.saturating_mul(size_of::<(usize, Scheduled)>()).saturating_add(heaps)
 }
 
 #[derive(Debug)]
@@ -138,12 +98,10 @@ impl Timers {
         for heap in &mut self.heaps {
             while let Some(mut entry) = heap.peek_mut() {
                 // The key does not change, so the peek's sift on drop finds everything in place.
-                if entry.event.due > now || !publish(&mut entry.event) {
+                if entry.event.due > now || !schedule.go_on(|| publish(&mut entry.event)) {
                     break;
                 }
                 PeekMut::pop(entry);
-                // It went its way and is booked elsewhere.
-                schedule.waiting.end();
                 count += 1;
             }
         }

@@ -1,7 +1,8 @@
 //! Once topics and sizes are known, an event costs no allocation on any thread: counted by the allocator itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, Barrier, LazyLock};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ringmain::{
@@ -75,6 +76,28 @@ fn wait_once() {
     let mut mailbox = bus.subscribe("never").mailbox().unwrap();
     assert!(mailbox.recv_deadline(Duration::ZERO).is_err());
     assert_settled(&bus);
+}
+
+/// A thread that consumes. It and this one have waited once when this returns.
+fn beside<T: Send + 'static>(consume: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let ready = Arc::new(Barrier::new(2));
+    let begins = Arc::clone(&ready);
+    let consumer = thread::spawn(move || {
+        wait_once();
+        begins.wait();
+        consume()
+    });
+    wait_once();
+    ready.wait();
+    consumer
+}
+
+/// Publishes one tick a call, and waits for room.
+fn ticks(bus: &Bus) -> impl FnMut(u64) + use<> {
+    let mut publisher = bus.publisher().unwrap();
+    move |price| {
+        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
+    }
 }
 
 /// Its name, and what runs it and counts its allocations.
@@ -176,22 +199,14 @@ fn publishing_by_the_bus() -> u64 {
 fn mailboxes() -> u64 {
     let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
     let mut mailbox = bus.subscribe(TICK).mailbox().unwrap();
-    let (ready, wait) = std::sync::mpsc::channel();
-    let consumer = std::thread::spawn(move || {
-        wait_once();
-        ready.send(()).unwrap();
+    let consumer = beside(move || {
         let mut sum = 0;
         while let Ok(delivery) = mailbox.recv() {
             sum += delivery.event().unwrap().price.to_native();
         }
         sum
     });
-    wait_once();
-    wait.recv().unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    let count = allocations(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let count = allocations(&bus, ticks(&bus));
     let count = finish(&bus, count);
     let sum = |events: u64| events * (events - 1) / 2;
     assert_eq!(consumer.join().unwrap(), sum(2_000) + sum(*EVENTS));
@@ -324,19 +339,9 @@ fn reliable_async_handlers() -> u64 {
     let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
     let wish = bus.subscribe(TICK).mode(DeliveryMode::Reliable { timeout: PATIENCE });
     let handler = wish.run(async |delivery| again(&delivery.meta())).unwrap();
-    let (ready, wait) = std::sync::mpsc::channel();
-    let consumer = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        wait_once();
-        ready.send(()).unwrap();
-        runtime.block_on(handler);
-    });
-    wait_once();
-    wait.recv().unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    let count = allocations(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let consumer = beside(move || runtime.block_on(handler));
+    let count = allocations(&bus, ticks(&bus));
     assert_again(&bus, 1);
     let count = finish(&bus, count);
     consumer.join().unwrap();
@@ -349,10 +354,7 @@ fn reliable_on_each_thread() -> u64 {
     let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
     let wish = bus.subscribe(TICK).mode(DeliveryMode::Reliable { timeout: PATIENCE }).replacements_max(0);
     wish.handle_on_each("ticks", || |_, meta: &Meta<'_>| again(meta)).unwrap().forever();
-    let mut publisher = bus.publisher().unwrap();
-    let count = allocations(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let count = allocations(&bus, ticks(&bus));
     assert_again(&bus, 1);
     finish(&bus, count)
 }
@@ -363,21 +365,13 @@ fn reliable_delivery() -> u64 {
     let wish = bus.subscribe(TICK).mode(DeliveryMode::reliable()).ordered_by(Key::Source).on_worker(0);
     wish.handle(|_, meta| again(meta)).unwrap().forever();
     let mut mailbox = bus.subscribe(TICK).mode(DeliveryMode::reliable()).on_worker(1).mailbox().unwrap();
-    let (ready, wait) = std::sync::mpsc::channel();
-    let consumer = std::thread::spawn(move || {
-        wait_once();
-        ready.send(()).unwrap();
+    let consumer = beside(move || {
         while let Ok(delivery) = mailbox.recv() {
             let outcome = again(&delivery.meta());
             delivery.settle(&outcome);
         }
     });
-    wait_once();
-    wait.recv().unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    let count = allocations(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let count = allocations(&bus, ticks(&bus));
     assert_again(&bus, 2);
     let count = finish(&bus, count);
     consumer.join().unwrap();
@@ -387,7 +381,6 @@ fn reliable_delivery() -> u64 {
 fn async_handlers() -> u64 {
     let bus = Bus::builder().workers(2).max_queue_size(1_024).build().unwrap();
     let subscribe = bus.subscribe(TICK);
-    let (ready, wait) = std::sync::mpsc::channel();
     let sum = Arc::new(AtomicU64::new(0));
     let total = Arc::clone(&sum);
     let handler = subscribe.run(async move |delivery| {
@@ -395,18 +388,9 @@ fn async_handlers() -> u64 {
         total.fetch_add(delivery.event().unwrap().price.to_native(), Ordering::Relaxed);
     });
     let handler = handler.unwrap();
-    let consumer = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        wait_once();
-        ready.send(()).unwrap();
-        runtime.block_on(handler);
-    });
-    wait_once();
-    wait.recv().unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    let count = allocations(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let consumer = beside(move || runtime.block_on(handler));
+    let count = allocations(&bus, ticks(&bus));
     let count = finish(&bus, count);
     consumer.join().unwrap();
     let of = |events: u64| events * (events - 1) / 2;
@@ -426,10 +410,7 @@ fn breakers_and_rates() -> u64 {
     });
     let wish = bus.subscribe(TICK).rate_limit(Rate::per_second(10.0), OverLimit::Reject).on_worker(1);
     let rejected = wish.handle(|_, _| ()).unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    let count = allocations(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let count = allocations(&bus, ticks(&bus));
     let (queued, rejected) = (queued.unwrap().record().ledger, rejected.record().ledger);
     assert_eq!((queued.delivered, queued.retried), (*EVENTS + 2_000, (*EVENTS + 2_000) / 10));
     assert_eq!(rejected.delivered + rejected.dropped.rate_limited, *EVENTS + 2_000);
@@ -442,22 +423,14 @@ fn newest_of_each_key() -> u64 {
     // Now and then a key more than may wait: then the lane does.
     let key = Key::by(|meta| Some(u64::from(meta.payload().bytes()[0]) % 9));
     let mut mailbox = wish.latest_by(key).mailbox().unwrap();
-    let (ready, wait) = std::sync::mpsc::channel();
-    let consumer = std::thread::spawn(move || {
-        wait_once();
-        ready.send(()).unwrap();
+    let consumer = beside(move || {
         let (mut taken, mut skipped) = (0, 0);
         while let Ok(delivery) = mailbox.recv() {
             (taken, skipped) = (taken + 1, skipped + delivery.skipped());
         }
         (taken, skipped)
     });
-    wait_once();
-    wait.recv().unwrap();
-    let mut publisher = bus.publisher().unwrap();
-    let (count, delivered) = counted(&bus, |price| {
-        publisher.publish_deadline(TICK, &Tick { price, symbol: *b"ACME    " }, PATIENCE).unwrap();
-    });
+    let (count, delivered) = counted(&bus, ticks(&bus));
     let count = finish(&bus, count);
     let (taken, skipped) = consumer.join().unwrap();
     assert_eq!((taken, taken + skipped), (delivered, 2_000 + *EVENTS));

@@ -15,6 +15,7 @@ mod events;
 mod folder;
 #[cfg(target_os = "linux")]
 mod limits;
+mod patterns;
 #[path = "../support/proof.rs"]
 mod proof;
 #[cfg(feature = "store")]

@@ -10,15 +10,15 @@ use crate::books::assert_settled;
 
 const EVENTS: usize = 5;
 
-/// A thread that publishes all events, and says before each what `asked` was.
-fn flood(bus: &Bus, asked: &Flag) -> shuttle::thread::JoinHandle<Vec<usize>> {
+/// A thread that publishes all events, and says what `asked` was before each and after it.
+fn flood(bus: &Bus, asked: &Flag) -> shuttle::thread::JoinHandle<Vec<[usize; 2]>> {
     let (bus, asked) = (bus.clone(), asked.clone());
     beside(move || {
         let mut own = bus.publisher().expect("a place");
         let publish = |nth| {
             let before = asked.get();
             Numbered { publisher: 0, nth }.publish(&mut own, TOPIC).expect("there will be room");
-            before
+            [before, asked.get()]
         };
         (0..EVENTS).map(publish).collect()
     })
@@ -79,7 +79,7 @@ fn no_call_of_a_handler_on_its_own_thread_begins_after_its_unsubscribe_has_retur
 
 #[test]
 fn a_flood_reaches_who_was_subscribed_whole_and_who_subscribes_amid_it_from_its_return_on() {
-    let mutants = ["snapshot.late", "snapshot.eager"];
+    let mutants = ["snapshot.late", "snapshot.eager", "subscribe.starts"];
     // Events that the newcomer on the other worker saw.
     scenario("subscriptions::flood", &mutants, &[0, 1, 2, 3, 4], || {
         let bus = bus(2);
@@ -91,9 +91,10 @@ fn a_flood_reaches_who_was_subscribed_whole_and_who_subscribes_amid_it_from_its_
         let newcomers = [Seen::default(), Seen::default()];
         let handlers = [0, 1].map(|worker| {
             let noting = newcomers[worker].clone();
+            ready.set(2 * worker + 1);
             let subscribe = bus.subscribe(TOPIC).on_worker(worker);
             let handler = subscribe.handle(move |payload, _| noting.note(payload)).expect("subscribed");
-            ready.set(worker + 1);
+            ready.set(2 * worker + 2);
             handler
         });
         let asked = end(publisher);
@@ -103,7 +104,9 @@ fn a_flood_reaches_who_was_subscribed_whole_and_who_subscribes_amid_it_from_its_
             let got = newcomer.of(0);
             assert!(got.is_sorted_by(|a, b| a < b), "out of order or twice: {got:?}");
             // Of those that were published while it subscribed it may get any.
-            let owed = (0..EVENTS).find(|&nth| asked[nth] > worker).unwrap_or(EVENTS)..EVENTS;
+            let owed = (0..EVENTS).find(|&nth| asked[nth][0] >= 2 * worker + 2).unwrap_or(EVENTS)..EVENTS;
+            let foreign = asked.iter().take_while(|[_, after]| *after < 2 * worker + 1).count();
+            assert!(got.iter().all(|&nth| nth >= foreign), "{got:?}: {foreign} were accepted before it subscribed");
             assert!(got.ends_with(&owed.clone().collect::<Vec<_>>()), "{got:?} lacks some of {owed:?}");
         }
         drop((old, handlers));

@@ -93,7 +93,8 @@ impl Shared {
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let (subscription, generation) = {
             let mut control = self.control();
-            let subscription = Arc::new(make(&control, self.engine.lanes.ends()));
+            let starts = mutant!("subscribe.starts", self.engine.lanes.ends() => [self.settings.first_sequence; LANES]);
+            let subscription = Arc::new(make(&control, starts));
             let worker = subscription.worker;
             if control.keys.contains_key(&subscription.id) {
                 let id = subscription.id;

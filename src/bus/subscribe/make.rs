@@ -3,8 +3,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::delivery::{
     CallTimer, Consumer, DeadReason, Dedup, DeliveryMode, Desk, Dispatch, Farewell, Fed, Guard, HandlerId, Interest,
     KEYS_MAX, Live, Mailbox, MailboxShared, Notice, OverLimit, REDRIVEN_MAX, Reliable, Role, Rota, Seat, Sink, Spill,
@@ -18,7 +16,7 @@ use crate::sync::bell::Bell;
 use crate::sync::contain::Kept;
 use crate::sync::limiter::Limiter;
 use crate::sync::owned::OwnedCell;
-use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::primitive::{ArrayQueue, AtomicU32, Ordering};
 use crate::sync::transit::Transit;
 use crate::worker::Phase;
 

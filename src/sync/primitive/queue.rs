@@ -43,6 +43,10 @@ impl<T> ArrayQueue<T> {
         self.len.load(Relaxed)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn is_full(&self) -> bool {
         self.len() == self.capacity
     }

@@ -28,7 +28,7 @@ impl Worker {
     pub(super) fn run_timers(&mut self) -> usize {
         let Some((timers, claimant)) = &mut self.timers else { return 0 };
         let engine = &*self.engine;
-        if engine.schedule.has_intake() {
+        if engine.schedule.has_some() {
             timers.collect(&engine.schedule);
         }
         if timers.is_empty() {
