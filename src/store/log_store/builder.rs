@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
+use std::time::Duration;
 
 use super::super::log::{
     self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo, remove,
@@ -23,7 +24,7 @@ use super::retention::Retention;
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
-use super::{LogStore, TABLE_FOLDER};
+use super::{LogStore, Opening, TABLE_FOLDER};
 
 /// Bytes that the table writes beside each key and value, at most.
 const RECORD_BYTES: u64 = (log::HEADER_BYTES + log::ALIGN) as u64;
@@ -170,6 +171,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let table = builder.table();
     let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, retention, .. } = builder;
     let LogStoreBuilder { snapshot_state_bytes_max, state_batch_bytes_max, .. } = builder;
+    let begun_ns = disk.steady_now_ns();
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
     let (table, opened) =
         Table::open(Arc::clone(&disk), folder.join(TABLE_FOLDER), table).map_err(|error| beside(error, &folder))?;
@@ -180,13 +182,17 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let table = Arc::new(table);
     let snapshots = Snapshots::new(Arc::clone(&table), snapshot_state_bytes_max);
     let sealed: HashSet<u64> = parts.sealed.iter().map(|part| part.first).collect();
-    for part in parts.sealed.iter().filter(|part| !indices.contains(&part.first)) {
-        indexer.remake(part);
-    }
-    for stale in indices.difference(&sealed) {
-        // Of a segment that is not there, or is appended to. It does no harm where it cannot be removed.
-        let _ = remove(&*disk, &Part::index_path(&folder, *stale));
-    }
+    let missing: Vec<_> = parts.sealed.iter().filter(|part| !indices.contains(&part.first)).collect();
+    missing.iter().for_each(|part| indexer.remake(part));
+    // Of a segment that is not there, or is appended to. It does no harm where it cannot be removed.
+    let removed =
+        indices.difference(&sealed).filter(|stale| remove(&*disk, &Part::index_path(&folder, **stale)).is_ok());
+    let mut opening = Opening {
+        took: Duration::ZERO,
+        indexed_events: parts.active.as_ref().map_or(0, |active| (parts.last + 1).saturating_sub(active.first)),
+        indices_missing: missing.len(),
+        indices_removed: removed.count(),
+    };
     let shared = Arc::new(Shared {
         disk,
         folder: folder.clone(),
@@ -209,6 +215,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let own = Arc::clone(&shared);
     let thread = thread::Builder::new().name("ringmain-index".into());
     let thread = thread.spawn(move || own.indexer.run(&own)).map_err(no_thread)?;
+    opening.took = Duration::from_nanos(shared.disk.steady_now_ns().saturating_sub(begun_ns));
     Ok(LogStore {
         committer: Some(committer),
         indexer: Some(thread),
@@ -218,6 +225,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         options,
         recovered,
         state_recovered: opened.recovered,
+        opening,
     })
 }
 
