@@ -45,6 +45,7 @@ pub struct LogStoreBuilder {
     state_bytes_max: u64,
     snapshot_state_bytes_max: usize,
     state_batch_bytes_max: usize,
+    state_reserve: bool,
 }
 
 impl LogStoreBuilder {
@@ -61,6 +62,7 @@ impl LogStoreBuilder {
             state_bytes_max: 4 << 30,
             snapshot_state_bytes_max: Snapshot::STATE_BYTES_MAX,
             state_batch_bytes_max: STATE_BATCH_BYTES_MAX,
+            state_reserve: true,
         }
     }
 
@@ -130,6 +132,14 @@ impl LogStoreBuilder {
         self
     }
 
+    /// Whether room is kept on the disk for one more file of state, 32 MiB unless [`state_batch_bytes_max`](Self::state_batch_bytes_max) or
+    /// [`snapshot_state_bytes_max`](Self::snapshot_state_bytes_max) are less. When the disk is full it is given up, so that cursors, dead
+    /// letters, timers and sagas go on where no event is taken any more; it is set aside again when there is room. Default yes.
+    pub fn state_reserve(mut self, is_kept: bool) -> Self {
+        self.state_reserve = is_kept;
+        self
+    }
+
     /// What becomes of old events. Default: they are archived after 90 days, and kept for ever.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
@@ -148,6 +158,7 @@ impl LogStoreBuilder {
             value_bytes_max: snapshot.max(batch.min(STATE_VALUE_BYTES_MAX as u64)) as u32,
             keys_max: self.state_keys_max,
             live_bytes_max: self.state_bytes_max,
+            reserve: self.state_reserve,
         }
     }
 
