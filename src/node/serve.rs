@@ -154,6 +154,7 @@ async fn serve(node: Node, file: Option<ConfigFile>, mut signals: Signals) -> Ex
             return FAILED.into();
         }
     };
+    node.core().found.iter().flat_map(|found| &found.said).for_each(say);
     if let Some(address) = node.address().filter(|_| !signals.ends) {
         // Whoever started it may have gone without reading.
         let _ = writeln!(io::stdout().lock(), "listening on http://{address}");

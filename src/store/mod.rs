@@ -105,7 +105,7 @@ pub use lease::{Lease, LeaseError, Leased, Leases};
 pub use letters::{DeadLetterQueue, DeadLetterQueueCounts, DeadLetterQueueError, StoredLetter};
 pub use log::{Cause, Damage, Fault, OpenError, OptionOutOfRange, Recovered};
 pub use log_store::{
-    Compaction, Held, Holder, IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Retention, Upkeep,
+    Compaction, Held, Holder, IndexFault, LogStore, LogStoreBuilder, LogStoreStats, Opening, Retention, Upkeep,
 };
 pub use memory::MemoryStore;
 pub use name::NameError;

@@ -8,6 +8,7 @@ mod embedded;
 mod ends;
 #[path = "../support/folder.rs"]
 mod folder;
+mod found;
 mod guard;
 mod life;
 mod page;

@@ -41,7 +41,11 @@ fn signalled_at_start(folder: &Folder, name: &str) -> (ExitStatus, String, Strin
     if name == "-HUP" {
         let mut said = std::io::BufReader::new(child.stderr.take().expect("it is piped"));
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut said, &mut line).expect("it says something");
+        // Before it, how it found its store.
+        while !line.contains("configuration") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut said, &mut line).expect("it is text") > 0, "it has ended");
+        }
         signal(&child, "-TERM");
         child.stderr = Some(said.into_inner());
         let output = child.wait_with_output().expect("it ends");

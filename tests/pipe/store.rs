@@ -229,6 +229,7 @@ fn stats_say_how_much_there_is() {
     assert!(stats["event_bytes"].as_u64().expect("a number") > 5 * 64, "{stats}");
     let table = ask("stats", &folder.0, "").stdout;
     assert!(table.starts_with("events     5 at positions 1 to 5\nappended   2"), "{table}");
+    assert!(table.contains("\nopened     in ") && table.ends_with(", all of it whole\n"), "{table}");
 }
 
 #[test]
@@ -300,6 +301,9 @@ fn what_cannot_be_read_is_named_and_passed_over() {
     let verify = ask("verify", &folder.0, "");
     assert_eq!((verify.code(), &*verify.stdout), (Some(1), "4 events read, 1 places cannot be read\n"));
     assert!(verify.stderr.contains("positions 2 to 2"), "{}", verify.stderr);
+    let stats = ask("stats", &folder.0, "");
+    assert!(stats.stdout.contains("1 places cannot be read"), "{}", stats.stdout);
+    assert!(stats.stderr.contains("`ringmain store verify --data"), "{}", stats.stderr);
     for flags in ["", "--newest-first"] {
         let query = ask("query", &folder.0, flags);
         assert_eq!((query.code(), query.events().len()), (Some(1), 4), "{}", query.stderr);

@@ -47,6 +47,7 @@ mod read_only;
 mod readers;
 mod reliable;
 mod replay;
+mod reserve;
 mod schedule;
 mod spill;
 mod states;

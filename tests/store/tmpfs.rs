@@ -1,7 +1,8 @@
 //! Small file systems for tests of a disk that is full, or that cannot be written to.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::folder::Folder;
@@ -27,6 +28,16 @@ impl Tmpfs {
     pub(crate) fn remount(&self, how: &str) {
         let remounted = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.path()).status();
         assert!(remounted.is_ok_and(|status| status.success()), "it can be remounted");
+    }
+
+    /// Fills it to the last byte with a file, whose removal makes room again.
+    pub(crate) fn fill(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        let mut ballast = File::options().create(true).append(true).open(&path).expect("there is room for a name");
+        for length in [64 << 10, 1] {
+            while ballast.write_all(&vec![0; length]).is_ok() {}
+        }
+        path
     }
 
     pub(crate) fn path(&self) -> &Path {

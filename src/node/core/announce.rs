@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::config::{Change, ConfigError};
 use super::super::services::ServiceChange;
+use super::super::store::found::Found;
 use super::NodeState;
 use crate::{Bus, Payload, Priority, Publisher};
 
@@ -48,6 +49,11 @@ fn once(bus: &Bus, topic: &'static str, state: &str, data: &Value) {
 
 pub(super) fn node(bus: &Bus, state: NodeState) {
     once(bus, "ringmain.node", &state.to_string(), &json!({"state": state.to_string()}));
+}
+
+/// What was found of the store when it was opened.
+pub(super) fn store(bus: &Bus, found: &Found) {
+    once(bus, "ringmain.store", found.state(), &found.figures);
 }
 
 /// Of a service of another process.

@@ -47,6 +47,7 @@ use super::http::Server;
 use super::human;
 use super::services::Services;
 use super::services::builtin::{Builtins, WebhookIngress};
+use super::store::found::Found;
 #[cfg(feature = "sourcing")]
 use crate::sourcing;
 use crate::store::{
@@ -95,8 +96,8 @@ pub(super) struct Core {
     pub(super) known: Arc<KnownIds>,
     pub(super) replays: Replays,
     pub(super) flow: Flow,
-    /// Nothing outlives the node.
-    pub(super) is_in_memory: bool,
+    /// What was found of the store when it was opened; `None` where nothing outlives the node.
+    pub(super) found: Option<Found>,
     /// Makes frames of what comes from outside.
     framer: Mutex<Publisher>,
     runtime: Handle,
@@ -148,7 +149,7 @@ impl Core {
 
     /// What is said of it: what is only in memory is accepted, whatever the store pretends.
     pub(super) fn word_told(&self, word: Durability) -> Durability {
-        if self.is_in_memory { Durability::Accepted } else { word }
+        if self.found.is_none() { Durability::Accepted } else { word }
     }
 }
 

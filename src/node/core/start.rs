@@ -11,6 +11,7 @@ use super::super::config::settings as names;
 use super::super::http::{Door, Server};
 use super::super::services::builtin::{Builtins, BuiltinsError};
 use super::super::services::{Service, Services, ServicesOptions};
+use super::super::store::found::Found;
 use super::super::store::open;
 use super::announce::{self, Announcer};
 use super::noting::Noting;
@@ -38,6 +39,7 @@ pub(super) fn start<T>(
     let door = has_http.then(|| Door::new(&config)).transpose()?;
     let runtime = runtime()?;
     let Kept { store, state_store, log } = Kept::open(&config)?;
+    let found = log.as_deref().map(Found::of);
     let letters_max = number(&config, &names::DEAD_LETTERS_MAX);
     let letters = DeadLetterQueue::open_with(LETTERS, Arc::clone(&state_store), letters_max, Durability::Written);
     let letters = letters.map_err(NodeError::Letters)?;
@@ -100,7 +102,7 @@ pub(super) fn start<T>(
         known,
         replays: Replays::default(),
         flow,
-        is_in_memory: log.is_none(),
+        found,
         framer,
         sources,
         config: watch::Sender::new(Arc::new(config)),
@@ -120,6 +122,9 @@ pub(super) fn start<T>(
                 return Err(error);
             }
         }
+    }
+    if let Some(found) = &core.found {
+        announce::store(&core.bus, found);
     }
     core.state.send_replace(NodeState::Running);
     announce::node(&core.bus, NodeState::Running);

@@ -16,7 +16,7 @@ use super::passage::{self, LastHop};
 use super::progress::Progress;
 use super::store::inspect::rfc3339;
 use super::store::pace::Pace;
-use super::store::{Failure, ended, open_existing, print};
+use super::store::{Failure, ended, open_to_read, print};
 use crate::store::{DeadLetterQueue, DeadLetterQueueError, LogStore, StoredLetter};
 
 /// The name of the queue that `ringmain pipe` keeps dead letters in.
@@ -42,7 +42,7 @@ struct Letters {
 
 impl Letters {
     fn open(queue: &Queue) -> Result<Self, Failure> {
-        let store = Arc::new(open_existing(&queue.store.data)?);
+        let store = Arc::new(open_to_read(&queue.store.data)?);
         let queue = DeadLetterQueue::open(&queue.queue, store.clone()).map_err(Failure::said)?;
         Ok(Self { store, queue })
     }

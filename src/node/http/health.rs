@@ -23,7 +23,11 @@ pub(super) async fn ready(Plain(app): Plain) -> Answer {
     let at_rest = [ServiceState::Registered, ServiceState::Stopped];
     let running = services.iter().filter(|service| !at_rest.contains(&service.state));
     let healths = running.clone().map(|service| service.health.clone());
-    let health = Health::worst([bus.clone(), live.clone()].into_iter().chain(healths));
+    let store = match core.found.as_ref().map_or(0, |found| found.damaged) {
+        0 => Health::Healthy,
+        places => Health::Degraded(format!("{places} places of the store could not be read when it was opened")),
+    };
+    let health = Health::worst([bus.clone(), live.clone(), store.clone()].into_iter().chain(healths));
     let services: Vec<Value> = running
         .map(|service| json!({"name": service.name, "state": service.state.to_string(), "health": service.health.word()}))
         .collect();
@@ -36,6 +40,7 @@ pub(super) async fn ready(Plain(app): Plain) -> Answer {
         "reason": health.reason(),
         "node": state.to_string(),
         "bus": {"health": bus.word(), "reason": bus.reason()},
+        "store": {"health": store.word(), "reason": store.reason()},
         "live": {"health": live.word(), "reason": live.reason()},
         "services": services,
     });

@@ -37,6 +37,7 @@ pub(super) async fn show(Plain(app): Plain) -> Answer {
         "node": core.state().to_string(),
         "health": health.word(),
         "reason": health.reason(),
+        "store": core.found.as_ref().map(|found| &found.figures),
         "durability": core.word_told(core.word()).to_string(),
         "published": metrics.messages_published,
         "delivered": metrics.messages_delivered,

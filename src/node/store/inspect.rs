@@ -6,12 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::super::human::{bytes, grouped};
+use super::super::human::{bytes, grouped, nanoseconds};
 use super::super::progress::Progress;
 use super::super::time;
 use super::flags::{Archive, Causation, Compact, Stats, Verify};
+use super::found::{self, may_be_lost};
 use super::read::each_event;
-use super::{FAILED, Failure, open_existing, print, say_cut};
+use super::{FAILED, Failure, open_existing, open_to_read, print};
 use crate::store::{Compaction, EventStore, LogStore, Position, Query, Upkeep};
 
 /// What `stats` says. The JSON names are the field names, in this order.
@@ -24,10 +25,12 @@ struct Account {
     last_appended: Option<String>,
     segments: usize,
     event_bytes: u64,
+    opened_in_ns: u64,
+    damaged: usize,
 }
 
 pub(super) fn stats(flags: &Stats) -> Result<u8, Failure> {
-    let store = open_existing(&flags.store.data)?;
+    let store = open_to_read(&flags.store.data)?;
     let stats = store.stats();
     let numbers = stats.positions.map(|(first, last)| (first.get(), last.get()));
     let account = Account {
@@ -38,6 +41,8 @@ pub(super) fn stats(flags: &Stats) -> Result<u8, Failure> {
         last_appended: appended_at(&store, Query::new().newest_first())?,
         segments: stats.segments,
         event_bytes: stats.event_bytes,
+        opened_in_ns: found::took_ns(&store),
+        damaged: found::damaged(&store).len(),
     };
     let text = if flags.json {
         serde_json::to_string(&account).expect("it has no map") + "\n"
@@ -50,7 +55,15 @@ pub(super) fn stats(flags: &Stats) -> Result<u8, Failure> {
         if let (Some(first), Some(last)) = (&account.first_appended, &account.last_appended) {
             text += &format!("\nappended   {first} to {last}");
         }
-        text + &format!("\nsegments   {segments}, {} before compression\n", bytes(event_bytes))
+        let whole = match account.damaged as u64 {
+            0 => "all of it whole".to_owned(),
+            places => format!("{} places cannot be read", grouped(places)),
+        };
+        let took = nanoseconds(account.opened_in_ns);
+        text + &format!(
+            "\nsegments   {segments}, {} before compression\nopened     in {took}, {whole}\n",
+            bytes(event_bytes)
+        )
     };
     print(text.as_bytes())?;
     Ok(0)
@@ -76,7 +89,7 @@ pub(in super::super) fn rfc3339(moment: SystemTime) -> String {
 pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
     let store = open_existing(&flags.store.data)?;
     let progress = Progress::of_events(store.head().map_err(Failure::said)?.map_or(0, Position::get), false);
-    let may_be_cut = say_cut(&store, &progress);
+    let may_be_cut = may_be_lost(&store);
     let (mut events, mut expected) = (0_u64, store.stats().positions.map_or(1, |(first, _)| first.get()));
     let mut gaps = 0_u64;
     let mut unreadable = each_event(&store, Query::new(), &progress, |event| {
@@ -108,7 +121,7 @@ pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
 }
 
 pub(super) fn causation(flags: &Causation) -> Result<u8, Failure> {
-    let store = open_existing(&flags.store.data)?;
+    let store = open_to_read(&flags.store.data)?;
     let tree = store.causation(flags.correlation).map_err(Failure::said)?;
     if tree.nodes().is_empty() {
         return Err(Failure::Said(format!("no event has the correlation {}", flags.correlation)));
@@ -140,7 +153,7 @@ pub(super) fn compact(flags: &Compact) -> Result<u8, Failure> {
 }
 
 pub(super) fn archive(flags: &Archive) -> Result<u8, Failure> {
-    let store = open_existing(&flags.store.data)?;
+    let store = open_to_read(&flags.store.data)?;
     let Upkeep { archived_segments: files, archived_bytes, removed_segments, removed_events, .. } =
         store.due(flags.retention()).map_err(Failure::said)?;
     let (packed, removed) = (bytes(archived_bytes), grouped(removed_events));

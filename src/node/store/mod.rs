@@ -8,6 +8,7 @@
 
 mod append;
 pub mod flags;
+pub(super) mod found;
 mod help;
 pub(super) mod inspect;
 mod known;
@@ -89,7 +90,24 @@ pub(super) fn open_existing(folder: &Path) -> Result<LogStore, Failure> {
             "there is no store in {folder}; `ringmain store append --data {folder}` makes one"
         )));
     }
-    open(LogStore::builder(folder).retention(Retention::forever())).map_err(Failure::Said)
+    let store = open(LogStore::builder(folder).retention(Retention::forever())).map_err(Failure::Said)?;
+    for line in found::mended(&store) {
+        Progress::silent().say(&format!("ringmain: {line}\n"));
+    }
+    Ok(store)
+}
+
+/// As [`open_existing`], for a command that does not look at everything: it says how much cannot be read.
+pub(super) fn open_to_read(folder: &Path) -> Result<LogStore, Failure> {
+    let store = open_existing(folder)?;
+    let places = found::damaged(&store).len() as u64;
+    if places > 0 {
+        let (places, folder) = (grouped(places), folder.display());
+        Progress::silent().say(&format!(
+            "ringmain: {places} places cannot be read, which `ringmain store verify --data {folder}` names\n"
+        ));
+    }
+    Ok(store)
 }
 
 /// Opens a store, or says why not.
@@ -103,35 +121,11 @@ pub(super) fn open(builder: LogStoreBuilder) -> Result<LogStore, String> {
     })
 }
 
-/// Says what was found of a store that is to be written to.
+/// Says all that was found of a store that is to be written to.
 pub(super) fn say_recovered(store: &LogStore, progress: &Progress) {
-    say_cut(store, progress);
-    for damage in &store.recovered().damages {
-        progress.say(&format!("ringmain: {damage}\n"));
+    for line in found::mended(store).into_iter().chain(found::damaged(store)) {
+        progress.say(&format!("ringmain: {line}\n"));
     }
-    for damage in store.state_damages() {
-        progress.say(&format!("ringmain: of snapshots and state: {damage}\n"));
-    }
-}
-
-/// Says what was cut off, and what a crash had left of archiving. Returns whether something acknowledged may be lost.
-fn say_cut(store: &LogStore, progress: &Progress) -> bool {
-    let cut = [("", store.recovered()), ("of snapshots and state: ", store.state_recovered())];
-    for (of, recovered) in cut.into_iter().filter(|(_, recovered)| recovered.cut_bytes > 0) {
-        let bytes = grouped(recovered.cut_bytes);
-        let what = match recovered.cut_may_be_written {
-            true => {
-                "the machine went down before they were synced, and what was acknowledged as written may be among them"
-            }
-            false => "a write that was not acknowledged ended in the middle",
-        };
-        progress.say(&format!("ringmain: {of}{bytes} bytes at the end were cut off: {what}\n"));
-    }
-    for file in &store.recovered().removed {
-        let file = file.display();
-        progress.say(&format!("ringmain: {file} was removed: its events are there twice, archiving was cut short\n"));
-    }
-    cut.iter().any(|(_, recovered)| recovered.cut_may_be_written)
 }
 
 pub(super) fn print(text: &[u8]) -> Result<(), Failure> {

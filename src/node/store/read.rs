@@ -8,14 +8,14 @@ use super::super::human::grouped;
 use super::super::passage::{self, LastHop};
 use super::super::progress::Progress;
 use super::flags::{Export, Find};
-use super::{FAILED, Failure, open_existing};
+use super::{FAILED, Failure, open_to_read};
 use crate::store::{EventStore, LogStore, Order, Position, Query, ReadError, StoredEventRef};
 
 /// Lines go out in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
 
 pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
-    let store = open_existing(&flags.select.store.data)?;
+    let store = open_to_read(&flags.select.store.data)?;
     let mut query = flags.select.query();
     if flags.newest_first {
         query = query.newest_first();
@@ -42,7 +42,7 @@ pub(super) const fn exit_code(unreadable: u64) -> u8 {
 }
 
 pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
-    let store = open_existing(&flags.select.store.data)?;
+    let store = open_to_read(&flags.select.store.data)?;
     let (out, name): (Sink, _) = match &flags.output {
         None => (Sink::Stdout(io::stdout().lock()), "stdout".to_owned()),
         Some(path) => {

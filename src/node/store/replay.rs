@@ -8,11 +8,11 @@ use super::super::progress::Progress;
 use super::flags::Replay;
 use super::pace::{Pace, time_of};
 use super::read::{Out, each_event, exit_code};
-use super::{Failure, open_existing, print};
+use super::{Failure, open_to_read, print};
 use crate::store::{EventStore, LogStore, Position};
 
 pub(super) fn replay(flags: &Replay) -> Result<u8, Failure> {
-    let store = open_existing(&flags.store.data)?;
+    let store = open_to_read(&flags.store.data)?;
     if flags.dry_run {
         return dry_run(&store, flags);
     }

@@ -64,9 +64,10 @@ impl Log {
             file.truncate(cut_to).map_err(|fault| self.fail(fault))?;
         }
         if end.is_none()
-            && let Err(fault) = file.allocate(self.options.segment_bytes)
+            && let Err(fault) = self.allocate(&file)
         {
             // Nothing was written yet.
+            self.keep_reserve();
             return Err(if fault.is_full() { fault } else { self.fail(fault) });
         }
         let is_noted = matches!(self.resume, Resume::Segment { is_of_boot: false, .. });
@@ -83,8 +84,17 @@ impl Log {
         self.resume = Resume::New;
         if end.is_none() {
             self.active = Some(Active { segment, file });
+            self.keep_reserve();
         }
         Ok(())
+    }
+
+    /// Makes a file as long as a segment, of the reserve where there is no other room.
+    fn allocate(&mut self, file: &File) -> Result<(), Fault> {
+        match file.allocate(self.options.segment_bytes) {
+            Err(fault) if fault.is_full() && self.give_up_reserve() => file.allocate(self.options.segment_bytes),
+            allocated => allocated,
+        }
     }
 
     /// Writes what was not known to be durable once more. A sync that failed before the log was opened may have left it in
@@ -140,15 +150,22 @@ impl Log {
             return Err(self.fail(Fault::new("begin a segment in", &self.folder, end)));
         }
         let header = segment::header(first, self.disk.unix_now_ns(), self.disk.boot());
-        let made = self.make_file(first, &header);
+        let mut made = self.make_file(first, &header);
+        if made.as_ref().is_err_and(Fault::is_full) && self.give_up_reserve() {
+            made = self.make_file(first, &header);
+        }
         let file = match made {
             Ok(file) => file,
-            Err(fault) if fault.is_full() && self.remove(first).is_ok() => return Err(fault),
+            Err(fault) if fault.is_full() && self.remove(first).is_ok() => {
+                self.keep_reserve();
+                return Err(fault);
+            }
             Err(fault) => return Err(self.fail(fault)),
         };
         let segment = Arc::new(Segment::new(first, file.path().to_owned(), Filled::new(first)));
         self.shelf.add(Arc::clone(&segment));
         self.active = Some(Active { segment, file });
+        self.keep_reserve();
         Ok(())
     }
 

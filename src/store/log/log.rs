@@ -37,6 +37,8 @@ pub struct Log {
     marked: u64,
     pub(super) staged: Staged,
     pub(super) fault: Option<Fault>,
+    /// Room for a segment is known to be set aside.
+    pub(super) has_reserve: bool,
     _lock: Box<dyn FolderLock>,
 }
 
@@ -106,6 +108,7 @@ impl Log {
             marked: 0,
             staged: Staged::default(),
             fault: None,
+            has_reserve: false,
             _lock: lock,
         };
         Ok((log, recovered))
@@ -177,7 +180,11 @@ impl Log {
     /// # Errors
     /// [`RetireError`]. Some may have been removed.
     pub fn truncate_before(&mut self, position: u64) -> Result<usize, RetireError> {
-        self.shelf.truncate_before(&*self.disk, &self.folder, position)
+        let removed = self.shelf.truncate_before(&*self.disk, &self.folder, position)?;
+        if removed > 0 {
+            self.keep_reserve();
+        }
+        Ok(removed)
     }
 
     /// A reader from a position on, for any thread.

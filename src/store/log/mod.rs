@@ -37,6 +37,7 @@ mod open;
 mod options;
 mod reader;
 mod record;
+mod reserve;
 mod retire;
 mod scan;
 mod segment;
@@ -62,7 +63,7 @@ pub(in crate::store) use retire::remove;
 pub use ticket::Pending;
 pub use walk::Damage;
 
-/// Whether this is the name of a file of a log: of a segment or of its archive.
+/// Whether this is the name of a file of a log: of a segment, of its archive, or its reserve.
 pub(in crate::store) fn is_file_of_log(name: &str) -> bool {
-    segment::first_of(name).or(archive::first_of(name)).is_some()
+    name == reserve::RESERVE || segment::first_of(name).or(archive::first_of(name)).is_some()
 }

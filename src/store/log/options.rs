@@ -17,11 +17,13 @@ pub struct LogOptions {
     pub record_bytes_max: u32,
     /// Files that are kept open for reading, beside those that are read from at the moment. Default 32, 1 at least.
     pub open_files_max: usize,
+    /// Whether room for one more segment is kept, and given up for it when the disk is full. Default no.
+    pub reserve: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, record_bytes_max: 16 << 20, open_files_max: 32 }
+        Self { segment_bytes: 64 << 20, record_bytes_max: 16 << 20, open_files_max: 32, reserve: false }
     }
 }
 

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
+use std::time::Duration;
 
 use super::super::log::{
     self, CommitOptions, Committer, Disk, Fault, Log, LogOptions, OpenError, RealDisk, Recovered, SegmentInfo, remove,
@@ -23,7 +24,7 @@ use super::retention::Retention;
 use super::shared::{Active, Fronts, Parts, Shared};
 use super::snapshots::{self, Snapshots};
 use super::versions::Versions;
-use super::{LogStore, TABLE_FOLDER};
+use super::{LogStore, Opening, TABLE_FOLDER};
 
 /// Bytes that the table writes beside each key and value, at most.
 const RECORD_BYTES: u64 = (log::HEADER_BYTES + log::ALIGN) as u64;
@@ -44,6 +45,7 @@ pub struct LogStoreBuilder {
     state_bytes_max: u64,
     snapshot_state_bytes_max: usize,
     state_batch_bytes_max: usize,
+    state_reserve: bool,
 }
 
 impl LogStoreBuilder {
@@ -60,6 +62,7 @@ impl LogStoreBuilder {
             state_bytes_max: 4 << 30,
             snapshot_state_bytes_max: Snapshot::STATE_BYTES_MAX,
             state_batch_bytes_max: STATE_BATCH_BYTES_MAX,
+            state_reserve: true,
         }
     }
 
@@ -129,6 +132,14 @@ impl LogStoreBuilder {
         self
     }
 
+    /// Whether room is kept on the disk for one more file of state, 32 MiB unless [`state_batch_bytes_max`](Self::state_batch_bytes_max) or
+    /// [`snapshot_state_bytes_max`](Self::snapshot_state_bytes_max) are less. When the disk is full it is given up, so that cursors, dead
+    /// letters, timers and sagas go on where no event is taken any more; it is set aside again when there is room. Default yes.
+    pub fn state_reserve(mut self, is_kept: bool) -> Self {
+        self.state_reserve = is_kept;
+        self
+    }
+
     /// What becomes of old events. Default: they are archived after 90 days, and kept for ever.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
@@ -147,6 +158,7 @@ impl LogStoreBuilder {
             value_bytes_max: snapshot.max(batch.min(STATE_VALUE_BYTES_MAX as u64)) as u32,
             keys_max: self.state_keys_max,
             live_bytes_max: self.state_bytes_max,
+            reserve: self.state_reserve,
         }
     }
 
@@ -170,6 +182,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let table = builder.table();
     let LogStoreBuilder { folder, log, commit, index_bytes_max, versions_max, retention, .. } = builder;
     let LogStoreBuilder { snapshot_state_bytes_max, state_batch_bytes_max, .. } = builder;
+    let begun_ns = disk.steady_now_ns();
     let (log, recovered) = Log::open(Arc::clone(&disk), &folder, log)?;
     let (table, opened) =
         Table::open(Arc::clone(&disk), folder.join(TABLE_FOLDER), table).map_err(|error| beside(error, &folder))?;
@@ -180,13 +193,17 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let table = Arc::new(table);
     let snapshots = Snapshots::new(Arc::clone(&table), snapshot_state_bytes_max);
     let sealed: HashSet<u64> = parts.sealed.iter().map(|part| part.first).collect();
-    for part in parts.sealed.iter().filter(|part| !indices.contains(&part.first)) {
-        indexer.remake(part);
-    }
-    for stale in indices.difference(&sealed) {
-        // Of a segment that is not there, or is appended to. It does no harm where it cannot be removed.
-        let _ = remove(&*disk, &Part::index_path(&folder, *stale));
-    }
+    let missing: Vec<_> = parts.sealed.iter().filter(|part| !indices.contains(&part.first)).collect();
+    missing.iter().for_each(|part| indexer.remake(part));
+    // Of a segment that is not there, or is appended to. It does no harm where it cannot be removed.
+    let removed =
+        indices.difference(&sealed).filter(|stale| remove(&*disk, &Part::index_path(&folder, **stale)).is_ok());
+    let mut opening = Opening {
+        took: Duration::ZERO,
+        indexed_events: parts.active.as_ref().map_or(0, |active| (parts.last + 1).saturating_sub(active.first)),
+        indices_missing: missing.len(),
+        indices_removed: removed.count(),
+    };
     let shared = Arc::new(Shared {
         disk,
         folder: folder.clone(),
@@ -209,6 +226,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let own = Arc::clone(&shared);
     let thread = thread::Builder::new().name("ringmain-index".into());
     let thread = thread.spawn(move || own.indexer.run(&own)).map_err(no_thread)?;
+    opening.took = Duration::from_nanos(shared.disk.steady_now_ns().saturating_sub(begun_ns));
     Ok(LogStore {
         committer: Some(committer),
         indexer: Some(thread),
@@ -218,6 +236,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         options,
         recovered,
         state_recovered: opened.recovered,
+        opening,
     })
 }
 

@@ -22,6 +22,7 @@ mod builder;
 mod held;
 mod indexer;
 mod look;
+mod opening;
 mod part;
 mod readers;
 mod retention;
@@ -53,6 +54,7 @@ use shared::Shared;
 pub use builder::{LogStoreBuilder, open_on};
 pub use held::{Held, Holder};
 pub use indexer::IndexFault;
+pub use opening::Opening;
 pub use retention::{Retention, Upkeep};
 pub use states::Compaction;
 pub use stats::LogStoreStats;
@@ -110,6 +112,7 @@ pub struct LogStore {
     options: LogOptions,
     recovered: Recovered,
     state_recovered: Recovered,
+    opening: Opening,
 }
 
 impl LogStore {

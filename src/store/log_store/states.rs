@@ -23,7 +23,7 @@ impl StateStore for LogStore {
             return Ok(());
         }
         if changes.iter().any(|change| speaks_of_events(change.kind())) {
-            self.committer().sync().map_err(|SyncError(fault)| StateError::Disk(fault))?;
+            self.sync_events()?;
         }
         let word = if durability == Durability::Durable { Word::Durable } else { Word::Written };
         self.shared.table.apply(changes, word).map_err(not_changed)
@@ -89,6 +89,14 @@ pub struct Compaction {
 }
 
 impl LogStore {
+    /// Makes the events durable that state may speak of.
+    fn sync_events(&self) -> Result<(), StateError> {
+        self.committer().sync().map_err(|SyncError(fault)| {
+            // A full disk that ended nothing is told from a failure.
+            if self.committer().log().fault().is_none() { StateError::DiskFull(fault) } else { StateError::Disk(fault) }
+        })
+    }
+
     /// Lets go of what is dead of snapshots and state, now: all but what is in the newest file. It happens by itself, in small
     /// shares, when more is dead than live. Others read and change meanwhile.
     ///

@@ -19,6 +19,9 @@ pub struct LogStoreStats {
     /// Bytes of events in them before compression, with what is written beside each. On the disk the last file takes the room
     /// reserved for it.
     pub event_bytes: u64,
+    /// Whether room for one more file of state is set aside, for when the disk is full. It is from the first change of state on, where
+    /// there is room for it.
+    pub has_state_reserve: bool,
 }
 
 impl LogStore {
@@ -34,7 +37,8 @@ impl LogStore {
         state.is_empty() && folder.join(super::TABLE_FOLDER).is_dir() && events == [super::TABLE_FOLDER]
     }
 
-    /// How much is in it, as queries see it now. Takes no time worth speaking of.
+    /// How much is in it, as queries see it now. Waits for a write of state that is under way, and takes no time
+    /// worth speaking of beside.
     pub fn stats(&self) -> LogStoreStats {
         let parts = self.shared.parts();
         let active = parts.active.as_ref().map(|active| (active.first, active.built.end));
@@ -46,6 +50,7 @@ impl LogStore {
             stats.segments += 1;
             stats.event_bytes += end;
         }
+        stats.has_state_reserve = self.shared.table.has_reserve();
         stats.positions = first.zip(Position::new(parts.last)).filter(|(first, last)| first <= last);
         stats
     }

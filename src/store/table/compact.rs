@@ -200,7 +200,7 @@ impl Table {
             if scan.has_damage {
                 compactor.copied_bytes += self.rescue(scan.end)?;
             }
-            self.retire(&scan)?;
+            self.retire(scan)?;
             compactor.retired_segments += 1;
         }
         Ok(Some(looked))
@@ -264,12 +264,15 @@ impl Table {
     }
 
     /// Removes the segment that was looked at, when all is durable that made its records dead.
-    fn retire(&self, scan: &Scan) -> Result<(), CompactError> {
+    fn retire(&self, scan: Scan) -> Result<(), CompactError> {
+        let Scan { reader, end, bytes, .. } = scan;
+        // The room of a file that is open is not free.
+        drop(reader);
         let mut log = self.committer.log();
         log.sync().map_err(CompactError::Sync)?;
-        log.truncate_before(scan.end).map_err(CompactError::Retire)?;
+        log.truncate_before(end).map_err(CompactError::Retire)?;
         drop(log);
-        self.index_mut().retired(scan.bytes);
+        self.index_mut().retired(bytes);
         Ok(())
     }
 }

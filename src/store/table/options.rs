@@ -19,8 +19,10 @@ pub struct TableOptions {
     /// Keys that have a value, all of which are in memory. Default 1,000,000.
     pub keys_max: usize,
     /// Bytes of the records of all keys that have a value. Default 4 GiB. On the disk is at most 2.5 times that, and four
-    /// segments.
+    /// segments, and the reserve.
     pub live_bytes_max: u64,
+    /// Whether room for one more segment is kept, and given up for it when the disk is full. Default yes.
+    pub reserve: bool,
 }
 
 impl Default for TableOptions {
@@ -31,6 +33,7 @@ impl Default for TableOptions {
             value_bytes_max: (16 << 20) + (64 << 10),
             keys_max: 1_000_000,
             live_bytes_max: 4 << 30,
+            reserve: true,
         }
     }
 }
@@ -38,8 +41,9 @@ impl Default for TableOptions {
 impl TableOptions {
     /// Those of the log beneath.
     pub(super) fn log(&self) -> Result<LogOptions, OptionOutOfRange> {
-        let (segment_bytes, open_files_max) = (self.segment_bytes, OPEN_FILES_MAX);
-        let mut log = LogOptions { segment_bytes, open_files_max, ..LogOptions::default() };
+        let Self { segment_bytes, reserve, .. } = *self;
+        let open_files_max = OPEN_FILES_MAX;
+        let mut log = LogOptions { segment_bytes, open_files_max, reserve, ..LogOptions::default() };
         let (option, max) = ("key_bytes_max + value_bytes_max", u64::from(u32::MAX));
         let value = u64::from(self.key_bytes_max) + u64::from(self.value_bytes_max);
         log.record_bytes_max =

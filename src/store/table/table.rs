@@ -112,6 +112,11 @@ impl Table {
         TableStats { keys, live_bytes, log_bytes, segments, copied_bytes, retired_segments, not_compacted }
     }
 
+    /// Whether room for one more segment is set aside.
+    pub fn has_reserve(&self) -> bool {
+        self.committer.log().has_reserve()
+    }
+
     /// Why nothing more is changed until the table is opened again, if so.
     pub fn fault(&self) -> Option<Fault> {
         self.committer.log().fault().cloned()

@@ -41,7 +41,8 @@ fn a_flipped_bit_anywhere_is_said_and_harms_no_key_but_its_own() {
     let (disk, states) = written();
     let state = states.last().expect("there is one");
     let mut harmed = 0;
-    for (path, length) in disk.files() {
+    // The reserve says nothing.
+    for (path, length) in disk.files().into_iter().filter(|(path, _)| !path.ends_with("reserve")) {
         for byte in (0..length).step_by(7) {
             let image = disk.flipped(&path, byte, (byte % 8) as u32);
             let place = format!("{} byte {byte}", path.display());

@@ -73,6 +73,11 @@ pub(super) fn all() -> Value {
                     "required": ["health"],
                     "properties": {"health": reference("Health"), "reason": {"type": ["string", "null"]}},
                 },
+                "store": {
+                    "type": "object",
+                    "required": ["health"],
+                    "properties": {"health": reference("Health"), "reason": {"type": ["string", "null"]}},
+                },
                 "live": {
                     "type": "object",
                     "required": ["health"],
@@ -342,6 +347,22 @@ fn overview() -> Value {
         ("left_out", &object(&[("streams", &whole), ("subscriptions", &whole)])),
         ("balanced", &json!({"type": "boolean"})),
     ]);
+    let found =
+        object(&[("cut_bytes", &whole), ("cut_may_be_written", &json!({"type": "boolean"})), ("damaged", &whole)]);
+    let mut opened = object(&[
+        ("state", &json!({"enum": ["whole", "cut", "damaged"]})),
+        ("opened_in_ns", &whole),
+        ("events", &whole),
+        ("segments", &whole),
+        ("indexed_events", &whole),
+        ("indices_missing", &whole),
+        ("indices_removed", &whole),
+        ("archives_removed", &whole),
+        ("log", &found),
+        ("table", &found),
+    ]);
+    opened["type"] = json!(["object", "null"]);
+    opened["description"] = json!("The store as it was found when it was opened; null in memory");
     let lane = object(&[("priority", &text), ("depth", &whole), ("latency", &reference("Latency"))]);
     object(&[
         ("time", &json!({"type": "string", "format": "date-time"})),
@@ -349,6 +370,7 @@ fn overview() -> Value {
         ("node", &text),
         ("health", &reference("Health")),
         ("reason", &perhaps),
+        ("store", &opened),
         ("durability", &text),
         ("published", &whole),
         ("delivered", &whole),
