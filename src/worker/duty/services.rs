@@ -47,9 +47,12 @@ impl Directed {
     #[inline]
     pub(super) fn ask(&mut self, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) -> &Self {
         if self.sequence != Some(meta.sequence()) {
-            self.sequence = Some(meta.sequence());
+            // A worker that panics amid this asks again.
+            self.sequence = None;
             self.wanted.clear();
+            visit!(Asked);
             self.is_unread = add_wanted(&mut self.wanted, services, route, meta);
+            self.sequence = Some(meta.sequence());
         }
         self
     }
