@@ -18,6 +18,8 @@ pub enum Boundary {
     Attended,
     /// Before an event, or a run of them, is served.
     Serve,
+    /// It is being asked which services an event goes to.
+    Asked,
     /// An event was given to its subscriptions, and not yet to its services.
     Given,
     /// An event was given to a service.

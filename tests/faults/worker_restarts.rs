@@ -18,11 +18,12 @@ use ringmain::{
 
 use crate::support::{Log, assert_books, watched};
 
-const BOUNDARIES: [Boundary; 10] = [
+const BOUNDARIES: [Boundary; 11] = [
     Boundary::Begin,
     Boundary::Timers,
     Boundary::Attended,
     Boundary::Serve,
+    Boundary::Asked,
     Boundary::Given,
     Boundary::Served,
     Boundary::Whole,

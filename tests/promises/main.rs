@@ -47,6 +47,7 @@ mod starvation;
 mod support;
 mod throttle;
 mod time;
+mod unhealthy;
 mod unserved;
 mod word;
 mod wrap;

@@ -1,9 +1,13 @@
 //! Promises of services about what an instance leaves when it ends.
 
+use std::thread;
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
-use ringmain::{Balance, Balancer, Bus, InstanceView, Meta, Payload, RetryPolicy};
+use ringmain::{
+    Balance, Balancer, Bus, DeadLetterFilter, DeadReason, InstanceView, Meta, Overflow, Payload, RetryPolicy,
+    SubscribeError,
+};
 
 use crate::services::drain;
 use crate::support::*;
@@ -44,5 +48,33 @@ fn what_an_ended_instance_leaves_goes_on_though_others_are_refused_what_waits() 
         assert_eq!(drain(&mut first), 1);
         simulation.run();
     }
+    assert_settled(bus);
+}
+
+#[test]
+fn an_event_that_is_with_a_handler_when_its_service_ends_is_a_dead_letter_that_says_so() {
+    // Who ends the service does not wait for the worker.
+    let simulation = Simulation::new(Bus::builder().workers(1).deadline(Duration::ZERO), 7).unwrap();
+    let bus = simulation.bus();
+    let service = bus.service("one").capacity(1).overflow(Overflow::DropNewest).open().unwrap();
+    let mut ending = Some(service);
+    let handler = bus.subscribe("work").handle(move |_, _: &Meta<'_>| {
+        if let Some(service) = ending.take() {
+            let ended = thread::spawn(|| service.end()).join().unwrap();
+            assert_eq!(ended, Err(SubscribeError::WorkerStuck { worker: 0 }));
+        }
+    });
+    let mut publisher = bus.publisher().unwrap();
+    // The first fills the service, for want of an instance. Handlers come before services: this one ends while the other event
+    // is on its way to it.
+    for topic in ["other", "work"] {
+        publisher.event().target("one").publish(topic, Payload::raw(b"")).unwrap();
+    }
+    simulation.run();
+    bus.flush_deadline(Duration::from_secs(60)).unwrap();
+    let letters = bus.dead_letters().list(&DeadLetterFilter::new());
+    let reasons: Vec<_> = letters.iter().map(|letter| letter.reason()).collect();
+    assert_eq!(reasons, [DeadReason::Closed; 2]);
+    assert_eq!(handler.unwrap().ledger().delivered, 1);
     assert_settled(bus);
 }

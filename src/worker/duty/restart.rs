@@ -13,7 +13,6 @@ use crate::delivery::Notice;
 use crate::ring::{LANES, go_on};
 use crate::sync::contain::contained;
 
-use super::services::Directed;
 use super::{Turn, Worker};
 
 /// Restarts are counted within this time.
@@ -97,10 +96,9 @@ impl Worker {
         #[cfg(feature = "stall")]
         crate::worker::fault::visit(crate::worker::fault::Boundary::Again);
         self.under_way.rest();
-        // It may have been about to sleep.
+        // It may have been about to sleep: room in a mailbox would go on to wake it.
         self.engine.parker.cancel(self.index);
         self.starve(false);
-        self.directed.iter_mut().for_each(Directed::forget);
         if let Some(lane) = self.given.lane() {
             // It had room for all who have not had it, or nobody would have got it.
             let _ = self.pass(lane, true);

@@ -47,9 +47,12 @@ impl Directed {
     #[inline]
     pub(super) fn ask(&mut self, services: &[Arc<ServiceHere>], route: Option<&Route>, meta: &Meta<'_>) -> &Self {
         if self.sequence != Some(meta.sequence()) {
-            self.sequence = Some(meta.sequence());
+            // A worker that panics amid this asks again.
+            self.sequence = None;
             self.wanted.clear();
+            visit!(Asked);
             self.is_unread = add_wanted(&mut self.wanted, services, route, meta);
+            self.sequence = Some(meta.sequence());
         }
         self
     }
@@ -365,9 +368,7 @@ pub(super) fn attend(
             let Some(hold) = mailbox.take_to_pass(mailbox.custody().ready().trailing_zeros() as usize) else {
                 continue;
             };
-            let event = hold.event();
-            let meta = meta_of(event, &engine.directory, 0);
-            hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
+            stranded::give_to_service(engine, service, hold.event(), owner);
             mailbox.pass_on(hold);
         }
         if mailbox.custody().queued() > 0 || mailbox.goes_on() && mailbox.is_waiting() {

@@ -144,3 +144,23 @@ fn a_worker_that_the_throttle_holds_back_does_not_go_to_sleep_on_a_bus_that_ends
     assert!(matches!(workers[0].turn(), Turn::Worked { events: 2, .. }));
     assert_eq!(workers[0].turn(), Turn::Finished);
 }
+
+#[test]
+fn a_worker_that_goes_on_after_a_panic_before_its_sleep_is_woken_by_no_room_that_it_does_not_wait_for() {
+    for has_panicked in [false, true] {
+        let world = World::new(Bus::builder());
+        let mut inbox = world.bus.subscribe("a").capacity(1).mailbox().expect("a mailbox");
+        world.publish(Priority::Normal, 2);
+        let mut workers = world.workers();
+        let worker = &mut workers[0];
+        assert!(matches!(worker.turn(), Turn::Worked { events: 1, .. }), "the other one waits for room");
+        worker.starve(true);
+        if has_panicked {
+            assert!(worker.recover());
+        }
+        // It goes to sleep: as it was about to, or later, when all is done.
+        worker.engine.parker.prepare(0);
+        inbox.try_recv().expect("one is queued").ack();
+        assert_eq!(worker.engine.parker.seems_parked(|| 1), has_panicked);
+    }
+}
