@@ -3,6 +3,7 @@
 use ringmain::Bus;
 
 use crate::alone::alone;
+use crate::books::assert_settled;
 use crate::live;
 
 const PATTERNS: u64 = 100_000;
@@ -37,5 +38,6 @@ fn each_of_a_hundred_thousand_patterns_takes_little_and_as_many_others_take_its_
         assert!(each <= BYTES_MAX && left <= ROOM_MAX, "{each} bytes a pattern, {left} left");
         let (_, more) = round(PATTERNS);
         assert!(more <= ROOM_MAX / 8, "{more} bytes more are left of each of as many others, after {left}");
+        assert_settled(&bus);
     });
 }
