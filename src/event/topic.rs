@@ -184,6 +184,9 @@ pub(crate) const fn check_name_bytes(bytes: &[u8]) -> Result<(), TopicError> {
     if bytes.len() > NAME_BYTES_MAX {
         return Err(TopicError::TooLong { bytes: bytes.len() });
     }
+    if bytes.len() < SEGMENTS_MAX && is_plainly_a_name(bytes) {
+        return Ok(());
+    }
     let mut segments = 1;
     let mut empty = true;
     let mut at = 0;
@@ -208,9 +211,91 @@ pub(crate) const fn check_name_bytes(bytes: &[u8]) -> Result<(), TopicError> {
     Ok(())
 }
 
+/// Whether a name of 8 bytes or more, and too few to have too many segments, keeps the rules: eight bytes at once. Each look begins at the
+/// last byte of the one before it, so that two dots in a row are in one of them.
+const fn is_plainly_a_name(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else { return false };
+    let (mut rest, end) = (bytes, u64::from_le_bytes(*last));
+    if bytes[0] == b'.' || bytes[bytes.len() - 1] == b'.' || !are_of_a_name(end) {
+        return false;
+    }
+    while let Some((eight, _)) = rest.split_first_chunk() {
+        if !are_of_a_name(u64::from_le_bytes(*eight)) {
+            return false;
+        }
+        rest = rest.split_at(7).1;
+    }
+    true
+}
+
+/// Whether eight bytes may stand in a name in a row.
+const fn are_of_a_name(eight: u64) -> bool {
+    const HIGH: u64 = all(0x80);
+    // The high bit of each byte that is not less, and of each that is the same, of bytes that are ASCII.
+    const fn not_below(eight: u64, byte: u8) -> u64 {
+        eight + all(0x80 - byte)
+    }
+    const fn is(eight: u64, byte: u8) -> u64 {
+        !((eight ^ all(byte)) + all(0x7F))
+    }
+    if eight & HIGH != 0 {
+        return false;
+    }
+    let lower = eight | all(0x20);
+    let letters = not_below(lower, b'a') & !not_below(lower, b'z' + 1);
+    let digits = not_below(eight, b'0') & !not_below(eight, b'9' + 1);
+    let dots = is(eight, b'.');
+    let others = is(eight, b'_') | is(eight, b'-');
+    (letters | digits | dots | others) & HIGH == HIGH && dots & (dots >> 8) & HIGH == 0
+}
+
+/// Eight times the same byte.
+const fn all(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The rules, one after the other.
+    fn keeps_the_rules(name: &[u8]) -> bool {
+        let segments: Vec<&[u8]> = name.split(|byte| *byte == b'.').collect();
+        let is_character = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let is_segment = |segment: &&[u8]| !segment.is_empty() && segment.iter().all(is_character);
+        name.len() <= NAME_BYTES_MAX && segments.len() <= SEGMENTS_MAX && segments.iter().all(is_segment)
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_one_if_it_keeps_the_rules(name in "[a-zA-Z0-9_-]{0,9}([.][a-zA-Z0-9_.-]{0,20}){0,5}") {
+            prop_assert_eq!(check_name(&name).is_ok(), keeps_the_rules(name.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn every_byte_is_judged_alike_at_every_place() {
+        for length in 1..=20 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut name = vec![b'a'; length];
+                    name[at] = byte;
+                    assert_eq!(
+                        check_name_bytes(&name).is_ok(),
+                        keeps_the_rules(&name),
+                        "{byte:#x} at {at} of {length}"
+                    );
+                    // Two dots in a row, wherever they are.
+                    if byte == b'.' && at > 0 {
+                        name[at - 1] = b'.';
+                        assert!(check_name_bytes(&name).is_err(), "two dots before {at} of {length}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn names_are_refused_with_the_place_of_the_fault() {

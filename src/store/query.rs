@@ -273,6 +273,13 @@ impl Query {
         self.means_meta(&event.meta())
     }
 
+    /// Whether every event is meant, its position aside.
+    pub(super) fn means_all(&self) -> bool {
+        let Self { pattern, source, correlation, aggregate, after_version, created_from, created_before, .. } = self;
+        let is_of_any = pattern.is_none() && source.is_none() && correlation.is_none() && aggregate.is_none();
+        is_of_any && *after_version == 0 && created_from.is_none() && created_before.is_none()
+    }
+
     pub(super) fn means_meta(&self, meta: &Meta<'_>) -> bool {
         let is_of_any = self.aggregate.is_none() && self.after_version == 0;
         let aggregate = if is_of_any { None } else { meta.aggregate() };

@@ -130,7 +130,7 @@ pub(crate) fn change_percent(now: f64, baseline: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::OPERATIONS;
+    use crate::operations::Operation;
 
     fn toolchain() -> Toolchain {
         Toolchain { compiler: "rustc 1.0.0 (of a day)".into(), target: "here, cpu default, features a,b".into() }
@@ -181,7 +181,7 @@ mod tests {
     fn the_committed_baseline_has_every_operation_and_no_other() {
         let baseline = Baseline::load(&Baseline::path()).unwrap();
         let saved: Vec<_> = baseline.counts.iter().map(|(name, _)| name.as_str()).collect();
-        let operations: Vec<_> = OPERATIONS.iter().map(|operation| operation.name).collect();
+        let operations: Vec<_> = Operation::all().map(|operation| operation.name).collect();
         assert_eq!(saved, operations);
     }
 }

@@ -8,12 +8,13 @@ mod baseline;
 mod callgrind;
 mod operations;
 mod row;
+mod stored;
 
 use std::process::ExitCode;
 
 use baseline::{Baseline, TOLERANCE_PERCENT, Toolchain, Verdict};
 use clap::Parser;
-use operations::{OPERATIONS, Operation};
+use operations::Operation;
 use row::Row;
 
 /// Two counts of one operation agree to so many percent, or they are not worth comparing with anything.
@@ -47,7 +48,7 @@ struct Args {
 }
 
 fn find_operation(name: &str) -> Result<&'static Operation, String> {
-    Operation::find(name).ok_or_else(|| format!("no such operation; --list names all {}", OPERATIONS.len()))
+    Operation::find(name).ok_or_else(|| format!("no such operation; --list names all {}", Operation::all().count()))
 }
 
 fn main() -> ExitCode {
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if args.list {
-        OPERATIONS.iter().for_each(|operation| println!("{:<18} {}", operation.name, operation.what));
+        Operation::all().for_each(|operation| println!("{:<18} {}", operation.name, operation.what));
         return ExitCode::SUCCESS;
     }
     match compare(&args) {
@@ -119,7 +120,7 @@ fn compare(args: &Args) -> Result<(), String> {
 
 /// Counts the operations asked for, and prints each as soon as it is counted.
 fn measure(args: &Args, toolchain: &Toolchain, baseline: Option<&Baseline>, judged: bool) -> Result<Vec<Row>, String> {
-    let operations = if args.operations.is_empty() { OPERATIONS.iter().collect() } else { args.operations.clone() };
+    let operations = if args.operations.is_empty() { Operation::all().collect() } else { args.operations.clone() };
     if !args.json {
         println!("{toolchain}\n\n{}", Row::head());
     }

@@ -14,6 +14,8 @@ use ringmain::{
 };
 use rkyv::{Archive, Serialize};
 
+use crate::stored;
+
 /// Events of a round: fewer than a worker passes in one turn (100), and as many as share a stamp where one in 64 has one.
 const EVENTS: u64 = 64;
 /// Rounds that are counted: what a turn or 64 stamps bring once has its share. What happens once a lap of a lane, such as a
@@ -38,8 +40,12 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
+    pub(crate) fn all() -> impl Iterator<Item = &'static Self> {
+        OPERATIONS.iter().chain(stored::OPERATIONS)
+    }
+
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
-        OPERATIONS.iter().find(|operation| operation.name == name)
+        Self::all().find(|operation| operation.name == name)
     }
 
     /// Does it in this process: a warm-up, then the rounds that callgrind counts.
@@ -53,12 +59,12 @@ impl Operation {
     }
 }
 
-const fn operation(name: &'static str, what: &'static str, a_round: u64, run: fn(Rounds, u64)) -> Operation {
+pub(crate) const fn operation(name: &'static str, what: &'static str, a_round: u64, run: fn(Rounds, u64)) -> Operation {
     Operation { name, what, a_round, run }
 }
 
 /// All of them. Unless said: a bus as it comes but for its slots of 128 bytes, and typed events of 64 bytes.
-pub(crate) const OPERATIONS: &[Operation] = &[
+const OPERATIONS: &[Operation] = &[
     operation("publish-many", "publish, many publishers, every event stamped", EVENTS, |rounds, seed| {
         publish::<8>(rounds, many(), seed);
     }),
@@ -158,14 +164,14 @@ impl<const N: usize> ArchivedWords<N> {
 
 /// The schedule of one run: of each round only one part is counted.
 #[derive(Debug)]
-struct Rounds {
+pub(crate) struct Rounds {
     /// What one round must come to.
     operations: u64,
 }
 
 impl Rounds {
     /// Runs all rounds. `counted` returns how many operations it did.
-    fn run(self, mut before: impl FnMut(), mut counted: impl FnMut() -> u64, mut after: impl FnMut()) {
+    pub(crate) fn run(self, mut before: impl FnMut(), mut counted: impl FnMut() -> u64, mut after: impl FnMut()) {
         for round in 0..WARM_UP + ROUNDS {
             before();
             let done = if round < WARM_UP { counted() } else { counted_by_callgrind(&mut counted) };

@@ -117,7 +117,7 @@ fn is_whole(file: &File, first: u64) -> Result<bool, Fault> {
     }
     let (mut walk, mut records) = (Walk::new(first, HEADER_BYTES as u64, first, sealed.end), 0);
     loop {
-        match walk.next(file)? {
+        match walk.next(file, 0)? {
             Step::Record(..) => records += 1,
             Step::Control(_) => {}
             Step::Damaged(..) => return Ok(false),

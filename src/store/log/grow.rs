@@ -102,7 +102,7 @@ impl Log {
     fn rewrite(&self, segment: &Segment, file: &File, durable: u64, end: u64) -> Result<(), Fault> {
         let (position, offset) = segment.near(durable + 1);
         let mut walk = Walk::new(segment.first, offset, position, end);
-        while walk.expected() <= durable && !matches!(walk.next(file)?, Step::End { .. }) {}
+        while walk.expected() <= durable && !matches!(walk.next(file, 0)?, Step::End { .. }) {}
         let mut at = walk.offset();
         let mut bytes = vec![0; COPY_BYTES.min(end.saturating_sub(at)) as usize];
         while at < end {

@@ -192,6 +192,7 @@ impl LogReader {
         }
     }
 
+    #[inline(always)]
     fn advance(&mut self) -> Result<Option<(Header, u64)>, ReadError> {
         loop {
             let Some((segment, file)) = &self.segment else {
@@ -221,7 +222,7 @@ impl LogReader {
                 }
                 continue;
             };
-            match self.walk.next(file).map_err(ReadError::Disk)? {
+            match self.walk.next(file, self.next).map_err(ReadError::Disk)? {
                 Step::Record(header, at) => {
                     if at >= self.noted + INDEX_EVERY_BYTES {
                         // Known only now where the segment was not read when the log was opened.

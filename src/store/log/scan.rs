@@ -143,7 +143,7 @@ impl Pass {
             garbage_end: 0,
         };
         loop {
-            let step = walk.next(file)?;
+            let step = walk.next(file, 0)?;
             if !matches!(step, Step::End { .. }) {
                 pass.seal_end = None;
             }

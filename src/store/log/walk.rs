@@ -83,24 +83,28 @@ struct Window {
 
 impl Window {
     /// Bytes of the file from an offset on, at least so many unless `end` comes before.
+    #[inline(always)]
     fn get(&mut self, file: &File, offset: u64, bytes: usize, end: u64) -> Result<&[u8], Fault> {
         let bytes = bytes.min((end - offset) as usize);
-        let within = offset.checked_sub(self.start).filter(|within| within + bytes as u64 <= self.length as u64);
-        let within = match within {
-            Some(within) => within as usize,
-            None => {
-                let goes_on = offset > self.start && offset <= self.start + self.length as u64;
-                self.chunk = if goes_on { (self.chunk * 2).min(CHUNK_BYTES) } else { CHUNK_BYTES_MIN };
-                let load = self.chunk.max(bytes).min((end - offset) as usize);
-                if self.bytes.len() < load {
-                    self.bytes.resize(load, 0);
-                }
-                self.start = offset;
-                self.length = file.read_at(&mut self.bytes[..load], offset)?;
-                0
-            }
-        };
-        Ok(&self.bytes[within..self.length])
+        let is_held = offset >= self.start && offset - self.start + bytes as u64 <= self.length as u64;
+        if !is_held {
+            self.load(file, offset, bytes, end)?;
+        }
+        Ok(&self.bytes[(offset - self.start) as usize..self.length])
+    }
+
+    /// Goes to an offset.
+    #[cold]
+    fn load(&mut self, file: &File, offset: u64, bytes: usize, end: u64) -> Result<(), Fault> {
+        let goes_on = offset > self.start && offset <= self.start + self.length as u64;
+        self.chunk = if goes_on { (self.chunk * 2).min(CHUNK_BYTES) } else { CHUNK_BYTES_MIN };
+        let load = self.chunk.max(bytes).min((end - offset) as usize);
+        if self.bytes.len() < load {
+            self.bytes.resize(load, 0);
+        }
+        self.start = offset;
+        self.length = file.read_at(&mut self.bytes[..load], offset)?;
+        Ok(())
     }
 }
 
@@ -152,8 +156,9 @@ impl Walk {
         self.expected
     }
 
-    /// The next record, or what is there instead.
-    pub(super) fn next(&mut self, file: &File) -> Result<Step, Fault> {
+    /// The next record, or what is there instead. Of records before `wanted` only the header is looked at: they have no body.
+    #[inline(always)]
+    pub(super) fn next(&mut self, file: &File, wanted: u64) -> Result<Step, Fault> {
         let at = self.offset;
         let header = match self.header(file, at)? {
             Some(header) if self.fits(&header, at, 0) => header,
@@ -161,6 +166,10 @@ impl Walk {
         };
         let extent = header.extent_bytes();
         self.offset += extent;
+        if header.position < wanted && !header.kind.is_control() {
+            self.expected += 1;
+            return Ok(Step::Record(header, at));
+        }
         let whole = self.window.get(file, at, extent as usize, self.end)?;
         let is_whole = whole.get(HEADER_BYTES..extent as usize).is_some_and(|body| check(body) == header.body_check);
         if header.kind.is_control() {
@@ -187,11 +196,13 @@ impl Walk {
         &self.window.bytes[begin..begin + header.body_bytes as usize]
     }
 
+    #[cold]
     fn damage(&self, file: &File, at: u64, missing: Option<RangeInclusive<u64>>, cause: Cause) -> Box<Damage> {
         Box::new(Damage::of(file, at, self.offset - at, missing, cause))
     }
 
     /// The header at an offset, if it is one.
+    #[inline(always)]
     fn header(&mut self, file: &File, at: u64) -> Result<Option<Header>, Fault> {
         if at + HEADER_BYTES as u64 > self.end {
             return Ok(None);
@@ -211,6 +222,7 @@ impl Walk {
     }
 
     /// From something that is no record to the next that is one.
+    #[cold]
     fn search(&mut self, file: &File) -> Result<Step, Fault> {
         let from = self.offset;
         let mut at = from;

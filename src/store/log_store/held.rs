@@ -180,7 +180,7 @@ impl Shared {
                 Some(Err(ReadError::Damaged(_) | ReadError::Retired { .. })) => continue,
                 Some(Err(ReadError::Disk(fault))) => return Err(fault),
             };
-            let Ok(frame) = Frame::read(record.body) else { continue };
+            let Ok(frame) = Frame::read_vouched(record.body) else { continue };
             let meta = frame.meta();
             let Some(of) = meta.aggregate().filter(|of| kinds.iter().any(|kind| kind == of.kind)) else { continue };
             if snapshots.len() >= REMEMBERED_MAX {

@@ -31,6 +31,8 @@ struct Look<'q> {
     /// Who is lent what is meant.
     look: &'q mut dyn FnMut(StoredEventRef<'_>) -> ControlFlow<()>,
     newest_first: bool,
+    /// Every event between them is meant.
+    means_all: bool,
     /// Positions that can be meant.
     first: u64,
     last: u64,
@@ -69,7 +71,9 @@ pub(super) fn visit(
     }
     let newest_first = query.order() == Order::NewestFirst;
     let (is_over, lent, bytes, looked_at, reached) = (false, None, 0, 0, first - 1);
-    let mut look = Look { query, look, newest_first, first, last, left, is_over, lent, bytes, looked_at, reached };
+    let means_all = query.means_all();
+    let mut look =
+        Look { query, look, newest_first, means_all, first, last, left, is_over, lent, bytes, looked_at, reached };
     let next = look.run(shared, &parts, active);
     // The next call meets what is wrong.
     next.or_else(|error| look.lent.map(Some).ok_or(error))
@@ -133,12 +137,16 @@ impl Look<'_> {
         }
     }
 
+    fn means(&self, frame: &FrameRef<'_>) -> bool {
+        self.means_all || self.query.means_meta(&frame.meta())
+    }
+
     /// Lends an event if it is meant.
     fn take(&mut self, record: &Record<'_>) -> Result<(), FrameError> {
         self.looked_at += 1;
         self.reached = record.header.position;
-        let frame: FrameRef<'_> = Frame::read(record.body)?;
-        if self.query.means_meta(&frame.meta()) {
+        let frame: FrameRef<'_> = Frame::read_vouched(record.body)?;
+        if self.means(&frame) {
             let position = Position::new(record.header.position).expect("positions count from 1");
             let recorded_at = UNIX_EPOCH + Duration::from_nanos(record.header.written_unix_ns);
             self.bytes += record.body.len();
@@ -236,8 +244,8 @@ impl Look<'_> {
                     Some(Ok(record)) => {
                         let position = record.header.position;
                         self.looked_at += 1;
-                        match Frame::read(record.body) {
-                            Ok(frame) if !self.query.means_meta(&frame.meta()) => {}
+                        match Frame::read_vouched(record.body) {
+                            Ok(frame) if !self.means(&frame) => {}
                             Ok(_) => found.push((position, record.segment, record.offset)),
                             Err(error) => {
                                 unread = Some((position..=position, no_event(position, error)));

@@ -248,7 +248,7 @@ impl Built {
             match reader.next_record() {
                 None => break,
                 Some(Ok(record)) if record.header.position > last => break,
-                Some(Ok(record)) => match Frame::read(record.body) {
+                Some(Ok(record)) => match Frame::read_vouched(record.body) {
                     Ok(frame) => built.index.add(record.offset, &frame.meta()),
                     Err(_) => built.damaged.push(record.header.position..=record.header.position),
                 },

@@ -227,7 +227,7 @@ impl Shared {
 
 /// The version of an aggregate that an event brought it to; 0 for others.
 fn version_in(body: &[u8], kind: &str, id: &str) -> u64 {
-    let Ok(frame) = Frame::read(body) else { return 0 };
+    let Ok(frame) = Frame::read_vouched(body) else { return 0 };
     let meta = frame.meta();
     meta.aggregate().filter(|of| (of.kind, of.id) == (kind, id)).map_or(0, |of| of.version)
 }
