@@ -161,7 +161,8 @@ impl Pattern {
     /// The matcher. Calls `visited` for each state it looks at, so that a test can count the work.
     fn walk(&self, name: &str, mut visited: impl FnMut()) -> bool {
         let mut live = self.begin();
-        for read in name.split('.') {
+        // By bytes: a search that is made for long texts takes longer to begin than most segments are.
+        for read in name.as_bytes().split(|byte| *byte == b'.') {
             live = self.step(live, Some(read), &mut visited);
             if live == 0 {
                 return false;
@@ -186,7 +187,7 @@ impl Pattern {
     }
 
     /// The live states after a segment of a name; `None` is one that no literal is equal to.
-    fn step(&self, mut live: u128, read: Option<&str>, visited: &mut impl FnMut()) -> u128 {
+    fn step(&self, mut live: u128, read: Option<&[u8]>, visited: &mut impl FnMut()) -> u128 {
         let mut next = 0;
         while live != 0 {
             let state = live.trailing_zeros();
@@ -197,7 +198,7 @@ impl Pattern {
             next |= match self.0.segments.get(state as usize) {
                 Some(Segment::Run) => stay,
                 Some(Segment::One) => advance,
-                Some(Segment::Literal(text)) if read.is_some_and(|read| **text == *read) => advance,
+                Some(Segment::Literal(text)) if read.is_some_and(|read| text.as_bytes() == read) => advance,
                 // Another literal, or the pattern is used up and the name is not.
                 Some(Segment::Literal(_)) | None => 0,
             };

@@ -30,9 +30,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         read(rounds, &Query::new().pattern(pattern));
     }),
     operation("store-get", "one event by its position", 1, get),
-    operation("store-load", "an event of an aggregate of 64, loaded", VERSIONS, load),
-    operation("store-append", "append one event, written", BATCH, |rounds, _| append(rounds, 1)),
-    operation("store-append-16", "an event of 16 appended at once, written", BATCH, |rounds, _| append(rounds, BATCH)),
+    operation("store-append-16", "an event of 16 appended at once, written", BATCH, append),
 ];
 
 /// A folder that is removed at the end.
@@ -83,21 +81,23 @@ fn begin(at: &mut u64, events: u64) -> Position {
     position
 }
 
+/// How many events of a page the store lends.
+fn lent(store: &LogStore, page: &Query) -> u64 {
+    let mut count = 0;
+    let mut look = |event: StoredEventRef<'_>| {
+        count += 1;
+        black_box(event.frame().bytes().len());
+        ControlFlow::Continue(())
+    };
+    store.visit(page, &mut look).expect("it is whole");
+    count
+}
+
 fn read(rounds: Rounds, query: &Query) {
     let folder = Folder::new();
     let store = filled(&folder);
     let mut at = 0;
-    let lend = || {
-        let page = query.clone().from_position(begin(&mut at, PAGE)).limit(PAGE as usize);
-        let mut count = 0;
-        let mut look = |event: StoredEventRef<'_>| {
-            count += 1;
-            black_box(event.frame().bytes().len());
-            ControlFlow::Continue(())
-        };
-        store.visit(&page, &mut look).expect("it is whole");
-        count
-    };
+    let lend = || lent(&store, &query.clone().from_position(begin(&mut at, PAGE)).limit(PAGE as usize));
     rounds.run(|| {}, lend, || {});
 }
 
@@ -114,26 +114,12 @@ fn get(rounds: Rounds, _seed: u64) {
     rounds.run(|| {}, get, || {});
 }
 
-fn load(rounds: Rounds, _seed: u64) {
-    let folder = Folder::new();
-    let store = filled(&folder);
-    let mut nth = 0;
-    let load = || {
-        nth = (nth + 1) % AGGREGATES;
-        let page = store.load("order", &format!("{nth:03}"), 0).expect("it is whole");
-        black_box(page).events.len() as u64
-    };
-    rounds.run(|| {}, load, || {});
-}
-
-fn append(rounds: Rounds, batch: u64) {
+fn append(rounds: Rounds, _seed: u64) {
     let folder = Folder::new();
     let store = LogStore::open(&folder.0).expect("the disk works");
-    let frames = &frames(1)[..batch as usize];
+    let frames = &frames(1)[..BATCH as usize];
     let append = || {
-        for _ in 0..BATCH / batch {
-            store.append(frames, ExpectedVersion::Any, Durability::Written).expect("the disk works");
-        }
+        store.append(frames, ExpectedVersion::Any, Durability::Written).expect("the disk works");
         BATCH
     };
     rounds.run(|| {}, append, || {});

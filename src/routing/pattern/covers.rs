@@ -23,7 +23,7 @@ pub(super) fn covers(one: &Pattern, other: &Pattern) -> bool {
             // A name has a segment at least.
             None if has_read && !one.accepts(live) => return false,
             None => {}
-            Some(Segment::Literal(text)) => left.push((at + 1, read(Some(text)), true)),
+            Some(Segment::Literal(text)) => left.push((at + 1, read(Some(text.as_bytes())), true)),
             Some(Segment::One) => left.push((at + 1, read(None), true)),
             Some(Segment::Run) => left.extend([(at + 1, live, has_read), (at, read(None), true)]),
         }
