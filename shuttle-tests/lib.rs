@@ -13,7 +13,7 @@
 //!
 //! Only `--cfg ringmain_shuttle` has schedules; in any other build the package is empty. What they do not show: orderings
 //! weaker than SeqCst and data races (loom and Miri look for those), lost wake-ups of threads (shuttle's sleeps may end by
-//! themselves, as the platform's may; those of futures do not), time (the clock stands still), spinning workers, and
+//! themselves, as the platform's may; those of futures do not), time (the clock stands still but for scenarios that move it), spinning workers, and
 //! switches inside `Arc`, `OnceLock` and the lock-free queue of lent publishers.
 
 #![cfg(ringmain_shuttle)]

@@ -88,6 +88,12 @@ pub use sagas::GivenSaga;
 pub struct ManualClock(Clock);
 
 impl ManualClock {
+    /// Of a bus with workers on threads, which has such a clock under `--cfg ringmain_shuttle`: a schedule has no time of its own.
+    #[cfg(ringmain_shuttle)]
+    pub fn of(bus: &Bus) -> Self {
+        Self(bus.shared().engine.directory.clock.clone())
+    }
+
     /// Moves the clock on, as [`Simulation::advance`] does.
     pub fn advance(&self, by: Duration) {
         self.0.advance(by);
