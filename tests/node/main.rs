@@ -14,6 +14,8 @@ mod life;
 mod page;
 #[cfg(feature = "prometheus")]
 mod parts;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod publish;
 mod query;
 mod reload;

@@ -101,8 +101,12 @@ settings! {
     /// Dead letters that are kept; beyond it the oldest goes, counted.
     DEAD_LETTERS_MAX: "events.processing.dead_letters_max", [], whole(1, 1_000_000), "5000", Restart;
 
-    /// Where events are kept: in files, or nowhere, which a restart forgets.
-    STORE_TYPE: "events.store.type", ["EVENT_STORE_TYPE"], Kind::Choice(&["log", "memory"]), "log", Restart;
+    /// Where events are kept: in files, in PostgreSQL (feature postgres), or nowhere, which a restart forgets.
+    STORE_TYPE: "events.store.type", ["EVENT_STORE_TYPE"], Kind::Choice(&["log", "memory", "postgres"]), "log", Restart;
+    /// A file whose text is the URL of the PostgreSQL database; none takes the environment's DATABASE_URL.
+    STORE_URL_FILE: "events.store.url_file", [], Kind::OrNone(&Kind::Path), "none", Restart;
+    /// The schema of the PostgreSQL database that has the store of this node, and of no other.
+    STORE_SCHEMA: "events.store.schema", [], Kind::Text, "ringmain", Restart;
     /// The folder of the store.
     STORE_DATA: "events.store.data", [], Kind::Path, "./ringmain-data", Restart;
     /// What a publish over the network has when it is answered: written survives a kill of the process, durable a power cut.

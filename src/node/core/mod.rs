@@ -11,6 +11,7 @@
 mod announce;
 mod builder;
 mod flow;
+mod kept;
 mod known;
 mod noting;
 mod registrations;
@@ -96,8 +97,10 @@ pub(super) struct Core {
     pub(super) known: Arc<KnownIds>,
     pub(super) replays: Replays,
     pub(super) flow: Flow,
-    /// What was found of the store when it was opened; `None` where nothing outlives the node.
+    /// What was found of the store when it was opened, where it is in files.
     pub(super) found: Option<Found>,
+    /// Nothing outlives the node.
+    is_in_memory: bool,
     /// Makes frames of what comes from outside.
     framer: Mutex<Publisher>,
     runtime: Handle,
@@ -149,7 +152,7 @@ impl Core {
 
     /// What is said of it: what is only in memory is accepted, whatever the store pretends.
     pub(super) fn word_told(&self, word: Durability) -> Durability {
-        if self.found.is_none() { Durability::Accepted } else { word }
+        if self.is_in_memory { Durability::Accepted } else { word }
     }
 }
 
@@ -180,7 +183,7 @@ struct Parts {
     journal: Journal,
     /// Counts what flows, as long as there is room for another subscription.
     _flow: Option<Subscription>,
-    /// The store, where it is in a folder.
+    /// The store, where it is in files.
     log: Option<Arc<LogStore>>,
 }
 

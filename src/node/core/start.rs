@@ -12,13 +12,13 @@ use super::super::http::{Door, Server};
 use super::super::services::builtin::{Builtins, BuiltinsError};
 use super::super::services::{Service, Services, ServicesOptions};
 use super::super::store::found::Found;
-use super::super::store::open;
 use super::announce::{self, Announcer};
+use super::kept::Kept;
 use super::noting::Noting;
 use super::{
     Core, Flow, KnownIds, Node, NodeError, NodeState, Parts, Registrations, Replays, RunningNode, rules, stop, webhooks,
 };
-use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
+use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore};
 use crate::{Bus, BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
 
 /// What its parts are called: its threads, its events' source, its cursor, its queue of dead letters.
@@ -38,7 +38,7 @@ pub(super) fn start<T>(
     // What may be refused for its configuration is, before anything is opened.
     let door = has_http.then(|| Door::new(&config)).transpose()?;
     let runtime = runtime()?;
-    let Kept { store, state_store, log } = Kept::open(&config)?;
+    let Kept { store, state_store, log, is_in_memory } = Kept::open(&config)?;
     let found = log.as_deref().map(Found::of);
     let letters_max = number(&config, &names::DEAD_LETTERS_MAX);
     let letters = DeadLetterQueue::open_with(LETTERS, Arc::clone(&state_store), letters_max, Durability::Written);
@@ -103,6 +103,7 @@ pub(super) fn start<T>(
         replays: Replays::default(),
         flow,
         found,
+        is_in_memory,
         framer,
         sources,
         config: watch::Sender::new(Arc::new(config)),
@@ -139,28 +140,6 @@ fn runtime() -> Result<Runtime, NodeError> {
         .enable_all()
         .build();
     builder.map_err(|error| NodeError::Runtime(error.to_string()))
-}
-
-/// Where events and state are kept.
-struct Kept {
-    store: Arc<dyn EventStore>,
-    state_store: Arc<dyn StateStore>,
-    log: Option<Arc<LogStore>>,
-}
-
-impl Kept {
-    fn open(config: &Config) -> Result<Self, NodeError> {
-        if config.text(&names::STORE_TYPE) == Some("memory") {
-            // It is asked for words that it does not keep; what is said of it is `Core::word_told`.
-            let store = Arc::new(MemoryStore::new().evicting().pretending(Durability::Durable));
-            return Ok(Self { store: store.clone(), state_store: store, log: None });
-        }
-        let folder = config.path(&names::STORE_DATA).expect("it has a default");
-        let age = config.time(&names::STORE_RETENTION).expect("it has a default");
-        let builder = LogStore::builder(folder).retention(Retention::forever().archive_after(age));
-        let log = Arc::new(open(builder).map_err(NodeError::Store)?);
-        Ok(Self { store: log.clone(), state_store: log.clone(), log: Some(log) })
-    }
 }
 
 fn number(config: &Config, setting: &'static names::Setting) -> usize {

@@ -362,7 +362,7 @@ fn overview() -> Value {
         ("table", &found),
     ]);
     opened["type"] = json!(["object", "null"]);
-    opened["description"] = json!("The store as it was found when it was opened; null in memory");
+    opened["description"] = json!("The store as it was found when it was opened; null where it is not in files");
     let lane = object(&[("priority", &text), ("depth", &whole), ("latency", &reference("Latency"))]);
     object(&[
         ("time", &json!({"type": "string", "format": "date-time"})),
