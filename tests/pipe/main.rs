@@ -13,6 +13,7 @@ mod proof;
 mod readme;
 mod store;
 mod store_again;
+mod terminal;
 mod volume;
 
 use std::io::Write;

@@ -1,6 +1,8 @@
 //! Stores in memory and on disk, a store of state that dies at a chosen write, and a writer of events.
 
 use std::cell::Cell;
+#[cfg(feature = "postgres")]
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +17,8 @@ use ringmain::{Bus, Frame, Outgoing, Payload, Publisher};
 use super::folder::Folder;
 use crate::delegated::delegated;
 
-/// Each promise is kept on every store: made into a test in memory and one on disk.
+/// Each promise is kept on every store: made into a test in memory, one on disk, and one in PostgreSQL where `ci/with-postgres` has a
+/// server.
 macro_rules! on_every_store {
     ($($promise:ident),* $(,)?) => {
         mod in_memory {
@@ -29,6 +32,15 @@ macro_rules! on_every_store {
             fn $promise() {
                 let name = concat!(module_path!(), "-", stringify!($promise)).replace("::", "-");
                 super::$promise(&crate::support::Ground::disk(&name));
+            })*
+        }
+        #[cfg(feature = "postgres")]
+        mod in_postgres {
+            $(#[test]
+            fn $promise() {
+                if let Some(ground) = crate::support::Ground::postgres() {
+                    super::$promise(&ground);
+                }
             })*
         }
     };
@@ -45,11 +57,26 @@ pub(crate) enum Ground {
     Memory,
     /// Each in a folder of its own in this one.
     Disk(Folder, Cell<u64>),
+    /// Each in a schema of its own of the database of this URL.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
 }
 
 impl Ground {
     pub(crate) fn disk(name: &str) -> Self {
         Self::Disk(Folder::new(name), Cell::new(0))
+    }
+
+    /// `None`, said aloud, where there is no server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres() -> Option<Self> {
+        let url = std::env::var("RINGMAIN_POSTGRES_URL").ok();
+        if url.is_none() {
+            let said = "postgres: SKIP: RINGMAIN_POSTGRES_URL names no server; see ci/with-postgres";
+            // Not by the macro, which a test that passes keeps to itself.
+            drop(writeln!(std::io::stderr(), "{said}"));
+        }
+        url.map(Self::Postgres)
     }
 
     /// An empty store.
@@ -59,6 +86,14 @@ impl Ground {
             Self::Disk(folder, stores) => {
                 stores.set(stores.get() + 1);
                 Arc::new(open(&folder.0.join(stores.get().to_string())))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                static STORES: AtomicU64 = AtomicU64::new(0);
+                // Relaxed: a ticket.
+                let schema = format!("sourcing_{}_{}", std::process::id(), STORES.fetch_add(1, Ordering::Relaxed));
+                let store = ringmain::store::PostgresStore::builder(url).schema(schema).connections_max(2).open();
+                Arc::new(store.expect("the server takes it"))
             }
         }
     }
