@@ -12,7 +12,7 @@ use crate::draw::Draw;
 use crate::sight::Sight;
 use crate::sub::Way;
 use crate::subscribe::draw_call_max_ns;
-use crate::trials::is_over;
+use crate::trials::{is_call_over, is_over};
 use crate::world::World;
 
 /// One handler's call in so many takes time, where that may be.
@@ -81,12 +81,13 @@ impl World {
         let now = self.now;
         let comes = |due: u64| now < due && due <= then;
         let ends = |due: u64| !is_over(due, now) && is_over(due, then);
+        let call_ends = |due: u64| !is_call_over(due, now) && is_call_over(due, then);
         let is_sub_quiet = |(nth, sub): (usize, &crate::sub::Sub)| {
             let mut hands = sub.trials.iter().flat_map(|trials| trials.in_hand());
             let mut requests = sub.requests.iter().flat_map(|requests| requests.waiting.values());
             !hands.any(|(index, due)| (nth, index) != in_hand && ends(due))
                 && !requests.any(|request| comes(request.deadline))
-                && !sub.call.is_some_and(|(due, is_overrun)| !is_overrun && ends(due))
+                && !sub.call.is_some_and(|(due, is_overrun)| !is_overrun && call_ends(due))
         };
         self.throttle.is_none()
             && !self.is_closed

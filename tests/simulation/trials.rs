@@ -9,6 +9,8 @@ use crate::world::{World, lane_of};
 
 /// Due times are kept to so many bits less than a nanosecond.
 const TICK_SHIFT: u32 = 18;
+/// Ends of calls to so many.
+const CALL_TICK_SHIFT: u32 = 16;
 
 /// The longest wait.
 const WAIT_MAX_NS: u64 = 10 * 24 * 3_600 * 1_000_000_000;
@@ -181,6 +183,11 @@ pub(crate) fn is_over(due: u64, now: u64) -> bool {
     due.div_ceil(1 << TICK_SHIFT) <= tick(now)
 }
 
+/// Whether a call that was to be over by `due` is over to a worker that looks now.
+pub(crate) fn is_call_over(due: u64, now: u64) -> bool {
+    due.div_ceil(1 << CALL_TICK_SHIFT) <= now >> CALL_TICK_SHIFT
+}
+
 impl World {
     pub(crate) fn trials(&mut self, nth: usize) -> &mut Trials {
         self.subs[nth].trials.as_mut().expect("asked of reliable subscriptions only")
@@ -201,7 +208,7 @@ impl World {
             if let Some((due, is_overrun @ false)) = &mut sub.call
                 && is_looked_after
                 && !self.is_stopped
-                && is_over(*due, now)
+                && is_call_over(*due, now)
             {
                 *is_overrun = true;
                 sub.timed_out += 1;
