@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
 use ringmain::testing::Simulation;
@@ -351,6 +351,8 @@ fn chain(texts: &[&'static str]) -> Chain {
     before.iter().rev().fold(Chain(last, None), |source, text| Chain(text, Some(Box::new(source))))
 }
 
+static LONG: LazyLock<String> = LazyLock::new(|| "é".repeat(600));
+
 #[test]
 fn a_letter_tells_the_error_and_its_sources() {
     let simulation = Simulation::new(Bus::builder().workers(1), 7).unwrap();
@@ -363,7 +365,7 @@ fn a_letter_tells_the_error_and_its_sources() {
         wish().named("3").handle(move |_, _| Outcome::rejected(&chain(&texts[..2]))).unwrap(),
         wish().named("4").handle(|_, _| Outcome::failed(&chain(&["a: b", "b"]))).unwrap(),
         wish().named("5").handle(|_, _| Outcome::failed(&chain(&["xy"; 40]))).unwrap(),
-        wish().named("6").handle(|_, _| Outcome::failed(&chain(&["long ", &"é".repeat(600).leak()[..]]))).unwrap(),
+        wish().named("6").handle(|_, _| Outcome::failed(&chain(&["long ", &LONG]))).unwrap(),
     ];
     bus.publish("a", BODY).unwrap();
     simulation.run();

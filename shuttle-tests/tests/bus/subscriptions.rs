@@ -88,25 +88,25 @@ fn a_flood_reaches_who_was_subscribed_whole_and_who_subscribes_amid_it_from_its_
         let old = bus.subscribe("tea.*").on_worker(0).handle(move |payload, _| noting.note(payload));
         let ready = Flag::default();
         let publisher = flood(&bus, &ready);
-        let newcomers = [Seen::default(), Seen::default()];
-        let handlers = [0, 1].map(|worker| {
-            let noting = newcomers[worker].clone();
-            ready.set(2 * worker + 1);
-            let subscribe = bus.subscribe(TOPIC).on_worker(worker);
+        let newcomers = [Seen::default(), Seen::default(), Seen::default()];
+        let handlers = [0, 1, 2].map(|nth| {
+            let noting = newcomers[nth].clone();
+            ready.set(2 * nth + 1);
+            let subscribe = bus.subscribe(TOPIC).on_worker(nth % 2);
             let handler = subscribe.handle(move |payload, _| noting.note(payload)).expect("subscribed");
-            ready.set(2 * worker + 2);
+            ready.set(2 * nth + 2);
             handler
         });
         let asked = end(publisher);
         assert_settled(&bus);
         assert_eq!(seen.of(0), (0..EVENTS).collect::<Vec<_>>(), "an old subscription missed an event");
-        for (worker, newcomer) in newcomers.iter().enumerate() {
+        for (nth, newcomer) in newcomers.iter().enumerate() {
             let got = newcomer.of(0);
             assert!(got.is_sorted_by(|a, b| a < b), "out of order or twice: {got:?}");
             // Of those that were published while it subscribed it may get any.
-            let owed = (0..EVENTS).find(|&nth| asked[nth][0] >= 2 * worker + 2).unwrap_or(EVENTS)..EVENTS;
-            let foreign = asked.iter().take_while(|[_, after]| *after < 2 * worker + 1).count();
-            assert!(got.iter().all(|&nth| nth >= foreign), "{got:?}: {foreign} were accepted before it subscribed");
+            let owed = asked.iter().take_while(|[before, _]| *before < 2 * nth + 2).count()..EVENTS;
+            let foreign = asked.iter().take_while(|[_, after]| *after < 2 * nth + 1).count();
+            assert!(got.iter().all(|&event| event >= foreign), "{got:?}: {foreign} were accepted before it subscribed");
             assert!(got.ends_with(&owed.clone().collect::<Vec<_>>()), "{got:?} lacks some of {owed:?}");
         }
         drop((old, handlers));
