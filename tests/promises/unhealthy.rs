@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use ringmain::testing::Simulation;
 use ringmain::{
-    Balance, Balancer, DeadLetterFilter, DeadReason, DeliveryMode, InstanceView, Mailbox, Meta, Outcome, Pattern,
-    RetryPolicy, ServiceHealth,
+    Balance, Balancer, Bus, DeadLetterFilter, DeadReason, DeliveryMode, InstanceView, Mailbox, Meta, Outcome, Pattern,
+    Payload, RetryPolicy, ServiceHealth,
 };
 
 use crate::services::{MS, boxes, drain, send, simulation};
@@ -117,6 +118,27 @@ struct First;
 impl Balancer for First {
     fn pick(&mut self, _: &Meta<'_>, _: &[InstanceView]) -> Option<usize> {
         Some(0)
+    }
+}
+
+#[test]
+fn what_has_expired_at_an_unhealthy_instance_holds_nothing_up_that_is_behind_it() {
+    for mode in [DeliveryMode::reliable(), DeliveryMode::BestEffort] {
+        // One event a look.
+        let simulation = Simulation::new(Bus::builder().workers(1).turn_max(1), 7).unwrap();
+        let bus = simulation.bus();
+        let service = bus.service("one").open().unwrap();
+        let mut a = service.instance("a").mode(mode).mailbox().unwrap();
+        let mut publisher = bus.publisher().unwrap();
+        publisher.event().expires_after(MS).target("one").publish("work.todo", Payload::raw(b"")).unwrap();
+        send(&simulation, "one", 2);
+        let mut b = service.instance("b").mode(mode).mailbox().unwrap();
+        simulation.advance(SECOND);
+        assert_eq!((a.len(), b.len()), (3, 0));
+        bus.update_service_health("one", "a", ServiceHealth::Unhealthy).unwrap();
+        simulation.run();
+        assert_eq!((drain(&mut a), drain(&mut b)), (0, 2), "{mode:?}");
+        assert_settled(bus);
     }
 }
 

@@ -26,7 +26,7 @@ const MARGIN_NS: u64 = 1 << 19;
 /// Brings events on from the mailboxes of instances that are unhealthy, or whose circuit breakers are open, at most so many: instance by
 /// instance in the order they were made, of each first those that wait to be tried again, then what is queued, the most urgent first. Who
 /// is not taken by anybody stays there until the breaker half opens; from one that is unhealthy it goes back to the service, if another
-/// instance takes events at all. Returns how many it brought.
+/// instance takes events at all. Returns how many have left a mailbox.
 pub(super) fn pass_from_instances(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     let Some(rota) = service.rota() else { return 0 };
     let now = engine.directory.clock.now();
@@ -63,10 +63,11 @@ pub(super) fn pass_from_instances(engine: &Engine, service: &ServiceHere, max: u
         }
         while looks < max && is_sick && from.custody().ready() != 0 && may_leave(owner) {
             looks += 1;
+            // Also one that has expired has left.
+            moved += 1;
             let Some(hold) = from.take_to_pass(from.custody().ready().trailing_zeros() as usize) else { continue };
             give_to_service(engine, service, hold.event(), owner);
             from.pass_on(hold);
-            moved += 1;
         }
         is_stranded |= from.is_waiting() || from.custody().queued() > 0;
     }
