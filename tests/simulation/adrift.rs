@@ -103,7 +103,11 @@ impl World {
             let off = self.subs[nth].trials.as_mut().map(|trials| trials.let_drift(nth, may_be_new));
             let off = off.unwrap_or_default();
             if let Some(service) = self.service_of(nth) {
-                service.adrift.values_mut().for_each(|adrift| adrift.may_be_back |= adrift.from != nth);
+                // Those that others let go may be here meanwhile.
+                for adrift in service.adrift.values_mut() {
+                    adrift.may_be_back |= adrift.from != nth;
+                    adrift.may_be_new |= may_be_new;
+                }
                 service.adrift.extend(off);
             }
         }
