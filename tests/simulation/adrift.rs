@@ -19,8 +19,8 @@ pub(crate) struct Adrift {
     takes: u16,
     /// It may have been at another instance, and come back.
     may_be_back: bool,
-    /// An instance has ended meanwhile, or nobody may have taken it from one that is unhealthy: its service may have it back, as one
-    /// that is new.
+    /// An instance has ended meanwhile, or nobody may have taken it from one that is unhealthy, or that one tries once: its service may
+    /// have it back, as one that is new.
     may_be_new: bool,
     /// A dead letter on its way back.
     pub(crate) is_returning: bool,
@@ -99,7 +99,8 @@ impl World {
     pub(crate) fn let_drift_from(&mut self, nth: usize) {
         if !self.is_stopped && self.subs[nth].goes_on(self.now) {
             let takes_any = self.service_of(nth).is_some_and(|service| service.takes_any);
-            let may_be_new = self.subs[nth].is_sick() && !takes_any;
+            // Who tries once keeps no attempts.
+            let may_be_new = self.subs[nth].is_sick() && (!takes_any || self.subs[nth].trials.is_none());
             let off = self.subs[nth].trials.as_mut().map(|trials| trials.let_drift(nth, may_be_new));
             let off = off.unwrap_or_default();
             if let Some(service) = self.service_of(nth) {
