@@ -59,8 +59,8 @@ impl Bus {
     }
 
     /// Says how an instance of a service is. When it returns, the service picks by it: one that is unhealthy gets nothing more,
-    /// and what waits in its mailbox goes on to others, as far as they have room. On a worker thread it does not wait for that, and the
-    /// next event of the worker finds it.
+    /// and what is in its mailbox stays there. On a worker thread it does not wait for that, and the next event of the worker
+    /// finds it.
     ///
     /// # Errors
     /// When there is no such service or instance, or the worker does not answer in time.
@@ -166,8 +166,7 @@ impl Service {
     ///
     /// While its [circuit breaker](Subscribe::breaker) is open events go to others, and while that is half open one at a time may
     /// come to it; what is in its mailbox stays there, or goes on to others under
-    /// [`WhileOpen::NextTarget`](crate::WhileOpen::NextTarget), as it does whenever the instance is
-    /// [unhealthy](Bus::update_service_health).
+    /// [`WhileOpen::NextTarget`](crate::WhileOpen::NextTarget).
     ///
     /// An instance that ends gives what waits in its mailbox back to the service, also what waits to be tried again; what its
     /// consumer has in hand becomes a dead letter unless it is acknowledged.

@@ -32,7 +32,7 @@ pub enum ServiceHealth {
     Healthy,
     /// It works, but not well: it comes after healthy ones where the strategy looks at health.
     Degraded,
-    /// It gets nothing, and what waits in its mailbox goes on to others that have room.
+    /// It gets nothing.
     Unhealthy,
 }
 

@@ -67,7 +67,7 @@ pub(crate) use mailbox::{Farewell, MailboxShared, Timed};
 pub(crate) use reliable::{REDRIVEN_MAX, Redriven, Reliable, meta_of};
 pub(crate) use route::Route;
 pub(crate) use run::Run;
-pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, is_unhealthy, may_hold, takes_events};
+pub(crate) use service::{Role, Rota, SERVICES_MAX, Seat, ServiceHere, may_hold, takes_events};
 pub(crate) use spill::{Brought, Parcel, Rejoined, Spill, SpillShared};
 pub(crate) use stopwatch::Stopwatch;
 pub(crate) use subscription::{Consumer, Fed, Live, Sink, SubscriptionState, Takes, WorkerCounts};

@@ -252,16 +252,11 @@ pub(crate) fn takes_events(instance: &SubscriptionState) -> bool {
     instance.state() == State::Active && !mailbox.is_paused() && !mailbox.custody().is_closed() && mailbox.admits()
 }
 
-/// Whether somebody calls the instance unhealthy.
-pub(crate) fn is_unhealthy(instance: &SubscriptionState) -> bool {
-    matches!(&instance.role, Role::Instance(seat) if seat.health() == ServiceHealth::Unhealthy)
-}
-
 /// Whether an instance, though it takes no events now, is one that its service may leave an event with: it has not ended,
 /// and nobody calls it unhealthy.
 pub(crate) fn may_hold(instance: &SubscriptionState) -> bool {
-    let Sink::Mailbox(mailbox, _) = &instance.sink else { return false };
-    !is_unhealthy(instance) && !mailbox.custody().is_closed()
+    let (Role::Instance(seat), Sink::Mailbox(mailbox, _)) = (&instance.role, &instance.sink) else { return false };
+    seat.health() != ServiceHealth::Unhealthy && !mailbox.custody().is_closed()
 }
 
 impl fmt::Debug for Role {

@@ -47,7 +47,6 @@ mod starvation;
 mod support;
 mod throttle;
 mod time;
-mod unhealthy;
 mod unserved;
 mod word;
 mod wrap;

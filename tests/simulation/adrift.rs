@@ -1,7 +1,7 @@
-//! Events that have been tried at an instance that is unhealthy, or whose circuit breaker is open, and may go on to others: from there
-//! on they are adrift in their service, until a consumer of any instance sees them again.
+//! Events that have been tried at an instance whose circuit breaker is open, and may go on to others: from there on they are
+//! adrift in their service, until a consumer of any instance sees them again.
 
-use ringmain::{BreakerState, DeadReason, InstanceRecord, ServiceHealth};
+use ringmain::{BreakerState, DeadReason, InstanceRecord};
 
 use crate::services::Service;
 use crate::sub::Sub;
@@ -19,8 +19,7 @@ pub(crate) struct Adrift {
     takes: u16,
     /// It may have been at another instance, and come back.
     may_be_back: bool,
-    /// An instance has ended meanwhile, or nobody may have taken it from one that is unhealthy, or that one tries once: its service may
-    /// have it back, as one that is new.
+    /// An instance has ended meanwhile: if the event was there, its service has it back, as one that is new.
     may_be_new: bool,
     /// A dead letter on its way back.
     pub(crate) is_returning: bool,
@@ -38,17 +37,8 @@ impl Adrift {
 }
 
 impl Sub {
-    /// Whether this is an instance that is unhealthy.
-    pub(crate) fn is_sick(&self) -> bool {
-        self.is_live && self.instance().is_some_and(|instance| instance.health == ServiceHealth::Unhealthy)
-    }
-
     /// Whether what waits here goes on to other instances now.
     pub(crate) fn goes_on(&self, now: u64) -> bool {
-        self.is_sick() || self.is_passed_by(now)
-    }
-
-    fn is_passed_by(&self, now: u64) -> bool {
         let breaker = self.breaker.as_ref().filter(|_| self.is_live && self.instance().is_some());
         breaker.is_some_and(|breaker| breaker.limits.goes_on() && breaker.state(now) == BreakerState::Open)
     }
@@ -61,14 +51,14 @@ impl Sub {
 
 impl Trials {
     /// What waits here, and need not any more.
-    fn let_drift(&mut self, from: usize, may_be_new: bool) -> Vec<(usize, Adrift)> {
+    fn let_drift(&mut self, from: usize) -> Vec<(usize, Adrift)> {
         let is_off = |place| matches!(place, Place::Waiting { .. } | Place::Returning);
         let off = self.fates.extract_if(|_, fate| is_off(fate.place));
         let off = off.map(|(index, fate)| {
             let is_returning = matches!(fate.place, Place::Returning);
             let failures = if is_returning { 0 } else { fate.failures };
             let takes = if is_returning { 0 } else { fate.takes };
-            (index, Adrift { from, failures, takes, may_be_back: false, may_be_new, is_returning })
+            (index, Adrift { from, failures, takes, may_be_back: false, may_be_new: false, is_returning })
         });
         let off: Vec<_> = off.collect();
         self.forget_waiting(&off);
@@ -82,7 +72,7 @@ impl World {
         self.subs[service].service_mut()
     }
 
-    /// Workers are about to turn: what waits at instances that are unhealthy, or whose breakers are open, may go on.
+    /// Workers are about to turn: what waits at instances whose breakers are open may go on.
     pub(crate) fn let_drift(&mut self) {
         for nth in 0..self.subs.len() {
             // A letter may be on its way to the instance still that it is to go on from.
@@ -95,20 +85,12 @@ impl World {
         }
     }
 
-    /// Also while they turn, when the breaker of an instance opens that a handler serves, or that one is unhealthy and gives an event back.
+    /// Also while they turn, when the breaker of an instance opens that a handler serves.
     pub(crate) fn let_drift_from(&mut self, nth: usize) {
         if !self.is_stopped && self.subs[nth].goes_on(self.now) {
-            let takes_any = self.service_of(nth).is_some_and(|service| service.takes_any);
-            // Who tries once keeps no attempts.
-            let may_be_new = self.subs[nth].is_sick() && (!takes_any || self.subs[nth].trials.is_none());
-            let off = self.subs[nth].trials.as_mut().map(|trials| trials.let_drift(nth, may_be_new));
-            let off = off.unwrap_or_default();
+            let off = self.subs[nth].trials.as_mut().map(|trials| trials.let_drift(nth)).unwrap_or_default();
             if let Some(service) = self.service_of(nth) {
-                // Those that others let go may be here meanwhile.
-                for adrift in service.adrift.values_mut() {
-                    adrift.may_be_back |= adrift.from != nth;
-                    adrift.may_be_new |= may_be_new;
-                }
+                service.adrift.values_mut().for_each(|adrift| adrift.may_be_back |= adrift.from != nth);
                 service.adrift.extend(off);
             }
         }
@@ -163,13 +145,11 @@ impl World {
         }
     }
 
-    /// After all workers have done what they could: nothing waits at an instance that is unhealthy, or whose breaker is open, where another
-    /// takes it. What an unhealthy one gave back since may wait for its next attempt there.
+    /// After all workers have done what they could: nothing waits at an instance whose breaker is open, where another takes it.
     pub(crate) fn stranded<'a>(&self, instances: &'a [InstanceRecord]) -> Option<&'a InstanceRecord> {
         instances.iter().find(|instance| {
             let sub = &self.subs[instance.name.parse::<usize>().expect("instances are named by their number")];
-            let waiting = if sub.is_passed_by(self.now) { instance.ledger.waiting } else { 0 };
-            sub.goes_on(self.now) && !sub.is_paused && instance.ledger.queued + waiting > 0
+            sub.goes_on(self.now) && !sub.is_paused && instance.ledger.queued + instance.ledger.waiting > 0
         })
     }
 }

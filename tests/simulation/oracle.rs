@@ -10,8 +10,7 @@ use crate::world::{Event, LANES, World, lane_of};
 /// What a mailbox did while workers turned and no consumer took anything: full or not, to the last event.
 pub(crate) fn check_filling(sub: &Sub, before: &SubscriptionLedger, after: &SubscriptionLedger) -> Result<(), String> {
     let Way::Mailbox(cells, overflow) = sub.way else { return Ok(()) };
-    // What is in the mailbox of an unhealthy instance goes on; that nothing comes to it is asked elsewhere.
-    if sub.trials.is_some() || sub.newest.is_some() || sub.requests.is_some() || sub.is_inline || sub.is_sick() {
+    if sub.trials.is_some() || sub.newest.is_some() || sub.requests.is_some() || sub.is_inline {
         return Ok(());
     }
     let unfit =
@@ -167,7 +166,7 @@ pub(crate) fn check_waiting(
 ) -> Result<(), String> {
     let (now, is_service) = (world.now, world.subs[nth].service().is_some());
     // What goes on to other instances waits here, though its time is not the question.
-    let is_service = is_service || world.subs[nth].may_go_on() || world.subs[nth].is_sick();
+    let is_service = is_service || world.subs[nth].may_go_on();
     let Some(trials) = &mut world.subs[nth].trials else { return Ok(()) };
     if trials.rule.order.is_some() || !all_have_looked || is_service {
         return Ok(());

@@ -385,9 +385,6 @@ impl World {
             self.dying.push((nth, index));
         }
         self.census.count(kind);
-        if self.is_turning && self.subs[nth].is_sick() {
-            self.let_drift_from(nth);
-        }
     }
 
     /// The holder of an attempt gives itself more time, or less.

@@ -368,7 +368,9 @@ pub(super) fn attend(
             let Some(hold) = mailbox.take_to_pass(mailbox.custody().ready().trailing_zeros() as usize) else {
                 continue;
             };
-            stranded::give_to_service(engine, service, hold.event(), owner);
+            let event = hold.event();
+            let meta = meta_of(event, &engine.directory, 0);
+            hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
             mailbox.pass_on(hold);
         }
         if mailbox.custody().queued() > 0 || mailbox.goes_on() && mailbox.is_waiting() {

@@ -1,17 +1,14 @@
-//! Events in the mailbox of an instance that is unhealthy, or whose circuit breaker is open, which go on to other instances.
+//! Events in the mailbox of an instance whose circuit breaker is open, which go on to other instances.
 //!
 //! ```text
-//!   instance a:  queued ──put off──► waiting ──► instance b, c: queued, with the attempts that have failed
-//!                  ▲                    │ nobody takes it
-//!                  ├──── half open ─────┤
-//!                  │                    └ unhealthy ──► the service: waiting, as one that is new
-//!                  └ queued again, if that is full
+//!   instance a, open:  queued ──put off──► waiting ──► instance b, c: queued, with the attempts that have failed
+//!                        ▲                    │ nobody takes it
+//!                        └──── half open ─────┘
 //! ```
 
-use crate::delivery::{MailboxShared, ServiceHere, is_unhealthy, meta_of};
-use crate::ring::{Attempt, Taken};
+use crate::delivery::{MailboxShared, ServiceHere, meta_of};
+use crate::ring::Attempt;
 use crate::sync::alarm::NEVER;
-use crate::sync::mutant::mutant;
 use crate::sync::owned::Owner;
 use crate::worker::engine::Engine;
 
@@ -23,36 +20,26 @@ const AGAIN_NS: u64 = 10_000_000;
 /// would find it open still.
 const MARGIN_NS: u64 = 1 << 19;
 
-/// Brings events on from the mailboxes of instances that are unhealthy, or whose circuit breakers are open, at most so many: instance by
-/// instance in the order they were made, of each first those that wait to be tried again, then what is queued, the most urgent first. Who
-/// is not taken by anybody stays there until the breaker half opens; from one that is unhealthy it goes back to the service, if another
-/// instance takes events at all. Returns how many have left a mailbox.
+/// Brings events on from the mailboxes of instances whose circuit breakers are open, at most so many: instance by instance in the order
+/// they were made, of each first those that wait to be tried again, then what is queued, the most urgent first. Who is not taken
+/// by anybody stays there until the breaker half opens. Returns how many it brought.
 pub(super) fn pass_from_instances(engine: &Engine, service: &ServiceHere, max: usize, owner: &mut Owner) -> usize {
     let Some(rota) = service.rota() else { return 0 };
     let now = engine.directory.clock.now();
     let (mut looks, mut moved, mut is_stranded) = (0, 0, false);
-    for instance in &service.instances {
-        let Some(from) = mailbox(instance) else { continue };
-        let is_sick = mutant!("service.sick", is_unhealthy(instance) => false) && !from.custody().is_closed();
-        let Some(until) = is_sick.then_some(now).or_else(|| from.goes_on_until(now)) else { continue };
-        let may_leave = |owner: &mut Owner| {
-            !service.service.is_paused() && service.is_available() && (!is_sick || has_room_of_its_own(service, owner))
-        };
+    for from in service.instances.iter().filter_map(|instance| mailbox(instance)) {
+        let Some(until) = from.goes_on_until(now) else { continue };
         let mut cell = 0;
         while looks < max
-            && from.reliable().is_some()
-            && may_leave(owner)
+            && !service.service.is_paused()
+            && service.is_available()
             && let Some(waits) = next(from, &mut cell, now, until)
         {
             looks += 1;
             let tried = waits.tried();
             let meta = meta_of(waits.event(), &engine.directory, tried.failures);
-            let to = service.pick(&meta, owner);
-            if to.is_none() && !is_sick {
-                continue;
-            }
+            let Some(to) = service.pick(&meta, owner) else { continue };
             let passed = from.pass_on_waiting(waits, |event| {
-                let Some(to) = to else { return give_to_service(engine, service, event, owner) };
                 let meta = meta_of(event, &engine.directory, tried.failures);
                 let push = |mailbox: &MailboxShared, fed: &mut _| {
                     mailbox.push_tried(fed, event.lane(), &meta, &event.slot(), tried)
@@ -61,31 +48,12 @@ pub(super) fn pass_from_instances(engine: &Engine, service: &ServiceHere, max: u
             });
             moved += usize::from(passed);
         }
-        while looks < max && is_sick && from.custody().ready() != 0 && may_leave(owner) {
-            looks += 1;
-            // Also one that has expired has left.
-            moved += 1;
-            let Some(hold) = from.take_to_pass(from.custody().ready().trailing_zeros() as usize) else { continue };
-            give_to_service(engine, service, hold.event(), owner);
-            from.pass_on(hold);
-        }
         is_stranded |= from.is_waiting() || from.custody().queued() > 0;
     }
     if is_stranded != rota.is_stranded() {
         rota.set_stranded(is_stranded);
     }
     moved
-}
-
-/// Whether the service has room for whatever comes back to it: at an instance, or where it holds events itself.
-fn has_room_of_its_own(service: &ServiceHere, owner: &mut Owner) -> bool {
-    service.takes_any(owner) || mailbox(&service.service).is_some_and(|mailbox| mailbox.custody().cells().has_room())
-}
-
-/// Gives the service an event back, as one that is new.
-pub(super) fn give_to_service(engine: &Engine, service: &ServiceHere, event: &Taken, owner: &mut Owner) {
-    let meta = meta_of(event, &engine.directory, 0);
-    hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
 }
 
 /// The next event that may go on, from `cell` on among those that wait, and then of those that are queued.
@@ -118,7 +86,10 @@ pub(super) fn give_back(
         && has_room(service, owner)
         && let Some(waits) = from.waiting_from(0)
     {
-        let passed = from.pass_on_waiting(waits, |event| give_to_service(engine, service, event, owner));
+        let passed = from.pass_on_waiting(waits, |event| {
+            let meta = meta_of(event, &engine.directory, 0);
+            hand_over(engine, service, passed(event, &meta, &event.slot()), owner);
+        });
         moved += usize::from(passed);
     }
     moved
