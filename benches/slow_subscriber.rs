@@ -167,7 +167,9 @@ fn round(setup: Setup, beside: Beside, events: u64, others: usize) -> Vec<u64> {
         let ledger = || bus.subscription(id).expect("it has not ended").ledger;
         if ledger().spilled > 0 {
             // What it still has would take it a while; but the worker is to come to the last event.
+            let begun = Instant::now();
             while ledger().matched < events {
+                assert!(begun.elapsed() < support::PATIENCE, "the worker stands still: {:?}", ledger());
                 std::thread::yield_now();
             }
             slow.unsubscribe().expect("this is no worker");

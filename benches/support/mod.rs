@@ -15,7 +15,7 @@ use rkyv::{Archive, Serialize};
 /// Bytes of a slot in front of the payload.
 const HEAD_BYTES: usize = 64;
 /// A count that stays behind for so long will not be reached any more.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Looks at a count before the thread lets others run: some tens of microseconds.
 const SPINS: u32 = 20_000;
 

@@ -156,7 +156,7 @@ impl Frame {
     /// As [`read`](Self::read), of bytes that were taken from a frame, and of which a checksum just said that they are as they were then.
     /// Mark, version, header and lengths are checked, and the envelope's fields are not asked again whether they are well formed.
     ///
-    /// Where that is not so nothing is unsafe: a field that is malformed is then found missing where it is read.
+    /// Where that is not so nothing is unsafe: a field that is malformed is then found missing where it is read, or as it is.
     ///
     /// # Errors
     /// As [`read`](Self::read), of what is checked.

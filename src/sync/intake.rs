@@ -44,7 +44,7 @@ impl<T> Intake<T> {
             self.waiting.end();
             return Err(one);
         }
-        self.queue.push(one)
+        self.queue.push(one).inspect_err(|_| self.waiting.end())
     }
 
     /// Keeper: takes the oldest one over. It keeps its place.

@@ -117,7 +117,23 @@ fn it_opens_at_failures_in_a_row_holds_events_and_lets_a_probe_decide() {
 
 #[test]
 fn it_opens_at_a_share_of_failures_and_not_for_rejected_events() {
-    let policy = BreakerPolicy::default().failures_max(1_000).share_max(50, 10, 10 * SECOND);
+    let policy = BreakerPolicy::default().failures_max(1_000);
+    // Half of twenty within ten seconds, unless it is told otherwise.
+    for (policy, last) in [(policy, 19), (policy.share_max(50, 10, 10 * SECOND), 9)] {
+        assert_eq!(opened_at(policy), Some(last));
+    }
+
+    let simulation = Simulation::new(small(), 1).unwrap();
+    let wish = simulation.bus().subscribe("a").mode(DeliveryMode::reliable()).breaker(BreakerPolicy::default());
+    let _made = wish.handle(|_, _| Outcome::Reject("malformed".to_owned()));
+    publish(simulation.bus(), 20);
+    simulation.run();
+    assert_eq!(simulation.bus().subscriptions()[0].breaker.map(|breaker| breaker.state), Some(BreakerState::Closed));
+    assert_eq!(simulation.bus().dead_letters().len(), 20);
+}
+
+/// Which of 40 attempts, ten a second of which every second one fails, opens it.
+fn opened_at(policy: BreakerPolicy) -> Option<u32> {
     let mut world = World::new(policy, false);
     let mut opened = None;
     for nth in 0..40_u32 {
@@ -129,15 +145,7 @@ fn it_opens_at_a_share_of_failures_and_not_for_rejected_events() {
         }
         world.simulation.advance(SECOND / 10);
     }
-    assert_eq!(opened, Some(9), "the tenth attempt, and half of them failed");
-
-    let simulation = Simulation::new(small(), 1).unwrap();
-    let wish = simulation.bus().subscribe("a").mode(DeliveryMode::reliable()).breaker(BreakerPolicy::default());
-    let _made = wish.handle(|_, _| Outcome::Reject("malformed".to_owned()));
-    publish(simulation.bus(), 20);
-    simulation.run();
-    assert_eq!(simulation.bus().subscriptions()[0].breaker.map(|breaker| breaker.state), Some(BreakerState::Closed));
-    assert_eq!(simulation.bus().dead_letters().len(), 20);
+    opened
 }
 
 #[test]

@@ -39,6 +39,17 @@ fn seen(window: DedupWindow, publish: impl FnOnce(&Simulation, &mut Publisher)) 
 #[test]
 fn the_same_id_is_delivered_once_within_the_window_and_again_after_it() {
     let (first, second) = (EventId::random(), EventId::random());
+    let got = seen(DedupWindow::default(), |simulation, publisher| {
+        for (text, advance) in
+            [("1", 60 * SECOND - Duration::from_nanos(1)), ("again", Duration::from_nanos(1)), ("later", SECOND)]
+        {
+            publish(publisher, first, text);
+            simulation.run();
+            simulation.advance(advance);
+        }
+    });
+    assert_eq!(got, ["1", "later"], "a minute, unless it is told otherwise");
+
     let got = seen(DedupWindow::default().time(SECOND), |simulation, publisher| {
         for (id, text, advance) in [
             (first, "1", 0),

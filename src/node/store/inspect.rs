@@ -13,6 +13,7 @@ use super::flags::{Archive, Causation, Compact, Stats, Verify};
 use super::found::{self, may_be_lost};
 use super::read::each_event;
 use super::{FAILED, Failure, open_existing, open_to_read, print};
+use crate::Frame;
 use crate::store::{Compaction, EventStore, LogStore, Position, Query, Upkeep};
 
 /// What `stats` says. The JSON names are the field names, in this order.
@@ -91,15 +92,21 @@ pub(super) fn verify(flags: &Verify) -> Result<u8, Failure> {
     let progress = Progress::of_events(store.head().map_err(Failure::said)?.map_or(0, Position::get), false);
     let may_be_cut = may_be_lost(&store);
     let (mut events, mut expected) = (0_u64, store.stats().positions.map_or(1, |(first, _)| first.get()));
-    let mut gaps = 0_u64;
+    let (mut gaps, mut malformed) = (0_u64, 0);
     let mut unreadable = each_event(&store, Query::new(), &progress, |event| {
         events += 1;
         let position = event.position().get();
         // What is passed over because it cannot be read is said where it is.
         gaps += u64::from(position != expected);
         expected = position + 1;
+        // Whoever lends it has looked at its checksum, and not at each field.
+        if let Err(error) = Frame::read(event.frame().bytes()) {
+            progress.say(&format!("ringmain: the event at position {position} is no whole frame: {error}\n"));
+            malformed += 1;
+        }
         Ok(ControlFlow::Continue(()))
     })?;
+    unreadable += malformed;
     // Damage that no position is missing for is found by opening only.
     for damage in store.recovered().damages.iter().filter(|damage| damage.missing.is_none()) {
         progress.say(&format!("ringmain: {damage}\n"));
