@@ -29,6 +29,9 @@ pub enum Command {
     /// configuration again.
     #[command(after_long_help = SERVE_HELP, after_help = "`ringmain serve --help` has examples.")]
     Serve(Serve),
+    /// Look at a configuration as `serve` would read it, without starting anything: check, show
+    #[command(subcommand)]
+    Config(Config),
     /// Publish every line of stdin as an event and write what is delivered to stdout
     ///
     /// A line is a JSON object: a CloudEvent (it has `specversion`), the short form
@@ -156,6 +159,33 @@ pub struct Serve {
     pub token_file: Option<PathBuf>,
 }
 
+/// The commands of `ringmain config`. They take the flags of `ringmain serve`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Config {
+    /// Say whether a node could begin with this configuration, or all that is wrong with it, each with its line, variable or flag
+    #[command(after_long_help = CHECK_HELP, after_help = "`ringmain config check --help` has examples.")]
+    Check(Serve),
+    /// Write every setting with its value and where that comes from
+    #[command(after_long_help = SHOW_HELP, after_help = "`ringmain config show --help` has examples.")]
+    Show(ShowConfig),
+}
+
+/// The flags of `ringmain config show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowConfig {
+    /// Leave out what nobody has set
+    #[arg(long)]
+    pub set: bool,
+
+    /// Write one JSON object, with what each setting takes, its default, and what it is for
+    #[arg(long)]
+    pub json: bool,
+
+    /// Those of the node.
+    #[command(flatten)]
+    pub node: Serve,
+}
+
 /// The flags of `ringmain bench`.
 #[derive(Debug, Clone, Args)]
 pub struct Bench {
@@ -279,6 +309,30 @@ Settings:
 Exit codes:
   0  it was ended by a signal, and nothing was left
   1  it could not start, or something was left, which stderr names; what was acknowledged is delivered after the next start
+  2  wrong flags, or a configuration with faults, each of which stderr names"#;
+
+/// Shown by `ringmain config check --help`.
+const CHECK_HELP: &str = r#"Examples:
+  Before a node is given another file:
+    ringmain config check --config ringmain.yaml && kill -HUP "$(pidof ringmain)"
+
+  A fault names its place as compilers do, so that editors find it:
+    ringmain.yaml:3:14: core.workers = "many" is not a whole number
+
+Exit codes:
+  0  a node could begin with it; files that it names, and the address, are first looked at by `serve`
+  2  wrong flags, or a configuration with faults, each of which stderr names"#;
+
+/// Shown by `ringmain config show --help`.
+const SHOW_HELP: &str = r#"Examples:
+  What differs from the defaults, and who says so:
+    RINGMAIN_HTTP_PAGE_MAX=50 ringmain config show --set --listen 127.0.0.1:0
+
+  Every setting with its help:
+    ringmain config show --json | jq -r '.settings[] | "\(.name) (\(.takes)): \(.help)"'
+
+Exit codes:
+  0  it was written
   2  wrong flags, or a configuration with faults, each of which stderr names"#;
 
 /// Shown by `ringmain bench --help`.

@@ -1,4 +1,4 @@
-//! What the `ringmain` command is made of: the flags, and the jobs `serve`, `pipe`, `store`, `dlq` and `bench`.
+//! What the `ringmain` command is made of: the flags, and the jobs `serve`, `config`, `pipe`, `store`, `dlq` and `bench`.
 //!
 //! ```text
 //! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout

@@ -32,12 +32,9 @@ const WRONG: u8 = 2;
 pub fn run(flags: &Serve) -> ExitCode {
     // As it is before it is read: what changes meanwhile is another version.
     let file = flags.config.clone().map(ConfigFile::new);
-    let node = match builder(flags).build() {
+    let node = match builder(flags).bus(|bus| bus.observer(tell)).build() {
         Ok(node) => node,
-        Err(error) => {
-            error.faults().iter().for_each(say);
-            return WRONG.into();
-        }
+        Err(error) => return wrong(&error),
     };
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -57,8 +54,15 @@ pub fn run(flags: &Serve) -> ExitCode {
     })
 }
 
-fn builder(flags: &Serve) -> NodeBuilder {
-    let mut builder = Node::builder().bus(|bus| bus.observer(tell)).watch(&flags.watch);
+/// Says what is wrong with a configuration.
+pub(super) fn wrong(error: &ConfigError) -> ExitCode {
+    error.faults().iter().for_each(say);
+    WRONG.into()
+}
+
+/// A node by these flags.
+pub(super) fn builder(flags: &Serve) -> NodeBuilder {
+    let mut builder = Node::builder().watch(&flags.watch);
     if let Some(file) = &flags.config {
         builder = builder.config_file(file);
     }

@@ -1,7 +1,8 @@
-//! What the commands `ringmain pipe`, `store` and `bench` promise, kept by the real binary and read by serde_json.
+//! What the commands `ringmain pipe`, `store`, `dlq`, `config` and `bench` promise, kept by the real binary and read by serde_json.
 #![cfg(feature = "daemon")]
 
 mod bench;
+mod config;
 mod dlq;
 mod ends;
 #[path = "../support/folder.rs"]

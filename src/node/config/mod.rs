@@ -8,12 +8,14 @@
 //!
 //! A configuration is read whole or not at all: every fault is told, with its line, variable or flag.
 
+pub mod command;
 mod error;
 mod file;
 mod reload;
 pub mod settings;
 mod sources;
 mod subscriptions;
+pub(super) mod told;
 mod value;
 mod webhooks;
 mod yaml;

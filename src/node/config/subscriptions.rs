@@ -32,6 +32,11 @@ pub struct SubscriptionConfig {
 }
 
 impl SubscriptionConfig {
+    /// Its mode, as a file says it.
+    pub(super) fn delivery(&self) -> &'static str {
+        MODES.iter().find(|(_, mode)| *mode == self.mode).map_or("reliable", |(name, _)| name)
+    }
+
     pub(super) fn read(file: &str, node: &Node) -> Result<Self, Vec<Fault>> {
         let at = |place: Place| Origin::File { path: file.to_owned(), place };
         let Tree::Map(members) = &node.tree else {

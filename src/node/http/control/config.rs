@@ -2,10 +2,10 @@
 
 use axum::extract::Request;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::node::config::settings::Reload;
-use crate::node::config::{Change, Config, ConfigError};
+use crate::node::config::told::told;
+use crate::node::config::{Change, ConfigError};
 use crate::node::http::answer::{self, Answer};
 use crate::node::http::extract::{Admin, Plain, not_done};
 use crate::node::http::incoming::MediaType;
@@ -50,22 +50,4 @@ fn faulty(error: &ConfigError) -> Problem {
     let faults = error.faults().iter().map(|fault| json!({"detail": fault.to_string()})).collect::<Vec<_>>();
     let detail = format!("{} faults, and so nothing was changed: {error}", faults.len());
     Problem::new(Kind::Faulty, detail).with("errors", faults.into())
-}
-
-fn told(config: &Config) -> Value {
-    let settings: Vec<_> = config
-        .settings()
-        .map(|(setting, value, origin)| {
-            json!({
-                "name": setting.path,
-                "value": value.to_string(),
-                "origin": origin.to_string(),
-                "default": setting.default,
-                "takes": setting.kind.to_string(),
-                "live": setting.reload == Reload::Live,
-                "help": setting.help.trim(),
-            })
-        })
-        .collect();
-    json!({"settings": settings, "watch": config.watch()})
 }

@@ -276,7 +276,7 @@ pub(super) fn all() -> Value {
         },
         "Config": {
             "type": "object",
-            "required": ["settings", "watch"],
+            "required": ["settings", "watch", "subscriptions", "webhooks"],
             "properties": {
                 "settings": {"type": "array", "items": {
                     "type": "object",
@@ -287,6 +287,16 @@ pub(super) fn all() -> Value {
                     },
                 }},
                 "watch": texts,
+                "subscriptions": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["event_type", "handlers", "delivery", "capacity"],
+                    "properties": {"event_type": text, "handlers": texts, "delivery": text, "capacity": whole},
+                }},
+                "webhooks": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["name", "secret_file", "event_type"],
+                    "properties": {"name": text, "secret_file": text, "event_type": perhaps},
+                }},
             },
         },
         "Change": {
