@@ -41,7 +41,7 @@ fn events_and_rules_are_in_the_database_and_survive_a_kill() {
     let rule = json!({"id": "r", "targets": ["bank"]});
     assert_eq!(node.send("/v1/rules", "application/json", &rule.to_string()).status, 201);
     let second = refused(command());
-    assert!(second.contains("ringmain"), "the database has one node's store: {second}");
+    assert!(second.contains("is owned by"), "the database has one node's store: {second}");
     node.signal("-KILL");
     node.ends();
 
