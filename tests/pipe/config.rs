@@ -9,10 +9,10 @@ use crate::Run;
 use crate::folder::Folder;
 use crate::store::run;
 
-/// `ringmain config` with these words and nothing set in the environment but `environment`.
-fn config(words: &[&str], environment: &[(&str, &str)]) -> Run {
+/// `ringmain config` in a folder, with these words and nothing set in the environment but `environment`.
+fn config(folder: &Folder, words: &[&str], environment: &[(&str, &str)]) -> Run {
     let mut program = Command::new(env!("CARGO_BIN_EXE_ringmain"));
-    program.arg("config").args(words).env_clear().envs(environment.iter().copied());
+    program.arg("config").args(words).current_dir(&folder.0).env_clear().envs(environment.iter().copied());
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     run(program, "")
 }
@@ -36,7 +36,7 @@ fn each_setting_is_shown_with_who_said_so() {
     let file = path.to_str().unwrap();
     let flags = ["--config", file, "--listen", "127.0.0.1:0", "--watch", "in"];
     let environment = [("RINGMAIN_HTTP_PAGE_MAX", "60")];
-    let shown = config(&[&["show", "--set"][..], &flags].concat(), &environment);
+    let shown = config(&folder, &[&["show", "--set"][..], &flags].concat(), &environment);
     assert_eq!(shown.code(), Some(0), "{}", shown.stderr);
     let lines: Vec<Vec<&str>> = shown.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let of_file = format!("{file}:4:14");
@@ -51,7 +51,7 @@ fn each_setting_is_shown_with_who_said_so() {
     }
     assert_eq!(lines.len(), 5, "and no more was set\n{}", shown.stdout);
 
-    let all: Value = serde_json::from_str(&config(&["show", "--json"], &[]).stdout).unwrap();
+    let all: Value = serde_json::from_str(&config(&folder, &["show", "--json"], &[]).stdout).unwrap();
     let settings = all["settings"].as_array().unwrap();
     assert!(settings.len() > 50 && settings.iter().all(|setting| setting["origin"] == "default"));
     let page = settings.iter().find(|setting| setting["name"] == "http.page_max").unwrap();
@@ -65,13 +65,18 @@ fn all_that_is_wrong_is_said_with_its_place() {
     let path = folder.0.join("ringmain.yaml");
     fs::write(&path, FILE).unwrap();
     let file = path.to_str().unwrap();
-    let checked = config(&["check", "--config", file], &[]);
+    let checked = config(&folder, &["check", "--config", file], &[]);
     assert_eq!((checked.code(), checked.stderr.as_str()), (Some(0), ""));
     assert!(checked.stdout.starts_with("valid: 2 of "), "{}", checked.stdout);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is begun");
 
     fs::write(&path, FILE.replace("workers: 2", "workers: many").replace("page_max: 50", "pages_max: 50")).unwrap();
     for command in ["check", "show"] {
-        let wrong = config(&[command, "--config", file, "--listen", "here"], &[("RINGMAIN_CORE_MAX_SERVICES", "none")]);
+        let wrong = config(
+            &folder,
+            &[command, "--config", file, "--listen", "here"],
+            &[("RINGMAIN_CORE_MAX_SERVICES", "none")],
+        );
         assert_eq!((wrong.code(), wrong.stdout.as_str()), (Some(2), ""));
         let faults: Vec<_> = wrong.stderr.lines().collect();
         let [file_4, file_9] = [4, 9].map(|line| format!("ringmain: {file}:{line}:"));
