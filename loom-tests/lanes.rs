@@ -9,6 +9,8 @@ use ringmain::internals::ring::{
 
 /// The lane that models use. They take the second one, so that a mixed-up lane number shows.
 pub const LANE: usize = 1;
+/// Where sequences start in a model to which it is the same: before they wrap.
+pub const FIRST: u64 = u64::MAX;
 /// Bytes behind the head of an [`inline`] event.
 pub const REST_BYTES: usize = 8;
 
@@ -38,13 +40,13 @@ pub fn reader(lanes: &Arc<Lanes>, worker: usize) -> Reader {
 /// A mailbox of so many cells, and a worker with the events 1 and 2 for it.
 pub fn mailbox(cells: usize) -> (Feeder, Arc<Cells>, Reader) {
     let pool = pool(0);
-    let lanes = lanes(2, 2, 1, 0, &pool);
+    let lanes = lanes(2, 2, 1, FIRST, &pool);
     let reader = reader(&lanes, 0);
     let mut claimant = Claimant::new(Arc::clone(&lanes), false);
     for number in [1, 2] {
         claimant.push(LANE, Event::new(number).inline()).expect("the lane is empty");
     }
-    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), 0, pool, Pages::Any).expect("a few cells fit");
+    let (feeder, cells) = Cells::new(cells, lanes.body_bytes(), FIRST, pool, Pages::Any).expect("a few cells fit");
     (feeder, cells, reader)
 }
 

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use loom_tests::lanes::FIRST;
 use loom_tests::{Bounds, model};
 use ringmain::internals::sync::backlog::Backlog;
 use ringmain::internals::sync::primitive::{AtomicU64, Ordering};
 
-/// The last sequence before they wrap.
-const FIRST: u64 = u64::MAX;
 /// Unbounded: there are few steps.
 const BOUNDS: Bounds = Bounds { preemptions: None, executions_min: 5 };
 

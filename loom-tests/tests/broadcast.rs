@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, TAIL_BYTES, drain, lanes, pool, read, read_up_to, reader};
+use loom_tests::lanes::{Event, FIRST, LANE, REST_BYTES, TAIL_BYTES, drain, lanes, pool, read, read_up_to, reader};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::{Claimant, HEAD_WORDS, LaneFull, Reader, Wants};
 use ringmain::internals::sync::snapshot::Snapshot;
@@ -134,7 +134,7 @@ fn room_that_is_given_up_was_never_claimed() {
     let mutants = ["slot.commit", "slot.ready"];
     // What the reader met while the publisher wrote.
     model("broadcast::room_given_up", bounds, &mutants, &[0, 1], |threads| {
-        let lanes = lanes(1, 1, 1, 0, &pool(0));
+        let lanes = lanes(1, 1, 1, FIRST, &pool(0));
         let mut reader = reader(&lanes, 0);
         let mut claimant = Claimant::new(Arc::clone(&lanes), true);
         let publishing = threads.spawn(move || {
@@ -146,7 +146,7 @@ fn room_that_is_given_up_was_never_claimed() {
             let met = read_up_to(&mut reader, 1);
             (reader, met)
         });
-        assert_eq!(publishing.end(), 0);
+        assert_eq!(publishing.end(), FIRST);
         let (mut reader, met) = reading.end();
         assert_eq!([met.clone(), drain(&mut reader)].concat(), [1]);
         met.len()
@@ -381,7 +381,7 @@ fn a_publisher_that_sees_a_want_is_read() {
     let bounds = Bounds { preemptions: Some(3), executions_min: 20 };
     let mutants = ["snapshot.eager"];
     model("broadcast::wants", bounds, &mutants, &[None, Some(7)], |threads| {
-        let lanes = lanes(1, 1, 1, 0, &pool(0));
+        let lanes = lanes(1, 1, 1, FIRST, &pool(0));
         let wants = Arc::new(Wants::new(TYPE as usize).expect("a few words fit"));
         // Stands for the worker's table: its acknowledgement tells the control plane that the worker is active.
         let (tables, mut table) = Snapshot::new(());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, feed, lanes, number, pool, reader};
+use loom_tests::lanes::{Event, FIRST, LANE, REST_BYTES, feed, lanes, number, pool, reader};
 use loom_tests::{Bounds, Join, model};
 use ringmain::internals::ring::{Cells, Claimant, Feeder, Frame, Lanes, Pages, Pool, Reader, Rest, Taken};
 
@@ -15,7 +15,7 @@ struct Worker {
 /// A worker with `events` inline events before it and a mailbox of `cells`.
 fn worker(events: u8, cells: usize, first: u64) -> (Worker, Arc<Cells>, Arc<Lanes>) {
     let pool = pool(0);
-    let lanes = lanes(4, 4, 1, 0, &pool);
+    let lanes = lanes(4, 4, 1, FIRST, &pool);
     let reader = reader(&lanes, 0);
     let mut claimant = Claimant::new(Arc::clone(&lanes), false);
     for number in 1..=events {
@@ -35,7 +35,7 @@ impl Worker {
 fn read(taken: &Taken) -> u8 {
     let (head, rest) = taken.parts();
     let number = number(head, rest);
-    assert_eq!(taken.sequence() + 1, u64::from(number), "the sequence came with another event");
+    assert_eq!(taken.sequence(), FIRST.wrapping_add(u64::from(number) - 1), "the sequence came with another event");
     number
 }
 
@@ -163,10 +163,11 @@ fn a_block_in_a_cell_is_freed_after_its_lane_and_its_cell() {
     let outcomes = [(false, false), (true, false), (true, true)];
     model("cells::block", bounds, &mutants, &outcomes, |threads| {
         let pool = pool(1);
-        let lanes = lanes(1, 1, 1, 0, &pool);
+        let lanes = lanes(1, 1, 1, FIRST, &pool);
         let reader = reader(&lanes, 0);
         publish_in_block(&lanes, &pool, 1);
-        let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("a cell fits");
+        let (feeder, cells) =
+            Cells::new(1, lanes.body_bytes(), FIRST, Arc::clone(&pool), Pages::Any).expect("a cell fits");
         let mut worker = Worker { reader, feeder };
         let feeding = threads.spawn(move || {
             assert!(worker.feed());
@@ -195,10 +196,11 @@ fn a_dropped_mailbox_gives_the_blocks_of_queued_cells_back() {
     // Whether the consumer took the event before the mailbox went.
     model("cells::drop", bounds, &mutants, &[false, true], |threads| {
         let pool = pool(1);
-        let lanes = lanes(1, 1, 1, 0, &pool);
+        let lanes = lanes(1, 1, 1, FIRST, &pool);
         let reader = reader(&lanes, 0);
         publish_in_block(&lanes, &pool, 1);
-        let (feeder, cells) = Cells::new(1, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("a cell fits");
+        let (feeder, cells) =
+            Cells::new(1, lanes.body_bytes(), FIRST, Arc::clone(&pool), Pages::Any).expect("a cell fits");
         let mut worker = Worker { reader, feeder };
         let feeding = threads.spawn(move || {
             assert!(worker.feed());
@@ -221,11 +223,12 @@ fn a_delivery_may_outlive_its_mailbox() {
     // Blocks that were free when the mailbox had gone: those of its queue go with it, or with the delivery.
     model("cells::outlived", bounds, &mutants, &[0, 1, 2], |threads| {
         let pool = pool(2);
-        let lanes = lanes(2, 2, 1, 0, &pool);
+        let lanes = lanes(2, 2, 1, FIRST, &pool);
         let reader = reader(&lanes, 0);
         publish_in_block(&lanes, &pool, 1);
         publish_in_block(&lanes, &pool, 2);
-        let (feeder, cells) = Cells::new(2, lanes.body_bytes(), 0, Arc::clone(&pool), Pages::Any).expect("cells fit");
+        let (feeder, cells) =
+            Cells::new(2, lanes.body_bytes(), FIRST, Arc::clone(&pool), Pages::Any).expect("cells fit");
         let mut worker = Worker { reader, feeder };
         assert!(worker.feed() && worker.feed());
         let taken = cells.take(LANE).expect("two are queued");

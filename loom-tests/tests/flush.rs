@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, feed, lanes, mailbox, pool, reader};
+use loom_tests::lanes::{Event, FIRST, LANE, REST_BYTES, feed, lanes, mailbox, pool, reader};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::{Cells, Claimant, Custody, Gate, LANES, Lanes, Pages, Reader};
 use ringmain::internals::sync::barrier::Barrier;
@@ -156,7 +156,7 @@ fn a_flush_that_finds_a_later_event_in_a_cell_finds_the_one_before_handled() {
         let (mut feeder, cells, mut reader) = mailbox(1);
         assert!(feed(&mut feeder, &mut reader), "the cell is free");
         let mut ends = [0; LANES];
-        ends[LANE] = 1;
+        ends[LANE] = FIRST.wrapping_add(1);
         let handled = Arc::new(AtomicU64::new(0));
         let (consumer, count) = (Arc::clone(&cells), Arc::clone(&handled));
         let consuming = threads.spawn(move || {

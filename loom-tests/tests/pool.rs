@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, REST_BYTES, lanes, number, pool, reader};
+use loom_tests::lanes::{Event, FIRST, LANE, REST_BYTES, lanes, number, pool, reader};
 use loom_tests::{Bounds, model};
 use ringmain::internals::ring::{Block, Claimant, Frame, Pool, Rest};
 
@@ -52,7 +52,7 @@ fn a_block_is_freed_once_after_the_last_of_its_readers() {
     let mutants = ["pool.count", "pool.free"];
     model("pool::count", bounds, &mutants, &[false, true], |threads| {
         let pool = pool(1);
-        let lanes = lanes(1, 1, 2, 0, &pool);
+        let lanes = lanes(1, 1, 2, FIRST, &pool);
         let readers = [0, 1].map(|worker| reader(&lanes, worker));
         let block = take(&pool, 1).expect("all blocks are free");
         let event = Event::new(1);
@@ -85,7 +85,7 @@ fn an_event_that_is_not_a_readers_business_leaves_the_block_alone() {
     let mutants = ["block.counted", "pool.free"];
     model("pool::foreign", bounds, &mutants, &[false, true], |threads| {
         let pool = pool(1);
-        let lanes = lanes(1, 1, 2, 0, &pool);
+        let lanes = lanes(1, 1, 2, FIRST, &pool);
         let mut mine = reader(&lanes, 0);
         let mut foreign = reader(&lanes, 1);
         let block = take(&pool, 1).expect("all blocks are free");

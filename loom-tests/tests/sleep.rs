@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_tests::lanes::{Event, LANE, feed, lanes, mailbox, number, pool, read, reader};
+use loom_tests::lanes::{Event, FIRST, LANE, feed, lanes, mailbox, number, pool, read, reader};
 use loom_tests::{Bounds, Join, asleep, model};
 use ringmain::internals::ring::{Cells, Claimant, Gate, Lanes, Reader};
 use ringmain::internals::sync::alarm::{Alarm, NEVER};
@@ -34,7 +34,7 @@ fn try_or_park<T>(parker: &Parker, mut attempt: impl FnMut() -> Option<T>) -> (T
 
 /// A lane of one slot, and a publisher for it.
 fn lane() -> (Arc<Lanes>, Claimant, Reader) {
-    let lanes = lanes(1, 1, 1, 0, &pool(0));
+    let lanes = lanes(1, 1, 1, FIRST, &pool(0));
     let reader = reader(&lanes, 0);
     let claimant = Claimant::new(Arc::clone(&lanes), false);
     (lanes, claimant, reader)
