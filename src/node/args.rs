@@ -149,6 +149,10 @@ pub struct Serve {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// Whether to keep room for one more file of state, 32 MiB, for when the disk is full: yes or no [default: yes]
+    #[arg(long, value_name = "SWITCH")]
+    pub state_reserve: Option<String>,
+
     /// Publish what happens to the files in DIR; may be repeated
     #[arg(long, value_name = "DIR")]
     pub watch: Vec<PathBuf>,

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::Serve;
-use super::config::settings::{HTTP_LISTEN, HTTP_TOKEN_FILE, STORE_DATA};
+use super::config::settings::{HTTP_LISTEN, HTTP_TOKEN_FILE, STORE_DATA, STORE_STATE_RESERVE};
 use super::config::{Change, ConfigError, ConfigFile, Origin};
 use super::core::{Core, Node, NodeBuilder, NodeError};
 use super::progress::Progress;
@@ -68,6 +68,9 @@ pub(super) fn builder(flags: &Serve) -> NodeBuilder {
     }
     if let Some(address) = &flags.listen {
         builder = builder.give(&HTTP_LISTEN, Origin::Flag("--listen"), address);
+    }
+    if let Some(is_kept) = &flags.state_reserve {
+        builder = builder.give(&STORE_STATE_RESERVE, Origin::Flag("--state-reserve"), is_kept);
     }
     for (setting, flag, path) in
         [(&STORE_DATA, "--data", &flags.data), (&HTTP_TOKEN_FILE, "--token-file", &flags.token_file)]

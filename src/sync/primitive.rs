@@ -57,7 +57,7 @@ pub mod channel {
 
 /// Atomics on which nothing rides, not even a figure of the ledger: no scheduler need look at them.
 pub mod unscheduled {
-    pub use std::sync::atomic::AtomicU64;
+    pub use std::sync::atomic::{AtomicBool, AtomicU64};
 }
 
 /// A word that the caller is about to write.

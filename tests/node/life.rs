@@ -155,3 +155,23 @@ fn it_says_whether_it_is_ready() {
     );
     node.stop();
 }
+
+#[test]
+fn room_for_state_is_kept_unless_it_is_not_to_be() {
+    let folder = Folder::new("node-reserve");
+    let reserve = folder.0.join("table/reserve");
+    let rule = |id| json!({"id": id, "targets": ["bank"]}).to_string();
+    let node = Node::start(&folder.0, &[]);
+    assert_eq!(node.send("/v1/rules", "application/json", &rule("one")).status, 201);
+    assert!(reserve.exists(), "by default");
+    node.stop();
+    let node = Node::start(&folder.0, &["--state-reserve", "no"]);
+    assert!(!reserve.exists());
+    assert_eq!(node.send("/v1/rules", "application/json", &rule("two")).status, 201);
+    assert!(!reserve.exists());
+    let settings = node.get("/v1/config").json()["settings"].clone();
+    let settings = settings.as_array().expect("they are listed");
+    let setting = settings.iter().find(|setting| setting["name"] == "events.store.state_reserve").expect("it is one");
+    assert_eq!((&setting["value"], &setting["origin"]), (&json!("false"), &json!("flag --state-reserve")));
+    node.stop();
+}

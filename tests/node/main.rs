@@ -10,6 +10,7 @@ mod ends;
 mod folder;
 mod found;
 mod guard;
+mod health;
 mod life;
 mod page;
 #[cfg(feature = "prometheus")]

@@ -7,6 +7,7 @@ mod dlq;
 mod ends;
 #[path = "../support/folder.rs"]
 mod folder;
+mod forged;
 mod lines;
 mod power;
 #[path = "../support/proof.rs"]

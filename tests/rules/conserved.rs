@@ -8,9 +8,10 @@ use crate::functions::{Function, Functions};
 /// What asks: any function of it.
 const HELPER: &str = "support/books.rs";
 /// Make a bus to which nobody publishes: it gives frames their ids and times.
-const UNPUBLISHED: [(&str, &str); 6] = [
+const UNPUBLISHED: [(&str, &str); 7] = [
     ("allocations/reading.rs", "reading_ten_times_as_many_events_allocates_no_more"),
     ("node/found.rs", "made"),
+    ("pipe/forged.rs", "whole"),
     ("pipe/store.rs", "what_is_exported_and_imported_is_the_same_to_the_byte"),
     ("sourcing/repository.rs", "simulation"),
     ("sourcing/support.rs", "of"),

@@ -180,4 +180,18 @@ fn the_reserve_is_kept_by_the_next_process_and_made_as_long_as_its_files() {
     let larger = larger.open().unwrap();
     change(&larger, 1);
     assert!(length() > Some(files), "{:?}", length());
+    drop(larger);
+    drop(open(&folder.0, false));
+    assert_eq!(length(), None, "who wants none has none");
+}
+
+#[test]
+fn where_the_file_system_sets_nothing_aside_a_file_that_is_only_as_long_is_no_reserve() {
+    let Some(ramfs) = Tmpfs::of("ramfs", "reserve-sparse") else { return };
+    let reserve = ramfs.path().join("store/table/reserve");
+    fs::create_dir_all(reserve.parent().expect("it is in a folder")).unwrap();
+    fs::File::create(&reserve).unwrap().set_len(1 << 20).unwrap();
+    let store = open(ramfs.path(), true);
+    assert_eq!(change(&store, 10).0, 10);
+    assert!(!store.stats().has_state_reserve && !reserve.exists());
 }

@@ -4,4 +4,5 @@ mod crash;
 mod damage;
 mod faults;
 mod promises;
+mod reserve;
 mod support;

@@ -13,9 +13,14 @@ pub(crate) struct Tmpfs(Folder);
 impl Tmpfs {
     /// Of a megabyte; `None`, and it says so, where this process may mount nothing.
     pub(crate) fn mount(name: &str) -> Option<Self> {
+        Self::of("tmpfs", name)
+    }
+
+    /// Of another kind, which may have no limit.
+    pub(crate) fn of(kind: &str, name: &str) -> Option<Self> {
         let folder = Folder::new(name);
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "ringmain"]).arg(&folder.0);
+        mount.args(["-t", kind, "-o", "size=1m", "ringmain"]).arg(&folder.0);
         if mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
             return Some(Self(folder));
         }

@@ -109,6 +109,8 @@ settings! {
     STORE_SCHEMA: "events.store.schema", [], Kind::Text, "ringmain", Restart;
     /// The folder of the store.
     STORE_DATA: "events.store.data", [], Kind::Path, "./ringmain-data", Restart;
+    /// Keep room for one more file of state, 32 MiB, so that cursors, dead letters and timers go on where the disk is full.
+    STORE_STATE_RESERVE: "events.store.state_reserve", [], Kind::Switch, "true", Restart;
     /// What a publish over the network has when it is answered: written survives a kill of the process, durable a power cut.
     STORE_DURABILITY: "events.store.durability", [], Kind::Choice(&["written", "durable"]), "durable", Live;
     /// Versions of an aggregate between two snapshots, of the program that the node is part of.

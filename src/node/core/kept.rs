@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::config::Config;
-use super::super::config::settings::{STORE_DATA, STORE_RETENTION, STORE_TYPE};
+use super::super::config::settings::{STORE_DATA, STORE_RETENTION, STORE_STATE_RESERVE, STORE_TYPE};
 use super::super::store::open;
 use super::NodeError;
 use crate::store::{Durability, EventStore, LogStore, MemoryStore, Retention, StateStore};
@@ -30,6 +30,7 @@ impl Kept {
                 let folder = config.path(&STORE_DATA).expect("it has a default");
                 let age = config.time(&STORE_RETENTION).expect("it has a default");
                 let builder = LogStore::builder(folder).retention(Retention::forever().archive_after(age));
+                let builder = builder.state_reserve(config.is_on(&STORE_STATE_RESERVE));
                 let log = Arc::new(open(builder).map_err(NodeError::Store)?);
                 Ok(Self { store: log.clone(), state_store: log.clone(), log: Some(log), is_in_memory: false })
             }

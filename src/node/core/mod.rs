@@ -14,6 +14,7 @@ mod flow;
 mod kept;
 mod known;
 mod noting;
+mod pulse;
 mod registrations;
 mod reload;
 mod replays;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 pub use self::builder::{Node, NodeBuilder};
 pub(super) use self::flow::Flow;
 pub(super) use self::known::{Known, KnownIds};
+use self::pulse::Pulse;
 pub(super) use self::registrations::Registrations;
 pub(super) use self::replays::{ReplayStatus, Replays};
 pub use self::stop::StopReport;
@@ -99,6 +101,9 @@ pub(super) struct Core {
     pub(super) flow: Flow,
     /// What was found of the store when it was opened, where it is in files.
     pub(super) found: Option<Found>,
+    /// The store, where it is in files.
+    log: Option<Arc<LogStore>>,
+    pulse: Pulse,
     /// Nothing outlives the node.
     is_in_memory: bool,
     /// Makes frames of what comes from outside.
@@ -183,8 +188,6 @@ struct Parts {
     journal: Journal,
     /// Counts what flows, as long as there is room for another subscription.
     _flow: Option<Subscription>,
-    /// The store, where it is in files.
-    log: Option<Arc<LogStore>>,
 }
 
 impl RunningNode {

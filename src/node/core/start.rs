@@ -16,7 +16,8 @@ use super::announce::{self, Announcer};
 use super::kept::Kept;
 use super::noting::Noting;
 use super::{
-    Core, Flow, KnownIds, Node, NodeError, NodeState, Parts, Registrations, Replays, RunningNode, rules, stop, webhooks,
+    Core, Flow, KnownIds, Node, NodeError, NodeState, Parts, Pulse, Registrations, Replays, RunningNode, rules, stop,
+    webhooks,
 };
 use crate::store::{AuditTrail, DeadLetterQueue, Durability, EventStore};
 use crate::{Bus, BusBuilder, FullPolicy, IdleStrategy, RetryPolicy};
@@ -103,6 +104,8 @@ pub(super) fn start<T>(
         replays: Replays::default(),
         flow,
         found,
+        log,
+        pulse: Pulse::default(),
         is_in_memory,
         framer,
         sources,
@@ -112,7 +115,7 @@ pub(super) fn start<T>(
         keeping_rules: Mutex::new(()),
         bus,
     });
-    let mut parts = Parts { runtime, http: None, journal, _flow: counting, log };
+    let mut parts = Parts { runtime, http: None, journal, _flow: counting };
     if let Some(door) = door {
         match Server::open(door, &core, parts.runtime.handle()) {
             Ok(server) => parts.http = Some(server),

@@ -38,7 +38,7 @@ impl fmt::Display for StopReport {
 }
 
 pub(super) fn stop(core: &Arc<Core>, parts: Parts) -> StopReport {
-    let Parts { runtime, http, journal, _flow: _, log } = parts;
+    let Parts { runtime, http, journal, _flow: _ } = parts;
     let mut left = Vec::new();
     let limit = Left::of(deadline(&core.config()));
     let time = || limit.time().max(MOMENT);
@@ -88,8 +88,8 @@ pub(super) fn stop(core: &Arc<Core>, parts: Parts) -> StopReport {
     }
     runtime.shutdown_timeout(time());
     // Whoever still has it reads it; what was said to be kept is on the disk.
-    if let Some(log) = log
-        && let Err(error) = crate::store::EventStore::sync(&*log)
+    if let Some(log) = &core.log
+        && let Err(error) = crate::store::EventStore::sync(&**log)
     {
         left.push(error.to_string());
     }

@@ -23,16 +23,14 @@ pub(super) async fn ready(Plain(app): Plain) -> Answer {
     let at_rest = [ServiceState::Registered, ServiceState::Stopped];
     let running = services.iter().filter(|service| !at_rest.contains(&service.state));
     let healths = running.clone().map(|service| service.health.clone());
-    let store = match core.found.as_ref().map_or(0, |found| found.damaged) {
-        0 => Health::Healthy,
-        places => Health::Degraded(format!("{places} places of the store could not be read when it was opened")),
-    };
+    let store = core.store_health().await;
     let health = Health::worst([bus.clone(), live.clone(), store.clone()].into_iter().chain(healths));
     let services: Vec<Value> = running
         .map(|service| json!({"name": service.name, "state": service.state.to_string(), "health": service.health.word()}))
         .collect();
     // A bus of which a part is degraded has a store that fails: nothing would be kept.
-    let is_ready = state == NodeState::Running && !matches!(bus, Health::Unhealthy(_)) && metrics.degraded == 0;
+    let works = [&bus, &store].iter().all(|part| !matches!(part, Health::Unhealthy(_))) && metrics.degraded == 0;
+    let is_ready = state == NodeState::Running && works;
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "status": if is_ready { "ready" } else { "not ready" },

@@ -14,7 +14,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::batch::Batch;
+use super::condition::Condition;
 use super::error::{CommitError, SyncError};
+use super::file::Fault;
 use super::gate::{Gate, Placed};
 use super::group::{Job, commit};
 use super::log::Log;
@@ -84,6 +86,7 @@ struct Shared {
 pub struct Committer {
     shared: Arc<Shared>,
     reader: LogReader,
+    condition: Arc<Condition>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,12 +96,12 @@ impl Committer {
     /// # Errors
     /// What the system says if it has no thread.
     pub fn start(log: Log, options: CommitOptions) -> io::Result<Self> {
-        let reader = log.read(1);
+        let (reader, condition) = (log.read(1), Arc::clone(&log.condition));
         let (queue, work, room) = (Mutex::default(), Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { queue, work, room, log: Mutex::new(log), options });
         let own = Arc::clone(&shared);
         let thread = thread::Builder::new().name("ringmain-commit".into()).spawn(move || own.run())?;
-        Ok(Self { shared, reader, thread: Some(thread) })
+        Ok(Self { shared, reader, condition, thread: Some(thread) })
     }
 
     /// Appends a batch and blocks until it is as asked; says where it lies.
@@ -183,6 +186,16 @@ impl Committer {
     /// Reads single records.
     pub fn lookup(&self) -> Lookup {
         self.reader.lookup()
+    }
+
+    /// Why nothing more is appended, if so. Waits for nothing.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.condition.fault()
+    }
+
+    /// Whether all the room for one more segment is known to be set aside. Waits for nothing.
+    pub fn has_reserve(&self) -> bool {
+        self.condition.has_reserve()
     }
 
     /// The log, for what is not appending. Waits for the write or sync that is under way, and holds up the next.

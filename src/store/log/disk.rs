@@ -44,7 +44,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// What the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the creations and removals in a folder survive power loss.
+    /// Gives a file another name in its folder, at once; a file that had that name is gone. Survives power loss after
+    /// [`sync_folder`](Self::sync_folder), until then it may have happened.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes the creations, removals and new names in a folder survive power loss.
     ///
     /// # Errors
     /// What the system says. They may then be lost even if a later call succeeds.
@@ -92,10 +99,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// What the system says. What was written may then be lost even if a later call succeeds.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Makes the file so long, if it is shorter, with room on the disk for all of it; what is new reads as zeros.
+    /// Sets room on the disk aside for so many bytes of the file, and makes it so long, if it is shorter; what is new reads as zeros.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`]; what else the system says.
+    /// [`io::ErrorKind::StorageFull`]; [`io::ErrorKind::Unsupported`] where the file system sets nothing aside; what else the system
+    /// says.
     fn allocate(&self, length: u64) -> io::Result<()>;
 
     /// Makes the file so long; what is beyond is gone, what is new reads as zeros.
@@ -177,6 +185,10 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         Ok(rustix::fs::fsync(fs::File::open(folder)?)?)
     }
@@ -240,12 +252,8 @@ impl DiskFile for RealFile {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        if self.length()? >= length {
-            return Ok(());
-        }
         match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, length) {
-            // The file system cannot reserve: a full disk is then met by a write.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.truncate(length),
+            Err(rustix::io::Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
             result => Ok(result?),
         }
     }

@@ -30,6 +30,11 @@ impl Fault {
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
+
+    /// Whether the file system does not do this for any file.
+    pub(super) fn is_unsupported(&self) -> bool {
+        self.source.kind() == io::ErrorKind::Unsupported
+    }
 }
 
 impl fmt::Display for Fault {
@@ -115,7 +120,20 @@ impl File {
         self.inner.sync_data().map_err(|error| Fault::new("sync", &self.path, error))
     }
 
-    pub(in crate::store) fn allocate(&self, length: u64) -> Result<(), Fault> {
+    /// Makes the file so long, if it is shorter, with room on the disk for all of it. Where the file system sets nothing aside, a full
+    /// disk is met by a write.
+    pub(super) fn lengthen(&self, length: u64) -> Result<(), Fault> {
+        if self.length()? >= length {
+            return Ok(());
+        }
+        match self.allocate(length) {
+            Err(fault) if fault.is_unsupported() => self.truncate(length),
+            allocated => allocated,
+        }
+    }
+
+    /// Sets room on the disk aside for so many bytes of the file.
+    pub(super) fn allocate(&self, length: u64) -> Result<(), Fault> {
         retried("allocate room for", &self.path, || self.inner.allocate(length))
     }
 

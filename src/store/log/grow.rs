@@ -1,6 +1,7 @@
 //! How a log gets room: its last segment goes on, is sealed when it is full, and the next is begun.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::Access;
@@ -19,7 +20,7 @@ impl Log {
     /// The offset for so many bytes in a segment that has room for them.
     pub(super) fn make_room(&mut self, bytes: u64) -> Result<u64, AppendError> {
         loop {
-            if let Some(fault) = &self.fault {
+            if let Some(fault) = self.fault() {
                 return Err(AppendError::Disk(fault.clone()));
             }
             let Some(active) = &self.active else {
@@ -40,12 +41,12 @@ impl Log {
 
     /// A full disk that ended nothing is told from a failure.
     fn refusal(&self, fault: Fault) -> AppendError {
-        if self.fault.is_none() { AppendError::Full(fault) } else { AppendError::Disk(fault) }
+        if self.fault().is_none() { AppendError::Full(fault) } else { AppendError::Disk(fault) }
     }
 
     /// Brings the last segment into the state that appending needs. A full disk leaves all as it was.
     pub(super) fn resume(&mut self) -> Result<(), Fault> {
-        if let Some(fault) = &self.fault {
+        if let Some(fault) = self.fault() {
             return Err(fault.clone());
         }
         let (durable, end) = match self.resume {
@@ -64,7 +65,7 @@ impl Log {
             file.truncate(cut_to).map_err(|fault| self.fail(fault))?;
         }
         if end.is_none()
-            && let Err(fault) = self.allocate(&file)
+            && let Err(fault) = self.lengthen(&file)
         {
             // Nothing was written yet.
             self.keep_reserve();
@@ -89,11 +90,11 @@ impl Log {
         Ok(())
     }
 
-    /// Makes a file as long as a segment, of the reserve where there is no other room.
-    fn allocate(&mut self, file: &File) -> Result<(), Fault> {
-        match file.allocate(self.options.segment_bytes) {
-            Err(fault) if fault.is_full() && self.give_up_reserve() => file.allocate(self.options.segment_bytes),
-            allocated => allocated,
+    /// Makes the last segment as long as it may be, of the reserve where there is no other room.
+    fn lengthen(&mut self, file: &File) -> Result<(), Fault> {
+        match file.lengthen(self.options.segment_bytes) {
+            Err(fault) if fault.is_full() && self.give_up_reserve() => file.lengthen(self.options.segment_bytes),
+            lengthened => lengthened,
         }
     }
 
@@ -150,11 +151,7 @@ impl Log {
             return Err(self.fail(Fault::new("begin a segment in", &self.folder, end)));
         }
         let header = segment::header(first, self.disk.unix_now_ns(), self.disk.boot());
-        let mut made = self.make_file(first, &header);
-        if made.as_ref().is_err_and(Fault::is_full) && self.give_up_reserve() {
-            made = self.make_file(first, &header);
-        }
-        let file = match made {
+        let file = match self.make_file(first, &header) {
             Ok(file) => file,
             Err(fault) if fault.is_full() && self.remove(first).is_ok() => {
                 self.keep_reserve();
@@ -169,15 +166,27 @@ impl Log {
         Ok(())
     }
 
-    fn make_file(&self, first: u64, header: &[u8; HEADER_BYTES]) -> Result<File, Fault> {
+    fn make_file(&mut self, first: u64, header: &[u8; HEADER_BYTES]) -> Result<File, Fault> {
         let path = segment::path(&self.folder, first);
         // One that was begun before, and of which nothing is known.
         self.remove(first)?;
-        let file = File::open(&*self.disk, &path, Access::Create)?;
-        file.allocate(self.options.segment_bytes)?;
+        let file = match self.create(&path) {
+            Err(fault) if fault.is_full() => {
+                // What it has got of room, the reserve may lack.
+                self.remove(first)?;
+                self.hand_over_reserve(&path).unwrap_or(Err(fault))?
+            }
+            file => file?,
+        };
         file.write_all_at(header, 0)?;
         file.sync_data()?;
         sync_folder(&*self.disk, &self.folder)?;
+        Ok(file)
+    }
+
+    fn create(&self, path: &Path) -> Result<File, Fault> {
+        let file = File::open(&*self.disk, path, Access::Create)?;
+        file.lengthen(self.options.segment_bytes)?;
         Ok(file)
     }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::batch::{Batch, Stamp};
+use super::condition::Condition;
 use super::disk::{Disk, FolderLock};
 use super::error::{AppendError, OpenError, RetireError, SyncError};
 use super::file::{Fault, File, retried};
@@ -36,9 +37,9 @@ pub struct Log {
     /// The position that was last marked as durable.
     marked: u64,
     pub(super) staged: Staged,
-    pub(super) fault: Option<Fault>,
-    /// Room for a segment is known to be set aside.
-    pub(super) has_reserve: bool,
+    pub(super) condition: Arc<Condition>,
+    /// What is free is for the reserve before it is for others.
+    pub(super) was_reserve_given_up: bool,
     _lock: Box<dyn FolderLock>,
 }
 
@@ -107,8 +108,8 @@ impl Log {
             durable: recovered.durable,
             marked: 0,
             staged: Staged::default(),
-            fault: None,
-            has_reserve: false,
+            condition: Arc::new(Condition::new()),
+            was_reserve_given_up: false,
             _lock: lock,
         };
         Ok((log, recovered))
@@ -149,7 +150,7 @@ impl Log {
     /// until then damage to what was synced last looks like a write that power loss cut short, and is cut. Costs a write of
     /// 64 bytes, if it was not said. A failure is the next append's: what was said to be durable is.
     pub fn mark_durable(&mut self) {
-        if self.fault.is_some() || self.marked == self.durable || self.durable + 1 != self.next {
+        if self.fault().is_some() || self.marked == self.durable || self.durable + 1 != self.next {
             return;
         }
         let Some(active) = &self.active else { return };
@@ -168,7 +169,7 @@ impl Log {
     pub fn close(mut self) -> Result<(), SyncError> {
         self.sync()?;
         self.mark_durable();
-        match (&self.fault, &self.active) {
+        match (self.fault(), &self.active) {
             (Some(fault), _) => Err(SyncError(fault.clone())),
             (None, Some(active)) => active.file.sync_data().map_err(SyncError),
             (None, None) => Ok(()),
@@ -209,7 +210,7 @@ impl Log {
 
     /// Why nothing more is appended, if so.
     pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
+        self.condition.fault()
     }
 
     /// What is known of each segment, oldest first.
@@ -253,7 +254,7 @@ impl Log {
 
     /// Writes what is laid out.
     pub(super) fn write(&mut self) -> Result<(), Fault> {
-        if let Some(fault) = &self.fault {
+        if let Some(fault) = self.fault() {
             return Err(fault.clone());
         }
         if self.staged.bytes.is_empty() {
@@ -281,7 +282,7 @@ impl Log {
     }
 
     /// Remembers why nothing more is appended; the first reason stays.
-    pub(super) fn fail(&mut self, fault: Fault) -> Fault {
-        self.fault.get_or_insert(fault).clone()
+    pub(super) fn fail(&self, fault: Fault) -> Fault {
+        self.condition.fail(fault)
     }
 }

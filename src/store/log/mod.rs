@@ -6,6 +6,7 @@
 //!  log      append, sync, roll, retire          reader   from a position on, beside appending
 //!                                               lookup   one record, where it lies
 //!  grow     how a log gets room: segments go on, are sealed, are begun
+//!  reserve  room for one more, for a disk that is full    condition  how it is, for who does not wait
 //!  open     what is in the folder, where it goes on, what is damaged, what was never acknowledged
 //!  scan     one segment from its begin          walk     from record to record, over damage to the next
 //!  segment  a file: header, records, seal       record   64 bytes of header, a body
@@ -22,6 +23,7 @@ mod archive;
 mod archiving;
 mod batch;
 mod commit;
+mod condition;
 mod disk;
 mod error;
 mod file;

@@ -17,7 +17,7 @@ pub struct LogOptions {
     pub record_bytes_max: u32,
     /// Files that are kept open for reading, beside those that are read from at the moment. Default 32, 1 at least.
     pub open_files_max: usize,
-    /// Whether room for one more segment is kept, and given up for it when the disk is full. Default no.
+    /// Whether room for one more segment is kept, which becomes one when the disk is full. Default no.
     pub reserve: bool,
 }
 

@@ -271,6 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_its_own_check_behind_it_comes_to_the_residue_and_with_a_flipped_bit_does_not() {
+        for length in [0, 1, 15, 60, 61, 64, 4_096, 65_537] {
+            for seed in [0, HERE.seed(), u32::MAX] {
+                let mut bytes: Vec<u8> = (0..length).map(|at| (at * 31 + 7) as u8).collect();
+                bytes.extend(crc32c::crc32c_append(seed, &bytes).to_le_bytes());
+                assert_eq!(crc32c::crc32c_append(seed, &bytes), RESIDUE, "{length} bytes from {seed}");
+                // Every bit of what is short, and some of each byte's of what is long.
+                for bit in (0..bytes.len() * 8).step_by(1 + length / 50) {
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    assert_ne!(crc32c::crc32c_append(seed, &bytes), RESIDUE, "{length} bytes, bit {bit}");
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn each_flipped_bit_of_a_header_is_found() {
         let header = Header::control(Kind::END, 9, 9, &[]);
         let bytes = header.encode(HERE);

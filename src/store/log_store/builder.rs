@@ -134,7 +134,8 @@ impl LogStoreBuilder {
 
     /// Whether room is kept on the disk for one more file of state, 32 MiB unless [`state_batch_bytes_max`](Self::state_batch_bytes_max) or
     /// [`snapshot_state_bytes_max`](Self::snapshot_state_bytes_max) are less. When the disk is full it is given up, so that cursors, dead
-    /// letters, timers and sagas go on where no event is taken any more; it is set aside again when there is room. Default yes.
+    /// letters, timers and sagas go on where no event is taken any more; it is set aside again of what compaction gives back. A new one is
+    /// made where there is twice the room. With no, one that an earlier process has made is removed when the store is opened. Default yes.
     pub fn state_reserve(mut self, is_kept: bool) -> Self {
         self.state_reserve = is_kept;
         self
@@ -196,13 +197,15 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
     let missing: Vec<_> = parts.sealed.iter().filter(|part| !indices.contains(&part.first)).collect();
     missing.iter().for_each(|part| indexer.remake(part));
     // Of a segment that is not there, or is appended to. It does no harm where it cannot be removed.
-    let removed =
-        indices.difference(&sealed).filter(|stale| remove(&*disk, &Part::index_path(&folder, **stale)).is_ok());
+    let mut indices_removed = 0;
+    for stale in indices.difference(&sealed) {
+        indices_removed += usize::from(remove(&*disk, &Part::index_path(&folder, *stale)).is_ok());
+    }
     let mut opening = Opening {
         took: Duration::ZERO,
         indexed_events: parts.active.as_ref().map_or(0, |active| (parts.last + 1).saturating_sub(active.first)),
         indices_missing: missing.len(),
-        indices_removed: removed.count(),
+        indices_removed,
     };
     let shared = Arc::new(Shared {
         disk,

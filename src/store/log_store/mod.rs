@@ -159,6 +159,11 @@ impl LogStore {
         self.shared.indexer.faults()
     }
 
+    /// Why it takes no more events, or no more state, until it is opened again, if so: a write or a sync has failed. Waits for no disk.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.committer().fault().or_else(|| self.shared.table.fault())
+    }
+
     /// Why old events were not archived or removed when that was last tried, if it failed.
     pub fn upkeep_fault(&self) -> Option<Fault> {
         self.shared.indexer.upkeep_fault()

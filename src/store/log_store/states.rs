@@ -93,7 +93,7 @@ impl LogStore {
     fn sync_events(&self) -> Result<(), StateError> {
         self.committer().sync().map_err(|SyncError(fault)| {
             // A full disk that ended nothing is told from a failure.
-            if self.committer().log().fault().is_none() { StateError::DiskFull(fault) } else { StateError::Disk(fault) }
+            if self.committer().fault().is_none() { StateError::DiskFull(fault) } else { StateError::Disk(fault) }
         })
     }
 

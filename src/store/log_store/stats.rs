@@ -20,7 +20,7 @@ pub struct LogStoreStats {
     /// reserved for it.
     pub event_bytes: u64,
     /// Whether room for one more file of state is set aside, for when the disk is full. It is from the first change of state on, where
-    /// there is room for it.
+    /// there is twice the room for it and the file system sets room aside.
     pub has_state_reserve: bool,
 }
 
@@ -37,8 +37,7 @@ impl LogStore {
         state.is_empty() && folder.join(super::TABLE_FOLDER).is_dir() && events == [super::TABLE_FOLDER]
     }
 
-    /// How much is in it, as queries see it now. Waits for a write of state that is under way, and takes no time
-    /// worth speaking of beside.
+    /// How much is in it, as queries see it now. Waits for no disk, and takes no time worth speaking of.
     pub fn stats(&self) -> LogStoreStats {
         let parts = self.shared.parts();
         let active = parts.active.as_ref().map(|active| (active.first, active.built.end));

@@ -120,7 +120,7 @@ impl PostgresStoreBuilder {
         check("call_max (in ms)", call_ms, 1, 3_600_000)?;
         check("ask_every (in ms)", ms(self.ask_every), 1, 3_600_000)?;
         check("batch_bytes_max", self.batch_bytes_max, 1, 512 << 20)?;
-        let mut config = Config::from_str(&self.url).map_err(|error| PostgresError::Url(Box::new(error)))?;
+        let mut config = Config::from_str(&self.url).map_err(|_| PostgresError::Url)?;
         let asked = config.get_options().unwrap_or_default();
         // A commit is synced, whatever the server or the role say; a client that vanished within an append lets go of the head.
         let options = format!(

@@ -65,8 +65,8 @@ impl Error for PostgresFault {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// The URL names no database.
-    Url(Box<dyn Error + Send + Sync>),
+    /// The URL names no database. What is wrong with it is not said: that would quote it, and it may have a password.
+    Url,
     /// The name of the schema is none that needs no quotes.
     Schema {
         /// The name.
@@ -105,9 +105,10 @@ impl From<PostgresFault> for PostgresError {
 impl fmt::Display for PostgresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(error) => {
-                write!(f, "the URL names no database: {error}; write postgres://user:password@host:port/database")
-            }
+            Self::Url => f.write_str(
+                "the URL names no database; it may have a password, so it is not shown: write \
+                 postgres://user:password@host:port/database, in user and password %40 for @, %2F for / and so on",
+            ),
             Self::Schema { name } => write!(
                 f,
                 "{name:?} cannot be the name of a schema here; take 1 to 48 of a-z, 0-9 and _, not a digit first"
@@ -127,9 +128,8 @@ impl fmt::Display for PostgresError {
 impl Error for PostgresError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Url(error) => Some(&**error),
             Self::Failed(fault) => Some(fault),
-            Self::Schema { .. } | Self::Setting { .. } | Self::TooNew { .. } => None,
+            Self::Url | Self::Schema { .. } | Self::Setting { .. } | Self::TooNew { .. } => None,
         }
     }
 }

@@ -28,7 +28,8 @@ pub struct Opened {
 }
 
 impl Table {
-    /// Opens the table in a folder, which is made if it is not there. Reads all of its log; changes nothing.
+    /// Opens the table in a folder, which is made if it is not there. Reads all of its log; changes nothing, but for a reserve that
+    /// is not to be kept: it is removed.
     ///
     /// # Errors
     /// [`OpenError`]; damage is none, but said in [`Opened`].
@@ -39,6 +40,9 @@ impl Table {
     ) -> Result<(Self, Opened), OpenError> {
         let log_options = options.log().map_err(OpenError::Option)?;
         let (log, recovered) = Log::open(disk, folder, log_options).map_err(OpenError::Log)?;
+        if !options.reserve {
+            log.remove_reserve();
+        }
         let (index, damages) = read(&log, recovered.first, recovered.damages)?;
         let max = log_options.record_bytes_max.into();
         let too_long = |(_, entry): &(StateKind, &Entry)| entry.body_bytes() as u64 > max;

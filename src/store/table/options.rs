@@ -21,7 +21,7 @@ pub struct TableOptions {
     /// Bytes of the records of all keys that have a value. Default 4 GiB. On the disk is at most 2.5 times that, and four
     /// segments, and the reserve.
     pub live_bytes_max: u64,
-    /// Whether room for one more segment is kept, and given up for it when the disk is full. Default yes.
+    /// Whether room for one more segment is kept, which becomes one when the disk is full. Default yes.
     pub reserve: bool,
 }
 

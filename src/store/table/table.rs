@@ -112,14 +112,14 @@ impl Table {
         TableStats { keys, live_bytes, log_bytes, segments, copied_bytes, retired_segments, not_compacted }
     }
 
-    /// Whether room for one more segment is set aside.
+    /// Whether room for one more segment is set aside. Waits for nothing.
     pub fn has_reserve(&self) -> bool {
-        self.committer.log().has_reserve()
+        self.committer.has_reserve()
     }
 
-    /// Why nothing more is changed until the table is opened again, if so.
-    pub fn fault(&self) -> Option<Fault> {
-        self.committer.log().fault().cloned()
+    /// Why nothing more is changed until the table is opened again, if so. Waits for nothing.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.committer.fault()
     }
 
     /// What cannot be read and was not accepted as lost, as far as it is known.

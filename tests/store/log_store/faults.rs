@@ -49,6 +49,29 @@ fn spoken_of(store: &LogStore, place: &str) -> u64 {
     u64::from_le_bytes((**last).try_into().expect("it is a number"))
 }
 
+#[test]
+fn a_write_or_sync_that_failed_is_said_by_the_store_to_who_appends_nothing() {
+    for of_state in [false, true] {
+        let disk = SimDisk::new();
+        let store = open_on(disk.shared(), builder()).expect("the disk works");
+        let put = StateChange::Put { kind: StateKind::DEAD_LETTER, key: b"key", value: b"letter" };
+        store.append(&Writer::new().frames("common", 1), ExpectedVersion::Any, Durability::Written).expect("it works");
+        store.apply(&[put], Durability::Written).expect("the disk works");
+        assert!(store.fault().is_none());
+        // Of the write of state and its sync, the sync.
+        disk.fail_at(1 + u64::from(of_state), Failure::Device);
+        if of_state {
+            assert!(matches!(store.apply(&[put], Durability::Durable), Err(StateError::Disk(_))));
+        } else {
+            store.sync().expect_err("it has failed");
+        }
+        assert_eq!(store.fault().map(|fault| fault.operation), Some("sync"), "of state: {of_state}");
+        drop(store);
+        let store = open_on(disk.shared(), builder()).expect("the disk works again");
+        assert!(store.fault().is_none());
+    }
+}
+
 /// Versions of one aggregate, one by one, over several segments, and state that speaks of them; a snapshot now and then. Ends
 /// with the first error, which is said to be one of the disk.
 fn work(disk: &SimDisk, frames: &[Frame], mut told: impl FnMut(&Told)) -> Told {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ringmain::internals::store::sim::SimDisk;
 use ringmain::internals::store::{Access, Boot, Disk, DiskFile, FolderLock, open_on};
-use ringmain::store::{Durability, EventStore, ExpectedVersion, LogStore, Query, Retention};
+use ringmain::store::{
+    Durability, EventStore, ExpectedVersion, LogStore, Query, Retention, StateChange, StateKind, StateStore,
+};
 use ringmain::{Bus, Payload};
 
 use super::{files, found, open, small};
@@ -58,6 +60,9 @@ impl Disk for Odd {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
     }
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         self.disk.sync_folder(folder)
@@ -133,6 +138,24 @@ fn appends_and_the_end_go_before_upkeep() {
     assert!(archived < 20, "{archived} of {before} were archived before the end");
     let indices = files(&disk, "idx").len();
     assert_eq!(indices, before + 2, "each full segment has its index");
+}
+
+#[test]
+fn figures_wait_for_no_disk_that_hangs() {
+    let how = How::Waits(Barrier::new(2), Barrier::new(2), AtomicBool::new(false));
+    let odd = Arc::new(Odd { disk: SimDisk::new(), extension: "log", how });
+    let store = open_on(Arc::clone(&odd) as Arc<dyn Disk>, small()).expect("the disk works");
+    let How::Waits(begun, go_on, _) = &odd.how else { unreachable!("it was made so") };
+    let put = StateChange::Put { kind: StateKind::DEAD_LETTER, key: b"key", value: b"letter" };
+    thread::scope(|scope| {
+        let changing = scope.spawn(|| store.apply(&[put], Durability::Written));
+        // The first file of state is being made, and that does not come to an end.
+        begun.wait();
+        assert!(!store.stats().has_state_reserve);
+        go_on.wait();
+        changing.join().expect("it does not panic").expect("the disk works");
+    });
+    assert!(store.stats().has_state_reserve);
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Run {
             }
             Err(other) => panic!("{other}"),
         }
-        if let Some(fault) = self.table().fault() {
+        if let Some(fault) = self.table().fault().cloned() {
             // A change was made, and its share of compaction failed, or a mark that nobody waited for.
             self.say(&fault);
             self.go_on(&self.map.clone());

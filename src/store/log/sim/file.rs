@@ -81,6 +81,9 @@ impl DiskFile for SimFile {
     fn allocate(&self, length: u64) -> io::Result<()> {
         let mut state = self.writing()?;
         state.succeed()?;
+        if state.sets_nothing_aside {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         state.grow(self.file, length)?;
         if (state.files.contents[self.file].len() as u64) < length {
             state.change(Effect::Resize(self.file, length));

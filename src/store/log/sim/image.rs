@@ -141,14 +141,16 @@ impl Effect {
     fn file(&self) -> Option<usize> {
         match self {
             Self::Write(file, ..) | Self::Resize(file, _) | Self::Sync(file) | Self::SyncFailed(file) => Some(*file),
-            Self::Create(..) | Self::Remove(_) | Self::CreateFolder(_) | Self::SyncFolder(_) => None,
+            Self::Create(..) | Self::Remove(_) | Self::Rename(..) | Self::CreateFolder(_) | Self::SyncFolder(_) => None,
         }
     }
 
     /// The folder whose sync makes it durable; none if it is a file's.
     fn folder(&self) -> Option<&Path> {
         match self {
-            Self::Create(path, _) | Self::Remove(path) | Self::CreateFolder(path) => path.parent(),
+            Self::Create(path, _) | Self::Remove(path) | Self::Rename(_, path, _) | Self::CreateFolder(path) => {
+                path.parent()
+            }
             Self::Write(..) | Self::Resize(..) | Self::Sync(_) | Self::SyncFailed(_) | Self::SyncFolder(_) => None,
         }
     }

@@ -53,6 +53,8 @@ struct State {
     stepped_ns: i64,
     /// Bytes that all files may have together.
     capacity_bytes: u64,
+    /// Room is not given before it is written to.
+    sets_nothing_aside: bool,
     /// How often the machine was started.
     boots: u64,
 }
@@ -69,6 +71,7 @@ impl Default for State {
             now_unix_ns: 1_767_225_600_000_000_000,
             stepped_ns: 0,
             capacity_bytes: u64::MAX,
+            sets_nothing_aside: false,
             boots: 1,
         }
     }
@@ -91,6 +94,8 @@ enum Effect {
     Sync(usize),
     SyncFailed(usize),
     Remove(PathBuf),
+    /// A file from one name to another.
+    Rename(PathBuf, PathBuf, usize),
     CreateFolder(PathBuf),
     SyncFolder(PathBuf),
 }
@@ -106,6 +111,11 @@ impl Files {
             Effect::Resize(file, length) => Arc::make_mut(self.make(*file)).resize(*length as usize, 0),
             Effect::Remove(path) => {
                 self.names.remove(path);
+            }
+            Effect::Rename(from, to, file) => {
+                self.names.remove(from);
+                self.names.insert(to.clone(), *file);
+                self.make(*file);
             }
             Effect::CreateFolder(path) => {
                 self.folders.insert(path.clone());
@@ -232,6 +242,11 @@ impl SimDisk {
         self.state().capacity_bytes = bytes;
     }
 
+    /// From now on it sets no room aside before it is written to, as some file systems.
+    pub fn set_nothing_aside(&self) {
+        self.state().sets_nothing_aside = true;
+    }
+
     /// The names of all files and their lengths.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let state = self.state();
@@ -342,6 +357,14 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.change(Effect::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.succeed()?;
+        let Some(file) = state.files.names.get(from).copied() else { return Err(io::ErrorKind::NotFound.into()) };
+        state.change(Effect::Rename(from.to_owned(), to.to_owned(), file));
         Ok(())
     }
 
