@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::{Request, Uri};
 use ureq::{Agent, Body};
@@ -46,6 +47,19 @@ pub struct Remote {
     /// Wait at most so many seconds for an answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+}
+
+/// A store in a folder, or a node that runs.
+#[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("place").args(["data", "url"]).required(true)))]
+pub struct Where {
+    /// The folder of the store; no other process may have it open
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Which node.
+    #[command(flatten)]
+    pub node: Remote,
 }
 
 /// A token, which is never shown.
@@ -85,6 +99,13 @@ fn default_url() -> String {
 /// A text as a part of an address.
 pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, PART).to_string()
+}
+
+/// What stands behind the question mark: those that have a value.
+pub(super) fn query<const N: usize>(pairs: [(&str, Option<String>); N]) -> String {
+    let pairs = pairs.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
 /// A node that can be asked.
@@ -167,9 +188,11 @@ impl Connection {
         let response =
             response.map_err(|error| Failure::Said(format!("this cannot be sent to {}: {error}", self.url)))?;
         let mut response = response.map_err(|error| self.unreachable(&error))?;
+        let link = response.headers().get("link").and_then(|link| link.to_str().ok());
+        let next = link.and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")).map(str::to_owned);
         let status = response.status().as_u16();
         let body = text(response.body_mut()).map_err(|error| self.unreachable(&error))?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, next, body })
     }
 
     /// The answer, which has to say that it is done.
@@ -234,6 +257,8 @@ fn text(body: &mut Body) -> Result<String, ureq::Error> {
 /// What a node answers.
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// The path of the next page.
+    pub(super) next: Option<String>,
     pub(super) body: String,
 }
 
@@ -247,10 +272,17 @@ pub(super) struct Problem {
 }
 
 impl Answer {
-    /// The body, read.
+    /// The body as any JSON.
     pub(super) fn json(&self) -> Result<Value, Failure> {
+        self.read()
+    }
+
+    /// The body as what it should be.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_str(&self.body).map_err(|error| {
-            Failure::Said(format!("the answer is no JSON ({error}); see whether the URL is that of a node"))
+            Failure::Said(format!(
+                "the answer is not what a node says ({error}); see whether the URL is that of a node"
+            ))
         })
     }
 
@@ -280,6 +312,15 @@ mod tests {
             let said = url(wrong).expect_err(wrong);
             assert!(said.contains(&format!("{wrong:?}")) && said.contains("http://127.0.0.1:8080"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_query_has_what_has_a_value_and_every_character_survives() {
+        assert_eq!(query([("type", None), ("after", None)]), "");
+        assert_eq!(
+            query([("type", Some("orders.**".to_owned())), ("after", None), ("source", Some("a&b=c d/é".to_owned()))]),
+            "?type=orders.%2A%2A&source=a%26b%3Dc%20d%2F%C3%A9"
+        );
     }
 
     #[test]

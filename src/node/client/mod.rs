@@ -1,5 +1,5 @@
 //! The jobs of the command line that ask a running node, over the interface that everybody has: `publish`, `tail`, `health`,
-//! `services`, `rules` and `replay`.
+//! `services`, `rules` and `replay`, and `store query` and `dlq` where they have `--url`.
 //!
 //! ```text
 //! flags ──► connect ──► HTTP, JSON ──► shown ──► stdout, exit code
@@ -8,7 +8,9 @@
 
 mod connect;
 pub mod health;
+pub(super) mod letters;
 pub mod publish;
+pub(super) mod query;
 pub mod replay;
 pub mod rules;
 pub mod services;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-pub use self::connect::{Remote, Token};
+pub use self::connect::{Remote, Token, Where};
 use super::store::{Failure, ended, print};
 
 /// Publishes what the flags or stdin say, and returns the exit code.

@@ -120,7 +120,7 @@ impl Live {
                     .body()
                     .as_deref()
                     .map_or_else(String::new, |body| String::from_utf8_lossy(body).into_owned());
-                let refused = node.refused(&Answer { status, body });
+                let refused = node.refused(&Answer { status, next: None, body });
                 match (status, refused) {
                     // There is no room now, or it comes too often.
                     (429 | 500.., Failure::Said(said)) => Err(End::Cut(said)),

@@ -2,6 +2,7 @@
 
 mod control;
 mod publish;
+mod stored;
 mod tail;
 
 use std::io::Write;
