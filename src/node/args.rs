@@ -5,6 +5,12 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::client::health::{self, Health};
+use super::client::publish::{self, Publish};
+use super::client::replay::Replay;
+use super::client::rules::Rules as RulesOf;
+use super::client::services::{self, Services};
+use super::client::tail::{self, Tail};
 use super::dlq::flags::Dlq;
 use super::ingress::{LINE_BYTES_MAX, Rules};
 use super::store::flags::{Limits, Store};
@@ -29,6 +35,24 @@ pub enum Command {
     /// configuration again.
     #[command(after_long_help = SERVE_HELP, after_help = "`ringmain serve --help` has examples.")]
     Serve(Serve),
+    /// Publish an event at a running node, or every line of stdin as one, and write their ids
+    #[command(after_long_help = publish::HELP, after_help = "`ringmain publish --help` has examples.")]
+    Publish(Publish),
+    /// Write the events of a running node as they come, also over cuts
+    #[command(after_long_help = tail::HELP, after_help = "`ringmain tail --help` has examples.")]
+    Tail(Tail),
+    /// Say whether a running node is ready, and how well its parts are
+    #[command(after_long_help = health::HELP, after_help = "`ringmain health --help` has examples.")]
+    Health(Health),
+    /// See what runs beside the bus of a running node, and start, stop or restart it
+    #[command(after_long_help = services::HELP, after_help = "`ringmain services --help` has examples.")]
+    Services(Services),
+    /// See which services of a running node get which events, why, and what other rules would change: list, explain, diff
+    #[command(subcommand)]
+    Rules(RulesOf),
+    /// Publish past events of a running node once more, to those who take replays: begin, list, show, cancel
+    #[command(subcommand)]
+    Replay(Replay),
     /// Look at a configuration as `serve` would read it, without starting anything: check, show
     #[command(subcommand)]
     Config(Config),

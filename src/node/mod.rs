@@ -1,4 +1,5 @@
-//! What the `ringmain` command is made of: the flags, and the jobs `serve`, `config`, `pipe`, `store`, `dlq` and `bench`.
+//! What the `ringmain` command is made of: the flags, and the jobs `serve`, `config`, `pipe`, `store`, `dlq`, `bench`,
+//! and those of a [`client`].
 //!
 //! ```text
 //! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout
@@ -9,13 +10,15 @@
 //! Every edge speaks CloudEvents 1.0 JSON; [`ingress`] also takes the short form
 //! `{"type": .., "data": ..}` and foreign JSON whose type stands in a field.
 //! Of these only [`pipe`] holds a bus; the other pieces are plain functions. [`store`] and [`dlq`] read and write the same lines.
-//! [`bench`] stands by itself. [`serve`] runs a [`core`], the node, which hosts a bus, a store and services, and answers over `http`.
+//! [`bench`] stands by itself. [`serve`] runs a [`core`], the node, which hosts a bus, a store and services, and answers over `http`;
+//! a [`client`] asks one.
 
 #![forbid(unsafe_code)]
 
 pub mod alert;
 pub mod args;
 pub mod bench;
+pub mod client;
 pub mod config;
 pub mod core;
 pub mod discovery;

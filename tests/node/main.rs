@@ -3,6 +3,7 @@
 #[cfg(feature = "prometheus")]
 mod bounds;
 mod browser;
+mod client;
 mod control;
 mod embedded;
 mod ends;

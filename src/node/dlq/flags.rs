@@ -3,7 +3,7 @@
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
-use super::super::store::flags::Data;
+use super::super::client::Where;
 use super::super::store::values::rate;
 use super::QUEUE;
 use crate::Pattern;
@@ -17,7 +17,8 @@ pub enum Dlq {
     /// Write all that is known of one dead letter, and its event
     #[command(after_long_help = SHOW_HELP, after_help = "`ringmain dlq show --help` has examples.")]
     Show(Show),
-    /// Write the events of dead letters to stdout, to be tried again, and remove each letter once its line is out
+    /// Write the events of dead letters to stdout, to be tried again, and remove each letter once its line is out; a node
+    /// publishes them itself
     #[command(after_long_help = REDRIVE_HELP, after_help = "`ringmain dlq redrive --help` has examples.")]
     Redrive(Redrive),
     /// Remove dead letters for good
@@ -28,11 +29,11 @@ pub enum Dlq {
 /// Whose dead letters.
 #[derive(Debug, Clone, Args)]
 pub struct Queue {
-    /// The store.
+    /// The store, or the node.
     #[command(flatten)]
-    pub store: Data,
+    pub place: Where,
 
-    /// The name that the queue was opened with; `ringmain pipe` has the default
+    /// Of a store: the name that the queue was opened with; `ringmain pipe` has the default
     #[arg(long, value_name = "NAME", default_value = QUEUE, value_parser = NonEmptyStringValueParser::new())]
     pub queue: String,
 }
@@ -124,13 +125,16 @@ const LIST_HELP: &str = r#"Examples:
   Orders that the subscription `**` gave up, as JSON:
     ringmain dlq list --data ./events --on 'orders.**' --subscription '**' --json
 
+  Of a node that runs:
+    ringmain dlq list --url http://127.0.0.1:8080 --limit 3
+
   Where they come from: what `ringmain pipe --data ./events --mode reliable` gives up, and every bus and subscription whose
   dead letters a `DeadLetterQueue` keeps in the store; of one with another name:
     ringmain dlq list --data ./events --queue billing
 
 Exit codes:
   0  all were written; or nobody reads stdout any more
-  1  a letter cannot be read, there is no store, or another process has it open
+  1  a letter cannot be read, there is no store or no node, or another process has the store open
   2  wrong flags"#;
 
 const SHOW_HELP: &str = r#"Examples:
@@ -141,7 +145,7 @@ const SHOW_HELP: &str = r#"Examples:
 
 Exit codes:
   0  it was written
-  1  there is no such letter, it cannot be read, there is no store, or another process has it open
+  1  there is no such letter, it cannot be read, there is no store or no node, or another process has the store open
   2  wrong flags"#;
 
 const REDRIVE_HELP: &str = r#"Examples:
@@ -151,27 +155,31 @@ const REDRIVE_HELP: &str = r#"Examples:
   All orders, ten a second, to another program:
     ringmain dlq redrive --data ./events --on 'orders.**' --rate 10 | ringmain pipe --quiet
 
+  At a node that runs, which publishes them once more:
+    ringmain dlq redrive --url http://127.0.0.1:8080 --subscription billing
+
   A line has the event as it was, with its id: by that who has handled it already knows it. A letter goes when its line has
   been written. Killed between the two, its line comes once more the next time, so none is lost. While this runs the store
   is in use: write to a file first what is to go back into the same store.
 
 Exit codes:
   0  all were written
-  1  a letter was not found or cannot be read, stdout could not be written, there is no store, or another process has it
-     open; letters whose lines were not written stay. Also when nobody reads stdout any more
+  1  a letter was not found or cannot be read, stdout could not be written, there is no store or no node, or another
+     process has the store open; letters whose lines were not written stay. Also when nobody reads stdout any more
   2  wrong flags, or no letter was named"#;
 
 const PURGE_HELP: &str = r#"Examples:
     ringmain dlq purge --data ./events 7 9
     ringmain dlq purge --data ./events --subscription audit
     ringmain dlq purge --data ./events --all
+    ringmain dlq purge --url http://127.0.0.1:8080 7 9
 
   What was removed is gone for good; `ringmain dlq redrive` writes it out first. Letters that are named and not there are
   no error: they are gone already.
 
 Exit codes:
   0  they are gone
-  1  a letter cannot be read or removed, there is no store, or another process has it open
+  1  a letter cannot be read or removed, there is no store or no node, or another process has the store open
   2  wrong flags, or no letter was named"#;
 
 #[cfg(test)]
@@ -201,7 +209,7 @@ mod tests {
             }
             assert!(help.contains("Exit codes:"), "{help}");
         }
-        assert_eq!(commands, 10);
+        assert_eq!(commands, 13);
     }
 
     #[test]
@@ -214,6 +222,7 @@ mod tests {
             "show --data d",
             "show --data d x",
             "list",
+            "list --data d --url http://x:1",
         ] {
             assert_eq!(parse(words).expect_err("refused").exit_code(), 2, "{words}");
         }

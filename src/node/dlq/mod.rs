@@ -1,16 +1,17 @@
 //! The job `ringmain dlq`: the dead letters that a store keeps, seen, tried again, or removed.
 
 pub mod flags;
+pub(super) mod told;
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
-use self::flags::{Chosen, Dlq, List, Purge, Queue, Redrive, Show, Which};
+use self::flags::{Chosen, Dlq, List, Purge, Redrive, Show, Which};
+use self::told::Told;
+use super::client::letters;
 use super::human::grouped;
 use super::passage::{self, LastHop};
 use super::progress::Progress;
@@ -26,11 +27,22 @@ const PAGE_LETTERS: usize = 256;
 
 /// Runs the command and returns its exit code.
 pub fn run(command: &Dlq) -> ExitCode {
-    ended(match command {
-        Dlq::List(flags) => list(flags),
-        Dlq::Show(flags) => show(flags),
-        Dlq::Redrive(flags) => redrive(flags),
-        Dlq::Purge(flags) => purge(flags),
+    let queue = match command {
+        Dlq::List(flags) => &flags.which.queue,
+        Dlq::Show(flags) => &flags.queue,
+        Dlq::Redrive(flags) => &flags.chosen.which.queue,
+        Dlq::Purge(flags) => &flags.chosen.which.queue,
+    };
+    let (place, queue) = (&queue.place, &*queue.queue);
+    ended(match (command, &place.data) {
+        (Dlq::List(flags), Some(folder)) => list(folder, queue, flags),
+        (Dlq::Show(flags), Some(folder)) => show(folder, queue, flags),
+        (Dlq::Redrive(flags), Some(folder)) => redrive(folder, queue, flags),
+        (Dlq::Purge(flags), Some(folder)) => purge(folder, queue, flags),
+        (Dlq::List(flags), None) => letters::list(&place.node, flags),
+        (Dlq::Show(flags), None) => letters::show(&place.node, flags),
+        (Dlq::Redrive(flags), None) => letters::redrive(&place.node, flags),
+        (Dlq::Purge(flags), None) => letters::purge(&place.node, flags),
     })
 }
 
@@ -41,9 +53,9 @@ struct Letters {
 }
 
 impl Letters {
-    fn open(queue: &Queue) -> Result<Self, Failure> {
-        let store = Arc::new(open_to_read(&queue.store.data)?);
-        let queue = DeadLetterQueue::open(&queue.queue, store.clone()).map_err(Failure::said)?;
+    fn open(folder: &Path, queue: &str) -> Result<Self, Failure> {
+        let store = Arc::new(open_to_read(folder)?);
+        let queue = DeadLetterQueue::open(queue, store.clone()).map_err(Failure::said)?;
         Ok(Self { store, queue })
     }
 
@@ -101,16 +113,19 @@ impl Which {
     }
 }
 
-/// A letter, as JSON. The names are the field names, in this order.
-#[derive(Debug, Serialize)]
-struct Told<'a> {
-    id: u64,
-    died: String,
-    reason: String,
-    attempts: u32,
-    subscription: &'a str,
-    error: Option<&'a str>,
-    event: &'a RawValue,
+/// Tells of a letter.
+fn told<T>(letter: &StoredLetter, tell: impl FnOnce(&Told<'_>) -> T) -> T {
+    let event = line(letter);
+    tell(&Told {
+        id: letter.id(),
+        died: rfc3339(letter.died()).into(),
+        reason: letter.reason().to_string().into(),
+        attempts: letter.attempts(),
+        first_attempt: letter.first_attempt().map(|first| rfc3339(first).into()),
+        subscription: letter.subscription_name().into(),
+        error: letter.error().map(Into::into),
+        event: serde_json::from_str(event.trim_end()).expect("a line is a JSON object"),
+    })
 }
 
 /// The event of a letter as a line, with its line feed.
@@ -120,23 +135,11 @@ fn line(letter: &StoredLetter) -> String {
     String::from_utf8(line).expect("JSON is UTF-8")
 }
 
-fn list(flags: &List) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.which.queue)?;
+fn list(folder: &Path, queue: &str, flags: &List) -> Result<u8, Failure> {
+    let letters = Letters::open(folder, queue)?;
     let mut left = flags.limit.unwrap_or(u64::MAX);
     letters.each(&flags.which, |letter| {
-        let (died, reason, attempts) = (rfc3339(letter.died()), letter.reason().to_string(), letter.attempts());
-        let (id, subscription, error) = (letter.id(), letter.subscription_name(), letter.error());
-        let text = if flags.json {
-            let event = line(letter);
-            let event = serde_json::from_str(event.trim_end()).expect("a line is a JSON object");
-            let told = Told { id, died, reason, attempts, subscription, error, event };
-            serde_json::to_string(&told).expect("it has no map")
-        } else {
-            let frame = letter.frame();
-            let topic = frame.meta().topic().to_owned();
-            let error = error.map_or(String::new(), |error| format!(": {}", one_line(error)));
-            format!("{id:>6}  {died}  {topic}  {subscription}  {reason}, attempts {attempts}{error}")
-        };
+        let text = told(letter, |told| if flags.json { told.json() } else { told.row() });
         print((text + "\n").as_bytes())?;
         left -= 1;
         Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -144,29 +147,17 @@ fn list(flags: &List) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The first line of what an attempt said.
-fn one_line(error: &str) -> &str {
-    error.lines().next().unwrap_or_default()
-}
-
-fn show(flags: &Show) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.queue)?;
+fn show(folder: &Path, queue: &str, flags: &Show) -> Result<u8, Failure> {
+    let letters = Letters::open(folder, queue)?;
     let not_found = || Failure::said(DeadLetterQueueError::NotFound { id: flags.id });
     let letter = letters.queue.get(flags.id).map_err(Failure::said)?.ok_or_else(not_found)?;
-    let mut text = format!("letter        {}\ndied          {}\n", letter.id(), rfc3339(letter.died()));
-    text += &format!("reason        {}\nattempts      {}", letter.reason(), letter.attempts());
-    text += &letter.first_attempt().map_or(String::new(), |first| format!(", the first {}", rfc3339(first)));
-    text += &format!("\nsubscription  {}\n", letter.subscription_name());
-    if let Some(error) = letter.error() {
-        let cut = if letter.error_bytes() > error.len() { " ..." } else { "" };
-        text += &format!("error         {}{cut}\n", error.replace('\n', "\n              "));
-    }
-    print((text + &line(&letter)).as_bytes())?;
+    let is_cut = letter.error().is_some_and(|error| letter.error_bytes() > error.len());
+    print(told(&letter, |told| told.text(is_cut)).as_bytes())?;
     Ok(0)
 }
 
-fn redrive(flags: &Redrive) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.chosen.which.queue)?;
+fn redrive(folder: &Path, queue: &str, flags: &Redrive) -> Result<u8, Failure> {
+    let letters = Letters::open(folder, queue)?;
     let mut pace = flags.rate.map(Pace::new);
     let mut redriven = 0_u64;
     let missing = |id| Err(Failure::said(DeadLetterQueueError::NotFound { id }));
@@ -191,8 +182,8 @@ fn redrive(flags: &Redrive) -> Result<u8, Failure> {
     result.and(closed).map(|()| 0)
 }
 
-fn purge(flags: &Purge) -> Result<u8, Failure> {
-    let letters = Letters::open(&flags.chosen.which.queue)?;
+fn purge(folder: &Path, queue: &str, flags: &Purge) -> Result<u8, Failure> {
+    let letters = Letters::open(folder, queue)?;
     let mut purged = 0;
     let result = letters.each_chosen(
         &flags.chosen,

@@ -102,7 +102,7 @@ impl<'a> Incoming<'a> {
 }
 
 /// What is wrong with an event, for somebody who has sent no lines and has no flags.
-pub(super) fn said(error: &IngressError) -> String {
+pub(in super::super) fn said(error: &IngressError) -> String {
     match error {
         IngressError::Missing { member, needed_by: NeededBy::ShortForm } => {
             format!("`{member}` is missing; send {{\"type\": .., \"data\": ..}} or a CloudEvent")

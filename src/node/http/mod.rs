@@ -42,6 +42,7 @@ use self::control::{audit, config, leases, letters, replays, rules, services, su
 use self::counts::Counts;
 use self::extract::blocking;
 use self::guard::Rates;
+pub(super) use self::incoming::said;
 use self::listing::Listing;
 pub(super) use self::problem::{Kind, Problem};
 pub(super) use self::server::{Server, serve_streams};

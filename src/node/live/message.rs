@@ -24,9 +24,9 @@ use crate::Encoding;
 use crate::store::StoredEvent;
 
 /// What types of messages begin with that are CloudEvents.
-pub(super) const TYPE_PREFIX: &str = "ringmain.live.";
+pub(in super::super) const TYPE_PREFIX: &str = "ringmain.live.";
 /// The subprotocol whose messages are CloudEvents.
-pub(super) const CLOUDEVENTS: &str = "cloudevents.json";
+pub(in super::super) const CLOUDEVENTS: &str = "cloudevents.json";
 /// Where messages come from that are no events of the store.
 const SOURCE: &str = "/v1/events/live";
 

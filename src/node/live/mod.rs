@@ -54,6 +54,7 @@ use crate::store::{EventStore, ReadError, StateStore};
 
 pub use self::counts::LiveCounts;
 pub use self::describe::asyncapi;
+pub(super) use self::message::{CLOUDEVENTS, TYPE_PREFIX};
 pub use self::options::{LiveOptions, Origins, Slow};
 
 /// How long a store that cannot be read is left alone.

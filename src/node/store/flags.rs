@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::super::args::LineFlags;
+use super::super::client::Where;
 use super::help;
 use super::values::{Place, age, aggregate, moment, place, position, rate};
 use crate::store::{Durability, LogStore, LogStoreBuilder, Position, Query, Retention};
@@ -126,13 +127,9 @@ impl From<Word> for Durability {
     }
 }
 
-/// Which events of which store.
+/// Which events.
 #[derive(Debug, Clone, Args)]
-pub struct Select {
-    /// The store.
-    #[command(flatten)]
-    pub store: Data,
-
+pub struct Filter {
     /// Of a type that matches PATTERN: `*` is one segment, `**` any number
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::new)]
     pub on: Option<Pattern>,
@@ -162,7 +159,7 @@ pub struct Select {
     pub until: Option<SystemTime>,
 }
 
-impl Select {
+impl Filter {
     /// What the flags ask for.
     pub fn query(&self) -> Query {
         let mut query = Query::new();
@@ -194,9 +191,13 @@ impl Select {
 /// The flags of `ringmain store query`.
 #[derive(Debug, Clone, Args)]
 pub struct Find {
+    /// The store, or the node.
+    #[command(flatten)]
+    pub place: Where,
+
     /// Which events.
     #[command(flatten)]
-    pub select: Select,
+    pub filter: Filter,
 
     /// The latest first; --after then means before that position
     #[arg(long)]
@@ -210,9 +211,13 @@ pub struct Find {
 /// The flags of `ringmain store export`.
 #[derive(Debug, Clone, Args)]
 pub struct Export {
+    /// The store.
+    #[command(flatten)]
+    pub store: Data,
+
     /// Which events.
     #[command(flatten)]
-    pub select: Select,
+    pub filter: Filter,
 
     /// Write to FILE, which must not be there yet [default: stdout]
     #[arg(long, value_name = "FILE")]

@@ -30,10 +30,13 @@ pub(super) const QUERY_HELP: &str = r#"Examples:
   What happened to an order since New Year, from behind position 1,000:
     ringmain store query --data ./events --aggregate order/7 --since 2026-01-01T00:00:00Z --after 1000
 
+  Of a node that runs; --aggregate, --since and --until are for folders:
+    ringmain store query --url http://127.0.0.1:8080 --on 'orders.**' --newest-first --limit 3
+
 Exit codes:
   0  all that matches was written; or nobody reads stdout any more
-  1  some events cannot be read, which are named on stderr and passed over; or the store failed, or another process has
-     it open
+  1  some events cannot be read, which are named on stderr and passed over; or the store failed, another process has it
+     open, or no node is there
   2  wrong flags"#;
 
 pub(super) const EXPORT_HELP: &str = r#"Examples:

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
+use super::super::client::query::events;
 use super::super::human::grouped;
 use super::super::passage::{self, LastHop};
 use super::super::progress::Progress;
@@ -15,8 +16,9 @@ use crate::store::{EventStore, LogStore, Order, Position, Query, ReadError, Stor
 const PIECE_BYTES: usize = 64 << 10;
 
 pub(super) fn query(flags: &Find) -> Result<u8, Failure> {
-    let store = open_to_read(&flags.select.store.data)?;
-    let mut query = flags.select.query();
+    let Some(folder) = &flags.place.data else { return events(&flags.place.node, flags) };
+    let store = open_to_read(folder)?;
+    let mut query = flags.filter.query();
     if flags.newest_first {
         query = query.newest_first();
     }
@@ -42,7 +44,7 @@ pub(super) const fn exit_code(unreadable: u64) -> u8 {
 }
 
 pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
-    let store = open_to_read(&flags.select.store.data)?;
+    let store = open_to_read(&flags.store.data)?;
     let (out, name): (Sink, _) = match &flags.output {
         None => (Sink::Stdout(io::stdout().lock()), "stdout".to_owned()),
         Some(path) => {
@@ -55,7 +57,7 @@ pub(super) fn export(flags: &Export) -> Result<u8, Failure> {
     let progress = Progress::of_events(head.map_or(0, Position::get), flags.output.is_none());
     let mut out = Out::new(out, name);
     let mut exported = 0_u64;
-    let unreadable = each_event(&store, flags.select.query(), &progress, |event| {
+    let unreadable = each_event(&store, flags.filter.query(), &progress, |event| {
         exported += 1;
         out.write(event, LastHop::Nothing)?;
         Ok(ControlFlow::Continue(()))

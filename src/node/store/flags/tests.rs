@@ -28,7 +28,7 @@ fn every_example_in_the_help_works() {
         }
         assert!(commands > before && help.contains("Exit codes:"), "{help}");
     }
-    assert_eq!(commands, 23);
+    assert_eq!(commands, 24);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn what_a_query_asks_for_arrives() {
         .behind(Position::new(9).expect("not 0"))
         .created_from(UNIX_EPOCH)
         .created_before(moment(1_767_225_600_500_000_000));
-    assert_eq!(find.select.query(), wanted);
+    assert_eq!(find.filter.query(), wanted);
     assert_eq!((find.newest_first, find.limit), (true, Some(3)));
 }
 
@@ -86,6 +86,8 @@ fn what_is_to_be_archived_arrives() {
 fn values_out_of_range_are_refused_with_exit_code_2() {
     for words in [
         "query",
+        "query --data d --url http://x:1",
+        "export --url http://x:1",
         "query --data d --after 0",
         "query --data d --limit 0",
         "query --data d --aggregate order",
