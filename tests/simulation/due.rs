@@ -8,7 +8,7 @@ impl World {
     /// All of them, or this one. The first keeps the timers.
     pub(crate) fn before_turn(&mut self, worker: Option<usize>) {
         self.is_turning = true;
-        self.overruns.has_moved = false;
+        (self.overruns.has_moved, self.overruns.begun) = (false, self.now);
         self.take_overdue(worker);
         self.let_drift();
         if self.is_closed || worker.is_some_and(|worker| worker > 0) {

@@ -26,6 +26,8 @@ pub(crate) struct Overruns {
     pub(crate) is_possible: bool,
     /// Time went on while workers turned.
     pub(crate) has_moved: bool,
+    /// When they began to turn.
+    pub(crate) begun: u64,
     /// Calls that took too long, of which the bus is to tell within this step: subscription, event and nanoseconds.
     untold: Vec<(usize, EventId, u64)>,
 }

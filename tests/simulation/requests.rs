@@ -138,7 +138,7 @@ impl World {
         after: &SubscriptionLedger,
         is_at_rest: bool,
     ) -> Result<(), String> {
-        let Self { subs, events, now, is_closed, census, .. } = self;
+        let Self { subs, events, now, is_closed, census, overruns, .. } = self;
         let sub = &mut subs[nth];
         let (Some(requests), Way::Mailbox(cells, _)) = (&mut sub.requests, sub.way) else { return Ok(()) };
         let over = after.dropped.overflow - before.dropped.overflow;
@@ -159,10 +159,12 @@ impl World {
         requests.has_lost |= over > 0;
         let has_all = is_at_rest && after.queued == 0 && !*is_closed;
         for request in requests.waiting.values_mut().filter(|request| request.brought != Brought::Yes) {
-            let is_late = |&index: &usize| events[index].deadline.is_some_and(|deadline| *now > deadline);
-            if request.coming.iter().any(|index| !is_late(index)) {
-                let is_sure =
-                    has_all && !requests.has_lost && *now < request.deadline && request.brought == Brought::No;
+            let is_there_at =
+                |then: u64| request.coming.iter().any(|&index| events[index].deadline.is_none_or(|due| then <= due));
+            if is_there_at(overruns.begun) {
+                // Nobody knows on which side of a handler that took its time it was looked at.
+                let is_in_time = is_there_at(*now) && *now < request.deadline;
+                let is_sure = has_all && !requests.has_lost && is_in_time && request.brought == Brought::No;
                 request.brought = if is_sure { Brought::Yes } else { Brought::Maybe };
             }
         }
