@@ -81,6 +81,10 @@ pub mod internals {
     pub mod store {
         pub use crate::store::log::*;
         pub use crate::store::log_store::open_on;
+        /// Backups on any disk.
+        pub mod backup {
+            pub use crate::store::backup::open_on;
+        }
         /// The table of what cannot be rebuilt from the events.
         pub mod table {
             pub use crate::store::table::*;

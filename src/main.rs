@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringmain::node::args::{Cli, Command};
-use ringmain::node::{bench, client, config, dlq, pipe, serve, store};
+use ringmain::node::{backup, bench, client, config, dlq, pipe, serve, store};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Config(command) => config::command::run(&command),
         Command::Pipe(flags) => pipe::run(&flags),
         Command::Store(command) => store::run(&command),
+        Command::Backup(flags) => backup::run(&flags),
+        Command::Restore(flags) => backup::run_restore(&flags),
         Command::Dlq(command) => dlq::run(&command),
         Command::Bench(flags) => bench::run(&flags),
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::backup::flags::{BACKUP_HELP, Backup, RESTORE_HELP, Restore};
 use super::client::health::{self, Health};
 use super::client::publish::{self, Publish};
 use super::client::replay::Replay;
@@ -68,6 +69,14 @@ pub enum Command {
     /// Keep events in a folder, and find them again: append, query, export, import, verify
     #[command(subcommand)]
     Store(Store),
+    /// Copy a store as a whole, with a manifest by which `restore` knows that the copy is whole
+    ///
+    /// Events, archives, snapshots, cursors, dead letters, timers and sagas are in it, as they are at one moment.
+    #[command(after_long_help = BACKUP_HELP, after_help = "`ringmain backup --help` has examples.")]
+    Backup(Backup),
+    /// Make a store of a backup, once every file of it was looked at, and read all of it
+    #[command(after_long_help = RESTORE_HELP, after_help = "`ringmain restore --help` has examples.")]
+    Restore(Restore),
     /// See what subscriptions gave up on and a store keeps, try it again, or remove it: list, show, redrive, purge
     #[command(subcommand)]
     Dlq(Dlq),

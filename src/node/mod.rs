@@ -1,5 +1,5 @@
-//! What the `ringmain` command is made of: the flags, and the jobs `serve`, `config`, `pipe`, `store`, `dlq`, `bench`,
-//! and those of a [`client`].
+//! What the `ringmain` command is made of: the flags, and the jobs `serve`, `config`, `pipe`, `store`, `dlq`, `backup`, `restore`,
+//! `bench`, and those of a [`client`].
 //!
 //! ```text
 //! stdin ──► lines ──► ingress ──► passage ══ bus ══► passage ──► egress ──► stdout
@@ -17,6 +17,7 @@
 
 pub mod alert;
 pub mod args;
+pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod config;

@@ -28,7 +28,7 @@ enum Counts {
     Done,
     /// The position of the last event, of all there are.
     Positions,
-    /// Bytes that were read, of all there are.
+    /// Bytes that are done, of all there are.
     Bytes,
 }
 
@@ -59,7 +59,7 @@ impl Progress {
         Self { line: bar(last, stdout_is_used, template), counts: Counts::Positions }
     }
 
-    /// Shows how many of `total` bytes were read, by [`reading`](Self::reading).
+    /// Shows how many of `total` bytes are done: counted by [`reading`](Self::reading), or told.
     pub(super) fn of_bytes(total: u64, stdout_is_used: bool) -> Self {
         let template = "{bar:32} {percent} %, {binary_bytes} of {binary_total_bytes}, {eta} left";
         Self { line: bar(total, stdout_is_used, template), counts: Counts::Bytes }
@@ -104,10 +104,10 @@ impl Progress {
         }
     }
 
-    /// Counts the event at a position.
+    /// Counts the event at a position, or so many bytes in all.
     pub(super) fn count_at(&self, position: u64) {
         match (&self.line, self.counts) {
-            (Some(line), Counts::Positions) => line.set_position(position),
+            (Some(line), Counts::Positions | Counts::Bytes) => line.set_position(position),
             _ => self.count(),
         }
     }

@@ -55,6 +55,7 @@
 
 mod append;
 mod audit;
+pub(crate) mod backup;
 mod bookmark;
 mod causation;
 mod cursor;
@@ -94,6 +95,7 @@ pub use audit::{
     AuditAct, AuditActor, AuditCounts, AuditError, AuditGranularity, AuditPublishing, AuditPublishingCounts,
     AuditQuery, AuditRecord, AuditRecords, AuditRetention, AuditTrail, AuditedError, AuditedEvent,
 };
+pub use backup::{Backup, BackupError, BackupProgress, RestoreError, RestoredStore};
 pub use bookmark::Bookmark;
 pub use causation::{CausationLink, CausationNode, CausationTree};
 pub use cursor::CursorError;

@@ -1,6 +1,7 @@
 //! What the commands `ringmain pipe`, `store`, `dlq`, `config` and `bench` promise, kept by the real binary and read by serde_json.
 #![cfg(feature = "daemon")]
 
+mod backup;
 mod bench;
 mod config;
 mod dlq;

@@ -7,6 +7,7 @@ mod alone;
 mod archive;
 mod archived;
 mod audit;
+mod backup;
 #[path = "../support/books.rs"]
 mod books;
 mod causation;

@@ -79,8 +79,8 @@ Exit codes:
   2  wrong flags"#;
 
 pub(super) const VERIFY_HELP: &str = r#"Examples:
-  Before a backup is trusted:
-    ringmain store verify --data ./backup && echo whole
+  Before it is relied on:
+    ringmain store verify --data ./events && echo whole
 
   What cannot be read is named by file, byte and position. Restore the file from a backup, or go on without these events:
   all other events are found. A last write that a kill cut short was not acknowledged and is cut off. When the machine went

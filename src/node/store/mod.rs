@@ -27,7 +27,7 @@ use super::progress::Progress;
 use crate::store::{LogStore, LogStoreBuilder, OpenError, Retention};
 
 /// Exit code for what could not be read, written or opened, and for events that cannot be read.
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 /// Exit code for a malformed line under `--strict`.
 const MALFORMED: u8 = 2;
 

@@ -12,6 +12,7 @@
 //!  segment  a file: header, records, seal       record   64 bytes of header, a body
 //!  file     short writes and interruptions      disk     what the log needs of a disk; the real one
 //!  files    so many are kept open for reading   archive  a segment, compressed block by block
+//!  still    the log at one moment, for a copy
 //!  sim      a disk in memory that fails on demand and shows what power loss may leave
 //! ```
 //!
@@ -44,6 +45,7 @@ mod retire;
 mod scan;
 mod segment;
 pub mod sim;
+mod still;
 mod ticket;
 mod walk;
 
@@ -52,7 +54,7 @@ pub use commit::{Append, CommitOptions, Committer, Word};
 pub use disk::{Access, Boot, Disk, DiskFile, FolderLock, RealDisk};
 pub use error::{AppendError, CommitError, OpenError, ReadError, RetireError, SyncError};
 pub use file::Fault;
-pub(in crate::store) use file::{File, retried};
+pub(in crate::store) use file::{File, retried, sync_folder};
 pub(in crate::store) use files::OpenFiles;
 pub use gate::{Gate, Placed};
 pub use log::{Log, SegmentInfo};
@@ -62,6 +64,7 @@ pub use options::{LogOptions, OptionOutOfRange};
 pub use reader::{LogReader, Record};
 pub use record::{ALIGN, Cause, HEADER_BYTES, Header, Kind, VERSION};
 pub(in crate::store) use retire::remove;
+pub(in crate::store) use still::Still;
 pub use ticket::Pending;
 pub use walk::Damage;
 

@@ -221,6 +221,7 @@ pub fn open_on(disk: Arc<dyn Disk>, builder: LogStoreBuilder) -> Result<LogStore
         table,
         retention,
         upkeep: Mutex::default(),
+        backups: Mutex::default(),
         needed: Mutex::default(),
     });
     let no_thread = |error| OpenError::Disk(Fault::new("start a thread for", &folder, error));

@@ -106,6 +106,12 @@ impl Indexer {
         self.changed.notify_all();
     }
 
+    /// Has the thread look for old events again.
+    pub(super) fn look_again(&self) {
+        self.state().is_upkeep_due = true;
+        self.changed.notify_all();
+    }
+
     /// Why old events were not dealt with when that was last tried.
     pub(super) fn upkeep_fault(&self) -> Option<Fault> {
         self.state().upkeep_fault.clone()

@@ -18,6 +18,7 @@
 //! be read, queries for that part read the segment and meet what is wrong.
 
 mod admission;
+mod backup;
 mod builder;
 mod held;
 mod indexer;
@@ -51,6 +52,7 @@ use super::{
 use admission::{Admission, Refusal};
 use shared::Shared;
 
+pub(super) use backup::folder_of;
 pub use builder::{LogStoreBuilder, open_on};
 pub use held::{Held, Holder};
 pub use indexer::IndexFault;

@@ -209,7 +209,7 @@ impl LogStore {
     }
 
     /// Does to old events what a retention says, now. The store does the same by [its own](super::LogStoreBuilder::retention)
-    /// when it is opened, whenever a segment is full, and once an hour.
+    /// when it is opened, whenever a segment is full, and once an hour. While a [backup](Self::backup) is made nothing is done.
     ///
     /// # Errors
     /// When the disk fails; part of it may have been done.
@@ -303,6 +303,9 @@ impl Shared {
         mut tell: impl FnMut(&Upkeep),
         done: &mut Upkeep,
     ) -> Result<(), Fault> {
+        if self.is_backed_up() {
+            return Ok(());
+        }
         let segments = self.reader.segments();
         let (archived, due) = self.due(retention, &segments)?;
         (done.held_segments, done.held_at) = (due.held_segments, due.held_at);
@@ -317,7 +320,7 @@ impl Shared {
         // One that cannot be read or written keeps no other from it.
         let mut failed = None;
         for nth in archived {
-            if is_to_stop() {
+            if is_to_stop() || self.is_backed_up() {
                 break;
             }
             match self.reader.archive(&*self.disk, &self.folder, segments[nth].first) {

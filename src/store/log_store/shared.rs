@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) retention: Retention,
     /// Held by who archives and removes.
     pub(super) upkeep: Mutex<Told>,
+    /// Backups that are being made.
+    pub(super) backups: Mutex<usize>,
     /// What the oldest segment was last held for, of aggregates.
     pub(super) needed: Mutex<Option<Needed>>,
 }

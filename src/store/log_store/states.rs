@@ -101,7 +101,8 @@ impl LogStore {
     /// shares, when more is dead than live. Others read and change meanwhile.
     ///
     /// # Errors
-    /// [`StateError`]: also when something cannot be read and was not [given up](Self::accept_state_damages). What was done is done.
+    /// [`StateError`]: also when something cannot be read and was not [given up](Self::accept_state_damages), and while a
+    /// [backup](Self::backup) copies the files. What was done is done.
     ///
     /// # Cost
     /// Reads all of it, writes what is live once more; a sync and a removed file for each.

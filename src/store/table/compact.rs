@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
-use super::super::log::{Batch, Damage, LogReader, ReadError, Word};
+use super::super::log::{Batch, Damage, LogReader, ReadError, Still, Word};
 use super::super::state::{StateChange, StateKind};
 use super::error::CompactError;
 use super::index::{PACE, Short};
@@ -24,6 +24,18 @@ pub(super) struct Compactor {
     failure: Option<CompactError>,
     copied_bytes: u64,
     retired_segments: u64,
+    /// Those who copy the files of the log.
+    holders: usize,
+}
+
+/// Nothing is compacted until this is dropped.
+#[derive(Debug)]
+pub(in crate::store) struct Uncompacted<'a>(&'a Table);
+
+impl Drop for Uncompacted<'_> {
+    fn drop(&mut self) {
+        self.0.compactor().holders -= 1;
+    }
 }
 
 /// The segment that is looked at.
@@ -135,6 +147,17 @@ impl Table {
         Ok(())
     }
 
+    /// Keeps all files of the log until what it returns is dropped. Changes go on; the debt of compaction is paid by those after.
+    pub(in crate::store) fn uncompacted(&self) -> Uncompacted<'_> {
+        self.compactor().holders += 1;
+        Uncompacted(self)
+    }
+
+    /// The log as it is now.
+    pub(in crate::store) fn still(&self) -> Still {
+        self.committer.read(1).still()
+    }
+
     /// Does a share of compaction, if it is due, for changes of so many bytes.
     pub(super) fn pay(&self, bytes: u64) {
         let segment_bytes = self.options.segment_bytes;
@@ -159,14 +182,15 @@ impl Table {
         }
     }
 
-    /// The compactor, unless somebody else is at it and it is not far behind.
+    /// The compactor, unless somebody else is at it and it is not far behind, or the log is copied.
     fn turn(&self, behind: u64) -> Option<MutexGuard<'_, Compactor>> {
-        match self.compactor.try_lock() {
-            Ok(compactor) => Some(compactor),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) if behind < STEPS_BEHIND_MAX * self.step_bytes() => None,
-            Err(TryLockError::WouldBlock) => Some(self.compactor()),
-        }
+        let compactor = match self.compactor.try_lock() {
+            Ok(compactor) => compactor,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if behind < STEPS_BEHIND_MAX * self.step_bytes() => return None,
+            Err(TryLockError::WouldBlock) => self.compactor(),
+        };
+        (compactor.holders == 0).then_some(compactor)
     }
 
     fn step_bytes(&self) -> u64 {
@@ -187,6 +211,9 @@ impl Table {
 
     /// A step that fails has looked at nothing: the segment is looked at from its begin again.
     fn try_step(&self, compactor: &mut Compactor) -> Result<Option<u64>, CompactError> {
+        if compactor.holders > 0 {
+            return Err(CompactError::Held);
+        }
         if let Some(damage) = compactor.damages.first() {
             return Err(CompactError::Damaged(damage.clone()));
         }

@@ -157,6 +157,8 @@ pub enum CompactError {
     Sync(SyncError),
     /// The segment could not be removed.
     Retire(RetireError),
+    /// A backup copies the files.
+    Held,
 }
 
 impl fmt::Display for CompactError {
@@ -168,6 +170,7 @@ impl fmt::Display for CompactError {
             Self::Append(error) => error.fmt(f),
             Self::Sync(error) => error.fmt(f),
             Self::Retire(error) => error.fmt(f),
+            Self::Held => f.write_str("a backup copies its files; compact it when that has ended"),
         }
     }
 }
@@ -180,6 +183,7 @@ impl error::Error for CompactError {
             Self::Append(error) => Some(error),
             Self::Sync(error) => Some(error),
             Self::Retire(error) => Some(error),
+            Self::Held => None,
         }
     }
 }
