@@ -66,7 +66,8 @@ How it is done:
 
 After it:
   Whoever reads on goes on where he was when the backup was made, and is given what came since once more; it is not in the store
-  until somebody appends it again. Who keeps a cursor elsewhere, and was further, is told that the store has lost its end.
+  until somebody appends it again. Who keeps a bookmark elsewhere, and was further, is told that the store has lost its end; who
+  keeps a bare position is told so only until the store is as long again, and should begin anew.
 
 Exit codes:
   0  it was restored, and all of it can be read; or, with --dry-run, the backup is whole
@@ -89,7 +90,7 @@ mod tests {
     fn every_example_in_the_help_works() {
         let examples = [BACKUP_HELP, RESTORE_HELP].into_iter().flat_map(str::lines);
         let mut commands = 0;
-        for line in examples.filter(|line| line.starts_with("    ")) {
+        for line in examples.filter(|line| line.starts_with("    ringmain ")) {
             for command in line.split("&&") {
                 parse(command).expect(line);
                 commands += 1;

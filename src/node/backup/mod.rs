@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::human::{bytes, grouped};
 use super::progress::Progress;
 use super::store::inspect::rfc3339;
-use super::store::{FAILED, Failure, ended, open_existing, print};
+use super::store::{FAILED, Failure, ended, open_to_read, print};
 use crate::store::{Backup, BackupProgress, Position};
 
 /// Makes a backup of a store and returns the exit code.
@@ -24,7 +24,7 @@ pub fn run_restore(flags: &flags::Restore) -> ExitCode {
 }
 
 fn backup(flags: &flags::Backup) -> Result<u8, Failure> {
-    let store = open_existing(&flags.store.data)?;
+    let store = open_to_read(&flags.store.data)?;
     let backup = shown(|tell| store.backup(&flags.to, tell)).map_err(Failure::said)?;
     print(format!("a backup {} was made in {}: {}\n", up_to(&backup), flags.to.display(), size(&backup)).as_bytes())?;
     Ok(0)

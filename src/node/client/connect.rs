@@ -23,7 +23,7 @@ use super::super::store::Failure;
 const URL: &str = "RINGMAIN_URL";
 const TOKEN: &str = "RINGMAIN_TOKEN";
 /// How long a connection may take to be there.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// An answer that is longer is not read: pages have `http.page_bytes_max`, 1 GiB at most.
 const ANSWER_BYTES_MAX: u64 = (1 << 30) + (1 << 20);
 /// What stands for itself in a part of an address.
@@ -85,7 +85,13 @@ fn url(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is no URL of a node; it is http:// or https:// and a host, as {}", default_url());
     let uri: Uri = text.parse().map_err(|_| wrong())?;
     let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
-    if !is_known || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
+    let has_port = |authority: &str| {
+        authority.rsplit(':').next().is_some_and(|port| port.ends_with(']') || port.parse::<u16>().is_ok())
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    // What would be shown in errors, or taken for another port or for no part of it.
+    let is_clear = !text.contains(['@', '#', '?']) && (!authority.contains(':') || has_port(authority));
+    if !is_known || uri.host().is_none_or(str::is_empty) || !is_clear {
         return Err(wrong());
     }
     Ok(text.trim_end_matches('/').to_owned())
@@ -144,6 +150,9 @@ impl Connection {
         let timeout = Duration::from_secs(remote.timeout);
         let agent = Agent::config_builder()
             .timeout_connect(Some(CONNECT_MAX.min(timeout)))
+            .timeout_resolve(Some(timeout))
+            .timeout_send_request(Some(timeout))
+            .timeout_send_body(Some(timeout))
             .timeout_recv_response(Some(timeout))
             .timeout_recv_body(Some(timeout))
             .http_status_as_error(false)
@@ -308,7 +317,11 @@ mod tests {
     fn a_url_is_that_of_a_host_and_loses_its_last_slash() {
         assert_eq!(url("http://127.0.0.1:8080/").as_deref(), Ok("http://127.0.0.1:8080"));
         assert_eq!(url("https://bus.example/ring").as_deref(), Ok("https://bus.example/ring"));
-        for wrong in ["127.0.0.1:8080", "localhost", "ftp://x", "http://", "http://x?a=b", ""] {
+        assert_eq!(url("http://[::1]").as_deref(), Ok("http://[::1]"));
+        assert_eq!(url("http://[::1]:80").as_deref(), Ok("http://[::1]:80"));
+        let unclear =
+            ["http://x:80800", "http://x:8O80", "http://x:", "http://ada:secret@x", "http://x#a", "http://x?a=b"];
+        for wrong in ["127.0.0.1:8080", "localhost", "ftp://x", "http://", ""].into_iter().chain(unclear) {
             let said = url(wrong).expect_err(wrong);
             assert!(said.contains(&format!("{wrong:?}")) && said.contains("http://127.0.0.1:8080"), "{said}");
         }

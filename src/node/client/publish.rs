@@ -87,6 +87,13 @@ Exit codes:
 pub(super) fn publish(flags: &Publish) -> Result<u8, Failure> {
     let connection = Connection::open(&flags.node)?;
     if flags.event_type == "-" {
+        let is_told =
+            flags.payload.is_some() || flags.id.is_some() || flags.source.is_some() || flags.priority.is_some();
+        if is_told {
+            let what = "with `-` each line says its own data, id, source and priority: give none of them, or a TYPE";
+            Progress::silent().say(&format!("ringmain: {what}\n"));
+            return Ok(WRONG);
+        }
         return Sender::new(&connection).run(io::stdin().lock());
     }
     let payload = match flags.payload.as_deref() {

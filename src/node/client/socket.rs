@@ -15,7 +15,7 @@ use tungstenite::{Error, Message, WebSocket};
 
 use super::super::live::{CLOUDEVENTS, TYPE_PREFIX};
 use super::super::store::Failure;
-use super::connect::{Answer, Connection};
+use super::connect::{Answer, CONNECT_MAX, Connection};
 
 /// Why nothing more comes.
 pub(super) enum End {
@@ -173,7 +173,7 @@ fn connect(node: &Connection, uri: &tungstenite::http::Uri) -> std::io::Result<T
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let mut last = ErrorKind::AddrNotAvailable.into();
     for address in (host, uri.port_u16().unwrap_or(80)).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, node.timeout) {
+        match TcpStream::connect_timeout(&address, CONNECT_MAX.min(node.timeout)) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(node.timeout))?;

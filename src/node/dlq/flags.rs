@@ -34,7 +34,7 @@ pub struct Queue {
     pub place: Where,
 
     /// Of a store: the name that the queue was opened with; `ringmain pipe` has the default
-    #[arg(long, value_name = "NAME", default_value = QUEUE, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", default_value = QUEUE, conflicts_with = "url", value_parser = NonEmptyStringValueParser::new())]
     pub queue: String,
 }
 
@@ -223,6 +223,7 @@ mod tests {
             "show --data d x",
             "list",
             "list --data d --url http://x:1",
+            "purge --url http://x:1 --queue billing --all",
         ] {
             assert_eq!(parse(words).expect_err("refused").exit_code(), 2, "{words}");
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Position;
-use super::log::{Access, Disk, Fault, File, RealDisk};
+use super::log::{Disk, Fault, File, RealDisk};
 pub use error::{BackupError, RestoreError};
 use manifest::Manifest;
 pub(super) use manifest::Part;
@@ -128,15 +128,14 @@ fn each_piece(
     Ok((at, check))
 }
 
-/// Makes a file of bytes of another and of what comes behind them, durably; returns its length and checksum.
+/// Writes bytes of a file and what comes behind them to another, durably; returns its length and checksum.
 fn copy(
     source: &File,
     (bytes, behind): (u64, &[u8]),
-    (disk, path): (&dyn Disk, &Path),
+    target: &File,
     buffer: &mut [u8],
     mut tell: impl FnMut(u64),
 ) -> Result<(u64, u32), Fault> {
-    let target = File::open(disk, path, Access::Create)?;
     let (length, check) = each_piece(source, bytes, buffer, |piece, at| {
         target.write_all_at(piece, at)?;
         tell(piece.len() as u64);

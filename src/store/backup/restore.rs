@@ -7,7 +7,7 @@ use std::path::{self, Path, PathBuf};
 
 use crate::Frame;
 
-use super::super::log::{Access, Disk, Fault, File, RealDisk, retried, sync_folder};
+use super::super::log::{Access, Disk, File, RealDisk, retried, sync_folder};
 use super::super::log_store::folder_of;
 use super::super::{Damage, EventStore, LogStore, OpenError, Position, Query, ReadError, Retention};
 use super::manifest::Entry;
@@ -114,7 +114,8 @@ impl Backup {
         for entry in &self.manifest.entries {
             let source = self.file(entry)?;
             let path = folder_of(folder, entry.part).join(&entry.name);
-            let (_, check) = copy(&source, (entry.bytes, &[]), (&RealDisk, &path), &mut buffer, &mut tell)?;
+            let target = File::open(&RealDisk, &path, Access::Create)?;
+            let (_, check) = copy(&source, (entry.bytes, &[]), &target, &mut buffer, &mut tell)?;
             entry.expect(check, &source)?;
         }
         for (_, folder) in &folders {
@@ -232,9 +233,11 @@ impl Making {
             }
             renamed => renamed?,
         }
-        self.is_put = true;
         let parent = place.parent().expect("it is in the folder that it was made in");
-        sync_folder(&RealDisk, parent).map_err(|fault: Fault| fault.into())
+        let synced = sync_folder(&RealDisk, parent);
+        // What may not survive the loss of power is not left as if it did.
+        self.is_put = synced.is_ok() || fs::rename(place, &self.folder).is_err();
+        Ok(synced?)
     }
 }
 

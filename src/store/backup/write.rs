@@ -54,13 +54,13 @@ impl<T: FnMut(BackupProgress)> Writing<T> {
         for file in still.files() {
             let path = folder.join(file.name());
             let (source, bytes, behind) = file.open(&*self.disk)?;
-            self.made.push(path.clone());
+            let target = self.make(path)?;
             let (progress, tell) = (&mut self.progress, &mut self.tell);
             let told = |done| {
                 progress.bytes += done;
                 tell(*progress);
             };
-            let (length, check) = copy(&source, (bytes, behind), (&*self.disk, &path), &mut self.buffer, told)?;
+            let (length, check) = copy(&source, (bytes, behind), &target, &mut self.buffer, told)?;
             if length != bytes + behind.len() as u64 {
                 return Err(Fault::new("read", file.path(), ErrorKind::UnexpectedEof.into()).into());
             }
@@ -69,12 +69,24 @@ impl<T: FnMut(BackupProgress)> Writing<T> {
         Ok(sync_folder(&*self.disk, &folder)?)
     }
 
+    /// Makes a file. One that is there is of another backup, and stays.
+    fn make(&mut self, path: PathBuf) -> Result<File, BackupError> {
+        match File::open(&*self.disk, &path, Access::Create) {
+            Err(fault) if fault.source.kind() == ErrorKind::AlreadyExists => {
+                Err(BackupError::Occupied { folder: self.folder.clone() })
+            }
+            file => {
+                let file = file?;
+                self.made.push(path);
+                Ok(file)
+            }
+        }
+    }
+
     /// Says that it is whole, up to a position of events.
     pub(in crate::store) fn end(mut self, position: u64) -> Result<Backup, BackupError> {
         self.manifest.position = position;
-        let path = self.folder.join(manifest::NAME);
-        self.made.push(path.clone());
-        let file = File::open(&*self.disk, &path, Access::Create)?;
+        let file = self.make(self.folder.join(manifest::NAME))?;
         file.write_all_at(self.manifest.encode().as_bytes(), 0)?;
         file.sync_data()?;
         sync_folder(&*self.disk, &self.folder)?;

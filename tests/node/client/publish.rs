@@ -47,6 +47,11 @@ fn an_event_that_is_none_is_refused_with_what_to_do() {
     let text = run(&url(&node), &["publish", "notes.taken", "buy tea"], "");
     assert_eq!(text.code, Some(2), "{text:?}");
     assert!(text.stderr.contains("the payload is no JSON") && text.stderr.contains("--text"), "{text:?}");
+    for beside in [&["1"][..], &["--source", "shop"], &["--priority", "critical"], &["--id", "x"]] {
+        let both = run(&url(&node), &[&["publish", "-"], beside].concat(), "{\"type\":\"a\"}\n");
+        assert_eq!(both.code, Some(2), "{both:?}");
+        assert!(both.stderr.contains("each line says its own"), "{both:?}");
+    }
     run(&url(&node), &["publish", "a", "1", "--id", "x"], "").done();
     let taken = run(&url(&node), &["publish", "a", "2", "--id", "x"], "");
     assert!(taken.failed().contains("another event of the id \"x\""), "{taken:?}");
